@@ -1,0 +1,79 @@
+import { fileURLToPath } from 'node:url';
+import protobuf from 'protobufjs';
+
+const schema = protobuf.loadSync(fileURLToPath(new URL('./onnx.proto', import.meta.url)));
+const ModelProto = schema.lookupType('onnx.ModelProto');
+
+/** TensorProto.DataType numbers of the types used here. */
+const DATA_TYPES = { float32: 1, int64: 7 } as const;
+const ATTRIBUTE_TYPES = { INT: 2, INTS: 7 } as const;
+
+const IR_VERSION = 8;
+const OPSET = 17;
+
+export interface OnnxNode {
+  readonly opType: string;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+  readonly attributes?: Readonly<Record<string, number | readonly number[]>>;
+}
+
+export interface OnnxInitializer {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly data: Float32Array | BigInt64Array;
+}
+
+/** A float32 input or output; a string stands for a symbolic dimension. */
+export interface OnnxValue {
+  readonly name: string;
+  readonly dims: readonly (number | string)[];
+}
+
+export interface OnnxGraph {
+  readonly name: string;
+  readonly nodes: readonly OnnxNode[];
+  readonly initializers: readonly OnnxInitializer[];
+  readonly inputs: readonly OnnxValue[];
+  readonly outputs: readonly OnnxValue[];
+}
+
+/** The bytes of an ONNX file (IR version 8, opset 17). The same graph gives the same bytes. */
+export function encodeModel(graph: OnnxGraph): Uint8Array {
+  return ModelProto.encode(
+    ModelProto.create({
+      irVersion: IR_VERSION,
+      producerName: 'infermux native-models',
+      opsetImport: [{ domain: '', version: OPSET }],
+      graph: {
+        name: graph.name,
+        node: graph.nodes.map((node, index) => ({
+          name: `${node.opType}_${index}`,
+          opType: node.opType,
+          input: node.input,
+          output: node.output,
+          attribute: Object.entries(node.attributes ?? {}).map(encodeAttribute),
+        })),
+        initializer: graph.initializers.map(({ name, dims, data }) => ({
+          name,
+          dims,
+          dataType: data instanceof Float32Array ? DATA_TYPES.float32 : DATA_TYPES.int64,
+          rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+        })),
+        input: graph.inputs.map(encodeValue),
+        output: graph.outputs.map(encodeValue),
+      },
+    }),
+  ).finish();
+}
+
+function encodeAttribute([name, value]: [string, number | readonly number[]]) {
+  return typeof value === 'number'
+    ? { name, type: ATTRIBUTE_TYPES.INT, i: value }
+    : { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
+}
+
+function encodeValue({ name, dims }: OnnxValue) {
+  const dim = dims.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }));
+  return { name, type: { tensorType: { elemType: DATA_TYPES.float32, shape: { dim } } } };
+}

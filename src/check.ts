@@ -1,0 +1,71 @@
+import { InfermuxError, show } from './errors.js';
+
+/** Says what a value should be when it is not; undefined when it is. */
+export type Rule = (value: unknown) => string | undefined;
+
+const rule =
+  (holds: (value: unknown) => boolean, expectation: string): Rule =>
+  (value) =>
+    holds(value) ? undefined : expectation;
+
+export const isBoolean = rule((value) => typeof value === 'boolean', 'true or false');
+export const isText = rule((value) => typeof value === 'string' && value !== '', 'a non-empty string');
+export const isObject = rule(
+  (value) => value !== null && typeof value === 'object' && !Array.isArray(value),
+  'an object',
+);
+
+/** An integer from `lowest` up to `highest`, or exactly `or`. */
+export function isInteger({ lowest, highest, or }: { lowest: number; highest?: number; or?: number }): Rule {
+  const upTo = highest ?? Number.MAX_SAFE_INTEGER;
+  const holds = (value: unknown) =>
+    value === or || (Number.isSafeInteger(value) && (value as number) >= lowest && (value as number) <= upTo);
+  const range = highest === undefined ? `of at least ${lowest}` : `from ${lowest} to ${highest}`;
+  return rule(
+    (value) => value !== undefined && holds(value),
+    `an integer ${range}${or === undefined ? '' : `, or ${or}`}`,
+  );
+}
+
+/** Longest delay that a timer can have, in milliseconds: 24.8 days. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Milliseconds from `lowest` to 24.8 days, whole or not, or exactly `or`. */
+export function isMilliseconds({ lowest, or }: { lowest: number; or?: number }): Rule {
+  const holds = (value: unknown) =>
+    typeof value === 'number' && (value === or || (value >= lowest && value <= LONGEST_TIMER_MS));
+  return rule(holds, `milliseconds from ${lowest} to ${LONGEST_TIMER_MS}${or === undefined ? '' : `, or ${or}`}`);
+}
+
+/** An object with functions of these names. */
+export function hasMethods(what: string, names: readonly string[]): Rule {
+  const holds = (value: unknown) =>
+    value !== null &&
+    typeof value === 'object' &&
+    names.every((name) => typeof (value as Record<string, unknown>)[name] === 'function');
+  return rule(holds, `${what} (an object with ${names.join(', ')})`);
+}
+
+export function satisfies(holds: (value: unknown) => boolean, expectation: string): Rule {
+  return rule(holds, expectation);
+}
+
+/**
+ * Holds every key of an options object against its rule; a key that is undefined counts as absent.
+ *
+ * @param where names the object in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; also for a key without a rule.
+ */
+export function checkOptions(where: string, options: object, rules: Readonly<Record<string, Rule>>): void {
+  for (const [key, value] of Object.entries(options)) {
+    const check = Object.hasOwn(rules, key) ? rules[key] : undefined;
+    if (check === undefined) {
+      const known = Object.keys(rules).join(', ');
+      throw new InfermuxError('INVALID_ARGUMENT', `${where}: unknown key ${show(key)}; expected one of ${known}`);
+    }
+    const expectation = value === undefined ? undefined : check(value);
+    if (expectation !== undefined) {
+      throw new InfermuxError('INVALID_ARGUMENT', `${where}.${key} must be ${expectation}, got ${show(value)}`);
+    }
+  }
+}

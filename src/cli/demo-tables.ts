@@ -1,0 +1,74 @@
+import Table from 'cli-table3';
+import colors from 'picocolors';
+import type { DemoReport, Percentiles } from './demo.js';
+
+/** The demo's report as tables for a terminal. */
+export function demoTables(report: DemoReport): string {
+  return [modelTable(report), speedTable(report), replicaTable(report)].join('\n');
+}
+
+function modelTable({ models }: DemoReport): string {
+  return render(
+    ['model', 'requests', 'accuracy, unseen digits', 'accuracy, all'],
+    [...models]
+      .sort((left, right) => left.id.localeCompare(right.id))
+      .map(({ id, requests, accuracyUnseen, accuracyAll }) => [
+        id,
+        requests,
+        percent(accuracyUnseen),
+        percent(accuracyAll),
+      ]),
+  );
+}
+
+function speedTable({
+  requests,
+  seconds,
+  requestsPerSecond,
+  callers,
+  latencyMs,
+  eventLoopDelayMs,
+}: DemoReport): string {
+  return render(
+    ['', ''],
+    [
+      ['requests', `${requests} in ${seconds} s, ${callers} callers`],
+      ['requests per second', requestsPerSecond],
+      ['latency p50 / p95 / p99', milliseconds(latencyMs)],
+      ['event-loop delay p50 / p95 / p99', milliseconds(eventLoopDelayMs)],
+    ],
+  );
+}
+
+function replicaTable({ replicas }: DemoReport): string {
+  return render(
+    ['replica', 'requests', 'cache hits', 'cache misses', 'loads', 'evictions'],
+    replicas.map(({ id, requests, cacheHits, cacheMisses, loads, evictions }) => [
+      id,
+      requests,
+      cacheHits,
+      cacheMisses,
+      loads,
+      evictions,
+    ]),
+  );
+}
+
+function render(head: string[], rows: (string | number)[][]): string {
+  const hasHead = head.some((name) => name !== '');
+  const table = new Table({
+    ...(hasHead ? { head: head.map((name) => colors.bold(name)) } : {}),
+    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
+    style: { head: [], border: [] },
+  });
+  table.push(...rows);
+  return table.toString();
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+function milliseconds({ p50, p95, p99 }: Percentiles): string {
+  return `${[p50, p95, p99].map((value) => value.toFixed(2)).join(' / ')} ms`;
+}

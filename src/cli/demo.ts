@@ -1,0 +1,216 @@
+import { createHistogram, monitorEventLoopDelay, type RecordableHistogram } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { createEngine, type InferenceEngine } from '../engine.js';
+import type { Outputs } from '../tensor.js';
+import { type Digit, PIXELS, readDigits } from './digits.js';
+
+const MODELS = fileURLToPath(new URL('../../native-models', import.meta.url));
+const REPLICAS = 2;
+const MODELS_PER_REPLICA = 3;
+/** Requests under way at a time: as many callers, each of which sends its next request when it has its answer. */
+const CALLERS = 64;
+/** How often the event loop's delay is sampled. The histogram holds whole intervals between samples. */
+const LOOP_TICK_MS = 1;
+/** The traffic is mixed in the same way every time. */
+const SEED = 20_481;
+
+export interface DemoReport {
+  readonly digits: number;
+  readonly requests: number;
+  readonly seconds: number;
+  readonly requestsPerSecond: number;
+  /** From the call to the answer, with {@link callers} requests under way. */
+  readonly latencyMs: Percentiles;
+  /** How late the calling thread's event loop was while all this ran. */
+  readonly eventLoopDelayMs: Percentiles;
+  readonly callers: number;
+  readonly models: readonly ModelReport[];
+  readonly replicas: readonly ReplicaReport[];
+}
+
+export interface Percentiles {
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+}
+
+export interface ModelReport {
+  readonly id: string;
+  readonly requests: number;
+  /** Share of right answers among the digits it was not trained on, and among all. */
+  readonly accuracyUnseen: number;
+  readonly accuracyAll: number;
+}
+
+export interface ReplicaReport {
+  readonly id: string;
+  readonly requests: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+  readonly loads: number;
+  readonly evictions: number;
+}
+
+interface Task {
+  readonly model: string;
+  readonly digit: Digit;
+}
+
+interface Score {
+  unseen: number;
+  unseenRight: number;
+  all: number;
+  allRight: number;
+}
+
+/**
+ * Sends every digit to every one of the package's models, as mixed traffic, and reports how that went.
+ *
+ * @param onProgress called with how many requests are answered, and how many there are.
+ */
+export async function runDemo(onProgress: (done: number, total: number) => void): Promise<DemoReport> {
+  const digits = readDigits();
+  const engine = await createEngine({
+    models: MODELS,
+    replicas: REPLICAS,
+    maxModelsPerReplica: MODELS_PER_REPLICA,
+  });
+  try {
+    const tasks = mixedTraffic(
+      digits,
+      engine.status().models.map(({ id }) => id),
+    );
+    const scores = new Map<string, Score>();
+    const latency = createHistogram();
+    const loopDelay = monitorEventLoopDelay({ resolution: LOOP_TICK_MS });
+    const startedAt = performance.now();
+    loopDelay.enable();
+    await runAll(engine, tasks, (task, outputs, totalMs, done) => {
+      latency.record(Math.max(1, Math.round(totalMs * 1_000)));
+      score(scores, task, outputs);
+      onProgress(done, tasks.length);
+    });
+    loopDelay.disable();
+    const seconds = (performance.now() - startedAt) / 1_000;
+    return {
+      digits: digits.length,
+      requests: tasks.length,
+      seconds: round(seconds, 2),
+      requestsPerSecond: Math.round(tasks.length / seconds),
+      latencyMs: percentiles(latency, 1_000),
+      eventLoopDelayMs: percentiles(loopDelay, 1_000_000, LOOP_TICK_MS),
+      callers: CALLERS,
+      models: [...scores].map(([id, { unseen, unseenRight, all, allRight }]) => ({
+        id,
+        requests: all,
+        accuracyUnseen: round(unseenRight / unseen, 4),
+        accuracyAll: round(allRight / all, 4),
+      })),
+      replicas: await replicaReports(engine),
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+async function runAll(
+  engine: InferenceEngine,
+  tasks: readonly Task[],
+  onAnswer: (task: Task, outputs: Outputs, totalMs: number, done: number) => void,
+): Promise<void> {
+  const queue = tasks.values();
+  let done = 0;
+  const caller = async () => {
+    // One iterator for all callers: each takes the next task that nobody has.
+    for (const task of queue) {
+      const feeds = { image: { dims: [1, PIXELS], data: task.digit.pixels } };
+      const { outputs, timings } = await engine.infer({ target: task.model, feeds });
+      done += 1;
+      onAnswer(task, outputs, timings.totalMs, done);
+    }
+  };
+  await Promise.all(Array.from({ length: CALLERS }, caller));
+}
+
+/** Every digit for every model, shuffled. */
+function mixedTraffic(digits: readonly Digit[], models: readonly string[]): Task[] {
+  const tasks = digits.flatMap((digit) => models.map((model) => ({ model, digit })));
+  let state = SEED;
+  for (let last = tasks.length - 1; last > 0; last -= 1) {
+    // Park and Miller's minimal standard generator: enough to mix.
+    state = (state * 48_271) % 2_147_483_647;
+    const other = state % (last + 1);
+    [tasks[last], tasks[other]] = [tasks[other] as Task, tasks[last] as Task];
+  }
+  return tasks;
+}
+
+function score(scores: Map<string, Score>, { model, digit }: Task, outputs: Outputs): void {
+  const entry = scores.get(model) ?? { unseen: 0, unseenRight: 0, all: 0, allRight: 0 };
+  const right = isRight(model, digit.label, outputs) ? 1 : 0;
+  entry.all += 1;
+  entry.allRight += right;
+  if (digit.unseen) {
+    entry.unseen += 1;
+    entry.unseenRight += right;
+  }
+  scores.set(model, entry);
+}
+
+/** The two classifiers name the digit; the specialist `digit-7` says whether it is a 7. */
+function isRight(model: string, label: number, outputs: Outputs): boolean {
+  const { probabilities, probability } = outputs;
+  if (probabilities !== undefined) {
+    const values = probabilities.data as Float32Array;
+    return values.indexOf(Math.max(...values)) === label;
+  }
+  const isThatDigit = Number((probability?.data as Float32Array | undefined)?.[0]) >= 0.5;
+  return isThatDigit === (model === `digit-${label}`);
+}
+
+async function replicaReports(engine: InferenceEngine): Promise<ReplicaReport[]> {
+  const requests = await countsByReplica(engine, 'infermux_get_model_requests_total');
+  const loads = await countsByReplica(engine, 'infermux_model_loads_total');
+  const evictions = await countsByReplica(engine, 'infermux_model_unloads_total', { reason: 'evicted' });
+  return engine.status().replicas.map(({ id }) => {
+    const asked = requests.get(id) ?? 0;
+    const loaded = loads.get(id) ?? 0;
+    return {
+      id,
+      requests: asked,
+      cacheHits: asked - loaded,
+      cacheMisses: loaded,
+      loads: loaded,
+      evictions: evictions.get(id) ?? 0,
+    };
+  });
+}
+
+/** Sums a counter by its label `replica`, of the samples with the given labels. */
+async function countsByReplica(
+  engine: InferenceEngine,
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<Map<string, number>> {
+  const sums = new Map<string, number>();
+  const metric = await engine.metrics.getSingleMetric(name)?.get();
+  for (const sample of metric?.values ?? []) {
+    if (!Object.entries(labels).every(([label, value]) => sample.labels[label] === value)) continue;
+    const replica = String(sample.labels['replica']);
+    sums.set(replica, (sums.get(replica) ?? 0) + sample.value);
+  }
+  return sums;
+}
+
+function percentiles(
+  histogram: Pick<RecordableHistogram, 'percentile'>,
+  unitsPerMs: number,
+  subtractMs = 0,
+): Percentiles {
+  const at = (percentile: number) => round(Math.max(0, histogram.percentile(percentile) / unitsPerMs - subtractMs), 3);
+  return { p50: at(50), p95: at(95), p99: at(99) };
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { SingleBar } from 'cli-progress';
+import { Command, CommanderError } from 'commander';
+import { messageOf } from '../errors.js';
+import { runDemo } from './demo.js';
+import { demoTables } from './demo-tables.js';
+
+/** Exit codes: 0 done, 1 it failed, 2 the command line was wrong. */
+const FAILED = 1;
+const WRONG_USAGE = 2;
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+const program = new Command('infermux')
+  .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
+  .version(version)
+  .showHelpAfterError('(infermux --help shows what there is)')
+  .exitOverride();
+
+program
+  .command('demo')
+  .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
+  .option('--json', 'print one JSON object instead of tables')
+  .exitOverride()
+  .action(async ({ json }: { json?: boolean }) => {
+    const progress = progressBar();
+    const report = await runDemo(progress.update).finally(progress.stop);
+    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
+  });
+
+/** On the terminal that shows errors; none when that is a file or a pipe. */
+function progressBar() {
+  if (!process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
+  const bar = new SingleBar({
+    format: '{bar} {percentage} % | {value} of {total} requests',
+    stream: process.stderr,
+    clearOnComplete: true,
+    hideCursor: true,
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
+  });
+  let isStarted = false;
+  return {
+    update: (done: number, total: number) => {
+      if (!isStarted) bar.start(total, 0);
+      isStarted = true;
+      bar.update(done);
+    },
+    stop: () => bar.stop(),
+  };
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // commander has said what was wrong already.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
+  else {
+    process.stderr.write(`infermux: ${messageOf(error)}\n`);
+    process.exitCode = FAILED;
+  }
+}

@@ -1,0 +1,394 @@
+import type { Registry } from 'prom-client';
+import { KeepAlive, systemClock } from './clock.js';
+import { InfermuxError, show, toInfermuxError } from './errors.js';
+import { ModelCatalog } from './models/model-catalog.js';
+import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
+import { type EngineLogger, silentLogger } from './observability/logger.js';
+import { EngineMetrics } from './observability/metrics.js';
+import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import type { ReplicaEvent } from './protocol/messages.js';
+import type { Replica } from './replicas/replica.js';
+import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
+import type { ReplicaState } from './replicas/replica-state.js';
+import { Dispatcher } from './routing/dispatcher.js';
+import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
+import { checkRunOptions, type RunOptions, timeLeftMs } from './run-options.js';
+import { checkFeeds, checkOutputNames, type Feeds, type Outputs, readFeeds } from './tensor.js';
+
+const DEPLOYMENT = 'default';
+/** A load that takes longer is worth a warning. */
+const SLOW_LOAD_MS = 1_000;
+
+/** What one request was answered with, and how it fared. */
+export interface InferenceResult {
+  readonly outputs: Outputs;
+  readonly model: string;
+  readonly version: number;
+  readonly deployment: string;
+  readonly replica: string;
+  /** Requests that shared its onnxruntime call. */
+  readonly batchSize: number;
+  readonly timings: InferenceTimings;
+}
+
+/** Milliseconds. */
+export interface InferenceTimings {
+  /** From the call to a replica. */
+  readonly queueMs: number;
+  /** Waiting for the model's load; 0 when the replica had it. */
+  readonly loadMs: number;
+  /** In onnxruntime. */
+  readonly runMs: number;
+  /** From the call to the answer. */
+  readonly totalMs: number;
+}
+
+export interface InferenceRequest extends RunOptions {
+  /** A model id, which stands for its latest version, or `id@version`. */
+  readonly target: string;
+  readonly feeds: Feeds;
+}
+
+/** A snapshot; nothing in it changes later. */
+export interface EngineStatus {
+  readonly state: EngineState;
+  /** Requests that wait for a replica. */
+  readonly queued: number;
+  readonly deployments: Readonly<Record<string, DeploymentStatus>>;
+  readonly replicas: readonly ReplicaStatus[];
+  readonly models: readonly ModelStatus[];
+}
+
+export type EngineState = 'running' | 'closing' | 'closed';
+
+export interface DeploymentStatus {
+  readonly targetReplicas: number;
+  readonly runningReplicas: number;
+}
+
+export interface ReplicaStatus {
+  readonly id: string;
+  readonly deployment: string;
+  readonly state: ReplicaState;
+  /** Requests given to it and not finished. */
+  readonly ongoing: number;
+  /** Requests answered with outputs, and with an error, since it last started. */
+  readonly completed: number;
+  readonly failed: number;
+  readonly models: readonly { readonly id: string; readonly version: number; readonly state: 'loading' | 'loaded' }[];
+  /** Bytes of model files whose sessions it has. */
+  readonly modelBytes: number;
+  readonly restarts: number;
+}
+
+export interface ModelStatus {
+  readonly id: string;
+  readonly version: number;
+  readonly bytes: number;
+  /** Replicas that have it or are loading it. */
+  readonly replicas: readonly string[];
+}
+
+/**
+ * Starts an engine: reads what models there are, loads none, and resolves when its replicas run.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for models that cannot be read,
+ *   `REPLICA_FAILED` when no replica starts.
+ */
+export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
+  return startEngine(options, { clock: systemClock });
+}
+
+/** {@link createEngine} with the surroundings named: for tests. */
+export async function startEngine(
+  options: EngineOptions | undefined,
+  environment: ReplicaPoolEnvironment,
+): Promise<InferenceEngine> {
+  const resolved = resolveOptions(options);
+  const { models } = resolved;
+  const registered = await (typeof models === 'string' ? scanDirectory(models) : readSources(models));
+  const engine = new InferenceEngine(resolved, new ModelCatalog(registered), environment);
+  await engine.start();
+  return engine;
+}
+
+/** Many models on a pool of worker threads. Made by {@link createEngine}; to be closed when it is no longer needed. */
+export class InferenceEngine {
+  readonly #options: ResolvedOptions;
+  readonly #catalog: ModelCatalog;
+  readonly #clock: ReplicaPoolEnvironment['clock'];
+  readonly #logger: EngineLogger;
+  readonly #metrics: EngineMetrics;
+  readonly #keepAlive = new KeepAlive();
+  readonly #dispatcher: Dispatcher<Replica>;
+  readonly #pool: ReplicaPool;
+  #state: EngineState = 'running';
+  #closed: Promise<void> | undefined;
+  #destroyed: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(options: ResolvedOptions, catalog: ModelCatalog, environment: ReplicaPoolEnvironment) {
+    this.#options = options;
+    this.#catalog = catalog;
+    this.#clock = environment.clock;
+    this.#logger = options.logger ?? silentLogger;
+    this.#metrics = new EngineMetrics(
+      { queued: () => this.#dispatcher.queued, replicas: () => this.#replicasForMetrics() },
+      { registry: options.registry, modelLabels: options.metrics.modelLabels ?? true },
+    );
+    this.#dispatcher = new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), environment.clock, {
+      busy: () => this.#keepAlive.hold(),
+      idle: () => this.#keepAlive.release(),
+    });
+    this.#pool = this.#createPool(environment);
+  }
+
+  /** @internal */
+  async start(): Promise<void> {
+    try {
+      await this.#keepAlive.during(() => this.#pool.start());
+    } catch (error) {
+      await this.destroy();
+      throw error;
+    }
+  }
+
+  /** The Prometheus metrics: `await engine.metrics.metrics()` is the text to serve. */
+  get metrics(): Registry {
+    return this.#metrics.registry;
+  }
+
+  /**
+   * Runs a model and returns its outputs.
+   *
+   * @param target a model id, which stands for its latest version, or `id@version`.
+   * @param feeds every input by name; the arrays may be changed as soon as this returns its promise.
+   * @throws InfermuxError by rejection; see `ERROR_CODES`.
+   */
+  async run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
+    const { outputs } = await this.#infer(target, feeds, runOptions);
+    return outputs;
+  }
+
+  /** {@link run}, with the answer's circumstances. */
+  async infer(request: InferenceRequest): Promise<InferenceResult> {
+    if (request === null || typeof request !== 'object') {
+      throw new InfermuxError('INVALID_ARGUMENT', `infer takes { target, feeds, … }, got ${show(request)}`);
+    }
+    const { target, feeds, ...runOptions } = request;
+    return this.#infer(target, feeds, runOptions);
+  }
+
+  status(): EngineStatus {
+    const places = this.#pool.places;
+    const replicas = places.map((place) => this.#replicaStatus(place));
+    const runningReplicas = replicas.filter(({ state }) => state === 'running').length;
+    return {
+      state: this.#state,
+      queued: this.#dispatcher.queued,
+      deployments: { [DEPLOYMENT]: { targetReplicas: this.#options.replicas, runningReplicas } },
+      replicas,
+      models: this.#catalog.models.map(({ id, version, key, bytes }) => ({
+        id,
+        version,
+        bytes,
+        replicas: places.filter(({ replica }) => replica?.models.has(key)).map((place) => place.id),
+      })),
+    };
+  }
+
+  /**
+   * Takes no new work, finishes what was accepted and ends the threads. Idempotent.
+   *
+   * @param options.graceMs how long accepted work may go on; what is not answered by then is rejected with
+   *   `ENGINE_CLOSED`. Default: `gracefulShutdownTimeoutMs`.
+   */
+  close({ graceMs = this.#options.gracefulShutdownTimeoutMs }: { graceMs?: number } = {}): Promise<void> {
+    this.#closed ??= this.#keepAlive.during(async () => {
+      this.#state = 'closing';
+      this.#dispatcher.close(closedError('the engine is closing'));
+      const isDrained = await this.#within(this.#dispatcher.untilIdle(), graceMs);
+      if (!isDrained) this.#dispatcher.destroy(closedError(`the engine was closed and ${graceMs} ms of grace passed`));
+      await this.#endThreads({ hurry: !isDrained });
+    });
+    return this.#closed;
+  }
+
+  /**
+   * Rejects all work at once with `ENGINE_CLOSED` and ends the threads as soon as they are in no native call. Resolves when
+   * they are gone, or after `gracefulShutdownTimeoutMs`; a thread that is still in a call then ends after it. Idempotent.
+   */
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#keepAlive.during(async () => {
+      this.#state = 'closing';
+      this.#dispatcher.destroy(closedError('the engine was destroyed'));
+      await this.#endThreads({ hurry: true });
+    });
+    return this.#destroyed;
+  }
+
+  /** {@link close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #infer(target: string, feeds: Feeds, runOptions: RunOptions | undefined): Promise<InferenceResult> {
+    try {
+      // All of this happens in the caller's turn, so that the feeds are copied before the caller goes on.
+      const options = runOptions ?? {};
+      checkRunOptions(options);
+      const model = this.#catalog.resolve(target);
+      const answer = this.#submit(model, feeds, options);
+      return resultOf(model, await answer, this.#metrics);
+    } catch (cause) {
+      const error = toInfermuxError(cause);
+      this.#metrics.requestFailed(error.code);
+      throw error;
+    }
+  }
+
+  #submit(model: RegisteredModel, feeds: Feeds, options: RunOptions) {
+    const tensors = readFeeds(feeds, options.transfer === true ? 'transfer' : 'copy');
+    const metadata = this.#catalog.metadata(model.key);
+    if (metadata !== undefined) {
+      checkFeeds(model.id, tensors, metadata.inputs);
+      checkOutputNames(model.id, options.outputs, metadata.outputs);
+    }
+    const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now());
+    this.#metrics.requestAccepted(model.id);
+    return this.#dispatcher.submit(
+      { model, feeds: tensors, outputs: options.outputs && [...options.outputs], checked: metadata !== undefined },
+      {
+        priority: options.priority ?? 0,
+        shardKey: options.shardKey,
+        signal: options.signal,
+        deadline: leftMs === undefined ? undefined : this.#clock.now() + leftMs,
+      },
+    );
+  }
+
+  #createPool(environment: ReplicaPoolEnvironment): ReplicaPool {
+    const options = this.#options;
+    return new ReplicaPool(
+      {
+        name: DEPLOYMENT,
+        replicas: options.replicas,
+        maxModels: options.maxModelsPerReplica,
+        maxModelBytes: options.maxModelBytesPerReplica,
+        modelIdleTimeoutMs: options.modelIdleTimeoutMs,
+        session: options.session,
+        exitTimeoutMs: options.gracefulShutdownTimeoutMs,
+      },
+      environment,
+      {
+        running: (replica) => this.#dispatcher.addReplica(replica),
+        left: (replica, crash) => this.#dispatcher.removeReplica(replica, crash),
+        modelChanged: (replica, modelKey) => this.#dispatcher.modelChanged(replica, modelKey),
+        outage: (error) => {
+          this.#logger.error({ err: error }, 'no replica can be started');
+          this.#dispatcher.declareOutage(error);
+        },
+        restarting: (replica, error, delayMs) => {
+          this.#metrics.replicaRestarted(replica);
+          this.#logger.warn({ replica, err: error, delayMs }, 'replica failed and is restarted');
+        },
+        stateChanged: ({ id }, state) => this.#logger.info({ replica: id, state }, 'replica changed state'),
+        event: (replica, event) => this.#onReplicaEvent(replica, event),
+      },
+    );
+  }
+
+  #onReplicaEvent({ id: replica }: Replica, event: ReplicaEvent): void {
+    if (event.kind === 'log') {
+      this.#logger[event.level]({ replica, ...event.fields }, event.message);
+      return;
+    }
+    const model = this.#catalog.byKey(event.key)?.id ?? event.key;
+    switch (event.kind) {
+      case 'model-loading':
+        this.#logger.debug({ replica, model }, 'model is loading');
+        break;
+      case 'model-loaded': {
+        const { loadMs, bytes, metadata } = event;
+        this.#catalog.setMetadata(event.key, metadata);
+        this.#dispatcher.loadMeasured(event.key, loadMs);
+        this.#metrics.modelLoaded(replica, model, loadMs);
+        this.#logger.info({ replica, model, loadMs, bytes }, 'model loaded');
+        if (loadMs > SLOW_LOAD_MS) this.#logger.warn({ replica, model, loadMs }, 'slow model load');
+        break;
+      }
+      case 'model-load-failed':
+        this.#metrics.modelLoadFailed(replica, event.error.code);
+        this.#logger.warn({ replica, model, reason: event.error.message }, 'model load failed');
+        break;
+      case 'model-unloaded':
+        this.#metrics.modelUnloaded(replica, event.reason, event.unloadMs);
+        this.#logger.info({ replica, model, reason: event.reason }, 'model unloaded');
+        break;
+    }
+  }
+
+  /** Ends all threads; those that overrun are left to end by themselves. */
+  async #endThreads(how: { hurry: boolean }): Promise<void> {
+    const { gracefulShutdownTimeoutMs } = this.#options;
+    const areGone = await this.#within(this.#pool.stop(how), gracefulShutdownTimeoutMs);
+    if (!areGone) {
+      this.#logger.warn({ gracefulShutdownTimeoutMs }, 'replicas are still in a native call and were abandoned');
+    }
+    this.#metrics.close();
+    this.#state = 'closed';
+  }
+
+  /** Whether the work ended within so many milliseconds. */
+  async #within(work: Promise<void>, milliseconds: number): Promise<boolean> {
+    let cancel: () => void = () => undefined;
+    const timeout = new Promise<false>((resolve) => {
+      cancel = this.#clock.schedule(() => resolve(false), milliseconds);
+    });
+    try {
+      return await Promise.race([work.then(() => true), timeout]);
+    } finally {
+      cancel();
+    }
+  }
+
+  #replicaStatus({ id, replica, restarts }: ReplicaPool['places'][number]): ReplicaStatus {
+    const counters = replica?.counters;
+    return {
+      id,
+      deployment: DEPLOYMENT,
+      state: replica?.state ?? 'starting',
+      ongoing: counters?.ongoing ?? 0,
+      completed: counters?.completed ?? 0,
+      failed: counters?.failed ?? 0,
+      models: [...(replica?.models ?? [])].map(([key, state]) => {
+        const { id: modelId, version } = this.#catalog.byKey(key) ?? { id: key, version: 1 };
+        return { id: modelId, version, state };
+      }),
+      modelBytes: counters?.bytes ?? 0,
+      restarts,
+    };
+  }
+
+  *#replicasForMetrics() {
+    for (const { id, replica } of this.#pool.places) {
+      if (replica === undefined) continue;
+      const models = [...replica.models.keys()].map((key) => this.#catalog.byKey(key)?.id ?? key);
+      yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models };
+    }
+  }
+}
+
+function resultOf(
+  { id: model, version }: RegisteredModel,
+  { outputs, replica, queueMs, loadMs, runMs, totalMs }: Awaited<ReturnType<Dispatcher['submit']>>,
+  metrics: EngineMetrics,
+): InferenceResult {
+  const timings = { queueMs, loadMs, runMs, totalMs };
+  metrics.requestAnswered(model, replica, timings);
+  return { outputs, model, version, deployment: DEPLOYMENT, replica, batchSize: 1, timings };
+}
+
+function closedError(message: string): InfermuxError {
+  return new InfermuxError('ENGINE_CLOSED', message);
+}

@@ -1,0 +1,60 @@
+/** Every code an {@link InfermuxError} can carry: what it means, and whether the same call may succeed later. */
+export const ERROR_CODES = {
+  INVALID_ARGUMENT: { retryable: false, meaning: 'An option, id or tensor is not of the expected form.' },
+  MODEL_NOT_FOUND: { retryable: false, meaning: 'No model of that id or version is registered.' },
+  MODEL_ALREADY_EXISTS: { retryable: false, meaning: 'A model of that id is registered already.' },
+  MODEL_LOAD_FAILED: { retryable: false, meaning: 'The model could not be loaded; the message has the reason.' },
+  FAILED_PRECONDITION: { retryable: false, meaning: 'The call does not fit the present state or configuration.' },
+  QUEUE_FULL: { retryable: true, meaning: 'Too many requests wait already; `retryAfterMs` says when to come back.' },
+  DEADLINE_EXCEEDED: { retryable: true, meaning: 'The time-out or deadline passed before the answer was there.' },
+  CANCELLED: { retryable: false, meaning: "The caller's signal was aborted; `cause` is the signal's reason." },
+  INFERENCE_FAILED: { retryable: false, meaning: 'onnxruntime refused or failed the run; `cause` is its error.' },
+  REPLICA_FAILED: { retryable: true, meaning: 'Worker threads died under the request, or none can start.' },
+  ENGINE_CLOSED: { retryable: false, meaning: 'The engine is closing or closed.' },
+  INTERNAL: { retryable: false, meaning: 'A defect in infermux; please report it.' },
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export interface InfermuxErrorOptions {
+  readonly cause?: unknown;
+  /** Milliseconds after which the call is worth another try. */
+  readonly retryAfterMs?: number | undefined;
+  /** Overrides what {@link ERROR_CODES} says of the code. */
+  readonly retryable?: boolean | undefined;
+}
+
+/** The one class of error that infermux rejects or throws with. Branch on `code`, never on the message. */
+export class InfermuxError extends Error {
+  override readonly name = 'InfermuxError';
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly retryAfterMs?: number;
+
+  constructor(code: ErrorCode, message: string, options: InfermuxErrorOptions = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.retryable = options.retryable ?? ERROR_CODES[code].retryable;
+    if (options.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** `error` itself if it is an InfermuxError, else one of code `INTERNAL` around it. */
+export function toInfermuxError(error: unknown): InfermuxError {
+  if (error instanceof InfermuxError) return error;
+  return new InfermuxError('INTERNAL', messageOf(error), { cause: error });
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** A value as error messages show it: short, on one line. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return `[${value.slice(0, 12).map(show).join(', ')}${value.length > 12 ? ', ...' : ''}]`;
+  if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'no prototype'})`;
+  return String(value);
+}

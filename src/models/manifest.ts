@@ -1,0 +1,29 @@
+import { InfermuxError, show } from '../errors.js';
+
+/** What infermux reads of a `model.json`; whatever else it holds is for people. */
+export interface Manifest {
+  /** A positive integer. */
+  readonly version?: number;
+}
+
+/**
+ * @param where names the file in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` when the text is no manifest.
+ */
+export function parseManifest(text: string, where: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
+  }
+  const { version } = value as Record<string, unknown>;
+  if (version === undefined) return {};
+  if (!Number.isSafeInteger(version) || (version as number) < 1) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where}: version must be a positive integer, got ${show(version)}`);
+  }
+  return { version: version as number };
+}

@@ -1,0 +1,181 @@
+import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
+import { type ErrorCode, InfermuxError } from '../errors.js';
+import type { UnloadReason } from '../protocol/messages.js';
+
+/** 0.1 ms to 10 s, in seconds. */
+const BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** What gauges read when they are asked, so that nothing is written on the way of a request. */
+export interface MetricsSource {
+  queued(): number;
+  replicas(): Iterable<{
+    readonly id: string;
+    readonly isRunning: boolean;
+    readonly ongoing: number;
+    readonly models: Iterable<string>;
+  }>;
+}
+
+/** One answered request, times in milliseconds. */
+export interface RequestTimes {
+  readonly queueMs: number;
+  readonly runMs: number;
+  readonly totalMs: number;
+}
+
+/** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
+export class EngineMetrics {
+  readonly registry: Registry;
+  readonly #isOwnRegistry: boolean;
+  readonly #modelLabels: boolean;
+  readonly #names: string[] = [];
+  readonly #requests;
+  readonly #errors;
+  readonly #queueWait;
+  readonly #runDuration;
+  readonly #requestDuration;
+  readonly #getModel;
+  readonly #loads;
+  readonly #loadFailures;
+  readonly #unloads;
+  readonly #loadDuration;
+  readonly #unloadDuration;
+  readonly #restarts;
+
+  /**
+   * @param registry the caller's; an own one when undefined.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine.
+   */
+  constructor(
+    source: MetricsSource,
+    { registry, modelLabels }: { registry: Registry | undefined; modelLabels: boolean },
+  ) {
+    this.registry = registry ?? new Registry();
+    this.#isOwnRegistry = registry === undefined;
+    this.#modelLabels = modelLabels;
+    const model = modelLabels ? ['model'] : [];
+
+    this.#requests = this.#counter('router_requests_total', 'Requests accepted for routing.', model);
+    this.#errors = this.#counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
+    this.#queueWait = this.#histogram('queue_wait_seconds', 'From acceptance to a replica.', []);
+    this.#runDuration = this.#histogram('run_duration_seconds', 'The run in the replica.', model);
+    this.#requestDuration = this.#histogram('request_duration_seconds', 'From acceptance to the answer.', model);
+    this.#getModel = this.#counter('get_model_requests_total', "Requests that asked a replica's session cache.", [
+      'replica',
+    ]);
+    this.#loads = this.#counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
+    this.#loadFailures = this.#counter('model_load_failures_total', 'Loads that failed, by error code.', [
+      'replica',
+      'code',
+    ]);
+    this.#unloads = this.#counter('model_unloads_total', 'Sessions that left, by reason.', ['replica', 'reason']);
+    this.#loadDuration = this.#histogram('model_load_duration_seconds', 'Loads of sessions.', model);
+    this.#unloadDuration = this.#histogram('model_unload_duration_seconds', 'Releases of sessions.', []);
+    this.#restarts = this.#counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
+
+    this.#gauge('queued_requests', 'Requests that wait for a replica.', [], (gauge) => gauge.set(source.queued()));
+    this.#gauge('ongoing_requests', 'Requests given to a replica and not finished.', ['replica'], (gauge) => {
+      for (const { id, ongoing } of source.replicas()) gauge.set({ replica: id }, ongoing);
+    });
+    this.#gauge('replica_up', '1 when the replica runs.', ['replica'], (gauge) => {
+      for (const { id, isRunning } of source.replicas()) gauge.set({ replica: id }, isRunning ? 1 : 0);
+    });
+    this.#gauge('replica_models', 'Sessions that a replica has or is loading.', ['replica'], (gauge) => {
+      for (const { id, models } of source.replicas()) gauge.set({ replica: id }, [...models].length);
+    });
+    if (!modelLabels) return;
+    this.#gauge(
+      'registered_model_id',
+      '1 for each model that a replica has or is loading.',
+      ['replica', 'model'],
+      (gauge) => {
+        gauge.reset();
+        for (const { id, models } of source.replicas()) {
+          for (const modelId of models) gauge.set({ replica: id, model: modelId }, 1);
+        }
+      },
+    );
+  }
+
+  requestAccepted(model: string): void {
+    this.#requests.inc(this.#label(model));
+  }
+
+  requestAnswered(model: string, replica: string, { queueMs, runMs, totalMs }: RequestTimes): void {
+    this.#queueWait.observe(queueMs / 1_000);
+    this.#runDuration.observe(this.#label(model), runMs / 1_000);
+    this.#requestDuration.observe(this.#label(model), totalMs / 1_000);
+    this.#getModel.inc({ replica });
+  }
+
+  requestFailed(code: ErrorCode): void {
+    this.#errors.inc({ code });
+  }
+
+  modelLoaded(replica: string, model: string, loadMs: number): void {
+    this.#loads.inc({ replica, ...this.#label(model) });
+    this.#loadDuration.observe(this.#label(model), loadMs / 1_000);
+  }
+
+  modelLoadFailed(replica: string, code: ErrorCode): void {
+    this.#loadFailures.inc({ replica, code });
+  }
+
+  modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number): void {
+    this.#unloads.inc({ replica, reason });
+    this.#unloadDuration.observe(unloadMs / 1_000);
+  }
+
+  replicaRestarted(replica: string): void {
+    this.#restarts.inc({ replica });
+  }
+
+  /** Leaves the caller's registry as it was; an own one stays readable. */
+  close(): void {
+    if (this.#isOwnRegistry) return;
+    for (const name of this.#names) this.registry.removeSingleMetric(name);
+  }
+
+  #label(model: string): Record<string, string> {
+    return this.#modelLabels ? { model } : {};
+  }
+
+  #counter(name: string, help: string, labelNames: string[]): Counter {
+    return this.#register(new Counter({ name: this.#claim(name), help, labelNames, registers: [] }));
+  }
+
+  #histogram(name: string, help: string, labelNames: string[]): Histogram {
+    return this.#register(
+      new Histogram({ name: this.#claim(name), help, labelNames, buckets: BUCKETS, registers: [] }),
+    );
+  }
+
+  #gauge(name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void {
+    const options = { name: this.#claim(name), help, labelNames, registers: [] };
+    this.#register(
+      new Gauge({
+        ...options,
+        collect() {
+          collect(this);
+        },
+      }),
+    );
+  }
+
+  #claim(suffix: string): string {
+    const name = `infermux_${suffix}`;
+    if (this.registry.getSingleMetric(name) !== undefined) {
+      throw new InfermuxError(
+        'FAILED_PRECONDITION',
+        `options.registry has a metric ${name} already: give each engine a registry of its own, or close the other first`,
+      );
+    }
+    this.#names.push(name);
+    return name;
+  }
+
+  #register<M extends Metric>(metric: M): M {
+    this.registry.registerMetric(metric);
+    return metric;
+  }
+}

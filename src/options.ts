@@ -1,0 +1,182 @@
+import { availableParallelism } from 'node:os';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import {
+  checkOptions,
+  hasMethods,
+  isBoolean,
+  isInteger,
+  isMilliseconds,
+  isObject,
+  isText,
+  type Rule,
+  satisfies,
+} from './check.js';
+import { InfermuxError, messageOf, show } from './errors.js';
+import type { ModelSource } from './models/model-repository.js';
+
+/** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
+export type ExecutionProvider = string | Readonly<{ name: string; [option: string]: unknown }>;
+
+/** Passed through to onnxruntime-node's `InferenceSession.create`; other keys of its `SessionOptions` pass too. */
+export interface SessionOptions {
+  /** In order of preference. Default `['cpu']`. One that is not available fails the load. */
+  readonly executionProviders?: readonly ExecutionProvider[];
+  /** Threads within one operator. Default 1: the replicas are the parallelism. */
+  readonly intraOpNumThreads?: number;
+  readonly interOpNumThreads?: number;
+  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
+  /** Further settings of onnxruntime, by its own names, as nested objects of strings. */
+  readonly extra?: Readonly<Record<string, unknown>>;
+  readonly [option: string]: unknown;
+}
+
+export interface EngineOptions {
+  /** A directory of models, or models by id. Default: none. */
+  readonly models?: string | Readonly<Record<string, string | ModelSource>>;
+  /** Worker threads, each with its own sessions; about 10 MB each. Default: one for each core this process may use. */
+  readonly replicas?: number;
+  /** Most sessions in one replica; the least recently used leaves for a new one. -1: no limit. Default 3. */
+  readonly maxModelsPerReplica?: number;
+  /** Most bytes of model files whose sessions are in one replica. -1: no limit, the default. */
+  readonly maxModelBytesPerReplica?: number;
+  /** Milliseconds unused after which a session leaves. -1: never, the default. */
+  readonly modelIdleTimeoutMs?: number;
+  /**
+   * Most requests that one replica has been given and not finished. Default 2: one runs, and one is there already when
+   * runs are so short that fetching the next would show. 1: none is ever given ahead.
+   */
+  readonly maxOngoingRequests?: number;
+  /** Most requests that wait for a replica; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
+  readonly maxQueuedRequests?: number;
+  /** Milliseconds that a request may take when it names no time of its own. -1: no limit, the default. */
+  readonly defaultTimeoutMs?: number;
+  readonly session?: SessionOptions;
+  /**
+   * Milliseconds that `close()` lets accepted work go on, and that a thread may take to leave a native call when it is
+   * ended or the process exits. Default 20000.
+   */
+  readonly gracefulShutdownTimeoutMs?: number;
+  /** pino, or what looks like it. Default: silent. */
+  readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+  /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
+  readonly registry?: Registry;
+  readonly metrics?: {
+    /** Label metrics with model ids. Switch it off with thousands of models. Default true. */
+    readonly modelLabels?: boolean;
+  };
+}
+
+export type ResolvedOptions = Readonly<
+  Required<Omit<EngineOptions, 'logger' | 'registry'>> & Pick<EngineOptions, 'logger' | 'registry'>
+>;
+
+/** More than any machine has cores for; a typo should not start ten thousand threads. */
+const MOST_REPLICAS = 1_024;
+
+const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
+  models: (value) =>
+    typeof value === 'string' ? isText(value) : isObject(value) && 'a directory or an object of models by id',
+  replicas: isInteger({ lowest: 1, highest: MOST_REPLICAS }),
+  maxModelsPerReplica: isInteger({ lowest: 1, or: -1 }),
+  maxModelBytesPerReplica: isInteger({ lowest: 1, or: -1 }),
+  modelIdleTimeoutMs: isMilliseconds({ lowest: 1, or: -1 }),
+  maxOngoingRequests: isInteger({ lowest: 1 }),
+  maxQueuedRequests: isInteger({ lowest: 0, or: -1 }),
+  defaultTimeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
+  session: isObject,
+  gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
+  logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
+  registry: hasMethods('a prom-client Registry', [
+    'registerMetric',
+    'removeSingleMetric',
+    'getSingleMetric',
+    'metrics',
+  ]),
+  metrics: isObject,
+};
+
+const MODEL_SOURCE_RULES: Readonly<Record<keyof ModelSource, Rule>> = {
+  path: isText,
+  version: isInteger({ lowest: 1 }),
+};
+
+const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
+
+/** Keys that infermux knows the form of; the rest is onnxruntime-node's to judge. */
+const SESSION_RULES: Readonly<Record<string, Rule>> = {
+  executionProviders: satisfies(
+    (value) => Array.isArray(value) && value.length > 0 && value.every(isProvider),
+    'a non-empty array of names or { name, … }',
+  ),
+  intraOpNumThreads: isInteger({ lowest: 0 }),
+  interOpNumThreads: isInteger({ lowest: 0 }),
+  graphOptimizationLevel: satisfies((value) => LEVELS.includes(value as string), `one of ${LEVELS.join(', ')}`),
+  extra: isObject,
+};
+
+/**
+ * The options with all defaults, frozen.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
+ */
+export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
+  if (isObject(options) !== undefined) {
+    throw new InfermuxError('INVALID_ARGUMENT', `options must be an object, got ${show(options)}`);
+  }
+  checkOptions('options', options, ENGINE_RULES);
+  checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
+  checkModels(options.models);
+  checkSession(options.session ?? {});
+  const { logger, registry, ...given } = withoutUndefined(options);
+  return Object.freeze({
+    models: {},
+    replicas: availableParallelism(),
+    maxModelsPerReplica: 3,
+    maxModelBytesPerReplica: -1,
+    modelIdleTimeoutMs: -1,
+    maxOngoingRequests: 2,
+    maxQueuedRequests: 4_096,
+    defaultTimeoutMs: -1,
+    session: {},
+    gracefulShutdownTimeoutMs: 20_000,
+    metrics: {},
+    ...given,
+    ...(logger === undefined ? {} : { logger }),
+    ...(registry === undefined ? {} : { registry }),
+  });
+}
+
+function checkModels(models: EngineOptions['models']): void {
+  if (models === undefined || typeof models === 'string') return;
+  for (const [id, source] of Object.entries(models)) {
+    const where = `options.models[${show(id)}]`;
+    const expectation =
+      typeof source === 'string' ? isText(source) : isObject(source) && 'a path or { path, version? }';
+    if (expectation)
+      throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(source)}`);
+    if (typeof source === 'string') continue;
+    checkOptions(where, source, MODEL_SOURCE_RULES);
+    if (source.path === undefined) throw new InfermuxError('INVALID_ARGUMENT', `${where}.path is missing`);
+  }
+}
+
+function checkSession(session: SessionOptions): void {
+  const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(SESSION_RULES, key)));
+  checkOptions('options.session', known, SESSION_RULES);
+  try {
+    structuredClone(session);
+  } catch (cause) {
+    const message = `options.session must be plain data, since it goes to other threads: ${messageOf(cause)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+  }
+}
+
+function isProvider(value: unknown): boolean {
+  if (typeof value === 'string') return value !== '';
+  return isObject(value) === undefined && isText((value as { name?: unknown }).name) === undefined;
+}
+
+function withoutUndefined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+}

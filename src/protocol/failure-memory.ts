@@ -1,0 +1,44 @@
+import { InfermuxError } from '../errors.js';
+
+const FIRST_MS = 1_000;
+const LONGEST_MS = 64_000;
+
+interface Failure {
+  readonly error: InfermuxError;
+  readonly count: number;
+  readonly until: number;
+}
+
+/**
+ * Remembers failed loads, so that a broken model costs one load a while and not one per request. The while doubles
+ * with every failure in a row, from 1 s to 64 s.
+ */
+export class FailureMemory {
+  readonly #now: () => number;
+  readonly #failures = new Map<string, Failure>();
+
+  /** @param now milliseconds from any start. */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  record(key: string, error: InfermuxError): void {
+    const count = (this.#failures.get(key)?.count ?? 0) + 1;
+    const whileMs = Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
+    this.#failures.set(key, { error, count, until: this.#now() + whileMs });
+  }
+
+  forget(key: string): void {
+    this.#failures.delete(key);
+  }
+
+  /** The failure that is still remembered, with the time until the next try; undefined when a try may be made. */
+  recall(key: string): InfermuxError | undefined {
+    const failure = this.#failures.get(key);
+    if (failure === undefined) return undefined;
+    const retryAfterMs = Math.ceil(failure.until - this.#now());
+    if (retryAfterMs <= 0) return undefined;
+    const { code, message, retryable, cause } = failure.error;
+    return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
+  }
+}

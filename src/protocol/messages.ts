@@ -1,0 +1,95 @@
+import type { ModelMetadata, Outputs, TensorFeeds } from '../tensor.js';
+import type { ErrorRecord } from './error-record.js';
+
+/** Settings of a replica's thread, given to it once as `workerData`. */
+export interface WorkerSettings {
+  readonly replica: string;
+  /** The memory of the shared queue counters and the line in it that belongs to this replica. */
+  readonly counters: SharedArrayBuffer;
+  readonly counterSlot: number;
+  readonly maxModels: number;
+  readonly maxModelBytes: number;
+  readonly modelIdleTimeoutMs: number;
+  /** Passed through to `InferenceSession.create`. */
+  readonly session: Readonly<Record<string, unknown>>;
+}
+
+/** What a replica needs to know of a model to load it. */
+export interface ModelReference {
+  /** Names one version of one model, and its session in the cache. */
+  readonly key: string;
+  /** The id that people know, for messages. */
+  readonly id: string;
+  readonly path: string;
+}
+
+export interface RunMessage {
+  readonly kind: 'run';
+  readonly model: ModelReference;
+  readonly feeds: TensorFeeds;
+  /** Names of the outputs to return; all when absent. */
+  readonly outputs: readonly string[] | undefined;
+  /** True when the calling thread has held the feeds against the model's metadata already. */
+  readonly checked: boolean;
+}
+
+/** The first task of a thread: proves that it lives and that onnxruntime-node loads in it. */
+export interface HelloMessage {
+  readonly kind: 'hello';
+  /** Where the thread posts its {@link ReplicaEvent}s. */
+  readonly events: import('node:worker_threads').MessagePort;
+}
+
+/** Releases sessions that nobody has used for the idle time-out. */
+export interface ExpireMessage {
+  readonly kind: 'expire';
+}
+
+/** Releases all sessions; the last task of a thread. */
+export interface ReleaseMessage {
+  readonly kind: 'release';
+}
+
+export type ReplicaMessage = RunMessage | HelloMessage | ExpireMessage | ReleaseMessage;
+
+export interface HelloAnswer {
+  readonly onnxruntimeVersion: string;
+  readonly providers: readonly string[];
+}
+
+export interface RunAnswer {
+  readonly outputs: Outputs;
+  /** 0 when the session was there already. */
+  readonly loadMs: number;
+  readonly runMs: number;
+}
+
+export interface ExpireAnswer {
+  /** Milliseconds until the next session may expire; absent when none is left. */
+  readonly nextInMs: number | undefined;
+}
+
+/** What comes back for a task: a thrown error would lose its class, code and fields on the way. */
+export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
+
+/** Why a session left the cache. */
+export type UnloadReason = 'evicted' | 'unloaded' | 'expired' | 'replaced' | 'shutdown';
+
+/** Posted at once, also while the thread is about to block in a load. */
+export type ReplicaEvent =
+  | { readonly kind: 'model-loading'; readonly key: string }
+  | {
+      readonly kind: 'model-loaded';
+      readonly key: string;
+      readonly loadMs: number;
+      readonly bytes: number;
+      readonly metadata: ModelMetadata;
+    }
+  | { readonly kind: 'model-load-failed'; readonly key: string; readonly loadMs: number; readonly error: ErrorRecord }
+  | { readonly kind: 'model-unloaded'; readonly key: string; readonly reason: UnloadReason; readonly unloadMs: number }
+  | {
+      readonly kind: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly message: string;
+      readonly fields: Readonly<Record<string, string | number | boolean>>;
+    };

@@ -1,0 +1,154 @@
+/** A cache line, so that two replicas never write to the same one. */
+const LINE_BYTES = 64;
+const LINE_WORDS = LINE_BYTES / Int32Array.BYTES_PER_ELEMENT;
+const LINE_DOUBLES = LINE_BYTES / Float64Array.BYTES_PER_ELEMENT;
+
+/** Words of a line. */
+const ONGOING = 0;
+const IN_NATIVE_CALL = 1;
+const STOP = 2;
+const COMPLETED = 3;
+const FAILED = 4;
+const MODELS = 5;
+/** The last of a line's doubles, behind the words. */
+const BYTES = 7;
+
+/** What a replica's thread may still do. Only ever raised. */
+export const STOP_LEVELS = {
+  /** Everything. */
+  none: 0,
+  /** Release sessions, but neither run nor load. */
+  stopping: 1,
+  /** Nothing native: the process is exiting. */
+  exiting: 2,
+} as const;
+
+export type StopLevel = (typeof STOP_LEVELS)[keyof typeof STOP_LEVELS];
+
+/**
+ * One replica's line of counters, seen by both threads.
+ *
+ * The calling thread adds to `ongoing` before it posts a request, the replica subtracts before it posts the answer, so a
+ * freed slot shows while the answer is still on its way.
+ *
+ * `enterNativeCall` and `raiseStop` are two halves of one promise: once the stop is raised and no call is under way, none
+ * will ever begin. The thread first counts itself in and then looks at the flag; the other side first raises the flag and
+ * then looks at the count. All accesses are sequentially consistent, so at least one of them sees the other.
+ */
+export class ReplicaCounters {
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+
+  constructor(memory: SharedArrayBuffer, slot: number) {
+    this.#words = new Int32Array(memory, slot * LINE_BYTES, LINE_WORDS);
+    this.#doubles = new Float64Array(memory, slot * LINE_BYTES, LINE_DOUBLES);
+  }
+
+  get ongoing(): number {
+    return Atomics.load(this.#words, ONGOING);
+  }
+
+  get completed(): number {
+    return Atomics.load(this.#words, COMPLETED);
+  }
+
+  get failed(): number {
+    return Atomics.load(this.#words, FAILED);
+  }
+
+  get models(): number {
+    return Atomics.load(this.#words, MODELS);
+  }
+
+  /** Written by the replica alone, and only ever whole on 64-bit machines. */
+  get bytes(): number {
+    return this.#doubles[BYTES] ?? 0;
+  }
+
+  get isInNativeCall(): boolean {
+    return Atomics.load(this.#words, IN_NATIVE_CALL) !== 0;
+  }
+
+  requestGiven(): void {
+    Atomics.add(this.#words, ONGOING, 1);
+  }
+
+  requestDone(succeeded: boolean): void {
+    Atomics.add(this.#words, succeeded ? COMPLETED : FAILED, 1);
+    Atomics.sub(this.#words, ONGOING, 1);
+  }
+
+  setResident(models: number, bytes: number): void {
+    Atomics.store(this.#words, MODELS, models);
+    this.#doubles[BYTES] = bytes;
+  }
+
+  /** @returns false when the call must not be made, because the thread is to stop. */
+  enterNativeCall(highest: StopLevel = STOP_LEVELS.none): boolean {
+    Atomics.add(this.#words, IN_NATIVE_CALL, 1);
+    if (Atomics.load(this.#words, STOP) <= highest) return true;
+    this.leaveNativeCall();
+    return false;
+  }
+
+  leaveNativeCall(): void {
+    Atomics.sub(this.#words, IN_NATIVE_CALL, 1);
+    Atomics.notify(this.#words, IN_NATIVE_CALL);
+  }
+
+  raiseStop(level: StopLevel): void {
+    if (Atomics.load(this.#words, STOP) < level) Atomics.store(this.#words, STOP, level);
+  }
+
+  /** Resolves when no native call is under way. */
+  async untilOutsideNativeCall(): Promise<void> {
+    for (;;) {
+      const calls = Atomics.load(this.#words, IN_NATIVE_CALL);
+      if (calls === 0) return;
+      await Atomics.waitAsync(this.#words, IN_NATIVE_CALL, calls).value;
+    }
+  }
+
+  /** Blocks this thread until no native call is under way. @returns false when `deadline` (`Date.now()`) came first. */
+  blockUntilOutsideNativeCall(deadline: number): boolean {
+    for (;;) {
+      const calls = Atomics.load(this.#words, IN_NATIVE_CALL);
+      if (calls === 0) return true;
+      const leftMs = deadline - Date.now();
+      if (leftMs <= 0) return false;
+      Atomics.wait(this.#words, IN_NATIVE_CALL, calls, leftMs);
+    }
+  }
+
+  /** For the next replica in this line; only when the thread of the last one is gone. */
+  reset(): void {
+    for (let word = 0; word < LINE_WORDS; word += 1) Atomics.store(this.#words, word, 0);
+    Atomics.notify(this.#words, IN_NATIVE_CALL);
+  }
+}
+
+/** The lines of all replicas in one shared memory, handed out one at a time. */
+export class QueueCounters {
+  readonly memory: SharedArrayBuffer;
+  readonly #free: number[];
+
+  /** @param capacity how many replicas can have a line at once; 64 bytes each. */
+  constructor(capacity: number) {
+    this.memory = new SharedArrayBuffer(capacity * LINE_BYTES);
+    this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
+  }
+
+  /** @returns undefined when all lines are taken. */
+  take(): { slot: number; counters: ReplicaCounters } | undefined {
+    const slot = this.#free.pop();
+    if (slot === undefined) return undefined;
+    const counters = new ReplicaCounters(this.memory, slot);
+    counters.reset();
+    return { slot, counters };
+  }
+
+  /** Only when the thread that used the line is gone. */
+  giveBack(slot: number): void {
+    this.#free.push(slot);
+  }
+}

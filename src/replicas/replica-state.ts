@@ -1,0 +1,23 @@
+import { InfermuxError } from '../errors.js';
+
+/** What a replica is doing; `stopped` and `failed` are final, and another replica takes its place if one is wanted. */
+export type ReplicaState = 'starting' | 'running' | 'draining' | 'stopped' | 'failed';
+
+const TRANSITIONS: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
+  starting: ['running', 'draining', 'failed'],
+  running: ['draining', 'failed'],
+  draining: ['stopped', 'failed'],
+  stopped: [],
+  failed: [],
+};
+
+export function isFinal(state: ReplicaState): boolean {
+  return TRANSITIONS[state].length === 0;
+}
+
+/** @throws InfermuxError `INTERNAL` when a replica cannot go from the one state to the other. */
+export function checkTransition(from: ReplicaState, to: ReplicaState): void {
+  if (!TRANSITIONS[from].includes(to)) {
+    throw new InfermuxError('INTERNAL', `a replica cannot go from ${from} to ${to}`);
+  }
+}

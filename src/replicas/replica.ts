@@ -1,0 +1,298 @@
+import { MessageChannel, type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
+import type { Clock } from '../clock.js';
+import { InfermuxError, messageOf } from '../errors.js';
+import { fromErrorRecord } from '../protocol/error-record.js';
+import type {
+  Answer,
+  ExpireAnswer,
+  HelloAnswer,
+  ReplicaEvent,
+  ReplicaMessage,
+  RunAnswer,
+  RunMessage,
+} from '../protocol/messages.js';
+import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import { checkTransition, isFinal, type ReplicaState } from './replica-state.js';
+
+/** The thread under a replica. */
+export interface ReplicaThread {
+  /** Sends one task; the thread starts with the first. Rejects when the thread dies. */
+  post(message: ReplicaMessage, transfer?: readonly Transferable[]): Promise<unknown>;
+  /** Resolves when the thread is gone, with the error that ended it, if it was one. */
+  readonly ended: Promise<Error | undefined>;
+  /** Ends the thread wherever it is. Only when it is in no native call. */
+  terminate(): void;
+}
+
+export interface ReplicaOptions {
+  readonly id: string;
+  readonly startTimeoutMs: number;
+  /** -1 for never. */
+  readonly modelIdleTimeoutMs: number;
+  /** Bound on the bytes of its sessions; -1 for none. */
+  readonly maxModelBytes: number;
+}
+
+export interface ReplicaObserver {
+  stateChanged(replica: Replica, state: ReplicaState): void;
+  /** The thread died or could not start; all that it was given is about to be rejected. */
+  failed(replica: Replica, error: InfermuxError): void;
+  /** The model appeared in or disappeared from `models`, or went from loading to loaded. */
+  modelChanged(replica: Replica, modelKey: string): void;
+  event(replica: Replica, event: ReplicaEvent): void;
+}
+
+type ModelState = 'loading' | 'loaded';
+
+/**
+ * The main-thread handle of one worker thread, from its start to its end; after it failed or stopped, another one takes
+ * its place.
+ */
+export class Replica {
+  readonly id: string;
+  readonly models = new Map<string, ModelState>();
+  readonly counters: ReplicaCounters;
+  readonly #options: ReplicaOptions;
+  readonly #thread: ReplicaThread;
+  readonly #clock: Clock;
+  readonly #observer: ReplicaObserver;
+  readonly #events: MessagePort;
+  readonly #workerPort: MessagePort;
+  readonly #rejections = new Set<(error: InfermuxError) => void>();
+  #state: ReplicaState = 'starting';
+  #loading = 0;
+  #cancelExpiry: (() => void) | undefined;
+  #end: Promise<void> | undefined;
+  #hello: HelloAnswer | undefined;
+
+  constructor(
+    options: ReplicaOptions,
+    thread: ReplicaThread,
+    counters: ReplicaCounters,
+    clock: Clock,
+    observer: ReplicaObserver,
+  ) {
+    this.id = options.id;
+    this.counters = counters;
+    this.#options = options;
+    this.#thread = thread;
+    this.#clock = clock;
+    this.#observer = observer;
+    const { port1, port2 } = new MessageChannel();
+    this.#events = port1;
+    this.#workerPort = port2;
+    port1.on('message', (event: ReplicaEvent) => this.#onEvent(event));
+    port1.unref();
+  }
+
+  get state(): ReplicaState {
+    return this.#state;
+  }
+
+  get ongoing(): number {
+    return this.counters.ongoing;
+  }
+
+  get isLoading(): boolean {
+    return this.#loading > 0;
+  }
+
+  get freeBytes(): number {
+    const { maxModelBytes } = this.#options;
+    return maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes - this.counters.bytes;
+  }
+
+  /** What the thread said of itself; undefined before it ran. */
+  get hello(): HelloAnswer | undefined {
+    return this.#hello;
+  }
+
+  /**
+   * Starts the thread and waits for its hello.
+   *
+   * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica has failed then.
+   */
+  async start(): Promise<void> {
+    let cancelTimeout: () => void = () => undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      const { startTimeoutMs } = this.#options;
+      const tooLate = new InfermuxError('REPLICA_FAILED', `the replica did not start within ${startTimeoutMs} ms`);
+      cancelTimeout = this.#clock.schedule(() => reject(tooLate), startTimeoutMs);
+    });
+    const hello = this.#thread.post({ kind: 'hello', events: this.#workerPort }, [this.#workerPort]);
+    // The thread may die without an answer to its first task: Piscina does not reject it then.
+    const death = this.#thread.ended.then((cause) => {
+      throw cause ?? new Error('the thread ended');
+    });
+    void this.#thread.ended.then((cause) => this.#die(cause ?? new Error('the thread ended')));
+    try {
+      this.#hello = unwrap((await Promise.race([hello, death, timeout])) as Answer<HelloAnswer>);
+      if (isFinal(this.#state)) throw new Error('the thread ended');
+      if (this.#state === 'starting') this.#become('running');
+    } catch (cause) {
+      this.#die(cause);
+      throw replicaFailed(this.id, cause);
+    } finally {
+      cancelTimeout();
+      hello.catch(() => undefined);
+      death.catch(() => undefined);
+    }
+  }
+
+  /**
+   * Runs one request. A model that is not among `models` counts as loading from now on.
+   *
+   * @throws InfermuxError whatever the thread answers; `REPLICA_FAILED` when it died or stops, which says nothing about the
+   *   request.
+   */
+  run(request: Omit<RunMessage, 'kind'>): Promise<RunAnswer> {
+    if (this.#state !== 'running') {
+      return Promise.reject(new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`));
+    }
+    const { model, feeds, outputs, checked } = request;
+    this.counters.requestGiven();
+    if (!this.models.has(model.key)) this.#setModel(model.key, 'loading');
+    const { key, id, path } = model;
+    const message: RunMessage = { kind: 'run', model: { key, id, path }, feeds, outputs, checked };
+    return new Promise((resolve, reject) => {
+      this.#rejections.add(reject);
+      this.#thread.post(message).then(
+        (answer) => {
+          this.#rejections.delete(reject);
+          this.#receiveEvents();
+          this.#forgetFailedLoad(key, answer as Answer<RunAnswer>);
+          try {
+            resolve(unwrap(answer as Answer<RunAnswer>));
+          } catch (error) {
+            reject(error as Error);
+          }
+        },
+        // A task that fails instead of answering is the end of the thread, or of all sense in talking to it.
+        (cause: unknown) => this.#die(cause),
+      );
+    });
+  }
+
+  /**
+   * Takes no new work, lets given work end, and ends the thread; resolves when it is gone. Idempotent.
+   *
+   * @param hurry do not begin what was given and not begun: it is answered with `REPLICA_FAILED`.
+   */
+  stop({ hurry }: { hurry: boolean }): Promise<void> {
+    if (hurry) this.counters.raiseStop(STOP_LEVELS.stopping);
+    if (this.#state === 'starting' || this.#state === 'running') this.#become('draining');
+    this.#end ??= this.#endThread();
+    return this.#end;
+  }
+
+  async #endThread(): Promise<void> {
+    // The last task: it waits for those before it, and for their sessions' last users.
+    const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
+    await Promise.race([release, this.#thread.ended]);
+    this.counters.raiseStop(STOP_LEVELS.exiting);
+    await Promise.race([this.counters.untilOutsideNativeCall(), this.#thread.ended]);
+    this.#cleanUp();
+    if (!isFinal(this.#state)) this.#become('stopped');
+    this.#thread.terminate();
+    await this.#thread.ended;
+    this.#rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.id} stopped`));
+  }
+
+  #die(cause: unknown): void {
+    if (isFinal(this.#state)) return;
+    const error = replicaFailed(this.id, cause);
+    this.#become('failed');
+    this.#cleanUp();
+    this.#observer.failed(this, error);
+    this.#rejectAll(error);
+    // It is usually gone; where it is not, it must not work on unseen.
+    void this.stop({ hurry: true });
+  }
+
+  #cleanUp(): void {
+    this.#cancelExpiry?.();
+    this.#events.close();
+  }
+
+  #rejectAll(error: InfermuxError): void {
+    for (const reject of this.#rejections) reject(error);
+    this.#rejections.clear();
+  }
+
+  #become(state: ReplicaState): void {
+    checkTransition(this.#state, state);
+    this.#state = state;
+    this.#observer.stateChanged(this, state);
+  }
+
+  /** Events that were posted before an answer are handled before it: they may come by the slower way. */
+  #receiveEvents(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#events);
+      if (received === undefined) return;
+      this.#onEvent(received.message as ReplicaEvent);
+    }
+  }
+
+  #onEvent(event: ReplicaEvent): void {
+    if (isFinal(this.#state)) return;
+    this.#observer.event(this, event);
+    switch (event.kind) {
+      case 'model-loading':
+        this.#setModel(event.key, 'loading');
+        break;
+      case 'model-loaded':
+        this.#setModel(event.key, 'loaded');
+        this.#scheduleExpiry(this.#options.modelIdleTimeoutMs);
+        break;
+      case 'model-load-failed':
+      case 'model-unloaded':
+        this.#setModel(event.key, undefined);
+        break;
+      case 'log':
+        break;
+    }
+  }
+
+  #setModel(key: string, state: ModelState | undefined): void {
+    const before = this.models.get(key);
+    if (before === state) return;
+    if (before === 'loading') this.#loading -= 1;
+    if (state === 'loading') this.#loading += 1;
+    if (state === undefined) this.models.delete(key);
+    else this.models.set(key, state);
+    this.#observer.modelChanged(this, key);
+  }
+
+  /** A failure that the thread only remembered comes without an event of a load. */
+  #forgetFailedLoad(key: string, answer: Answer<RunAnswer>): void {
+    if ('error' in answer && this.models.get(key) === 'loading') this.#setModel(key, undefined);
+  }
+
+  #scheduleExpiry(delayMs: number | undefined): void {
+    if (delayMs === undefined || delayMs === -1 || this.#cancelExpiry !== undefined) return;
+    this.#cancelExpiry = this.#clock.schedule(() => {
+      this.#cancelExpiry = undefined;
+      void this.#expire();
+    }, delayMs);
+  }
+
+  async #expire(): Promise<void> {
+    if (this.#state !== 'running') return;
+    try {
+      const answer = unwrap((await this.#thread.post({ kind: 'expire' })) as Answer<ExpireAnswer>);
+      this.#scheduleExpiry(answer.nextInMs);
+    } catch (cause) {
+      this.#die(cause);
+    }
+  }
+}
+
+function unwrap<T>(answer: Answer<T>): T {
+  if ('error' in answer) throw fromErrorRecord(answer.error);
+  return answer.value;
+}
+
+function replicaFailed(id: string, cause: unknown): InfermuxError {
+  return new InfermuxError('REPLICA_FAILED', `replica ${id} failed: ${messageOf(cause)}`, { cause });
+}

@@ -1,0 +1,96 @@
+/**
+ * A binary heap that knows where its items are, so that any of them can leave or move in O(log n).
+ * `isBefore` must be a strict order; ties come out in no particular order.
+ */
+export class IndexedHeap<T> {
+  readonly #isBefore: (left: T, right: T) => boolean;
+  readonly #items: T[] = [];
+  readonly #positions = new Map<T, number>();
+
+  constructor(isBefore: (left: T, right: T) => boolean) {
+    this.#isBefore = isBefore;
+  }
+
+  get size(): number {
+    return this.#items.length;
+  }
+
+  has(item: T): boolean {
+    return this.#positions.has(item);
+  }
+
+  /** The first item, which stays. */
+  peek(): T | undefined {
+    return this.#items[0];
+  }
+
+  pop(): T | undefined {
+    const first = this.#items[0];
+    if (first !== undefined) this.delete(first);
+    return first;
+  }
+
+  /** Adds the item, or moves it to where it now belongs. */
+  set(item: T): void {
+    const position = this.#positions.get(item) ?? this.#items.length;
+    this.#place(item, position);
+    this.#settle(item);
+  }
+
+  /** @returns false when the item was not there. */
+  delete(item: T): boolean {
+    const position = this.#positions.get(item);
+    if (position === undefined) return false;
+    this.#positions.delete(item);
+    const last = this.#items.pop() as T;
+    if (last !== item) {
+      this.#place(last, position);
+      this.#settle(last);
+    }
+    return true;
+  }
+
+  *[Symbol.iterator](): IterableIterator<T> {
+    yield* this.#items;
+  }
+
+  #settle(item: T): void {
+    this.#sift(
+      item,
+      (position) => (position === 0 ? undefined : (position - 1) >> 1),
+      (other) => this.#isBefore(item, other),
+    );
+    this.#sift(
+      item,
+      (position) => this.#firstChild(position),
+      (other) => this.#isBefore(other, item),
+    );
+  }
+
+  /** Swaps the item with its neighbour as long as there is one that it should not stay behind (or before). */
+  #sift(item: T, neighbour: (position: number) => number | undefined, shouldSwap: (other: T) => boolean): void {
+    let position = this.#positions.get(item) as number;
+    for (;;) {
+      const next = neighbour(position);
+      if (next === undefined) return;
+      const other = this.#items[next] as T;
+      if (!shouldSwap(other)) return;
+      this.#place(other, position);
+      this.#place(item, next);
+      position = next;
+    }
+  }
+
+  #firstChild(position: number): number | undefined {
+    const left = 2 * position + 1;
+    const right = left + 1;
+    if (left >= this.#items.length) return undefined;
+    if (right >= this.#items.length) return left;
+    return this.#isBefore(this.#items[right] as T, this.#items[left] as T) ? right : left;
+  }
+
+  #place(item: T, position: number): void {
+    this.#items[position] = item;
+    this.#positions.set(item, position);
+  }
+}

@@ -1,0 +1,52 @@
+import { ExpectedTimes } from './expected-times.js';
+import { IndexedHeap } from './indexed-heap.js';
+import { isBefore, type PendingRequest, type RoutedModel } from './pending-request.js';
+
+/** The requests that wait for one model: by priority, then in order of arrival. */
+export class ModelQueue {
+  readonly modelKey: string;
+  readonly times: ExpectedTimes;
+  readonly #requests = new IndexedHeap<PendingRequest>(isBefore);
+  /** Set while a timer runs that ends the wait for warm replicas. */
+  cancelSpillTimer: (() => void) | undefined;
+
+  constructor(model: RoutedModel) {
+    this.modelKey = model.key;
+    this.times = new ExpectedTimes(model.bytes);
+  }
+
+  get size(): number {
+    return this.#requests.size;
+  }
+
+  get head(): PendingRequest | undefined {
+    return this.#requests.peek();
+  }
+
+  add(request: PendingRequest): void {
+    this.#requests.set(request);
+  }
+
+  take(): PendingRequest | undefined {
+    return this.#requests.pop();
+  }
+
+  /** @returns false when the request does not wait here. */
+  remove(request: PendingRequest): boolean {
+    return this.#requests.delete(request);
+  }
+
+  has(request: PendingRequest): boolean {
+    return this.#requests.has(request);
+  }
+
+  requests(): PendingRequest[] {
+    return [...this.#requests];
+  }
+}
+
+/** The queue whose head comes first; an empty one comes last. */
+export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
+  if (left.head === undefined) return false;
+  return right.head === undefined || isBefore(left.head, right.head);
+}

@@ -1,0 +1,65 @@
+import type { Outputs, TensorFeeds } from '../tensor.js';
+
+/** What routing and replicas need to know of a model. */
+export interface RoutedModel {
+  /** Names one version of one model. */
+  readonly key: string;
+  /** The id that people know, for messages. */
+  readonly id: string;
+  readonly path: string;
+  readonly bytes: number;
+}
+
+/** What a replica is asked to compute. */
+export interface RoutedRequest {
+  readonly model: RoutedModel;
+  readonly feeds: TensorFeeds;
+  /** Names of the outputs to return; all when undefined. */
+  readonly outputs: readonly string[] | undefined;
+  /** True when the feeds were held against the model's metadata already. */
+  readonly checked: boolean;
+}
+
+/** What a replica answers. */
+export interface RoutedAnswer {
+  readonly outputs: Outputs;
+  readonly loadMs: number;
+  readonly runMs: number;
+}
+
+export interface RoutingOptions {
+  /** Higher first. */
+  readonly priority: number;
+  readonly shardKey: string | undefined;
+  /** Time of the clock at which the caller no longer wants the answer. */
+  readonly deadline: number | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface RoutedResult extends RoutedAnswer {
+  readonly replica: string;
+  /** From acceptance to the replica. */
+  readonly queueMs: number;
+  /** From acceptance to the answer. */
+  readonly totalMs: number;
+}
+
+/** An accepted request on its way; settles its caller's promise once. */
+export interface PendingRequest extends RoutingOptions {
+  /** Order of arrival; a retried request keeps its own. */
+  readonly sequence: number;
+  readonly request: RoutedRequest;
+  readonly acceptedAt: number;
+  readonly resolve: (result: RoutedResult) => void;
+  readonly reject: (error: Error) => void;
+  dispatchedAt: number;
+  /** How often it was given to a replica. */
+  attempts: number;
+  /** Takes back the deadline's timer and the signal's listener. */
+  disarm: () => void;
+}
+
+/** Priority, then arrival. */
+export function isBefore(left: PendingRequest, right: PendingRequest): boolean {
+  return left.priority === right.priority ? left.sequence < right.sequence : left.priority > right.priority;
+}

@@ -1,0 +1,49 @@
+import type { PendingRequestView, ReplicaCandidates, ReplicaView, RequestRouter } from './request-router.js';
+import { msUntilSpill } from './spill.js';
+
+type Rank = readonly ReplicaView[];
+
+/**
+ * Two replicas at random, and the shorter queue of the two wins (Mitzenmacher 2001): among the warm ones, or if there
+ * are none, among those with the fewest models.
+ *
+ * Warm but full replicas are waited for until the wait has cost as much as a load; then cold ones may take the request
+ * too (see {@link msUntilSpill}).
+ */
+export class PowerOfTwoChoicesRouter implements RequestRouter {
+  readonly #random: () => number;
+
+  /** @param random uniform in [0, 1). */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): Rank[] {
+    const warm = candidates.warm(request.modelKey);
+    if (warm.length === 0) return this.#coldRanks(candidates);
+    // The pair may be full while others are not: then any warm one is better than waiting.
+    const ranks = warm.length <= 2 ? [this.#two(warm)] : [this.#two(warm), warm];
+    const maySpill = warm.length < candidates.size && msUntilSpill(request) <= 0;
+    return maySpill ? [...ranks, ...this.#coldRanks(candidates)] : ranks;
+  }
+
+  #coldRanks(candidates: ReplicaCandidates): Rank[] {
+    // A load blocks its replica, so only idle ones can take it; those with the fewest models come first.
+    return [this.#two(candidates.fewestModels).sort(byFreeBytes), candidates.idle];
+  }
+
+  /** Two distinct ones in random order, or as many as there are. */
+  #two(replicas: Rank): ReplicaView[] {
+    const { length } = replicas;
+    if (length === 0) return [];
+    const first = Math.floor(this.#random() * length);
+    if (length === 1) return [replicas[first] as ReplicaView];
+    // Drawn from one fewer and moved past the first, so that the two differ and every pair is as likely.
+    const other = Math.floor(this.#random() * (length - 1));
+    return [replicas[first] as ReplicaView, replicas[other < first ? other : other + 1] as ReplicaView];
+  }
+}
+
+function byFreeBytes(left: ReplicaView, right: ReplicaView): number {
+  return left.freeBytes === right.freeBytes ? 0 : right.freeBytes - left.freeBytes;
+}

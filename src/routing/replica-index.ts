@@ -1,0 +1,128 @@
+import type { ReplicaCandidates, ReplicaView } from './request-router.js';
+
+const NONE: readonly never[] = [];
+
+/** The running replicas, ordered for what routers ask. A replica that leaves is gone from everything at once. */
+export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
+  /** Each replica with the models that the index knows of; follows `replica.models` one change at a time. */
+  readonly #entries = new Map<R, Set<string>>();
+  readonly #warm = new Map<string, DenseSet<R>>();
+  /** Replicas by how many models they have. */
+  readonly #byModelCount: DenseSet<R>[] = [];
+  readonly #idle = new DenseSet<R>();
+  #fewest = 0;
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get idle(): readonly R[] {
+    return this.#idle.items;
+  }
+
+  get fewestModels(): readonly R[] {
+    return this.#byModelCount[this.#fewest]?.items ?? NONE;
+  }
+
+  warm(modelKey: string): readonly R[] {
+    return this.#warm.get(modelKey)?.items ?? NONE;
+  }
+
+  has(replica: R): boolean {
+    return this.#entries.has(replica);
+  }
+
+  [Symbol.iterator](): IterableIterator<R> {
+    return this.#entries.keys();
+  }
+
+  add(replica: R): void {
+    this.#entries.set(replica, new Set());
+    this.#idle.add(replica);
+    this.#putByCount(replica, 0);
+    for (const modelKey of replica.models.keys()) this.modelChanged(replica, modelKey);
+  }
+
+  delete(replica: R): void {
+    const models = this.#entries.get(replica);
+    if (models === undefined) return;
+    for (const modelKey of models) this.#cool(replica, modelKey);
+    this.#takeByCount(replica, models.size);
+    this.#idle.delete(replica);
+    this.#entries.delete(replica);
+    this.#findFewest();
+  }
+
+  setIdle(replica: R, isIdle: boolean): void {
+    if (!this.#entries.has(replica)) return;
+    if (isIdle) this.#idle.add(replica);
+    else this.#idle.delete(replica);
+  }
+
+  /** To be called after the model appeared in or disappeared from `replica.models`. */
+  modelChanged(replica: R, modelKey: string): void {
+    const models = this.#entries.get(replica);
+    if (models === undefined) return;
+    const isWarm = replica.models.has(modelKey);
+    if (isWarm === models.has(modelKey)) return;
+    this.#takeByCount(replica, models.size);
+    if (isWarm) {
+      models.add(modelKey);
+      this.#heat(replica, modelKey);
+    } else {
+      models.delete(modelKey);
+      this.#cool(replica, modelKey);
+    }
+    this.#putByCount(replica, models.size);
+    this.#findFewest();
+  }
+
+  #heat(replica: R, modelKey: string): void {
+    const warm = this.#warm.get(modelKey) ?? new DenseSet<R>();
+    warm.add(replica);
+    this.#warm.set(modelKey, warm);
+  }
+
+  #cool(replica: R, modelKey: string): void {
+    const warm = this.#warm.get(modelKey);
+    warm?.delete(replica);
+    if (warm?.items.length === 0) this.#warm.delete(modelKey);
+  }
+
+  #putByCount(replica: R, count: number): void {
+    while (this.#byModelCount.length <= count) this.#byModelCount.push(new DenseSet());
+    this.#byModelCount[count]?.add(replica);
+    this.#fewest = Math.min(this.#fewest, count);
+  }
+
+  #takeByCount(replica: R, count: number): void {
+    this.#byModelCount[count]?.delete(replica);
+  }
+
+  #findFewest(): void {
+    const found = this.#byModelCount.findIndex((replicas) => replicas.items.length > 0);
+    this.#fewest = found === -1 ? 0 : found;
+  }
+}
+
+/** A set as an array without holes, for drawing at random. */
+class DenseSet<T> {
+  readonly items: T[] = [];
+  readonly #positions = new Map<T, number>();
+
+  add(item: T): void {
+    if (this.#positions.has(item)) return;
+    this.#positions.set(item, this.items.length);
+    this.items.push(item);
+  }
+
+  delete(item: T): void {
+    const position = this.#positions.get(item);
+    if (position === undefined) return;
+    this.#positions.delete(item);
+    const last = this.items.pop() as T;
+    if (last === item) return;
+    this.items[position] = last;
+    this.#positions.set(last, position);
+  }
+}

@@ -1,0 +1,55 @@
+import { IndexedHeap } from './indexed-heap.js';
+import { isQueueBefore, type ModelQueue } from './model-queue.js';
+
+/** Where a model's queue stands while it has requests that wait. */
+export type WaitingPlace =
+  /** No replica has the model: the next idle one may take it. */
+  | 'cold'
+  /** It waits for the replicas that have it. */
+  | 'warm'
+  /** Likewise, and so long already that an idle replica without other work may load it too. */
+  | 'spilling';
+
+/** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
+export class WaitingModels {
+  readonly #queues = new Map<string, ModelQueue>();
+  readonly #cold = new IndexedHeap<ModelQueue>(isQueueBefore);
+  readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
+
+  /** To be called whenever the queue's head or place changed. */
+  put(queue: ModelQueue, place: WaitingPlace): void {
+    this.#queues.set(queue.modelKey, queue);
+    if (place === 'cold') this.#cold.set(queue);
+    else this.#cold.delete(queue);
+    if (place === 'spilling') this.#spilling.set(queue);
+    else this.#spilling.delete(queue);
+  }
+
+  delete(queue: ModelQueue): void {
+    this.#queues.delete(queue.modelKey);
+    this.#cold.delete(queue);
+    this.#spilling.delete(queue);
+  }
+
+  get firstCold(): ModelQueue | undefined {
+    return this.#cold.peek();
+  }
+
+  get firstSpilling(): ModelQueue | undefined {
+    return this.#spilling.peek();
+  }
+
+  /** The waiting queues among the given models; walks whichever is fewer. */
+  *among(models: ReadonlyMap<string, unknown>): IterableIterator<ModelQueue> {
+    if (models.size <= this.#queues.size) {
+      for (const modelKey of models.keys()) {
+        const queue = this.#queues.get(modelKey);
+        if (queue !== undefined) yield queue;
+      }
+    } else {
+      for (const queue of this.#queues.values()) {
+        if (models.has(queue.modelKey)) yield queue;
+      }
+    }
+  }
+}

@@ -1,0 +1,190 @@
+import { stat } from 'node:fs/promises';
+import * as ort from 'onnxruntime-node';
+import { InfermuxError, messageOf, show } from '../errors.js';
+import type { ModelReference } from '../protocol/messages.js';
+import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import {
+  isTensorType,
+  type ModelMetadata,
+  type Outputs,
+  type Tensor,
+  type TensorData,
+  type TensorFeeds,
+  type ValueMetadata,
+} from '../tensor.js';
+import type { Session } from './model-multiplexer.js';
+
+/** One thread per session, because replicas are the parallelism; errors come as exceptions, so nothing is logged. */
+const SESSION_DEFAULTS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 } as const;
+
+export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versions.common;
+
+/**
+ * Starts onnxruntime's environment, which takes some 50 ms once in a process and would otherwise be paid, and measured, by
+ * the first load. There is no call for it; the attempt to load nothing starts it and fails.
+ */
+export async function startOnnxruntime(): Promise<void> {
+  await ort.InferenceSession.create(new Uint8Array(0), SESSION_DEFAULTS).catch(() => undefined);
+}
+
+/** Execution providers that onnxruntime-node knows on this system; only a `bundled` one is sure to be usable. */
+function supportedProviders(): { name: string; bundled: boolean }[] {
+  return ort.listSupportedBackends();
+}
+
+export function bundledProviders(): string[] {
+  return supportedProviders()
+    .filter(({ bundled }) => bundled)
+    .map(({ name }) => name);
+}
+
+/** A loaded model: the one place that knows onnxruntime-node. Every native call is announced in the replica's counters. */
+export class OnnxSession implements Session {
+  readonly metadata: ModelMetadata;
+  readonly bytes: number;
+  readonly #id: string;
+  readonly #session: ort.InferenceSession;
+  readonly #counters: ReplicaCounters;
+
+  private constructor(model: ModelReference, bytes: number, session: ort.InferenceSession, counters: ReplicaCounters) {
+    this.#id = model.id;
+    this.#session = session;
+    this.#counters = counters;
+    this.bytes = bytes;
+    this.metadata = { inputs: session.inputMetadata.map(readValue), outputs: session.outputMetadata.map(readValue) };
+  }
+
+  /**
+   * Bytes that a session of the model is counted with: the size of its file.
+   *
+   * @throws InfermuxError `MODEL_LOAD_FAILED` when there is no such file.
+   */
+  static async sizeOf(model: ModelReference): Promise<number> {
+    try {
+      return (await stat(model.path)).size;
+    } catch (cause) {
+      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop. */
+  static async load(
+    model: ModelReference,
+    bytes: number,
+    options: Readonly<Record<string, unknown>>,
+    counters: ReplicaCounters,
+  ): Promise<OnnxSession> {
+    const providers = providersOf(options);
+    const where = `model ${show(model.id)}`;
+    const unknown = providers.find((name) => !supportedProviders().some((provider) => provider.name === name));
+    if (unknown !== undefined) {
+      throw new InfermuxError(
+        'MODEL_LOAD_FAILED',
+        `${where}: execution provider ${show(unknown)} is not available; ${describeProviders()}`,
+      );
+    }
+    const session = await nativeCall(counters, () =>
+      ort.InferenceSession.create(model.path, { ...SESSION_DEFAULTS, ...options }),
+    ).catch((cause: unknown) => {
+      if (cause instanceof InfermuxError) throw cause;
+      const asked = providers.filter((name) => name !== 'cpu');
+      const hint =
+        asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${messageOf(cause)}${hint}`, { cause });
+    });
+    const reason = unsupportedValue(session);
+    if (reason !== undefined) {
+      await nativeCall(counters, () => session.release());
+      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${reason}`);
+    }
+    return new OnnxSession(model, bytes, session, counters);
+  }
+
+  /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said. */
+  async run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    // Plain objects serve as tensors for every type; an ort.Tensor of float16 breaks on Node 24.
+    const inputs: Record<string, object> = {};
+    for (const { name } of this.metadata.inputs) {
+      inputs[name] = { ...feeds[name], location: 'cpu' };
+    }
+    const results = await nativeCall(this.#counters, () =>
+      this.#session.run(inputs as ort.InferenceSession.FeedsType, outputs ?? this.#session.outputNames),
+    ).catch((cause: unknown) => {
+      if (cause instanceof InfermuxError) throw cause;
+      throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
+    });
+    return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, readOutput(value)]));
+  }
+
+  /** Returns the session's memory. To be called once, with no run under way. */
+  async release(): Promise<void> {
+    await nativeCall(this.#counters, () => this.#session.release(), STOP_LEVELS.stopping);
+  }
+}
+
+/**
+ * The process aborts when a thread is ended inside a native call, so each is announced before it begins. The call itself
+ * happens in a later turn of this thread; it counts as begun from here on.
+ */
+async function nativeCall<T>(
+  counters: ReplicaCounters,
+  call: () => Promise<T>,
+  highestStop: Parameters<ReplicaCounters['enterNativeCall']>[0] = STOP_LEVELS.none,
+): Promise<T> {
+  if (!counters.enterNativeCall(highestStop)) {
+    throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+  }
+  try {
+    return await call();
+  } finally {
+    counters.leaveNativeCall();
+  }
+}
+
+function providersOf({ executionProviders }: Readonly<Record<string, unknown>>): string[] {
+  if (!Array.isArray(executionProviders)) return [];
+  return executionProviders.map((provider: string | { name: string }) =>
+    typeof provider === 'string' ? provider : provider.name,
+  );
+}
+
+function describeProviders(): string {
+  const known = supportedProviders();
+  const list = (bundled: boolean) => known.filter((provider) => provider.bundled === bundled).map(({ name }) => name);
+  const others = list(false);
+  const needs = others.length === 0 ? '' : `; ${others.join(', ')} need libraries of their own`;
+  return `available here: ${list(true).join(', ')}${needs}`;
+}
+
+/** Says which input or output onnxruntime-node cannot carry; a run with an int4 output would abort the process. */
+function unsupportedValue(session: ort.InferenceSession): string | undefined {
+  for (const [direction, values] of [
+    ['input', session.inputMetadata],
+    ['output', session.outputMetadata],
+  ] as const) {
+    for (const value of values) {
+      const what = `${direction} ${show(value.name)}`;
+      if (!value.isTensor) return `${what} is a sequence, map or optional; onnxruntime-node carries tensors only`;
+      if (!isTensorType(value.type)) return `${what} has type ${value.type}, which onnxruntime-node cannot carry`;
+    }
+  }
+  return undefined;
+}
+
+function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
+  if (!value.isTensor || !isTensorType(value.type)) {
+    throw new InfermuxError('INTERNAL', `${value.name} was not checked before it was read`);
+  }
+  return { name: value.name, type: value.type, shape: [...value.shape] };
+}
+
+function readOutput({ type, dims, data }: ort.Tensor): Tensor {
+  return { type: type as Tensor['type'], dims: [...dims], data: carried(data) };
+}
+
+/** float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array. */
+function carried(data: ort.Tensor['data']): TensorData {
+  if (Object.prototype.toString.call(data) !== '[object Float16Array]') return data as TensorData;
+  const bits = data as unknown as Uint16Array;
+  return new Uint16Array(bits.buffer, bits.byteOffset, bits.length);
+}
