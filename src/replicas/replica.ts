@@ -61,6 +61,7 @@ export class Replica {
   readonly #rejections = new Set<(error: InfermuxError) => void>();
   #state: ReplicaState = 'starting';
   #loading = 0;
+  #loadUnderWay: string | undefined;
   #cancelExpiry: (() => void) | undefined;
   #end: Promise<void> | undefined;
   #hello: HelloAnswer | undefined;
@@ -95,6 +96,10 @@ export class Replica {
 
   get isLoading(): boolean {
     return this.#loading > 0;
+  }
+
+  get loadUnderWay(): string | undefined {
+    return this.#loadUnderWay;
   }
 
   get freeBytes(): number {
@@ -201,6 +206,8 @@ export class Replica {
   #die(cause: unknown): void {
     if (isFinal(this.#state)) return;
     const error = replicaFailed(this.id, cause);
+    // What the thread said last tells whether it died of a load.
+    this.#receiveEvents();
     this.#become('failed');
     this.#cleanUp();
     this.#observer.failed(this, error);
@@ -239,13 +246,18 @@ export class Replica {
     this.#observer.event(this, event);
     switch (event.kind) {
       case 'model-loading':
+        this.#loadUnderWay = event.key;
         this.#setModel(event.key, 'loading');
         break;
       case 'model-loaded':
+        this.#loadUnderWay = undefined;
         this.#setModel(event.key, 'loaded');
         this.#scheduleExpiry(this.#options.modelIdleTimeoutMs);
         break;
       case 'model-load-failed':
+        this.#loadUnderWay = undefined;
+        this.#setModel(event.key, undefined);
+        break;
       case 'model-unloaded':
         this.#setModel(event.key, undefined);
         break;

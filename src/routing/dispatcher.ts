@@ -20,6 +20,8 @@ import { WaitingModels } from './waiting-models.js';
 export interface RoutableReplica extends ReplicaView {
   /** True from the order of a load until it ended; the thread is blocked. */
   readonly isLoading: boolean;
+  /** The model whose load has begun in the thread and not ended. */
+  readonly loadUnderWay: string | undefined;
   /**
    * Gives it a request. If the model is not among `models`, it is from now on, as loading.
    * Rejects with `REPLICA_FAILED` when the replica died or stopped before it answered: then another may be asked.
@@ -149,10 +151,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (!this.#replicas.has(replica)) return;
     this.#replicas.delete(replica);
     this.#assignments.delete(replica);
-    for (const [modelKey, state] of replica.models) {
+    for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
-      if (crash !== undefined && state === 'loading') this.#failLoad(queue, crash);
+      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#failLoad(queue, crash);
       this.#place(queue);
     }
   }

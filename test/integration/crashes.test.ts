@@ -1,0 +1,165 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { systemClock } from '../../dist/clock.js';
+import { type InferenceEngine, startEngine } from '../../dist/engine.js';
+import type { InfermuxError } from '../../dist/errors.js';
+import type { EngineOptions } from '../../dist/options.js';
+import { modelDirectory, scaleModel } from '../support/onnx-models.js';
+import { until } from '../support/until.js';
+
+const worker = new URL('../support/crashing-worker.mjs', import.meta.url);
+const directory = modelDirectory({
+  double: scaleModel(2),
+  triple: scaleModel(3),
+  quadruple: scaleModel(4),
+  deadly: scaleModel(5),
+});
+process.env['CRASH_MARKERS'] = mkdtempSync(join(tmpdir(), 'infermux-crashes-'));
+let marker = 0;
+let engine: InferenceEngine;
+
+async function start(options: EngineOptions = {}): Promise<InferenceEngine> {
+  const environment = { clock: systemClock, worker, resourceLimits: { maxOldGenerationSizeMb: 48 } };
+  engine = await startEngine({ models: directory, replicas: 3, ...options }, environment);
+  return engine;
+}
+
+const feeds = (first: number, second = 0) => ({ x: { dims: [1, 4], data: Float32Array.of(first, second, 0, 0) } });
+
+/** What the call was answered with: the first number, or the code of the error. */
+const outcome = (call: Promise<Record<string, { data: unknown }>>) =>
+  call.then(
+    ({ y }) => (y as { data: Float32Array }).data[0],
+    ({ code }: InfermuxError) => code,
+  );
+
+const areAllRunning = () => engine.status().replicas.every(({ state }) => state === 'running');
+const restarts = () => engine.status().replicas.reduce((sum, replica) => sum + replica.restarts, 0);
+
+afterEach(() => engine.close());
+
+describe.each([
+  ['throws', -1],
+  ['exits', -2],
+  ['runs out of heap', -3],
+])('a worker that %s under load', (_, how) => {
+  it('costs nobody an answer: its requests run elsewhere, it comes back, the others never stop', async () => {
+    await start();
+    let isOver = false;
+    let answered = 0;
+    const wrong: unknown[] = [];
+    const callers = Array.from({ length: 12 }, async (_caller, index) => {
+      const model = ['double', 'triple', 'quadruple'][index % 3] as string;
+      while (!isOver) {
+        const answer = await outcome(engine.run(model, feeds(index)));
+        if (answer !== index * ((index % 3) + 2)) wrong.push(answer);
+        answered += 1;
+      }
+    });
+    await until(() => answered > 100);
+    marker += 1;
+    // It kills the first replica that gets it; the second answers.
+    expect(await outcome(engine.run('double', feeds(how, marker)))).toBe(2 * how);
+    const atCrash = answered;
+    await until(() => answered > atCrash + 100 && areAllRunning());
+    isOver = true;
+    await Promise.all(callers);
+    expect(wrong).toEqual([]);
+    expect(restarts()).toBe(1);
+    expect(engine.status().replicas.map(({ ongoing }) => ongoing)).toEqual([0, 0, 0]);
+  });
+
+  it('fails a request with REPLICA_FAILED that kills a second replica too, and goes on', async () => {
+    await start();
+    await engine.run('double', feeds(1));
+    const answers = await Promise.all([
+      outcome(engine.run('double', feeds(how))),
+      outcome(engine.run('triple', feeds(1))),
+    ]);
+    expect(answers[0]).toBe('REPLICA_FAILED');
+    expect([3, 'REPLICA_FAILED']).toContain(answers[1]);
+    await until(areAllRunning);
+    expect(await outcome(engine.run('double', feeds(4)))).toBe(8);
+  });
+});
+
+describe('a load that kills its thread', () => {
+  it('is not tried again for a while, and the other models go on', async () => {
+    await start({ replicas: 2 });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => outcome(engine.run('deadly', feeds(1)))));
+    expect(answers).toEqual(Array(20).fill('MODEL_LOAD_FAILED'));
+    expect(await outcome(engine.run('deadly', feeds(1)))).toBe('MODEL_LOAD_FAILED');
+    await until(areAllRunning);
+    // The other replica may have begun its load before the first one's death was known.
+    expect(restarts()).toBeLessThanOrEqual(2);
+    expect(await outcome(engine.run('double', feeds(1)))).toBe(2);
+  });
+});
+
+describe('threads that cannot start', () => {
+  it('make createEngine reject with the reason', async () => {
+    const broken = new URL('../support/broken-worker.mjs', import.meta.url);
+    const started = startEngine({ models: directory, replicas: 2 }, { clock: systemClock, worker: broken });
+    await expect(started).rejects.toMatchObject({
+      code: 'REPLICA_FAILED',
+      message: expect.stringContaining('broken at the start'),
+    });
+    await start();
+  });
+});
+
+describe('whatever mix of runs, cancels, deadlines, crashes and evictions', () => {
+  const operation = fc.oneof(
+    { weight: 8, arbitrary: fc.record({ kind: fc.constant('run' as const), model: fc.nat(2) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('cancel' as const), model: fc.nat(2) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('deadline' as const), timeoutMs: fc.nat(5) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('crash' as const), how: fc.constantFrom(-1, -2) }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('pause' as const) }) },
+  );
+
+  it('every accepted request is answered and nothing is left behind', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(operation, { minLength: 20, maxLength: 60 }), async (operations) => {
+        // One session each: three models on two replicas evict each other all the time.
+        const running = await start({ replicas: 2, maxModelsPerReplica: 1 });
+        const allowed = new Set<unknown>(['CANCELLED', 'DEADLINE_EXCEEDED', 'REPLICA_FAILED']);
+        const answers: Promise<unknown>[] = [];
+        let crashes = 0;
+        for (const current of operations) {
+          if (current.kind === 'run') {
+            const model = ['double', 'triple', 'quadruple'][current.model] as string;
+            answers.push(
+              outcome(running.run(model, feeds(1))).then((answer) => (answer === current.model + 2 ? 'right' : answer)),
+            );
+          } else if (current.kind === 'cancel') {
+            const controller = new AbortController();
+            answers.push(outcome(running.run('triple', feeds(1), { signal: controller.signal })));
+            setImmediate(() => controller.abort());
+          } else if (current.kind === 'deadline') {
+            answers.push(outcome(running.run('double', feeds(1), { timeoutMs: current.timeoutMs })));
+          } else if (current.kind === 'crash') {
+            // More would only test the back-off's patience.
+            crashes += 1;
+            if (crashes > 3) continue;
+            marker += 1;
+            answers.push(outcome(running.run('quadruple', feeds(current.how, marker))));
+          } else {
+            await answers.at(-1);
+          }
+        }
+        const settled = await Promise.all(answers);
+        const strange = settled.filter(
+          (answer) => answer !== 'right' && typeof answer !== 'number' && !allowed.has(answer),
+        );
+        expect(strange).toEqual([]);
+        await running.close();
+        const { queued, replicas } = running.status();
+        expect({ queued, ongoing: replicas.map(({ ongoing }) => ongoing) }).toEqual({ queued: 0, ongoing: [0, 0] });
+      }),
+      { numRuns: 20 },
+    );
+  }, 60_000);
+});

@@ -1,0 +1,68 @@
+import { expect, it } from 'vitest';
+import { QueueCounters, ReplicaCounters, STOP_LEVELS } from '../../dist/protocol/queue-counters.js';
+
+const take = (counters = new QueueCounters(1)) => counters.take()?.counters as ReplicaCounters;
+
+it('shows what one thread wrote to another view of the same line', () => {
+  const all = new QueueCounters(3);
+  all.take();
+  const line = all.take() as NonNullable<ReturnType<typeof all.take>>;
+  const other = new ReplicaCounters(all.memory, line.slot);
+  line.counters.requestGiven();
+  line.counters.requestGiven();
+  other.requestDone(true);
+  other.requestDone(false);
+  other.setResident(3, 2 ** 40);
+  expect(line.counters).toMatchObject({ ongoing: 0, completed: 1, failed: 1, models: 3, bytes: 2 ** 40 });
+});
+
+it('hands out each line once, until it is given back', () => {
+  const all = new QueueCounters(2);
+  const slots = [all.take()?.slot, all.take()?.slot];
+  expect(new Set(slots).size).toBe(2);
+  expect(all.take()).toBeUndefined();
+  all.giveBack(slots[0] as number);
+  expect(all.take()?.slot).toBe(slots[0]);
+});
+
+it('lets no native call begin once the stop is raised', () => {
+  const counters = take();
+  expect(counters.enterNativeCall()).toBe(true);
+  counters.raiseStop(STOP_LEVELS.stopping);
+  expect(counters.enterNativeCall()).toBe(false);
+  expect(counters.enterNativeCall(STOP_LEVELS.stopping)).toBe(true);
+  counters.raiseStop(STOP_LEVELS.exiting);
+  expect(counters.enterNativeCall(STOP_LEVELS.stopping)).toBe(false);
+  counters.leaveNativeCall();
+  counters.leaveNativeCall();
+  expect(counters.isInNativeCall).toBe(false);
+});
+
+it('never lowers a stop', () => {
+  const counters = take();
+  counters.raiseStop(STOP_LEVELS.exiting);
+  counters.raiseStop(STOP_LEVELS.stopping);
+  expect(counters.enterNativeCall(STOP_LEVELS.stopping)).toBe(false);
+});
+
+it('tells when the last native call has ended', async () => {
+  const counters = take();
+  counters.enterNativeCall();
+  counters.enterNativeCall();
+  let isOutside = false;
+  const outside = counters.untilOutsideNativeCall().then(() => {
+    isOutside = true;
+  });
+  counters.leaveNativeCall();
+  await new Promise(setImmediate);
+  expect(isOutside).toBe(false);
+  counters.leaveNativeCall();
+  await outside;
+});
+
+it('blocks no longer than until its deadline', () => {
+  const counters = take();
+  expect(counters.blockUntilOutsideNativeCall(Date.now())).toBe(true);
+  counters.enterNativeCall();
+  expect(counters.blockUntilOutsideNativeCall(Date.now() + 5)).toBe(false);
+});

@@ -1,0 +1,218 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { InfermuxError } from '../../dist/errors.js';
+import { Dispatcher } from '../../dist/routing/dispatcher.js';
+import type { RoutedRequest } from '../../dist/routing/pending-request.js';
+import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
+import { FakeClock, FakeReplica, fakeModel, fakeRequest, flush } from '../support/fakes.js';
+
+type Command =
+  | {
+      readonly kind: 'submit';
+      readonly model: number;
+      readonly priority: number;
+      readonly timeoutMs: number | undefined;
+    }
+  | { readonly kind: 'cancel'; readonly request: number }
+  | { readonly kind: 'step'; readonly replica: number }
+  | { readonly kind: 'fail-load'; readonly replica: number }
+  | { readonly kind: 'crash'; readonly replica: number }
+  | { readonly kind: 'advance'; readonly milliseconds: number };
+
+const MODELS = 6;
+const MAX_ONGOING = 2;
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant('submit' as const),
+      model: fc.nat(MODELS - 1),
+      priority: fc.integer({ min: -1, max: 1 }),
+      timeoutMs: fc.option(fc.integer({ min: 0, max: 40 }), { nil: undefined }),
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('step' as const), replica: fc.nat(3) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('cancel' as const), request: fc.nat(60) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('crash' as const), replica: fc.nat(3) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('fail-load' as const), replica: fc.nat(3) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('advance' as const), milliseconds: fc.integer({ min: 1, max: 20 }) }),
+  },
+);
+
+interface Tracked {
+  readonly request: RoutedRequest;
+  readonly priority: number;
+  readonly sequence: number;
+  readonly controller: AbortController;
+  isWaiting: boolean;
+  settled: number;
+}
+
+/** An engine without threads, which checks at every dispatch what must hold then. */
+class World {
+  readonly clock = new FakeClock();
+  readonly requests: Tracked[] = [];
+  readonly replicas: FakeReplica[] = [];
+  readonly dispatcher: Dispatcher<FakeReplica>;
+  readonly violations: string[] = [];
+  holds = 0;
+  #born = 0;
+
+  constructor(
+    replicas: number,
+    readonly maxModels: number,
+    maxQueuedRequests: number,
+    random: () => number,
+  ) {
+    this.dispatcher = new Dispatcher(
+      { maxOngoingRequests: MAX_ONGOING, maxQueuedRequests },
+      new PowerOfTwoChoicesRouter(random),
+      this.clock,
+      {
+        busy: () => {
+          this.holds += 1;
+        },
+        idle: () => {
+          this.holds -= 1;
+        },
+      },
+    );
+    for (let index = 0; index < replicas; index += 1) this.addReplica();
+  }
+
+  addReplica(): void {
+    const replica = new FakeReplica(`r${this.#born++}`, this.maxModels, {
+      modelChanged: (changed, modelKey) => this.dispatcher.modelChanged(changed, modelKey),
+      given: (to, request) => this.#onGiven(to, request),
+    });
+    this.replicas.push(replica);
+    this.dispatcher.addReplica(replica);
+  }
+
+  #onGiven(replica: FakeReplica, request: RoutedRequest): void {
+    const tracked = this.requests.find((other) => other.request === request) as Tracked;
+    // Noted, not thrown: the dispatcher would take an exception here for an answer.
+    const note = (isWrong: boolean, what: string) => isWrong && this.violations.push(`${request.model.id}: ${what}`);
+    note(replica.ongoing > MAX_ONGOING, 'given beyond the bound');
+    note(replica.isLoading, 'given to a replica that loads');
+    const isOvertaken = ({ isWaiting, request: other, priority, sequence }: Tracked) =>
+      isWaiting &&
+      other.model.key === request.model.key &&
+      (priority > tracked.priority || (priority === tracked.priority && sequence < tracked.sequence));
+    note(this.requests.some(isOvertaken), 'given before another one whose turn it was');
+    tracked.isWaiting = false;
+  }
+
+  async run(step: Command): Promise<void> {
+    const replica = 'replica' in step ? this.replicas[step.replica % this.replicas.length] : undefined;
+    switch (step.kind) {
+      case 'submit':
+        this.#submit(step);
+        break;
+      case 'cancel':
+        this.requests[step.request % Math.max(1, this.requests.length)]?.controller.abort();
+        break;
+      case 'step':
+        replica?.step();
+        break;
+      case 'fail-load':
+        if (replica?.isLoading === true) replica.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken'));
+        break;
+      case 'crash':
+        replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
+        this.replicas.splice(this.replicas.indexOf(replica as FakeReplica), 1);
+        await flush();
+        this.addReplica();
+        break;
+      case 'advance':
+        this.clock.advance(step.milliseconds);
+        break;
+    }
+    await flush();
+    this.#checkNobodyWaitsInVain();
+  }
+
+  #submit({ model, priority, timeoutMs }: Command & { kind: 'submit' }): void {
+    const tracked: Tracked = {
+      request: fakeRequest(fakeModel(`m${model}`)),
+      priority,
+      sequence: this.requests.length,
+      controller: new AbortController(),
+      isWaiting: true,
+      settled: 0,
+    };
+    this.requests.push(tracked);
+    const settle = () => {
+      tracked.settled += 1;
+      tracked.isWaiting = false;
+    };
+    this.dispatcher
+      .submit(tracked.request, {
+        priority,
+        shardKey: undefined,
+        deadline: timeoutMs === undefined ? undefined : this.clock.now() + timeoutMs,
+        signal: tracked.controller.signal,
+      })
+      .then(settle, settle);
+  }
+
+  /** No lost wake-up: what waits while a replica is idle waits for replicas that have its model. */
+  #checkNobodyWaitsInVain(): void {
+    const idle = this.replicas.filter(({ ongoing }) => ongoing === 0);
+    if (idle.length === 0 || this.dispatcher.queued === 0) return;
+    for (const { request, isWaiting } of this.requests) {
+      if (!isWaiting) continue;
+      const holders = this.replicas.filter(({ models }) => models.has(request.model.key));
+      expect(holders.length, `${request.model.id} waits though a replica is idle`).toBeGreaterThan(0);
+      expect(
+        holders.every(({ ongoing }) => ongoing > 0),
+        `${request.model.id} waits though a replica that has it is idle`,
+      ).toBe(true);
+    }
+  }
+
+  async drain(): Promise<void> {
+    let rounds = 0;
+    for (let busy = true; busy; ) {
+      rounds += 1;
+      expect(rounds, 'rounds without an end').toBeLessThan(1_000);
+      busy = false;
+      for (const replica of this.replicas) busy = replica.step() || busy;
+      await flush();
+    }
+  }
+}
+
+it('settles every request exactly once, in order, within bounds, and wakes whatever can run, whatever happens', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record({
+        replicas: fc.integer({ min: 1, max: 4 }),
+        maxModels: fc.integer({ min: 1, max: 3 }),
+        maxQueued: fc.constantFrom(-1, 0, 3),
+        seed: fc.nat(),
+        commands: fc.array(command, { maxLength: 120 }),
+      }),
+      async ({ replicas, maxModels, maxQueued, seed, commands }) => {
+        let state = seed + 1;
+        const random = () => {
+          state = (state * 48_271) % 2_147_483_647;
+          return state / 2_147_483_647;
+        };
+        const world = new World(replicas, maxModels, maxQueued, random);
+        for (const step of commands) await world.run(step);
+        await world.drain();
+        expect(world.violations).toEqual([]);
+        expect(world.requests.map(({ settled }) => settled)).toEqual(world.requests.map(() => 1));
+        expect(world.replicas.map(({ ongoing }) => ongoing)).toEqual(world.replicas.map(() => 0));
+        expect(world.dispatcher.queued).toBe(0);
+        expect(world.clock.timers, 'timers left').toBe(0);
+        expect(world.holds).toBe(0);
+      },
+    ),
+    { numRuns: 400, interruptAfterTimeLimit: 15_000 },
+  );
+});

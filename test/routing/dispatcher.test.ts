@@ -1,0 +1,395 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { InfermuxError } from '../../dist/errors.js';
+import { Dispatcher } from '../../dist/routing/dispatcher.js';
+import type { RoutingOptions } from '../../dist/routing/pending-request.js';
+import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
+import { FakeClock, FakeReplica, fakeModel, fakeRequest, flush } from '../support/fakes.js';
+
+const A = fakeModel('a');
+const B = fakeModel('b');
+const C = fakeModel('c');
+
+let clock: FakeClock;
+let dispatcher: Dispatcher<FakeReplica>;
+let holds: number;
+let given: string[];
+
+function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300 } = {}): void {
+  clock = new FakeClock();
+  holds = 0;
+  given = [];
+  const observer = {
+    busy: () => {
+      holds += 1;
+    },
+    idle: () => {
+      holds -= 1;
+    },
+  };
+  const router = new PowerOfTwoChoicesRouter(() => 0);
+  dispatcher = new Dispatcher({ maxOngoingRequests, maxQueuedRequests }, router, clock, observer);
+}
+
+function addReplica(id: string, maxModels = 3): FakeReplica {
+  const replica = new FakeReplica(id, maxModels, {
+    modelChanged: (changed, modelKey) => dispatcher.modelChanged(changed, modelKey),
+    given: (to, request) => given.push(`${request.model.id}>${to.id}`),
+  });
+  dispatcher.addReplica(replica);
+  return replica;
+}
+
+function submit(model = A, options: Partial<RoutingOptions> = {}) {
+  const routing = { priority: 0, shardKey: undefined, deadline: undefined, signal: undefined, ...options };
+  const answer = dispatcher.submit(fakeRequest(model), routing);
+  answer.catch(() => undefined);
+  return answer;
+}
+
+async function work(...replicas: FakeReplica[]): Promise<void> {
+  for (let busy = true; busy; ) {
+    busy = false;
+    for (const replica of replicas) busy = replica.step() || busy;
+    await flush();
+  }
+}
+
+const codeOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => 'answered',
+    (error: InfermuxError) => error.code,
+  );
+
+beforeEach(() => setUp());
+
+describe('binding', () => {
+  it('loads a model once for a burst of first requests', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    const answers = Array.from({ length: 200 }, () => submit(A));
+    await work(first, second);
+    await Promise.all(answers);
+    expect([...first.loads, ...second.loads]).toEqual(['a@1']);
+  });
+
+  it('gives a replica that loads nothing else until the load has ended', async () => {
+    const replica = addReplica('r0');
+    submit(A);
+    submit(B);
+    expect(given).toEqual(['a>r0']);
+    replica.step();
+    expect(given).toEqual(['a>r0']);
+    await work(replica);
+    expect(given).toEqual(['a>r0', 'b>r0']);
+  });
+
+  it('prefers a warm replica to a cold idle one', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    submit(A);
+    await work(first, second);
+    submit(A);
+    await work(first, second);
+    expect(given).toEqual(['a>r0', 'a>r0']);
+  });
+
+  it('puts a second model on the replica with the fewest models', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    submit(A);
+    await work(first, second);
+    submit(B);
+    await work(first, second);
+    expect(given).toEqual(['a>r0', 'b>r1']);
+  });
+
+  it('prefetches a second request only when runs are short', async () => {
+    const replica = addReplica('r0');
+    submit(A);
+    await work(replica);
+    for (let request = 0; request < 3; request += 1) submit(A);
+    expect(replica.ongoing).toBe(2);
+
+    setUp();
+    const slow = addReplica('slow');
+    slow.runMs = 50;
+    submit(A);
+    await work(slow);
+    for (let request = 0; request < 3; request += 1) submit(A);
+    expect(slow.ongoing).toBe(1);
+  });
+
+  it('never gives more than maxOngoingRequests', async () => {
+    setUp({ maxOngoingRequests: 1 });
+    const replica = addReplica('r0');
+    submit(A);
+    await work(replica);
+    for (let request = 0; request < 3; request += 1) submit(A);
+    expect(replica.ongoing).toBe(1);
+  });
+
+  it('serves what waits when a replica is added', async () => {
+    const answer = submit(A);
+    expect(given).toEqual([]);
+    await work(addReplica('late'));
+    await expect(answer).resolves.toMatchObject({ replica: 'late' });
+  });
+});
+
+describe('spilling', () => {
+  it('loads the model on a cold replica once the wait has cost a load', async () => {
+    const [first] = [addReplica('r0'), addReplica('r1')];
+    first.runMs = 1_000;
+    submit(A);
+    await work(first);
+    dispatcher.loadMeasured('a@1', 30);
+    submit(A);
+    submit(A);
+    expect(given).toEqual(['a>r0', 'a>r0']);
+    clock.advance(29);
+    expect(given).toHaveLength(2);
+    clock.advance(1);
+    expect(given).toEqual(['a>r0', 'a>r0', 'a>r1']);
+  });
+
+  it('takes idle capacity only: a busy replica serves its own models first', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    for (const replica of [first, second]) replica.runMs = 1_000;
+    submit(A);
+    await work(first, second);
+    submit(B);
+    await work(first, second);
+    given.length = 0;
+    for (const model of [A, A, B, B]) submit(model);
+    clock.advance(1_000);
+    expect(given).toEqual(['a>r0', 'b>r1']);
+    second.step();
+    await flush();
+    // The waiting request for a is older, but a would have to be loaded here.
+    expect(given).toEqual(['a>r0', 'b>r1', 'b>r1']);
+    second.step();
+    await flush();
+    expect(given).toEqual(['a>r0', 'b>r1', 'b>r1', 'a>r1']);
+  });
+
+  it('starts no timer when every replica has the model', async () => {
+    const replica = addReplica('r0');
+    replica.runMs = 1_000;
+    submit(A);
+    await work(replica);
+    submit(A);
+    submit(A);
+    expect(clock.timers).toBe(0);
+  });
+});
+
+describe('order', () => {
+  it('serves a model by priority, then by arrival', async () => {
+    const replica = addReplica('r0', 1);
+    replica.runMs = 100;
+    const order: string[] = [];
+    const track = (name: string, priority: number) => submit(A, { priority }).then(() => order.push(name));
+    const answers = [track('running', 0), track('low', -1), track('first', 0), track('high', 5), track('second', 0)];
+    await work(replica);
+    await Promise.all(answers);
+    expect(order).toEqual(['running', 'high', 'first', 'second', 'low']);
+  });
+
+  it('serves the model whose request is oldest when several wait for the same replica', async () => {
+    setUp({ maxOngoingRequests: 1 });
+    const replica = addReplica('r0');
+    for (const model of [A, B, C]) submit(model);
+    await work(replica);
+    given.length = 0;
+    for (const model of [C, A, B, A]) submit(model);
+    await work(replica);
+    expect(given).toEqual(['c>r0', 'a>r0', 'b>r0', 'a>r0']);
+  });
+});
+
+describe('cancel and deadline', () => {
+  it('rejects a waiting request at once and lets it leave the queue', async () => {
+    const controller = new AbortController();
+    const answer = submit(A, { signal: controller.signal });
+    expect(dispatcher.queued).toBe(1);
+    controller.abort('enough');
+    await expect(answer).rejects.toMatchObject({ code: 'CANCELLED', cause: 'enough' });
+    expect(dispatcher.queued).toBe(0);
+    expect(holds).toBe(0);
+  });
+
+  it('rejects a running request at once and ends it unseen', async () => {
+    const replica = addReplica('r0');
+    const controller = new AbortController();
+    const answer = submit(A, { signal: controller.signal });
+    controller.abort();
+    expect(await codeOf(answer)).toBe('CANCELLED');
+    expect(replica.ongoing).toBe(1);
+    await work(replica);
+    const next = submit(A);
+    await work(replica);
+    expect(await codeOf(next)).toBe('answered');
+  });
+
+  it('refuses a signal that is aborted and a deadline that has passed, without a trace', async () => {
+    expect(await codeOf(submit(A, { signal: AbortSignal.abort() }))).toBe('CANCELLED');
+    expect(await codeOf(submit(A, { deadline: 0 }))).toBe('DEADLINE_EXCEEDED');
+    expect({ queued: dispatcher.queued, timers: clock.timers, holds }).toEqual({ queued: 0, timers: 0, holds: 0 });
+  });
+
+  it('rejects with DEADLINE_EXCEEDED when the deadline passes, waiting or running', async () => {
+    const replica = addReplica('r0');
+    const running = submit(A, { deadline: 10 });
+    const waiting = submit(B, { deadline: 10 });
+    clock.advance(10);
+    await expect(running).rejects.toThrow('while a replica worked on it');
+    await expect(waiting).rejects.toThrow('while it waited for a replica');
+    await work(replica);
+    expect(given).toEqual(['a>r0']);
+  });
+
+  it('leaves no listener and no timer behind an answer', async () => {
+    const replica = addReplica('r0');
+    let listeners = 0;
+    const signal = {
+      aborted: false,
+      addEventListener: () => {
+        listeners += 1;
+      },
+      removeEventListener: () => {
+        listeners -= 1;
+      },
+    } as unknown as AbortSignal;
+    const answer = submit(A, { signal, deadline: 1_000 });
+    expect({ listeners, timers: clock.timers }).toEqual({ listeners: 1, timers: 1 });
+    await work(replica);
+    await answer;
+    expect({ listeners, timers: clock.timers, holds }).toEqual({ listeners: 0, timers: 0, holds: 0 });
+  });
+});
+
+describe('the bound on waiting requests', () => {
+  it('refuses one more with QUEUE_FULL and says when to come back', async () => {
+    setUp({ maxQueuedRequests: 2 });
+    const [first, second] = [submit(A), submit(A)];
+    await expect(submit(A)).rejects.toMatchObject({ code: 'QUEUE_FULL', retryable: true, retryAfterMs: 1_000 });
+    await work(addReplica('r0'));
+    await Promise.all([first, second]);
+  });
+
+  it('measures retryAfterMs by how fast requests leave the queue', async () => {
+    setUp({ maxQueuedRequests: 5, maxOngoingRequests: 1 });
+    const replica = addReplica('r0');
+    submit(A);
+    await work(replica);
+    for (let request = 0; request < 6; request += 1) submit(A);
+    for (let request = 0; request < 100; request += 1) {
+      clock.advance(20);
+      replica.step();
+      await flush();
+      submit(A);
+    }
+    // 50 leave in a second and 6 would be waiting, the refused one included.
+    const error = await submit(A).catch((cause: InfermuxError) => cause);
+    expect((error as InfermuxError).retryAfterMs).toBeGreaterThan(100);
+    expect((error as InfermuxError).retryAfterMs).toBeLessThan(150);
+  });
+
+  it('accepts what a free replica takes at once, even with no place to wait', async () => {
+    setUp({ maxQueuedRequests: 0 });
+    const replica = addReplica('r0');
+    const answer = submit(A);
+    expect(await codeOf(submit(B))).toBe('QUEUE_FULL');
+    await work(replica);
+    expect(await codeOf(answer)).toBe('answered');
+  });
+});
+
+describe('failing replicas', () => {
+  const crash = (replica: FakeReplica) => replica.crash((error) => dispatcher.removeReplica(replica, error));
+
+  it('gives a request of a dead replica to another one, ahead of those that came later', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    for (const replica of [first, second]) replica.runMs = 100;
+    const warm = [submit(A)];
+    await work(first);
+    const retried = submit(A);
+    const later = submit(A);
+    crash(first);
+    await flush();
+    expect(second.requests).toHaveLength(1);
+    await work(second);
+    await expect(retried).resolves.toMatchObject({ replica: 'r1' });
+    await Promise.all([...warm, later]);
+    expect((await retried).totalMs).toBeGreaterThanOrEqual(0);
+  });
+
+  it('rejects with REPLICA_FAILED when a second replica dies under the request', async () => {
+    const replicas = [addReplica('r0'), addReplica('r1'), addReplica('r2')];
+    for (const replica of replicas) {
+      submit(A);
+      replica.runMs = 100;
+    }
+    await work(...replicas);
+    const doomed = submit(A);
+    for (let death = 0; death < 2; death += 1) {
+      const holder = replicas.find(({ ongoing }) => ongoing > 0) as FakeReplica;
+      while (holder.isLoading) holder.step();
+      crash(holder);
+      await flush();
+    }
+    expect(await codeOf(doomed)).toBe('REPLICA_FAILED');
+  });
+
+  it('does not try a load again that a replica died of', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    const answers = [submit(A), submit(A), submit(A)];
+    crash(first);
+    await flush();
+    expect(await Promise.all(answers.map(codeOf))).toEqual(Array(3).fill('MODEL_LOAD_FAILED'));
+    await expect(submit(A)).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED', retryAfterMs: 1_000 });
+    expect(second.requests).toEqual([]);
+    clock.advance(1_000);
+    const again = submit(A);
+    await work(second);
+    expect(await codeOf(again)).toBe('answered');
+  });
+
+  it('passes a failed load on and does not count the model as warm', async () => {
+    const [first] = [addReplica('r0'), addReplica('r1')];
+    const answer = submit(A);
+    first.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken file'));
+    expect(await codeOf(answer)).toBe('MODEL_LOAD_FAILED');
+    expect(first.models.size).toBe(0);
+  });
+
+  it('refuses what waits and what comes during an outage, and no longer after it', async () => {
+    const waiting = submit(A);
+    dispatcher.declareOutage(new InfermuxError('REPLICA_FAILED', 'no thread'));
+    expect(await codeOf(waiting)).toBe('REPLICA_FAILED');
+    expect(await codeOf(submit(A))).toBe('REPLICA_FAILED');
+    const replica = addReplica('r0');
+    const answer = submit(A);
+    await work(replica);
+    expect(await codeOf(answer)).toBe('answered');
+  });
+});
+
+describe('ending', () => {
+  it('finishes accepted work after close and refuses new work', async () => {
+    const replica = addReplica('r0');
+    const answers = [submit(A), submit(B)];
+    dispatcher.close(new InfermuxError('ENGINE_CLOSED', 'closing'));
+    expect(await codeOf(submit(A))).toBe('ENGINE_CLOSED');
+    const idle = dispatcher.untilIdle();
+    await work(replica);
+    await idle;
+    expect(await Promise.all(answers.map(codeOf))).toEqual(['answered', 'answered']);
+  });
+
+  it('rejects waiting and running requests on destroy', async () => {
+    addReplica('r0');
+    const answers = [submit(A), submit(B)];
+    dispatcher.destroy(new InfermuxError('ENGINE_CLOSED', 'destroyed'));
+    expect(await Promise.all(answers.map(codeOf))).toEqual(['ENGINE_CLOSED', 'ENGINE_CLOSED']);
+    expect(holds).toBe(0);
+    await dispatcher.untilIdle();
+  });
+});

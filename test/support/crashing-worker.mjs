@@ -1,0 +1,41 @@
+// A replica's thread that dies on request. The first value of the input x says how:
+//   -1 an uncaught error, -2 process.exit, -3 out of heap; a further value names a file: it dies only if that file was not there
+// yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
+import { openSync } from 'node:fs';
+import handle from '../../dist/worker/replica-worker.js';
+
+export default async function crashing(message) {
+  if (message.kind === 'hello') {
+    const post = message.events.postMessage.bind(message.events);
+    message.events.postMessage = (event) => {
+      post(event);
+      if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
+    };
+  }
+  const answer = await handle(message);
+  if (message.kind !== 'run') return answer;
+  const [how, marker] = message.feeds.x.data;
+  return how < 0 && isFirst(marker) ? die(how) : answer;
+}
+
+function isFirst(marker) {
+  if (marker === 0) return true;
+  try {
+    openSync(`${process.env.CRASH_MARKERS}/${marker}`, 'wx');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function die(how) {
+  if (how === -2) process.exit(3);
+  if (how === -3) {
+    const hoard = [];
+    for (;;) hoard.push(Array.from({ length: 10_000 }, (_, index) => ({ index })));
+  }
+  setImmediate(() => {
+    throw new Error('thrown in the worker');
+  });
+  return new Promise(() => undefined);
+}

@@ -1,0 +1,74 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { encodeModel, type OnnxNode } from '../../native-models/build/onnx.js';
+
+/** y = x * factor, float32 [N, width]. */
+export function scaleModel(factor: number, width = 4): Uint8Array {
+  return encodeModel({
+    name: `times-${factor}`,
+    nodes: [{ opType: 'Mul', input: ['x', 'factor'], output: ['y'] }],
+    initializers: [{ name: 'factor', dims: [], data: Float32Array.of(factor) }],
+    inputs: [{ name: 'x', dims: ['N', width] }],
+    outputs: [{ name: 'y', dims: ['N', width] }],
+  });
+}
+
+/** A model whose every run multiplies matrices for a while: input x float32 [1], output y float32 [1]. */
+export function slowRunModel(multiplications: number, side = 512): Uint8Array {
+  const chain = matMulChain(multiplications, 'grid');
+  return encodeModel({
+    name: 'slow-run',
+    nodes: [
+      { opType: 'Expand', input: ['x', 'shape'], output: ['grid'] },
+      ...chain.nodes,
+      { opType: 'ReduceMax', input: [chain.last], output: ['max'], attributes: { keepdims: 0 } },
+      { opType: 'Reshape', input: ['max', 'one'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'shape', dims: [2], data: BigInt64Array.of(BigInt(side), BigInt(side)) },
+      { name: 'one', dims: [1], data: BigInt64Array.of(1n) },
+      { name: 'weights', dims: [side, side], data: new Float32Array(side * side).fill(1 / side) },
+    ],
+    inputs: [{ name: 'x', dims: [1] }],
+    outputs: [{ name: 'y', dims: [1] }],
+  });
+}
+
+/** A model whose load takes a while, because onnxruntime computes what is constant once and for all; y = x. */
+export function slowLoadModel(multiplications: number, side = 768): Uint8Array {
+  const chain = matMulChain(multiplications, 'weights');
+  return encodeModel({
+    name: 'slow-load',
+    nodes: [
+      ...chain.nodes,
+      { opType: 'ReduceMax', input: [chain.last], output: ['max'], attributes: { keepdims: 0 } },
+      { opType: 'Mul', input: ['max', 'zero'], output: ['nothing'] },
+      { opType: 'Add', input: ['x', 'nothing'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'weights', dims: [side, side], data: new Float32Array(side * side).fill(1 / side) },
+      { name: 'zero', dims: [], data: Float32Array.of(0) },
+    ],
+    inputs: [{ name: 'x', dims: [1] }],
+    outputs: [{ name: 'y', dims: [1] }],
+  });
+}
+
+function matMulChain(length: number, first: string): { nodes: OnnxNode[]; last: string } {
+  const nodes: OnnxNode[] = [];
+  let last = first;
+  for (let index = 0; index < length; index += 1) {
+    nodes.push({ opType: 'MatMul', input: [last, 'weights'], output: [`product${index}`] });
+    last = `product${index}`;
+  }
+  return { nodes, last };
+}
+
+/** A fresh directory with the given models as `<id>.onnx`. */
+export function modelDirectory(models: Readonly<Record<string, Uint8Array>>): string {
+  const directory = mkdtempSync(join(tmpdir(), 'infermux-models-'));
+  mkdirSync(directory, { recursive: true });
+  for (const [id, bytes] of Object.entries(models)) writeFileSync(join(directory, `${id}.onnx`), bytes);
+  return directory;
+}

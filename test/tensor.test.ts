@@ -1,0 +1,127 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  checkFeeds,
+  checkOutputNames,
+  type Feeds,
+  readFeeds,
+  type Tensor,
+  type ValueMetadata,
+} from '../dist/tensor.js';
+
+const one = (input: unknown): Tensor => readFeeds({ x: input } as Feeds, 'copy')['x'] as Tensor;
+const message = (call: () => unknown): string => {
+  try {
+    call();
+  } catch (error) {
+    return `${(error as { code: string }).code}: ${(error as Error).message}`;
+  }
+  return 'accepted';
+};
+
+describe('the type of a tensor', () => {
+  it.each([
+    [new Float32Array(1), 'float32'],
+    [new Float64Array(1), 'float64'],
+    [new Int8Array(1), 'int8'],
+    [new Uint8Array(1), 'uint8'],
+    [Buffer.from([1]), 'uint8'],
+    [new Int16Array(1), 'int16'],
+    [new Uint16Array(1), 'uint16'],
+    [new Int32Array(1), 'int32'],
+    [new Uint32Array(1), 'uint32'],
+    [new BigInt64Array(1), 'int64'],
+    [new BigUint64Array(1), 'uint64'],
+    [['a'], 'string'],
+  ])('is inferred from %o', (data, type) => {
+    expect(one({ data, dims: [1] }).type).toBe(type);
+  });
+
+  it('is named for bool and float16', () => {
+    expect(one({ data: new Uint8Array(1), dims: [1], type: 'bool' }).type).toBe('bool');
+    expect(one({ data: new Uint16Array(1), dims: [1], type: 'float16' }).type).toBe('float16');
+  });
+});
+
+describe('feeds are refused with what was expected and what came', () => {
+  const data = new Float32Array(4);
+  it.each([
+    [null, 'input "x" must be a tensor { data, dims, type? }, got null'],
+    [{ data, dims: [2, 3] }, 'input "x": dims [2, 3] need 6 elements, data has 4'],
+    [{ data, dims: [-2, -2] }, 'input "x": dims must be an array of integers of at least 0, got [-2, -2]'],
+    [{ data, dims: [1.5] }, 'input "x": dims must be an array of integers of at least 0, got [1.5]'],
+    [{ data }, 'input "x": dims must be an array of integers of at least 0, got undefined'],
+    [{ data: [1, 2], dims: [2] }, 'array of strings, got an array with 1 at index 0'],
+    [{ data: 'text', dims: [] }, 'input "x": data must be a typed array or an array of strings, got "text"'],
+    [{ data: new Uint8ClampedArray(1), dims: [1] }, 'no tensor type is carried by a Uint8ClampedArray'],
+    [{ data, dims: [4], type: 'int32' }, 'int32 data must be a Int32Array, got a Float32Array'],
+    [{ data, dims: [4], type: 'bfloat16' }, 'type must be one of float32'],
+  ])('%j', (input, expected) => {
+    expect(message(() => one(input))).toContain(`INVALID_ARGUMENT: ${expected.startsWith('input') ? expected : ''}`);
+    expect(message(() => one(input))).toContain(expected);
+  });
+
+  it('when they are no object', () => {
+    expect(message(() => readFeeds(undefined as unknown as Feeds, 'copy'))).toContain('feeds must be an object');
+  });
+});
+
+describe('ownership', () => {
+  it('copies, so that the caller may change its arrays at once', () => {
+    fc.assert(
+      fc.property(fc.float32Array({ minLength: 1 }), (data) => {
+        const before = [...data];
+        const tensor = one({ data, dims: [data.length] });
+        data.fill(7);
+        expect([...(tensor.data as Float32Array)]).toEqual(before);
+      }),
+    );
+  });
+
+  it('copies only the view of a larger buffer, and out of shared memory', () => {
+    const view = new Float32Array([1, 2, 3, 4]).subarray(1, 3);
+    expect((one({ data: view, dims: [2] }).data as Float32Array).buffer.byteLength).toBe(8);
+    const shared = new Float32Array(new SharedArrayBuffer(8));
+    expect((one({ data: shared, dims: [2] }).data as Float32Array).buffer).toBeInstanceOf(ArrayBuffer);
+    const pooled = Buffer.from('abc');
+    const tensor = one({ data: pooled, dims: [3] });
+    pooled.fill(0);
+    expect([...(tensor.data as Uint8Array)]).toEqual([97, 98, 99]);
+  });
+
+  it('takes arrays over when told to', () => {
+    const data = Float32Array.of(1, 2);
+    const tensors = readFeeds({ x: { data, dims: [2] } }, 'transfer');
+    expect(data.length).toBe(0);
+    expect(tensors).toMatchObject({ x: { data: Float32Array.of(1, 2) } });
+  });
+});
+
+describe('feeds against the metadata of a model', () => {
+  const inputs: ValueMetadata[] = [
+    { name: 'image', type: 'float32', shape: ['N', 3] },
+    { name: 'scale', type: 'float64', shape: [] },
+  ];
+  const image = { type: 'float32', dims: [2, 3], data: new Float32Array(6) } as const;
+  const scale = { type: 'float64', dims: [], data: new Float64Array(1) } as const;
+
+  it.each([
+    [{ image, scale }, 'accepted'],
+    [{ image: { ...image, dims: [0, 3] }, scale }, 'accepted'],
+    [{ image, scale: { ...scale, dims: [1, 1] } }, 'accepted'],
+    [{ image }, 'model "m": input "scale" is missing; expected "image", "scale"'],
+    [{ image, scale, mask: image }, 'model "m" has no input "mask"; expected "image", "scale"'],
+    [{ image: scale, scale }, 'model "m": input "image" must be float32, got float64'],
+    [{ image: { ...image, dims: [6] }, scale }, 'model "m": input "image" must have dims [N, 3], got [6]'],
+    [{ image: { ...image, dims: [3, 2] }, scale }, 'model "m": input "image" must have dims [N, 3], got [3, 2]'],
+  ])('%j', (feeds, expected) => {
+    expect(message(() => checkFeeds('m', feeds, inputs))).toContain(expected);
+  });
+
+  it('names the outputs there are', () => {
+    expect(message(() => checkOutputNames('m', ['scale'], inputs))).toBe('accepted');
+    expect(message(() => checkOutputNames('m', ['nothing'], inputs))).toContain(
+      'has no output "nothing"; expected "image"',
+    );
+  });
+});

@@ -1,0 +1,254 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InfermuxError } from '../../dist/errors.js';
+import type { ModelReference } from '../../dist/protocol/messages.js';
+import { type Lease, ModelMultiplexer, type MultiplexerOptions } from '../../dist/worker/model-multiplexer.js';
+
+const model = (id: string): ModelReference => ({ id, key: `${id}@1`, path: `/nowhere/${id}.onnx` });
+
+/** Sessions without onnxruntime, which keep a record of what is done to them. */
+class FakeSessions {
+  readonly log: string[] = [];
+  readonly violations: string[] = [];
+  readonly running = new Map<string, number>();
+  readonly live = new Set<string>();
+  mostLive = 0;
+  bytes = 100;
+  now = 0;
+  failing: InfermuxError | undefined;
+  resident = { models: 0, bytes: 0 };
+  /** When set, loads wait for it. */
+  gate: Promise<void> | undefined;
+
+  multiplexer(options: Partial<MultiplexerOptions> = {}): ModelMultiplexer {
+    return new ModelMultiplexer(
+      { maxModels: 2, maxBytes: -1, idleTimeoutMs: -1, ...options },
+      { sizeOf: async () => this.bytes, load: (reference) => this.#load(reference.key) },
+      {
+        loading: (key) => this.log.push(`loading ${key}`),
+        loaded: (key) => this.log.push(`loaded ${key}`),
+        loadFailed: (key, { code }) => this.log.push(`failed ${key} ${code}`),
+        unloaded: (key, reason) => this.log.push(`unloaded ${key} ${reason}`),
+        releaseFailed: (key) => this.log.push(`release failed ${key}`),
+        resident: (models, bytes) => {
+          this.resident = { models, bytes };
+        },
+      },
+      () => this.now,
+    );
+  }
+
+  async #load(key: string) {
+    await this.gate;
+    if (this.failing !== undefined) throw this.failing;
+    if (this.live.has(key)) this.violations.push(`${key} loaded twice`);
+    this.live.add(key);
+    this.mostLive = Math.max(this.mostLive, this.live.size);
+    return {
+      metadata: { inputs: [], outputs: [] },
+      bytes: this.bytes,
+      run: async () => ({}),
+      release: async () => {
+        if ((this.running.get(key) ?? 0) > 0) this.violations.push(`${key} released while it ran`);
+        if (!this.live.delete(key)) this.violations.push(`${key} released twice`);
+      },
+    };
+  }
+
+  async use(multiplexer: ModelMultiplexer, id: string): Promise<Lease> {
+    const lease = await multiplexer.lease(model(id));
+    const key = `${id}@1`;
+    if (!this.live.has(key)) this.violations.push(`${key} leased after its release`);
+    this.running.set(key, (this.running.get(key) ?? 0) + 1);
+    return {
+      ...lease,
+      giveBack: () => {
+        this.running.set(key, (this.running.get(key) ?? 0) - 1);
+        lease.giveBack();
+      },
+    };
+  }
+}
+
+describe('loading', () => {
+  it('loads once for all who ask at the same time and reports loading before the load ends', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    let open: () => void = () => undefined;
+    sessions.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const leases = Promise.all(Array.from({ length: 10 }, () => multiplexer.lease(model('a'))));
+    await new Promise(setImmediate);
+    expect(sessions.log).toEqual(['loading a@1']);
+    open();
+    await leases;
+    expect(sessions.log).toEqual(['loading a@1', 'loaded a@1']);
+  });
+
+  it('says how long a caller waited for a load, and 0 for a session that was there', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    sessions.gate = Promise.resolve().then(() => {
+      sessions.now = 25;
+    });
+    expect((await multiplexer.lease(model('a'))).loadMs).toBe(25);
+    expect((await multiplexer.lease(model('a'))).loadMs).toBe(0);
+  });
+
+  it.each([
+    [42, 'must be a string'],
+    ['', 'cannot be empty'],
+  ])('refuses %j as a model id', async (id, message) => {
+    const multiplexer = new FakeSessions().multiplexer();
+    const lease = multiplexer.lease({ ...model('a'), id: id as string });
+    await expect(lease).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) });
+  });
+
+  it('remembers a failed load for a while that doubles, and is not loaded meanwhile', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    sessions.failing = new InfermuxError('MODEL_LOAD_FAILED', 'broken');
+    await expect(multiplexer.lease(model('a'))).rejects.toThrow('broken');
+    sessions.now = 999;
+    await expect(multiplexer.lease(model('a'))).rejects.toMatchObject({ message: 'broken', retryAfterMs: 1 });
+    expect(sessions.log.filter((line) => line.startsWith('loading'))).toHaveLength(1);
+    sessions.now = 1_000;
+    await expect(multiplexer.lease(model('a'))).rejects.toThrow('broken');
+    sessions.now = 2_500;
+    await expect(multiplexer.lease(model('a'))).rejects.toMatchObject({ retryAfterMs: 500 });
+    sessions.failing = undefined;
+    sessions.now = 3_000;
+    await multiplexer.lease(model('a'));
+    expect(multiplexer.keys()).toEqual(['a@1']);
+  });
+
+  it('refuses a model that is larger than all the room there is', async () => {
+    const multiplexer = new FakeSessions().multiplexer({ maxBytes: 99 });
+    await expect(multiplexer.lease(model('a'))).rejects.toMatchObject({
+      code: 'MODEL_LOAD_FAILED',
+      message: expect.stringContaining('maxModelBytesPerReplica is 99'),
+    });
+  });
+});
+
+describe('making room', () => {
+  it('evicts the least recently used session, and only when the bound requires it', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    for (const id of ['a', 'b', 'a']) (await sessions.use(multiplexer, id)).giveBack();
+    sessions.log.length = 0;
+    (await sessions.use(multiplexer, 'c')).giveBack();
+    expect(sessions.log).toEqual(['unloaded b@1 evicted', 'loading c@1', 'loaded c@1']);
+    expect(sessions.resident).toEqual({ models: 2, bytes: 200 });
+  });
+
+  it('keeps within the bytes', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ maxModels: -1, maxBytes: 250 });
+    for (const id of ['a', 'b', 'c']) (await sessions.use(multiplexer, id)).giveBack();
+    expect(multiplexer.keys()).toEqual(['c@1', 'b@1']);
+    expect(sessions.resident).toEqual({ models: 2, bytes: 200 });
+  });
+
+  it('passes over sessions in use, and waits for the last user when all are', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    const [a, b] = [await sessions.use(multiplexer, 'a'), await sessions.use(multiplexer, 'b')];
+    b.giveBack();
+    const c = await sessions.use(multiplexer, 'c');
+    expect(sessions.live).toEqual(new Set(['a@1', 'c@1']));
+    const d = sessions.use(multiplexer, 'd');
+    await new Promise(setImmediate);
+    expect(sessions.live).toEqual(new Set(['a@1', 'c@1']));
+    a.giveBack();
+    (await d).giveBack();
+    c.giveBack();
+    expect(sessions.violations).toEqual([]);
+    expect(sessions.mostLive).toBe(2);
+  });
+
+  it('lets go of sessions that were unused for the idle time-out, and says when the next is due', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ idleTimeoutMs: 100 });
+    (await sessions.use(multiplexer, 'a')).giveBack();
+    sessions.now = 60;
+    (await sessions.use(multiplexer, 'b')).giveBack();
+    sessions.now = 100;
+    await expect(multiplexer.expire()).resolves.toBe(60);
+    expect(sessions.log.at(-1)).toBe('unloaded a@1 expired');
+    sessions.now = 160;
+    await expect(multiplexer.expire()).resolves.toBeUndefined();
+    expect(multiplexer.keys()).toEqual([]);
+  });
+
+  it('releases everything at the end, after the last users', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    const lease = await sessions.use(multiplexer, 'a');
+    (await sessions.use(multiplexer, 'b')).giveBack();
+    const released = multiplexer.releaseAll();
+    await new Promise(setImmediate);
+    expect(sessions.live.has('a@1')).toBe(true);
+    lease.giveBack();
+    await released;
+    expect(sessions.live.size).toBe(0);
+    expect(sessions.violations).toEqual([]);
+    expect(sessions.resident).toEqual({ models: 0, bytes: 0 });
+  });
+});
+
+it('never releases a session in use, never loads one twice and never exceeds its bound, however users interleave', async () => {
+  const step = fc.oneof(
+    {
+      weight: 5,
+      arbitrary: fc.record({ kind: fc.constant('use' as const), id: fc.constantFrom('a', 'b', 'c', 'd', 'e') }),
+    },
+    { weight: 5, arbitrary: fc.record({ kind: fc.constant('give back' as const), which: fc.nat(9) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('expire' as const) }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('fail' as const), fails: fc.boolean() }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('turn' as const) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 1, max: 3 }), fc.array(step, { maxLength: 60 }), async (maxModels, steps) => {
+      const sessions = new FakeSessions();
+      const multiplexer = sessions.multiplexer({ maxModels, idleTimeoutMs: 3 });
+      const held: Lease[] = [];
+      const pending: Promise<unknown>[] = [];
+      for (const current of steps) {
+        sessions.now += 1;
+        if (current.kind === 'use') {
+          pending.push(
+            sessions.use(multiplexer, current.id).then(
+              (lease) => held.push(lease),
+              () => undefined,
+            ),
+          );
+        } else if (current.kind === 'give back') {
+          held.splice(current.which % Math.max(1, held.length), 1)[0]?.giveBack();
+        } else if (current.kind === 'expire') {
+          pending.push(multiplexer.expire());
+        } else if (current.kind === 'fail') {
+          sessions.failing = current.fails ? new InfermuxError('MODEL_LOAD_FAILED', 'broken') : undefined;
+        } else {
+          await new Promise(setImmediate);
+        }
+      }
+      const released = multiplexer.releaseAll();
+      let isReleased = false;
+      void released.then(() => {
+        isReleased = true;
+      });
+      while (!isReleased) {
+        for (const lease of held.splice(0)) lease.giveBack();
+        await new Promise(setImmediate);
+      }
+      await Promise.all(pending);
+      expect(sessions.violations).toEqual([]);
+      expect(sessions.mostLive).toBeLessThanOrEqual(maxModels);
+      expect(sessions.live.size).toBe(0);
+      expect(sessions.resident).toEqual({ models: 0, bytes: 0 });
+    }),
+    { numRuns: 300, interruptAfterTimeLimit: 15_000 },
+  );
+});
