@@ -10,10 +10,13 @@ const rule =
 
 export const isBoolean = rule((value) => typeof value === 'boolean', 'true or false');
 export const isText = rule((value) => typeof value === 'string' && value !== '', 'a non-empty string');
-export const isObject = rule(
-  (value) => value !== null && typeof value === 'object' && !Array.isArray(value),
-  'an object',
-);
+/** Maps, dates and instances of classes are not meant: their own keys say nothing. */
+export const isObject = rule((value) => {
+  if (value === null || typeof value !== 'object') return false;
+  const prototype = Object.getPrototypeOf(value);
+  // A literal of another realm (a vm context, a test runner) has that realm's Object.prototype.
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}, 'a plain object');
 
 /** An integer from `lowest` up to `highest`, or exactly `or`. */
 export function isInteger({ lowest, highest, or }: { lowest: number; highest?: number; or?: number }): Rule {
@@ -51,12 +54,16 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
 }
 
 /**
- * Holds every key of an options object against its rule; a key that is undefined counts as absent.
+ * Holds every key of a plain options object against its rule; a key that is undefined counts as absent.
  *
  * @param where names the object in messages.
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; also for a key without a rule.
  */
 export function checkOptions(where: string, options: object, rules: Readonly<Record<string, Rule>>): void {
+  const expected = isObject(options);
+  if (expected !== undefined) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(options)}`);
+  }
   for (const [key, value] of Object.entries(options)) {
     const check = Object.hasOwn(rules, key) ? rules[key] : undefined;
     if (check === undefined) {

@@ -4,7 +4,7 @@ export interface Clock {
   now(): number;
   /**
    * Calls back once after `delayMs`; the returned function takes it back. Does not keep the process up by itself: what
-   * must happen is held up by a {@link KeepAlive}.
+   * must happen is held up by a `KeepAlive`.
    */
   schedule(callback: () => void, delayMs: number): () => void;
 }
@@ -19,29 +19,3 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
-
-/** Keeps the process up as long as somebody holds it: worker threads and timers alone do not. */
-export class KeepAlive {
-  readonly #timer = setInterval(() => undefined, 2 ** 30).unref();
-  #holders = 0;
-
-  hold(): void {
-    this.#holders += 1;
-    this.#timer.ref();
-  }
-
-  release(): void {
-    this.#holders -= 1;
-    if (this.#holders === 0) this.#timer.unref();
-  }
-
-  /** Holds it as long as the work goes on. */
-  async during<T>(work: () => Promise<T>): Promise<T> {
-    this.hold();
-    try {
-      return await work();
-    } finally {
-      this.release();
-    }
-  }
-}

@@ -1,19 +1,32 @@
+import { setMaxListeners } from 'node:events';
 import type { Registry } from 'prom-client';
-import { KeepAlive, systemClock } from './clock.js';
-import { InfermuxError, show, toInfermuxError } from './errors.js';
+import { checkOptions, isMilliseconds } from './check.js';
+import { systemClock } from './clock.js';
+import { InfermuxError, reading, show, toInfermuxError } from './errors.js';
+import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
-import { type EngineLogger, silentLogger } from './observability/logger.js';
+import { Log } from './observability/logger.js';
 import { EngineMetrics } from './observability/metrics.js';
 import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import type { ReplicaEvent } from './protocol/messages.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
-import type { ReplicaState } from './replicas/replica-state.js';
+import { isFinal, type ReplicaState } from './replicas/replica-state.js';
 import { Dispatcher } from './routing/dispatcher.js';
+import type { RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
-import { checkRunOptions, type RunOptions, timeLeftMs } from './run-options.js';
-import { checkFeeds, checkOutputNames, type Feeds, type Outputs, readFeeds } from './tensor.js';
+import { type RunOptions, readRunOptions, timeLeftMs } from './run-options.js';
+import {
+  checkFeeds,
+  checkOutputNames,
+  copyFeeds,
+  type Feeds,
+  type Outputs,
+  readFeeds,
+  transferFeeds,
+  wholeBuffers,
+} from './tensor.js';
 
 const DEPLOYMENT = 'default';
 /** A load that takes longer is worth a warning. */
@@ -41,6 +54,14 @@ export interface InferenceTimings {
   readonly runMs: number;
   /** From the call to the answer. */
   readonly totalMs: number;
+}
+
+export interface CloseOptions {
+  /**
+   * Milliseconds that accepted work may go on; what is not answered by then is rejected with `ENGINE_CLOSED`. Default:
+   * `gracefulShutdownTimeoutMs`.
+   */
+  readonly graceMs?: number;
 }
 
 export interface InferenceRequest extends RunOptions {
@@ -104,7 +125,7 @@ export async function startEngine(
   options: EngineOptions | undefined,
   environment: ReplicaPoolEnvironment,
 ): Promise<InferenceEngine> {
-  const resolved = resolveOptions(options);
+  const resolved = reading('options', () => resolveOptions(options));
   const { models } = resolved;
   const registered = await (typeof models === 'string' ? scanDirectory(models) : readSources(models));
   const engine = new InferenceEngine(resolved, new ModelCatalog(registered), environment);
@@ -117,7 +138,7 @@ export class InferenceEngine {
   readonly #options: ResolvedOptions;
   readonly #catalog: ModelCatalog;
   readonly #clock: ReplicaPoolEnvironment['clock'];
-  readonly #logger: EngineLogger;
+  readonly #log: Log;
   readonly #metrics: EngineMetrics;
   readonly #keepAlive = new KeepAlive();
   readonly #dispatcher: Dispatcher<Replica>;
@@ -125,13 +146,14 @@ export class InferenceEngine {
   #state: EngineState = 'running';
   #closed: Promise<void> | undefined;
   #destroyed: Promise<void> | undefined;
+  #ended: Promise<void> | undefined;
 
   /** @internal */
   constructor(options: ResolvedOptions, catalog: ModelCatalog, environment: ReplicaPoolEnvironment) {
     this.#options = options;
     this.#catalog = catalog;
     this.#clock = environment.clock;
-    this.#logger = options.logger ?? silentLogger;
+    this.#log = new Log(options.logger);
     this.#metrics = new EngineMetrics(
       { queued: () => this.#dispatcher.queued, replicas: () => this.#replicasForMetrics() },
       { registry: options.registry, modelLabels: options.metrics.modelLabels ?? true },
@@ -139,6 +161,7 @@ export class InferenceEngine {
     this.#dispatcher = new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), environment.clock, {
       busy: () => this.#keepAlive.hold(),
       idle: () => this.#keepAlive.release(),
+      given: (replica, queueMs) => this.#metrics.requestGiven(replica, queueMs),
     });
     this.#pool = this.#createPool(environment);
   }
@@ -175,7 +198,7 @@ export class InferenceEngine {
     if (request === null || typeof request !== 'object') {
       throw new InfermuxError('INVALID_ARGUMENT', `infer takes { target, feeds, … }, got ${show(request)}`);
     }
-    const { target, feeds, ...runOptions } = request;
+    const { target, feeds, ...runOptions } = reading('the request', () => ({ ...request }));
     return this.#infer(target, feeds, runOptions);
   }
 
@@ -200,16 +223,17 @@ export class InferenceEngine {
   /**
    * Takes no new work, finishes what was accepted and ends the threads. Idempotent.
    *
-   * @param options.graceMs how long accepted work may go on; what is not answered by then is rejected with
-   *   `ENGINE_CLOSED`. Default: `gracefulShutdownTimeoutMs`.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a grace that is none; the engine goes on then.
    */
-  close({ graceMs = this.#options.gracefulShutdownTimeoutMs }: { graceMs?: number } = {}): Promise<void> {
+  async close(options: CloseOptions = {}): Promise<void> {
+    checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) });
+    const { graceMs = this.#options.gracefulShutdownTimeoutMs } = options;
     this.#closed ??= this.#keepAlive.during(async () => {
-      this.#state = 'closing';
+      this.#beginClosing();
       this.#dispatcher.close(closedError('the engine is closing'));
       const isDrained = await this.#within(this.#dispatcher.untilIdle(), graceMs);
       if (!isDrained) this.#dispatcher.destroy(closedError(`the engine was closed and ${graceMs} ms of grace passed`));
-      await this.#endThreads({ hurry: !isDrained });
+      await this.#end({ hurry: !isDrained });
     });
     return this.#closed;
   }
@@ -220,9 +244,9 @@ export class InferenceEngine {
    */
   destroy(): Promise<void> {
     this.#destroyed ??= this.#keepAlive.during(async () => {
-      this.#state = 'closing';
+      this.#beginClosing();
       this.#dispatcher.destroy(closedError('the engine was destroyed'));
-      await this.#endThreads({ hurry: true });
+      await this.#end({ hurry: true });
     });
     return this.#destroyed;
   }
@@ -234,12 +258,10 @@ export class InferenceEngine {
 
   async #infer(target: string, feeds: Feeds, runOptions: RunOptions | undefined): Promise<InferenceResult> {
     try {
-      // All of this happens in the caller's turn, so that the feeds are copied before the caller goes on.
-      const options = runOptions ?? {};
-      checkRunOptions(options);
+      const options = reading('runOptions', () => readRunOptions(runOptions));
       const model = this.#catalog.resolve(target);
-      const answer = this.#submit(model, feeds, options);
-      return resultOf(model, await answer, this.#metrics);
+      const answer = await this.#submit(model, feeds, options);
+      return this.#resultOf(model, answer);
     } catch (cause) {
       const error = toInfermuxError(cause);
       this.#metrics.requestFailed(error.code);
@@ -247,24 +269,46 @@ export class InferenceEngine {
     }
   }
 
-  #submit(model: RegisteredModel, feeds: Feeds, options: RunOptions) {
-    const tensors = readFeeds(feeds, options.transfer === true ? 'transfer' : 'copy');
+  /** All of this happens in the caller's turn, so that the feeds are owned before the caller goes on. */
+  #submit(model: RegisteredModel, feeds: Feeds, options: RunOptions): Promise<RoutedResult> {
+    const given = reading('feeds', () => readFeeds(feeds));
     const metadata = this.#catalog.metadata(model.key);
     if (metadata !== undefined) {
-      checkFeeds(model.id, tensors, metadata.inputs);
+      checkFeeds(model.id, given, metadata.inputs);
       checkOutputNames(model.id, options.outputs, metadata.outputs);
     }
+    const transferred = options.transfer === true ? wholeBuffers(given) : new Set<ArrayBuffer>();
+    let tensors = copyFeeds(given, transferred);
+    // A signal that many requests share is no leak.
+    if (options.signal instanceof AbortSignal) setMaxListeners(0, options.signal);
     const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now());
-    this.#metrics.requestAccepted(model.id);
     return this.#dispatcher.submit(
-      { model, feeds: tensors, outputs: options.outputs && [...options.outputs], checked: metadata !== undefined },
+      {
+        model,
+        get feeds() {
+          return tensors;
+        },
+        outputs: options.outputs && [...options.outputs],
+        checked: metadata !== undefined,
+        onAccepted: () => {
+          this.#metrics.requestAccepted(model.id);
+          // Not before: a caller that is refused keeps its arrays.
+          if (transferred.size > 0) tensors = transferFeeds(tensors, transferred);
+        },
+      },
       {
         priority: options.priority ?? 0,
-        shardKey: options.shardKey,
         signal: options.signal,
         deadline: leftMs === undefined ? undefined : this.#clock.now() + leftMs,
       },
     );
+  }
+
+  #resultOf({ id: model, version }: RegisteredModel, answer: RoutedResult): InferenceResult {
+    const { outputs, replica, queueMs, loadMs, runMs, totalMs } = answer;
+    this.#metrics.requestAnswered(model, answer);
+    const timings = { queueMs, loadMs, runMs, totalMs };
+    return { outputs, model, version, deployment: DEPLOYMENT, replica, batchSize: 1, timings };
   }
 
   #createPool(environment: ReplicaPoolEnvironment): ReplicaPool {
@@ -277,7 +321,6 @@ export class InferenceEngine {
         maxModelBytes: options.maxModelBytesPerReplica,
         modelIdleTimeoutMs: options.modelIdleTimeoutMs,
         session: options.session,
-        exitTimeoutMs: options.gracefulShutdownTimeoutMs,
       },
       environment,
       {
@@ -285,14 +328,14 @@ export class InferenceEngine {
         left: (replica, crash) => this.#dispatcher.removeReplica(replica, crash),
         modelChanged: (replica, modelKey) => this.#dispatcher.modelChanged(replica, modelKey),
         outage: (error) => {
-          this.#logger.error({ err: error }, 'no replica can be started');
+          this.#log.write('error', { err: error }, 'no replica can be started');
           this.#dispatcher.declareOutage(error);
         },
         restarting: (replica, error, delayMs) => {
           this.#metrics.replicaRestarted(replica);
-          this.#logger.warn({ replica, err: error, delayMs }, 'replica failed and is restarted');
+          this.#log.write('warn', { replica, err: error, delayMs }, 'replica failed and is restarted');
         },
-        stateChanged: ({ id }, state) => this.#logger.info({ replica: id, state }, 'replica changed state'),
+        stateChanged: ({ id }, state) => this.#log.write('info', { replica: id, state }, 'replica changed state'),
         event: (replica, event) => this.#onReplicaEvent(replica, event),
       },
     );
@@ -300,40 +343,50 @@ export class InferenceEngine {
 
   #onReplicaEvent({ id: replica }: Replica, event: ReplicaEvent): void {
     if (event.kind === 'log') {
-      this.#logger[event.level]({ replica, ...event.fields }, event.message);
+      this.#log.write(event.level, { replica, ...event.fields }, event.message);
       return;
     }
     const model = this.#catalog.byKey(event.key)?.id ?? event.key;
     switch (event.kind) {
       case 'model-loading':
-        this.#logger.debug({ replica, model }, 'model is loading');
+        this.#log.write('debug', { replica, model }, 'model is loading');
         break;
       case 'model-loaded': {
         const { loadMs, bytes, metadata } = event;
         this.#catalog.setMetadata(event.key, metadata);
         this.#dispatcher.loadMeasured(event.key, loadMs);
         this.#metrics.modelLoaded(replica, model, loadMs);
-        this.#logger.info({ replica, model, loadMs, bytes }, 'model loaded');
-        if (loadMs > SLOW_LOAD_MS) this.#logger.warn({ replica, model, loadMs }, 'slow model load');
+        this.#log.write('info', { replica, model, loadMs, bytes }, 'model loaded');
+        if (loadMs > SLOW_LOAD_MS) this.#log.write('warn', { replica, model, loadMs }, 'slow model load');
         break;
       }
       case 'model-load-failed':
         this.#metrics.modelLoadFailed(replica, event.error.code);
-        this.#logger.warn({ replica, model, reason: event.error.message }, 'model load failed');
+        this.#log.write('warn', { replica, model, reason: event.error.message }, 'model load failed');
         break;
       case 'model-unloaded':
         this.#metrics.modelUnloaded(replica, event.reason, event.unloadMs);
-        this.#logger.info({ replica, model, reason: event.reason }, 'model unloaded');
+        this.#log.write('info', { replica, model, reason: event.reason }, 'model unloaded');
         break;
     }
   }
 
+  #beginClosing(): void {
+    if (this.#state === 'running') this.#state = 'closing';
+  }
+
   /** Ends all threads; those that overrun are left to end by themselves. */
-  async #endThreads(how: { hurry: boolean }): Promise<void> {
+  #end(how: { hurry: boolean }): Promise<void> {
+    const stopped = this.#pool.stop(how);
+    this.#ended ??= this.#finish(stopped);
+    return this.#ended;
+  }
+
+  async #finish(stopped: Promise<void>): Promise<void> {
     const { gracefulShutdownTimeoutMs } = this.#options;
-    const areGone = await this.#within(this.#pool.stop(how), gracefulShutdownTimeoutMs);
-    if (!areGone) {
-      this.#logger.warn({ gracefulShutdownTimeoutMs }, 'replicas are still in a native call and were abandoned');
+    if (!(await this.#within(stopped, gracefulShutdownTimeoutMs))) {
+      const message = 'replicas are still in a native call and were abandoned';
+      this.#log.write('warn', { gracefulShutdownTimeoutMs }, message);
     }
     this.#metrics.close();
     this.#state = 'closed';
@@ -353,7 +406,8 @@ export class InferenceEngine {
   }
 
   #replicaStatus({ id, replica, restarts }: ReplicaPool['places'][number]): ReplicaStatus {
-    const counters = replica?.counters;
+    // What is over has neither models nor work; its counters may be another's by now.
+    const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
     return {
       id,
       deployment: DEPLOYMENT,
@@ -377,16 +431,6 @@ export class InferenceEngine {
       yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models };
     }
   }
-}
-
-function resultOf(
-  { id: model, version }: RegisteredModel,
-  { outputs, replica, queueMs, loadMs, runMs, totalMs }: Awaited<ReturnType<Dispatcher['submit']>>,
-  metrics: EngineMetrics,
-): InferenceResult {
-  const timings = { queueMs, loadMs, runMs, totalMs };
-  metrics.requestAnswered(model, replica, timings);
-  return { outputs, model, version, deployment: DEPLOYMENT, replica, batchSize: 1, timings };
 }
 
 function closedError(message: string): InfermuxError {

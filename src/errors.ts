@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+
 /** Every code an {@link InfermuxError} can carry: what it means, and whether the same call may succeed later. */
 export const ERROR_CODES = {
   INVALID_ARGUMENT: { retryable: false, meaning: 'An option, id or tensor is not of the expected form.' },
@@ -45,16 +47,27 @@ export function toInfermuxError(error: unknown): InfermuxError {
   return new InfermuxError('INTERNAL', messageOf(error), { cause: error });
 }
 
+/** The message of whatever was thrown, on one line. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : show(error);
+  return message.replace(/\s+/g, ' ').trim();
 }
 
-/** A value as error messages show it: short, on one line. */
+/** A value as error messages show it: short, on one line, whatever it is. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
-  if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value === 'function') return 'a function';
-  if (Array.isArray(value)) return `[${value.slice(0, 12).map(show).join(', ')}${value.length > 12 ? ', ...' : ''}]`;
-  if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'no prototype'})`;
-  return String(value);
+  return inspect(value, { depth: 0, maxArrayLength: 12, maxStringLength: 60, breakLength: Number.POSITIVE_INFINITY });
+}
+
+/**
+ * What the work returns; whatever else than an InfermuxError it throws becomes `INVALID_ARGUMENT`. For reading what a
+ * caller gave, where getters and proxies may throw.
+ */
+export function reading<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (cause instanceof InfermuxError) throw cause;
+    throw new InfermuxError('INVALID_ARGUMENT', `${what} could not be read: ${messageOf(cause)}`, { cause });
+  }
 }

@@ -1,4 +1,5 @@
 export {
+  type CloseOptions,
   createEngine,
   type DeploymentStatus,
   type EngineState,

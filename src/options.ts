@@ -90,7 +90,7 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   registry: hasMethods('a prom-client Registry', [
     'registerMetric',
     'removeSingleMetric',
-    'getSingleMetric',
+    'getMetricsAsArray',
     'metrics',
   ]),
   metrics: isObject,
@@ -106,7 +106,7 @@ const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
 /** Keys that infermux knows the form of; the rest is onnxruntime-node's to judge. */
 const SESSION_RULES: Readonly<Record<string, Rule>> = {
   executionProviders: satisfies(
-    (value) => Array.isArray(value) && value.length > 0 && value.every(isProvider),
+    (value) => Array.isArray(value) && value.length > 0 && [...value].every(isProvider),
     'a non-empty array of names or { name, … }',
   ),
   intraOpNumThreads: isInteger({ lowest: 0 }),
@@ -121,13 +121,10 @@ const SESSION_RULES: Readonly<Record<string, Rule>> = {
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
  */
 export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
-  if (isObject(options) !== undefined) {
-    throw new InfermuxError('INVALID_ARGUMENT', `options must be an object, got ${show(options)}`);
-  }
   checkOptions('options', options, ENGINE_RULES);
   checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
   checkModels(options.models);
-  checkSession(options.session ?? {});
+  const session = readSession(options.session ?? {});
   const { logger, registry, ...given } = withoutUndefined(options);
   return Object.freeze({
     models: {},
@@ -138,10 +135,10 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     maxOngoingRequests: 2,
     maxQueuedRequests: 4_096,
     defaultTimeoutMs: -1,
-    session: {},
     gracefulShutdownTimeoutMs: 20_000,
     metrics: {},
     ...given,
+    session,
     ...(logger === undefined ? {} : { logger }),
     ...(registry === undefined ? {} : { registry }),
   });
@@ -161,11 +158,14 @@ function checkModels(models: EngineOptions['models']): void {
   }
 }
 
-function checkSession(session: SessionOptions): void {
+/** A copy of our own: replicas that start later get the same. */
+function readSession(session: SessionOptions): SessionOptions {
   const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(SESSION_RULES, key)));
   checkOptions('options.session', known, SESSION_RULES);
   try {
-    structuredClone(session);
+    // A cycle survives a clone and would end the process in onnxruntime-node; JSON finds it.
+    JSON.stringify(session, (_key, value) => (ArrayBuffer.isView(value) ? undefined : value));
+    return structuredClone(withoutUndefined(session));
   } catch (cause) {
     const message = `options.session must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

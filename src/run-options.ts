@@ -1,5 +1,4 @@
-import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from './check.js';
-import { InfermuxError } from './errors.js';
+import { checkOptions, isBoolean, isMilliseconds, type Rule, satisfies } from './check.js';
 
 export interface RunOptions {
   /** Rejects the call with `CANCELLED` when it is aborted. A run under way ends unseen. */
@@ -12,11 +11,10 @@ export interface RunOptions {
   readonly priority?: number;
   /** Names of the outputs to return. Default: all. */
   readonly outputs?: readonly string[];
-  /** Requests with the same key belong together; for routers that look at it. */
-  readonly shardKey?: string;
-  /** Default `default`. */
-  readonly deployment?: string;
-  /** Take the feeds' arrays over instead of copying them: they are empty for the caller afterwards. Default false. */
+  /**
+   * Take the feeds' arrays over instead of copying them: once the request is accepted, they are empty for the caller.
+   * Default false.
+   */
   readonly transfer?: boolean;
 }
 
@@ -25,12 +23,13 @@ const isSignal = satisfies(
     value !== null &&
     typeof value === 'object' &&
     typeof (value as AbortSignal).aborted === 'boolean' &&
-    typeof (value as AbortSignal).addEventListener === 'function',
+    typeof (value as AbortSignal).addEventListener === 'function' &&
+    typeof (value as AbortSignal).removeEventListener === 'function',
   'an AbortSignal',
 );
 
 const areNames = satisfies(
-  (value) => Array.isArray(value) && value.length > 0 && value.every((name) => typeof name === 'string'),
+  (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
   'a non-empty array of output names',
 );
 
@@ -38,19 +37,22 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   signal: isSignal,
   timeoutMs: isMilliseconds({ lowest: 0 }),
   deadline: satisfies((value) => Number.isFinite(value), 'milliseconds as of Date.now()'),
-  priority: isInteger({ lowest: Number.MIN_SAFE_INTEGER }),
+  priority: satisfies((value) => Number.isSafeInteger(value), 'an integer'),
   outputs: areNames,
-  shardKey: isText,
-  deployment: isText,
   transfer: isBoolean,
 };
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused. */
-export function checkRunOptions(options: RunOptions): void {
+const NONE: RunOptions = Object.freeze({});
+
+/**
+ * The options as they are now: a copy, since the caller may change its own.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
+ */
+export function readRunOptions(options: RunOptions | undefined): RunOptions {
+  if (options === undefined) return NONE;
   checkOptions('runOptions', options, RULES);
-  if (options.deployment !== undefined && options.deployment !== 'default') {
-    throw new InfermuxError('FAILED_PRECONDITION', `no deployment "${options.deployment}"; there is: default`);
-  }
+  return { ...options };
 }
 
 /**

@@ -19,6 +19,8 @@ const ARRAY_TYPES = {
 
 export type TensorType = keyof typeof ARRAY_TYPES;
 
+const LARGEST_DIM = 2 ** 31 - 1;
+
 /** Elements in row-major order. float16 is its bits in a `Uint16Array`, bool is 0 or 1 in a `Uint8Array`. */
 export type TensorData =
   | Float32Array
@@ -74,43 +76,56 @@ export function isTensorType(type: unknown): type is TensorType {
   return typeof type === 'string' && Object.hasOwn(ARRAY_TYPES, type);
 }
 
-/** How {@link readFeeds} treats the caller's arrays: `copy` leaves them alone, `transfer` detaches them. */
-export type Ownership = 'copy' | 'transfer';
-
 /**
- * Checks what can be checked of feeds without knowing the model and returns tensors that nobody else writes to.
+ * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see {@link ownFeeds}.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
-export function readFeeds(feeds: Feeds, ownership: Ownership): TensorFeeds {
+export function readFeeds(feeds: Feeds): TensorFeeds {
   if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds)) {
     throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
   }
-  const tensors: Record<string, Tensor> = {};
-  for (const name of Object.keys(feeds)) {
-    // defineProperty, because an input may be called "__proto__".
-    const value = readTensor(name, feeds[name], ownership);
-    Object.defineProperty(tensors, name, { value, enumerable: true, configurable: true, writable: true });
-  }
-  return tensors;
+  return mapFeeds(feeds, (input, name) => readTensor(name, input));
 }
 
-function readTensor(name: string, input: TensorInput | undefined, ownership: Ownership): Tensor {
+/** The feeds on memory of their own, but for those on the `kept` buffers. */
+export function copyFeeds(feeds: TensorFeeds, kept: ReadonlySet<ArrayBufferLike>): TensorFeeds {
+  return mapFeeds(feeds, (tensor) => (isOn(kept, tensor.data) ? tensor : copyTensor(tensor)));
+}
+
+/** The feeds with these buffers taken over: the caller's arrays on them are empty from now on. */
+export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): TensorFeeds {
+  // All at once, because two inputs may share a buffer.
+  return structuredClone(feeds, { transfer: [...buffers] });
+}
+
+/** Keeps an input called "__proto__" an input. */
+function mapFeeds<T, U>(feeds: Readonly<Record<string, T>>, map: (value: T, name: string) => U): Record<string, U> {
+  const mapped: Record<string, U> = {};
+  for (const name of Object.keys(feeds)) {
+    const value = map(feeds[name] as T, name);
+    Object.defineProperty(mapped, name, { value, enumerable: true, configurable: true, writable: true });
+  }
+  return mapped;
+}
+
+function readTensor(name: string, input: TensorInput | undefined): Tensor {
   const where = `input ${show(name)}`;
   if (input === null || typeof input !== 'object') {
     throw invalid(`${where} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
-  const { dims } = input;
   const { data, impliedType } = readData(where, input);
   const type = readType(where, input.type ?? impliedType, data);
-  if (!Array.isArray(dims) || !dims.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw invalid(`${where}: dims must be an array of integers of at least 0, got ${show(dims)}`);
+  // Copied before it is checked: a hole in an array is skipped by `every`, and becomes undefined here.
+  const dims = Array.isArray(input.dims) ? [...input.dims] : undefined;
+  if (dims === undefined || !dims.every((size) => Number.isInteger(size) && size >= 0 && size <= LARGEST_DIM)) {
+    throw invalid(`${where}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(input.dims)}`);
   }
   const elements = dims.reduce((product, size) => product * size, 1);
   if (data.length !== elements) {
     throw invalid(`${where}: dims ${show(dims)} need ${elements} elements, data has ${data.length}`);
   }
-  return { type, dims: [...dims], data: own(data, ownership) };
+  return { type, dims, data };
 }
 
 function readData(where: string, input: TensorInput): { data: TensorData; impliedType?: TensorType } {
@@ -127,12 +142,21 @@ function readData(where: string, input: TensorInput): { data: TensorData; implie
   if (ArrayBuffer.isView(data) && !(data instanceof DataView)) return { data: data as TensorData };
   if (Array.isArray(data)) {
     const other = data.findIndex((element) => typeof element !== 'string');
-    if (other === -1) return { data };
+    if (other === -1) return { data: readStrings(where, data) };
     throw invalid(
       `${where}: data must be a typed array or an array of strings, got an array with ${show(data[other])} at index ${other}`,
     );
   }
   throw invalid(`${where}: data must be a typed array or an array of strings, got ${show(data)}`);
+}
+
+/** onnxruntime-node would cut the one at its NUL and change the other, and answer for that. */
+function readStrings(where: string, data: readonly string[]): readonly string[] {
+  const bad = data.findIndex((text) => text.includes('\0') || !text.isWellFormed());
+  if (bad === -1) return data;
+  throw invalid(
+    `${where}: the string at index ${bad} has a NUL or half a surrogate pair, which onnxruntime cannot carry`,
+  );
 }
 
 /** Node 24's Float16Array has the same bytes as the Uint16Array that carries float16 on every version. */
@@ -167,18 +191,39 @@ const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
   (type) => type !== 'float16' && type !== 'bool' && type !== 'string',
 );
 
-function own(data: TensorData, ownership: Ownership): TensorData {
-  if (!ArrayBuffer.isView(data)) return [...(data as readonly string[])];
-  const whole = data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer;
-  // A view on a part of a buffer (Node's pooled Buffers, say) cannot be transferred without taking the rest along.
-  if (ownership === 'transfer' && whole) return structuredClone(data, { transfer: [data.buffer as ArrayBuffer] });
-  return copyOf(data as Exclude<TensorData, readonly string[]>);
+type TypedArray = Exclude<TensorData, readonly string[]>;
+
+function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean {
+  return ArrayBuffer.isView(data) && buffers.has(data.buffer);
+}
+
+/**
+ * The buffers of the feeds that can be taken over. A view on a part (of Node's pooled Buffers, say) cannot be, without
+ * taking the rest along.
+ */
+export function wholeBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
+  const buffers = new Set<ArrayBuffer>();
+  for (const { data } of Object.values(feeds)) {
+    if (!ArrayBuffer.isView(data) || data.length === 0) continue;
+    const { buffer } = data;
+    if (buffer instanceof ArrayBuffer && data.byteLength === buffer.byteLength) buffers.add(buffer);
+  }
+  return buffers;
+}
+
+function copyTensor({ type, dims, data }: Tensor): Tensor {
+  return {
+    type,
+    dims,
+    data: ArrayBuffer.isView(data) ? copyArray(data as TypedArray) : [...(data as readonly string[])],
+  };
 }
 
 /** A copy on a buffer of its own; `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */
-function copyOf<T extends Exclude<TensorData, readonly string[]>>(data: T): T {
+function copyArray(data: TypedArray): TypedArray {
   const Type = data instanceof Uint8Array ? Uint8Array : (data.constructor as Uint8ArrayConstructor);
-  return new Type(data as unknown as Uint8Array) as unknown as T;
+  // An empty array may be one that was detached, which can no longer be read.
+  return data.length === 0 ? new Type(0) : new Type(data as Uint8Array);
 }
 
 /**

@@ -3,13 +3,16 @@ import { describe, expect, it } from 'vitest';
 import {
   checkFeeds,
   checkOutputNames,
+  copyFeeds,
   type Feeds,
   readFeeds,
   type Tensor,
+  transferFeeds,
   type ValueMetadata,
+  wholeBuffers,
 } from '../dist/tensor.js';
 
-const one = (input: unknown): Tensor => readFeeds({ x: input } as Feeds, 'copy')['x'] as Tensor;
+const one = (input: unknown): Tensor => copyFeeds(readFeeds({ x: input } as Feeds), new Set())['x'] as Tensor;
 const message = (call: () => unknown): string => {
   try {
     call();
@@ -47,10 +50,10 @@ describe('feeds are refused with what was expected and what came', () => {
   const data = new Float32Array(4);
   it.each([
     [null, 'input "x" must be a tensor { data, dims, type? }, got null'],
-    [{ data, dims: [2, 3] }, 'input "x": dims [2, 3] need 6 elements, data has 4'],
-    [{ data, dims: [-2, -2] }, 'input "x": dims must be an array of integers of at least 0, got [-2, -2]'],
-    [{ data, dims: [1.5] }, 'input "x": dims must be an array of integers of at least 0, got [1.5]'],
-    [{ data }, 'input "x": dims must be an array of integers of at least 0, got undefined'],
+    [{ data, dims: [2, 3] }, 'input "x": dims [ 2, 3 ] need 6 elements, data has 4'],
+    [{ data, dims: [-2, -2] }, 'input "x": dims must be an array of integers from 0 to 2147483647, got [ -2, -2 ]'],
+    [{ data, dims: [1.5] }, 'input "x": dims must be an array of integers from 0 to 2147483647, got [ 1.5 ]'],
+    [{ data }, 'input "x": dims must be an array of integers from 0 to 2147483647, got undefined'],
     [{ data: [1, 2], dims: [2] }, 'array of strings, got an array with 1 at index 0'],
     [{ data: 'text', dims: [] }, 'input "x": data must be a typed array or an array of strings, got "text"'],
     [{ data: new Uint8ClampedArray(1), dims: [1] }, 'no tensor type is carried by a Uint8ClampedArray'],
@@ -62,7 +65,7 @@ describe('feeds are refused with what was expected and what came', () => {
   });
 
   it('when they are no object', () => {
-    expect(message(() => readFeeds(undefined as unknown as Feeds, 'copy'))).toContain('feeds must be an object');
+    expect(message(() => readFeeds(undefined as unknown as Feeds))).toContain('feeds must be an object');
   });
 });
 
@@ -91,9 +94,22 @@ describe('ownership', () => {
 
   it('takes arrays over when told to', () => {
     const data = Float32Array.of(1, 2);
-    const tensors = readFeeds({ x: { data, dims: [2] } }, 'transfer');
-    expect(data.length).toBe(0);
-    expect(tensors).toMatchObject({ x: { data: Float32Array.of(1, 2) } });
+    const [view, empty] = [new Float32Array([1, 2, 3]).subarray(1), new Float32Array(0)];
+    const feeds = readFeeds({
+      x: { data, dims: [2] },
+      y: { data, dims: [1, 2] },
+      view: { data: view, dims: [2] },
+      empty: { data: empty, dims: [0] },
+    });
+    const buffers = wholeBuffers(feeds);
+    const taken = transferFeeds(copyFeeds(feeds, buffers), buffers);
+    expect({ data: data.length, view: view.length }).toEqual({ data: 0, view: 2 });
+    expect(taken).toMatchObject({
+      x: { data: Float32Array.of(1, 2) },
+      y: { data: Float32Array.of(1, 2) },
+      view: { data: Float32Array.of(2, 3) },
+      empty: { data: new Float32Array(0) },
+    });
   });
 });
 

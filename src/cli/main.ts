@@ -38,7 +38,6 @@ function progressBar() {
     format: '{bar} {percentage} % | {value} of {total} requests',
     stream: process.stderr,
     clearOnComplete: true,
-    hideCursor: true,
     barCompleteChar: '█',
     barIncompleteChar: '░',
   });
@@ -52,6 +51,12 @@ function progressBar() {
     stop: () => bar.stop(),
   };
 }
+
+// Whoever reads the output may stop reading; that is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.stderr.write(`infermux: ${messageOf(error)}\n`);
+  process.exit(error.code === 'EPIPE' ? 0 : FAILED);
+});
 
 try {
   await program.parseAsync();

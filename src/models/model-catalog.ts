@@ -45,8 +45,12 @@ export class ModelCatalog {
   }
 
   #add(model: RegisteredModel): void {
-    if (this.#byKey.has(model.key)) {
-      throw new InfermuxError('MODEL_ALREADY_EXISTS', `models: ${show(model.key)} is there twice`);
+    const other = this.#byKey.get(model.key);
+    if (other !== undefined) {
+      throw new InfermuxError(
+        'MODEL_ALREADY_EXISTS',
+        `models: ${model.key} is there twice, as ${other.path} and ${model.path}`,
+      );
     }
     this.#byKey.set(model.key, model);
     const latest = this.#latest.get(model.id);

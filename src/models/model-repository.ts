@@ -80,7 +80,7 @@ async function readModelFolder(folder: string, id: string): Promise<RegisteredMo
     const { version } = await readManifest(folder);
     return [await register(id, direct, version ?? 1)];
   }
-  const versions = (await listNames(folder)).filter((name) => /^[1-9]\d*$/.test(name));
+  const versions = (await listNames(folder)).filter((name) => /^[1-9]\d{0,14}$/.test(name));
   const found = await Promise.all(
     versions.map(async (version) => {
       const path = await findModelFile(join(folder, version));
@@ -106,8 +106,9 @@ async function readManifest(folder: string): Promise<Manifest> {
 
 async function register(id: string, path: string, version: number): Promise<RegisteredModel> {
   try {
-    const { size } = await stat(path);
-    return { id, version, key: `${id}@${version}`, path, bytes: size };
+    const found = await stat(path);
+    if (!found.isFile()) throw new Error(`${path} is not a file`);
+    return { id, version, key: `${id}@${version}`, path, bytes: found.size };
   } catch (cause) {
     throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
   }

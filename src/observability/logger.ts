@@ -1,6 +1,25 @@
 import { type Logger, pino } from 'pino';
+import { messageOf } from '../errors.js';
 
 /** What the engine needs of a logger; a pino logger is one. */
 export type EngineLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
-export const silentLogger: EngineLogger = pino({ level: 'silent' });
+type Level = keyof EngineLogger;
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Writes to the caller's logger, or nowhere. A logger that throws costs a warning, not a request. */
+export class Log {
+  readonly #logger: EngineLogger;
+
+  constructor(logger: EngineLogger = pino({ level: 'silent' })) {
+    this.#logger = logger;
+  }
+
+  write(level: Level, fields: Fields, message: string): void {
+    try {
+      this.#logger[level](fields, message);
+    } catch (error) {
+      process.emitWarning(`infermux: options.logger failed: ${messageOf(error)}`);
+    }
+  }
+}

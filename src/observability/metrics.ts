@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import { type ErrorCode, InfermuxError } from '../errors.js';
 import type { UnloadReason } from '../protocol/messages.js';
 
+const PREFIX = 'infermux_';
 /** 0.1 ms to 10 s, in seconds. */
 const BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -14,13 +15,6 @@ export interface MetricsSource {
     readonly ongoing: number;
     readonly models: Iterable<string>;
   }>;
-}
-
-/** One answered request, times in milliseconds. */
-export interface RequestTimes {
-  readonly queueMs: number;
-  readonly runMs: number;
-  readonly totalMs: number;
 }
 
 /** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
@@ -53,6 +47,7 @@ export class EngineMetrics {
     this.registry = registry ?? new Registry();
     this.#isOwnRegistry = registry === undefined;
     this.#modelLabels = modelLabels;
+    this.#checkUnused();
     const model = modelLabels ? ['model'] : [];
 
     this.#requests = this.#counter('router_requests_total', 'Requests accepted for routing.', model);
@@ -101,11 +96,15 @@ export class EngineMetrics {
     this.#requests.inc(this.#label(model));
   }
 
-  requestAnswered(model: string, replica: string, { queueMs, runMs, totalMs }: RequestTimes): void {
+  requestGiven(replica: string, queueMs: number): void {
     this.#queueWait.observe(queueMs / 1_000);
+    this.#getModel.inc({ replica });
+  }
+
+  /** Times in milliseconds. */
+  requestAnswered(model: string, { runMs, totalMs }: { readonly runMs: number; readonly totalMs: number }): void {
     this.#runDuration.observe(this.#label(model), runMs / 1_000);
     this.#requestDuration.observe(this.#label(model), totalMs / 1_000);
-    this.#getModel.inc({ replica });
   }
 
   requestFailed(code: ErrorCode): void {
@@ -162,14 +161,17 @@ export class EngineMetrics {
     );
   }
 
+  #checkUnused(): void {
+    const other = this.registry.getMetricsAsArray().find(({ name }) => name.startsWith(PREFIX));
+    if (other === undefined) return;
+    throw new InfermuxError(
+      'FAILED_PRECONDITION',
+      `options.registry has a metric ${other.name} already: give each engine a registry of its own, or close the other first`,
+    );
+  }
+
   #claim(suffix: string): string {
-    const name = `infermux_${suffix}`;
-    if (this.registry.getSingleMetric(name) !== undefined) {
-      throw new InfermuxError(
-        'FAILED_PRECONDITION',
-        `options.registry has a metric ${name} already: give each engine a registry of its own, or close the other first`,
-      );
-    }
+    const name = `${PREFIX}${suffix}`;
     this.#names.push(name);
     return name;
   }

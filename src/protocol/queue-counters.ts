@@ -3,15 +3,14 @@ const LINE_BYTES = 64;
 const LINE_WORDS = LINE_BYTES / Int32Array.BYTES_PER_ELEMENT;
 const LINE_DOUBLES = LINE_BYTES / Float64Array.BYTES_PER_ELEMENT;
 
-/** Words of a line. */
+/** Words of a line: what both threads write or wait for. */
 const ONGOING = 0;
 const IN_NATIVE_CALL = 1;
 const STOP = 2;
-const COMPLETED = 3;
-const FAILED = 4;
-const MODELS = 5;
-/** The last of a line's doubles, behind the words. */
-const BYTES = 7;
+/** Doubles of a line, behind the words: written by the replica alone, so that a reader sees the one or the other value. */
+const COMPLETED = 2;
+const FAILED = 3;
+const BYTES = 4;
 
 /** What a replica's thread may still do. Only ever raised. */
 export const STOP_LEVELS = {
@@ -49,18 +48,14 @@ export class ReplicaCounters {
   }
 
   get completed(): number {
-    return Atomics.load(this.#words, COMPLETED);
+    return this.#doubles[COMPLETED] ?? 0;
   }
 
   get failed(): number {
-    return Atomics.load(this.#words, FAILED);
+    return this.#doubles[FAILED] ?? 0;
   }
 
-  get models(): number {
-    return Atomics.load(this.#words, MODELS);
-  }
-
-  /** Written by the replica alone, and only ever whole on 64-bit machines. */
+  /** Bytes of the models whose sessions the replica has. */
   get bytes(): number {
     return this.#doubles[BYTES] ?? 0;
   }
@@ -74,12 +69,12 @@ export class ReplicaCounters {
   }
 
   requestDone(succeeded: boolean): void {
-    Atomics.add(this.#words, succeeded ? COMPLETED : FAILED, 1);
+    const outcome = succeeded ? COMPLETED : FAILED;
+    this.#doubles[outcome] = (this.#doubles[outcome] ?? 0) + 1;
     Atomics.sub(this.#words, ONGOING, 1);
   }
 
-  setResident(models: number, bytes: number): void {
-    Atomics.store(this.#words, MODELS, models);
+  setBytes(bytes: number): void {
     this.#doubles[BYTES] = bytes;
   }
 

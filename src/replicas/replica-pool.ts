@@ -1,16 +1,18 @@
-import type { ResourceLimits, Worker } from 'node:worker_threads';
+import type { ResourceLimits, Transferable, Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { Clock } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
-import type { ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
+import type { ReplicaEvent, ReplicaMessage, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
 import { Replica, type ReplicaThread } from './replica.js';
-import { isFinal, type ReplicaState } from './replica-state.js';
+import type { ReplicaState } from './replica-state.js';
 import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
 
 const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;
+/** Longest time that `process.exit()` waits for a native call; beyond it the process aborts. */
+const EXIT_TIMEOUT_MS = 20_000;
 
 export interface ReplicaPoolOptions {
   /** Replicas are called `<name>-0`, `<name>-1` and so on. */
@@ -20,8 +22,6 @@ export interface ReplicaPoolOptions {
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
   readonly session: Readonly<Record<string, unknown>>;
-  /** Longest time that `process.exit()` waits for a native call. */
-  readonly exitTimeoutMs: number;
 }
 
 /** What a pool takes from its surroundings; tests put their own in. */
@@ -122,7 +122,7 @@ export class ReplicaPool {
   #create(place: ReplicaPlace): Replica | undefined {
     const line = this.#counters.take();
     if (line === undefined) return undefined;
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, session, exitTimeoutMs } = this.#options;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs, session } = this.#options;
     const settings: WorkerSettings = {
       replica: place.id,
       counters: this.#counters.memory,
@@ -145,7 +145,7 @@ export class ReplicaPool {
     });
     place.replica = replica;
     this.#alive.add(replica);
-    const unguard = guardExit(line.counters, exitTimeoutMs);
+    const unguard = guardExit(line.counters, EXIT_TIMEOUT_MS);
     void thread.ended.then(() => {
       unguard();
       this.#alive.delete(replica);
@@ -188,9 +188,9 @@ export class ReplicaPool {
   }
 }
 
-/** Not up, and to be started again only after a while. */
+/** Not up, after several failures in a row. */
 function isHopeless({ replica, failuresInRow }: ReplicaPlace): boolean {
-  return (replica === undefined || isFinal(replica.state)) && restartDelayMs(failuresInRow) > 0;
+  return replica?.state !== 'running' && restartDelayMs(failuresInRow) > 0;
 }
 
 function noLineFree(): InfermuxError {
@@ -230,13 +230,24 @@ function createThread(
   piscina.on('workerDestroy', () => {
     isGone = true;
   });
+  /** Starting a thread can fail at once, for want of memory or of threads. */
+  const run = (message: ReplicaMessage, transfer: readonly Transferable[]): Promise<unknown> => {
+    try {
+      return piscina.run(message, { transferList: [...transfer] });
+    } catch (error) {
+      onError(error);
+      isGone = true;
+      reportEnd(cause);
+      return Promise.reject(cause);
+    }
+  };
   return {
     ended,
     post: (message, transfer = []) => {
       // Piscina would start another thread for it.
       if (isGone) return Promise.reject(cause ?? new Error('the thread is gone'));
-      const answer = piscina.run(message, { transferList: [...transfer] });
-      if (thread === undefined) {
+      const answer = run(message, transfer);
+      if (thread === undefined && !isGone) {
         thread = piscina.threads[0] as Worker;
         thread.on('error', onError);
         thread.on('exit', (code) => {

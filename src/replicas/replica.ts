@@ -91,7 +91,7 @@ export class Replica {
   }
 
   get ongoing(): number {
-    return this.counters.ongoing;
+    return isFinal(this.#state) ? 0 : this.counters.ongoing;
   }
 
   get isLoading(): boolean {
@@ -191,13 +191,18 @@ export class Replica {
   }
 
   async #endThread(): Promise<void> {
-    // The last task: it waits for those before it, and for their sessions' last users.
-    const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
-    await Promise.race([release, this.#thread.ended]);
+    // The last task: it waits for those before it, and for their sessions' last users. A thread that never said hello has
+    // no sessions, and may never answer.
+    if (this.#hello !== undefined) {
+      const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
+      await Promise.race([release, this.#thread.ended]);
+      this.#receiveEvents();
+    }
     this.counters.raiseStop(STOP_LEVELS.exiting);
     await Promise.race([this.counters.untilOutsideNativeCall(), this.#thread.ended]);
     this.#cleanUp();
     if (!isFinal(this.#state)) this.#become('stopped');
+    this.models.clear();
     this.#thread.terminate();
     await this.#thread.ended;
     this.#rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.id} stopped`));
@@ -211,6 +216,7 @@ export class Replica {
     this.#become('failed');
     this.#cleanUp();
     this.#observer.failed(this, error);
+    this.models.clear();
     this.#rejectAll(error);
     // It is usually gone; where it is not, it must not work on unseen.
     void this.stop({ hurry: true });

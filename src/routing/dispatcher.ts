@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
-import { FailureMemory } from '../protocol/failure-memory.js';
+import { FailureMemory } from '../failure-memory.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
+import { MovingAverage } from './moving-average.js';
 import type {
   PendingRequest,
   RoutedAnswer,
@@ -10,11 +11,10 @@ import type {
   RoutedResult,
   RoutingOptions,
 } from './pending-request.js';
-import { RateMeter } from './rate-meter.js';
 import { ReplicaIndex } from './replica-index.js';
 import type { ReplicaView, RequestRouter } from './request-router.js';
 import { msUntilSpill } from './spill.js';
-import { WaitingModels } from './waiting-models.js';
+import { WaitingModels, type WaitingPlace } from './waiting-models.js';
 
 /** A running replica, as the dispatcher needs it. */
 export interface RoutableReplica extends ReplicaView {
@@ -36,10 +36,13 @@ export interface DispatcherOptions {
   readonly maxQueuedRequests: number;
 }
 
-/** Told when there is work and when there is none, so that the process stays up for it. */
 export interface DispatcherObserver {
+  /** There is work from now on; the process must stay up for it. */
   busy(): void;
+  /** There is none from now on. */
   idle(): void;
+  /** A request that waited so long is given to the replica. */
+  given(replica: string, queueMs: number): void;
 }
 
 /** A run that is expected to end so soon is worth hiding the next message behind it; a longer one is not. */
@@ -50,12 +53,25 @@ const MOST_DISPATCHES = 2;
 const MOST_ATTEMPTS = 2;
 /** What `QUEUE_FULL` suggests before anything was measured. */
 const FIRST_RETRY_MS = 1_000;
+/** Gaps between requests that leave the queue differ much, a load from a run: they are averaged over about fifty. */
+const GAP_WEIGHT = 0.02;
 
 interface Assignment {
   /** Dispatches without an answer yet. */
   unanswered: number;
   /** The queue that the last one came from. */
   last: ModelQueue | undefined;
+  visit: Visit | undefined;
+}
+
+/**
+ * A load pays for all that waited for its model when it was ordered: the replica serves them before it turns to other
+ * models, and no more than them, so that nobody is kept waiting without end (gated service, as in polling systems).
+ */
+interface Visit {
+  readonly queue: ModelQueue;
+  /** Requests that arrived from here on take their turn like any other. */
+  readonly untilSequence: number;
 }
 
 /**
@@ -77,7 +93,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #waiting = new WaitingModels();
   readonly #unsettled = new Set<PendingRequest>();
   readonly #failedLoads: FailureMemory;
-  readonly #drainRate: RateMeter;
+  /** Milliseconds between two requests that leave the queue while more wait. */
+  readonly #drainGap = new MovingAverage(GAP_WEIGHT);
+  #lastLeftAt: number | undefined;
   #idleWaiters: (() => void)[] = [];
   #queued = 0;
   #sequence = 0;
@@ -92,7 +110,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#clock = clock;
     this.#observer = observer;
     this.#failedLoads = new FailureMemory(() => clock.now());
-    this.#drainRate = new RateMeter(() => clock.now());
   }
 
   /** Requests that wait for a replica. */
@@ -108,7 +125,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   submit(request: RoutedRequest, options: RoutingOptions): Promise<RoutedResult> {
     return new Promise((resolve, reject) => {
-      const refusal = this.#refusal ?? this.#outage ?? this.#failedLoads.recall(request.model.key);
+      const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
       if (refusal !== undefined) {
         reject(refusal);
         return;
@@ -128,17 +145,17 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#unsettled.add(pending);
       if (!this.#arm(pending)) return;
       this.#enqueue(pending);
-      this.#refuseOverflow(pending);
+      if (!this.#refuseOverflow(pending)) request.onAccepted();
     });
   }
 
   addReplica(replica: R): void {
     this.#outage = undefined;
     this.#replicas.add(replica);
-    this.#assignments.set(replica, { unanswered: 0, last: undefined });
+    this.#assignments.set(replica, { unanswered: 0, last: undefined, visit: undefined });
+    // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
+    for (const queue of this.#waiting.all()) this.#park(queue);
     this.#serve(replica);
-    // One more cold replica: those that waited for warm ones may spill to it when their time comes.
-    for (const queue of this.#queues.values()) this.#park(queue);
   }
 
   /**
@@ -154,7 +171,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
-      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#failLoad(queue, crash);
+      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#rememberFailedLoad(queue, crash);
       this.#place(queue);
     }
   }
@@ -168,17 +185,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (this.#replicas.has(replica) && !replica.isLoading) this.#serve(replica);
   }
 
-  /** A load of the model took so long. */
+  /** A load of the model succeeded and took so long. */
   loadMeasured(modelKey: string, milliseconds: number): void {
+    this.#failedLoads.forget(modelKey);
     this.#queues.get(modelKey)?.times.addLoad(milliseconds);
   }
 
   /** No replica runs and none could be started: refuses what waits and what comes, until a replica is added. */
   declareOutage(error: InfermuxError): void {
     this.#outage = error;
-    for (const pending of [...this.#unsettled]) {
-      if (this.#isWaiting(pending)) this.#reject(pending, error);
-    }
+    this.#rejectAllWaiting(error);
   }
 
   /** Refuses new requests; accepted ones go on. */
@@ -195,7 +211,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests and rejects all accepted ones. */
   destroy(error: InfermuxError): void {
     this.close(error);
+    this.#rejectAllWaiting(error);
     for (const pending of [...this.#unsettled]) this.#reject(pending, error);
+  }
+
+  #rejectAllWaiting(error: InfermuxError): void {
+    for (const queue of this.#waiting.all()) {
+      this.#rejectWaiting(queue, error);
+      this.#park(queue);
+    }
   }
 
   /** @returns false when the request is over already. */
@@ -206,7 +230,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     };
     const expire = () => {
       const waitedMs = Math.round(this.#clock.now() - pending.acceptedAt);
-      const where = this.#isWaiting(pending) ? 'while it waited for a replica' : 'while a replica worked on it';
+      const isGiven = pending.attempts > 0 && !this.#isWaiting(pending);
+      const where = isGiven ? 'while a replica worked on it' : 'while it waited for a replica';
       this.#reject(
         pending,
         new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`),
@@ -238,13 +263,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue.head === pending) this.#place(queue);
   }
 
-  #refuseOverflow(pending: PendingRequest): void {
+  /** @returns true when there was no place for the request to wait. */
+  #refuseOverflow(pending: PendingRequest): boolean {
     const { maxQueuedRequests } = this.#options;
-    if (maxQueuedRequests === -1 || this.#queued <= maxQueuedRequests || !this.#isWaiting(pending)) return;
-    const rate = this.#drainRate.perMillisecond;
-    const retryAfterMs = rate === undefined ? FIRST_RETRY_MS : Math.max(1, Math.ceil(this.#queued / rate));
+    if (maxQueuedRequests === -1 || this.#queued <= maxQueuedRequests || !this.#isWaiting(pending)) return false;
+    const gapMs = this.#drainGap.value;
+    const retryAfterMs = gapMs === undefined ? FIRST_RETRY_MS : Math.max(1, Math.ceil(this.#queued * gapMs));
     const message = `${maxQueuedRequests} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
     this.#reject(pending, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));
+    return true;
   }
 
   #queueOf(model: RoutedModel): ModelQueue {
@@ -275,56 +302,74 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const ranks = this.#router.chooseReplicas(this.#replicas, {
       modelKey,
       priority: head.priority,
-      shardKey: head.shardKey,
-      waitedMs: this.#clock.now() - head.acceptedAt,
+      waitedMs: this.#waitedMs(queue),
       expectedLoadMs: queue.times.loadMs,
     });
     for (const rank of ranks) {
-      const shortest = this.#shortestFree(rank as readonly R[], modelKey);
+      const shortest = this.#shortestFree(rank as readonly R[], queue);
       if (shortest !== undefined) return shortest;
     }
     return undefined;
   }
 
-  #shortestFree(rank: readonly R[], modelKey: string): R | undefined {
+  #shortestFree(rank: readonly R[], queue: ModelQueue): R | undefined {
     let shortest: R | undefined;
     for (const replica of rank) {
-      if (!this.#hasSlot(replica, modelKey)) continue;
+      if (!this.#hasSlot(replica, queue)) continue;
       if (shortest === undefined || replica.ongoing < shortest.ongoing) shortest = replica;
       if (shortest.ongoing === 0) break;
     }
     return shortest;
   }
 
-  #hasSlot(replica: R, modelKey: string): boolean {
+  #hasSlot(replica: R, queue: ModelQueue): boolean {
     if (replica.isLoading) return false;
     const { ongoing } = replica;
+    if (!replica.models.has(queue.modelKey)) {
+      // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
+      return ongoing === 0 && this.#failedLoads.recall(queue.modelKey) === undefined;
+    }
     if (ongoing === 0) return true;
-    // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
-    if (!replica.models.has(modelKey)) return false;
-    const last = this.#assignments.get(replica)?.last;
-    return (
-      ongoing < Math.min(MOST_DISPATCHES, this.#options.maxOngoingRequests) &&
-      (last?.times.runMs ?? Number.POSITIVE_INFINITY) <= PREFETCH_BELOW_MS
-    );
+    return this.#mayPrefetch(replica, ongoing) && (this.#isVisiting(replica, queue) || !this.#isColdBefore(queue));
+  }
+
+  #mayPrefetch(replica: R, ongoing: number): boolean {
+    const lastRunMs = this.#assignments.get(replica)?.last?.times.runMs ?? Number.POSITIVE_INFINITY;
+    return ongoing < Math.min(MOST_DISPATCHES, this.#options.maxOngoingRequests) && lastRunMs <= PREFETCH_BELOW_MS;
+  }
+
+  /** A model that is to be loaded needs an idle replica, which there never would be if others were always prefetched. */
+  #isColdBefore(queue: ModelQueue): boolean {
+    const cold = this.#waiting.firstCold;
+    return cold !== undefined && isQueueBefore(cold, queue);
+  }
+
+  #isVisiting(replica: R, { modelKey, head }: ModelQueue): boolean {
+    const visit = this.#assignments.get(replica)?.visit;
+    if (visit?.queue.modelKey !== modelKey || head === undefined) return false;
+    const coldPriority = this.#waiting.firstCold?.head?.priority ?? Number.NEGATIVE_INFINITY;
+    return head.sequence < visit.untilSequence && head.priority >= coldPriority;
   }
 
   /** Gives the replica work as long as it has a free slot and something waits that it may take. */
   #serve(replica: R): void {
-    for (;;) {
-      const queue = this.#nextFor(replica);
-      if (queue === undefined) return;
+    const spilling = new Set<ModelQueue>();
+    for (let queue = this.#nextFor(replica); queue !== undefined; queue = this.#nextFor(replica)) {
       this.#give(queue, replica);
-      this.#park(queue);
+      if (this.#park(queue) === 'spilling') spilling.add(queue);
     }
+    // The next request may have waited long enough for another replica, where the one before it had not.
+    for (const queue of spilling) this.#place(queue);
   }
 
   #nextFor(replica: R): ModelQueue | undefined {
+    const visited = this.#assignments.get(replica)?.visit?.queue;
+    if (visited !== undefined && this.#isVisiting(replica, visited) && this.#hasSlot(replica, visited)) return visited;
     const isFree = replica.ongoing === 0 && !replica.isLoading;
     let next = isFree ? this.#waiting.firstCold : undefined;
     for (const queue of this.#waiting.among(replica.models)) {
       if (next !== undefined && !isQueueBefore(queue, next)) continue;
-      if (this.#hasSlot(replica, queue.modelKey)) next = queue;
+      if (this.#hasSlot(replica, queue)) next = queue;
     }
     return next ?? (isFree ? this.#waiting.firstSpilling : undefined);
   }
@@ -333,17 +378,19 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const pending = queue.take();
     const assignment = this.#assignments.get(replica);
     if (pending === undefined || assignment === undefined) return;
-    this.#queued -= 1;
-    this.#drainRate.mark();
+    this.#left();
     pending.attempts += 1;
     pending.dispatchedAt = this.#clock.now();
+    this.#observer.given(replica.id, pending.dispatchedAt - pending.acceptedAt);
     assignment.unanswered += 1;
     assignment.last = queue;
-    this.#replicas.setIdle(replica, false);
-    replica.run(pending.request).then(
-      (answer) => {
-        queue.times.addRun(answer.runMs);
-        this.#resolve(pending, replica, answer);
+    if (!replica.models.has(queue.modelKey)) assignment.visit = { queue, untilSequence: this.#sequence };
+    const answer = replica.run(pending.request);
+    this.#updateOccupancy(replica, assignment);
+    answer.then(
+      ({ outputs, loadMs, runMs }) => {
+        queue.times.addRun(runMs);
+        this.#resolve(pending, replica, { outputs, loadMs, runMs });
         this.#answered(replica, assignment);
       },
       (cause: unknown) => {
@@ -353,11 +400,24 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     );
   }
 
+  /** One request less waits. */
+  #left(): void {
+    const now = this.#clock.now();
+    this.#queued -= 1;
+    if (this.#lastLeftAt !== undefined) this.#drainGap.add(now - this.#lastLeftAt);
+    this.#lastLeftAt = this.#queued > 0 ? now : undefined;
+  }
+
   #answered(replica: R, assignment: Assignment): void {
     assignment.unanswered -= 1;
     if (!this.#replicas.has(replica)) return;
-    if (assignment.unanswered === 0) this.#replicas.setIdle(replica, true);
+    this.#updateOccupancy(replica, assignment);
     this.#serve(replica);
+  }
+
+  #updateOccupancy(replica: R, { unanswered }: Assignment): void {
+    const isIdle = unanswered === 0;
+    this.#replicas.setOccupancy(replica, { isIdle, isFree: isIdle || this.#mayPrefetch(replica, unanswered) });
   }
 
   #failed(pending: PendingRequest, error: InfermuxError): void {
@@ -366,48 +426,67 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#reject(pending, error);
       return;
     }
-    const refusal = this.#failedLoads.recall(pending.request.model.key) ?? this.#outage;
+    const refusal = this.#outage ?? this.#loadRefusal(pending.request.model.key);
     if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS) this.#reject(pending, refusal ?? error);
     else this.#enqueue(pending);
   }
 
-  #failLoad(queue: ModelQueue, crash: InfermuxError): void {
-    const id = queue.head?.request.model.id ?? queue.modelKey;
-    const message = `model ${show(id)}: the replica died while it loaded it: ${crash.message}`;
-    const error = new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash });
-    this.#failedLoads.record(queue.modelKey, error);
-    for (const pending of queue.requests()) this.#reject(pending, error);
+  #rememberFailedLoad(queue: ModelQueue, crash: InfermuxError): void {
+    const message = `model ${show(queue.modelId)}: the replica died while it loaded it: ${crash.message}`;
+    this.#failedLoads.record(queue.modelKey, new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash }));
+  }
+
+  /** Why the model can be had from no replica, if so: none has it, and its load killed one a short while ago. */
+  #loadRefusal(modelKey: string): InfermuxError | undefined {
+    return this.#replicas.warm(modelKey).length > 0 ? undefined : this.#failedLoads.recall(modelKey);
+  }
+
+  #waitedMs(queue: ModelQueue): number {
+    const now = this.#clock.now();
+    return now - (queue.waitingSince ?? now);
   }
 
   /** Puts the queue where the replicas' free slots will find it, or takes it from there when nothing waits. */
-  #park(queue: ModelQueue): void {
-    const { head } = queue;
-    if (head === undefined) {
+  #park(queue: ModelQueue): WaitingPlace | undefined {
+    const refusal = this.#loadRefusal(queue.modelKey);
+    if (refusal !== undefined) this.#rejectWaiting(queue, refusal);
+    if (queue.head === undefined) {
       this.#waiting.delete(queue);
-      this.#cancelSpillTimer(queue);
-      return;
+      this.#stopSpillTimer(queue);
+      return undefined;
     }
     const warm = this.#replicas.warm(queue.modelKey).length;
-    const waitedMs = this.#clock.now() - head.acceptedAt;
-    const untilSpillMs = msUntilSpill({ waitedMs, expectedLoadMs: queue.times.loadMs });
-    const canSpill = warm > 0 && warm < this.#replicas.size;
-    if (warm === 0) this.#waiting.put(queue, 'cold');
-    else this.#waiting.put(queue, canSpill && untilSpillMs <= 0 ? 'spilling' : 'warm');
-    if (!canSpill || untilSpillMs <= 0) this.#cancelSpillTimer(queue);
-    else this.#startSpillTimer(queue, untilSpillMs);
+    const untilSpillMs = msUntilSpill({ waitedMs: this.#waitedMs(queue), expectedLoadMs: queue.times.loadMs });
+    const canSpill = warm > 0 && warm < this.#replicas.size && this.#failedLoads.recall(queue.modelKey) === undefined;
+    const place = warm === 0 ? 'cold' : canSpill && untilSpillMs <= 0 ? 'spilling' : 'warm';
+    this.#waiting.put(queue, place);
+    if (canSpill && untilSpillMs > 0) this.#startSpillTimer(queue, untilSpillMs);
+    else this.#stopSpillTimer(queue);
+    return place;
+  }
+
+  #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
+    for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
+      this.#queued -= 1;
+      this.#reject(pending, error);
+    }
   }
 
   #startSpillTimer(queue: ModelQueue, delayMs: number): void {
-    // A timer of an earlier head is early for this one: it looks again and starts the next.
-    queue.cancelSpillTimer ??= this.#clock.schedule(() => {
-      queue.cancelSpillTimer = undefined;
+    const at = this.#clock.now() + delayMs;
+    // One that rings too early looks again and starts the next.
+    if (queue.spillTimer !== undefined && queue.spillTimer.at <= at) return;
+    this.#stopSpillTimer(queue);
+    const ring = () => {
+      queue.spillTimer = undefined;
       this.#place(queue);
-    }, delayMs);
+    };
+    queue.spillTimer = { at, cancel: this.#clock.schedule(ring, delayMs) };
   }
 
-  #cancelSpillTimer(queue: ModelQueue): void {
-    queue.cancelSpillTimer?.();
-    queue.cancelSpillTimer = undefined;
+  #stopSpillTimer(queue: ModelQueue): void {
+    queue.spillTimer?.cancel();
+    queue.spillTimer = undefined;
   }
 
   #resolve(pending: PendingRequest, replica: R, answer: RoutedAnswer): void {
@@ -429,11 +508,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (!this.#unsettled.delete(pending)) return;
     pending.disarm();
     const queue = this.#queues.get(pending.request.model.key);
-    if (queue?.remove(pending) === true) {
-      this.#queued -= 1;
-      this.#park(queue);
-    }
+    const wasWaiting = queue?.remove(pending) === true;
+    if (wasWaiting) this.#queued -= 1;
     tellCaller();
+    // The next in its queue may go where this one could not.
+    if (wasWaiting && queue !== undefined) this.#place(queue);
     if (this.#unsettled.size > 0) return;
     this.#observer.idle();
     for (const resolve of this.#idleWaiters.splice(0)) resolve();

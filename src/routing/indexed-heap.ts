@@ -50,35 +50,33 @@ export class IndexedHeap<T> {
     return true;
   }
 
-  *[Symbol.iterator](): IterableIterator<T> {
-    yield* this.#items;
+  /** The item that has been here longest. */
+  get firstAdded(): T | undefined {
+    return this.#positions.keys().next().value;
   }
 
   #settle(item: T): void {
-    this.#sift(
-      item,
-      (position) => (position === 0 ? undefined : (position - 1) >> 1),
-      (other) => this.#isBefore(item, other),
-    );
-    this.#sift(
-      item,
-      (position) => this.#firstChild(position),
-      (other) => this.#isBefore(other, item),
-    );
+    let position = this.#positions.get(item) as number;
+    while (position > 0) {
+      const parent = (position - 1) >> 1;
+      if (!this.#swapIfBefore(item, position, parent)) break;
+      position = parent;
+    }
+    for (let child = this.#firstChild(position); child !== undefined; child = this.#firstChild(position)) {
+      const other = this.#items[child] as T;
+      if (!this.#isBefore(other, item)) return;
+      this.#place(other, position);
+      this.#place(item, child);
+      position = child;
+    }
   }
 
-  /** Swaps the item with its neighbour as long as there is one that it should not stay behind (or before). */
-  #sift(item: T, neighbour: (position: number) => number | undefined, shouldSwap: (other: T) => boolean): void {
-    let position = this.#positions.get(item) as number;
-    for (;;) {
-      const next = neighbour(position);
-      if (next === undefined) return;
-      const other = this.#items[next] as T;
-      if (!shouldSwap(other)) return;
-      this.#place(other, position);
-      this.#place(item, next);
-      position = next;
-    }
+  #swapIfBefore(item: T, position: number, parent: number): boolean {
+    const other = this.#items[parent] as T;
+    if (!this.#isBefore(item, other)) return false;
+    this.#place(other, position);
+    this.#place(item, parent);
+    return true;
   }
 
   #firstChild(position: number): number | undefined {

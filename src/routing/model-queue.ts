@@ -4,23 +4,26 @@ import { isBefore, type PendingRequest, type RoutedModel } from './pending-reque
 
 /** The requests that wait for one model: by priority, then in order of arrival. */
 export class ModelQueue {
+  readonly modelId: string;
   readonly modelKey: string;
   readonly times: ExpectedTimes;
   readonly #requests = new IndexedHeap<PendingRequest>(isBefore);
   /** Set while a timer runs that ends the wait for warm replicas. */
-  cancelSpillTimer: (() => void) | undefined;
+  spillTimer: { readonly at: number; readonly cancel: () => void } | undefined;
 
   constructor(model: RoutedModel) {
+    this.modelId = model.id;
     this.modelKey = model.key;
     this.times = new ExpectedTimes(model.bytes);
   }
 
-  get size(): number {
-    return this.#requests.size;
-  }
-
   get head(): PendingRequest | undefined {
     return this.#requests.peek();
+  }
+
+  /** Time of the clock at which the request was accepted that waits longest. */
+  get waitingSince(): number | undefined {
+    return this.#requests.firstAdded?.acceptedAt;
   }
 
   add(request: PendingRequest): void {
@@ -38,10 +41,6 @@ export class ModelQueue {
 
   has(request: PendingRequest): boolean {
     return this.#requests.has(request);
-  }
-
-  requests(): PendingRequest[] {
-    return [...this.#requests];
   }
 }
 

@@ -1,15 +1,18 @@
-/** How much a new sample counts. */
-const WEIGHT = 0.2;
-
 /** An exponentially weighted moving average; the first sample counts whole. */
 export class MovingAverage {
+  readonly #weight: number;
   #value: number | undefined;
+
+  /** @param weight how much a new sample counts, from 0 to 1. */
+  constructor(weight = 0.2) {
+    this.#weight = weight;
+  }
 
   get value(): number | undefined {
     return this.#value;
   }
 
   add(sample: number): void {
-    this.#value = this.#value === undefined ? sample : this.#value + WEIGHT * (sample - this.#value);
+    this.#value = this.#value === undefined ? sample : this.#value + this.#weight * (sample - this.#value);
   }
 }

@@ -13,11 +13,14 @@ export interface RoutedModel {
 /** What a replica is asked to compute. */
 export interface RoutedRequest {
   readonly model: RoutedModel;
+  /** Read whenever the request is given to a replica. */
   readonly feeds: TensorFeeds;
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
   /** True when the feeds were held against the model's metadata already. */
   readonly checked: boolean;
+  /** Called once, in the turn of `submit`, when the request is accepted: from then on it must not change. */
+  onAccepted(): void;
 }
 
 /** What a replica answers. */
@@ -30,7 +33,6 @@ export interface RoutedAnswer {
 export interface RoutingOptions {
   /** Higher first. */
   readonly priority: number;
-  readonly shardKey: string | undefined;
   /** Time of the clock at which the caller no longer wants the answer. */
   readonly deadline: number | undefined;
   readonly signal: AbortSignal | undefined;

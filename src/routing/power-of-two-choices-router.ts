@@ -21,15 +21,14 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): Rank[] {
     const warm = candidates.warm(request.modelKey);
     if (warm.length === 0) return this.#coldRanks(candidates);
-    // The pair may be full while others are not: then any warm one is better than waiting.
-    const ranks = warm.length <= 2 ? [this.#two(warm)] : [this.#two(warm), warm];
+    const ranks = warm.length <= 2 ? [this.#two(warm)] : [this.#two(warm), freeOnes(warm, candidates, request)];
     const maySpill = warm.length < candidates.size && msUntilSpill(request) <= 0;
     return maySpill ? [...ranks, ...this.#coldRanks(candidates)] : ranks;
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {
     // A load blocks its replica, so only idle ones can take it; those with the fewest models come first.
-    return [this.#two(candidates.fewestModels).sort(byFreeBytes), candidates.idle];
+    return [this.#two(candidates.fewestModels).sort(byFreeBytes), this.#two(candidates.idle).sort(byModels)];
   }
 
   /** Two distinct ones in random order, or as many as there are. */
@@ -42,6 +41,15 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
     const other = Math.floor(this.#random() * (length - 1));
     return [replicas[first] as ReplicaView, replicas[other < first ? other : other + 1] as ReplicaView];
   }
+}
+
+/** The pair may be full while others are not: any warm one is better than waiting. Walks whichever list is shorter. */
+function freeOnes(warm: Rank, { free }: ReplicaCandidates, { modelKey }: PendingRequestView): Rank {
+  return free.length < warm.length ? free.filter(({ models }) => models.has(modelKey)) : warm;
+}
+
+function byModels(left: ReplicaView, right: ReplicaView): number {
+  return left.models.size - right.models.size;
 }
 
 function byFreeBytes(left: ReplicaView, right: ReplicaView): number {

@@ -10,6 +10,7 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
   /** Replicas by how many models they have. */
   readonly #byModelCount: DenseSet<R>[] = [];
   readonly #idle = new DenseSet<R>();
+  readonly #free = new DenseSet<R>();
   #fewest = 0;
 
   get size(): number {
@@ -18,6 +19,10 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
 
   get idle(): readonly R[] {
     return this.#idle.items;
+  }
+
+  get free(): readonly R[] {
+    return this.#free.items;
   }
 
   get fewestModels(): readonly R[] {
@@ -32,13 +37,9 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
     return this.#entries.has(replica);
   }
 
-  [Symbol.iterator](): IterableIterator<R> {
-    return this.#entries.keys();
-  }
-
   add(replica: R): void {
     this.#entries.set(replica, new Set());
-    this.#idle.add(replica);
+    this.setOccupancy(replica, { isIdle: true, isFree: true });
     this.#putByCount(replica, 0);
     for (const modelKey of replica.models.keys()) this.modelChanged(replica, modelKey);
   }
@@ -49,14 +50,17 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
     for (const modelKey of models) this.#cool(replica, modelKey);
     this.#takeByCount(replica, models.size);
     this.#idle.delete(replica);
+    this.#free.delete(replica);
     this.#entries.delete(replica);
     this.#findFewest();
   }
 
-  setIdle(replica: R, isIdle: boolean): void {
+  setOccupancy(replica: R, { isIdle, isFree }: { isIdle: boolean; isFree: boolean }): void {
     if (!this.#entries.has(replica)) return;
     if (isIdle) this.#idle.add(replica);
     else this.#idle.delete(replica);
+    if (isFree) this.#free.add(replica);
+    else this.#free.delete(replica);
   }
 
   /** To be called after the model appeared in or disappeared from `replica.models`. */

@@ -12,7 +12,7 @@ export interface ReplicaView {
 export type ModelState = 'loading' | 'loaded';
 
 /** The running replicas, with what a choice needs at hand; no look-up grows with their number. */
-export interface ReplicaCandidates extends Iterable<ReplicaView> {
+export interface ReplicaCandidates {
   readonly size: number;
   /** Replicas that have the model's session or are loading it. */
   warm(modelKey: string): readonly ReplicaView[];
@@ -20,14 +20,15 @@ export interface ReplicaCandidates extends Iterable<ReplicaView> {
   readonly fewestModels: readonly ReplicaView[];
   /** Replicas that were given nothing that is not answered. */
   readonly idle: readonly ReplicaView[];
+  /** Replicas that can take one more request for a model that they have. */
+  readonly free: readonly ReplicaView[];
 }
 
-/** What a router sees of the request that is to be placed: the head of its model's queue. */
+/** What a router sees of the request that is to be placed: the first of its model's queue. */
 export interface PendingRequestView {
   readonly modelKey: string;
   readonly priority: number;
-  readonly shardKey: string | undefined;
-  /** Milliseconds since it was accepted. */
+  /** Milliseconds that the longest waiting request for the model has waited. */
   readonly waitedMs: number;
   /** Milliseconds that a load of its model is expected to take. */
   readonly expectedLoadMs: number;

@@ -31,6 +31,10 @@ export class WaitingModels {
     this.#spilling.delete(queue);
   }
 
+  all(): ModelQueue[] {
+    return [...this.#queues.values()];
+  }
+
   get firstCold(): ModelQueue | undefined {
     return this.#cold.peek();
   }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
+import { FailureMemory } from '../failure-memory.js';
 import { checkModelId } from '../model-id.js';
-import { FailureMemory } from '../protocol/failure-memory.js';
 import type { ModelReference, UnloadReason } from '../protocol/messages.js';
 import type { ModelMetadata, Outputs, TensorFeeds } from '../tensor.js';
 
@@ -88,8 +88,9 @@ export class ModelMultiplexer {
     this.#events = events;
     this.#now = now;
     this.#failures = new FailureMemory(now);
-    // lru-cache wants a bound, and 0 for none; eviction by hand (see #makeRoom) keeps below it.
-    this.#cache = new LRUCache({ max: options.maxModels === -1 ? 2 ** 20 : options.maxModels });
+    // lru-cache wants a bound, and takes memory ahead for `max`; #makeRoom keeps below it, so it never evicts by itself.
+    const maxSize = options.maxModels === -1 ? Number.MAX_SAFE_INTEGER : options.maxModels;
+    this.#cache = new LRUCache({ maxSize, sizeCalculation: () => 1 });
   }
 
   /** Keys of the sessions in the cache, most recently used first. */

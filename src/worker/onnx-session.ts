@@ -28,15 +28,11 @@ export async function startOnnxruntime(): Promise<void> {
 }
 
 /** Execution providers that onnxruntime-node knows on this system; only a `bundled` one is sure to be usable. */
-function supportedProviders(): { name: string; bundled: boolean }[] {
-  return ort.listSupportedBackends();
-}
+const supportedProviders: readonly { name: string; bundled: boolean }[] = ort.listSupportedBackends();
 
-export function bundledProviders(): string[] {
-  return supportedProviders()
-    .filter(({ bundled }) => bundled)
-    .map(({ name }) => name);
-}
+export const bundledProviders: readonly string[] = supportedProviders
+  .filter(({ bundled }) => bundled)
+  .map(({ name }) => name);
 
 /** A loaded model: the one place that knows onnxruntime-node. Every native call is announced in the replica's counters. */
 export class OnnxSession implements Session {
@@ -76,7 +72,7 @@ export class OnnxSession implements Session {
   ): Promise<OnnxSession> {
     const providers = providersOf(options);
     const where = `model ${show(model.id)}`;
-    const unknown = providers.find((name) => !supportedProviders().some((provider) => provider.name === name));
+    const unknown = providers.find((name) => !supportedProviders.some((provider) => provider.name === name));
     if (unknown !== undefined) {
       throw new InfermuxError(
         'MODEL_LOAD_FAILED',
@@ -149,11 +145,9 @@ function providersOf({ executionProviders }: Readonly<Record<string, unknown>>):
 }
 
 function describeProviders(): string {
-  const known = supportedProviders();
-  const list = (bundled: boolean) => known.filter((provider) => provider.bundled === bundled).map(({ name }) => name);
-  const others = list(false);
+  const others = supportedProviders.filter(({ bundled }) => !bundled).map(({ name }) => name);
   const needs = others.length === 0 ? '' : `; ${others.join(', ')} need libraries of their own`;
-  return `available here: ${list(true).join(', ')}${needs}`;
+  return `available here: ${bundledProviders.join(', ')}${needs}`;
 }
 
 /** Says which input or output onnxruntime-node cannot carry; a run with an int4 output would abort the process. */

@@ -53,14 +53,20 @@ async function start(events: MessagePort): Promise<HelloAnswer> {
   // Loading the native library counts as a native call: the thread must not be ended in it.
   if (!counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
   try {
-    const { startRuntime } = await import('./runtime.js');
+    const { startRuntime } = await importRuntime();
     runtime = await startRuntime(settings, counters, (event) => events.postMessage(event));
     return runtime.hello;
+  } finally {
+    counters.leaveNativeCall();
+  }
+}
+
+async function importRuntime() {
+  try {
+    return await import('./runtime.js');
   } catch (cause) {
     const message = `onnxruntime-node could not be loaded; is it installed beside infermux? ${messageOf(cause)}`;
     throw new InfermuxError('REPLICA_FAILED', message, { cause });
-  } finally {
-    counters.leaveNativeCall();
   }
 }
 

@@ -32,7 +32,7 @@ export async function startRuntime(
   return {
     models,
     executor: new Executor(models, now),
-    hello: { onnxruntimeVersion, providers: bundledProviders() },
+    hello: { onnxruntimeVersion, providers: bundledProviders },
   };
 }
 
@@ -44,6 +44,6 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
     unloaded: (key, reason, unloadMs) => post({ kind: 'model-unloaded', key, reason, unloadMs }),
     releaseFailed: (key, error) =>
       post({ kind: 'log', level: 'warn', message: 'session not released', fields: { key, reason: messageOf(error) } }),
-    resident: (models, bytes) => counters.setResident(models, bytes),
+    resident: (_models, bytes) => counters.setBytes(bytes),
   };
 }

@@ -12,8 +12,8 @@ it('shows what one thread wrote to another view of the same line', () => {
   line.counters.requestGiven();
   other.requestDone(true);
   other.requestDone(false);
-  other.setResident(3, 2 ** 40);
-  expect(line.counters).toMatchObject({ ongoing: 0, completed: 1, failed: 1, models: 3, bytes: 2 ** 40 });
+  other.setBytes(2 ** 40);
+  expect(line.counters).toMatchObject({ ongoing: 0, completed: 1, failed: 1, bytes: 2 ** 40 });
 });
 
 it('hands out each line once, until it is given back', () => {

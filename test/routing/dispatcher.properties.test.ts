@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
+import { ExpectedTimes } from '../../dist/routing/expected-times.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import { FakeClock, FakeReplica, fakeModel, fakeRequest, flush } from '../support/fakes.js';
@@ -21,6 +22,8 @@ type Command =
 
 const MODELS = 6;
 const MAX_ONGOING = 2;
+/** The guess for a model of the fakes' size; no load is measured here. */
+const EXPECTED_LOAD_MS = new ExpectedTimes(fakeModel('any').bytes).loadMs;
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
@@ -46,6 +49,7 @@ interface Tracked {
   readonly request: RoutedRequest;
   readonly priority: number;
   readonly sequence: number;
+  readonly acceptedAt: number;
   readonly controller: AbortController;
   isWaiting: boolean;
   settled: number;
@@ -59,14 +63,13 @@ class World {
   readonly dispatcher: Dispatcher<FakeReplica>;
   readonly violations: string[] = [];
   holds = 0;
+  readonly #maxModels: number;
+  /** Models whose load a replica died of: they are not loaded again for a while. */
+  readonly #deadly = new Set<string>();
   #born = 0;
 
-  constructor(
-    replicas: number,
-    readonly maxModels: number,
-    maxQueuedRequests: number,
-    random: () => number,
-  ) {
+  constructor(replicas: number, maxModels: number, maxQueuedRequests: number, random: () => number) {
+    this.#maxModels = maxModels;
     this.dispatcher = new Dispatcher(
       { maxOngoingRequests: MAX_ONGOING, maxQueuedRequests },
       new PowerOfTwoChoicesRouter(random),
@@ -78,13 +81,14 @@ class World {
         idle: () => {
           this.holds -= 1;
         },
+        given: () => undefined,
       },
     );
     for (let index = 0; index < replicas; index += 1) this.addReplica();
   }
 
   addReplica(): void {
-    const replica = new FakeReplica(`r${this.#born++}`, this.maxModels, {
+    const replica = new FakeReplica(`r${this.#born++}`, this.#maxModels, {
       modelChanged: (changed, modelKey) => this.dispatcher.modelChanged(changed, modelKey),
       given: (to, request) => this.#onGiven(to, request),
     });
@@ -122,6 +126,7 @@ class World {
         if (replica?.isLoading === true) replica.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken'));
         break;
       case 'crash':
+        if (replica?.loadUnderWay !== undefined) this.#deadly.add(replica.loadUnderWay);
         replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
         this.replicas.splice(this.replicas.indexOf(replica as FakeReplica), 1);
         await flush();
@@ -140,6 +145,7 @@ class World {
       request: fakeRequest(fakeModel(`m${model}`)),
       priority,
       sequence: this.requests.length,
+      acceptedAt: this.clock.now(),
       controller: new AbortController(),
       isWaiting: true,
       settled: 0,
@@ -152,7 +158,6 @@ class World {
     this.dispatcher
       .submit(tracked.request, {
         priority,
-        shardKey: undefined,
         deadline: timeoutMs === undefined ? undefined : this.clock.now() + timeoutMs,
         signal: tracked.controller.signal,
       })
@@ -163,8 +168,11 @@ class World {
   #checkNobodyWaitsInVain(): void {
     const idle = this.replicas.filter(({ ongoing }) => ongoing === 0);
     if (idle.length === 0 || this.dispatcher.queued === 0) return;
-    for (const { request, isWaiting } of this.requests) {
+    for (const { request, isWaiting, acceptedAt } of this.requests) {
       if (!isWaiting) continue;
+      if (!this.#deadly.has(request.model.key)) {
+        expect(this.clock.now() - acceptedAt, `${request.model.id} could spill`).toBeLessThan(EXPECTED_LOAD_MS);
+      }
       const holders = this.replicas.filter(({ models }) => models.has(request.model.key));
       expect(holders.length, `${request.model.id} waits though a replica is idle`).toBeGreaterThan(0);
       expect(

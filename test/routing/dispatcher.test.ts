@@ -25,6 +25,7 @@ function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300 } = {}): void {
     idle: () => {
       holds -= 1;
     },
+    given: () => undefined,
   };
   const router = new PowerOfTwoChoicesRouter(() => 0);
   dispatcher = new Dispatcher({ maxOngoingRequests, maxQueuedRequests }, router, clock, observer);
@@ -40,7 +41,7 @@ function addReplica(id: string, maxModels = 3): FakeReplica {
 }
 
 function submit(model = A, options: Partial<RoutingOptions> = {}) {
-  const routing = { priority: 0, shardKey: undefined, deadline: undefined, signal: undefined, ...options };
+  const routing = { priority: 0, deadline: undefined, signal: undefined, ...options };
   const answer = dispatcher.submit(fakeRequest(model), routing);
   answer.catch(() => undefined);
   return answer;
@@ -169,6 +170,52 @@ describe('spilling', () => {
     expect(given).toEqual(['a>r0', 'b>r1', 'b>r1', 'a>r1']);
   });
 
+  it('spills to a replica that is added after the wait has cost a load', async () => {
+    const first = addReplica('r0');
+    first.runMs = 1_000;
+    submit(A);
+    await work(first);
+    submit(A);
+    submit(A);
+    clock.advance(1_000);
+    given.length = 0;
+    addReplica('late');
+    expect(given).toEqual(['a>late']);
+  });
+
+  it('goes by the request that waits longest, whatever the priority of the first', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    for (const replica of [first, second]) replica.runMs = 1_000;
+    submit(A);
+    await work(first, second);
+    submit(B);
+    await work(first, second);
+    for (const model of [A, B]) submit(model);
+    submit(A, { priority: -1 });
+    clock.advance(1_000);
+    submit(A, { priority: 1 });
+    given.length = 0;
+    second.step();
+    await flush();
+    expect(given).toEqual(['a>r1']);
+  });
+
+  it('lets the next request take the idle replica that the cancelled one before it could not', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    first.runMs = 1_000;
+    submit(A);
+    await work(first, second);
+    submit(A);
+    const controller = new AbortController();
+    clock.advance(1_000);
+    submit(A, { signal: controller.signal });
+    submit(A);
+    given.length = 0;
+    controller.abort();
+    clock.advance(3);
+    expect(given).toEqual(['a>r1']);
+  });
+
   it('starts no timer when every replica has the model', async () => {
     const replica = addReplica('r0');
     replica.runMs = 1_000;
@@ -202,6 +249,20 @@ describe('order', () => {
     await work(replica);
     expect(given).toEqual(['c>r0', 'a>r0', 'b>r0', 'a>r0']);
   });
+});
+
+it('does not let prefetched requests for a warm model keep out an older one for a cold model', async () => {
+  const replica = addReplica('r0');
+  submit(A);
+  await work(replica);
+  submit(A);
+  submit(A);
+  expect(replica.ongoing).toBe(2);
+  submit(B);
+  for (let request = 0; request < 5; request += 1) submit(A);
+  given.length = 0;
+  await work(replica);
+  expect(given.slice(0, 2)).toEqual(['b>r0', 'a>r0']);
 });
 
 describe('cancel and deadline', () => {
@@ -286,10 +347,13 @@ describe('the bound on waiting requests', () => {
       await flush();
       submit(A);
     }
-    // 50 leave in a second and 6 would be waiting, the refused one included.
-    const error = await submit(A).catch((cause: InfermuxError) => cause);
-    expect((error as InfermuxError).retryAfterMs).toBeGreaterThan(100);
-    expect((error as InfermuxError).retryAfterMs).toBeLessThan(150);
+    // 50 leave in a second and 6 would be waiting, the refused one included; idle time in between does not count.
+    const refused = () => submit(A).catch((error: InfermuxError) => error.retryAfterMs);
+    expect(await refused()).toBeCloseTo(120, -1);
+    await work(replica);
+    clock.advance(3_600_000);
+    for (let request = 0; request < 6; request += 1) submit(A);
+    expect(await refused()).toBeLessThanOrEqual(120);
   });
 
   it('accepts what a free replica takes at once, even with no place to wait', async () => {
@@ -350,6 +414,29 @@ describe('failing replicas', () => {
     const again = submit(A);
     await work(second);
     expect(await codeOf(again)).toBe('answered');
+  });
+
+  it('goes on with a model that another replica has when a replica dies while it loads it', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    first.runMs = 1_000;
+    submit(A);
+    await work(first, second);
+    const answers = [submit(A), submit(A), submit(A)];
+    clock.advance(1_000);
+    expect(second.loadUnderWay).toBe('a@1');
+    crash(second);
+    addReplica('r2');
+    clock.advance(500);
+    await work(first);
+    expect(await Promise.all(answers.map(codeOf))).toEqual(Array(3).fill('answered'));
+    expect(given.filter((line) => line.endsWith('r2'))).toEqual([]);
+  });
+
+  it('names the model by its id', async () => {
+    const replica = addReplica('r0');
+    const answer = submit(A);
+    crash(replica);
+    await expect(answer).rejects.toThrow('model "a": the replica died while it loaded it');
   });
 
   it('passes a failed load on and does not count the model as warm', async () => {

@@ -146,7 +146,7 @@ export function fakeModel(id: string, bytes = 1_000): RoutedModel {
 }
 
 export function fakeRequest(model: RoutedModel): RoutedRequest {
-  return { model, feeds: {}, outputs: undefined, checked: true };
+  return { model, feeds: {}, outputs: undefined, checked: true, onAccepted: () => undefined };
 }
 
 /** Lets promises that are settled call back. */

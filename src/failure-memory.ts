@@ -1,4 +1,4 @@
-import { InfermuxError } from '../errors.js';
+import { InfermuxError } from './errors.js';
 
 const FIRST_MS = 1_000;
 const LONGEST_MS = 64_000;
@@ -38,7 +38,7 @@ export class FailureMemory {
     if (failure === undefined) return undefined;
     const retryAfterMs = Math.ceil(failure.until - this.#now());
     if (retryAfterMs <= 0) return undefined;
-    const { code, message, retryable, cause } = failure.error;
-    return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
+    const { code, message, cause } = failure.error;
+    return new InfermuxError(code, message, { cause, retryable: true, retryAfterMs });
   }
 }
