@@ -44,7 +44,7 @@ export async function scanDirectory(directory: string): Promise<RegisteredModel[
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for an id that is none, `FAILED_PRECONDITION` for a file that cannot be read.
  */
-export function readSources(sources: Readonly<Record<string, string | ModelSource>>): Promise<RegisteredModel[]> {
+export async function readSources(sources: Readonly<Record<string, string | ModelSource>>): Promise<RegisteredModel[]> {
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
       const { path, version } = typeof source === 'string' ? { path: source } : source;

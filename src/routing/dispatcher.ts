@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
+import { firstWithSlot } from './first-with-slot.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
 import { MovingAverage } from './moving-average.js';
 import type {
@@ -305,21 +306,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       waitedMs: this.#waitedMs(queue),
       expectedLoadMs: queue.times.loadMs,
     });
-    for (const rank of ranks) {
-      const shortest = this.#shortestFree(rank as readonly R[], queue);
-      if (shortest !== undefined) return shortest;
-    }
-    return undefined;
-  }
-
-  #shortestFree(rank: readonly R[], queue: ModelQueue): R | undefined {
-    let shortest: R | undefined;
-    for (const replica of rank) {
-      if (!this.#hasSlot(replica, queue)) continue;
-      if (shortest === undefined || replica.ongoing < shortest.ongoing) shortest = replica;
-      if (shortest.ongoing === 0) break;
-    }
-    return shortest;
+    return firstWithSlot(ranks as readonly Iterable<R>[], (replica) => this.#hasSlot(replica, queue));
   }
 
   #hasSlot(replica: R, queue: ModelQueue): boolean {

@@ -1,7 +1,7 @@
 import type { PendingRequestView, ReplicaCandidates, ReplicaView, RequestRouter } from './request-router.js';
 import { msUntilSpill } from './spill.js';
 
-type Rank = readonly ReplicaView[];
+type Rank = Iterable<ReplicaView>;
 
 /**
  * Two replicas at random, and the shorter queue of the two wins (Mitzenmacher 2001): among the warm ones, or if there
@@ -21,9 +21,10 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): Rank[] {
     const warm = candidates.warm(request.modelKey);
     if (warm.length === 0) return this.#coldRanks(candidates);
-    const ranks = warm.length <= 2 ? [this.#two(warm)] : [this.#two(warm), freeOnes(warm, candidates, request)];
-    const maySpill = warm.length < candidates.size && msUntilSpill(request) <= 0;
-    return maySpill ? [...ranks, ...this.#coldRanks(candidates)] : ranks;
+    const pair = this.#two(warm);
+    // Who waited so long waits for a slot of any warm replica already, and would have been woken by one.
+    if (warm.length < candidates.size && msUntilSpill(request) <= 0) return [pair, ...this.#coldRanks(candidates)];
+    return warm.length <= 2 ? [pair] : [pair, freeOnes(warm, candidates.free, request.modelKey)];
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {
@@ -32,7 +33,7 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
   }
 
   /** Two distinct ones in random order, or as many as there are. */
-  #two(replicas: Rank): ReplicaView[] {
+  #two(replicas: readonly ReplicaView[]): ReplicaView[] {
     const { length } = replicas;
     if (length === 0) return [];
     const first = Math.floor(this.#random() * length);
@@ -44,8 +45,9 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
 }
 
 /** The pair may be full while others are not: any warm one is better than waiting. Walks whichever list is shorter. */
-function freeOnes(warm: Rank, { free }: ReplicaCandidates, { modelKey }: PendingRequestView): Rank {
-  return free.length < warm.length ? free.filter(({ models }) => models.has(modelKey)) : warm;
+function* freeOnes(warm: readonly ReplicaView[], free: readonly ReplicaView[], modelKey: string): Rank {
+  if (warm.length <= free.length) yield* warm;
+  else for (const replica of free) if (replica.models.has(modelKey)) yield replica;
 }
 
 function byModels(left: ReplicaView, right: ReplicaView): number {

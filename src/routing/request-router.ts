@@ -41,6 +41,6 @@ export interface PendingRequestView {
  * When no rank has one, it waits.
  */
 export interface RequestRouter {
-  /** @returns lists of replicas, most preferred first; a replica may stand in several. */
-  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): readonly (readonly ReplicaView[])[];
+  /** @returns ranks, most preferred first; a replica may stand in several. A rank is walked only if those before it fail. */
+  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): readonly Iterable<ReplicaView>[];
 }

@@ -17,7 +17,8 @@ export class FakeClock implements Clock {
   }
 
   schedule(callback: () => void, delayMs: number): () => void {
-    const timer = { at: this.#now + delayMs, callback };
+    // As Node's timers: whole milliseconds, and at least one.
+    const timer = { at: this.#now + Math.max(1, Math.trunc(delayMs)), callback };
     this.#timers.push(timer);
     return () => {
       this.#timers = this.#timers.filter((other) => other !== timer);

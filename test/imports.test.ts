@@ -1,0 +1,82 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const SRC = fileURLToPath(new URL('../src', import.meta.url));
+
+/** Small files that everybody may use; they may use each other. */
+const COMMON = ['errors', 'tensor', 'model-id', 'clock', 'failure-memory'];
+
+/** Who may import whom, by folder or file of src/; packages by their name. */
+const TABLE: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries(COMMON.map((file) => [file, COMMON])),
+  'keep-alive': [],
+  check: ['errors'],
+  protocol: COMMON,
+  worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache', 'piscina'],
+  models: COMMON,
+  routing: COMMON,
+  replicas: [...COMMON, 'protocol', 'piscina'],
+  observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
+  options: [...COMMON, 'check', 'models', 'pino', 'prom-client'],
+  'run-options': [...COMMON, 'check'],
+  engine: [
+    ...COMMON,
+    ...['check', 'keep-alive', 'models', 'observability', 'options', 'protocol', 'replicas', 'routing', 'run-options'],
+    'prom-client',
+  ],
+  index: [...COMMON, 'engine', 'models', 'options', 'run-options'],
+  cli: [...COMMON, 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+};
+
+/** Packages that one file alone may import. */
+const SOLE_IMPORTERS: readonly (readonly [string, string, readonly string[]])[] = [
+  ['onnxruntime-node', 'worker', ['worker/onnx-session.ts']],
+  ['lru-cache', 'worker', ['worker/model-multiplexer.ts']],
+  ['piscina', 'replicas', ['replicas/replica-pool.ts']],
+  // Outputs can be handed over to the calling thread only by Piscina's own mark.
+  ['piscina', 'worker', ['worker/replica-worker.ts']],
+];
+
+interface Import {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+const layerOf = (path: string) => path.replace(/\.[jt]s$/, '').split('/')[0] ?? path;
+
+const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.ts'))
+  .flatMap((file) => {
+    const text = readFileSync(join(SRC, file), 'utf8');
+    const specifiers = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] as string);
+    return specifiers
+      .filter((specifier) => !specifier.startsWith('node:'))
+      .map((specifier) => {
+        const path = relative(SRC, join(SRC, dirname(file), specifier));
+        return { file, from: layerOf(file), to: specifier.startsWith('.') ? layerOf(path) : specifier };
+      });
+  });
+
+describe('the import table', () => {
+  it('is kept by every file', () => {
+    expect(imports.length).toBeGreaterThan(80);
+    const broken = imports.filter(({ from, to }) => from !== to && !TABLE[from]?.includes(to));
+    expect(broken).toEqual([]);
+  });
+
+  it('has no line that nobody needs', () => {
+    const used = new Set(imports.map(({ from, to }) => `${from} ${to}`));
+    const idle = Object.entries(TABLE).flatMap(([from, tos]) =>
+      tos.filter((to) => !COMMON.includes(to) && !used.has(`${from} ${to}`)).map((to) => `${from} ${to}`),
+    );
+    expect(idle).toEqual([]);
+  });
+
+  it.each(SOLE_IMPORTERS)('%s is imported in %s by %j alone', (name, layer, files) => {
+    const importers = imports.filter(({ from, to }) => from === layer && to === name).map(({ file }) => file);
+    expect(new Set(importers)).toEqual(new Set(files));
+  });
+});

@@ -1,0 +1,118 @@
+import { availableParallelism } from 'node:os';
+import { describe, expect, it } from 'vitest';
+import type { InfermuxError } from '../dist/errors.js';
+import { type EngineOptions, resolveOptions } from '../dist/options.js';
+import { readRunOptions, timeLeftMs } from '../dist/run-options.js';
+
+const refusal = (call: () => unknown): string => {
+  try {
+    call();
+  } catch (error) {
+    return `${(error as InfermuxError).code}: ${(error as Error).message}`;
+  }
+  return 'accepted';
+};
+
+describe('engine options', () => {
+  it('have defaults, and are frozen', () => {
+    const options = resolveOptions();
+    expect(options).toMatchObject({
+      models: {},
+      replicas: availableParallelism(),
+      maxModelsPerReplica: 3,
+      maxModelBytesPerReplica: -1,
+      modelIdleTimeoutMs: -1,
+      maxOngoingRequests: 2,
+      maxQueuedRequests: 4096,
+      defaultTimeoutMs: -1,
+      gracefulShutdownTimeoutMs: 20_000,
+      session: {},
+    });
+    expect(Object.isFrozen(options)).toBe(true);
+  });
+
+  it('count a key that is undefined as absent, also in session', () => {
+    const options = resolveOptions({ replicas: undefined, session: { intraOpNumThreads: undefined } } as never);
+    expect(options.replicas).toBe(availableParallelism());
+    expect(options.session).toEqual({});
+  });
+
+  it('copy the session options, since replicas start again later', () => {
+    const providers = ['cpu'];
+    const { session } = resolveOptions({ session: { executionProviders: providers } });
+    providers.push('cuda');
+    expect(session.executionProviders).toEqual(['cpu']);
+  });
+
+  const cyclic: Record<string, unknown> = {};
+  cyclic['self'] = cyclic;
+
+  it.each<[unknown, string]>([
+    [null, 'options must be a plain object, got null'],
+    [new Map(), 'options must be a plain object, got Map(0) {}'],
+    [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, replicas'],
+    [{ ['__proto__x']: 2 }, 'unknown key "__proto__x"'],
+    [{ constructor: 2 }, 'unknown key "constructor"'],
+    [{ replicas: 0 }, 'options.replicas must be an integer from 1 to 1024, got 0'],
+    [{ replicas: '2' }, 'options.replicas must be an integer from 1 to 1024, got "2"'],
+    [{ maxModelsPerReplica: 0 }, 'options.maxModelsPerReplica must be an integer of at least 1, or -1, got 0'],
+    [{ maxModelsPerReplica: Number.NaN }, 'got NaN'],
+    [{ maxQueuedRequests: -2 }, 'options.maxQueuedRequests must be an integer of at least 0, or -1, got -2'],
+    [
+      { defaultTimeoutMs: 2 ** 31 },
+      'options.defaultTimeoutMs must be milliseconds from 0 to 2147483647, or -1, got 2147483648',
+    ],
+    [{ models: 7 }, 'options.models must be a directory or an object of models by id, got 7'],
+    [{ models: '' }, 'options.models must be a non-empty string, got ""'],
+    [{ models: { a: 7 } }, 'options.models["a"] must be a path or { path, version? }, got 7'],
+    [{ models: { a: { version: 1 } } }, 'options.models["a"].path is missing'],
+    [
+      { models: { a: { path: 'a.onnx', version: 0 } } },
+      'options.models["a"].version must be an integer of at least 1, got 0',
+    ],
+    [{ logger: {} }, 'options.logger must be a logger (an object with debug, info, warn, error), got {}'],
+    [{ registry: {} }, 'options.registry must be a prom-client Registry'],
+    [{ metrics: { modelLabels: 1 } }, 'options.metrics.modelLabels must be true or false, got 1'],
+    [{ session: { executionProviders: 'cpu' } }, 'options.session.executionProviders must be a non-empty array'],
+    [{ session: { executionProviders: new Array(1) } }, 'options.session.executionProviders must be a non-empty array'],
+    [
+      { session: { intraOpNumThreads: 1.5 } },
+      'options.session.intraOpNumThreads must be an integer of at least 0, got 1.5',
+    ],
+    [
+      { session: { graphOptimizationLevel: 'most' } },
+      'must be one of disabled, basic, extended, layout, all, got "most"',
+    ],
+    [{ session: { onEvent: () => undefined } }, 'options.session must be plain data'],
+    [{ session: { extra: cyclic } }, 'options.session must be plain data'],
+  ])('%j are refused', (options, message) => {
+    expect(refusal(() => resolveOptions(options as EngineOptions))).toContain('INVALID_ARGUMENT: ');
+    expect(refusal(() => resolveOptions(options as EngineOptions))).toContain(message);
+  });
+});
+
+describe('run options', () => {
+  it.each<[unknown, string]>([
+    [{}, 'accepted'],
+    [{ signal: new AbortController().signal, timeoutMs: 0, priority: -3, outputs: ['y'], transfer: true }, 'accepted'],
+    [null, 'runOptions must be a plain object, got null'],
+    [5, 'runOptions must be a plain object, got 5'],
+    [Object.create({ timeoutMs: 'abc' }), 'runOptions must be a plain object'],
+    [{ signal: { aborted: false } }, 'runOptions.signal must be an AbortSignal'],
+    [{ timeoutMs: -1 }, 'runOptions.timeoutMs must be milliseconds from 0 to 2147483647, got -1'],
+    [{ deadline: new Date(0) }, 'runOptions.deadline must be milliseconds as of Date.now(), got 1970'],
+    [{ outputs: [] }, 'runOptions.outputs must be a non-empty array of output names'],
+    [{ outputs: new Array(1) }, 'runOptions.outputs must be a non-empty array of output names'],
+    [{ transfer: 'yes' }, 'runOptions.transfer must be true or false, got "yes"'],
+  ])('%j', (options, expected) => {
+    expect(refusal(() => readRunOptions(options as never))).toContain(expected);
+  });
+
+  it('the earlier of timeoutMs and deadline counts, and both before the default', () => {
+    expect(timeLeftMs({}, -1, 1_000)).toBeUndefined();
+    expect(timeLeftMs({}, 50, 1_000)).toBe(50);
+    expect(timeLeftMs({ timeoutMs: 80 }, 50, 1_000)).toBe(80);
+    expect(timeLeftMs({ timeoutMs: 80, deadline: 1_020 }, 50, 1_000)).toBe(20);
+    expect(timeLeftMs({ deadline: 900 }, -1, 1_000)).toBe(-100);
+  });
+});

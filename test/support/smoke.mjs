@@ -1,0 +1,34 @@
+// A smoke test of the installed package, for any supported version of Node. Exits with 0 when all is well.
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { createEngine, InfermuxError } from 'infermux';
+
+const packageFolder = dirname(createRequire(import.meta.url).resolve('infermux/package.json'));
+const engine = await createEngine({ models: join(packageFolder, 'native-models'), replicas: 2 });
+const image = { dims: [2, 64], data: new Float32Array(128).fill(8) };
+
+const answers = await Promise.all(
+  engine.status().models.map(async ({ id }) => {
+    const { outputs, model } = await engine.infer({ target: id, feeds: { image } });
+    return [model, Object.values(outputs)[0].dims[0]];
+  }),
+);
+assert.equal(answers.length, 12);
+assert.ok(answers.every(([, rows]) => rows === 2));
+
+await assert.rejects(
+  engine.run('digits-mlp', {}),
+  (error) => error instanceof InfermuxError && error.code === 'INVALID_ARGUMENT',
+);
+await assert.rejects(engine.run('digits-mlp', { image }, { signal: AbortSignal.abort() }), { code: 'CANCELLED' });
+assert.match(await engine.metrics.metrics(), /infermux_router_requests_total/);
+await engine.close();
+
+// Ending in the middle of work must not abort the process.
+const last = await createEngine({ models: join(packageFolder, 'native-models'), replicas: 2 });
+for (let index = 0; index < 200; index += 1) last.run('digits-cnn', { image }).catch(() => undefined);
+setTimeout(() => {
+  process.stdout.write(`infermux works on Node ${process.versions.node}\n`);
+  process.exit(0);
+}, 20);
