@@ -1,0 +1,91 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Registry } from 'prom-client';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { createEngine, ERROR_CODES } from '../dist/index.js';
+import { resolveOptions } from '../dist/options.js';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** A user's folder: the package is installed in it. */
+const USER = join(ROOT, '.cache', 'readme');
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+
+const blocks = [...README.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language = '', code = ''], index) => ({
+  name: `block ${index + 1}`,
+  language,
+  code,
+}));
+
+/** What a shell command of the README must be, to be true. */
+const COMMANDS: Readonly<Record<string, () => void>> = {
+  'npm install infermux onnxruntime-node': () => {
+    expect(PACKAGE.name).toBe('infermux');
+    expect(Object.keys(PACKAGE.peerDependencies)).toEqual(['onnxruntime-node']);
+  },
+  'npx infermux demo': () => expect(run(PACKAGE.bin.infermux, 'demo', '--help')).toContain('Usage: infermux demo'),
+  'npm ci': () => expect(existsSync(join(ROOT, 'package-lock.json'))).toBe(true),
+  'npm start': () => expect(PACKAGE.scripts.start).toContain('demo'),
+  'npm test': () => expect(PACKAGE.scripts.test).toContain('vitest run'),
+  'npm run check': () => expect(PACKAGE.scripts.check).toContain('vitest run'),
+};
+
+function run(script: string, ...args: string[]): string {
+  return execFileSync(process.execPath, [join(ROOT, script), ...args], { cwd: USER, encoding: 'utf8' });
+}
+
+beforeAll(() => {
+  rmSync(USER, { recursive: true, force: true });
+  mkdirSync(join(USER, 'node_modules'), { recursive: true });
+  symlinkSync(ROOT, join(USER, 'node_modules', 'infermux'), 'dir');
+});
+
+describe('every code block of the README runs', () => {
+  it.each(blocks.filter(({ language }) => language === 'js' || language === 'ts'))(
+    '$name ($language)',
+    ({ name, language, code }) => {
+      const file = join('.cache', 'readme', `${name.replace(' ', '-')}.${language === 'ts' ? 'mts' : 'mjs'}`);
+      writeFileSync(join(ROOT, file), code);
+      const output = language === 'ts' ? run('node_modules/tsx/dist/cli.mjs', join(ROOT, file)) : run(file);
+      expect(output).not.toBe('');
+    },
+  );
+
+  it.each(blocks.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.trim().split('\n')))(
+    '%s',
+    (command) => {
+      expect(Object.keys(COMMANDS)).toContain(command);
+      COMMANDS[command]?.();
+    },
+  );
+
+  it('and there is no block of another kind, but for the picture', () => {
+    expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(['sh', 'js', 'ts', 'text']));
+    expect(blocks.filter(({ language }) => language === 'text')).toHaveLength(1);
+  });
+
+  it('the first example names the digit that is drawn', () => {
+    expect(run(join('.cache', 'readme', 'block-2.mjs')).trim()).toBe('looks like a 1');
+  });
+});
+
+describe('the tables of the README', () => {
+  const rows = README.split('\n').filter((line) => line.startsWith('| `'));
+  const names = rows.map((row) => /^\| `([^`]+)`/.exec(row)?.[1] ?? '');
+
+  it('list every error code with its meaning', () => {
+    for (const [code, { meaning, retryable }] of Object.entries(ERROR_CODES)) {
+      expect(rows).toContain(`| \`${code}\` | ${meaning} | ${retryable ? 'yes' : 'no'} |`);
+    }
+  });
+
+  it('list every option and every metric, and none that is not there', async () => {
+    const engine = await createEngine({ replicas: 1 });
+    await engine.close();
+    const metrics = engine.metrics.getMetricsAsArray().map(({ name }) => name);
+    const options = Object.keys(resolveOptions({ registry: new Registry(), logger: console as never }));
+    expect(names.sort()).toEqual([...Object.keys(ERROR_CODES), ...metrics, ...options].sort());
+  });
+});
