@@ -12,11 +12,11 @@ import { type EngineOptions, type ResolvedOptions, resolveOptions } from './opti
 import type { ReplicaEvent } from './protocol/messages.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
-import { isFinal, type ReplicaState } from './replicas/replica-state.js';
 import { Dispatcher } from './routing/dispatcher.js';
 import type { RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readRunOptions, timeLeftMs } from './run-options.js';
+import { DEPLOYMENT, type EngineState, type EngineStatus, readStatus } from './status.js';
 import {
   checkFeeds,
   checkOutputNames,
@@ -28,7 +28,6 @@ import {
   wholeBuffers,
 } from './tensor.js';
 
-const DEPLOYMENT = 'default';
 /** A load that takes longer is worth a warning. */
 const SLOW_LOAD_MS = 1_000;
 
@@ -68,46 +67,6 @@ export interface InferenceRequest extends RunOptions {
   /** A model id, which stands for its latest version, or `id@version`. */
   readonly target: string;
   readonly feeds: Feeds;
-}
-
-/** A snapshot; nothing in it changes later. */
-export interface EngineStatus {
-  readonly state: EngineState;
-  /** Requests that wait for a replica. */
-  readonly queued: number;
-  readonly deployments: Readonly<Record<string, DeploymentStatus>>;
-  readonly replicas: readonly ReplicaStatus[];
-  readonly models: readonly ModelStatus[];
-}
-
-export type EngineState = 'running' | 'closing' | 'closed';
-
-export interface DeploymentStatus {
-  readonly targetReplicas: number;
-  readonly runningReplicas: number;
-}
-
-export interface ReplicaStatus {
-  readonly id: string;
-  readonly deployment: string;
-  readonly state: ReplicaState;
-  /** Requests given to it and not finished. */
-  readonly ongoing: number;
-  /** Requests answered with outputs, and with an error, since it last started. */
-  readonly completed: number;
-  readonly failed: number;
-  readonly models: readonly { readonly id: string; readonly version: number; readonly state: 'loading' | 'loaded' }[];
-  /** Bytes of model files whose sessions it has. */
-  readonly modelBytes: number;
-  readonly restarts: number;
-}
-
-export interface ModelStatus {
-  readonly id: string;
-  readonly version: number;
-  readonly bytes: number;
-  /** Replicas that have it or are loading it. */
-  readonly replicas: readonly string[];
 }
 
 /**
@@ -202,22 +161,9 @@ export class InferenceEngine {
     return this.#infer(target, feeds, runOptions);
   }
 
+  /** A snapshot of deployments, replicas and models. */
   status(): EngineStatus {
-    const places = this.#pool.places;
-    const replicas = places.map((place) => this.#replicaStatus(place));
-    const runningReplicas = replicas.filter(({ state }) => state === 'running').length;
-    return {
-      state: this.#state,
-      queued: this.#dispatcher.queued,
-      deployments: { [DEPLOYMENT]: { targetReplicas: this.#options.replicas, runningReplicas } },
-      replicas,
-      models: this.#catalog.models.map(({ id, version, key, bytes }) => ({
-        id,
-        version,
-        bytes,
-        replicas: places.filter(({ replica }) => replica?.models.has(key)).map((place) => place.id),
-      })),
-    };
+    return readStatus(this.#state, this.#dispatcher.queued, this.#pool.places, this.#catalog);
   }
 
   /**
@@ -403,25 +349,6 @@ export class InferenceEngine {
     } finally {
       cancel();
     }
-  }
-
-  #replicaStatus({ id, replica, restarts }: ReplicaPool['places'][number]): ReplicaStatus {
-    // What is over has neither models nor work; its counters may be another's by now.
-    const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
-    return {
-      id,
-      deployment: DEPLOYMENT,
-      state: replica?.state ?? 'starting',
-      ongoing: counters?.ongoing ?? 0,
-      completed: counters?.completed ?? 0,
-      failed: counters?.failed ?? 0,
-      models: [...(replica?.models ?? [])].map(([key, state]) => {
-        const { id: modelId, version } = this.#catalog.byKey(key) ?? { id: key, version: 1 };
-        return { id: modelId, version, state };
-      }),
-      modelBytes: counters?.bytes ?? 0,
-      restarts,
-    };
   }
 
   *#replicasForMetrics() {

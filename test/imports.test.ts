@@ -23,10 +23,22 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   'run-options': [...COMMON, 'check'],
   engine: [
     ...COMMON,
-    ...['check', 'keep-alive', 'models', 'observability', 'options', 'protocol', 'replicas', 'routing', 'run-options'],
+    ...[
+      'check',
+      'keep-alive',
+      'models',
+      'observability',
+      'options',
+      'protocol',
+      'replicas',
+      'routing',
+      'run-options',
+      'status',
+    ],
     'prom-client',
   ],
-  index: [...COMMON, 'engine', 'models', 'options', 'run-options'],
+  status: ['models', 'replicas'],
+  index: [...COMMON, 'engine', 'models', 'options', 'run-options', 'status'],
   cli: [...COMMON, 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 

@@ -7,9 +7,10 @@ export type EngineLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 type Level = keyof EngineLogger;
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Writes to the caller's logger, or nowhere. A logger that throws costs a warning, not a request. */
+/** Writes to the caller's logger, or nowhere. A logger that throws costs one warning, not a request. */
 export class Log {
   readonly #logger: EngineLogger;
+  #hasWarned = false;
 
   constructor(logger: EngineLogger = pino({ level: 'silent' })) {
     this.#logger = logger;
@@ -19,6 +20,8 @@ export class Log {
     try {
       this.#logger[level](fields, message);
     } catch (error) {
+      if (this.#hasWarned) return;
+      this.#hasWarned = true;
       process.emitWarning(`infermux: options.logger failed: ${messageOf(error)}`);
     }
   }

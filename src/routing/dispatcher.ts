@@ -1,9 +1,10 @@
 import type { Clock } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
+import { AcceptedRequests } from './accepted-requests.js';
+import { DrainRate } from './drain-rate.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
-import { MovingAverage } from './moving-average.js';
 import type {
   PendingRequest,
   RoutedAnswer,
@@ -13,14 +14,13 @@ import type {
   RoutingOptions,
 } from './pending-request.js';
 import { ReplicaIndex } from './replica-index.js';
-import type { ReplicaView, RequestRouter } from './request-router.js';
+import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
+import type { RequestRouter } from './request-router.js';
 import { msUntilSpill } from './spill.js';
 import { WaitingModels, type WaitingPlace } from './waiting-models.js';
 
 /** A running replica, as the dispatcher needs it. */
-export interface RoutableReplica extends ReplicaView {
-  /** True from the order of a load until it ended; the thread is blocked. */
-  readonly isLoading: boolean;
+export interface RoutableReplica extends LoadingReplica {
   /** The model whose load has begun in the thread and not ended. */
   readonly loadUnderWay: string | undefined;
   /**
@@ -46,34 +46,8 @@ export interface DispatcherObserver {
   given(replica: string, queueMs: number): void;
 }
 
-/** A run that is expected to end so soon is worth hiding the next message behind it; a longer one is not. */
-const PREFETCH_BELOW_MS = 1;
-/** One dispatch that runs and one that is prefetched. */
-const MOST_DISPATCHES = 2;
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
-/** What `QUEUE_FULL` suggests before anything was measured. */
-const FIRST_RETRY_MS = 1_000;
-/** Gaps between requests that leave the queue differ much, a load from a run: they are averaged over about fifty. */
-const GAP_WEIGHT = 0.02;
-
-interface Assignment {
-  /** Dispatches without an answer yet. */
-  unanswered: number;
-  /** The queue that the last one came from. */
-  last: ModelQueue | undefined;
-  visit: Visit | undefined;
-}
-
-/**
- * A load pays for all that waited for its model when it was ordered: the replica serves them before it turns to other
- * models, and no more than them, so that nobody is kept waiting without end (gated service, as in polling systems).
- */
-interface Visit {
-  readonly queue: ModelQueue;
-  /** Requests that arrived from here on take their turn like any other. */
-  readonly untilSequence: number;
-}
 
 /**
  * Binds requests to replicas as late as it can: they wait in one queue per model, and leave it when a replica that the
@@ -84,20 +58,17 @@ interface Visit {
  * so spilling takes idle capacity and cannot make two loaded replicas evict each other's models.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
-  readonly #options: DispatcherOptions;
+  readonly #maxQueuedRequests: number;
   readonly #router: RequestRouter;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
   readonly #replicas = new ReplicaIndex<R>();
-  readonly #assignments = new Map<R, Assignment>();
   readonly #queues = new Map<string, ModelQueue>();
   readonly #waiting = new WaitingModels();
-  readonly #unsettled = new Set<PendingRequest>();
+  readonly #slots: ReplicaSlots<R>;
+  readonly #accepted: AcceptedRequests;
   readonly #failedLoads: FailureMemory;
-  /** Milliseconds between two requests that leave the queue while more wait. */
-  readonly #drainGap = new MovingAverage(GAP_WEIGHT);
-  #lastLeftAt: number | undefined;
-  #idleWaiters: (() => void)[] = [];
+  readonly #drainRate: DrainRate;
   #queued = 0;
   #sequence = 0;
   /** Why no request is accepted, if so. */
@@ -106,11 +77,20 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #outage: InfermuxError | undefined;
 
   constructor(options: DispatcherOptions, router: RequestRouter, clock: Clock, observer: DispatcherObserver) {
-    this.#options = options;
+    const now = () => clock.now();
+    this.#maxQueuedRequests = options.maxQueuedRequests;
     this.#router = router;
     this.#clock = clock;
     this.#observer = observer;
-    this.#failedLoads = new FailureMemory(() => clock.now());
+    this.#failedLoads = new FailureMemory(now);
+    this.#drainRate = new DrainRate(now);
+    const mayLoad = (modelKey: string) => this.#failedLoads.recall(modelKey) === undefined;
+    this.#slots = new ReplicaSlots(options.maxOngoingRequests, this.#replicas, this.#waiting, mayLoad);
+    this.#accepted = new AcceptedRequests(clock, {
+      busy: () => observer.busy(),
+      idle: () => observer.idle(),
+      settled: (pending) => this.#leaveQueue(pending),
+    });
   }
 
   /** Requests that wait for a replica. */
@@ -140,11 +120,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         reject,
         dispatchedAt: 0,
         attempts: 0,
+        isWaiting: false,
         disarm: () => undefined,
       };
-      if (this.#unsettled.size === 0) this.#observer.busy();
-      this.#unsettled.add(pending);
-      if (!this.#arm(pending)) return;
+      if (!this.#accepted.add(pending)) return;
       this.#enqueue(pending);
       if (!this.#refuseOverflow(pending)) request.onAccepted();
     });
@@ -153,7 +132,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   addReplica(replica: R): void {
     this.#outage = undefined;
     this.#replicas.add(replica);
-    this.#assignments.set(replica, { unanswered: 0, last: undefined, visit: undefined });
+    this.#slots.add(replica);
     // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
     for (const queue of this.#waiting.all()) this.#park(queue);
     this.#serve(replica);
@@ -168,7 +147,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   removeReplica(replica: R, crash?: InfermuxError): void {
     if (!this.#replicas.has(replica)) return;
     this.#replicas.delete(replica);
-    this.#assignments.delete(replica);
+    this.#slots.delete(replica);
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
@@ -205,15 +184,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Resolves when no accepted request is without an answer. */
   untilIdle(): Promise<void> {
-    if (this.#unsettled.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+    return this.#accepted.untilNone();
   }
 
   /** Refuses new requests and rejects all accepted ones. */
   destroy(error: InfermuxError): void {
     this.close(error);
     this.#rejectAllWaiting(error);
-    for (const pending of [...this.#unsettled]) this.#reject(pending, error);
+    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, error);
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
@@ -221,39 +199,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#rejectWaiting(queue, error);
       this.#park(queue);
     }
-  }
-
-  /** @returns false when the request is over already. */
-  #arm(pending: PendingRequest): boolean {
-    const { signal, deadline } = pending;
-    const cancel = () => {
-      this.#reject(pending, new InfermuxError('CANCELLED', 'the request was cancelled', { cause: signal?.reason }));
-    };
-    const expire = () => {
-      const waitedMs = Math.round(this.#clock.now() - pending.acceptedAt);
-      const isGiven = pending.attempts > 0 && !this.#isWaiting(pending);
-      const where = isGiven ? 'while a replica worked on it' : 'while it waited for a replica';
-      this.#reject(
-        pending,
-        new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`),
-      );
-    };
-    if (signal?.aborted === true) {
-      cancel();
-      return false;
-    }
-    if (deadline !== undefined && deadline <= pending.acceptedAt) {
-      expire();
-      return false;
-    }
-    signal?.addEventListener('abort', cancel, { once: true });
-    const cancelTimer =
-      deadline === undefined ? undefined : this.#clock.schedule(expire, deadline - pending.acceptedAt);
-    pending.disarm = () => {
-      signal?.removeEventListener('abort', cancel);
-      cancelTimer?.();
-    };
-    return true;
   }
 
   #enqueue(pending: PendingRequest): void {
@@ -266,12 +211,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** @returns true when there was no place for the request to wait. */
   #refuseOverflow(pending: PendingRequest): boolean {
-    const { maxQueuedRequests } = this.#options;
-    if (maxQueuedRequests === -1 || this.#queued <= maxQueuedRequests || !this.#isWaiting(pending)) return false;
-    const gapMs = this.#drainGap.value;
-    const retryAfterMs = gapMs === undefined ? FIRST_RETRY_MS : Math.max(1, Math.ceil(this.#queued * gapMs));
-    const message = `${maxQueuedRequests} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
-    this.#reject(pending, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));
+    const most = this.#maxQueuedRequests;
+    if (most === -1 || this.#queued <= most || !pending.isWaiting) return false;
+    const retryAfterMs = this.#drainRate.retryAfterMs(this.#queued);
+    const message = `${most} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
+    this.#accepted.reject(pending, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));
     return true;
   }
 
@@ -282,10 +226,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#queues.set(model.key, queue);
     }
     return queue;
-  }
-
-  #isWaiting(pending: PendingRequest): boolean {
-    return this.#queues.get(pending.request.model.key)?.has(pending) ?? false;
   }
 
   /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
@@ -306,36 +246,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       waitedMs: this.#waitedMs(queue),
       expectedLoadMs: queue.times.loadMs,
     });
-    return firstWithSlot(ranks as readonly Iterable<R>[], (replica) => this.#hasSlot(replica, queue));
-  }
-
-  #hasSlot(replica: R, queue: ModelQueue): boolean {
-    if (replica.isLoading) return false;
-    const { ongoing } = replica;
-    if (!replica.models.has(queue.modelKey)) {
-      // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
-      return ongoing === 0 && this.#failedLoads.recall(queue.modelKey) === undefined;
-    }
-    if (ongoing === 0) return true;
-    return this.#mayPrefetch(replica, ongoing) && (this.#isVisiting(replica, queue) || !this.#isColdBefore(queue));
-  }
-
-  #mayPrefetch(replica: R, ongoing: number): boolean {
-    const lastRunMs = this.#assignments.get(replica)?.last?.times.runMs ?? Number.POSITIVE_INFINITY;
-    return ongoing < Math.min(MOST_DISPATCHES, this.#options.maxOngoingRequests) && lastRunMs <= PREFETCH_BELOW_MS;
-  }
-
-  /** A model that is to be loaded needs an idle replica, which there never would be if others were always prefetched. */
-  #isColdBefore(queue: ModelQueue): boolean {
-    const cold = this.#waiting.firstCold;
-    return cold !== undefined && isQueueBefore(cold, queue);
-  }
-
-  #isVisiting(replica: R, { modelKey, head }: ModelQueue): boolean {
-    const visit = this.#assignments.get(replica)?.visit;
-    if (visit?.queue.modelKey !== modelKey || head === undefined) return false;
-    const coldPriority = this.#waiting.firstCold?.head?.priority ?? Number.NEGATIVE_INFINITY;
-    return head.sequence < visit.untilSequence && head.priority >= coldPriority;
+    return firstWithSlot(ranks as readonly Iterable<R>[], (replica) => this.#slots.has(replica, queue));
   }
 
   /** Gives the replica work as long as it has a free slot and something waits that it may take. */
@@ -350,71 +261,59 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #nextFor(replica: R): ModelQueue | undefined {
-    const visited = this.#assignments.get(replica)?.visit?.queue;
-    if (visited !== undefined && this.#isVisiting(replica, visited) && this.#hasSlot(replica, visited)) return visited;
-    const isFree = replica.ongoing === 0 && !replica.isLoading;
-    let next = isFree ? this.#waiting.firstCold : undefined;
+    const visited = this.#slots.visited(replica);
+    if (visited !== undefined) return visited;
+    const isIdle = this.#slots.isIdle(replica);
+    let next = isIdle ? this.#waiting.firstCold : undefined;
     for (const queue of this.#waiting.among(replica.models)) {
       if (next !== undefined && !isQueueBefore(queue, next)) continue;
-      if (this.#hasSlot(replica, queue)) next = queue;
+      if (this.#slots.has(replica, queue)) next = queue;
     }
-    return next ?? (isFree ? this.#waiting.firstSpilling : undefined);
+    return next ?? (isIdle ? this.#waiting.firstSpilling : undefined);
   }
 
   #give(queue: ModelQueue, replica: R): void {
     const pending = queue.take();
-    const assignment = this.#assignments.get(replica);
-    if (pending === undefined || assignment === undefined) return;
-    this.#left();
+    if (pending === undefined) return;
+    this.#queued -= 1;
+    this.#drainRate.left(this.#queued);
     pending.attempts += 1;
     pending.dispatchedAt = this.#clock.now();
     this.#observer.given(replica.id, pending.dispatchedAt - pending.acceptedAt);
-    assignment.unanswered += 1;
-    assignment.last = queue;
-    if (!replica.models.has(queue.modelKey)) assignment.visit = { queue, untilSequence: this.#sequence };
-    const answer = replica.run(pending.request);
-    this.#updateOccupancy(replica, assignment);
-    answer.then(
-      ({ outputs, loadMs, runMs }) => {
-        queue.times.addRun(runMs);
-        this.#resolve(pending, replica, { outputs, loadMs, runMs });
-        this.#answered(replica, assignment);
+    this.#slots.given(replica, queue, this.#sequence);
+    replica.run(pending.request).then(
+      (answer) => {
+        queue.times.addRun(answer.runMs);
+        this.#accepted.resolve(pending, this.#resultOf(pending, replica, answer));
+        this.#answered(replica);
       },
       (cause: unknown) => {
         this.#failed(pending, toInfermuxError(cause));
-        this.#answered(replica, assignment);
+        this.#answered(replica);
       },
     );
   }
 
-  /** One request less waits. */
-  #left(): void {
-    const now = this.#clock.now();
-    this.#queued -= 1;
-    if (this.#lastLeftAt !== undefined) this.#drainGap.add(now - this.#lastLeftAt);
-    this.#lastLeftAt = this.#queued > 0 ? now : undefined;
+  #resultOf({ acceptedAt, dispatchedAt }: PendingRequest, { id }: R, answer: RoutedAnswer): RoutedResult {
+    const { outputs, loadMs, runMs } = answer;
+    const totalMs = this.#clock.now() - acceptedAt;
+    return { outputs, replica: id, queueMs: dispatchedAt - acceptedAt, loadMs, runMs, totalMs };
   }
 
-  #answered(replica: R, assignment: Assignment): void {
-    assignment.unanswered -= 1;
+  #answered(replica: R): void {
     if (!this.#replicas.has(replica)) return;
-    this.#updateOccupancy(replica, assignment);
+    this.#slots.answered(replica);
     this.#serve(replica);
   }
 
-  #updateOccupancy(replica: R, { unanswered }: Assignment): void {
-    const isIdle = unanswered === 0;
-    this.#replicas.setOccupancy(replica, { isIdle, isFree: isIdle || this.#mayPrefetch(replica, unanswered) });
-  }
-
   #failed(pending: PendingRequest, error: InfermuxError): void {
-    if (!this.#unsettled.has(pending)) return;
+    if (!this.#accepted.has(pending)) return;
     if (error.code !== 'REPLICA_FAILED') {
-      this.#reject(pending, error);
+      this.#accepted.reject(pending, error);
       return;
     }
     const refusal = this.#outage ?? this.#loadRefusal(pending.request.model.key);
-    if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS) this.#reject(pending, refusal ?? error);
+    if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS) this.#accepted.reject(pending, refusal ?? error);
     else this.#enqueue(pending);
   }
 
@@ -455,7 +354,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
       this.#queued -= 1;
-      this.#reject(pending, error);
+      this.#accepted.reject(pending, error);
     }
   }
 
@@ -476,32 +375,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.spillTimer = undefined;
   }
 
-  #resolve(pending: PendingRequest, replica: R, answer: RoutedAnswer): void {
-    const { acceptedAt, dispatchedAt } = pending;
-    const result = {
-      ...answer,
-      replica: replica.id,
-      queueMs: dispatchedAt - acceptedAt,
-      totalMs: this.#clock.now() - acceptedAt,
-    };
-    this.#settle(pending, () => pending.resolve(result));
-  }
-
-  #reject(pending: PendingRequest, error: InfermuxError): void {
-    this.#settle(pending, () => pending.reject(error));
-  }
-
-  #settle(pending: PendingRequest, tellCaller: () => void): void {
-    if (!this.#unsettled.delete(pending)) return;
-    pending.disarm();
+  /** A request that has its answer waits no more, and the next one may go where it could not. */
+  #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.get(pending.request.model.key);
-    const wasWaiting = queue?.remove(pending) === true;
-    if (wasWaiting) this.#queued -= 1;
-    tellCaller();
-    // The next in its queue may go where this one could not.
-    if (wasWaiting && queue !== undefined) this.#place(queue);
-    if (this.#unsettled.size > 0) return;
-    this.#observer.idle();
-    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+    if (queue?.remove(pending) !== true) return;
+    this.#queued -= 1;
+    this.#place(queue);
   }
 }

@@ -28,19 +28,19 @@ export class ModelQueue {
 
   add(request: PendingRequest): void {
     this.#requests.set(request);
+    request.isWaiting = true;
   }
 
   take(): PendingRequest | undefined {
-    return this.#requests.pop();
+    const request = this.#requests.pop();
+    if (request !== undefined) request.isWaiting = false;
+    return request;
   }
 
   /** @returns false when the request does not wait here. */
   remove(request: PendingRequest): boolean {
+    request.isWaiting = false;
     return this.#requests.delete(request);
-  }
-
-  has(request: PendingRequest): boolean {
-    return this.#requests.has(request);
   }
 }
 

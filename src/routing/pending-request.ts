@@ -57,6 +57,8 @@ export interface PendingRequest extends RoutingOptions {
   dispatchedAt: number;
   /** How often it was given to a replica. */
   attempts: number;
+  /** True while it is in its model's queue, which sets it. */
+  isWaiting: boolean;
   /** Takes back the deadline's timer and the signal's listener. */
   disarm: () => void;
 }

@@ -14,6 +14,9 @@ import {
 } from '../tensor.js';
 import type { Session } from './model-multiplexer.js';
 
+// The environment would write to stderr what comes as an exception too.
+ort.env.logLevel = 'fatal';
+
 /** One thread per session, because replicas are the parallelism; errors come as exceptions, so nothing is logged. */
 const SESSION_DEFAULTS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 } as const;
 

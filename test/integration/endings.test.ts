@@ -11,6 +11,7 @@ const LATEST_MS = 80;
 const endings = [
   { ending: 'close', code: 0, answers: { ok: 4, codes: [] } },
   { ending: 'destroy', code: 0, answers: { ok: 0, codes: Array(4).fill('ENGINE_CLOSED') } },
+  { ending: 'leave', code: 0, answers: { ok: 4, codes: [] } },
   { ending: 'exit', code: 7, answers: undefined },
   { ending: 'uncaught', code: 1, answers: undefined },
   { ending: 'sigterm', code: 0, answers: undefined },
@@ -48,7 +49,7 @@ describe.each(['run', 'load'] as const)('while all replicas are inside a %s', (p
   });
 
   it.each(endings)(
-    `$ending ends the process with code $code, ${TIMES} times of ${TIMES}`,
+    `$ending ends the process with its code, ${TIMES} times of ${TIMES}`,
     async ({ ending, code, answers }) => {
       const delays = Array.from({ length: TIMES }, (_, index) => Math.round((index * LATEST_MS) / TIMES));
       for (const delayMs of delays) {

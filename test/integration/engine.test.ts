@@ -319,7 +319,7 @@ describe('what can be seen', () => {
     ]);
   });
 
-  it('a logger that throws costs nothing but a warning', async () => {
+  it('a logger that throws costs nothing but one warning', async () => {
     const fail = () => {
       throw new Error('disk full');
     };
@@ -330,6 +330,6 @@ describe('what can be seen', () => {
     expect(await codeOf(engine.run('times-1', row(1)))).toBe('answered');
     await engine.close();
     process.off('warning', note);
-    expect(warnings[0]).toContain('options.logger failed: disk full');
+    expect(warnings).toEqual(['infermux: options.logger failed: disk full']);
   });
 });

@@ -61,6 +61,10 @@ switch (ending) {
     process.on('SIGTERM', () => process.exit(0));
     process.kill(process.pid, 'SIGTERM');
     break;
+  case 'leave':
+    // Nothing holds the process up but the requests: it answers them and ends by itself.
+    process.on('exit', report);
+    break;
   default:
     throw new Error(`unknown ending ${ending}`);
 }

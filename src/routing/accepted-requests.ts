@@ -1,0 +1,92 @@
+import type { Clock } from '../clock.js';
+import { InfermuxError } from '../errors.js';
+import type { PendingRequest, RoutedResult } from './pending-request.js';
+
+export interface AcceptedRequestsObserver {
+  /** There is work from now on; the process must stay up for it. */
+  busy(): void;
+  /** There is none from now on. */
+  idle(): void;
+  /** The request has its answer and is not counted any more. */
+  settled(request: PendingRequest): void;
+}
+
+/** The requests that were accepted and have no answer yet. Each is answered once: by a result, an error, its signal or its deadline. */
+export class AcceptedRequests {
+  readonly #clock: Clock;
+  readonly #observer: AcceptedRequestsObserver;
+  readonly #requests = new Set<PendingRequest>();
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(clock: Clock, observer: AcceptedRequestsObserver) {
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  has(request: PendingRequest): boolean {
+    return this.#requests.has(request);
+  }
+
+  all(): PendingRequest[] {
+    return [...this.#requests];
+  }
+
+  /** Resolves when there are none. */
+  untilNone(): Promise<void> {
+    if (this.#requests.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** @returns false when the request is over already: its signal is aborted, or its deadline has passed. */
+  add(request: PendingRequest): boolean {
+    if (this.#requests.size === 0) this.#observer.busy();
+    this.#requests.add(request);
+    const { signal, deadline, acceptedAt } = request;
+    if (signal?.aborted === true) this.#cancel(request);
+    else if (deadline !== undefined && deadline <= acceptedAt) this.#expire(request);
+    else this.#arm(request);
+    return this.#requests.has(request);
+  }
+
+  resolve(request: PendingRequest, result: RoutedResult): void {
+    this.#settle(request, () => request.resolve(result));
+  }
+
+  reject(request: PendingRequest, error: InfermuxError): void {
+    this.#settle(request, () => request.reject(error));
+  }
+
+  #arm(request: PendingRequest): void {
+    const { signal, deadline, acceptedAt } = request;
+    const cancel = () => this.#cancel(request);
+    signal?.addEventListener('abort', cancel, { once: true });
+    const cancelTimer =
+      deadline === undefined ? undefined : this.#clock.schedule(() => this.#expire(request), deadline - acceptedAt);
+    request.disarm = () => {
+      signal?.removeEventListener('abort', cancel);
+      cancelTimer?.();
+    };
+  }
+
+  #cancel(request: PendingRequest): void {
+    const cause: unknown = request.signal?.reason;
+    this.reject(request, new InfermuxError('CANCELLED', 'the request was cancelled', { cause }));
+  }
+
+  #expire(request: PendingRequest): void {
+    const waitedMs = Math.round(this.#clock.now() - request.acceptedAt);
+    const isGiven = request.attempts > 0 && !request.isWaiting;
+    const where = isGiven ? 'while a replica worked on it' : 'while it waited for a replica';
+    this.reject(request, new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`));
+  }
+
+  #settle(request: PendingRequest, tellCaller: () => void): void {
+    if (!this.#requests.delete(request)) return;
+    request.disarm();
+    tellCaller();
+    this.#observer.settled(request);
+    if (this.#requests.size > 0) return;
+    this.#observer.idle();
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,30 @@
+import { MovingAverage } from './moving-average.js';
+
+/** What is suggested before anything was measured. */
+const FIRST_RETRY_MS = 1_000;
+/** Gaps differ much, a load from a run: they are averaged over about fifty. */
+const GAP_WEIGHT = 0.02;
+
+/** How fast requests leave the queue while more wait. Idle time does not count. */
+export class DrainRate {
+  readonly #now: () => number;
+  readonly #gapMs = new MovingAverage(GAP_WEIGHT);
+  #lastLeftAt: number | undefined;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** A request left for a replica, and so many still wait. */
+  left(stillWaiting: number): void {
+    const now = this.#now();
+    if (this.#lastLeftAt !== undefined) this.#gapMs.add(now - this.#lastLeftAt);
+    this.#lastLeftAt = stillWaiting > 0 ? now : undefined;
+  }
+
+  /** Whole milliseconds, at least one, in which so many requests are expected to leave. */
+  retryAfterMs(waiting: number): number {
+    const gapMs = this.#gapMs.value;
+    return gapMs === undefined ? FIRST_RETRY_MS : Math.max(1, Math.ceil(waiting * gapMs));
+  }
+}
