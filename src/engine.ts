@@ -281,7 +281,8 @@ export class InferenceEngine {
           this.#metrics.replicaRestarted(replica);
           this.#log.write('warn', { replica, err: error, delayMs }, 'replica failed and is restarted');
         },
-        stateChanged: ({ id }, state) => this.#log.write('info', { replica: id, state }, 'replica changed state'),
+        stateChanged: ({ id, hello }, state) =>
+          this.#log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
         event: (replica, event) => this.#onReplicaEvent(replica, event),
       },
     );

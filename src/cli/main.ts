@@ -31,9 +31,9 @@ program
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
   });
 
-/** On the terminal that shows errors; none when that is a file or a pipe. */
+/** On a terminal; none when what is printed goes to a file or a pipe. */
 function progressBar() {
-  if (!process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
+  if (!process.stdout.isTTY || !process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
   const bar = new SingleBar({
     format: '{bar} {percentage} % | {value} of {total} requests',
     stream: process.stderr,

@@ -22,7 +22,7 @@ let marker = 0;
 let engine: InferenceEngine;
 
 async function start(options: EngineOptions = {}): Promise<InferenceEngine> {
-  const environment = { clock: systemClock, worker, resourceLimits: { maxOldGenerationSizeMb: 48 } };
+  const environment = { clock: systemClock, worker, resourceLimits: { maxOldGenerationSizeMb: 128 } };
   engine = await startEngine({ models: directory, replicas: 3, ...options }, environment);
   return engine;
 }
