@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from './check.js';
 import { systemClock } from './clock.js';
-import { InfermuxError, reading, show, toInfermuxError } from './errors.js';
+import { InfermuxError, reading, toInfermuxError } from './errors.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
@@ -15,7 +15,7 @@ import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-poo
 import { Dispatcher } from './routing/dispatcher.js';
 import type { RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
-import { type RunOptions, readRunOptions, timeLeftMs } from './run-options.js';
+import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { DEPLOYMENT, type EngineState, type EngineStatus, readStatus } from './status.js';
 import {
   checkFeeds,
@@ -60,7 +60,7 @@ export interface CloseOptions {
    * Milliseconds that accepted work may go on; what is not answered by then is rejected with `ENGINE_CLOSED`. Default:
    * `gracefulShutdownTimeoutMs`.
    */
-  readonly graceMs?: number;
+  readonly graceMs?: number | undefined;
 }
 
 export interface InferenceRequest extends RunOptions {
@@ -73,7 +73,7 @@ export interface InferenceRequest extends RunOptions {
  * Starts an engine: reads what models there are, loads none, and resolves when its replicas run.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for models that cannot be read,
- *   `REPLICA_FAILED` when no replica starts.
+ *   `MODEL_ALREADY_EXISTS` for one that is there twice, `REPLICA_FAILED` when no replica starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });
@@ -87,9 +87,7 @@ export async function startEngine(
   const resolved = reading('options', () => resolveOptions(options));
   const { models } = resolved;
   const registered = await (typeof models === 'string' ? scanDirectory(models) : readSources(models));
-  const engine = new InferenceEngine(resolved, new ModelCatalog(registered), environment);
-  await engine.start();
-  return engine;
+  return InferenceEngine.start(resolved, new ModelCatalog(registered), environment);
 }
 
 /** Many models on a pool of worker threads. Made by {@link createEngine}; to be closed when it is no longer needed. */
@@ -107,12 +105,12 @@ export class InferenceEngine {
   #destroyed: Promise<void> | undefined;
   #ended: Promise<void> | undefined;
 
-  /** @internal */
-  constructor(options: ResolvedOptions, catalog: ModelCatalog, environment: ReplicaPoolEnvironment) {
+  private constructor(options: ResolvedOptions, catalog: ModelCatalog, environment: ReplicaPoolEnvironment) {
     this.#options = options;
     this.#catalog = catalog;
     this.#clock = environment.clock;
     this.#log = new Log(options.logger);
+    if (catalog.models.length === 0) this.#log.write('warn', { models: options.models }, 'no models found');
     this.#metrics = new EngineMetrics(
       { queued: () => this.#dispatcher.queued, replicas: () => this.#replicasForMetrics() },
       { registry: options.registry, modelLabels: options.metrics.modelLabels ?? true },
@@ -126,11 +124,17 @@ export class InferenceEngine {
   }
 
   /** @internal */
-  async start(): Promise<void> {
+  static async start(
+    options: ResolvedOptions,
+    catalog: ModelCatalog,
+    environment: ReplicaPoolEnvironment,
+  ): Promise<InferenceEngine> {
+    const engine = new InferenceEngine(options, catalog, environment);
     try {
-      await this.#keepAlive.during(() => this.#pool.start());
+      await engine.#keepAlive.during(() => engine.#pool.start());
+      return engine;
     } catch (error) {
-      await this.destroy();
+      await engine.destroy();
       throw error;
     }
   }
@@ -148,17 +152,13 @@ export class InferenceEngine {
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
   async run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
-    const { outputs } = await this.#infer(target, feeds, runOptions);
+    const { outputs } = await this.#infer(() => ({ ...readRunOptions(runOptions), target, feeds }));
     return outputs;
   }
 
   /** {@link run}, with the answer's circumstances. */
   async infer(request: InferenceRequest): Promise<InferenceResult> {
-    if (request === null || typeof request !== 'object') {
-      throw new InfermuxError('INVALID_ARGUMENT', `infer takes { target, feeds, … }, got ${show(request)}`);
-    }
-    const { target, feeds, ...runOptions } = reading('the request', () => ({ ...request }));
-    return this.#infer(target, feeds, runOptions);
+    return this.#infer(() => readInferenceRequest(request));
   }
 
   /** A snapshot of deployments, replicas and models. */
@@ -167,7 +167,8 @@ export class InferenceEngine {
   }
 
   /**
-   * Takes no new work, finishes what was accepted and ends the threads. Idempotent.
+   * Takes no new work, finishes what was accepted and ends the threads. Idempotent: the first call's grace counts, and
+   * `destroy()` cuts it short.
    *
    * @throws InfermuxError `INVALID_ARGUMENT` for a grace that is none; the engine goes on then.
    */
@@ -202,9 +203,10 @@ export class InferenceEngine {
     await this.close();
   }
 
-  async #infer(target: string, feeds: Feeds, runOptions: RunOptions | undefined): Promise<InferenceResult> {
+  async #infer(read: () => InferenceRequest): Promise<InferenceResult> {
     try {
-      const options = reading('runOptions', () => readRunOptions(runOptions));
+      if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
+      const { target, feeds, ...options } = reading('the request', read);
       const model = this.#catalog.resolve(target);
       const answer = await this.#submit(model, feeds, options);
       return this.#resultOf(model, answer);
@@ -266,7 +268,7 @@ export class InferenceEngine {
         maxModels: options.maxModelsPerReplica,
         maxModelBytes: options.maxModelBytesPerReplica,
         modelIdleTimeoutMs: options.modelIdleTimeoutMs,
-        session: options.session,
+        session: { ...options.session },
       },
       environment,
       {

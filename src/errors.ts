@@ -47,6 +47,11 @@ export function toInfermuxError(error: unknown): InfermuxError {
   return new InfermuxError('INTERNAL', messageOf(error), { cause: error });
 }
 
+/** The same error for another caller, with a stack of its own. */
+export function anew({ code, message, cause, retryable, retryAfterMs }: InfermuxError): InfermuxError {
+  return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
+}
+
 /** The message of whatever was thrown, on one line. */
 export function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : show(error);

@@ -11,4 +11,4 @@ export type { ModelSource } from './models/model-repository.js';
 export type { EngineOptions, ExecutionProvider, SessionOptions } from './options.js';
 export type { RunOptions } from './run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './status.js';
-export type { Feeds, Outputs, Tensor, TensorData, TensorInput, TensorType } from './tensor.js';
+export type { Feeds, Outputs, Tensor, TensorData, TensorInput, TensorOf, TensorType } from './tensor.js';

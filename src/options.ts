@@ -16,59 +16,79 @@ import { InfermuxError, messageOf, show } from './errors.js';
 import type { ModelSource } from './models/model-repository.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
-export type ExecutionProvider = string | Readonly<{ name: string; [option: string]: unknown }>;
+export type ExecutionProvider = string | { readonly name: string };
 
-/** Passed through to onnxruntime-node's `InferenceSession.create`; other keys of its `SessionOptions` pass too. */
+/**
+ * Passed through to onnxruntime-node's `InferenceSession.create`, whose own `SessionOptions` fit as they are. Keys that it
+ * does not know it ignores.
+ */
 export interface SessionOptions {
   /** In order of preference. Default `['cpu']`. One that is not available fails the load. */
-  readonly executionProviders?: readonly ExecutionProvider[];
+  readonly executionProviders?: readonly ExecutionProvider[] | undefined;
   /** Threads within one operator. Default 1: the replicas are the parallelism. */
-  readonly intraOpNumThreads?: number;
-  readonly interOpNumThreads?: number;
-  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
+  readonly intraOpNumThreads?: number | undefined;
+  readonly interOpNumThreads?: number | undefined;
+  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined;
+  readonly executionMode?: 'sequential' | 'parallel' | undefined;
+  readonly enableCpuMemArena?: boolean | undefined;
+  readonly enableMemPattern?: boolean | undefined;
+  readonly enableGraphCapture?: boolean | undefined;
+  readonly enableProfiling?: boolean | undefined;
+  readonly profileFilePrefix?: string | undefined;
+  readonly optimizedModelFilePath?: string | undefined;
+  readonly logId?: string | undefined;
+  /** 0 verbose … 4 fatal. Default 4: errors come as exceptions. */
+  readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
+  readonly logVerbosityLevel?: number | undefined;
+  readonly externalData?: readonly unknown[] | undefined;
+  readonly preferredOutputLocation?: unknown;
+  readonly freeDimensionOverrides?: Readonly<Record<string, number>> | undefined;
   /** Further settings of onnxruntime, by its own names, as nested objects of strings. */
-  readonly extra?: Readonly<Record<string, unknown>>;
-  readonly [option: string]: unknown;
+  readonly extra?: Readonly<Record<string, unknown>> | undefined;
 }
 
 export interface EngineOptions {
-  /** A directory of models, or models by id. Default: none. */
-  readonly models?: string | Readonly<Record<string, string | ModelSource>>;
+  /** A directory of models, which is read once, or models by id. Default: none. */
+  readonly models?: string | Readonly<Record<string, string | ModelSource>> | undefined;
   /** Worker threads, each with its own sessions; about 10 MB each. Default: one for each core this process may use. */
-  readonly replicas?: number;
+  readonly replicas?: number | undefined;
   /** Most sessions in one replica; the least recently used leaves for a new one. -1: no limit. Default 3. */
-  readonly maxModelsPerReplica?: number;
+  readonly maxModelsPerReplica?: number | undefined;
   /** Most bytes of model files whose sessions are in one replica. -1: no limit, the default. */
-  readonly maxModelBytesPerReplica?: number;
+  readonly maxModelBytesPerReplica?: number | undefined;
   /** Milliseconds unused after which a session leaves. -1: never, the default. */
-  readonly modelIdleTimeoutMs?: number;
+  readonly modelIdleTimeoutMs?: number | undefined;
   /**
    * Most requests that one replica has been given and not finished. Default 2: one runs, and one is there already when
-   * runs are so short that fetching the next would show. 1: none is ever given ahead.
+   * runs are so short that fetching the next would show. 1: none is ever given ahead. More than 2 changes nothing, since
+   * requests run one by one.
    */
-  readonly maxOngoingRequests?: number;
+  readonly maxOngoingRequests?: number | undefined;
   /** Most requests that wait for a replica; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
-  readonly maxQueuedRequests?: number;
+  readonly maxQueuedRequests?: number | undefined;
   /** Milliseconds that a request may take when it names no time of its own. -1: no limit, the default. */
-  readonly defaultTimeoutMs?: number;
-  readonly session?: SessionOptions;
+  readonly defaultTimeoutMs?: number | undefined;
+  readonly session?: SessionOptions | undefined;
   /**
-   * Milliseconds that `close()` lets accepted work go on, and that a thread may take to leave a native call when it is
-   * ended or the process exits. Default 20000.
+   * Milliseconds that `close()` lets accepted work go on, and that it and `destroy()` wait for threads that are in a native
+   * call. Default 20000.
    */
-  readonly gracefulShutdownTimeoutMs?: number;
+  readonly gracefulShutdownTimeoutMs?: number | undefined;
   /** pino, or what looks like it. Default: silent. */
-  readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+  readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'> | undefined;
   /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
-  readonly registry?: Registry;
+  readonly registry?: Registry | undefined;
   readonly metrics?: {
     /** Label metrics with model ids. Switch it off with thousands of models. Default true. */
-    readonly modelLabels?: boolean;
+    readonly modelLabels?: boolean | undefined;
   };
 }
 
-export type ResolvedOptions = Readonly<
-  Required<Omit<EngineOptions, 'logger' | 'registry'>> & Pick<EngineOptions, 'logger' | 'registry'>
+type WithDefault = Exclude<keyof EngineOptions, 'logger' | 'registry'>;
+
+export type ResolvedOptions = { readonly [K in WithDefault]-?: NonNullable<EngineOptions[K]> } & Pick<
+  EngineOptions,
+  'logger' | 'registry'
 >;
 
 /** More than any machine has cores for; a typo should not start ten thousand threads. */
@@ -177,6 +197,7 @@ function isProvider(value: unknown): boolean {
   return isObject(value) === undefined && isText((value as { name?: unknown }).name) === undefined;
 }
 
-function withoutUndefined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+function withoutUndefined<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
 }

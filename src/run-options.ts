@@ -1,21 +1,24 @@
 import { checkOptions, isBoolean, isMilliseconds, type Rule, satisfies } from './check.js';
 
 export interface RunOptions {
-  /** Rejects the call with `CANCELLED` when it is aborted. A run under way ends unseen. */
-  readonly signal?: AbortSignal;
-  /** Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. */
-  readonly timeoutMs?: number;
-  /** The same as a point in time, in milliseconds as of `Date.now()`. The earlier of the two counts. */
-  readonly deadline?: number;
-  /** An integer; higher goes first among the requests of a model. Default 0. */
-  readonly priority?: number;
-  /** Names of the outputs to return. Default: all. */
-  readonly outputs?: readonly string[];
   /**
-   * Take the feeds' arrays over instead of copying them: once the request is accepted, they are empty for the caller.
-   * Default false.
+   * Rejects the call with `CANCELLED` when it is aborted. A run under way ends unseen. Many requests may share a signal: its
+   * limit of listeners is lifted.
    */
-  readonly transfer?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. */
+  readonly timeoutMs?: number | undefined;
+  /** The same as a point in time, in milliseconds as of `Date.now()`. The earlier of the two counts. */
+  readonly deadline?: number | undefined;
+  /** An integer; higher goes first among the requests of a model. Default 0. */
+  readonly priority?: number | undefined;
+  /** Names of the outputs to return. Default: all. */
+  readonly outputs?: readonly string[] | undefined;
+  /**
+   * Take the feeds' arrays over instead of copying them: once the request is accepted, they are empty for the caller. Only
+   * arrays that cover their whole ArrayBuffer can be; others are copied all the same. Default false.
+   */
+  readonly transfer?: boolean | undefined;
 }
 
 const isSignal = satisfies(
@@ -35,7 +38,7 @@ const areNames = satisfies(
 
 const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   signal: isSignal,
-  timeoutMs: isMilliseconds({ lowest: 0 }),
+  timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
   deadline: satisfies((value) => Number.isFinite(value), 'milliseconds as of Date.now()'),
   priority: satisfies((value) => Number.isSafeInteger(value), 'an integer'),
   outputs: areNames,
@@ -55,6 +58,14 @@ export function readRunOptions(options: RunOptions | undefined): RunOptions {
   return { ...options };
 }
 
+const anything: Rule = () => undefined;
+
+/** The request of `infer`, checked but for its target and feeds. */
+export function readInferenceRequest<T extends RunOptions>(request: T): T {
+  checkOptions('the request', request, { target: anything, feeds: anything, ...RULES });
+  return { ...request };
+}
+
 /**
  * Milliseconds left for a request; undefined when there is no limit.
  *
@@ -63,6 +74,8 @@ export function readRunOptions(options: RunOptions | undefined): RunOptions {
  */
 export function timeLeftMs(options: RunOptions, defaultTimeoutMs: number, nowMs: number): number | undefined {
   const { timeoutMs, deadline } = options;
-  if (timeoutMs === undefined && deadline === undefined) return defaultTimeoutMs === -1 ? undefined : defaultTimeoutMs;
-  return Math.min(timeoutMs ?? Number.POSITIVE_INFINITY, (deadline ?? Number.POSITIVE_INFINITY) - nowMs);
+  const limitMs = timeoutMs ?? (deadline === undefined ? defaultTimeoutMs : -1);
+  const left = [limitMs === -1 ? undefined : limitMs, deadline === undefined ? undefined : deadline - nowMs];
+  const limits = left.filter((milliseconds) => milliseconds !== undefined);
+  return limits.length === 0 ? undefined : Math.min(...limits);
 }

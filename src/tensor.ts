@@ -21,19 +21,26 @@ export type TensorType = keyof typeof ARRAY_TYPES;
 
 const LARGEST_DIM = 2 ** 31 - 1;
 
-/** Elements in row-major order. float16 is its bits in a `Uint16Array`, bool is 0 or 1 in a `Uint8Array`. */
-export type TensorData =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Uint8Array
-  | Int16Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array
-  | BigInt64Array
-  | BigUint64Array
-  | readonly string[];
+interface DataByType {
+  float32: Float32Array;
+  float64: Float64Array;
+  /** The bits of the numbers. */
+  float16: Uint16Array;
+  int8: Int8Array;
+  uint8: Uint8Array;
+  int16: Int16Array;
+  uint16: Uint16Array;
+  int32: Int32Array;
+  uint32: Uint32Array;
+  int64: BigInt64Array;
+  uint64: BigUint64Array;
+  /** 0 or 1. */
+  bool: Uint8Array;
+  string: readonly string[];
+}
+
+/** Elements in row-major order. */
+export type TensorData = DataByType[TensorType];
 
 /** What a caller passes for one input; an `ort.Tensor` on the CPU fits as it is. */
 export interface TensorInput {
@@ -41,14 +48,18 @@ export interface TensorInput {
   /** The shape; its product is the length of `data`. `[]` is a scalar. */
   readonly dims: readonly number[];
   /** Inferred from the class of `data`; must be named for `bool` and `float16`. */
-  readonly type?: string;
+  readonly type?: TensorType | (string & Record<never, never>) | undefined;
 }
 
-export interface Tensor {
-  readonly type: TensorType;
+/** A tensor of one type; `dims` is its shape, and the product of it the length of `data`. */
+export interface TensorOf<T extends TensorType> {
+  readonly type: T;
   readonly dims: readonly number[];
-  readonly data: TensorData;
+  readonly data: DataByType[T];
 }
+
+/** Its `type` tells what its `data` is. */
+export type Tensor = { [T in TensorType]: TensorOf<T> }[TensorType];
 
 /** Inputs by name. */
 export type Feeds = Readonly<Record<string, TensorInput>>;
@@ -77,7 +88,8 @@ export function isTensorType(type: unknown): type is TensorType {
 }
 
 /**
- * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see {@link ownFeeds}.
+ * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see
+ * {@link copyFeeds} and {@link transferFeeds}.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
@@ -125,7 +137,7 @@ function readTensor(name: string, input: TensorInput | undefined): Tensor {
   if (data.length !== elements) {
     throw invalid(`${where}: dims ${show(dims)} need ${elements} elements, data has ${data.length}`);
   }
-  return { type, dims, data };
+  return { type, dims, data } as Tensor;
 }
 
 function readData(where: string, input: TensorInput): { data: TensorData; impliedType?: TensorType } {
@@ -212,11 +224,8 @@ export function wholeBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
 }
 
 function copyTensor({ type, dims, data }: Tensor): Tensor {
-  return {
-    type,
-    dims,
-    data: ArrayBuffer.isView(data) ? copyArray(data as TypedArray) : [...(data as readonly string[])],
-  };
+  const copy = ArrayBuffer.isView(data) ? copyArray(data as TypedArray) : [...data];
+  return { type, dims, data: copy } as Tensor;
 }
 
 /** A copy on a buffer of its own; `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */

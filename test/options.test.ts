@@ -99,7 +99,7 @@ describe('run options', () => {
     [5, 'runOptions must be a plain object, got 5'],
     [Object.create({ timeoutMs: 'abc' }), 'runOptions must be a plain object'],
     [{ signal: { aborted: false } }, 'runOptions.signal must be an AbortSignal'],
-    [{ timeoutMs: -1 }, 'runOptions.timeoutMs must be milliseconds from 0 to 2147483647, got -1'],
+    [{ timeoutMs: -2 }, 'runOptions.timeoutMs must be milliseconds from 0 to 2147483647, or -1, got -2'],
     [{ deadline: new Date(0) }, 'runOptions.deadline must be milliseconds as of Date.now(), got 1970'],
     [{ outputs: [] }, 'runOptions.outputs must be a non-empty array of output names'],
     [{ outputs: new Array(1) }, 'runOptions.outputs must be a non-empty array of output names'],
@@ -114,5 +114,7 @@ describe('run options', () => {
     expect(timeLeftMs({ timeoutMs: 80 }, 50, 1_000)).toBe(80);
     expect(timeLeftMs({ timeoutMs: 80, deadline: 1_020 }, 50, 1_000)).toBe(20);
     expect(timeLeftMs({ deadline: 900 }, -1, 1_000)).toBe(-100);
+    expect(timeLeftMs({ timeoutMs: -1 }, 50, 1_000)).toBeUndefined();
+    expect(timeLeftMs({ timeoutMs: -1, deadline: 1_020 }, 50, 1_000)).toBe(20);
   });
 });

@@ -10,14 +10,12 @@ export function demoTables(report: DemoReport): string {
 function modelTable({ models }: DemoReport): string {
   return render(
     ['model', 'requests', 'accuracy, unseen digits', 'accuracy, all'],
-    [...models]
-      .sort((left, right) => left.id.localeCompare(right.id))
-      .map(({ id, requests, accuracyUnseen, accuracyAll }) => [
-        id,
-        requests,
-        percent(accuracyUnseen),
-        percent(accuracyAll),
-      ]),
+    models.map(({ id, requests, accuracyUnseen, accuracyAll }) => [
+      id,
+      requests,
+      percent(accuracyUnseen),
+      percent(accuracyAll),
+    ]),
   );
 }
 

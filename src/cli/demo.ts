@@ -1,6 +1,6 @@
 import { createHistogram, monitorEventLoopDelay, type RecordableHistogram } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
-import { createEngine, type InferenceEngine } from '../engine.js';
+import { createEngine, type InferenceEngine, type InferenceResult } from '../engine.js';
 import type { Outputs } from '../tensor.js';
 import { type Digit, PIXELS, readDigits } from './digits.js';
 
@@ -45,6 +45,7 @@ export interface ModelReport {
 export interface ReplicaReport {
   readonly id: string;
   readonly requests: number;
+  /** Requests that found the session there, and requests that waited for a load. */
   readonly cacheHits: number;
   readonly cacheMisses: number;
   readonly loads: number;
@@ -54,6 +55,11 @@ export interface ReplicaReport {
 interface Task {
   readonly model: string;
   readonly digit: Digit;
+}
+
+interface CacheUse {
+  hits: number;
+  misses: number;
 }
 
 interface Score {
@@ -81,13 +87,15 @@ export async function runDemo(onProgress: (done: number, total: number) => void)
       engine.status().models.map(({ id }) => id),
     );
     const scores = new Map<string, Score>();
+    const caches = new Map<string, CacheUse>();
     const latency = createHistogram();
     const loopDelay = monitorEventLoopDelay({ resolution: LOOP_TICK_MS });
     const startedAt = performance.now();
     loopDelay.enable();
-    await runAll(engine, tasks, (task, outputs, totalMs, done) => {
-      latency.record(Math.max(1, Math.round(totalMs * 1_000)));
+    await runAll(engine, tasks, (task, { outputs, replica, timings }, done) => {
+      latency.record(Math.max(1, Math.round(timings.totalMs * 1_000)));
       score(scores, task, outputs);
+      countUse(caches, replica, timings.loadMs === 0);
       onProgress(done, tasks.length);
     });
     loopDelay.disable();
@@ -100,13 +108,13 @@ export async function runDemo(onProgress: (done: number, total: number) => void)
       latencyMs: percentiles(latency, 1_000),
       eventLoopDelayMs: percentiles(loopDelay, 1_000_000, LOOP_TICK_MS),
       callers: CALLERS,
-      models: [...scores].map(([id, { unseen, unseenRight, all, allRight }]) => ({
+      models: [...scores].sort(byId).map(([id, { unseen, unseenRight, all, allRight }]) => ({
         id,
         requests: all,
         accuracyUnseen: round(unseenRight / unseen, 4),
         accuracyAll: round(allRight / all, 4),
       })),
-      replicas: await replicaReports(engine),
+      replicas: await replicaReports(engine, caches),
     };
   } finally {
     await engine.close();
@@ -116,7 +124,7 @@ export async function runDemo(onProgress: (done: number, total: number) => void)
 async function runAll(
   engine: InferenceEngine,
   tasks: readonly Task[],
-  onAnswer: (task: Task, outputs: Outputs, totalMs: number, done: number) => void,
+  onAnswer: (task: Task, result: InferenceResult, done: number) => void,
 ): Promise<void> {
   const queue = tasks.values();
   let done = 0;
@@ -124,9 +132,9 @@ async function runAll(
     // One iterator for all callers: each takes the next task that nobody has.
     for (const task of queue) {
       const feeds = { image: { dims: [1, PIXELS], data: task.digit.pixels } };
-      const { outputs, timings } = await engine.infer({ target: task.model, feeds });
+      const result = await engine.infer({ target: task.model, feeds });
       done += 1;
-      onAnswer(task, outputs, timings.totalMs, done);
+      onAnswer(task, result, done);
     }
   };
   await Promise.all(Array.from({ length: CALLERS }, caller));
@@ -168,22 +176,34 @@ function isRight(model: string, label: number, outputs: Outputs): boolean {
   return isThatDigit === (model === `digit-${label}`);
 }
 
-async function replicaReports(engine: InferenceEngine): Promise<ReplicaReport[]> {
-  const requests = await countsByReplica(engine, 'infermux_get_model_requests_total');
+function countUse(caches: Map<string, CacheUse>, replica: string, isHit: boolean): void {
+  const use = caches.get(replica) ?? { hits: 0, misses: 0 };
+  if (isHit) use.hits += 1;
+  else use.misses += 1;
+  caches.set(replica, use);
+}
+
+async function replicaReports(
+  engine: InferenceEngine,
+  caches: ReadonlyMap<string, CacheUse>,
+): Promise<ReplicaReport[]> {
   const loads = await countsByReplica(engine, 'infermux_model_loads_total');
   const evictions = await countsByReplica(engine, 'infermux_model_unloads_total', { reason: 'evicted' });
   return engine.status().replicas.map(({ id }) => {
-    const asked = requests.get(id) ?? 0;
-    const loaded = loads.get(id) ?? 0;
+    const { hits, misses } = caches.get(id) ?? { hits: 0, misses: 0 };
     return {
       id,
-      requests: asked,
-      cacheHits: asked - loaded,
-      cacheMisses: loaded,
-      loads: loaded,
+      requests: hits + misses,
+      cacheHits: hits,
+      cacheMisses: misses,
+      loads: loads.get(id) ?? 0,
       evictions: evictions.get(id) ?? 0,
     };
   });
+}
+
+function byId([left]: readonly [string, unknown], [right]: readonly [string, unknown]): number {
+  return left.localeCompare(right);
 }
 
 /** Sums a counter by its label `replica`, of the samples with the given labels. */

@@ -27,6 +27,16 @@ program
   .exitOverride()
   .action(async ({ json }: { json?: boolean }) => {
     const progress = progressBar();
+    // The bar changes how the terminal behaves; that must not outlive it.
+    for (const [signal, code] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      process.once(signal, () => {
+        progress.stop();
+        process.exit(code);
+      });
+    }
     const report = await runDemo(progress.update).finally(progress.stop);
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
   });

@@ -8,7 +8,7 @@ export interface ModelSource {
   /** File of the model: ONNX or ORT format. */
   readonly path: string;
   /** A positive integer; default 1. */
-  readonly version?: number;
+  readonly version?: number | undefined;
 }
 
 /** One version of one model. */

@@ -312,5 +312,6 @@ function unwrap<T>(answer: Answer<T>): T {
 }
 
 function replicaFailed(id: string, cause: unknown): InfermuxError {
-  return new InfermuxError('REPLICA_FAILED', `replica ${id} failed: ${messageOf(cause)}`, { cause });
+  const retryable = cause instanceof InfermuxError ? cause.retryable : undefined;
+  return new InfermuxError('REPLICA_FAILED', `replica ${id} failed: ${messageOf(cause)}`, { cause, retryable });
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import { InfermuxError, show, toInfermuxError } from '../errors.js';
+import { anew, InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { DrainRate } from './drain-rate.js';
@@ -108,7 +108,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
       if (refusal !== undefined) {
-        reject(refusal);
+        reject(anew(refusal));
         return;
       }
       const pending: PendingRequest = {
@@ -191,7 +191,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   destroy(error: InfermuxError): void {
     this.close(error);
     this.#rejectAllWaiting(error);
-    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, error);
+    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, anew(error));
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
@@ -313,7 +313,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       return;
     }
     const refusal = this.#outage ?? this.#loadRefusal(pending.request.model.key);
-    if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS) this.#accepted.reject(pending, refusal ?? error);
+    if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
+      this.#accepted.reject(pending, anew(refusal ?? error));
     else this.#enqueue(pending);
   }
 
@@ -354,7 +355,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
       this.#queued -= 1;
-      this.#accepted.reject(pending, error);
+      this.#accepted.reject(pending, anew(error));
     }
   }
 

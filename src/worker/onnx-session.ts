@@ -176,7 +176,7 @@ function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {
-  return { type: type as Tensor['type'], dims: [...dims], data: carried(data) };
+  return { type, dims: [...dims], data: carried(data) } as Tensor;
 }
 
 /** float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array. */

@@ -66,7 +66,7 @@ async function importRuntime() {
     return await import('./runtime.js');
   } catch (cause) {
     const message = `onnxruntime-node could not be loaded; is it installed beside infermux? ${messageOf(cause)}`;
-    throw new InfermuxError('REPLICA_FAILED', message, { cause });
+    throw new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false });
   }
 }
 

@@ -30,6 +30,7 @@ describe('infermux demo', () => {
     for (const { requests, cacheHits, cacheMisses, loads, evictions } of report.replicas) {
       expect(cacheHits + cacheMisses).toBe(requests);
       expect(loads - evictions).toBe(3);
+      expect(cacheMisses).toBeGreaterThanOrEqual(loads);
     }
     expect(report.replicas.reduce((sum, { requests }) => sum + requests, 0)).toBe(report.requests);
     expect(report.latencyMs.p50).toBeLessThanOrEqual(report.latencyMs.p99);

@@ -181,7 +181,7 @@ describe('execution providers', () => {
     await start({ session: { executionProviders: ['cpu'], graphOptimizationLevel: 'disabled', intraOpNumThreads: 2 } });
     await engine.run('times-1', row(1));
     await engine.destroy();
-    await start({ session: { executionMode: 'sideways' } });
+    await start({ session: { executionMode: 'sideways' as never } });
     await expect(engine.run('times-1', row(1))).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED' });
   });
 });

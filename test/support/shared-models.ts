@@ -60,7 +60,7 @@ export function readTensorProto(file: string): Tensor {
   const raw = TensorProto.decode(readFileSync(file)) as unknown as RawTensor;
   const type = TYPES[raw.dataType];
   if (type === undefined) throw new Error(`${file}: unknown data type ${raw.dataType}`);
-  return { type, dims: raw.dims.map(Number), data: readData(type, raw) };
+  return { type, dims: raw.dims.map(Number), data: readData(type, raw) } as Tensor;
 }
 
 function readData(type: TensorType, raw: RawTensor): TensorData {
