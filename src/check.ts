@@ -57,14 +57,17 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
  * Holds every key of a plain options object against its rule; a key that is undefined counts as absent.
  *
  * @param where names the object in messages.
+ * @returns a copy.
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; also for a key without a rule.
  */
-export function checkOptions(where: string, options: object, rules: Readonly<Record<string, Rule>>): void {
+export function checkOptions<T extends object>(where: string, options: T, rules: Readonly<Record<string, Rule>>): T {
   const expected = isObject(options);
   if (expected !== undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(options)}`);
   }
-  for (const [key, value] of Object.entries(options)) {
+  // Read once: what is checked is what is used, whatever a getter says next time.
+  const copy = { ...options };
+  for (const [key, value] of Object.entries(copy)) {
     const check = Object.hasOwn(rules, key) ? rules[key] : undefined;
     if (check === undefined) {
       const known = Object.keys(rules).join(', ');
@@ -75,4 +78,5 @@ export function checkOptions(where: string, options: object, rules: Readonly<Rec
       throw new InfermuxError('INVALID_ARGUMENT', `${where}.${key} must be ${expectation}, got ${show(value)}`);
     }
   }
+  return copy;
 }

@@ -228,7 +228,7 @@ export class InferenceEngine {
     const transferred = options.transfer === true ? wholeBuffers(given) : new Set<ArrayBuffer>();
     let tensors = copyFeeds(given, transferred);
     // A signal that many requests share is no leak.
-    if (options.signal instanceof AbortSignal) setMaxListeners(0, options.signal);
+    if (options.signal !== undefined) setMaxListeners(0, options.signal);
     const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now());
     return this.#dispatcher.submit(
       {
@@ -241,7 +241,7 @@ export class InferenceEngine {
         onAccepted: () => {
           this.#metrics.requestAccepted(model.id);
           // Not before: a caller that is refused keeps its arrays.
-          if (transferred.size > 0) tensors = transferFeeds(tensors, transferred);
+          tensors = transferFeeds(tensors, transferred);
         },
       },
       {

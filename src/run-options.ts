@@ -21,15 +21,7 @@ export interface RunOptions {
   readonly transfer?: boolean | undefined;
 }
 
-const isSignal = satisfies(
-  (value) =>
-    value !== null &&
-    typeof value === 'object' &&
-    typeof (value as AbortSignal).aborted === 'boolean' &&
-    typeof (value as AbortSignal).addEventListener === 'function' &&
-    typeof (value as AbortSignal).removeEventListener === 'function',
-  'an AbortSignal',
-);
+const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSignal');
 
 const areNames = satisfies(
   (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
@@ -54,16 +46,14 @@ const NONE: RunOptions = Object.freeze({});
  */
 export function readRunOptions(options: RunOptions | undefined): RunOptions {
   if (options === undefined) return NONE;
-  checkOptions('runOptions', options, RULES);
-  return { ...options };
+  return checkOptions('runOptions', options, RULES);
 }
 
 const anything: Rule = () => undefined;
 
 /** The request of `infer`, checked but for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
-  checkOptions('the request', request, { target: anything, feeds: anything, ...RULES });
-  return { ...request };
+  return checkOptions('the request', request, { target: anything, feeds: anything, ...RULES });
 }
 
 /**

@@ -107,8 +107,14 @@ export function copyFeeds(feeds: TensorFeeds, kept: ReadonlySet<ArrayBufferLike>
 
 /** The feeds with these buffers taken over: the caller's arrays on them are empty from now on. */
 export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): TensorFeeds {
-  // All at once, because two inputs may share a buffer.
-  return structuredClone(feeds, { transfer: [...buffers] });
+  if (buffers.size === 0) return feeds;
+  try {
+    // All at once, because two inputs may share a buffer.
+    return structuredClone(feeds, { transfer: [...buffers] });
+  } catch {
+    // WebAssembly memory, say, belongs to its owner for good.
+    return copyFeeds(feeds, new Set());
+  }
 }
 
 /** Keeps an input called "__proto__" an input. */

@@ -98,7 +98,7 @@ describe('run options', () => {
     [null, 'runOptions must be a plain object, got null'],
     [5, 'runOptions must be a plain object, got 5'],
     [Object.create({ timeoutMs: 'abc' }), 'runOptions must be a plain object'],
-    [{ signal: { aborted: false } }, 'runOptions.signal must be an AbortSignal'],
+    [{ signal: { aborted: false } }, 'runOptions.signal must be an AbortSignal, got { aborted: false }'],
     [{ timeoutMs: -2 }, 'runOptions.timeoutMs must be milliseconds from 0 to 2147483647, or -1, got -2'],
     [{ deadline: new Date(0) }, 'runOptions.deadline must be milliseconds as of Date.now(), got 1970'],
     [{ outputs: [] }, 'runOptions.outputs must be a non-empty array of output names'],

@@ -106,9 +106,9 @@ export class ReplicaPool {
   }
 
   async #start(place: ReplicaPlace): Promise<InfermuxError | undefined> {
-    const replica = this.#create(place);
-    if (replica === undefined) return this.#couldNotStart(place, noLineFree());
+    let replica: Replica;
     try {
+      replica = this.#create(place);
       await replica.start();
     } catch (cause) {
       return this.#couldNotStart(place, toInfermuxError(cause));
@@ -119,9 +119,9 @@ export class ReplicaPool {
     return undefined;
   }
 
-  #create(place: ReplicaPlace): Replica | undefined {
+  #create(place: ReplicaPlace): Replica {
     const line = this.#counters.take();
-    if (line === undefined) return undefined;
+    if (line === undefined) throw noLineFree();
     const { maxModels, maxModelBytes, modelIdleTimeoutMs, session } = this.#options;
     const settings: WorkerSettings = {
       replica: place.id,
@@ -207,8 +207,8 @@ function createThread(
     minThreads: 0,
     maxThreads: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
-    // Above what a replica is ever given, so that nothing waits where it cannot be seen.
-    concurrentTasksPerWorker: 64,
+    // No bound: nothing may wait where it cannot be seen. Answers that have not been handled yet count as tasks too.
+    concurrentTasksPerWorker: 2 ** 31,
     // The shortest way to an idle thread. It also freezes the thread's event loop, so the thread keeps no timers.
     atomics: 'sync',
     recordTiming: false,

@@ -16,7 +16,7 @@ import type {
 import { ReplicaIndex } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
-import { msUntilSpill } from './spill.js';
+import { msUntilOverdue, msUntilSpill } from './spill.js';
 import { WaitingModels, type WaitingPlace } from './waiting-models.js';
 
 /** A running replica, as the dispatcher needs it. */
@@ -55,7 +55,8 @@ const MOST_ATTEMPTS = 2;
  *
  * A slot goes to the first of the models that the replica has, or that no replica has. A model that waits for other,
  * busy replicas gets a load of its own here only when it has waited long enough and the replica has nothing else to do:
- * so spilling takes idle capacity and cannot make two loaded replicas evict each other's models.
+ * so spilling takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited
+ * very long is it served in its turn anywhere.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #maxQueuedRequests: number;
@@ -233,9 +234,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     for (let head = queue.head; head !== undefined; head = queue.head) {
       const replica = this.#choose(queue, head);
       if (replica === undefined) break;
-      this.#give(queue, replica);
+      const first = this.#whoseTurn(replica, queue);
+      this.#give(first, replica);
+      if (first !== queue) this.#park(first);
     }
     this.#park(queue);
+  }
+
+  /**
+   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
+   * longer, and would wait for ever if each new arrival went first.
+   */
+  #whoseTurn(replica: R, queue: ModelQueue): ModelQueue {
+    const other = this.#nextFor(replica);
+    const isOthers = other !== undefined && isQueueBefore(other, queue) && this.#slots.has(replica, other);
+    return isOthers ? other : queue;
   }
 
   #choose(queue: ModelQueue, head: PendingRequest): R | undefined {
@@ -264,7 +277,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const visited = this.#slots.visited(replica);
     if (visited !== undefined) return visited;
     const isIdle = this.#slots.isIdle(replica);
-    let next = isIdle ? this.#waiting.firstCold : undefined;
+    let next = isIdle ? this.#waiting.firstAnywhere : undefined;
     for (const queue of this.#waiting.among(replica.models)) {
       if (next !== undefined && !isQueueBefore(queue, next)) continue;
       if (this.#slots.has(replica, queue)) next = queue;
@@ -342,14 +355,25 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#stopSpillTimer(queue);
       return undefined;
     }
-    const warm = this.#replicas.warm(queue.modelKey).length;
-    const untilSpillMs = msUntilSpill({ waitedMs: this.#waitedMs(queue), expectedLoadMs: queue.times.loadMs });
-    const canSpill = warm > 0 && warm < this.#replicas.size && this.#failedLoads.recall(queue.modelKey) === undefined;
-    const place = warm === 0 ? 'cold' : canSpill && untilSpillMs <= 0 ? 'spilling' : 'warm';
+    const { place, changesInMs } = this.#placeOf(queue);
     this.#waiting.put(queue, place);
-    if (canSpill && untilSpillMs > 0) this.#startSpillTimer(queue, untilSpillMs);
-    else this.#stopSpillTimer(queue);
+    if (changesInMs === undefined) this.#stopSpillTimer(queue);
+    else this.#startSpillTimer(queue, changesInMs);
     return place;
+  }
+
+  /** Where a queue with waiting requests belongs, and in how many milliseconds its waiting changes that. */
+  #placeOf(queue: ModelQueue): { place: WaitingPlace; changesInMs: number | undefined } {
+    const warm = this.#replicas.warm(queue.modelKey).length;
+    if (warm === 0) return { place: 'anywhere', changesInMs: undefined };
+    if (warm === this.#replicas.size) return { place: 'warm', changesInMs: undefined };
+    const times = { waitedMs: this.#waitedMs(queue), expectedLoadMs: queue.times.loadMs };
+    const untilMayLoadMs = this.#failedLoads.recall(queue.modelKey)?.retryAfterMs ?? 0;
+    const untilSpillMs = Math.max(msUntilSpill(times), untilMayLoadMs);
+    if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
+    const untilOverdueMs = msUntilOverdue(times);
+    if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };
+    return { place: 'anywhere', changesInMs: undefined };
   }
 
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {

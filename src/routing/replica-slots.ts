@@ -89,7 +89,7 @@ export class ReplicaSlots<R extends LoadingReplica> {
     // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
     if (!replica.models.has(queue.modelKey)) return ongoing === 0 && this.#mayLoad(queue.modelKey);
     if (ongoing === 0) return true;
-    return this.#mayPrefetch(replica, ongoing) && (this.#isVisiting(replica, queue) || !this.#isColdBefore(queue));
+    return this.#mayPrefetch(replica, ongoing) && (this.#isVisiting(replica, queue) || !this.#isLoadBefore(queue));
   }
 
   /** The queue that the replica stays with, if it can take a request of it now. */
@@ -101,14 +101,14 @@ export class ReplicaSlots<R extends LoadingReplica> {
   #isVisiting(replica: R, { modelKey, head }: ModelQueue): boolean {
     const visit = this.#assignments.get(replica)?.visit;
     if (visit?.queue.modelKey !== modelKey || head === undefined) return false;
-    const coldPriority = this.#waiting.firstCold?.head?.priority ?? Number.NEGATIVE_INFINITY;
-    return head.sequence < visit.untilSequence && head.priority >= coldPriority;
+    const otherPriority = this.#waiting.firstAnywhere?.head?.priority ?? Number.NEGATIVE_INFINITY;
+    return head.sequence < visit.untilSequence && head.priority >= otherPriority;
   }
 
   /** A model that is to be loaded needs an idle replica, which there never would be if others were always prefetched. */
-  #isColdBefore(queue: ModelQueue): boolean {
-    const cold = this.#waiting.firstCold;
-    return cold !== undefined && isQueueBefore(cold, queue);
+  #isLoadBefore(queue: ModelQueue): boolean {
+    const first = this.#waiting.firstAnywhere;
+    return first !== undefined && isQueueBefore(first, queue);
   }
 
   #mayPrefetch(replica: R, ongoing: number): boolean {

@@ -8,3 +8,14 @@
 export function msUntilSpill({ waitedMs, expectedLoadMs }: { waitedMs: number; expectedLoadMs: number }): number {
   return expectedLoadMs - waitedMs;
 }
+
+const OVERDUE_LOADS = 20;
+const OVERDUE_MS = 1_000;
+
+/**
+ * Milliseconds until a model that waits for busy replicas gets its turn at any other like one that no replica has, although
+ * that evicts what others use. So much later than the spill, that it happens only where its replicas are as good as stuck.
+ */
+export function msUntilOverdue({ waitedMs, expectedLoadMs }: { waitedMs: number; expectedLoadMs: number }): number {
+  return Math.max(OVERDUE_MS, OVERDUE_LOADS * expectedLoadMs) - waitedMs;
+}

@@ -3,8 +3,8 @@ import { isQueueBefore, type ModelQueue } from './model-queue.js';
 
 /** Where a model's queue stands while it has requests that wait. */
 export type WaitingPlace =
-  /** No replica has the model: the next idle one may take it. */
-  | 'cold'
+  /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
+  | 'anywhere'
   /** It waits for the replicas that have it. */
   | 'warm'
   /** Likewise, and so long already that an idle replica without other work may load it too. */
@@ -13,21 +13,21 @@ export type WaitingPlace =
 /** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
 export class WaitingModels {
   readonly #queues = new Map<string, ModelQueue>();
-  readonly #cold = new IndexedHeap<ModelQueue>(isQueueBefore);
+  readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
   readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
 
   /** To be called whenever the queue's head or place changed. */
   put(queue: ModelQueue, place: WaitingPlace): void {
     this.#queues.set(queue.modelKey, queue);
-    if (place === 'cold') this.#cold.set(queue);
-    else this.#cold.delete(queue);
+    if (place === 'anywhere') this.#anywhere.set(queue);
+    else this.#anywhere.delete(queue);
     if (place === 'spilling') this.#spilling.set(queue);
     else this.#spilling.delete(queue);
   }
 
   delete(queue: ModelQueue): void {
     this.#queues.delete(queue.modelKey);
-    this.#cold.delete(queue);
+    this.#anywhere.delete(queue);
     this.#spilling.delete(queue);
   }
 
@@ -35,8 +35,8 @@ export class WaitingModels {
     return [...this.#queues.values()];
   }
 
-  get firstCold(): ModelQueue | undefined {
-    return this.#cold.peek();
+  get firstAnywhere(): ModelQueue | undefined {
+    return this.#anywhere.peek();
   }
 
   get firstSpilling(): ModelQueue | undefined {

@@ -50,6 +50,7 @@ interface Tracked {
   readonly priority: number;
   readonly sequence: number;
   readonly acceptedAt: number;
+  readonly deadline: number | undefined;
   readonly controller: AbortController;
   isWaiting: boolean;
   settled: number;
@@ -102,8 +103,11 @@ class World {
     const note = (isWrong: boolean, what: string) => isWrong && this.violations.push(`${request.model.id}: ${what}`);
     note(replica.ongoing > MAX_ONGOING, 'given beyond the bound');
     note(replica.isLoading, 'given to a replica that loads');
-    const isOvertaken = ({ isWaiting, request: other, priority, sequence }: Tracked) =>
-      isWaiting &&
+    // One that was cancelled or expired in this turn is over, though nobody was told yet.
+    const isOver = ({ controller, deadline }: Tracked) =>
+      controller.signal.aborted || (deadline !== undefined && deadline <= this.clock.now());
+    const isOvertaken = (waiting: Tracked) => waiting.isWaiting && !isOver(waiting) && comesFirst(waiting);
+    const comesFirst = ({ request: other, priority, sequence }: Tracked) =>
       other.model.key === request.model.key &&
       (priority > tracked.priority || (priority === tracked.priority && sequence < tracked.sequence));
     note(this.requests.some(isOvertaken), 'given before another one whose turn it was');
@@ -146,6 +150,7 @@ class World {
       priority,
       sequence: this.requests.length,
       acceptedAt: this.clock.now(),
+      deadline: timeoutMs === undefined ? undefined : this.clock.now() + timeoutMs,
       controller: new AbortController(),
       isWaiting: true,
       settled: 0,
@@ -158,7 +163,7 @@ class World {
     this.dispatcher
       .submit(tracked.request, {
         priority,
-        deadline: timeoutMs === undefined ? undefined : this.clock.now() + timeoutMs,
+        deadline: tracked.deadline,
         signal: tracked.controller.signal,
       })
       .then(settle, settle);
@@ -202,7 +207,7 @@ it('settles every request exactly once, in order, within bounds, and wakes whate
         maxModels: fc.integer({ min: 1, max: 3 }),
         maxQueued: fc.constantFrom(-1, 0, 3),
         seed: fc.nat(),
-        commands: fc.array(command, { maxLength: 120 }),
+        commands: fc.array(command, { maxLength: 120, size: 'max' }),
       }),
       async ({ replicas, maxModels, maxQueued, seed, commands }) => {
         let state = seed + 1;

@@ -159,7 +159,7 @@ describe('spilling', () => {
     await work(first, second);
     given.length = 0;
     for (const model of [A, A, B, B]) submit(model);
-    clock.advance(1_000);
+    clock.advance(500);
     expect(given).toEqual(['a>r0', 'b>r1']);
     second.step();
     await flush();
@@ -168,6 +168,21 @@ describe('spilling', () => {
     second.step();
     await flush();
     expect(given).toEqual(['a>r0', 'b>r1', 'b>r1', 'a>r1']);
+  });
+
+  it('gives a model its turn elsewhere when its replicas are as good as stuck', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    for (const replica of [first, second]) replica.runMs = 1_000;
+    submit(A);
+    await work(first, second);
+    submit(B);
+    await work(first, second);
+    given.length = 0;
+    for (const model of [A, A, B, B]) submit(model);
+    clock.advance(1_000);
+    second.step();
+    await flush();
+    expect(given).toEqual(['a>r0', 'b>r1', 'a>r1']);
   });
 
   it('spills to a replica that is added after the wait has cost a load', async () => {
@@ -249,6 +264,40 @@ describe('order', () => {
     await work(replica);
     expect(given).toEqual(['c>r0', 'a>r0', 'b>r0', 'a>r0']);
   });
+});
+
+it('serves all that waited for a model when it was loaded before it turns to others, and no more', async () => {
+  const replica = addReplica('r0', 1);
+  replica.runMs = 5;
+  for (const model of [A, B, B, C, B]) submit(model);
+  await work(replica);
+  expect(given).toEqual(['a>r0', 'b>r0', 'b>r0', 'b>r0', 'c>r0']);
+
+  given.length = 0;
+  // The load is ordered for the first of these; the others for a came later and wait their turn.
+  for (const model of [A, C, A, A]) submit(model);
+  await work(replica);
+  expect(given).toEqual(['a>r0', 'c>r0', 'a>r0', 'a>r0']);
+});
+
+it('gives a slot to the model that waited for it longest, even when the next call comes before its answer', async () => {
+  const replica = addReplica('r0');
+  for (const model of [A, B]) submit(model);
+  await work(replica);
+  replica.runMs = 50;
+  submit(A);
+  await work(replica);
+  given.length = 0;
+  submit(A);
+  const waiting = submit(B);
+  for (let round = 0; round < 3; round += 1) {
+    // The thread is done, which the counters show, but the answer has not been handled when the caller calls again.
+    replica.step();
+    submit(A);
+  }
+  expect(given.slice(0, 3)).toEqual(['a>r0', 'b>r0', 'a>r0']);
+  await work(replica);
+  await waiting;
 });
 
 it('does not let prefetched requests for a warm model keep out an older one for a cold model', async () => {
@@ -430,6 +479,21 @@ describe('failing replicas', () => {
     await work(first);
     expect(await Promise.all(answers.map(codeOf))).toEqual(Array(3).fill('answered'));
     expect(given.filter((line) => line.endsWith('r2'))).toEqual([]);
+  });
+
+  it('loads that model again when the memory of it fades, though nothing else happens', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    first.runMs = 100_000;
+    submit(A);
+    await work(first, second);
+    for (let request = 0; request < 3; request += 1) submit(A);
+    clock.advance(500);
+    crash(second);
+    const third = addReplica('r2');
+    clock.advance(999);
+    expect(third.ongoing).toBe(0);
+    clock.advance(1);
+    expect(third.loadUnderWay).toBe('a@1');
   });
 
   it('names the model by its id', async () => {

@@ -5,7 +5,7 @@ import { IndexedHeap } from '../../dist/routing/indexed-heap.js';
 it('always has the first item on top, whatever comes, leaves or changes its place', () => {
   const operation = fc.record({ kind: fc.constantFrom('set', 'delete', 'pop'), item: fc.nat(9), rank: fc.nat(20) });
   fc.assert(
-    fc.property(fc.array(operation, { maxLength: 80 }), (operations) => {
+    fc.property(fc.array(operation, { maxLength: 80, size: 'max' }), (operations) => {
       const items = Array.from({ length: 10 }, () => ({ rank: 0 }));
       const heap = new IndexedHeap<{ rank: number }>((left, right) => left.rank < right.rank);
       const inside: { rank: number }[] = [];

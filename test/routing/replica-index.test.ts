@@ -17,7 +17,7 @@ it('finds warm, emptiest, idle and free replicas as a walk over all of them woul
     model: fc.constantFrom('a', 'b', 'c'),
   });
   fc.assert(
-    fc.property(fc.array(change, { maxLength: 80 }), (changes) => {
+    fc.property(fc.array(change, { maxLength: 80, size: 'max' }), (changes) => {
       const index = new ReplicaIndex<Replica>();
       const all = Array.from({ length: 6 }, (_, id) => replica(`r${id}`));
       const [present, occupied] = [new Set<Replica>(), new Set<Replica>()];

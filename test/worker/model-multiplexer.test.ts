@@ -210,45 +210,49 @@ it('never releases a session in use, never loads one twice and never exceeds its
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('turn' as const) }) },
   );
   await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 1, max: 3 }), fc.array(step, { maxLength: 60 }), async (maxModels, steps) => {
-      const sessions = new FakeSessions();
-      const multiplexer = sessions.multiplexer({ maxModels, idleTimeoutMs: 3 });
-      const held: Lease[] = [];
-      const pending: Promise<unknown>[] = [];
-      for (const current of steps) {
-        sessions.now += 1;
-        if (current.kind === 'use') {
-          pending.push(
-            sessions.use(multiplexer, current.id).then(
-              (lease) => held.push(lease),
-              () => undefined,
-            ),
-          );
-        } else if (current.kind === 'give back') {
-          held.splice(current.which % Math.max(1, held.length), 1)[0]?.giveBack();
-        } else if (current.kind === 'expire') {
-          pending.push(multiplexer.expire());
-        } else if (current.kind === 'fail') {
-          sessions.failing = current.fails ? new InfermuxError('MODEL_LOAD_FAILED', 'broken') : undefined;
-        } else {
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 3 }),
+      fc.array(step, { maxLength: 60, size: 'max' }),
+      async (maxModels, steps) => {
+        const sessions = new FakeSessions();
+        const multiplexer = sessions.multiplexer({ maxModels, idleTimeoutMs: 3 });
+        const held: Lease[] = [];
+        const pending: Promise<unknown>[] = [];
+        for (const current of steps) {
+          sessions.now += 1;
+          if (current.kind === 'use') {
+            pending.push(
+              sessions.use(multiplexer, current.id).then(
+                (lease) => held.push(lease),
+                () => undefined,
+              ),
+            );
+          } else if (current.kind === 'give back') {
+            held.splice(current.which % Math.max(1, held.length), 1)[0]?.giveBack();
+          } else if (current.kind === 'expire') {
+            pending.push(multiplexer.expire());
+          } else if (current.kind === 'fail') {
+            sessions.failing = current.fails ? new InfermuxError('MODEL_LOAD_FAILED', 'broken') : undefined;
+          } else {
+            await new Promise(setImmediate);
+          }
+        }
+        const released = multiplexer.releaseAll();
+        let isReleased = false;
+        void released.then(() => {
+          isReleased = true;
+        });
+        while (!isReleased) {
+          for (const lease of held.splice(0)) lease.giveBack();
           await new Promise(setImmediate);
         }
-      }
-      const released = multiplexer.releaseAll();
-      let isReleased = false;
-      void released.then(() => {
-        isReleased = true;
-      });
-      while (!isReleased) {
-        for (const lease of held.splice(0)) lease.giveBack();
-        await new Promise(setImmediate);
-      }
-      await Promise.all(pending);
-      expect(sessions.violations).toEqual([]);
-      expect(sessions.mostLive).toBeLessThanOrEqual(maxModels);
-      expect(sessions.live.size).toBe(0);
-      expect(sessions.resident).toEqual({ models: 0, bytes: 0 });
-    }),
+        await Promise.all(pending);
+        expect(sessions.violations).toEqual([]);
+        expect(sessions.mostLive).toBeLessThanOrEqual(maxModels);
+        expect(sessions.live.size).toBe(0);
+        expect(sessions.resident).toEqual({ models: 0, bytes: 0 });
+      },
+    ),
     { numRuns: 300, interruptAfterTimeLimit: 15_000 },
   );
 });
