@@ -3,12 +3,13 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type EngineOptions, type InferenceEngine, type InfermuxError } from '../../dist/index.js';
-import { modelDirectory, scaleModel, slowLoadModel, slowRunModel } from '../support/onnx-models.js';
+import { modelDirectory, pickyModel, scaleModel, slowLoadModel, slowRunModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 
 const ids = Array.from({ length: 6 }, (_, index) => `times-${index + 1}`);
 const directory = modelDirectory({
   ...Object.fromEntries(ids.map((id, index) => [id, scaleModel(index + 1)])),
+  picky: pickyModel(),
   'slow-run': slowRunModel(40),
   'slow-load': slowLoadModel(8),
 });
@@ -76,7 +77,7 @@ describe('running a model', () => {
       row(1),
       undefined,
       'MODEL_NOT_FOUND',
-      'no model "times-9"; known models: "slow-load", "slow-run", "times-1"',
+      'no model "times-9"; known models: "picky", "slow-load", "slow-run", "times-1"',
     ],
     ['times-1@7', row(1), undefined, 'MODEL_NOT_FOUND', 'versions of "times-1": 1'],
     [7, row(1), undefined, 'INVALID_ARGUMENT', 'model id must be a string'],
@@ -110,11 +111,15 @@ describe('running a model', () => {
     }
   });
 
-  it('rejects what onnxruntime refuses with INFERENCE_FAILED and goes on', async () => {
-    await start();
-    const feeds = { x: { dims: [0], data: new Float32Array(0) } };
-    expect(['INVALID_ARGUMENT', 'INFERENCE_FAILED']).toContain(await codeOf(engine.run('slow-run', feeds)));
-    expect((await engine.run('times-2', row(1)))['y']?.data[0]).toBe(2);
+  it('rejects what onnxruntime refuses with INFERENCE_FAILED, its error as the cause, and goes on', async () => {
+    await start({ replicas: 1 });
+    const call = engine.run('picky', { x: { dims: [1, 3], data: new Float32Array(3) } });
+    await expect(call).rejects.toMatchObject({
+      code: 'INFERENCE_FAILED',
+      message: expect.stringContaining('model "picky"'),
+    });
+    await expect(call).rejects.toHaveProperty('cause.message', expect.stringContaining('MatMul'));
+    expect((await engine.run('picky', row(1, 2, 3, 4)))['y']?.data).toEqual(Float32Array.of(1, 2, 3, 4));
   });
 });
 

@@ -14,6 +14,19 @@ export function scaleModel(factor: number, width = 4): Uint8Array {
   });
 }
 
+/** y = x · I, float32 [N, M] declared, though only M = 4 can run. */
+export function pickyModel(): Uint8Array {
+  return encodeModel({
+    name: 'picky',
+    nodes: [{ opType: 'MatMul', input: ['x', 'identity'], output: ['y'] }],
+    initializers: [
+      { name: 'identity', dims: [4, 4], data: Float32Array.from({ length: 16 }, (_, at) => (at % 5 === 0 ? 1 : 0)) },
+    ],
+    inputs: [{ name: 'x', dims: ['N', 'M'] }],
+    outputs: [{ name: 'y', dims: ['N', 4] }],
+  });
+}
+
 /** A model whose every run multiplies matrices for a while: input x float32 [1], output y float32 [1]. */
 export function slowRunModel(multiplications: number, side = 512): Uint8Array {
   const chain = matMulChain(multiplications, 'grid');

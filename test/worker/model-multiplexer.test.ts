@@ -123,6 +123,16 @@ describe('loading', () => {
     expect(multiplexer.keys()).toEqual(['a@1']);
   });
 
+  it('does not remember a load that was refused because the thread stops', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    sessions.failing = new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+    await expect(multiplexer.lease(model('a'))).rejects.toThrow('stopping');
+    sessions.failing = undefined;
+    await multiplexer.lease(model('a'));
+    expect(multiplexer.keys()).toEqual(['a@1']);
+  });
+
   it('refuses a model that is larger than all the room there is', async () => {
     const multiplexer = new FakeSessions().multiplexer({ maxBytes: 99 });
     await expect(multiplexer.lease(model('a'))).rejects.toMatchObject({
