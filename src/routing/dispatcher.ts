@@ -16,8 +16,8 @@ import type {
 import { ReplicaIndex } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
-import { msUntilOverdue, msUntilSpill } from './spill.js';
-import { WaitingModels, type WaitingPlace } from './waiting-models.js';
+import { WaitingModels } from './waiting-models.js';
+import { type WaitingPlace, waitingPlace } from './waiting-place.js';
 
 /** A running replica, as the dispatcher needs it. */
 export interface RoutableReplica extends LoadingReplica {
@@ -355,25 +355,17 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#stopSpillTimer(queue);
       return undefined;
     }
-    const { place, changesInMs } = this.#placeOf(queue);
+    const { place, changesInMs } = waitingPlace({
+      warmReplicas: this.#replicas.warm(queue.modelKey).length,
+      replicas: this.#replicas.size,
+      waitedMs: this.#waitedMs(queue),
+      expectedLoadMs: queue.times.loadMs,
+      mayLoadInMs: this.#failedLoads.recall(queue.modelKey)?.retryAfterMs ?? 0,
+    });
     this.#waiting.put(queue, place);
     if (changesInMs === undefined) this.#stopSpillTimer(queue);
     else this.#startSpillTimer(queue, changesInMs);
     return place;
-  }
-
-  /** Where a queue with waiting requests belongs, and in how many milliseconds its waiting changes that. */
-  #placeOf(queue: ModelQueue): { place: WaitingPlace; changesInMs: number | undefined } {
-    const warm = this.#replicas.warm(queue.modelKey).length;
-    if (warm === 0) return { place: 'anywhere', changesInMs: undefined };
-    if (warm === this.#replicas.size) return { place: 'warm', changesInMs: undefined };
-    const times = { waitedMs: this.#waitedMs(queue), expectedLoadMs: queue.times.loadMs };
-    const untilMayLoadMs = this.#failedLoads.recall(queue.modelKey)?.retryAfterMs ?? 0;
-    const untilSpillMs = Math.max(msUntilSpill(times), untilMayLoadMs);
-    if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
-    const untilOverdueMs = msUntilOverdue(times);
-    if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };
-    return { place: 'anywhere', changesInMs: undefined };
   }
 
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {

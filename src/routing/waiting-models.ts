@@ -1,14 +1,6 @@
 import { IndexedHeap } from './indexed-heap.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
-
-/** Where a model's queue stands while it has requests that wait. */
-export type WaitingPlace =
-  /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
-  | 'anywhere'
-  /** It waits for the replicas that have it. */
-  | 'warm'
-  /** Likewise, and so long already that an idle replica without other work may load it too. */
-  | 'spilling';
+import type { WaitingPlace } from './waiting-place.js';
 
 /** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
 export class WaitingModels {

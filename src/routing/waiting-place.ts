@@ -1,0 +1,32 @@
+import { msUntilOverdue, msUntilSpill } from './spill.js';
+
+/** Where a model's queue stands while it has requests that wait. */
+export type WaitingPlace =
+  /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
+  | 'anywhere'
+  /** It waits for the replicas that have it. */
+  | 'warm'
+  /** Likewise, and so long already that an idle replica without other work may load it too. */
+  | 'spilling';
+
+export interface WaitingModel {
+  /** Replicas that have the model or are loading it, of how many. */
+  readonly warmReplicas: number;
+  readonly replicas: number;
+  /** Milliseconds that its longest waiting request has waited. */
+  readonly waitedMs: number;
+  readonly expectedLoadMs: number;
+  /** Milliseconds until it may be loaded again after a load that failed; 0 when it may be. */
+  readonly mayLoadInMs: number;
+}
+
+/** Where the model belongs now, and in how many milliseconds its waiting changes that; undefined when it does not. */
+export function waitingPlace(model: WaitingModel): { place: WaitingPlace; changesInMs: number | undefined } {
+  if (model.warmReplicas === 0) return { place: 'anywhere', changesInMs: undefined };
+  if (model.warmReplicas === model.replicas) return { place: 'warm', changesInMs: undefined };
+  const untilSpillMs = Math.max(msUntilSpill(model), model.mayLoadInMs);
+  if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
+  const untilOverdueMs = msUntilOverdue(model);
+  if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };
+  return { place: 'anywhere', changesInMs: undefined };
+}
