@@ -257,9 +257,10 @@ function createThread(
       return answer;
     },
     terminate: () => {
-      if (thread === undefined) reportEnd(undefined);
       isGone = true;
-      piscina.destroy().catch(onError);
+      // Without a thread there is nothing to end, and Piscina would reject the task of a failed start, which nobody holds.
+      if (thread === undefined) reportEnd(undefined);
+      else piscina.destroy().catch(onError);
     },
   };
 }
