@@ -7,6 +7,10 @@ export interface Clock {
    * must happen is held up by a `KeepAlive`.
    */
   schedule(callback: () => void, delayMs: number): () => void;
+  /** Calls back once, when the code that runs now is done, and all that waits for promises which it settled. */
+  defer(callback: () => void): void;
+  /** Calls back once in the next turn of the event loop, when whatever else is due there had its chance. */
+  nextTurn(callback: () => void): void;
 }
 
 /** A longer delay would make Node's timers fire at once; a deadline beyond 24.8 days acts by then. */
@@ -18,4 +22,6 @@ export const systemClock: Clock = {
     const timer = setTimeout(callback, Math.min(delayMs, LONGEST_DELAY_MS)).unref();
     return () => clearTimeout(timer);
   },
+  defer: (callback) => process.nextTick(callback),
+  nextTurn: (callback) => setImmediate(callback),
 };

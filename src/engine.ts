@@ -3,6 +3,7 @@ import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from './check.js';
 import { systemClock } from './clock.js';
 import { InfermuxError, reading, toInfermuxError } from './errors.js';
+import { checkOutputNames, ownFeeds, readFeeds, readKnownFeeds, transferFeeds, wholeBuffers } from './feeds.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
@@ -13,20 +14,11 @@ import type { ReplicaEvent } from './protocol/messages.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
 import { Dispatcher } from './routing/dispatcher.js';
-import type { RoutedResult } from './routing/pending-request.js';
+import type { RoutedRequest, RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { DEPLOYMENT, type EngineState, type EngineStatus, readStatus } from './status.js';
-import {
-  checkFeeds,
-  checkOutputNames,
-  copyFeeds,
-  type Feeds,
-  type Outputs,
-  readFeeds,
-  transferFeeds,
-  wholeBuffers,
-} from './tensor.js';
+import type { Feeds, ModelMetadata, Outputs, TensorFeeds } from './tensor.js';
 
 /** A load that takes longer is worth a warning. */
 const SLOW_LOAD_MS = 1_000;
@@ -118,7 +110,16 @@ export class InferenceEngine {
     this.#dispatcher = new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), environment.clock, {
       busy: () => this.#keepAlive.hold(),
       idle: () => this.#keepAlive.release(),
-      given: (replica, queueMs) => this.#metrics.requestGiven(replica, queueMs),
+      given: (replica, requests) => this.#metrics.requestsGiven(replica, requests),
+      waited: (queueMs) => this.#metrics.requestWaited(queueMs),
+      answered: (model, result) => this.#metrics.requestAnswered(model.id, result),
+      failed: ({ code }) => this.#metrics.requestFailed(code),
+      called: (model, requests) => this.#metrics.called(model.id, requests),
+      batchingSwitchedOff: ({ id: model }, reason) => {
+        this.#metrics.batchVerificationFailed(model);
+        const message = 'the model gives something else in a batch than alone: batching is switched off for it';
+        this.#log.write('warn', { model, reason }, message);
+      },
     });
     this.#pool = this.#createPool(environment);
   }
@@ -151,14 +152,34 @@ export class InferenceEngine {
    * @param feeds every input by name; the arrays may be changed as soon as this returns its promise.
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
-  async run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
-    const { outputs } = await this.#infer(() => ({ ...readRunOptions(runOptions), target, feeds }));
-    return outputs;
+  run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
+    return this.#accept(() => {
+      const options = readRunOptions(runOptions);
+      return this.#submit(this.#catalog.resolve(target), feeds, options, outputsOf);
+    });
   }
 
   /** {@link run}, with the answer's circumstances. */
-  async infer(request: InferenceRequest): Promise<InferenceResult> {
-    return this.#infer(() => readInferenceRequest(request));
+  infer(request: InferenceRequest): Promise<InferenceResult> {
+    return this.#accept(() => {
+      const { target, feeds, ...options } = readInferenceRequest(request);
+      const model = this.#catalog.resolve(target);
+      return this.#submit(model, feeds, options, (result) => inferenceResult(model, result));
+    });
+  }
+
+  /**
+   * Loads a model and says what it takes and gives.
+   *
+   * @internal
+   */
+  async loadMetadata(target: string): Promise<ModelMetadata> {
+    const { key, id, path } = this.#catalog.resolve(target);
+    const [place] = this.#pool.places;
+    await place?.replica?.run({ model: { key, id, path }, groups: [], verify: false });
+    const metadata = this.#catalog.metadata(key);
+    if (metadata === undefined) throw new InfermuxError('INTERNAL', `model ${id} was loaded without its metadata`);
+    return metadata;
   }
 
   /** A snapshot of deployments, replicas and models. */
@@ -203,60 +224,30 @@ export class InferenceEngine {
     await this.close();
   }
 
-  async #infer(read: () => InferenceRequest): Promise<InferenceResult> {
+  /** What is refused here is a rejection too, and nothing is thrown at the caller. */
+  #accept<T>(submit: () => Promise<T>): Promise<T> {
     try {
       if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
-      const { target, feeds, ...options } = reading('the request', read);
-      const model = this.#catalog.resolve(target);
-      const answer = await this.#submit(model, feeds, options);
-      return this.#resultOf(model, answer);
+      return reading('the request', submit);
     } catch (cause) {
       const error = toInfermuxError(cause);
       this.#metrics.requestFailed(error.code);
-      throw error;
+      return Promise.reject(error);
     }
   }
 
   /** All of this happens in the caller's turn, so that the feeds are owned before the caller goes on. */
-  #submit(model: RegisteredModel, feeds: Feeds, options: RunOptions): Promise<RoutedResult> {
-    const given = reading('feeds', () => readFeeds(feeds));
+  #submit<T>(model: RegisteredModel, feeds: Feeds, options: RunOptions, read: (result: RoutedResult) => T): Promise<T> {
     const metadata = this.#catalog.metadata(model.key);
-    if (metadata !== undefined) {
-      checkFeeds(model.id, given, metadata.inputs);
-      checkOutputNames(model.id, options.outputs, metadata.outputs);
-    }
-    const transferred = options.transfer === true ? wholeBuffers(given) : new Set<ArrayBuffer>();
-    let tensors = copyFeeds(given, transferred);
+    const given = metadata === undefined ? readFeeds(feeds) : readKnownFeeds(model.id, feeds, metadata);
+    if (metadata !== undefined) checkOutputNames(model.id, options.outputs, metadata.outputs);
+    const { signal, priority = 0 } = options;
     // A signal that many requests share is no leak.
-    if (options.signal !== undefined) setMaxListeners(0, options.signal);
-    const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now());
-    return this.#dispatcher.submit(
-      {
-        model,
-        get feeds() {
-          return tensors;
-        },
-        outputs: options.outputs && [...options.outputs],
-        checked: metadata !== undefined,
-        onAccepted: () => {
-          this.#metrics.requestAccepted(model.id);
-          // Not before: a caller that is refused keeps its arrays.
-          tensors = transferFeeds(tensors, transferred);
-        },
-      },
-      {
-        priority: options.priority ?? 0,
-        signal: options.signal,
-        deadline: leftMs === undefined ? undefined : this.#clock.now() + leftMs,
-      },
-    );
-  }
-
-  #resultOf({ id: model, version }: RegisteredModel, answer: RoutedResult): InferenceResult {
-    const { outputs, replica, queueMs, loadMs, runMs, totalMs } = answer;
-    this.#metrics.requestAnswered(model, answer);
-    const timings = { queueMs, loadMs, runMs, totalMs };
-    return { outputs, model, version, deployment: DEPLOYMENT, replica, batchSize: 1, timings };
+    if (signal !== undefined) setMaxListeners(0, signal);
+    const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now);
+    const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
+    const request = new OwnedRequest(model, given, options, metadata !== undefined, this.#metrics);
+    return this.#dispatcher.submit(request, { priority, signal, deadline }, read);
   }
 
   #createPool(environment: ReplicaPoolEnvironment): ReplicaPool {
@@ -295,7 +286,8 @@ export class InferenceEngine {
       this.#log.write(event.level, { replica, ...event.fields }, event.message);
       return;
     }
-    const model = this.#catalog.byKey(event.key)?.id ?? event.key;
+    const registered = this.#catalog.byKey(event.key);
+    const model = registered?.id ?? event.key;
     switch (event.kind) {
       case 'model-loading':
         this.#log.write('debug', { replica, model }, 'model is loading');
@@ -303,7 +295,7 @@ export class InferenceEngine {
       case 'model-loaded': {
         const { loadMs, bytes, metadata } = event;
         this.#catalog.setMetadata(event.key, metadata);
-        this.#dispatcher.loadMeasured(event.key, loadMs);
+        if (registered !== undefined) this.#dispatcher.modelLoaded(registered, loadMs, metadata);
         this.#metrics.modelLoaded(replica, model, loadMs);
         this.#log.write('info', { replica, model, loadMs, bytes }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) this.#log.write('warn', { replica, model, loadMs }, 'slow model load');
@@ -365,4 +357,46 @@ export class InferenceEngine {
 
 function closedError(message: string): InfermuxError {
   return new InfermuxError('ENGINE_CLOSED', message);
+}
+
+/** A request whose feeds are the engine's own. */
+class OwnedRequest implements RoutedRequest {
+  readonly model: RegisteredModel;
+  readonly outputs: readonly string[] | undefined;
+  readonly checked: boolean;
+  readonly feeds: TensorFeeds;
+  readonly #transferred: ReadonlySet<ArrayBuffer> | undefined;
+  readonly #metrics: EngineMetrics;
+
+  constructor(
+    model: RegisteredModel,
+    given: TensorFeeds,
+    { outputs, transfer }: RunOptions,
+    checked: boolean,
+    metrics: EngineMetrics,
+  ) {
+    this.model = model;
+    this.outputs = outputs && [...outputs];
+    this.checked = checked;
+    this.#transferred = transfer === true ? wholeBuffers(given) : undefined;
+    this.#metrics = metrics;
+    this.feeds = given;
+    ownFeeds(given, this.#transferred);
+  }
+
+  onAccepted(): void {
+    this.#metrics.requestAccepted(this.model.id);
+    // Not before: a caller that is refused keeps its arrays.
+    if (this.#transferred !== undefined) transferFeeds(this.feeds, this.#transferred);
+  }
+}
+
+function outputsOf({ outputs }: RoutedResult): Outputs {
+  return outputs;
+}
+
+function inferenceResult({ id: model, version }: RegisteredModel, result: RoutedResult): InferenceResult {
+  const { outputs, replica, batchSize, queueMs, loadMs, runMs, totalMs } = result;
+  const timings = { queueMs, loadMs, runMs, totalMs };
+  return { outputs, model, version, deployment: DEPLOYMENT, replica, batchSize, timings };
 }

@@ -1,3 +1,4 @@
+export type { Batching, BatchingOptions } from './batching.js';
 export {
   type CloseOptions,
   createEngine,

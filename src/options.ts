@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
+import { type Batching, checkBatching } from './batching.js';
 import {
   checkOptions,
   hasMethods,
@@ -59,15 +60,19 @@ export interface EngineOptions {
   /** Milliseconds unused after which a session leaves. -1: never, the default. */
   readonly modelIdleTimeoutMs?: number | undefined;
   /**
-   * Most requests that one replica has been given and not finished. Default 2: one runs, and one is there already when
-   * runs are so short that fetching the next would show. 1: none is ever given ahead. More than 2 changes nothing, since
-   * requests run one by one.
+   * Most requests that one replica has been given and not finished. -1, the default: as many as go in two messages, one
+   * that runs and one that is there already when the runs are short. 1: none is ever joined or given ahead.
    */
   readonly maxOngoingRequests?: number | undefined;
   /** Most requests that wait for a replica; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
   readonly maxQueuedRequests?: number | undefined;
   /** Milliseconds that a request may take when it names no time of its own. -1: no limit, the default. */
   readonly defaultTimeoutMs?: number | undefined;
+  /**
+   * Joins requests of one model to one call where that gives the same results. Default `'auto'`; a model's `model.json` may
+   * say otherwise for itself.
+   */
+  readonly batching?: Batching | undefined;
   readonly session?: SessionOptions | undefined;
   /**
    * Milliseconds that `close()` lets accepted work go on, and that it and `destroy()` wait for threads that are in a native
@@ -101,9 +106,10 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   maxModelsPerReplica: isInteger({ lowest: 1, or: -1 }),
   maxModelBytesPerReplica: isInteger({ lowest: 1, or: -1 }),
   modelIdleTimeoutMs: isMilliseconds({ lowest: 1, or: -1 }),
-  maxOngoingRequests: isInteger({ lowest: 1 }),
+  maxOngoingRequests: isInteger({ lowest: 1, or: -1 }),
   maxQueuedRequests: isInteger({ lowest: 0, or: -1 }),
   defaultTimeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
+  batching: () => undefined,
   session: isObject,
   gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
   logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
@@ -119,6 +125,7 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
 const MODEL_SOURCE_RULES: Readonly<Record<keyof ModelSource, Rule>> = {
   path: isText,
   version: isInteger({ lowest: 1 }),
+  batching: () => undefined,
 };
 
 const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
@@ -145,6 +152,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
   checkModels(options.models);
   const session = readSession(options.session ?? {});
+  const batching = checkBatching('options.batching', options.batching ?? 'auto');
   const { logger, registry, ...given } = withoutUndefined(options);
   return Object.freeze({
     models: {},
@@ -152,12 +160,13 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     maxModelsPerReplica: 3,
     maxModelBytesPerReplica: -1,
     modelIdleTimeoutMs: -1,
-    maxOngoingRequests: 2,
+    maxOngoingRequests: -1,
     maxQueuedRequests: 4_096,
     defaultTimeoutMs: -1,
     gracefulShutdownTimeoutMs: 20_000,
     metrics: {},
     ...given,
+    batching,
     session,
     ...(logger === undefined ? {} : { logger }),
     ...(registry === undefined ? {} : { registry }),
@@ -174,6 +183,7 @@ function checkModels(models: EngineOptions['models']): void {
       throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(source)}`);
     if (typeof source === 'string') continue;
     checkOptions(where, source, MODEL_SOURCE_RULES);
+    if (source.batching !== undefined) checkBatching(`${where}.batching`, source.batching);
     if (source.path === undefined) throw new InfermuxError('INVALID_ARGUMENT', `${where}.path is missing`);
   }
 }

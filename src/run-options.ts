@@ -60,12 +60,12 @@ export function readInferenceRequest<T extends RunOptions>(request: T): T {
  * Milliseconds left for a request; undefined when there is no limit.
  *
  * @param defaultTimeoutMs for requests that name no time; -1 for none.
- * @param nowMs `Date.now()`.
+ * @param now `Date.now`.
  */
-export function timeLeftMs(options: RunOptions, defaultTimeoutMs: number, nowMs: number): number | undefined {
+export function timeLeftMs(options: RunOptions, defaultTimeoutMs: number, now: () => number): number | undefined {
   const { timeoutMs, deadline } = options;
   const limitMs = timeoutMs ?? (deadline === undefined ? defaultTimeoutMs : -1);
-  const left = [limitMs === -1 ? undefined : limitMs, deadline === undefined ? undefined : deadline - nowMs];
-  const limits = left.filter((milliseconds) => milliseconds !== undefined);
-  return limits.length === 0 ? undefined : Math.min(...limits);
+  const left = limitMs === -1 ? Number.POSITIVE_INFINITY : limitMs;
+  const leftMs = deadline === undefined ? left : Math.min(left, deadline - now());
+  return leftMs === Number.POSITIVE_INFINITY ? undefined : leftMs;
 }

@@ -6,40 +6,28 @@ import { describe, expect, it } from 'vitest';
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
 /** Small files that everybody may use; they may use each other. */
-const COMMON = ['errors', 'tensor', 'model-id', 'clock', 'failure-memory'];
+const COMMON = ['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'clock', 'failure-memory'];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
 const TABLE: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(COMMON.map((file) => [file, COMMON])),
   'keep-alive': [],
-  check: ['errors'],
   protocol: COMMON,
   worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache', 'piscina'],
   models: COMMON,
   routing: COMMON,
   replicas: [...COMMON, 'protocol', 'piscina'],
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
-  options: [...COMMON, 'check', 'models', 'pino', 'prom-client'],
-  'run-options': [...COMMON, 'check'],
+  options: [...COMMON, 'models', 'pino', 'prom-client'],
+  'run-options': COMMON,
   engine: [
     ...COMMON,
-    ...[
-      'check',
-      'keep-alive',
-      'models',
-      'observability',
-      'options',
-      'protocol',
-      'replicas',
-      'routing',
-      'run-options',
-      'status',
-    ],
+    ...['keep-alive', 'models', 'observability', 'options', 'protocol', 'replicas', 'routing', 'run-options', 'status'],
     'prom-client',
   ],
   status: ['models', 'replicas'],
   index: [...COMMON, 'engine', 'models', 'options', 'run-options', 'status'],
-  cli: [...COMMON, 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+  cli: [...COMMON, 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors', 'protobufjs/minimal.js'],
 };
 
 /** Packages that one file alone may import. */

@@ -22,7 +22,7 @@ describe('engine options', () => {
       maxModelsPerReplica: 3,
       maxModelBytesPerReplica: -1,
       modelIdleTimeoutMs: -1,
-      maxOngoingRequests: 2,
+      maxOngoingRequests: -1,
       maxQueuedRequests: 4096,
       defaultTimeoutMs: -1,
       gracefulShutdownTimeoutMs: 20_000,
@@ -53,6 +53,9 @@ describe('engine options', () => {
     [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, replicas'],
     [{ ['__proto__x']: 2 }, 'unknown key "__proto__x"'],
     [{ constructor: 2 }, 'unknown key "constructor"'],
+    [{ batching: true }, "options.batching must be 'auto', false or"],
+    [{ batching: { maxSize: 0 } }, 'options.batching.maxSize must be an integer of at least 1, got 0'],
+    [{ models: { a: { path: 'a.onnx', batching: 7 } } }, 'options.models["a"].batching must be'],
     [{ replicas: 0 }, 'options.replicas must be an integer from 1 to 1024, got 0'],
     [{ replicas: '2' }, 'options.replicas must be an integer from 1 to 1024, got "2"'],
     [{ maxModelsPerReplica: 0 }, 'options.maxModelsPerReplica must be an integer of at least 1, or -1, got 0'],
@@ -109,12 +112,12 @@ describe('run options', () => {
   });
 
   it('the earlier of timeoutMs and deadline counts, and both before the default', () => {
-    expect(timeLeftMs({}, -1, 1_000)).toBeUndefined();
-    expect(timeLeftMs({}, 50, 1_000)).toBe(50);
-    expect(timeLeftMs({ timeoutMs: 80 }, 50, 1_000)).toBe(80);
-    expect(timeLeftMs({ timeoutMs: 80, deadline: 1_020 }, 50, 1_000)).toBe(20);
-    expect(timeLeftMs({ deadline: 900 }, -1, 1_000)).toBe(-100);
-    expect(timeLeftMs({ timeoutMs: -1 }, 50, 1_000)).toBeUndefined();
-    expect(timeLeftMs({ timeoutMs: -1, deadline: 1_020 }, 50, 1_000)).toBe(20);
+    expect(timeLeftMs({}, -1, () => 1_000)).toBeUndefined();
+    expect(timeLeftMs({}, 50, () => 1_000)).toBe(50);
+    expect(timeLeftMs({ timeoutMs: 80 }, 50, () => 1_000)).toBe(80);
+    expect(timeLeftMs({ timeoutMs: 80, deadline: 1_020 }, 50, () => 1_000)).toBe(20);
+    expect(timeLeftMs({ deadline: 900 }, -1, () => 1_000)).toBe(-100);
+    expect(timeLeftMs({ timeoutMs: -1 }, 50, () => 1_000)).toBeUndefined();
+    expect(timeLeftMs({ timeoutMs: -1, deadline: 1_020 }, 50, () => 1_000)).toBe(20);
   });
 });

@@ -26,6 +26,10 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
     expect(Object.keys(PACKAGE.peerDependencies)).toEqual(['onnxruntime-node']);
   },
   'npx infermux demo': () => expect(run(PACKAGE.bin.infermux, 'demo', '--help')).toContain('Usage: infermux demo'),
+  'npx infermux inspect model.onnx': () =>
+    expect(run(PACKAGE.bin.infermux, 'inspect', '--help')).toContain('Usage: infermux inspect'),
+  'npx infermux bench model.onnx': () =>
+    expect(run(PACKAGE.bin.infermux, 'bench', '--help')).toContain('Usage: infermux bench'),
   'npm ci': () => expect(existsSync(join(ROOT, 'package-lock.json'))).toBe(true),
   'npm start': () => expect(PACKAGE.scripts.start).toContain('demo'),
   'npm test': () => expect(PACKAGE.scripts.test).toContain('vitest run'),

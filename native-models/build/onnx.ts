@@ -4,8 +4,22 @@ import protobuf from 'protobufjs';
 const schema = protobuf.loadSync(fileURLToPath(new URL('./onnx.proto', import.meta.url)));
 const ModelProto = schema.lookupType('onnx.ModelProto');
 
-/** TensorProto.DataType numbers of the types used here. */
-const DATA_TYPES = { float32: 1, int64: 7 } as const;
+/** TensorProto.DataType numbers of the types that tensors here may have. */
+const DATA_TYPES = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  string: 8,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+} as const;
 const ATTRIBUTE_TYPES = { INT: 2, INTS: 7 } as const;
 
 const IR_VERSION = 8;
@@ -24,9 +38,11 @@ export interface OnnxInitializer {
   readonly data: Float32Array | BigInt64Array;
 }
 
-/** A float32 input or output; a string stands for a symbolic dimension. */
+/** An input or output; a string stands for a symbolic dimension. */
 export interface OnnxValue {
   readonly name: string;
+  /** Default float32. */
+  readonly type?: keyof typeof DATA_TYPES;
   readonly dims: readonly (number | string)[];
 }
 
@@ -73,7 +89,7 @@ function encodeAttribute([name, value]: [string, number | readonly number[]]) {
     : { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
 }
 
-function encodeValue({ name, dims }: OnnxValue) {
+function encodeValue({ name, type = 'float32', dims }: OnnxValue) {
   const dim = dims.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }));
-  return { name, type: { tensorType: { elemType: DATA_TYPES.float32, shape: { dim } } } };
+  return { name, type: { tensorType: { elemType: DATA_TYPES[type], shape: { dim } } } };
 }

@@ -1,5 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import type { Batching } from '../batching.js';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import { type Manifest, parseManifest } from './manifest.js';
 
@@ -9,6 +10,8 @@ export interface ModelSource {
   readonly path: string;
   /** A positive integer; default 1. */
   readonly version?: number | undefined;
+  /** How its requests are joined; goes before the engine's option, key by key. */
+  readonly batching?: Batching | undefined;
 }
 
 /** One version of one model. */
@@ -20,6 +23,8 @@ export interface RegisteredModel {
   readonly path: string;
   /** Size of the file. */
   readonly bytes: number;
+  /** Its own setting; the engine's when undefined. */
+  readonly batching?: Batching | undefined;
 }
 
 /** Suffixes of model files, in the order in which they are looked for. */
@@ -47,11 +52,11 @@ export async function scanDirectory(directory: string): Promise<RegisteredModel[
 export async function readSources(sources: Readonly<Record<string, string | ModelSource>>): Promise<RegisteredModel[]> {
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
-      const { path, version } = typeof source === 'string' ? { path: source } : source;
+      const { path, ...settings } = typeof source === 'string' ? { path: source } : source;
       if (id === '' || id.includes('@')) {
         throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
       }
-      return register(id, resolve(path), version ?? 1);
+      return register(id, resolve(path), settings);
     }),
   );
 }
@@ -69,7 +74,7 @@ async function readEntry(root: string, name: string): Promise<RegisteredModel[]>
   if (name.includes('@') || name.startsWith('.')) return [];
   const path = join(root, name);
   const suffix = SUFFIXES.find((candidate) => name.endsWith(candidate));
-  if (suffix !== undefined && (await isFile(path))) return [await register(basename(name, suffix), path, 1)];
+  if (suffix !== undefined && (await isFile(path))) return [await register(basename(name, suffix), path, {})];
   return readModelFolder(path, name);
 }
 
@@ -77,14 +82,15 @@ async function readModelFolder(folder: string, id: string): Promise<RegisteredMo
   if (!(await isDirectory(folder))) return [];
   const direct = await findModelFile(folder);
   if (direct !== undefined) {
-    const { version } = await readManifest(folder);
-    return [await register(id, direct, version ?? 1)];
+    return [await register(id, direct, await readManifest(folder))];
   }
   const versions = (await listNames(folder)).filter((name) => /^[1-9]\d{0,14}$/.test(name));
   const found = await Promise.all(
     versions.map(async (version) => {
       const path = await findModelFile(join(folder, version));
-      return path === undefined ? undefined : register(id, path, Number(version));
+      if (path === undefined) return undefined;
+      const { batching } = await readManifest(join(folder, version));
+      return register(id, path, { version: Number(version), batching });
     }),
   );
   return found.filter((model) => model !== undefined);
@@ -104,11 +110,15 @@ async function readManifest(folder: string): Promise<Manifest> {
   return parseManifest(await readFile(path, 'utf8'), join(basename(dirname(path)), MANIFEST));
 }
 
-async function register(id: string, path: string, version: number): Promise<RegisteredModel> {
+async function register(
+  id: string,
+  path: string,
+  { version = 1, batching }: Omit<ModelSource, 'path'>,
+): Promise<RegisteredModel> {
   try {
     const found = await stat(path);
     if (!found.isFile()) throw new Error(`${path} is not a file`);
-    return { id, version, key: `${id}@${version}`, path, bytes: found.size };
+    return { id, version, key: `${id}@${version}`, path, bytes: found.size, batching };
   } catch (cause) {
     throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
   }

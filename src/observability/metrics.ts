@@ -1,10 +1,12 @@
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import { type ErrorCode, InfermuxError } from '../errors.js';
 import type { UnloadReason } from '../protocol/messages.js';
+import { CounterTally, HistogramTally } from './tallies.js';
 
 const PREFIX = 'infermux_';
 /** 0.1 ms to 10 s, in seconds. */
-const BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
 /** What gauges read when they are asked, so that nothing is written on the way of a request. */
 export interface MetricsSource {
@@ -35,6 +37,9 @@ export class EngineMetrics {
   readonly #loadDuration;
   readonly #unloadDuration;
   readonly #restarts;
+  readonly #batchSize;
+  readonly #batches;
+  readonly #verificationFailures;
 
   /**
    * @param registry the caller's; an own one when undefined.
@@ -50,12 +55,29 @@ export class EngineMetrics {
     this.#checkUnused();
     const model = modelLabels ? ['model'] : [];
 
-    this.#requests = this.#counter('router_requests_total', 'Requests accepted for routing.', model);
+    this.#requests = this.#tally('router_requests_total', 'Requests accepted for routing.', model);
     this.#errors = this.#counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
-    this.#queueWait = this.#histogram('queue_wait_seconds', 'From acceptance to a replica.', []);
-    this.#runDuration = this.#histogram('run_duration_seconds', 'The run in the replica.', model);
-    this.#requestDuration = this.#histogram('request_duration_seconds', 'From acceptance to the answer.', model);
-    this.#getModel = this.#counter('get_model_requests_total', "Requests that asked a replica's session cache.", [
+    this.#queueWait = this.#tallyHistogram('queue_wait_seconds', 'From acceptance to a replica.', [], SECONDS);
+    this.#runDuration = this.#tallyHistogram(
+      'run_duration_seconds',
+      'The onnxruntime call of a request.',
+      model,
+      SECONDS,
+    );
+    this.#requestDuration = this.#tallyHistogram(
+      'request_duration_seconds',
+      'From acceptance to the answer.',
+      model,
+      SECONDS,
+    );
+    this.#batchSize = this.#tallyHistogram('batch_size', 'Requests that shared an onnxruntime call.', model, SIZES);
+    this.#batches = this.#tally('batches_total', 'Calls that more than one request shared.', model);
+    this.#verificationFailures = this.#counter(
+      'batch_verification_failures_total',
+      'Models that gave something else in a batch than alone.',
+      model,
+    );
+    this.#getModel = this.#tally('get_model_requests_total', "Requests that asked a replica's session cache.", [
       'replica',
     ]);
     this.#loads = this.#counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
@@ -93,18 +115,31 @@ export class EngineMetrics {
   }
 
   requestAccepted(model: string): void {
-    this.#requests.inc(this.#label(model));
+    this.#requests.add(model, 1);
   }
 
-  requestGiven(replica: string, queueMs: number): void {
-    this.#queueWait.observe(queueMs / 1_000);
-    this.#getModel.inc({ replica });
+  requestsGiven(replica: string, requests: number): void {
+    this.#getModel.add(replica, requests);
+  }
+
+  requestWaited(queueMs: number): void {
+    this.#queueWait.observe('', queueMs / 1_000);
   }
 
   /** Times in milliseconds. */
   requestAnswered(model: string, { runMs, totalMs }: { readonly runMs: number; readonly totalMs: number }): void {
-    this.#runDuration.observe(this.#label(model), runMs / 1_000);
-    this.#requestDuration.observe(this.#label(model), totalMs / 1_000);
+    this.#runDuration.observe(model, runMs / 1_000);
+    this.#requestDuration.observe(model, totalMs / 1_000);
+  }
+
+  /** One onnxruntime call was made for so many requests. */
+  called(model: string, requests: number): void {
+    this.#batchSize.observe(model, requests);
+    if (requests > 1) this.#batches.add(model, 1);
+  }
+
+  batchVerificationFailed(model: string): void {
+    this.#verificationFailures.inc(this.#label(model));
   }
 
   requestFailed(code: ErrorCode): void {
@@ -143,9 +178,21 @@ export class EngineMetrics {
     return this.#register(new Counter({ name: this.#claim(name), help, labelNames, registers: [] }));
   }
 
+  #tally(name: string, help: string, labelNames: string[]): CounterTally {
+    const tally = new CounterTally({ name: this.#claim(name), help, labelNames });
+    this.#register(tally.metric);
+    return tally;
+  }
+
+  #tallyHistogram(name: string, help: string, labelNames: string[], buckets: readonly number[]): HistogramTally {
+    const tally = new HistogramTally({ name: this.#claim(name), help, labelNames, buckets });
+    this.registry.registerMetric(tally as unknown as Metric);
+    return tally;
+  }
+
   #histogram(name: string, help: string, labelNames: string[]): Histogram {
     return this.#register(
-      new Histogram({ name: this.#claim(name), help, labelNames, buckets: BUCKETS, registers: [] }),
+      new Histogram({ name: this.#claim(name), help, labelNames, buckets: SECONDS, registers: [] }),
     );
   }
 

@@ -1,5 +1,6 @@
-import type { ModelMetadata, Outputs, TensorFeeds } from '../tensor.js';
+import type { ModelMetadata } from '../tensor.js';
 import type { ErrorRecord } from './error-record.js';
+import type { PackedTensor } from './packing.js';
 
 /** Settings of a replica's thread, given to it once as `workerData`. */
 export interface WorkerSettings {
@@ -23,11 +24,26 @@ export interface ModelReference {
   readonly path: string;
 }
 
+/** One dispatch: requests for one model. */
 export interface RunMessage {
   readonly kind: 'run';
   readonly model: ModelReference;
-  readonly feeds: TensorFeeds;
-  /** Names of the outputs to return; all when absent. */
+  readonly groups: readonly RequestGroup[];
+  /** Hold batches against single runs; no replica has found them to agree yet. */
+  readonly verify: boolean;
+}
+
+/** Requests of one dispatch with the same outputs wanted and inputs of the same type and dims, but for axis 0 of a batch. */
+export interface RequestGroup {
+  readonly requests: number;
+  /**
+   * Rows along axis 0 that each request has, or all alike: they run as one call, and the inputs have the dims of them all.
+   * Undefined: each request is a call of its own, and the inputs have the dims of one.
+   */
+  readonly rows: number | readonly number[] | undefined;
+  /** The requests' elements end to end. */
+  readonly inputs: readonly PackedTensor[];
+  /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
   /** True when the calling thread has held the feeds against the model's metadata already. */
   readonly checked: boolean;
@@ -58,10 +74,29 @@ export interface HelloAnswer {
 }
 
 export interface RunAnswer {
-  readonly outputs: Outputs;
   /** 0 when the session was there already. */
   readonly loadMs: number;
-  readonly runMs: number;
+  /** What became of the requests of each group, in their order. */
+  readonly calls: readonly (readonly CallAnswer[])[];
+  /** How the first batches compared with single runs, if they were held against them. */
+  readonly verification: Verification | undefined;
+}
+
+/** The answer to a batch that ran as one call, or to requests that ran one by one and came to the same dims or error. */
+export interface CallAnswer {
+  readonly requests: number;
+  /** Whether they ran as one call: then the outputs have the dims of them all, otherwise those of one. */
+  readonly joined: boolean;
+  /** Milliseconds in onnxruntime, call by call. */
+  readonly runMs: readonly number[];
+  /** The requests' elements end to end; absent when they failed. */
+  readonly outputs: readonly PackedTensor[] | undefined;
+  readonly error: ErrorRecord | undefined;
+}
+
+/** Undefined: the model gave the same in a batch as alone; otherwise why it must not be batched. */
+export interface Verification {
+  readonly mismatch: string | undefined;
 }
 
 export interface ExpireAnswer {

@@ -7,6 +7,7 @@ const LINE_DOUBLES = LINE_BYTES / Float64Array.BYTES_PER_ELEMENT;
 const ONGOING = 0;
 const IN_NATIVE_CALL = 1;
 const STOP = 2;
+const DISPATCHES = 3;
 /** Doubles of a line, behind the words: written by the replica alone, so that a reader sees the one or the other value. */
 const COMPLETED = 2;
 const FAILED = 3;
@@ -27,8 +28,8 @@ export type StopLevel = (typeof STOP_LEVELS)[keyof typeof STOP_LEVELS];
 /**
  * One replica's line of counters, seen by both threads.
  *
- * The calling thread adds to `ongoing` before it posts a request, the replica subtracts before it posts the answer, so a
- * freed slot shows while the answer is still on its way.
+ * The calling thread adds to `ongoing` and `dispatches` before it posts requests, the replica subtracts before it posts the
+ * answer, so a freed slot shows while the answer is still on its way.
  *
  * `enterNativeCall` and `raiseStop` are two halves of one promise: once the stop is raised and no call is under way, none
  * will ever begin. The thread first counts itself in and then looks at the flag; the other side first raises the flag and
@@ -45,6 +46,11 @@ export class ReplicaCounters {
 
   get ongoing(): number {
     return Atomics.load(this.#words, ONGOING);
+  }
+
+  /** Messages with requests, of which not all are finished. */
+  get dispatches(): number {
+    return Atomics.load(this.#words, DISPATCHES);
   }
 
   get completed(): number {
@@ -64,14 +70,16 @@ export class ReplicaCounters {
     return Atomics.load(this.#words, IN_NATIVE_CALL) !== 0;
   }
 
-  requestGiven(): void {
-    Atomics.add(this.#words, ONGOING, 1);
+  dispatchGiven(requests: number): void {
+    Atomics.add(this.#words, ONGOING, requests);
+    Atomics.add(this.#words, DISPATCHES, 1);
   }
 
-  requestDone(succeeded: boolean): void {
-    const outcome = succeeded ? COMPLETED : FAILED;
-    this.#doubles[outcome] = (this.#doubles[outcome] ?? 0) + 1;
-    Atomics.sub(this.#words, ONGOING, 1);
+  dispatchDone(completed: number, failed: number): void {
+    this.#doubles[COMPLETED] = (this.#doubles[COMPLETED] ?? 0) + completed;
+    this.#doubles[FAILED] = (this.#doubles[FAILED] ?? 0) + failed;
+    Atomics.sub(this.#words, ONGOING, completed + failed);
+    Atomics.sub(this.#words, DISPATCHES, 1);
   }
 
   setBytes(bytes: number): void {

@@ -1,17 +1,23 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
+import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord } from '../protocol/error-record.js';
 import type {
   Answer,
   ExpireAnswer,
   HelloAnswer,
+  ModelReference,
   ReplicaEvent,
   ReplicaMessage,
+  RequestGroup,
   RunAnswer,
   RunMessage,
+  Verification,
 } from '../protocol/messages.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import { type GroupFeeds, packGroups } from '../protocol/request-groups.js';
+import type { Outputs } from '../tensor.js';
 import { checkTransition, isFinal, type ReplicaState } from './replica-state.js';
 
 /** The thread under a replica. */
@@ -43,6 +49,32 @@ export interface ReplicaObserver {
 }
 
 type ModelState = 'loading' | 'loaded';
+
+/** Requests for one model that go in one message. */
+export interface ReplicaDispatch {
+  readonly model: ModelReference;
+  readonly groups: readonly GroupFeeds[];
+  /** Hold batches against single runs. */
+  readonly verify: boolean;
+}
+
+export interface ReplicaAnswer {
+  /** Milliseconds that the dispatch waited for a load. */
+  readonly loadMs: number;
+  readonly verification: Verification | undefined;
+  /** The requests' answers, group by group in their order; to be walked once. */
+  readonly requests: Iterable<RequestAnswer>;
+}
+
+/** One of `outputs` and `error` is there. */
+export interface RequestAnswer {
+  readonly outputs: Outputs | undefined;
+  readonly error: InfermuxError | undefined;
+  /** Milliseconds of its onnxruntime call. */
+  readonly runMs: number;
+  /** Requests that shared the call. */
+  readonly batchSize: number;
+}
 
 /**
  * The main-thread handle of one worker thread, from its start to its end; after it failed or stopped, another one takes
@@ -92,6 +124,10 @@ export class Replica {
 
   get ongoing(): number {
     return isFinal(this.#state) ? 0 : this.counters.ongoing;
+  }
+
+  get dispatches(): number {
+    return isFinal(this.#state) ? 0 : this.counters.dispatches;
   }
 
   get isLoading(): boolean {
@@ -145,32 +181,37 @@ export class Replica {
   }
 
   /**
-   * Runs one request. A model that is not among `models` counts as loading from now on.
+   * Runs the requests of one dispatch. A model that is not among `models` counts as loading from now on.
    *
-   * @throws InfermuxError whatever the thread answers; `REPLICA_FAILED` when it died or stops, which says nothing about the
-   *   request.
+   * @throws InfermuxError what the thread answers for all of them; `REPLICA_FAILED` when it died or stopped, which says
+   *   nothing about the requests.
    */
-  run(request: Omit<RunMessage, 'kind'>): Promise<RunAnswer> {
+  run({ model, groups, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
     if (this.#state !== 'running') {
       return Promise.reject(new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`));
     }
-    const { model, feeds, outputs, checked } = request;
-    this.counters.requestGiven();
-    if (!this.models.has(model.key)) this.#setModel(model.key, 'loading');
     const { key, id, path } = model;
-    const message: RunMessage = { kind: 'run', model: { key, id, path }, feeds, outputs, checked };
+    let packed: ReturnType<typeof packGroups>;
+    try {
+      packed = packGroups(groups);
+    } catch (cause) {
+      // There may be no memory for the copy.
+      const message = `the request could not be copied: ${messageOf(cause)}`;
+      return Promise.reject(new InfermuxError('INTERNAL', message, { cause }));
+    }
+    const message: RunMessage = { kind: 'run', model: { key, id, path }, groups: packed.groups, verify };
+    this.counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
+    if (!this.models.has(key)) this.#setModel(key, 'loading');
     return new Promise((resolve, reject) => {
       this.#rejections.add(reject);
-      this.#thread.post(message).then(
-        (answer) => {
+      this.#thread.post(message, packed.transfer).then(
+        (posted) => {
+          const answer = posted as Answer<RunAnswer>;
           this.#rejections.delete(reject);
           this.#receiveEvents();
-          this.#forgetFailedLoad(key, answer as Answer<RunAnswer>);
-          try {
-            resolve(unwrap(answer as Answer<RunAnswer>));
-          } catch (error) {
-            reject(error as Error);
-          }
+          this.#forgetFailedLoad(key, answer);
+          if ('error' in answer) reject(fromErrorRecord(answer.error));
+          else resolve(readAnswer(packed.groups, answer.value));
         },
         // A task that fails instead of answering is the end of the thread, or of all sense in talking to it.
         (cause: unknown) => this.#die(cause),
@@ -302,6 +343,27 @@ export class Replica {
       this.#scheduleExpiry(answer.nextInMs);
     } catch (cause) {
       this.#die(cause);
+    }
+  }
+}
+
+function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, calls }: RunAnswer): ReplicaAnswer {
+  return { loadMs, verification, requests: readCalls(groups, calls) };
+}
+
+/** Splits what came only as it is asked for: the next dispatch goes before. */
+function* readCalls(groups: readonly RequestGroup[], calls: RunAnswer['calls']): Iterable<RequestAnswer> {
+  for (const [position, { rows }] of groups.entries()) {
+    for (const { requests, joined, runMs, outputs, error } of calls[position] ?? []) {
+      const all = outputs === undefined ? undefined : splitOutputs(outputs, requests, joined ? rows : undefined);
+      for (let index = 0; index < requests; index += 1) {
+        yield {
+          outputs: all?.[index],
+          error: error && fromErrorRecord(error),
+          runMs: (joined ? runMs[0] : runMs[index]) ?? 0,
+          batchSize: joined ? requests : 1,
+        };
+      }
     }
   }
 }

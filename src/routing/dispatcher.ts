@@ -1,21 +1,19 @@
+import type { Batching } from '../batching.js';
 import type { Clock } from '../clock.js';
 import { anew, InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
+import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { DrainRate } from './drain-rate.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
-import type {
-  PendingRequest,
-  RoutedAnswer,
-  RoutedModel,
-  RoutedRequest,
-  RoutedResult,
-  RoutingOptions,
-} from './pending-request.js';
-import { ReplicaIndex } from './replica-index.js';
+import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult, RoutingOptions } from './pending-request.js';
+import { ReplicaIndex, warmAmong } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
+import type { RequestAnswer, RoutedAnswer, RoutedDispatch, RoutedGroup } from './routed-dispatch.js';
+import { type PendingDispatch, type PendingGroup, takeDispatch } from './take-dispatch.js';
+import { Turn } from './turn.js';
 import { WaitingModels } from './waiting-models.js';
 import { type WaitingPlace, waitingPlace } from './waiting-place.js';
 
@@ -24,17 +22,18 @@ export interface RoutableReplica extends LoadingReplica {
   /** The model whose load has begun in the thread and not ended. */
   readonly loadUnderWay: string | undefined;
   /**
-   * Gives it a request. If the model is not among `models`, it is from now on, as loading.
+   * Gives it requests. If the model is not among `models`, it is from now on, as loading.
    * Rejects with `REPLICA_FAILED` when the replica died or stopped before it answered: then another may be asked.
    */
-  run(request: RoutedRequest): Promise<RoutedAnswer>;
+  run(dispatch: RoutedDispatch): Promise<RoutedAnswer>;
 }
 
 export interface DispatcherOptions {
-  /** Most requests given to a replica and not finished. */
+  /** Most requests given to a replica and not finished; -1 for no limit but two dispatches. */
   readonly maxOngoingRequests: number;
   /** Most requests that wait; -1 for no limit. */
   readonly maxQueuedRequests: number;
+  readonly batching: Batching;
 }
 
 export interface DispatcherObserver {
@@ -42,9 +41,27 @@ export interface DispatcherObserver {
   busy(): void;
   /** There is none from now on. */
   idle(): void;
-  /** A request that waited so long is given to the replica. */
-  given(replica: string, queueMs: number): void;
+  /** Requests are given to the replica. */
+  given(replica: string, requests: number): void;
+  /** One of them waited so long. */
+  waited(queueMs: number): void;
+  /** A request was answered. */
+  answered(model: RoutedModel, result: RoutedResult): void;
+  /** A request was refused or answered with an error. */
+  failed(error: InfermuxError): void;
+  /** A call was made for so many requests at once. */
+  called(model: RoutedModel, requests: number): void;
+  /** The model's requests are joined no more. */
+  batchingSwitchedOff(model: RoutedModel, reason: string): void;
 }
+
+/** For a replica that answers fewer requests than it was given, which would be a defect: nobody is to wait for ever. */
+const UNANSWERED: RequestAnswer = {
+  outputs: undefined,
+  error: new InfermuxError('INTERNAL', 'the replica left the request without an answer'),
+  runMs: 0,
+  batchSize: 1,
+};
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
@@ -60,13 +77,17 @@ const MOST_ATTEMPTS = 2;
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #maxQueuedRequests: number;
+  readonly #batching: Batching;
   readonly #router: RequestRouter;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
   readonly #replicas = new ReplicaIndex<R>();
   readonly #queues = new Map<string, ModelQueue>();
+  /** Queues that are to be placed when the present turn is over. */
+  readonly #deferred = new Set<ModelQueue>();
   readonly #waiting = new WaitingModels();
   readonly #slots: ReplicaSlots<R>;
+  readonly #turn: Turn;
   readonly #accepted: AcceptedRequests;
   readonly #failedLoads: FailureMemory;
   readonly #drainRate: DrainRate;
@@ -80,16 +101,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   constructor(options: DispatcherOptions, router: RequestRouter, clock: Clock, observer: DispatcherObserver) {
     const now = () => clock.now();
     this.#maxQueuedRequests = options.maxQueuedRequests;
+    this.#batching = options.batching;
     this.#router = router;
     this.#clock = clock;
     this.#observer = observer;
     this.#failedLoads = new FailureMemory(now);
     this.#drainRate = new DrainRate(now);
-    const mayLoad = (modelKey: string) => this.#failedLoads.recall(modelKey) === undefined;
-    this.#slots = new ReplicaSlots(options.maxOngoingRequests, this.#replicas, this.#waiting, mayLoad);
+    this.#turn = new Turn(clock);
+    this.#slots = new ReplicaSlots(options.maxOngoingRequests, this.#replicas, this.#waiting, clock, {
+      freed: (replica) => this.#serve(replica),
+      mayLoad: (modelKey) => this.#failedLoads.recall(modelKey) === undefined,
+    });
     this.#accepted = new AcceptedRequests(clock, {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
+      rejected: (error) => observer.failed(error),
       settled: (pending) => this.#leaveQueue(pending),
     });
   }
@@ -102,27 +128,34 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /**
    * Accepts a request and answers it, once.
    *
+   * @param read makes of the result what the promise resolves with.
    * @throws InfermuxError by rejection: `QUEUE_FULL`, `CANCELLED`, `DEADLINE_EXCEEDED`, `REPLICA_FAILED`, `ENGINE_CLOSED`,
    *   `MODEL_LOAD_FAILED`, or what the replica answered.
    */
-  submit(request: RoutedRequest, options: RoutingOptions): Promise<RoutedResult> {
+  submit<T>(request: RoutedRequest, options: RoutingOptions, read: (result: RoutedResult) => T): Promise<T> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
       if (refusal !== undefined) {
+        this.#observer.failed(refusal);
         reject(anew(refusal));
         return;
       }
       const pending: PendingRequest = {
-        ...options,
+        priority: options.priority,
+        deadline: options.deadline,
+        signal: options.signal,
         sequence: this.#sequence++,
         request,
         acceptedAt: this.#clock.now(),
-        resolve,
+        resolve: (result) => resolve(read(result)),
         reject,
         dispatchedAt: 0,
         attempts: 0,
         isWaiting: false,
-        disarm: () => undefined,
+        previous: undefined,
+        next: undefined,
+        position: undefined,
+        disarm: undefined,
       };
       if (!this.#accepted.add(pending)) return;
       this.#enqueue(pending);
@@ -166,10 +199,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (this.#replicas.has(replica) && !replica.isLoading) this.#serve(replica);
   }
 
-  /** A load of the model succeeded and took so long. */
-  loadMeasured(modelKey: string, milliseconds: number): void {
-    this.#failedLoads.forget(modelKey);
-    this.#queues.get(modelKey)?.times.addLoad(milliseconds);
+  /** A load of the model succeeded, took so long and told its inputs and outputs. */
+  modelLoaded(model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
+    this.#failedLoads.forget(model.key);
+    const { times, batching } = this.#queueOf(model);
+    times.addLoad(milliseconds);
+    batching.setMetadata(metadata);
   }
 
   /** No replica runs and none could be started: refuses what waits and what comes, until a replica is added. */
@@ -196,6 +231,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
+    this.#placeDeferred();
     for (const queue of this.#waiting.all()) {
       this.#rejectWaiting(queue, error);
       this.#park(queue);
@@ -207,13 +243,31 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.add(pending);
     this.#queued += 1;
     // Behind another request there is nothing to try: that one found no free slot either.
-    if (queue.head === pending) this.#place(queue);
+    if (queue.head === pending || queue.isGathering) this.#placeSoon(queue);
+  }
+
+  /** Requests often come many at a time, above all when a batch was answered: all of them are here before any is placed. */
+  #placeSoon(queue: ModelQueue): void {
+    const isFirst = this.#deferred.size === 0;
+    this.#deferred.add(queue);
+    if (!isFirst) return;
+    const place = () => this.#placeDeferred();
+    if (this.#turn.isOver) this.#clock.nextTurn(place);
+    else this.#clock.defer(place);
+  }
+
+  #placeDeferred(): void {
+    const queues = [...this.#deferred];
+    this.#deferred.clear();
+    for (const queue of queues) this.#place(queue);
   }
 
   /** @returns true when there was no place for the request to wait. */
   #refuseOverflow(pending: PendingRequest): boolean {
     const most = this.#maxQueuedRequests;
-    if (most === -1 || this.#queued <= most || !pending.isWaiting) return false;
+    if (most === -1 || this.#queued <= most) return false;
+    this.#placeDeferred();
+    if (!pending.isWaiting) return false;
     const retryAfterMs = this.#drainRate.retryAfterMs(this.#queued);
     const message = `${most} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
     this.#accepted.reject(pending, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));
@@ -223,7 +277,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #queueOf(model: RoutedModel): ModelQueue {
     let queue = this.#queues.get(model.key);
     if (queue === undefined) {
-      queue = new ModelQueue(model);
+      queue = new ModelQueue(model, this.#batching);
       this.#queues.set(model.key, queue);
     }
     return queue;
@@ -231,12 +285,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
   #place(queue: ModelQueue): void {
-    for (let head = queue.head; head !== undefined; head = queue.head) {
-      const replica = this.#choose(queue, head);
-      if (replica === undefined) break;
-      const first = this.#whoseTurn(replica, queue);
-      this.#give(first, replica);
-      if (first !== queue) this.#park(first);
+    queue.gathersUntil = this.#gatherUntil(queue);
+    if (!queue.isGathering) {
+      for (let head = queue.head; head !== undefined; head = queue.head) {
+        const replica = this.#choose(queue, head);
+        if (replica === undefined) break;
+        const first = this.#whoseTurn(replica, queue);
+        this.#give(first, replica);
+        if (first !== queue) this.#park(first);
+      }
     }
     this.#park(queue);
   }
@@ -247,7 +304,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   #whoseTurn(replica: R, queue: ModelQueue): ModelQueue {
     const other = this.#nextFor(replica);
-    const isOthers = other !== undefined && isQueueBefore(other, queue) && this.#slots.has(replica, other);
+    const isOthers =
+      other !== undefined && this.#isTurnBefore(replica, other, queue) && this.#slots.has(replica, other);
     return isOthers ? other : queue;
   }
 
@@ -264,6 +322,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Gives the replica work as long as it has a free slot and something waits that it may take. */
   #serve(replica: R): void {
+    if (!this.#replicas.has(replica)) return;
     const spilling = new Set<ModelQueue>();
     for (let queue = this.#nextFor(replica); queue !== undefined; queue = this.#nextFor(replica)) {
       this.#give(queue, replica);
@@ -279,44 +338,117 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const isIdle = this.#slots.isIdle(replica);
     let next = isIdle ? this.#waiting.firstAnywhere : undefined;
     for (const queue of this.#waiting.among(replica.models)) {
-      if (next !== undefined && !isQueueBefore(queue, next)) continue;
+      if (next !== undefined && !this.#isTurnBefore(replica, queue, next)) continue;
       if (this.#slots.has(replica, queue)) next = queue;
     }
     return next ?? (isIdle ? this.#waiting.firstSpilling : undefined);
   }
 
+  /** A model that the replica runs already is as good as served just now. */
+  #isTurnBefore(replica: R, queue: ModelQueue, other: ModelQueue): boolean {
+    const isEqual = queue.head?.priority === other.head?.priority;
+    if (isEqual && this.#slots.isServing(replica, other)) return true;
+    if (isEqual && this.#slots.isServing(replica, queue)) return false;
+    return isQueueBefore(queue, other);
+  }
+
   #give(queue: ModelQueue, replica: R): void {
-    const pending = queue.take();
-    if (pending === undefined) return;
-    this.#queued -= 1;
-    this.#drainRate.left(this.#queued);
-    pending.attempts += 1;
-    pending.dispatchedAt = this.#clock.now();
-    this.#observer.given(replica.id, pending.dispatchedAt - pending.acceptedAt);
-    this.#slots.given(replica, queue, this.#sequence);
-    replica.run(pending.request).then(
+    const { model, batching } = queue;
+    const dispatch = takeDispatch(queue, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
+    if (dispatch.requests === 0) return;
+    queue.servedAt = this.#sequence;
+    this.#queued -= dispatch.requests;
+    this.#drainRate.left(dispatch.requests, this.#queued);
+    this.#observer.given(replica.id, dispatch.requests);
+    const now = this.#clock.now();
+    for (const { requests } of dispatch.groups) {
+      for (const pending of requests) {
+        pending.attempts += 1;
+        pending.dispatchedAt = now;
+        this.#observer.waited(now - pending.acceptedAt);
+      }
+    }
+    this.#slots.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
       (answer) => {
-        queue.times.addRun(answer.runMs);
-        this.#accepted.resolve(pending, this.#resultOf(pending, replica, answer));
-        this.#answered(replica);
+        // First what waits, then those who will ask again: the replica is not to wait for them.
+        this.#answered(replica, queue);
+        try {
+          this.#resolveAll(queue, dispatch, replica, answer);
+        } catch (cause) {
+          // There may be no memory for the copies; those who have no answer yet get this one.
+          this.#failAll(dispatch, cause);
+        }
       },
       (cause: unknown) => {
-        this.#failed(pending, toInfermuxError(cause));
-        this.#answered(replica);
+        this.#failAll(dispatch, cause);
+        this.#answered(replica, queue);
       },
     );
   }
 
-  #resultOf({ acceptedAt, dispatchedAt }: PendingRequest, { id }: R, answer: RoutedAnswer): RoutedResult {
-    const { outputs, loadMs, runMs } = answer;
-    const totalMs = this.#clock.now() - acceptedAt;
-    return { outputs, replica: id, queueMs: dispatchedAt - acceptedAt, loadMs, runMs, totalMs };
+  #failAll({ groups }: PendingDispatch, cause: unknown): void {
+    const error = toInfermuxError(cause);
+    for (const { requests } of groups) for (const pending of requests) this.#failed(pending, anew(error));
   }
 
-  #answered(replica: R): void {
+  /** What waits is shared among the warm replicas that are as free as this one. */
+  #fairShare(queue: ModelQueue, replica: R): number {
+    const { size, modelKey } = queue;
+    if (size <= 1) return size;
+    const isFree = this.#slots.isIdle(replica)
+      ? (other: R) => this.#slots.isIdle(other)
+      : (other: R) => this.#slots.has(other, queue);
+    const isOneOf = this.#slots.isIdle(replica) ? this.#replicas.idle : this.#replicas.free;
+    let free = 0;
+    for (const other of warmAmong(this.#replicas.warm(modelKey), isOneOf, modelKey)) {
+      if (isFree(other)) free += 1;
+      if (free === size) break;
+    }
+    return Math.ceil(size / Math.max(1, free));
+  }
+
+  #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, replica: R, answer: RoutedAnswer): void {
+    const { model, batching, times } = queue;
+    const { verification, loadMs } = answer;
+    if (verification?.mismatch !== undefined) {
+      if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
+    } else if (verification !== undefined) batching.prove();
+    const now = this.#clock.now();
+    const answers = answer.requests[Symbol.iterator]();
+    for (const group of dispatch.groups) {
+      let inCall = 0;
+      for (const pending of group.requests) {
+        const { outputs, error, runMs, batchSize } = (answers.next().value as RequestAnswer | undefined) ?? UNANSWERED;
+        if (inCall === 0) {
+          inCall = batchSize;
+          // What was refused took no time, and says nothing of what a call takes.
+          if (runMs > 0) this.#observer.called(model, batchSize);
+          const rows = batchSize > 1 ? group.rows : group.rows / group.requests.length;
+          if (outputs !== undefined) times.calls.add(Math.max(1, rows), runMs);
+        }
+        inCall -= 1;
+        if (!this.#accepted.has(pending)) continue;
+        if (outputs === undefined) {
+          this.#failed(pending, error as InfermuxError);
+          continue;
+        }
+        const { acceptedAt, dispatchedAt } = pending;
+        const queueMs = dispatchedAt - acceptedAt;
+        const result = { outputs, replica: replica.id, batchSize, queueMs, loadMs, runMs, totalMs: now - acceptedAt };
+        this.#observer.answered(model, result);
+        this.#accepted.resolve(pending, result);
+      }
+    }
+  }
+
+  #answered(replica: R, queue: ModelQueue): void {
+    queue.servedAt = this.#sequence;
+    this.#waiting.turnChanged(queue);
     if (!this.#replicas.has(replica)) return;
     this.#slots.answered(replica);
-    this.#serve(replica);
+    if (this.#turn.isOver) this.#clock.nextTurn(() => this.#serve(replica));
+    else this.#serve(replica);
   }
 
   #failed(pending: PendingRequest, error: InfermuxError): void {
@@ -332,13 +464,20 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #rememberFailedLoad(queue: ModelQueue, crash: InfermuxError): void {
-    const message = `model ${show(queue.modelId)}: the replica died while it loaded it: ${crash.message}`;
+    const message = `model ${show(queue.model.id)}: the replica died while it loaded it: ${crash.message}`;
     this.#failedLoads.record(queue.modelKey, new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash }));
   }
 
   /** Why the model can be had from no replica, if so: none has it, and its load killed one a short while ago. */
   #loadRefusal(modelKey: string): InfermuxError | undefined {
     return this.#replicas.warm(modelKey).length > 0 ? undefined : this.#failedLoads.recall(modelKey);
+  }
+
+  /** Time of the clock until which the queue's requests wait for company, if they do. */
+  #gatherUntil({ batching, size, waitingSince }: ModelQueue): number | undefined {
+    if (batching.maxWaitMs === 0 || waitingSince === undefined || size >= batching.maxSize) return undefined;
+    const until = waitingSince + batching.maxWaitMs;
+    return until > this.#clock.now() ? until : undefined;
   }
 
   #waitedMs(queue: ModelQueue): number {
@@ -352,10 +491,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (refusal !== undefined) this.#rejectWaiting(queue, refusal);
     if (queue.head === undefined) {
       this.#waiting.delete(queue);
-      this.#stopSpillTimer(queue);
+      this.#stopTimer(queue);
       return undefined;
     }
     const { place, changesInMs } = waitingPlace({
+      gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
       warmReplicas: this.#replicas.warm(queue.modelKey).length,
       replicas: this.#replicas.size,
       waitedMs: this.#waitedMs(queue),
@@ -363,8 +503,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       mayLoadInMs: this.#failedLoads.recall(queue.modelKey)?.retryAfterMs ?? 0,
     });
     this.#waiting.put(queue, place);
-    if (changesInMs === undefined) this.#stopSpillTimer(queue);
-    else this.#startSpillTimer(queue, changesInMs);
+    if (changesInMs === undefined) this.#stopTimer(queue);
+    else this.#startTimer(queue, changesInMs);
     return place;
   }
 
@@ -375,21 +515,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     }
   }
 
-  #startSpillTimer(queue: ModelQueue, delayMs: number): void {
+  #startTimer(queue: ModelQueue, delayMs: number): void {
     const at = this.#clock.now() + delayMs;
     // One that rings too early looks again and starts the next.
-    if (queue.spillTimer !== undefined && queue.spillTimer.at <= at) return;
-    this.#stopSpillTimer(queue);
+    if (queue.timer !== undefined && queue.timer.at <= at) return;
+    this.#stopTimer(queue);
     const ring = () => {
-      queue.spillTimer = undefined;
+      queue.timer = undefined;
       this.#place(queue);
     };
-    queue.spillTimer = { at, cancel: this.#clock.schedule(ring, delayMs) };
+    queue.timer = { at, cancel: this.#clock.schedule(ring, delayMs) };
   }
 
-  #stopSpillTimer(queue: ModelQueue): void {
-    queue.spillTimer?.cancel();
-    queue.spillTimer = undefined;
+  #stopTimer(queue: ModelQueue): void {
+    queue.timer?.cancel();
+    queue.timer = undefined;
   }
 
   /** A request that has its answer waits no more, and the next one may go where it could not. */
@@ -399,4 +539,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#queued -= 1;
     this.#place(queue);
   }
+}
+
+function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
+  const first = requests[0]?.request;
+  return {
+    joined: joined && requests.length > 1,
+    feeds: requests.map(({ request }) => request.feeds),
+    outputs: first?.outputs,
+    checked: first?.checked ?? false,
+  };
 }

@@ -15,10 +15,10 @@ export class DrainRate {
     this.#now = now;
   }
 
-  /** A request left for a replica, and so many still wait. */
-  left(stillWaiting: number): void {
+  /** So many requests left for a replica together, and so many still wait. */
+  left(requests: number, stillWaiting: number): void {
     const now = this.#now();
-    if (this.#lastLeftAt !== undefined) this.#gapMs.add(now - this.#lastLeftAt);
+    if (this.#lastLeftAt !== undefined) this.#gapMs.add((now - this.#lastLeftAt) / requests);
     this.#lastLeftAt = stillWaiting > 0 ? now : undefined;
   }
 

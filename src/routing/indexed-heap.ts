@@ -50,11 +50,6 @@ export class IndexedHeap<T> {
     return true;
   }
 
-  /** The item that has been here longest. */
-  get firstAdded(): T | undefined {
-    return this.#positions.keys().next().value;
-  }
-
   #settle(item: T): void {
     let position = this.#positions.get(item) as number;
     while (position > 0) {

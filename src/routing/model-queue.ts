@@ -1,51 +1,127 @@
+import { type Batching, batchingPolicy } from '../batching.js';
 import { ExpectedTimes } from './expected-times.js';
-import { IndexedHeap } from './indexed-heap.js';
-import { isBefore, type PendingRequest, type RoutedModel } from './pending-request.js';
+import { ModelBatching } from './model-batching.js';
+import type { PendingRequest, RoutedModel } from './pending-request.js';
+
+/** The requests of one priority, linked in order of arrival. */
+interface Level {
+  readonly priority: number;
+  first: PendingRequest | undefined;
+  last: PendingRequest | undefined;
+}
 
 /** The requests that wait for one model: by priority, then in order of arrival. */
 export class ModelQueue {
-  readonly modelId: string;
-  readonly modelKey: string;
+  readonly model: RoutedModel;
   readonly times: ExpectedTimes;
-  readonly #requests = new IndexedHeap<PendingRequest>(isBefore);
-  /** Set while a timer runs that ends the wait for warm replicas. */
-  spillTimer: { readonly at: number; readonly cancel: () => void } | undefined;
+  readonly batching: ModelBatching;
+  /** Highest priority first; none is empty. */
+  readonly #levels: Level[] = [];
+  #size = 0;
+  /**
+   * Sequence number of the first request to arrive after the model was last served. What waited for other models by then
+   * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
+   */
+  servedAt = 0;
+  /** Time of the clock until which its requests wait for company; undefined when they do not. */
+  gathersUntil: number | undefined;
+  /** Set while a timer runs that looks at the queue again. */
+  timer: { readonly at: number; readonly cancel: () => void } | undefined;
 
-  constructor(model: RoutedModel) {
-    this.modelId = model.id;
-    this.modelKey = model.key;
+  /** @param batching for a model that says nothing of its own. */
+  constructor(model: RoutedModel, batching: Batching) {
+    this.model = model;
     this.times = new ExpectedTimes(model.bytes);
+    this.batching = new ModelBatching(batchingPolicy(batching, model.batching));
+  }
+
+  get modelKey(): string {
+    return this.model.key;
+  }
+
+  get isGathering(): boolean {
+    return this.gathersUntil !== undefined;
+  }
+
+  get size(): number {
+    return this.#size;
   }
 
   get head(): PendingRequest | undefined {
-    return this.#requests.peek();
+    return this.#levels[0]?.first;
   }
 
   /** Time of the clock at which the request was accepted that waits longest. */
   get waitingSince(): number | undefined {
-    return this.#requests.firstAdded?.acceptedAt;
+    let since: number | undefined;
+    for (const { first } of this.#levels) {
+      if (first !== undefined && (since === undefined || first.acceptedAt < since)) since = first.acceptedAt;
+    }
+    return since;
   }
 
   add(request: PendingRequest): void {
-    this.#requests.set(request);
+    const level = this.#levelOf(request.priority);
+    // A request that comes back from a replica was here before those that came since.
+    let previous = level.last;
+    while (previous !== undefined && previous.sequence > request.sequence) previous = previous.previous;
+    const next = previous === undefined ? level.first : previous.next;
+    request.previous = previous;
+    request.next = next;
+    if (previous === undefined) level.first = request;
+    else previous.next = request;
+    if (next === undefined) level.last = request;
+    else next.previous = request;
     request.isWaiting = true;
+    this.#size += 1;
   }
 
   take(): PendingRequest | undefined {
-    const request = this.#requests.pop();
-    if (request !== undefined) request.isWaiting = false;
-    return request;
+    const { head } = this;
+    if (head !== undefined) this.remove(head);
+    return head;
   }
 
   /** @returns false when the request does not wait here. */
   remove(request: PendingRequest): boolean {
+    if (!request.isWaiting) return false;
+    const { previous, next } = request;
+    const level = this.#levelOf(request.priority);
+    if (previous === undefined) level.first = next;
+    else previous.next = next;
+    if (next === undefined) level.last = previous;
+    else next.previous = previous;
+    if (level.first === undefined) this.#levels.splice(this.#levels.indexOf(level), 1);
+    request.previous = undefined;
+    request.next = undefined;
     request.isWaiting = false;
-    return this.#requests.delete(request);
+    this.#size -= 1;
+    return true;
+  }
+
+  #levelOf(priority: number): Level {
+    let low = 0;
+    let high = this.#levels.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#levels[middle] as Level).priority > priority) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#levels[low];
+    if (found?.priority === priority) return found;
+    const level: Level = { priority, first: undefined, last: undefined };
+    this.#levels.splice(low, 0, level);
+    return level;
   }
 }
 
-/** The queue whose head comes first; an empty one comes last. */
+/** The queue whose turn comes first: by the priority of its head, then in turns; an empty one comes last. */
 export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
   if (left.head === undefined) return false;
-  return right.head === undefined || isBefore(left.head, right.head);
+  if (right.head === undefined || left.head.priority > right.head.priority) return true;
+  return left.head.priority === right.head.priority && turnOf(left, left.head) < turnOf(right, right.head);
+}
+
+function turnOf({ servedAt }: ModelQueue, head: PendingRequest): number {
+  return Math.max(servedAt, head.sequence);
 }

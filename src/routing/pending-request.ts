@@ -1,3 +1,4 @@
+import type { Batching } from '../batching.js';
 import type { Outputs, TensorFeeds } from '../tensor.js';
 
 /** What routing and replicas need to know of a model. */
@@ -8,6 +9,8 @@ export interface RoutedModel {
   readonly id: string;
   readonly path: string;
   readonly bytes: number;
+  /** Its own setting; the engine's when undefined. */
+  readonly batching?: Batching | undefined;
 }
 
 /** What a replica is asked to compute. */
@@ -23,13 +26,6 @@ export interface RoutedRequest {
   onAccepted(): void;
 }
 
-/** What a replica answers. */
-export interface RoutedAnswer {
-  readonly outputs: Outputs;
-  readonly loadMs: number;
-  readonly runMs: number;
-}
-
 export interface RoutingOptions {
   /** Higher first. */
   readonly priority: number;
@@ -38,10 +34,16 @@ export interface RoutingOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-export interface RoutedResult extends RoutedAnswer {
+/** What a caller gets. Times in milliseconds. */
+export interface RoutedResult {
+  readonly outputs: Outputs;
   readonly replica: string;
+  /** Requests that shared the onnxruntime call. */
+  readonly batchSize: number;
   /** From acceptance to the replica. */
   readonly queueMs: number;
+  readonly loadMs: number;
+  readonly runMs: number;
   /** From acceptance to the answer. */
   readonly totalMs: number;
 }
@@ -57,13 +59,12 @@ export interface PendingRequest extends RoutingOptions {
   dispatchedAt: number;
   /** How often it was given to a replica. */
   attempts: number;
-  /** True while it is in its model's queue, which sets it. */
+  /** True while it is in its model's queue, which sets it and the neighbours there. */
   isWaiting: boolean;
+  previous: PendingRequest | undefined;
+  next: PendingRequest | undefined;
+  /** Set among the accepted requests, as long as it has no answer. */
+  position: number | undefined;
   /** Takes back the deadline's timer and the signal's listener. */
-  disarm: () => void;
-}
-
-/** Priority, then arrival. */
-export function isBefore(left: PendingRequest, right: PendingRequest): boolean {
-  return left.priority === right.priority ? left.sequence < right.sequence : left.priority > right.priority;
+  disarm: (() => void) | undefined;
 }

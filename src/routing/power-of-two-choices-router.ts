@@ -1,3 +1,4 @@
+import { warmAmong } from './replica-index.js';
 import type { PendingRequestView, ReplicaCandidates, ReplicaView, RequestRouter } from './request-router.js';
 import { msUntilSpill } from './spill.js';
 
@@ -24,7 +25,8 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
     const pair = this.#two(warm);
     // Who waited so long waits for a slot of any warm replica already, and would have been woken by one.
     if (warm.length < candidates.size && msUntilSpill(request) <= 0) return [pair, ...this.#coldRanks(candidates)];
-    return warm.length <= 2 ? [pair] : [pair, freeOnes(warm, candidates.free, request.modelKey)];
+    // The pair may be full while others are not: any warm one is better than waiting.
+    return warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, request.modelKey)];
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {
@@ -32,7 +34,10 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
     return [this.#two(candidates.fewestModels).sort(byFreeBytes), this.#two(candidates.idle).sort(byModels)];
   }
 
-  /** Two distinct ones in random order, or as many as there are. */
+  /**
+   * Two distinct ones, or as many as there are, in the order of the list: of two that are equally busy always the same one
+   * is taken, so that light work stays on few threads, whose caches are warm, and leaves the cores of the others alone.
+   */
   #two(replicas: readonly ReplicaView[]): ReplicaView[] {
     const { length } = replicas;
     if (length === 0) return [];
@@ -40,14 +45,9 @@ export class PowerOfTwoChoicesRouter implements RequestRouter {
     if (length === 1) return [replicas[first] as ReplicaView];
     // Drawn from one fewer and moved past the first, so that the two differ and every pair is as likely.
     const other = Math.floor(this.#random() * (length - 1));
-    return [replicas[first] as ReplicaView, replicas[other < first ? other : other + 1] as ReplicaView];
+    const second = other < first ? other : other + 1;
+    return [replicas[Math.min(first, second)] as ReplicaView, replicas[Math.max(first, second)] as ReplicaView];
   }
-}
-
-/** The pair may be full while others are not: any warm one is better than waiting. Walks whichever list is shorter. */
-function* freeOnes(warm: readonly ReplicaView[], free: readonly ReplicaView[], modelKey: string): Rank {
-  if (warm.length <= free.length) yield* warm;
-  else for (const replica of free) if (replica.models.has(modelKey)) yield replica;
 }
 
 function byModels(left: ReplicaView, right: ReplicaView): number {

@@ -130,3 +130,13 @@ class DenseSet<T> {
     this.#positions.set(last, position);
   }
 }
+
+/** Those of the listed replicas that have the model; walks whichever list is shorter. */
+export function* warmAmong<R extends ReplicaView>(
+  warm: readonly R[],
+  listed: readonly R[],
+  modelKey: string,
+): IterableIterator<R> {
+  if (warm.length <= listed.length) yield* warm;
+  else for (const replica of listed) if (replica.models.has(modelKey)) yield replica;
+}

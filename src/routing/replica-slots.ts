@@ -1,25 +1,31 @@
+import type { Clock } from '../clock.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
-import type { ReplicaIndex } from './replica-index.js';
+import { type ReplicaIndex, warmAmong } from './replica-index.js';
 import type { ReplicaView } from './request-router.js';
 import type { WaitingModels } from './waiting-models.js';
 
 /** A replica whose thread may be blocked by a load. */
 export interface LoadingReplica extends ReplicaView {
+  /** Dispatches given to it and not finished. */
+  readonly dispatches: number;
   /** True from the order of a load until it ended; the thread is blocked. */
   readonly isLoading: boolean;
 }
 
-/** A run that is expected to end so soon is worth hiding the next message behind it; a longer one is not. */
-const PREFETCH_BELOW_MS = 1;
+/** What is expected to end so soon is worth hiding the next message behind it; before, late binding is worth more. */
+const PREFETCH_MS = 1;
 /** One dispatch that runs and one that is prefetched. */
 const MOST_DISPATCHES = 2;
 
 /** What a replica was given. */
 interface Assignment {
-  /** Dispatches without an answer yet. */
-  unanswered: number;
+  /** Milliseconds that each dispatch without an answer is expected to take; the first runs. */
+  readonly expectedMs: number[];
   /** The queue that the last one came from. */
   last: ModelQueue | undefined;
+  /** Whether the one that runs is expected to end soon. */
+  endsSoon: boolean;
+  cancelTimer: (() => void) | undefined;
   visit: Visit | undefined;
 }
 
@@ -33,69 +39,112 @@ interface Visit {
   readonly untilSequence: number;
 }
 
-/** Says which replica may be given a request of which model now. */
+export interface ReplicaSlotsObserver<R> {
+  /** What the replica runs is expected to end soon: it can be given more. */
+  freed(replica: R): void;
+  /** Whether the model may be loaded at present. */
+  mayLoad(modelKey: string): boolean;
+}
+
+/** Says which replica may be given requests of which model now. */
 export class ReplicaSlots<R extends LoadingReplica> {
-  readonly #mostDispatches: number;
+  readonly #maxOngoingRequests: number;
   readonly #index: ReplicaIndex<R>;
   readonly #waiting: WaitingModels;
-  readonly #mayLoad: (modelKey: string) => boolean;
+  readonly #clock: Clock;
+  readonly #observer: ReplicaSlotsObserver<R>;
   readonly #assignments = new Map<R, Assignment>();
 
-  /** @param mayLoad whether the model may be loaded at present. */
   constructor(
     maxOngoingRequests: number,
     index: ReplicaIndex<R>,
     waiting: WaitingModels,
-    mayLoad: (modelKey: string) => boolean,
+    clock: Clock,
+    observer: ReplicaSlotsObserver<R>,
   ) {
-    this.#mostDispatches = Math.min(MOST_DISPATCHES, maxOngoingRequests);
+    this.#maxOngoingRequests = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
     this.#index = index;
     this.#waiting = waiting;
-    this.#mayLoad = mayLoad;
+    this.#clock = clock;
+    this.#observer = observer;
   }
 
   add(replica: R): void {
-    this.#assignments.set(replica, { unanswered: 0, last: undefined, visit: undefined });
+    this.#assignments.set(replica, {
+      expectedMs: [],
+      last: undefined,
+      endsSoon: false,
+      cancelTimer: undefined,
+      visit: undefined,
+    });
   }
 
   delete(replica: R): void {
+    this.#assignments.get(replica)?.cancelTimer?.();
     this.#assignments.delete(replica);
   }
 
-  /** To be called before the replica is told, with the sequence number of the next request to arrive. */
-  given(replica: R, queue: ModelQueue, nextSequence: number): void {
+  /**
+   * To be called before the replica is told.
+   *
+   * @param nextSequence sequence number of the next request to arrive.
+   * @param expectedMs what the dispatch is expected to take; infinite when that is unknown.
+   */
+  given(replica: R, queue: ModelQueue, nextSequence: number, expectedMs: number): void {
     const assignment = this.#assignments.get(replica);
     if (assignment === undefined) return;
-    assignment.unanswered += 1;
+    assignment.expectedMs.push(expectedMs);
     assignment.last = queue;
     if (!replica.models.has(queue.modelKey)) assignment.visit = { queue, untilSequence: nextSequence };
+    if (assignment.expectedMs.length === 1) this.#begun(replica, assignment);
     this.#updateIndex(replica, assignment);
   }
 
   answered(replica: R): void {
     const assignment = this.#assignments.get(replica);
     if (assignment === undefined) return;
-    assignment.unanswered -= 1;
+    assignment.expectedMs.shift();
+    this.#begun(replica, assignment);
     this.#updateIndex(replica, assignment);
   }
 
+  /** Whether the replica works for the queue now: then others go before it. */
+  isServing(replica: R, queue: ModelQueue): boolean {
+    const assignment = this.#assignments.get(replica);
+    return assignment?.last === queue && assignment.expectedMs.length > 0;
+  }
+
   isIdle(replica: R): boolean {
-    return replica.ongoing === 0 && !replica.isLoading;
+    return replica.dispatches === 0 && !replica.isLoading;
+  }
+
+  /** How many more requests the replica may be given; at least 1 where it has a slot. */
+  room(replica: R): number {
+    return Math.max(1, this.#maxOngoingRequests - replica.ongoing);
   }
 
   has(replica: R, queue: ModelQueue): boolean {
-    if (replica.isLoading) return false;
-    const { ongoing } = replica;
+    if (replica.isLoading || queue.isGathering) return false;
+    const { dispatches } = replica;
     // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
-    if (!replica.models.has(queue.modelKey)) return ongoing === 0 && this.#mayLoad(queue.modelKey);
-    if (ongoing === 0) return true;
-    return this.#mayPrefetch(replica, ongoing) && (this.#isVisiting(replica, queue) || !this.#isLoadBefore(queue));
+    if (!replica.models.has(queue.modelKey)) return dispatches === 0 && this.#observer.mayLoad(queue.modelKey);
+    if (dispatches === 0) return true;
+    if (this.#isAnotherIdle(queue)) return false;
+    return this.#mayPrefetch(replica, dispatches) && (this.#isVisiting(replica, queue) || !this.#isLoadBefore(queue));
   }
 
-  /** The queue that the replica stays with, if it can take a request of it now. */
+  /** The queue that the replica stays with, if it can take requests of it now. */
   visited(replica: R): ModelQueue | undefined {
     const queue = this.#assignments.get(replica)?.visit?.queue;
     return queue !== undefined && this.#isVisiting(replica, queue) && this.has(replica, queue) ? queue : undefined;
+  }
+
+  /** What an idle replica can begin now is not to wait behind what runs. */
+  #isAnotherIdle({ modelKey }: ModelQueue): boolean {
+    for (const other of warmAmong(this.#index.warm(modelKey), this.#index.idle, modelKey)) {
+      if (this.isIdle(other)) return true;
+    }
+    return false;
   }
 
   #isVisiting(replica: R, { modelKey, head }: ModelQueue): boolean {
@@ -111,13 +160,29 @@ export class ReplicaSlots<R extends LoadingReplica> {
     return first !== undefined && isQueueBefore(first, queue);
   }
 
-  #mayPrefetch(replica: R, ongoing: number): boolean {
-    const lastRunMs = this.#assignments.get(replica)?.last?.times.runMs ?? Number.POSITIVE_INFINITY;
-    return ongoing < this.#mostDispatches && lastRunMs <= PREFETCH_BELOW_MS;
+  #mayPrefetch(replica: R, dispatches: number): boolean {
+    if (dispatches >= MOST_DISPATCHES || replica.ongoing >= this.#maxOngoingRequests) return false;
+    return this.#assignments.get(replica)?.endsSoon === true;
   }
 
-  #updateIndex(replica: R, { unanswered }: Assignment): void {
-    const isIdle = unanswered === 0;
-    this.#index.setOccupancy(replica, { isIdle, isFree: isIdle || this.#mayPrefetch(replica, unanswered) });
+  /** The first of what the replica was given runs from now on. */
+  #begun(replica: R, assignment: Assignment): void {
+    assignment.cancelTimer?.();
+    assignment.cancelTimer = undefined;
+    const [expectedMs] = assignment.expectedMs;
+    assignment.endsSoon = expectedMs !== undefined && expectedMs <= PREFETCH_MS;
+    if (expectedMs === undefined || assignment.endsSoon || expectedMs === Number.POSITIVE_INFINITY) return;
+    const ending = () => {
+      assignment.cancelTimer = undefined;
+      assignment.endsSoon = true;
+      this.#updateIndex(replica, assignment);
+      this.#observer.freed(replica);
+    };
+    assignment.cancelTimer = this.#clock.schedule(ending, expectedMs - PREFETCH_MS);
+  }
+
+  #updateIndex(replica: R, { expectedMs }: Assignment): void {
+    const isIdle = expectedMs.length === 0;
+    this.#index.setOccupancy(replica, { isIdle, isFree: isIdle || this.#mayPrefetch(replica, expectedMs.length) });
   }
 }

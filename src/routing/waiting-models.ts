@@ -17,6 +17,12 @@ export class WaitingModels {
     else this.#spilling.delete(queue);
   }
 
+  /** To be called when the queue's turn changed, if it may be waiting. */
+  turnChanged(queue: ModelQueue): void {
+    if (this.#anywhere.has(queue)) this.#anywhere.set(queue);
+    if (this.#spilling.has(queue)) this.#spilling.set(queue);
+  }
+
   delete(queue: ModelQueue): void {
     this.#queues.delete(queue.modelKey);
     this.#anywhere.delete(queue);
@@ -35,7 +41,7 @@ export class WaitingModels {
     return this.#spilling.peek();
   }
 
-  /** The waiting queues among the given models; walks whichever is fewer. */
+  /** The queues among the given models that wait for a replica; walks whichever is fewer. */
   *among(models: ReadonlyMap<string, unknown>): IterableIterator<ModelQueue> {
     if (models.size <= this.#queues.size) {
       for (const modelKey of models.keys()) {

@@ -2,6 +2,8 @@ import { msUntilOverdue, msUntilSpill } from './spill.js';
 
 /** Where a model's queue stands while it has requests that wait. */
 export type WaitingPlace =
+  /** Its requests wait for company. */
+  | 'gathering'
   /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
   | 'anywhere'
   /** It waits for the replicas that have it. */
@@ -16,12 +18,15 @@ export interface WaitingModel {
   /** Milliseconds that its longest waiting request has waited. */
   readonly waitedMs: number;
   readonly expectedLoadMs: number;
+  /** Milliseconds that its requests go on waiting for company; undefined when they do not. */
+  readonly gatherMs: number | undefined;
   /** Milliseconds until it may be loaded again after a load that failed; 0 when it may be. */
   readonly mayLoadInMs: number;
 }
 
 /** Where the model belongs now, and in how many milliseconds its waiting changes that; undefined when it does not. */
 export function waitingPlace(model: WaitingModel): { place: WaitingPlace; changesInMs: number | undefined } {
+  if (model.gatherMs !== undefined) return { place: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { place: 'anywhere', changesInMs: undefined };
   if (model.warmReplicas === model.replicas) return { place: 'warm', changesInMs: undefined };
   const untilSpillMs = Math.max(msUntilSpill(model), model.mayLoadInMs);

@@ -1,30 +1,85 @@
-import type { RunAnswer, RunMessage } from '../protocol/messages.js';
-import { checkFeeds, checkOutputNames } from '../tensor.js';
-import type { ModelMultiplexer } from './model-multiplexer.js';
+import { checkFeeds, checkOutputNames } from '../feeds.js';
+import type { Call } from '../protocol/call-answers.js';
+import { toErrorRecord } from '../protocol/error-record.js';
+import type { RequestGroup, RunMessage, Verification } from '../protocol/messages.js';
+import { singleFeeds } from '../protocol/request-groups.js';
 
-/** Runs requests on the sessions of one replica. */
+import type { TensorFeeds } from '../tensor.js';
+import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
+import { areSameFeeds } from './compare.js';
+import type { ModelMultiplexer, Session } from './model-multiplexer.js';
+
+/** What became of one dispatch. */
+export interface Execution {
+  readonly loadMs: number;
+  /** The calls made for each group. */
+  readonly calls: readonly (readonly Call[])[];
+  readonly verification: Verification | undefined;
+}
+
+/** Runs dispatches on the sessions of one replica. */
 export class Executor {
   readonly #models: ModelMultiplexer;
   readonly #now: () => number;
+  /** The last request of which a batch of nothing else was right: that need not be proven again. */
+  readonly #provenUniform = new WeakMap<Session, TensorFeeds>();
 
   constructor(models: ModelMultiplexer, now: () => number) {
     this.#models = models;
     this.#now = now;
   }
 
-  /** @throws InfermuxError whatever loading, checking or running refuses. */
-  async run({ model, feeds, outputs, checked }: RunMessage): Promise<RunAnswer> {
-    const lease = await this.#models.lease(model);
+  /** @throws InfermuxError when the model cannot be loaded or the thread is to stop: then no request has an answer. */
+  async run({ model, groups, verify }: RunMessage): Promise<Execution> {
+    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
     try {
-      if (!checked) {
-        checkFeeds(model.id, feeds, lease.session.metadata.inputs);
-        checkOutputNames(model.id, outputs, lease.session.metadata.outputs);
+      const { session, loadMs } = lease;
+      const calls: (readonly Call[])[] = [];
+      let verification: Verification | undefined;
+      for (const group of groups) {
+        const refused = refuse(model.id, group, session);
+        const isFoundOut = verification?.mismatch !== undefined;
+        if (refused !== undefined) calls.push(refused);
+        else if (!isBatch(group) || isFoundOut) calls.push(await runSingly(session, group, this.#now));
+        else {
+          const run = await this.#runBatch(session, group, verify);
+          calls.push(run.calls);
+          if (run.mismatch !== undefined) verification = { mismatch: run.mismatch ?? undefined };
+        }
       }
-      const startedAt = this.#now();
-      const results = await lease.session.run(feeds, outputs);
-      return { outputs: results, loadMs: lease.loadMs, runMs: this.#now() - startedAt };
+      return { loadMs, calls, verification };
     } finally {
       lease.giveBack();
     }
+  }
+
+  /** Right answers for requests that are all the same prove nothing about others: `mismatch` is undefined then. */
+  async #runBatch(session: Session, batch: Batch, verify: boolean): Promise<BatchRun> {
+    if (!verify) return runBatch(session, batch, false, this.#now);
+    const uniform = uniformFeeds(batch);
+    const known = this.#provenUniform.get(session);
+    const isKnown = uniform !== undefined && known !== undefined && areSameFeeds(uniform, known);
+    const run = await runBatch(session, batch, !isKnown, this.#now);
+    if (uniform === undefined || run.mismatch !== null) return run;
+    this.#provenUniform.set(session, structuredClone(uniform));
+    return { calls: run.calls, mismatch: undefined };
+  }
+}
+
+function isBatch(group: RequestGroup): group is Batch {
+  return group.rows !== undefined;
+}
+
+/** Answers the whole group when it does not fit the model: its requests are alike in all that is checked. */
+function refuse(modelId: string, group: RequestGroup, { metadata }: Session): Call[] | undefined {
+  if (group.checked) return undefined;
+  try {
+    const [first = {}] = singleFeeds(group);
+    checkFeeds(modelId, first, metadata.inputs);
+    checkOutputNames(modelId, group.outputs, metadata.outputs);
+    return undefined;
+  } catch (cause) {
+    const error = toErrorRecord(cause);
+    return Array.from({ length: group.requests }, () => ({ requests: 1, runMs: 0, outputs: undefined, error }));
   }
 }

@@ -106,11 +106,18 @@ export class ModelMultiplexer {
    */
   async lease(model: ModelReference): Promise<Lease> {
     checkModelId(model.id);
-    const cached = this.#cache.get(model.key);
-    if (cached !== undefined) {
-      cached.users += 1;
-      return this.#leaseOf(cached, 0);
-    }
+    return this.leaseLoaded(model.key) ?? this.#leaseAfterLoad(model);
+  }
+
+  /** The model's session if it is there: without a promise, since that is how most requests find it. */
+  leaseLoaded(key: string): Lease | undefined {
+    const entry = this.#cache.get(key);
+    if (entry === undefined) return undefined;
+    entry.users += 1;
+    return this.#leaseOf(entry, 0);
+  }
+
+  async #leaseAfterLoad(model: ModelReference): Promise<Lease> {
     const startedAt = this.#now();
     let flight = this.#flights.get(model.key);
     if (flight === undefined) {

@@ -7,8 +7,8 @@ import {
   isTensorType,
   type ModelMetadata,
   type Outputs,
+  setNamed,
   type Tensor,
-  type TensorData,
   type TensorFeeds,
   type ValueMetadata,
 } from '../tensor.js';
@@ -99,20 +99,27 @@ export class OnnxSession implements Session {
     return new OnnxSession(model, bytes, session, counters);
   }
 
-  /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said. */
+  /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said; `REPLICA_FAILED` when the thread is to stop. */
   async run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs> {
     // Plain objects serve as tensors for every type; an ort.Tensor of float16 breaks on Node 24.
     const inputs: Record<string, object> = {};
     for (const { name } of this.metadata.inputs) {
-      inputs[name] = { ...feeds[name], location: 'cpu' };
+      const { type, dims, data } = feeds[name] as Tensor;
+      setNamed(inputs, name, { type, dims, data, location: 'cpu' });
     }
-    const results = await nativeCall(this.#counters, () =>
-      this.#session.run(inputs as ort.InferenceSession.FeedsType, outputs ?? this.#session.outputNames),
-    ).catch((cause: unknown) => {
-      if (cause instanceof InfermuxError) throw cause;
+    if (!this.#counters.enterNativeCall()) throw stopping();
+    let results: ort.InferenceSession.ReturnType;
+    try {
+      const names = outputs ?? this.#session.outputNames;
+      results = await this.#session.run(inputs as ort.InferenceSession.FeedsType, names);
+    } catch (cause) {
       throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
-    });
-    return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, readOutput(value)]));
+    } finally {
+      this.#counters.leaveNativeCall();
+    }
+    const read: Record<string, Tensor> = {};
+    for (const name in results) setNamed(read, name, readOutput(results[name] as ort.Tensor));
+    return read;
   }
 
   /** Returns the session's memory. To be called once, with no run under way. */
@@ -131,13 +138,17 @@ async function nativeCall<T>(
   highestStop: Parameters<ReplicaCounters['enterNativeCall']>[0] = STOP_LEVELS.none,
 ): Promise<T> {
   if (!counters.enterNativeCall(highestStop)) {
-    throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+    throw stopping();
   }
   try {
     return await call();
   } finally {
     counters.leaveNativeCall();
   }
+}
+
+function stopping(): InfermuxError {
+  return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
 }
 
 function providersOf({ executionProviders }: Readonly<Record<string, unknown>>): string[] {
@@ -176,12 +187,13 @@ function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {
-  return { type, dims: [...dims], data: carried(data) } as Tensor;
+  // float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array.
+  const carried = type === 'float16' ? bitsOf(data as Uint16Array) : data;
+  return { type, dims: dims.slice(), data: carried } as Tensor;
 }
 
-/** float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array. */
-function carried(data: ort.Tensor['data']): TensorData {
-  if (Object.prototype.toString.call(data) !== '[object Float16Array]') return data as TensorData;
-  const bits = data as unknown as Uint16Array;
-  return new Uint16Array(bits.buffer, bits.byteOffset, bits.length);
+function bitsOf(data: Uint16Array): Uint16Array {
+  return data instanceof Uint16Array
+    ? data
+    : new Uint16Array((data as Uint16Array).buffer, 0, (data as Uint16Array).length);
 }

@@ -5,6 +5,7 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { InfermuxError, messageOf } from '../errors.js';
+import { packCalls } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type {
   Answer,
@@ -12,10 +13,10 @@ import type {
   HelloAnswer,
   ReplicaMessage,
   RunAnswer,
+  RunMessage,
   WorkerSettings,
 } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
-import type { Outputs } from '../tensor.js';
 import type { Runtime } from './runtime.js';
 
 const settings = workerData as WorkerSettings;
@@ -24,14 +25,10 @@ const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
 let runtime: Runtime | undefined;
 
 /** Answers one task; errors are answers too. */
-export default async function handle(message: ReplicaMessage): Promise<unknown> {
+export default function handle(message: ReplicaMessage): Promise<unknown> {
   switch (message.kind) {
-    case 'run': {
-      const answer = await answerOf(async (): Promise<RunAnswer> => started().executor.run(message));
-      // Before the answer is posted, so that the router sees the slot free as early as it is.
-      counters.requestDone('value' in answer);
-      return 'value' in answer ? moved(answer, answer.value.outputs) : answer;
-    }
+    case 'run':
+      return run(message);
     case 'hello':
       return answerOf(() => start(message.events));
     case 'expire':
@@ -39,6 +36,32 @@ export default async function handle(message: ReplicaMessage): Promise<unknown> 
     case 'release':
       return answerOf(async () => runtime?.models.releaseAll());
   }
+}
+
+async function run(message: RunMessage): Promise<unknown> {
+  const requests = requestsIn(message);
+  let failed = requests;
+  let transfer: readonly ArrayBuffer[] = [];
+  let answer: Answer<RunAnswer>;
+  try {
+    const { loadMs, calls, verification } = await started().executor.run(message);
+    const packed = packCalls(calls);
+    answer = { value: { loadMs, calls: packed.calls, verification } };
+    transfer = packed.transfer;
+    failed = 0;
+    for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
+  } catch (error) {
+    answer = { error: toErrorRecord(error) };
+  }
+  // Before the answer is posted, so that the router sees the slot free as early as it is.
+  counters.dispatchDone(requests - failed, failed);
+  return transfer.length === 0 ? answer : moved(answer, transfer);
+}
+
+function requestsIn({ groups }: RunMessage): number {
+  let sum = 0;
+  for (const { requests } of groups) sum += requests;
+  return sum;
 }
 
 async function answerOf<T>(work: () => Promise<T>): Promise<Answer<T>> {
@@ -75,16 +98,11 @@ function started() {
   return runtime;
 }
 
-/** Hands the outputs' memory over instead of copying it. */
-function moved(answer: Answer<RunAnswer>, outputs: Outputs): unknown {
-  const buffers = new Set<ArrayBufferLike>();
-  for (const { data } of Object.values(outputs)) {
-    if (ArrayBuffer.isView(data)) buffers.add(data.buffer);
-  }
-  if (buffers.size === 0) return answer;
+/** Hands the buffers over instead of copying them. */
+function moved(answer: object, transfer: readonly ArrayBuffer[]): unknown {
   return move({
     get [transferableSymbol]() {
-      return [...buffers];
+      return transfer;
     },
     get [valueSymbol]() {
       return answer;

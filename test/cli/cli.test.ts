@@ -1,8 +1,13 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import type { BenchReport } from '../../dist/cli/bench.js';
 import type { DemoReport } from '../../dist/cli/demo.js';
+import { identityModel, modelDirectory, pickyModel, slowRunModel } from '../support/onnx-models.js';
+import { TENSOR_TYPES } from '../support/tensors.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
@@ -44,6 +49,85 @@ describe('infermux demo', () => {
   }, 40_000);
 });
 
+const MLP = fileURLToPath(new URL('../../native-models/digits-mlp/model.onnx', import.meta.url));
+
+describe('infermux inspect', () => {
+  it('tells what a model takes and gives, and that it can be batched', async () => {
+    const { code, stdout } = await infermux('inspect', MLP, '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({
+      format: 'ONNX',
+      producer: 'infermux native-models',
+      opsets: { 'ai.onnx': 17 },
+      bytes: statSync(MLP).size,
+      inputs: [{ name: 'image', type: 'float32', shape: ['N', 64] }],
+      outputs: [{ name: 'probabilities', type: 'float32', shape: ['N', 10] }],
+    });
+    expect(report.whyNotBatched).toBeUndefined();
+    const tables = (await infermux('inspect', MLP)).stdout;
+    for (const text of ['image', 'N × 64', 'ai.onnx 17', 'yes']) expect(tables).toContain(text);
+  });
+
+  it('says why a model cannot be batched', async () => {
+    const directory = modelDirectory({ slow: slowRunModel(1, 4) });
+    const { stdout } = await infermux('inspect', `${directory}/slow.onnx`);
+    expect(stdout).toContain('no: the first dimension of input "x" is always 1');
+  });
+
+  it.each([
+    ['/nowhere/model.onnx', 'ENOENT'],
+    [MAIN, 'failed:Protobuf parsing failed'],
+  ])('%s exits with 1 and the reason', async (path, reason) => {
+    const { code, stdout, stderr } = await infermux('inspect', path);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toContain(reason);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+});
+
+describe('infermux bench', () => {
+  it('measures every setting, names the best and draws it', async () => {
+    const svg = join(mkdtempSync(join(tmpdir(), 'infermux-bench-')), 'chart.svg');
+    const args = ['bench', MLP, '--callers', '1,8', '--replicas', '1,2', '--seconds', '0.1', '--svg', svg];
+    const { code, stdout, stderr } = await infermux(...args, '--json');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const { rows, best } = JSON.parse(stdout) as BenchReport;
+    expect(rows.map(({ replicas, callers }) => [replicas, callers])).toEqual([
+      [1, 1],
+      [1, 8],
+      [2, 1],
+      [2, 8],
+    ]);
+    for (const { throughput, p50, p95, p99, batchSize } of rows) {
+      expect(throughput).toBeGreaterThan(0);
+      expect(p50).toBeGreaterThan(0);
+      expect(p95).toBeGreaterThanOrEqual(p50);
+      expect(p99).toBeGreaterThanOrEqual(p95);
+      expect(batchSize).toBeGreaterThanOrEqual(1);
+    }
+    expect(best.throughput).toBe(Math.max(...rows.map(({ throughput }) => throughput)));
+    const chart = readFileSync(svg, 'utf8');
+    expect(chart.match(/<rect/g)).toHaveLength(1 + rows.length);
+    expect((await infermux(...args)).stdout).toMatch(/█[\s\S]*best: \d replicas? and \d callers?/);
+  }, 40_000);
+
+  it('makes inputs of every type, and wants shapes where dimensions are free', async () => {
+    const directory = modelDirectory({ identity: identityModel(TENSOR_TYPES), picky: pickyModel() });
+    const quick = ['--callers', '2', '--replicas', '1', '--seconds', '0.05', '--json'];
+    expect((await infermux('bench', `${directory}/identity.onnx`, ...quick)).code).toBe(0);
+    const picky = `${directory}/picky.onnx`;
+    const refused = await infermux('bench', picky, ...quick);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('input "x" has the shape [N, M]: give one that fits, like --input x=1x1');
+    expect((await infermux('bench', picky, ...quick, '--input', 'x=3x4')).code).toBe(0);
+    const failing = await infermux('bench', picky, ...quick, '--input', 'x=3x5');
+    expect(failing.code).toBe(1);
+    expect(failing.stderr).toContain('model "model":');
+    expect((await infermux('bench', picky, ...quick, '--input', 'z=3x4')).stderr).toContain('has no input "z"');
+  }, 40_000);
+});
+
 describe('the command line', () => {
   it('explains itself', async () => {
     const { code, stdout } = await infermux('--help');
@@ -61,6 +145,10 @@ describe('the command line', () => {
     [['demo', '--jsn'], "unknown option '--jsn'"],
     [['dmo'], "unknown command 'dmo'"],
     [['demo', 'now'], 'too many arguments'],
+    [['inspect'], "missing required argument 'model'"],
+    [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
+    [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
+    [['bench', 'm.onnx', '--input', 'x'], '--input must be like image=1x3x224x224, got "x"'],
     [[], 'Usage: infermux'],
   ])('%j exits with 2 and a sentence', async (args, sentence) => {
     const { code, stdout, stderr } = await infermux(...args);

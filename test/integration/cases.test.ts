@@ -38,6 +38,36 @@ describe.skipIf(!areSharedModelsHere)(
       expect(replicas.size).toBe(2);
     });
 
+    it('give the same in batches, which every model may form that has a free first dimension', async () => {
+      const batching = { maxWaitMs: 5 };
+      const batched = await createEngine({
+        models: Object.fromEntries(cases.map(({ id, path }) => [id, { path, batching }])),
+        replicas: 1,
+        maxModelsPerReplica: -1,
+      });
+      const wrong: string[] = [];
+      const sizes = new Map<string, number>();
+      try {
+        for (let round = 0; round < 4; round += 1) {
+          for (const { id, sets } of cases) {
+            const runs = Array.from({ length: 12 }, (_, index) => sets[index % sets.length] as (typeof sets)[number]);
+            const answers = await Promise.all(runs.map(({ feeds }) => batched.infer({ target: id, feeds })));
+            for (const [index, { outputs, batchSize }] of answers.entries()) {
+              sizes.set(id, Math.max(sizes.get(id) ?? 0, batchSize));
+              for (const [name, tensor] of Object.entries(runs[index]?.expected ?? {})) {
+                const found = difference(outputs[name], tensor);
+                if (found !== undefined) wrong.push(`${id}, batch of ${batchSize}: ${name} ${found}`);
+              }
+            }
+          }
+        }
+      } finally {
+        await batched.close();
+      }
+      expect(wrong).toEqual([]);
+      expect([...sizes.values()].filter((size) => size > 1).length).toBeGreaterThanOrEqual(3);
+    });
+
     it.each(cases)('$id returns just the outputs asked for', async ({ id, outputs, sets }) => {
       const [wanted] = outputs as [string];
       const answer = await engine.run(id, sets[0]?.feeds ?? {}, { outputs: [wanted] });

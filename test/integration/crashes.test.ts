@@ -53,7 +53,7 @@ describe.each([
     const wrong: unknown[] = [];
     const callers = Array.from({ length: 12 }, async (_caller, index) => {
       const model = ['double', 'triple', 'quadruple'][index % 3] as string;
-      while (!isOver) {
+      while (!isOver && engine.status().state === 'running') {
         const answer = await outcome(engine.run(model, feeds(index)));
         if (answer !== index * ((index % 3) + 2)) wrong.push(answer);
         answered += 1;

@@ -36,7 +36,24 @@ describe('a directory', () => {
     expect(models.find(({ id }) => id === 'plain')).toMatchObject({ bytes: 4, path: join(root, 'plain.onnx') });
   });
 
+  it('reads how a model is batched, also for each version', async () => {
+    const root = directory({
+      'a/model.onnx': '',
+      'a/model.json': '{ "batching": { "maxSize": 8 } }',
+      'b/1/model.onnx': '',
+      'b/1/model.json': '{ "batching": false }',
+      'b/2/model.onnx': '',
+    });
+    const models = await scanDirectory(root);
+    expect(models.map(({ key, batching }) => [key, batching])).toEqual([
+      ['a@1', { maxSize: 8 }],
+      ['b@1', false],
+      ['b@2', undefined],
+    ]);
+  });
+
   it.each([
+    ['{ "batching": "on" }', "batching must be 'auto', false or"],
     ['{', 'is not JSON'],
     ['[]', 'must hold an object'],
     ['{ "version": 1.5 }', 'version must be a positive integer, got 1.5'],

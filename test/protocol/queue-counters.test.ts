@@ -8,12 +8,12 @@ it('shows what one thread wrote to another view of the same line', () => {
   all.take();
   const line = all.take() as NonNullable<ReturnType<typeof all.take>>;
   const other = new ReplicaCounters(all.memory, line.slot);
-  line.counters.requestGiven();
-  line.counters.requestGiven();
-  other.requestDone(true);
-  other.requestDone(false);
+  line.counters.dispatchGiven(3);
+  line.counters.dispatchGiven(1);
+  expect(other).toMatchObject({ ongoing: 4, dispatches: 2 });
+  other.dispatchDone(2, 1);
   other.setBytes(2 ** 40);
-  expect(line.counters).toMatchObject({ ongoing: 0, completed: 1, failed: 1, bytes: 2 ** 40 });
+  expect(line.counters).toMatchObject({ ongoing: 1, dispatches: 1, completed: 2, failed: 1, bytes: 2 ** 40 });
 });
 
 it('hands out each line once, until it is given back', () => {

@@ -48,8 +48,10 @@ class FakeThread implements ReplicaThread {
 }
 
 const A = fakeModel('a');
-const request = { model: A, feeds: {}, outputs: undefined, checked: true };
-const answered = { value: { outputs: {}, loadMs: 0, runMs: 1 } };
+const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
+const request = { model: A, groups: [group], verify: false };
+const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
+const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined } };
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: FakeClock;

@@ -5,7 +5,8 @@ import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import { ExpectedTimes } from '../../dist/routing/expected-times.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
-import { FakeClock, FakeReplica, fakeModel, fakeRequest, flush } from '../support/fakes.js';
+import type { TensorFeeds } from '../../dist/tensor.js';
+import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
 
 type Command =
   | {
@@ -21,7 +22,6 @@ type Command =
   | { readonly kind: 'advance'; readonly milliseconds: number };
 
 const MODELS = 6;
-const MAX_ONGOING = 2;
 /** The guess for a model of the fakes' size; no load is measured here. */
 const EXPECTED_LOAD_MS = new ExpectedTimes(fakeModel('any').bytes).loadMs;
 
@@ -65,25 +65,35 @@ class World {
   readonly violations: string[] = [];
   holds = 0;
   readonly #maxModels: number;
+  readonly #runMs: number;
+  readonly #maxOngoing: number;
   /** Models whose load a replica died of: they are not loaded again for a while. */
   readonly #deadly = new Set<string>();
   #born = 0;
 
-  constructor(replicas: number, maxModels: number, maxQueuedRequests: number, random: () => number) {
+  constructor(
+    replicas: number,
+    maxModels: number,
+    maxQueuedRequests: number,
+    runMs: number,
+    maxOngoing: number,
+    random: () => number,
+  ) {
     this.#maxModels = maxModels;
+    this.#runMs = runMs;
+    this.#maxOngoing = maxOngoing;
     this.dispatcher = new Dispatcher(
-      { maxOngoingRequests: MAX_ONGOING, maxQueuedRequests },
+      { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching: 'auto' },
       new PowerOfTwoChoicesRouter(random),
       this.clock,
-      {
+      fakeObserver({
         busy: () => {
           this.holds += 1;
         },
         idle: () => {
           this.holds -= 1;
         },
-        given: () => undefined,
-      },
+      }),
     );
     for (let index = 0; index < replicas; index += 1) this.addReplica();
   }
@@ -91,17 +101,22 @@ class World {
   addReplica(): void {
     const replica = new FakeReplica(`r${this.#born++}`, this.#maxModels, {
       modelChanged: (changed, modelKey) => this.dispatcher.modelChanged(changed, modelKey),
-      given: (to, request) => this.#onGiven(to, request),
+      given: (to, dispatch) => {
+        for (const feeds of feedsOf(dispatch)) this.#onGiven(to, feeds);
+      },
     });
+    replica.runMs = this.#runMs;
     this.replicas.push(replica);
     this.dispatcher.addReplica(replica);
   }
 
-  #onGiven(replica: FakeReplica, request: RoutedRequest): void {
-    const tracked = this.requests.find((other) => other.request === request) as Tracked;
+  #onGiven(replica: FakeReplica, feeds: TensorFeeds): void {
+    const tracked = this.requests.find((other) => other.request.feeds === feeds) as Tracked;
+    const { request } = tracked;
     // Noted, not thrown: the dispatcher would take an exception here for an answer.
     const note = (isWrong: boolean, what: string) => isWrong && this.violations.push(`${request.model.id}: ${what}`);
-    note(replica.ongoing > MAX_ONGOING, 'given beyond the bound');
+    note(this.#maxOngoing !== -1 && replica.ongoing > this.#maxOngoing, 'given beyond the bound');
+    note(replica.dispatches > 2, 'given a third dispatch');
     note(replica.isLoading, 'given to a replica that loads');
     // One that was cancelled or expired in this turn is over, though nobody was told yet.
     const isOver = ({ controller, deadline }: Tracked) =>
@@ -161,11 +176,11 @@ class World {
       tracked.isWaiting = false;
     };
     this.dispatcher
-      .submit(tracked.request, {
-        priority,
-        deadline: tracked.deadline,
-        signal: tracked.controller.signal,
-      })
+      .submit(
+        tracked.request,
+        { priority, deadline: tracked.deadline, signal: tracked.controller.signal },
+        (result) => result,
+      )
       .then(settle, settle);
   }
 
@@ -206,16 +221,19 @@ it('settles every request exactly once, in order, within bounds, and wakes whate
         replicas: fc.integer({ min: 1, max: 4 }),
         maxModels: fc.integer({ min: 1, max: 3 }),
         maxQueued: fc.constantFrom(-1, 0, 3),
+        // One by one, many in a message, and long runs.
+        runMs: fc.constantFrom(1, 0.2, 12),
+        maxOngoing: fc.constantFrom(-1, 1, 2, 5),
         seed: fc.nat(),
         commands: fc.array(command, { maxLength: 120, size: 'max' }),
       }),
-      async ({ replicas, maxModels, maxQueued, seed, commands }) => {
+      async ({ replicas, maxModels, maxQueued, runMs, maxOngoing, seed, commands }) => {
         let state = seed + 1;
         const random = () => {
           state = (state * 48_271) % 2_147_483_647;
           return state / 2_147_483_647;
         };
-        const world = new World(replicas, maxModels, maxQueued, random);
+        const world = new World(replicas, maxModels, maxQueued, runMs, maxOngoing, random);
         for (const step of commands) await world.run(step);
         await world.drain();
         expect(world.violations).toEqual([]);

@@ -76,8 +76,9 @@ it('chooses two different replicas, every pair as often as any other', () => {
     const key = [...(pair ?? [])].map(({ id }) => id).join();
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-  expect(counts.size).toBe(12);
-  for (const count of counts.values()) expect(count).toBeGreaterThan(850);
+  // In the order of the list, so that of two equally busy ones always the same is taken.
+  expect([...counts.keys()].sort()).toEqual(['r0,r1', 'r0,r2', 'r0,r3', 'r1,r2', 'r1,r3', 'r2,r3']);
+  for (const count of counts.values()) expect(count).toBeGreaterThan(1_700);
 });
 
 it('ranks warm replicas first, and cold ones behind them only when the wait has cost a load', () => {

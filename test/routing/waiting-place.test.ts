@@ -7,12 +7,15 @@ const model = (changes: Partial<WaitingModel>): WaitingModel => ({
   waitedMs: 0,
   expectedLoadMs: 100,
   mayLoadInMs: 0,
+  gatherMs: undefined,
   ...changes,
 });
 
 it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
   ['no replica has it', { warmReplicas: 0 }, 'anywhere', undefined],
   ['every replica has it', { warmReplicas: 4, waitedMs: 9_999 }, 'warm', undefined],
+  ['its requests wait for company', { gatherMs: 3, warmReplicas: 0 }, 'gathering', 3],
+  ['that wait is over, but nobody has looked again', { gatherMs: -1 }, 'gathering', 0],
   ['it has just begun to wait', {}, 'warm', 100],
   ['it has waited almost as long as a load takes', { waitedMs: 99 }, 'warm', 1],
   ['it has waited as long as a load takes', { waitedMs: 100 }, 'spilling', 1_900],

@@ -1,4 +1,4 @@
-// A replica's thread that dies on request. The first value of the input x says how:
+// A replica's thread that dies on request. The first value of a row of the input x, which has rows of four, says how:
 //   -1 an uncaught error, -2 process.exit, -3 out of heap; a further value names a file: it dies only if that file was not there
 // yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
 import { openSync } from 'node:fs';
@@ -14,8 +14,16 @@ export default async function crashing(message) {
   }
   const answer = await handle(message);
   if (message.kind !== 'run') return answer;
-  const [how, marker] = message.feeds.x.data;
-  return how < 0 && isFirst(marker) ? die(how) : answer;
+  const how = deadlyRow(message);
+  return how === undefined ? answer : die(how);
+}
+
+function deadlyRow({ groups }) {
+  for (const { inputs } of groups) {
+    const [{ data }] = inputs;
+    for (let row = 0; row < data.length; row += 4) if (data[row] < 0 && isFirst(data[row + 1])) return data[row];
+  }
+  return undefined;
 }
 
 function isFirst(marker) {

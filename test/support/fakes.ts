@@ -1,12 +1,22 @@
+import type { Batching } from '../../dist/batching.js';
 import type { Clock } from '../../dist/clock.js';
 import { InfermuxError } from '../../dist/errors.js';
-import type { RoutableReplica } from '../../dist/routing/dispatcher.js';
-import type { RoutedAnswer, RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
+import type { DispatcherObserver, RoutableReplica } from '../../dist/routing/dispatcher.js';
+import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
+import type { RequestAnswer, RoutedAnswer, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
+import type { TensorFeeds } from '../../dist/tensor.js';
 
 /** Time that passes only when it is told to. */
 export class FakeClock implements Clock {
   #now = 0;
   #timers: { readonly at: number; readonly callback: () => void }[] = [];
+  #deferred: (() => void)[] = [];
+  readonly #defers: boolean;
+
+  /** @param defers hold back what is deferred until `runDeferred`; otherwise it happens at once. */
+  constructor({ defers = false } = {}) {
+    this.#defers = defers;
+  }
 
   now(): number {
     return this.#now;
@@ -25,6 +35,19 @@ export class FakeClock implements Clock {
     };
   }
 
+  defer(callback: () => void): void {
+    if (this.#defers) this.#deferred.push(callback);
+    else callback();
+  }
+
+  nextTurn(callback: () => void): void {
+    this.defer(callback);
+  }
+
+  runDeferred(): void {
+    for (const callback of this.#deferred.splice(0)) callback();
+  }
+
   advance(milliseconds: number): void {
     const end = this.#now + milliseconds;
     for (;;) {
@@ -39,7 +62,7 @@ export class FakeClock implements Clock {
 }
 
 interface Given {
-  readonly request: RoutedRequest;
+  readonly dispatch: RoutedDispatch;
   readonly resolve: (answer: RoutedAnswer) => void;
   readonly reject: (error: Error) => void;
 }
@@ -47,7 +70,7 @@ interface Given {
 /** Told what a replica's handle tells its engine. */
 export interface FakeReplicaObserver {
   modelChanged(replica: FakeReplica, modelKey: string): void;
-  given(replica: FakeReplica, request: RoutedRequest): void;
+  given(replica: FakeReplica, dispatch: RoutedDispatch): void;
 }
 
 /** A replica without a thread: it loads, evicts and answers one step at a time, when it is told to. */
@@ -57,7 +80,8 @@ export class FakeReplica implements RoutableReplica {
   readonly freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];
-  runMs = 0.1;
+  /** Milliseconds that every call takes: with 1, requests that are not joined go one by one. */
+  runMs = 1;
   loadMs = 5;
   readonly #maxModels: number;
   readonly #observer: FakeReplicaObserver;
@@ -71,6 +95,10 @@ export class FakeReplica implements RoutableReplica {
   }
 
   get ongoing(): number {
+    return this.requests.length;
+  }
+
+  get dispatches(): number {
     return this.#given.length;
   }
 
@@ -79,33 +107,35 @@ export class FakeReplica implements RoutableReplica {
   }
 
   get loadUnderWay(): string | undefined {
-    return this.isLoading ? this.#given[0]?.request.model.key : undefined;
+    return this.isLoading ? this.#given[0]?.dispatch.model.key : undefined;
   }
 
-  get requests(): RoutedRequest[] {
-    return this.#given.map(({ request }) => request);
+  /** The feeds of what it was given, dispatch by dispatch. */
+  get requests(): TensorFeeds[] {
+    return this.#given.flatMap(({ dispatch }) => feedsOf(dispatch));
   }
 
-  run(request: RoutedRequest): Promise<RoutedAnswer> {
+  run(dispatch: RoutedDispatch): Promise<RoutedAnswer> {
     if (this.#isDead) return Promise.reject(new InfermuxError('REPLICA_FAILED', `${this.id} is dead`));
     return new Promise((resolve, reject) => {
-      this.#given.push({ request, resolve, reject });
-      this.#observer.given(this, request);
-      if (!this.models.has(request.model.key)) this.#set(request.model.key, 'loading');
+      this.#given.push({ dispatch, resolve, reject });
+      this.#observer.given(this, dispatch);
+      if (!this.models.has(dispatch.model.key)) this.#set(dispatch.model.key, 'loading');
     });
   }
 
-  /** One step of the thread's work: ends a load, or answers the first request. @returns false when there is nothing to do. */
+  /** One step of the thread's work: ends a load, or answers the first dispatch. @returns false when there is nothing to do. */
   step(): boolean {
     const [first] = this.#given;
     if (first === undefined) return false;
-    const { key } = first.request.model;
+    const { key } = first.dispatch.model;
     if (this.models.get(key) === 'loaded') {
       this.#given.shift();
       // As in lru-cache: used last, evicted last.
       this.models.delete(key);
       this.models.set(key, 'loaded');
-      first.resolve({ outputs: {}, loadMs: 0, runMs: this.runMs });
+      const requests = first.dispatch.groups.flatMap((group) => this.#answersTo(group));
+      first.resolve({ loadMs: 0, verification: this.verification, requests });
       return true;
     }
     for (const old of [...this.models.keys()]) {
@@ -119,11 +149,30 @@ export class FakeReplica implements RoutableReplica {
     return true;
   }
 
-  /** Fails the first request's load. */
+  /** What it answers instead of outputs. */
+  failure: InfermuxError | undefined;
+  /** Most answers that it gives to a group. */
+  answers = Number.POSITIVE_INFINITY;
+  /** What it says of the next batches. */
+  verification: RoutedAnswer['verification'];
+
+  #answersTo({ feeds, joined }: RoutedDispatch['groups'][number]): RequestAnswer[] {
+    const batchSize = joined ? feeds.length : 1;
+    const { failure } = this;
+    return feeds
+      .slice(0, this.answers)
+      .map(() =>
+        failure === undefined
+          ? { outputs: {}, error: undefined, runMs: this.runMs, batchSize }
+          : { outputs: undefined, error: failure, runMs: 0, batchSize: 1 },
+      );
+  }
+
+  /** Fails the first dispatch's load. */
   failLoad(error: InfermuxError): void {
     const first = this.#given.shift();
     if (first === undefined) return;
-    this.#set(first.request.model.key, undefined);
+    this.#set(first.dispatch.model.key, undefined);
     first.reject(error);
   }
 
@@ -142,12 +191,32 @@ export class FakeReplica implements RoutableReplica {
   }
 }
 
-export function fakeModel(id: string, bytes = 1_000): RoutedModel {
-  return { id, key: `${id}@1`, path: `/nowhere/${id}.onnx`, bytes };
+export function fakeModel(id: string, bytes = 1_000, batching?: Batching): RoutedModel {
+  return { id, key: `${id}@1`, path: `/nowhere/${id}.onnx`, bytes, batching };
 }
 
-export function fakeRequest(model: RoutedModel): RoutedRequest {
-  return { model, feeds: {}, outputs: undefined, checked: true, onAccepted: () => undefined };
+export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): RoutedRequest {
+  return { model, feeds, outputs: undefined, checked: true, onAccepted: () => undefined };
+}
+
+export function feedsOf({ groups }: RoutedDispatch): TensorFeeds[] {
+  return groups.flatMap(({ feeds }) => feeds);
+}
+
+/** An observer that does nothing but what it is told. */
+export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): DispatcherObserver {
+  const nothing = () => undefined;
+  return {
+    busy: nothing,
+    idle: nothing,
+    given: nothing,
+    waited: nothing,
+    answered: nothing,
+    failed: nothing,
+    called: nothing,
+    batchingSwitchedOff: nothing,
+    ...overrides,
+  };
 }
 
 /** Lets promises that are settled call back. */

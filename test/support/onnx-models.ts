@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { TensorType } from '../../dist/index.js';
 import { encodeModel, type OnnxNode } from '../../native-models/build/onnx.js';
 
 /** y = x * factor, float32 [N, width]. */
@@ -24,6 +25,42 @@ export function pickyModel(): Uint8Array {
     ],
     inputs: [{ name: 'x', dims: ['N', 'M'] }],
     outputs: [{ name: 'y', dims: ['N', 4] }],
+  });
+}
+
+/** y = x less the mean of all rows: what it gives for one row depends on the others. */
+export function mixingModel(width = 4): Uint8Array {
+  return encodeModel({
+    name: 'mixing',
+    nodes: [
+      { opType: 'ReduceMean', input: ['x'], output: ['mean'], attributes: { axes: [0], keepdims: 1 } },
+      { opType: 'Sub', input: ['x', 'mean'], output: ['y'] },
+    ],
+    initializers: [],
+    inputs: [{ name: 'x', dims: ['N', width] }],
+    outputs: [{ name: 'y', dims: ['N', width] }],
+  });
+}
+
+/** y = table[index], float32: an index that is not in the table of 4 fails the run. */
+export function lookUpModel(): Uint8Array {
+  return encodeModel({
+    name: 'look-up',
+    nodes: [{ opType: 'Gather', input: ['table', 'index'], output: ['y'] }],
+    initializers: [{ name: 'table', dims: [4], data: Float32Array.of(10, 11, 12, 13) }],
+    inputs: [{ name: 'index', type: 'int64', dims: ['N', 1] }],
+    outputs: [{ name: 'y', dims: ['N', 1] }],
+  });
+}
+
+/** One output for each input, the same tensors: `in0` to `out0` and so on, of the given types and [N, 2]. */
+export function identityModel(types: readonly TensorType[]): Uint8Array {
+  return encodeModel({
+    name: 'identity',
+    nodes: types.map((_, index) => ({ opType: 'Identity', input: [`in${index}`], output: [`out${index}`] })),
+    initializers: [],
+    inputs: types.map((type, index) => ({ name: `in${index}`, type, dims: ['N', 2] })),
+    outputs: types.map((type, index) => ({ name: `out${index}`, type, dims: ['N', 2] })),
   });
 }
 

@@ -1,6 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Resolves when the condition holds; the test's time-out is the bound. */
+const LONGEST_MS = 20_000;
+
+/** Resolves when the condition holds. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(1);
+  const startedAt = performance.now();
+  while (!condition()) {
+    if (performance.now() - startedAt > LONGEST_MS) throw new Error(`not within ${LONGEST_MS} ms: ${condition}`);
+    await sleep(1);
+  }
 }

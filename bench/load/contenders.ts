@@ -1,0 +1,105 @@
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { FixedThreadPool } from 'poolifier';
+import { type Batching, createEngine } from '../../dist/index.js';
+import type { BenchModel } from './models.js';
+import { openSession } from './peers/session.mjs';
+
+/** Something that answers requests for one model. */
+export interface Contender {
+  run(data: Float32Array): Promise<unknown>;
+  close(): Promise<unknown>;
+}
+
+export interface ContenderKind {
+  readonly name: string;
+  start(model: BenchModel): Promise<Contender>;
+}
+
+/** Worker threads of every pool. */
+export const THREADS = 2;
+
+const file = (name: string) => fileURLToPath(new URL(`peers/${name}`, import.meta.url));
+
+function infermux(name: string, batching: Batching): ContenderKind {
+  return {
+    name,
+    start: async (model) => {
+      const engine = await createEngine({
+        models: { [model.id]: model.path },
+        replicas: THREADS,
+        batching,
+        maxQueuedRequests: -1,
+      });
+      const { id, input, dims } = model;
+      return {
+        run: (data) => engine.run(id, { [input]: { data, dims } }),
+        close: () => engine.close(),
+      };
+    },
+  };
+}
+
+function piscina(concurrentTasksPerWorker: number): ContenderKind {
+  return {
+    name: `Piscina, ${concurrentTasksPerWorker} ${concurrentTasksPerWorker === 1 ? 'task' : 'tasks'} per worker`,
+    start: async (model) => {
+      const pool = new Piscina({
+        filename: file('piscina-worker.mjs'),
+        minThreads: THREADS,
+        maxThreads: THREADS,
+        concurrentTasksPerWorker,
+        workerData: model,
+      });
+      return { run: (data) => pool.run({ data }), close: () => pool.destroy() };
+    },
+  };
+}
+
+const poolifier: ContenderKind = {
+  name: 'poolifier',
+  start: async (model) => {
+    const pool = new FixedThreadPool<{ data: Float32Array }, Float32Array>(THREADS, file('poolifier-worker.mjs'), {
+      workerOptions: { workerData: model },
+    });
+    return { run: (data) => pool.execute({ data }), close: () => pool.destroy() };
+  },
+};
+
+const mainThread: ContenderKind = {
+  name: 'onnxruntime-node on the main thread',
+  start: async (model) => {
+    const run = await openSession(model);
+    return { run: (data) => run(data), close: async () => undefined };
+  },
+};
+
+export const INFERMUX = infermux('infermux', 'auto');
+export const INFERMUX_UNBATCHED = infermux('infermux, not batched', false);
+export const MAIN_THREAD = mainThread;
+export const PISCINA_1 = piscina(1);
+export const PISCINA_32 = piscina(32);
+export const POOLIFIER = poolifier;
+
+/** Rows per second of threads that run the model on the same input over and over: the limit for everyone. */
+export async function bareLoop(model: BenchModel, rows: number, milliseconds: number): Promise<number> {
+  const workers = await Promise.all(
+    Array.from({ length: THREADS }, async () => {
+      const worker = new Worker(file('bare-loop-worker.mjs'), { workerData: { model, rows } });
+      await once(worker, 'message');
+      return worker;
+    }),
+  );
+  const rates = await Promise.all(
+    workers.map(async (worker) => {
+      worker.postMessage(milliseconds);
+      const [rate] = await once(worker, 'message');
+      return rate as number;
+    }),
+  );
+  // Between two runs, as every answer comes: ending the thread is harmless then.
+  await Promise.all(workers.map((worker) => worker.terminate()));
+  return rates.reduce((sum, rate) => sum + rate, 0);
+}

@@ -1,0 +1,84 @@
+import { Bench } from 'tinybench';
+import { closedLoop, type Load, measured } from '../../dist/cli/load.js';
+import type { Contender } from './contenders.js';
+import type { BenchModel } from './models.js';
+
+export interface Duration {
+  readonly warmUpMs: number;
+  readonly milliseconds: number;
+}
+
+/** One caller: what a single call takes, measured by tinybench. */
+export async function oneCall(contender: Contender, model: BenchModel, duration: Duration): Promise<Load> {
+  const [input] = randomInputs(model, 1);
+  const bench = new Bench({ time: duration.milliseconds, warmupTime: duration.warmUpMs, retainSamples: true });
+  bench.add('call', () => contender.run(input as Float32Array));
+  const { loopDelayP99 } = await measured(async () => {
+    await bench.run();
+  });
+  const [task] = bench.tasks;
+  if (task?.result.state !== 'completed') throw new Error(`a call failed: ${JSON.stringify(task?.result)}`);
+  const { latency, throughput } = task.result;
+  const sorted = Float64Array.from(latency.samples ?? []).sort();
+  const p95 = sorted[Math.floor(sorted.length * 0.95)] ?? Number.NaN;
+  return { throughput: throughput.mean, p50: latency.p50, p95, p99: latency.p99, loopDelayP99 };
+}
+
+/** So many callers, each of which sends its next request when the last one is answered. */
+export async function manyCallers(
+  contender: Contender,
+  model: BenchModel,
+  callers: number,
+  duration: Duration,
+): Promise<Load> {
+  const inputs = randomInputs(model, callers);
+  return closedLoop((caller) => contender.run(inputs[caller] as Float32Array), { callers, ...duration });
+}
+
+/**
+ * Requests at random times (a Poisson process) at so many per second, whether or not those before are answered. Latency
+ * counts from when a request should have been sent, so that a caller that is held up does not hide it.
+ */
+export async function openLoop(
+  contender: Contender,
+  model: BenchModel,
+  perSecond: number,
+  { warmUpMs, milliseconds }: Duration,
+): Promise<Load> {
+  const inputs = randomInputs(model, 64);
+  const gapMs = () => (-Math.log(1 - Math.random()) * 1_000) / perSecond;
+  const run = async (duration: number, latencies: number[]): Promise<void> => {
+    const startedAt = performance.now();
+    let underWay = 0;
+    let sent = 0;
+    let failure: unknown;
+    for (let intendedAt = startedAt + gapMs(); failure === undefined; ) {
+      const now = performance.now();
+      if (now - startedAt >= duration) break;
+      for (; intendedAt <= now; intendedAt += gapMs()) {
+        const since = intendedAt;
+        sent += 1;
+        underWay += 1;
+        contender.run(inputs[sent % inputs.length] as Float32Array).then(
+          () => {
+            underWay -= 1;
+            latencies.push(performance.now() - since);
+          },
+          (error: unknown) => {
+            failure = error;
+          },
+        );
+      }
+      await new Promise(setImmediate);
+    }
+    while (underWay > 0 && failure === undefined) await new Promise(setImmediate);
+    if (failure !== undefined) throw failure;
+  };
+  await run(warmUpMs, []);
+  return measured((latencies) => run(milliseconds, latencies));
+}
+
+function randomInputs({ dims }: BenchModel, count: number): Float32Array[] {
+  const length = dims.reduce((product, size) => product * size, 1);
+  return Array.from({ length: count }, () => Float32Array.from({ length }, () => Math.random() * 2 - 1));
+}

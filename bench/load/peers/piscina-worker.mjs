@@ -1,0 +1,6 @@
+import { workerData } from 'node:worker_threads';
+import { openSession } from './session.mjs';
+
+const infer = await openSession(workerData);
+
+export default async ({ data }) => infer(data);

@@ -1,0 +1,6 @@
+export function openSession(model: {
+  readonly path: string;
+  readonly input: string;
+  readonly output: string;
+  readonly dims: readonly number[];
+}): Promise<(data: Float32Array, rows?: readonly number[]) => Promise<Float32Array>>;

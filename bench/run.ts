@@ -1,0 +1,229 @@
+/**
+ * `npm run bench`: infermux against every peer, in one run on this machine. Contenders take turns, model by model and round
+ * by round; what is printed are medians of the rounds. `--quick` measures only what the goals need, in under two minutes,
+ * and writes no files; `--rounds N` takes N rounds instead of five.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { parseArgs } from 'node:util';
+import { barChart } from '../dist/cli/bar-chart.js';
+import {
+  bareLoop,
+  type Contender,
+  type ContenderKind,
+  INFERMUX,
+  INFERMUX_UNBATCHED,
+  MAIN_THREAD,
+  PISCINA_1,
+  PISCINA_32,
+  POOLIFIER,
+  THREADS,
+} from './load/contenders.js';
+import { type Duration, manyCallers, oneCall, openLoop } from './load/drivers.js';
+import { callersLoad, goals, type JudgedGoal, judge, openLoad } from './load/goals.js';
+import { Measurements, median } from './load/measurements.js';
+import { type BenchModel, writeModels } from './load/models.js';
+
+const { quick, rounds } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string' } },
+}).values;
+const ROUNDS = Number(rounds ?? (quick ? 3 : 5));
+if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
+const DURATION: Duration = quick ? { warmUpMs: 150, milliseconds: 400 } : { warmUpMs: 200, milliseconds: 700 };
+const COMPILE_MS = 1_000;
+const COMPILE_PER_SECOND = 10_000;
+const ALL_CALLERS = [1, 16, 64, 256];
+const CONTENDERS = [INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32, POOLIFIER];
+const OPEN_LOOP_MODELS = ['mlp-8', 'mlp-64'];
+const OPEN_LOOP_SHARE = 0.7;
+
+/** The numbers of callers with which the goals look at a contender. */
+function callersFor({ id }: BenchModel, kind: ContenderKind): number[] {
+  if (!quick) return ALL_CALLERS;
+  const needed: number[] = [];
+  if (id === 'mlp-8' && (kind === INFERMUX || kind === PISCINA_1)) needed.push(1);
+  if (id === 'conv' && (kind === INFERMUX || kind === MAIN_THREAD)) needed.push(16);
+  if (id === 'mlp-8' && kind === INFERMUX_UNBATCHED) needed.push(64);
+  if (OPEN_LOOP_MODELS.includes(id) && kind === PISCINA_1) needed.push(64);
+  if (kind === INFERMUX || (id.startsWith('mlp-') && (kind === MAIN_THREAD || kind === PISCINA_32))) needed.push(256);
+  return needed;
+}
+
+/** All contenders of a model are up at once, parked but for the one whose turn it is, so that each stays as warm as it is. */
+async function measureModel(model: BenchModel, measured: Measurements): Promise<void> {
+  const kinds = CONTENDERS.filter((kind) => callersFor(model, kind).length > 0);
+  const contenders = new Map<ContenderKind, Contender>();
+  for (const kind of kinds) {
+    const contender = await kind.start(model);
+    contenders.set(kind, contender);
+    // Until its code is compiled, a contender is slower than it will ever be again.
+    await manyCallers(contender, model, 64, { warmUpMs: 0, milliseconds: COMPILE_MS });
+  }
+  for (const kind of OPEN_LOOP_MODELS.includes(model.id) ? [INFERMUX, PISCINA_1] : []) {
+    // The driver of the open loop is compiled before it is relied on: a backlog of its making would outlast a measurement.
+    const contender = contenders.get(kind) as Contender;
+    await openLoop(contender, model, COMPILE_PER_SECOND, { warmUpMs: 0, milliseconds: COMPILE_MS });
+  }
+  for (let round = 0; round < ROUNDS; round += 1) {
+    process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);
+    for (let turn = 0; turn < kinds.length; turn += 1) {
+      // Another one begins each time, so that nobody always runs on a machine that another one has heated.
+      const kind = kinds[(turn + round) % kinds.length] as ContenderKind;
+      const contender = contenders.get(kind) as Contender;
+      for (const callers of callersFor(model, kind)) {
+        const load = await (callers === 1
+          ? oneCall(contender, model, DURATION)
+          : manyCallers(contender, model, callers, DURATION));
+        measured.add(model.id, kind.name, callersLoad(callers), load);
+      }
+    }
+    for (const rows of model.batchable ? [1, 64] : [1]) {
+      measured.addLimit(model.id, rows, await bareLoop(model, rows, DURATION.milliseconds));
+    }
+    if (OPEN_LOOP_MODELS.includes(model.id)) await measureOpenLoops(model, contenders, round, measured);
+  }
+  for (const contender of contenders.values()) await contender.close();
+}
+
+async function measureOpenLoops(
+  model: BenchModel,
+  contenders: ReadonlyMap<ContenderKind, Contender>,
+  round: number,
+  measured: Measurements,
+): Promise<void> {
+  const capacity = (kind: ContenderKind, callers: number) =>
+    measured.rounds(model.id, kind.name, callersLoad(callers))[round]?.throughput ?? Number.NaN;
+  const piscina = { load: openLoad(PISCINA_1.name), perSecond: OPEN_LOOP_SHARE * capacity(PISCINA_1, 64) };
+  const own = { load: openLoad(INFERMUX.name), perSecond: OPEN_LOOP_SHARE * capacity(INFERMUX, 256) };
+  for (const [kind, { load, perSecond }] of [
+    [INFERMUX, piscina],
+    [PISCINA_1, piscina],
+    [INFERMUX, own],
+  ] as const) {
+    const contender = contenders.get(kind) as Contender;
+    measured.add(model.id, kind.name, load, await openLoop(contender, model, perSecond, DURATION));
+  }
+}
+
+function version(name: string): string {
+  const path = new URL(`../node_modules/${name}/package.json`, import.meta.url);
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+}
+
+process.once('exit', (code) => {
+  // A promise that nobody settles would end the process without a word.
+  if (code !== 0) process.stderr.write(`the bench ended with ${code} before it was done\n`);
+});
+
+const machine = {
+  processor: cpus()[0]?.model ?? 'unknown',
+  cores: cpus().length,
+  memoryGiB: Math.round(totalmem() / 2 ** 30),
+  platform: `${process.platform} ${process.arch}`,
+  node: process.versions.node,
+  versions: Object.fromEntries(['onnxruntime-node', 'piscina', 'poolifier'].map((name) => [name, version(name)])),
+};
+const method = `${ROUNDS} rounds, contenders in turn; ${DURATION.milliseconds} ms for each measurement after ${DURATION.warmUpMs} ms of warm-up, and ${COMPILE_MS} ms before the first; ${THREADS} threads in every pool, one onnxruntime thread in each session; medians`;
+
+const amount = (value: number, unit: Goal['unit']) =>
+  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ms`;
+type Goal = JudgedGoal;
+
+function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
+  const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
+  const side = atMost === true ? '≤' : '≥';
+  const verdict = isReached
+    ? 'reached'
+    : bound !== undefined && bound < limit
+      ? `NOT REACHED: the bare loop has ${amount(bound, unit)}`
+      : 'NOT REACHED';
+  return [what, amount(value, unit), spread, `${side} ${amount(limit, unit)}`, amount(aim, unit), verdict];
+}
+
+function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [row(head), row(head.map(() => '---')), ...lines.map(row)].join('\n');
+}
+
+const models = writeModels();
+const measured = new Measurements();
+for (const model of models) await measureModel(model, measured);
+
+const judged = goals(measured, models).map(judge);
+const goalTable = markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], judged.map(goalLine));
+process.stdout.write(`${goalTable}\n`);
+if (!quick) writeResults();
+
+function writeResults(): void {
+  const folder = new URL('results/', import.meta.url);
+  mkdirSync(folder, { recursive: true });
+  const cells = measured.summary();
+  const results = {
+    date: new Date().toISOString().slice(0, 10),
+    machine,
+    method,
+    goals: judged,
+    measurements: cells,
+    limits: measured.limits(),
+  };
+  writeFileSync(new URL('latest.json', folder), `${JSON.stringify(results, undefined, 2)}\n`);
+
+  const perSecond = (value: number) => Math.round(value).toLocaleString('en');
+  const loads = ALL_CALLERS.map(callersLoad);
+  const throughputLines = models.flatMap(({ id, title }) => [
+    ...CONTENDERS.map(({ name }) => [
+      title,
+      name,
+      ...loads.map((load) => perSecond(median(measured.rounds(id, name, load).map(({ throughput }) => throughput)))),
+      `${median(measured.rounds(id, name, '1 caller').map(({ p50 }) => p50 * 1_000)).toFixed(0)}`,
+      `${median(measured.rounds(id, name, '256 callers').map(({ loopDelayP99 }) => loopDelayP99)).toFixed(1)}`,
+    ]),
+    [
+      title,
+      'two threads in a bare loop, batch 1 / 64',
+      ...['', '', ''],
+      [1, 64]
+        .map((rows) => (measured.limit(id, rows).length === 0 ? 'none' : perSecond(median(measured.limit(id, rows)))))
+        .join(' / '),
+      ...['', ''],
+    ],
+  ]);
+  const throughputTable = markdown(
+    ['model', '', ...loads, 'one caller, p50 µs', 'loop delay p99 at 256 callers, ms'],
+    throughputLines,
+  );
+  const versions = Object.entries(machine.versions).map(([name, number]) => `${name} ${number}`);
+  const place = `${machine.cores} cores (${machine.processor}), ${machine.memoryGiB} GiB, ${machine.platform}, Node ${machine.node}, ${versions.join(', ')}`;
+  writeFileSync(
+    new URL('latest.md', folder),
+    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${goalTable}\n\n## Requests per second\n\n${throughputTable}\n`,
+  );
+
+  const bars = (load: string, read: (load: { throughput: number; p50: number }) => number) =>
+    models.flatMap(({ id, title }) =>
+      CONTENDERS.map(({ name }) => ({
+        group: title,
+        label: name,
+        value: median(measured.rounds(id, name, load).map(read)),
+      })),
+    );
+  const charts = {
+    'throughput.svg': barChart(
+      '256 callers',
+      'requests per second',
+      bars('256 callers', ({ throughput }) => throughput),
+    ),
+    'latency.svg': barChart(
+      'One caller, p50',
+      'microseconds',
+      bars('1 caller', ({ p50 }) => p50 * 1_000),
+    ),
+  };
+  for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, folder), chart);
+
+  const readme = new URL('../README.md', import.meta.url);
+  const [begin, end] = ['<!-- bench: written by npm run bench -->', '<!-- end of bench -->'];
+  const text = readFileSync(readme, 'utf8');
+  const summary = `${begin}\n${place}. ${method}.\n\n${goalTable}\n${end}`;
+  writeFileSync(readme, text.slice(0, text.indexOf(begin)) + summary + text.slice(text.indexOf(end) + end.length));
+}

@@ -1,0 +1,58 @@
+/** One bar, with the group that it stands in. */
+export interface Bar {
+  readonly group: string;
+  readonly label: string;
+  readonly value: number;
+}
+
+const WIDTH = 720;
+const ROW = 22;
+const LEFT = 250;
+const RIGHT = 90;
+const COLOURS = ['#2563eb', '#94a3b8', '#f59e0b', '#10b981', '#a855f7', '#64748b', '#ef4444'];
+
+/**
+ * Horizontal bars in groups, as SVG. There is no small, kept library that draws without a browser, and it is little: text
+ * and rectangles.
+ */
+export function barChart(title: string, unit: string, bars: readonly Bar[]): string {
+  const groups = [...new Set(bars.map(({ group }) => group))];
+  const labels = [...new Set(bars.map(({ label }) => label))];
+  const most = Math.max(...bars.map(({ value }) => value), Number.MIN_VALUE);
+  const parts: string[] = [];
+  let y = 56;
+  for (const group of groups) {
+    parts.push(text(12, y, group, 'font-weight="600"'));
+    y += ROW;
+    for (const bar of bars.filter((other) => other.group === group)) {
+      const width = Math.max(1, ((WIDTH - LEFT - RIGHT) * bar.value) / most);
+      const colour = COLOURS[labels.indexOf(bar.label) % COLOURS.length];
+      parts.push(
+        text(LEFT - 8, y, bar.label, 'text-anchor="end"'),
+        `<rect x="${LEFT}" y="${y - 12}" width="${width.toFixed(1)}" height="15" rx="2" fill="${colour}"/>`,
+        text(LEFT + width + 6, y, formatted(bar.value), ''),
+      );
+      y += ROW;
+    }
+    y += 8;
+  }
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="system-ui, sans-serif" font-size="12">`,
+    '<rect width="100%" height="100%" fill="#ffffff"/>',
+    text(12, 24, title, 'font-size="15" font-weight="600"'),
+    text(WIDTH - 12, 24, unit, 'text-anchor="end" fill="#475569"'),
+    ...parts,
+    '</svg>\n',
+  ].join('\n');
+}
+
+/** Three significant digits, whatever the size. */
+function formatted(value: number): string {
+  return Number(value.toPrecision(3)).toLocaleString('en');
+}
+
+function text(x: number, y: number, content: string, attributes: string): string {
+  const escaped = content.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+  const fill = attributes.includes('fill=') ? '' : ' fill="#0f172a"';
+  return `<text x="${x.toFixed(1)}" y="${y}"${fill}${attributes === '' ? '' : ` ${attributes}`}>${escaped}</text>`;
+}

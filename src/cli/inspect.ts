@@ -1,0 +1,65 @@
+import { stat } from 'node:fs/promises';
+import Table from 'cli-table3';
+import { whyNotBatched } from '../batching.js';
+import { createEngine } from '../engine.js';
+import type { ModelMetadata, ValueMetadata } from '../tensor.js';
+import { readModelFile } from './model-file.js';
+
+/** What `infermux inspect` found out. */
+export interface ModelReport extends ModelMetadata {
+  readonly path: string;
+  readonly format: 'ONNX' | 'ORT';
+  readonly bytes: number;
+  readonly producer: string | undefined;
+  readonly opsets: Readonly<Record<string, number>> | undefined;
+  readonly loadMs: number;
+  /** Why requests are not joined by themselves; undefined when they are. */
+  readonly whyNotBatched: string | undefined;
+}
+
+const MODEL_ID = 'model';
+
+/** @throws InfermuxError for a file that is not there or is no model. */
+export async function inspectModel(path: string): Promise<ModelReport> {
+  const engine = await createEngine({ models: { [MODEL_ID]: path }, replicas: 1 });
+  try {
+    const startedAt = performance.now();
+    const metadata = await engine.loadMetadata(MODEL_ID);
+    const loadMs = performance.now() - startedAt;
+    const file = await readModelFile(path);
+    return {
+      path,
+      format: file === undefined && path.endsWith('.ort') ? 'ORT' : 'ONNX',
+      bytes: (await stat(path)).size,
+      producer: file?.producer,
+      opsets: file?.opsets,
+      loadMs: Number(loadMs.toFixed(1)),
+      ...metadata,
+      whyNotBatched: whyNotBatched(metadata),
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+export function inspectTables(report: ModelReport): string {
+  const { format, bytes, producer, opsets, loadMs, inputs, outputs } = report;
+  const facts = new Table({ style: { head: [], border: [] } });
+  const opset = Object.entries(opsets ?? {}).map(([domain, version]) => `${domain} ${version}`);
+  facts.push(
+    ['model', report.path],
+    ['format', producer ? `${format}, made by ${producer}` : format],
+    ['opset', opset.join(', ') || 'not known'],
+    ['size', `${bytes.toLocaleString('en')} bytes`],
+    ['load', `${loadMs} ms`],
+    ['batched', report.whyNotBatched === undefined ? 'yes' : `no: ${report.whyNotBatched}`],
+  );
+  const values = new Table({ head: ['', 'name', 'type', 'shape'], style: { head: [], border: [] } });
+  for (const input of inputs) values.push(['input', ...describe(input)]);
+  for (const output of outputs) values.push(['output', ...describe(output)]);
+  return `${facts}\n${values}`;
+}
+
+function describe({ name, type, shape }: ValueMetadata): string[] {
+  return [name, type, shape.length === 0 ? 'scalar, or none declared' : shape.map((size) => size || '?').join(' × ')];
+}

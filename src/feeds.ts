@@ -1,0 +1,326 @@
+import { InfermuxError, reading, show } from './errors.js';
+import {
+  ARRAY_TYPES,
+  elementsOf,
+  type Feeds,
+  isTensorType,
+  type ModelMetadata,
+  setNamed,
+  type Tensor,
+  type TensorData,
+  type TensorFeeds,
+  type TensorInput,
+  type TensorType,
+  type ValueMetadata,
+} from './tensor.js';
+
+const LARGEST_DIM = 2 ** 31 - 1;
+
+/**
+ * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see
+ * {@link ownFeeds} and {@link transferFeeds}.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
+ */
+export function readFeeds(feeds: Feeds): TensorFeeds {
+  if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds)) {
+    throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
+  }
+  return reading('feeds', () => mapFeeds(feeds, readTensor));
+}
+
+/**
+ * {@link readFeeds} and {@link checkFeeds}.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT`.
+ */
+export function readKnownFeeds(model: string, feeds: Feeds, { inputs }: ModelMetadata): TensorFeeds {
+  try {
+    const known = readFloatFeeds(feeds, inputs);
+    if (known !== undefined) return known;
+  } catch {
+    // A getter that throws: the closer look says which.
+  }
+  const given = readFeeds(feeds);
+  checkFeeds(model, given, inputs);
+  return given;
+}
+
+/**
+ * Both at once for what nearly all requests carry, float32 data of the model's shape: it
+ * takes a third of the time, and this is on the way of every request.
+ *
+ * @returns undefined for feeds that need a closer look.
+ */
+function readFloatFeeds(feeds: Feeds, inputs: readonly ValueMetadata[]): TensorFeeds | undefined {
+  if (feeds === null || typeof feeds !== 'object') return undefined;
+  let others = inputs.length;
+  for (const _ in feeds) others -= 1;
+  if (others !== 0) return undefined;
+  const read: Record<string, Tensor> = {};
+  for (const { name, type, shape } of inputs) {
+    const input = feeds[name];
+    if (type !== 'float32' || input === null || typeof input !== 'object' || !Object.hasOwn(feeds, name))
+      return undefined;
+    const { data, dims, type: named } = input;
+    if (!(data instanceof Float32Array) || (named !== undefined && named !== type) || !Array.isArray(dims))
+      return undefined;
+    if (dims.length !== shape.length || shape.length === 0) return undefined;
+    const ownDims = dims.slice();
+    let elements = 1;
+    for (let axis = 0; axis < ownDims.length; axis += 1) {
+      const size: unknown = ownDims[axis];
+      const expected = shape[axis];
+      if (!isDim(size) || (typeof expected === 'number' && size !== expected)) return undefined;
+      elements *= size as number;
+    }
+    if (elements !== data.length) return undefined;
+    setNamed(read, name, { type, dims: ownDims, data });
+  }
+  return read;
+}
+
+/** Puts the feeds on memory of their own, but for those on the `kept` buffers. */
+export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): void {
+  for (const name in feeds) {
+    const tensor = feeds[name] as { data: TensorData };
+    if (kept === undefined || !isOn(kept, tensor.data)) tensor.data = copyData(tensor.data);
+  }
+}
+
+/** Takes these buffers over: the caller's arrays on them are empty from now on. */
+export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
+  if (buffers.size === 0) return;
+  try {
+    const taken = mapFeeds(feeds, ({ data }) => (isOn(buffers, data) ? data : undefined));
+    // All at once, because two inputs may share a buffer.
+    const own = structuredClone(taken, { transfer: [...buffers] });
+    for (const name in feeds) (feeds[name] as { data: TensorData }).data = own[name] ?? (feeds[name] as Tensor).data;
+  } catch {
+    // WebAssembly memory, say, belongs to its owner for good.
+    ownFeeds(feeds);
+  }
+}
+
+function mapFeeds<T, U>(feeds: Readonly<Record<string, T>>, map: (value: T, name: string) => U): Record<string, U> {
+  const mapped: Record<string, U> = {};
+  for (const name of Object.keys(feeds)) {
+    const value = map(feeds[name] as T, name);
+    setNamed(mapped, name, value);
+  }
+  return mapped;
+}
+
+function readTensor(input: TensorInput | undefined, name: string): Tensor {
+  if (input === null || typeof input !== 'object') {
+    throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
+  }
+  const { type, data } = readData(name, input);
+  // Copied before it is checked: a hole in an array is skipped by `every`, and becomes undefined here.
+  const dims = Array.isArray(input.dims) ? [...input.dims] : undefined;
+  if (dims === undefined || !dims.every(isDim)) {
+    throw invalid(
+      `${inputNamed(name)}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(input.dims)}`,
+    );
+  }
+  const elements = elementsOf(dims);
+  if (data.length !== elements) {
+    throw invalid(`${inputNamed(name)}: dims ${show(dims)} need ${elements} elements, data has ${data.length}`);
+  }
+  return { type, dims, data } as Tensor;
+}
+
+/** Messages are put together only when there is something to say: this is on the way of every request. */
+function inputNamed(name: string): string {
+  return `input ${show(name)}`;
+}
+
+function isDim(size: unknown): boolean {
+  return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
+}
+
+function readData(name: string, input: TensorInput): { type: TensorType; data: TensorData } {
+  let data: unknown;
+  try {
+    data = input.data;
+  } catch (cause) {
+    // An ort.Tensor on a GPU throws from its getter.
+    throw new InfermuxError('INVALID_ARGUMENT', `${inputNamed(name)}: data must be on the CPU`, { cause });
+  }
+  const { type } = input;
+  // What most requests carry.
+  if (data instanceof Float32Array && (type === undefined || type === 'float32')) return { type: 'float32', data };
+  if (isFloat16Array(data)) {
+    const bits = new Uint16Array(data.buffer, data.byteOffset, data.length);
+    return { type: readType(name, type ?? 'float16', bits), data: bits };
+  }
+  if (ArrayBuffer.isView(data) && !(data instanceof DataView)) {
+    return { type: readType(name, type, data as TensorData), data: data as TensorData };
+  }
+  if (Array.isArray(data)) {
+    const other = data.findIndex((element) => typeof element !== 'string');
+    if (other !== -1) {
+      const found = `an array with ${show(data[other])} at index ${other}`;
+      throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${found}`);
+    }
+    const strings = readStrings(name, data);
+    return { type: readType(name, type, strings), data: strings };
+  }
+  throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${show(data)}`);
+}
+
+/** onnxruntime-node would cut the one at its NUL and change the other, and answer for that. */
+function readStrings(name: string, data: readonly string[]): readonly string[] {
+  const bad = data.findIndex((text) => text.includes('\0') || !text.isWellFormed());
+  if (bad === -1) return data;
+  throw invalid(
+    `${inputNamed(name)}: the string at index ${bad} has a NUL or half a surrogate pair, which onnxruntime cannot carry`,
+  );
+}
+
+/** Node 24's Float16Array has the same bytes as the Uint16Array that carries float16 on every version. */
+function isFloat16Array(data: unknown): data is Uint16Array {
+  return Object.prototype.toString.call(data) === '[object Float16Array]';
+}
+
+function readType(name: string, named: string | undefined, data: TensorData): TensorType {
+  if (named !== undefined) {
+    if (!isTensorType(named)) {
+      throw invalid(
+        `${inputNamed(name)}: type must be one of ${Object.keys(ARRAY_TYPES).join(', ')}, got ${show(named)}`,
+      );
+    }
+    if (!(data instanceof ARRAY_TYPES[named])) {
+      throw invalid(
+        `${inputNamed(name)}: ${named} data must be a ${ARRAY_TYPES[named].name}, got a ${data.constructor.name}`,
+      );
+    }
+    return named;
+  }
+  const inferred = inferType(data);
+  if (inferred === undefined) {
+    throw invalid(`${inputNamed(name)}: no tensor type is carried by a ${data.constructor.name}`);
+  }
+  return inferred;
+}
+
+function inferType(data: TensorData): TensorType | undefined {
+  if (Array.isArray(data)) return 'string';
+  // float16 and bool share their array with uint16 and uint8, and must be named.
+  return INFERRED_TYPES.find((type) => data instanceof ARRAY_TYPES[type]);
+}
+
+const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
+  (type) => type !== 'float16' && type !== 'bool' && type !== 'string',
+);
+
+type TypedArray = Exclude<TensorData, readonly string[]>;
+
+function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean {
+  return ArrayBuffer.isView(data) && buffers.has(data.buffer);
+}
+
+/**
+ * The buffers of the feeds that can be taken over. A view on a part (of Node's pooled Buffers, say) cannot be, without
+ * taking the rest along.
+ */
+export function wholeBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
+  const buffers = new Set<ArrayBuffer>();
+  for (const { data } of Object.values(feeds)) {
+    if (!ArrayBuffer.isView(data) || data.length === 0) continue;
+    const { buffer } = data;
+    if (buffer instanceof ArrayBuffer && data.byteLength === buffer.byteLength) buffers.add(buffer);
+  }
+  return buffers;
+}
+
+function copyData(data: TensorData): TensorData {
+  return ArrayBuffer.isView(data) ? copyArray(data as TypedArray) : [...data];
+}
+
+/** Copies up to so many bytes share a buffer: one for each costs the garbage collector more than all else of a request. */
+const SMALL_BYTES = 4_096;
+const SHARED_BYTES = 65_536;
+/** Every view starts at a multiple of the largest element. */
+const ALIGNMENT = 8;
+
+let shared = new ArrayBuffer(SHARED_BYTES);
+let sharedOffset = 0;
+
+/** `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */
+function copyArray(data: TypedArray): TypedArray {
+  const Type = data instanceof Uint8Array ? Uint8Array : (data.constructor as Uint8ArrayConstructor);
+  // An empty array may be one that was detached, which can no longer be read.
+  if (data.length === 0) return new Type(0);
+  const bytes = data.byteLength;
+  if (bytes > SMALL_BYTES) return new Type(data as Uint8Array);
+  if (sharedOffset + bytes > SHARED_BYTES) {
+    shared = new ArrayBuffer(SHARED_BYTES);
+    sharedOffset = 0;
+  }
+  const copy = new Type(shared, sharedOffset, data.length);
+  sharedOffset = Math.ceil((sharedOffset + bytes) / ALIGNMENT) * ALIGNMENT;
+  copy.set(data as Uint8Array);
+  return copy;
+}
+
+/**
+ * Holds feeds against what the model declares.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a missing or unknown input, a wrong type, rank or fixed dimension.
+ */
+export function checkFeeds(model: string, feeds: TensorFeeds, inputs: readonly ValueMetadata[]): void {
+  for (const input of inputs) {
+    if (!Object.hasOwn(feeds, input.name)) {
+      throw invalid(`model ${show(model)}: input ${show(input.name)} is missing; expected ${names(inputs)}`);
+    }
+    checkTensor(model, feeds[input.name] as Tensor, input);
+  }
+  for (const name of Object.keys(feeds)) {
+    if (!inputs.some((input) => input.name === name)) {
+      throw invalid(`model ${show(model)} has no input ${show(name)}; expected ${names(inputs)}`);
+    }
+  }
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` when a wanted output is not one of the model's. */
+export function checkOutputNames(
+  model: string,
+  wanted: readonly string[] | undefined,
+  outputs: readonly ValueMetadata[],
+): void {
+  const stranger = wanted?.find((name) => !outputs.some((output) => output.name === name));
+  if (stranger !== undefined) {
+    throw invalid(`model ${show(model)} has no output ${show(stranger)}; expected ${names(outputs)}`);
+  }
+}
+
+function checkTensor(model: string, tensor: Tensor, input: ValueMetadata): void {
+  if (tensor.type !== input.type) {
+    throw invalid(`${inputOf(model, input)} must be ${input.type}, got ${tensor.type}`);
+  }
+  // onnxruntime reports "no shape" and "scalar" alike as []; only a run can tell.
+  if (input.shape.length === 0) return;
+  const fits =
+    tensor.dims.length === input.shape.length &&
+    input.shape.every((size, axis) => typeof size === 'string' || size === tensor.dims[axis]);
+  if (!fits) {
+    throw invalid(`${inputOf(model, input)} must have dims ${showShape(input.shape)}, got ${showShape(tensor.dims)}`);
+  }
+}
+
+function inputOf(model: string, { name }: ValueMetadata): string {
+  return `model ${show(model)}: input ${show(name)}`;
+}
+
+function showShape(shape: readonly (number | string)[]): string {
+  return `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
+}
+
+function names(values: readonly ValueMetadata[]): string {
+  return values.length === 0 ? 'none' : values.map(({ name }) => show(name)).join(', ');
+}
+
+function invalid(message: string): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', message);
+}

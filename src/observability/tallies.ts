@@ -1,0 +1,110 @@
+import { Counter } from 'prom-client';
+
+interface TallyOptions {
+  readonly name: string;
+  readonly help: string;
+  /** None or one. */
+  readonly labelNames: readonly string[];
+}
+
+/**
+ * A counter for what happens with every request: a number in a map, which prom-client's counter takes over when it is
+ * read. Its own `inc` takes longer than all else that the calling thread does for a request in a batch.
+ */
+export class CounterTally {
+  readonly metric: Counter;
+  readonly #sums = new Map<string, number>();
+  readonly #label: string | undefined;
+
+  constructor({ name, help, labelNames }: TallyOptions) {
+    [this.#label] = labelNames;
+    this.metric = new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [],
+      collect: () => this.#collect(),
+    });
+  }
+
+  /** @param label value of the label; without one, all count together. */
+  add(label: string, amount: number): void {
+    this.#sums.set(label, (this.#sums.get(label) ?? 0) + amount);
+  }
+
+  #collect(): void {
+    for (const [value, sum] of this.#sums) this.metric.inc(labelsOf(this.#label, value), sum);
+    this.#sums.clear();
+  }
+}
+
+interface Distribution {
+  /** By upper bound; the last is for what is above all of them. */
+  readonly counts: Float64Array;
+  sum: number;
+}
+
+/** Likewise a histogram, which prom-client's registry reads like one of its own. */
+export class HistogramTally {
+  readonly name: string;
+  readonly help: string;
+  readonly #buckets: readonly number[];
+  readonly #label: string | undefined;
+  readonly #distributions = new Map<string, Distribution>();
+
+  /** @param options with upper bounds in ascending order. */
+  constructor({ name, help, labelNames, buckets }: TallyOptions & { readonly buckets: readonly number[] }) {
+    this.name = name;
+    this.help = help;
+    this.#buckets = buckets;
+    [this.#label] = labelNames;
+    if (this.#label === undefined) this.#distribution('');
+  }
+
+  /** @param label value of the label; without one, all count together. */
+  observe(label: string, value: number): void {
+    const distribution = this.#distribution(this.#label === undefined ? '' : label);
+    let bucket = 0;
+    while (bucket < this.#buckets.length && value > (this.#buckets[bucket] as number)) bucket += 1;
+    distribution.counts[bucket] = (distribution.counts[bucket] as number) + 1;
+    distribution.sum += value;
+  }
+
+  reset(): void {
+    this.#distributions.clear();
+    if (this.#label === undefined) this.#distribution('');
+  }
+
+  /** What prom-client's registry asks of a metric. */
+  async get() {
+    const values = [...this.#distributions].flatMap(([label, distribution]) => this.#valuesOf(label, distribution));
+    return { name: this.name, help: this.help, type: 'histogram', aggregator: 'sum', values };
+  }
+
+  #valuesOf(label: string, { counts, sum }: Distribution) {
+    const labels = labelsOf(this.#label, label);
+    let count = 0;
+    const buckets = [...this.#buckets, '+Inf'].map((le, index) => {
+      count += counts[index] as number;
+      return { metricName: `${this.name}_bucket`, labels: { le, ...labels }, value: count };
+    });
+    return [
+      ...buckets,
+      { metricName: `${this.name}_sum`, labels, value: sum },
+      { metricName: `${this.name}_count`, labels, value: count },
+    ];
+  }
+
+  #distribution(label: string): Distribution {
+    let distribution = this.#distributions.get(label);
+    if (distribution === undefined) {
+      distribution = { counts: new Float64Array(this.#buckets.length + 1), sum: 0 };
+      this.#distributions.set(label, distribution);
+    }
+    return distribution;
+  }
+}
+
+function labelsOf(label: string | undefined, value: string): Record<string, string> {
+  return label === undefined ? {} : { [label]: value };
+}

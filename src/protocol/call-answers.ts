@@ -1,0 +1,138 @@
+import { agreeFrom, elementsOf, type Outputs, setNamed, type Tensor } from '../tensor.js';
+import type { ErrorRecord } from './error-record.js';
+import type { CallAnswer } from './messages.js';
+import { ownSlice, type PackedTensor, PackingBuffer, packedBytes, worthTransfer } from './packing.js';
+import { rowsAt } from './request-groups.js';
+
+/** One ONNX call that was made, for one request or for a batch. */
+export interface Call {
+  readonly requests: number;
+  readonly runMs: number;
+  /** Undefined when it failed. */
+  readonly outputs: Outputs | undefined;
+  readonly error: ErrorRecord | undefined;
+}
+
+/** Outputs above so many bytes are left where they are; smaller ones of neighbours are put end to end. */
+const JOINED_BELOW_BYTES = 16_384;
+
+/** The calls of each group as one message carries them, and the buffers to transfer with it: as few as pay. */
+export function packCalls(groups: readonly (readonly Call[])[]): { calls: CallAnswer[][]; transfer: ArrayBuffer[] } {
+  const runs = groups.map(alikeInRow);
+  let bytes = 0;
+  let isJoined = false;
+  for (const run of runs.flat()) {
+    if (run.length === 1) continue;
+    bytes += bytesOf(run);
+    isJoined = true;
+  }
+  const buffer = isJoined ? new PackingBuffer(bytes) : undefined;
+  const buffers: ArrayBuffer[] = [];
+  const calls = runs.map((group) => group.map((run) => packRun(run, buffer)));
+  for (const answers of calls) {
+    for (const { outputs } of answers) {
+      for (const { data } of outputs ?? []) if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
+    }
+  }
+  return { calls, transfer: worthTransfer(buffers) };
+}
+
+/** Neighbours whose answers can be put end to end. */
+function alikeInRow(calls: readonly Call[]): Call[][] {
+  const runs: Call[][] = [];
+  let run: Call[] | undefined;
+  for (const call of calls) {
+    if (run?.[0] !== undefined && areAlike(run[0], call)) run.push(call);
+    else {
+      run = [call];
+      runs.push(run);
+    }
+  }
+  return runs;
+}
+
+function areAlike(left: Call, right: Call): boolean {
+  if (left.requests > 1 || right.requests > 1 || left.outputs === undefined || right.outputs === undefined)
+    return false;
+  for (const name in left.outputs) {
+    const one = left.outputs[name] as Tensor;
+    const other = right.outputs[name];
+    if (other === undefined || !agreeFrom(0, one, other)) return false;
+    if (packedBytes(one.type, one.data.length) > JOINED_BELOW_BYTES) return false;
+  }
+  return true;
+}
+
+function bytesOf(run: readonly Call[]): number {
+  const outputs = run[0]?.outputs;
+  let bytes = 0;
+  for (const name in outputs) {
+    const { type, data } = outputs[name] as Tensor;
+    bytes += packedBytes(type, data.length * run.length);
+  }
+  return bytes;
+}
+
+function packRun(run: readonly Call[], buffer: PackingBuffer | undefined): CallAnswer {
+  const [{ requests, outputs, error }] = run as [Call];
+  const runMs = run.map((call) => call.runMs);
+  const tensors =
+    outputs && (buffer === undefined || run.length === 1 ? toPacked(outputs) : join(run, outputs, buffer));
+  return { requests: requests * run.length, joined: requests > 1, runMs, outputs: tensors, error };
+}
+
+function join(run: readonly Call[], outputs: Outputs, buffer: PackingBuffer): PackedTensor[] {
+  return toPacked(outputs).map(({ name, type, dims }) => {
+    const parts = run.map((call) => ((call.outputs as Outputs)[name] as Tensor).data);
+    return { name, type, dims, data: buffer.join(type, parts) };
+  });
+}
+
+export function toPacked(outputs: Outputs): PackedTensor[] {
+  return Object.entries(outputs).map(([name, { type, dims, data }]) => ({ name, type, dims, data }));
+}
+
+/**
+ * The outputs of each request of a call, on memory of their own.
+ *
+ * @param rows along axis 0 of each request, if they were joined; otherwise the outputs have the dims of one request.
+ */
+export function splitOutputs(
+  outputs: readonly PackedTensor[],
+  requests: number,
+  rows: number | readonly number[] | undefined,
+): Outputs[] {
+  const all: Record<string, Tensor>[] = [];
+  for (let index = 0; index < requests; index += 1) all.push({});
+  for (const tensor of outputs) {
+    if (rows === undefined) splitEvenly(all, tensor);
+    else splitRows(all, tensor, rows);
+  }
+  return all;
+}
+
+function splitRows(
+  all: Record<string, Tensor>[],
+  { name, type, dims, data }: PackedTensor,
+  rows: number | readonly number[],
+) {
+  const elementsPerRow = elementsOf(dims.slice(1));
+  let start = 0;
+  for (let index = 0; index < all.length; index += 1) {
+    const count = rowsAt(rows, index);
+    const end = start + count * elementsPerRow;
+    const ownDims = dims.slice();
+    ownDims[0] = count;
+    const own = { type, dims: ownDims, data: ownSlice(data, start, end) } as Tensor;
+    setNamed(all[index] as Record<string, Tensor>, name, own);
+    start = end;
+  }
+}
+
+function splitEvenly(all: Record<string, Tensor>[], { name, type, dims, data }: PackedTensor) {
+  const elements = elementsOf(dims);
+  for (let index = 0; index < all.length; index += 1) {
+    const own = { type, dims: dims.slice(), data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
+    setNamed(all[index] as Record<string, Tensor>, name, own);
+  }
+}

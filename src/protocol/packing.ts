@@ -1,0 +1,77 @@
+import { arrayTypeOf, type TensorData, type TensorType } from '../tensor.js';
+
+/** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
+export interface PackedTensor {
+  readonly name: string;
+  readonly type: TensorType;
+  readonly dims: readonly number[];
+  readonly data: TensorData;
+}
+
+/** Every view starts at a multiple of the largest element. */
+const ALIGNMENT = 8;
+
+/** Handing a buffer over costs more than copying so many bytes twice, into the message and out of it. */
+const COPIED_BELOW_BYTES = 16_384;
+
+/** The buffers if they are to be handed over with a message, none if they are better copied with it. */
+export function worthTransfer(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
+  let bytes = 0;
+  for (const { byteLength } of buffers) bytes += byteLength;
+  return bytes < COPIED_BELOW_BYTES ? [] : [...new Set(buffers)];
+}
+
+/** One buffer for all that goes into one message, so that one buffer is transferred. */
+export class PackingBuffer {
+  readonly #buffer: ArrayBuffer;
+  #offset = 0;
+
+  /** @param bytes the sum of {@link packedBytes} of what will be joined. */
+  constructor(bytes: number) {
+    this.#buffer = new ArrayBuffer(bytes);
+  }
+
+  /** What to transfer with the message. */
+  get transfer(): ArrayBuffer[] {
+    return worthTransfer([this.#buffer]);
+  }
+
+  /** The elements of all parts, in their order. All are of the given type. */
+  join(type: TensorType, parts: readonly TensorData[]): TensorData {
+    if (type === 'string') return (parts as readonly (readonly string[])[]).flat();
+    let length = 0;
+    for (const part of parts) length += part.length;
+    const ArrayType = arrayTypeOf(type);
+    // All parts are of one class, whichever it is.
+    const joined = new ArrayType(this.#buffer, this.#offset, length) as Float32Array;
+    this.#offset += aligned(joined.byteLength);
+    let at = 0;
+    for (const part of parts as readonly Float32Array[]) {
+      joined.set(part, at);
+      at += part.length;
+    }
+    return joined;
+  }
+}
+
+/** Bytes that so many elements of the type take in a {@link PackingBuffer}. */
+export function packedBytes(type: TensorType, elements: number): number {
+  return type === 'string' ? 0 : aligned(elements * arrayTypeOf(type).BYTES_PER_ELEMENT);
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+/** The elements from `start` to `end` on memory of their own. */
+export function ownSlice(data: TensorData, start: number, end: number): TensorData {
+  if (ArrayBuffer.isView(data) && start === 0 && data.byteLength === data.buffer.byteLength && end === data.length) {
+    return data;
+  }
+  return data.slice(start, end) as TensorData;
+}
+
+/** The elements from `start` to `end`; a typed array shares its memory with the whole. */
+export function partOf(data: TensorData, start: number, end: number): TensorData {
+  return (ArrayBuffer.isView(data) ? data.subarray(start, end) : data.slice(start, end)) as TensorData;
+}

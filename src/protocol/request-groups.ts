@@ -1,0 +1,88 @@
+import { elementsOf, setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
+import type { RequestGroup } from './messages.js';
+import { PackingBuffer, packedBytes, partOf } from './packing.js';
+
+/** What a group is made of: the feeds of its requests, which agree as {@link RequestGroup} says. */
+export interface GroupFeeds {
+  readonly feeds: readonly TensorFeeds[];
+  /** Run them as one call. */
+  readonly joined: boolean;
+  readonly outputs: readonly string[] | undefined;
+  readonly checked: boolean;
+}
+
+/** The groups as one message carries them, and the buffers to transfer with it, if that pays. The feeds are copied. */
+export function packGroups(groups: readonly GroupFeeds[]): { groups: RequestGroup[]; transfer: ArrayBuffer[] } {
+  let bytes = 0;
+  for (const { feeds } of groups) bytes += bytesOf(feeds);
+  const buffer = new PackingBuffer(bytes);
+  return { groups: groups.map((group) => packGroup(group, buffer)), transfer: buffer.transfer };
+}
+
+function bytesOf(feeds: readonly TensorFeeds[]): number {
+  const [first] = feeds;
+  let bytes = 0;
+  for (const name in first) {
+    let elements = 0;
+    for (const request of feeds) elements += (request[name] as Tensor).data.length;
+    bytes += packedBytes((first[name] as Tensor).type, elements);
+  }
+  return bytes;
+}
+
+function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: PackingBuffer): RequestGroup {
+  const [first = {}] = feeds;
+  const rows = joined ? rowsOf(feeds) : undefined;
+  const inputs = Object.entries(first).map(([name, { type, dims }]) => ({
+    name,
+    type,
+    dims: rows === undefined ? dims : [totalRows(rows, feeds.length), ...dims.slice(1)],
+    data: buffer.join(
+      type,
+      feeds.map((request) => (request[name] as Tensor).data),
+    ),
+  }));
+  return { requests: feeds.length, rows, inputs, outputs, checked };
+}
+
+/** Rows of each request by the first of its inputs: all have the same. */
+function rowsOf(feeds: readonly TensorFeeds[]): number | number[] {
+  const rows = feeds.map((request) => Object.values(request)[0]?.dims[0] ?? 0);
+  const [first = 0] = rows;
+  return rows.every((count) => count === first) ? first : rows;
+}
+
+export function totalRows(rows: number | readonly number[], requests: number): number {
+  return typeof rows === 'number' ? rows * requests : rows.reduce((sum, count) => sum + count, 0);
+}
+
+export function rowsAt(rows: number | readonly number[], index: number): number {
+  return typeof rows === 'number' ? rows : (rows[index] as number);
+}
+
+/** All requests of a batch as the feeds of one call. */
+export function joinedFeeds({ inputs }: RequestGroup): TensorFeeds {
+  const feeds: Record<string, Tensor> = {};
+  for (const { name, type, dims, data } of inputs) setNamed(feeds, name, { type, dims, data } as Tensor);
+  return feeds;
+}
+
+/** Each request's feeds by itself, on the memory of the group. */
+export function singleFeeds(group: RequestGroup): TensorFeeds[] {
+  const { requests, rows, inputs } = group;
+  if (requests === 1) return [joinedFeeds(group)];
+  const all: Record<string, Tensor>[] = Array.from({ length: requests }, () => ({}));
+  for (const { name, type, dims, data } of inputs) {
+    const elementsPerRow = elementsOf(dims.slice(1));
+    const elements = elementsOf(dims);
+    let start = 0;
+    for (const [index, feeds] of all.entries()) {
+      const count = rows === undefined ? undefined : rowsAt(rows, index);
+      const end = start + (count === undefined ? elements : count * elementsPerRow);
+      const ownDims = count === undefined ? dims : [count, ...dims.slice(1)];
+      setNamed(feeds, name, { type, dims: ownDims, data: partOf(data, start, end) } as Tensor);
+      start = end;
+    }
+  }
+  return all;
+}

@@ -1,0 +1,53 @@
+import { type BatchingPolicy, whyNotBatched } from '../batching.js';
+import type { ModelMetadata } from '../tensor.js';
+
+/** Whether one model's requests are joined, as far as is known by now. */
+export class ModelBatching {
+  readonly #policy: BatchingPolicy;
+  #isJoined = false;
+  #isSwitchedOff = false;
+  #isProven = false;
+
+  constructor(policy: BatchingPolicy) {
+    this.#policy = policy;
+  }
+
+  /** False also as long as the model's inputs and outputs are not known. */
+  get isJoined(): boolean {
+    return this.#isJoined && !this.#isSwitchedOff;
+  }
+
+  get maxSize(): number {
+    return this.#policy.maxSize;
+  }
+
+  get targetLatencyMs(): number | undefined {
+    return this.#policy.targetLatencyMs;
+  }
+
+  /** Milliseconds that a request may wait for company. */
+  get maxWaitMs(): number {
+    return this.isJoined ? this.#policy.maxWaitMs : 0;
+  }
+
+  /** Whether batches are to be held against single runs. */
+  get needsProof(): boolean {
+    return this.#policy.verify && !this.#isProven;
+  }
+
+  setMetadata(metadata: ModelMetadata): void {
+    const { isEnabled, isOwn } = this.#policy;
+    this.#isJoined = isEnabled && whyNotBatched(metadata, isOwn) === undefined;
+  }
+
+  prove(): void {
+    this.#isProven = true;
+  }
+
+  /** @returns false when it was off already. */
+  switchOff(): boolean {
+    const wasOn = !this.#isSwitchedOff;
+    this.#isSwitchedOff = true;
+    return wasOn;
+  }
+}

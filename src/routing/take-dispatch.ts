@@ -1,0 +1,134 @@
+import { agreeFrom, type Tensor, type TensorFeeds } from '../tensor.js';
+import { expectedMs, type LatencyEstimate, largestWithin } from './latency-fit.js';
+import type { ModelQueue } from './model-queue.js';
+import type { PendingRequest } from './pending-request.js';
+
+/** Requests of one dispatch that are alike: they run as one call, or one by one if they cannot be joined. */
+export interface PendingGroup {
+  readonly joined: boolean;
+  readonly requests: PendingRequest[];
+  /** Along axis 0, of all its requests. */
+  rows: number;
+}
+
+export interface PendingDispatch {
+  readonly groups: readonly PendingGroup[];
+  readonly requests: number;
+  /** Milliseconds that its calls are expected to take; undefined when the model never ran. */
+  readonly expectedMs: number | undefined;
+}
+
+/** A batch may take so long without being asked to, or so many times as long as a request alone. */
+const BATCH_MS = 5;
+const BATCH_TO_SINGLE = 1.5;
+/** Requests that cannot be joined share a message up to so much expected work. */
+const SINGLES_MS = 1;
+/** A guess; to count them takes longer. */
+const STRING_BYTES = 32;
+/** However quick they are: all of them are started at once, and none can be taken back then. */
+const MOST_SINGLES = 128;
+/** A dispatch is copied on the calling thread, which must not stop for it. */
+const MOST_BYTES = 4 * 2 ** 20;
+
+/**
+ * Takes the next requests from the queue that go in one message: in their order, until so many are taken or their expected
+ * work is enough. Takes at least one if there is one.
+ */
+export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
+  const { batching, times } = queue;
+  const estimate = times.calls.estimate();
+  const batchMs = batching.targetLatencyMs ?? autoBatchMs(estimate);
+  const mostRows = estimate === undefined ? 1 : Math.min(batching.maxSize, largestWithin(estimate, batchMs));
+  const groups: PendingGroup[] = [];
+  let totalMs = 0;
+  let requests = 0;
+  let bytes = 0;
+  for (let head = queue.head; head !== undefined && requests < most; head = queue.head) {
+    const rows = batching.isJoined ? commonRows(head.request.feeds) : 0;
+    const group = findGroup(groups, head, rows);
+    const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
+    bytes += bytesOf(head.request.feeds);
+    if (requests > 0) {
+      // One that lost its replica may have ended it, and must not take others along.
+      if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
+      if (rows === 0 && requests >= MOST_SINGLES) break;
+      const isEnough = totalMs + addedMs > (rows > 0 ? batchMs : SINGLES_MS);
+      // One batch by itself is bounded in time by its rows.
+      const isFull = group?.joined === true && group.rows + rows > mostRows;
+      if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
+    }
+    queue.take();
+    if (group === undefined) groups.push({ joined: rows > 0, requests: [head], rows });
+    else {
+      group.requests.push(head);
+      group.rows += rows;
+    }
+    totalMs += addedMs;
+    requests += 1;
+    if (head.attempts > 0) break;
+  }
+  // Behind a request that may end its replica nothing is given ahead.
+  const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
+  return { groups, requests, expectedMs: isKnown ? totalMs : undefined };
+}
+
+function autoBatchMs(estimate: LatencyEstimate | undefined): number {
+  return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, 1));
+}
+
+/** What the request adds to the expected time. */
+function addedMsOf(estimate: LatencyEstimate, rows: number, group: PendingGroup | undefined): number {
+  return rows > 0 && group !== undefined ? estimate.slope * rows : expectedMs(estimate, Math.max(1, rows));
+}
+
+/** The last is tried first: most requests are like the one before. */
+function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: number): PendingGroup | undefined {
+  for (let index = groups.length - 1; index >= 0; index -= 1) {
+    const group = groups[index] as PendingGroup;
+    if (belongs(head, rows, group)) return group;
+  }
+  return undefined;
+}
+
+/** Rows along axis 0, if all inputs have the same and there are any; otherwise 0, and the request runs alone. */
+function commonRows(feeds: TensorFeeds): number {
+  let common: number | undefined;
+  for (const name in feeds) {
+    const rows = feeds[name]?.dims[0] ?? 0;
+    if (common !== undefined && rows !== common) return 0;
+    common = rows;
+  }
+  return common ?? 0;
+}
+
+function belongs({ request }: PendingRequest, rows: number, group: PendingGroup): boolean {
+  const first = group.requests[0]?.request;
+  if (first === undefined || group.joined !== rows > 0 || first.checked !== request.checked) return false;
+  return areSameNames(first.outputs, request.outputs) && areAlike(first.feeds, request.feeds, group.joined ? 1 : 0);
+}
+
+function areSameNames(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {
+  if (left === right) return true;
+  return left?.length === right?.length && left?.every((name, index) => name === right?.[index]) === true;
+}
+
+/** Same inputs, of the same types and dims from this axis on. */
+function areAlike(left: TensorFeeds, right: TensorFeeds, axis: number): boolean {
+  let inputs = 0;
+  for (const name in left) {
+    const other = right[name];
+    if (other === undefined || !agreeFrom(axis, left[name] as Tensor, other)) return false;
+    inputs += 1;
+  }
+  for (const _ in right) inputs -= 1;
+  return inputs === 0;
+}
+
+function bytesOf(feeds: TensorFeeds): number {
+  let bytes = 0;
+  for (const name in feeds) {
+    const { data } = feeds[name] as Tensor;
+    bytes += ArrayBuffer.isView(data) ? data.byteLength : STRING_BYTES * data.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,128 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Call, packCalls, splitOutputs } from '../../dist/protocol/call-answers.js';
+import { joinedFeeds, packGroups, singleFeeds } from '../../dist/protocol/request-groups.js';
+import type { Tensor, TensorFeeds } from '../../dist/tensor.js';
+import { alikeRequests } from '../support/tensors.js';
+
+/** As a message goes from thread to thread. */
+const sent = <T>(message: T, transfer: ArrayBuffer[]): T => structuredClone(message, { transfer });
+
+const haveSameDims = (requests: readonly TensorFeeds[]) =>
+  requests.every((feeds) =>
+    Object.entries(feeds).every(([name, { dims }]) => String(dims) === String(requests[0]?.[name]?.dims)),
+  );
+
+const dataOf = (feeds: TensorFeeds) => Object.values(feeds).map(({ data }) => data);
+
+describe('requests of every type, with no rows, one or several', () => {
+  it('come out of a message as they went in, joined or not', () => {
+    fc.assert(
+      fc.property(alikeRequests, (requests) => {
+        for (const joined of haveSameDims(requests) ? [true, false] : [true]) {
+          const before = structuredClone(requests);
+          const { groups, transfer } = packGroups([{ feeds: requests, joined, outputs: ['y'], checked: true }]);
+          const [group] = sent(groups, transfer);
+          if (group === undefined) throw new Error('no group');
+          expect(singleFeeds(group)).toEqual(before);
+          expect(requests).toEqual(before);
+          expect(group).toMatchObject({ requests: requests.length, outputs: ['y'], checked: true });
+        }
+      }),
+    );
+  });
+
+  it('are one tensor for each input when they are joined', () => {
+    fc.assert(
+      fc.property(alikeRequests, (requests) => {
+        const { groups, transfer } = packGroups([{ feeds: requests, joined: true, outputs: undefined, checked: true }]);
+        const [group] = sent(groups, transfer);
+        if (group === undefined) throw new Error('no group');
+        for (const [name, { dims, data }] of Object.entries(joinedFeeds(group))) {
+          const parts = requests.map((feeds) => feeds[name] as Tensor);
+          expect(dims).toEqual([
+            parts.reduce((rows, part) => rows + (part.dims[0] ?? 0), 0),
+            ...(parts[0]?.dims.slice(1) ?? []),
+          ]);
+          expect([...data]).toEqual(parts.flatMap((part): unknown[] => [...part.data]));
+        }
+      }),
+    );
+  });
+
+  it('get answers of their own out of the answer to a batch, sharing no memory', () => {
+    fc.assert(
+      fc.property(alikeRequests, (requests) => {
+        const { groups } = packGroups([{ feeds: requests, joined: true, outputs: undefined, checked: true }]);
+        const [group] = groups;
+        if (group === undefined) throw new Error('no group');
+        const call: Call = { requests: requests.length, runMs: 1, outputs: joinedFeeds(group), error: undefined };
+        const { calls, transfer } = packCalls([[call]]);
+        const [[answer] = []] = sent(calls, transfer);
+        const rows = requests.length === 1 ? undefined : group.rows;
+        const answers = splitOutputs(answer?.outputs ?? [], requests.length, rows);
+        expect(answers).toEqual(requests);
+        const buffers = answers.flatMap(dataOf).filter((data) => ArrayBuffer.isView(data) && data.byteLength > 0);
+        expect(new Set(buffers.map((data) => (data as Float32Array).buffer)).size).toBe(buffers.length);
+      }),
+    );
+  });
+
+  it('get answers of their own out of calls that were made one by one', () => {
+    fc.assert(
+      fc.property(alikeRequests, (requests) => {
+        const before = structuredClone(requests);
+        const single = requests.map(
+          (outputs, index): Call => ({ requests: 1, runMs: index, outputs, error: undefined }),
+        );
+        const { calls, transfer } = packCalls([single]);
+        const answers = sent(calls, transfer).flat();
+        const outputs = answers.flatMap((answer) => splitOutputs(answer.outputs ?? [], answer.requests, undefined));
+        expect(outputs).toEqual(before);
+        expect(answers.flatMap(({ runMs }) => runMs)).toEqual(requests.map((_, index) => index));
+      }),
+    );
+  });
+});
+
+describe('a message', () => {
+  const row = (length: number) =>
+    ({ x: { type: 'float32', dims: [1, length], data: new Float32Array(length) } }) as const;
+  const call = (length: number): Call => ({ requests: 1, runMs: 1, outputs: row(length), error: undefined });
+
+  it('hands over one buffer for many requests of several types', () => {
+    const feeds = Array.from({ length: 50 }, () => ({
+      ...row(200),
+      n: { type: 'int64', dims: [1, 3], data: new BigInt64Array(3) } as const,
+    }));
+    const { transfer } = packGroups([
+      { feeds, joined: true, outputs: undefined, checked: true },
+      { feeds, joined: false, outputs: undefined, checked: true },
+    ]);
+    expect(transfer.map(({ byteLength }) => byteLength)).toEqual([2 * 50 * (200 * 4 + 3 * 8)]);
+  });
+
+  it('copies what is small, puts small answers end to end, and hands large ones over as they are', () => {
+    expect(packGroups([{ feeds: [row(4)], joined: false, outputs: undefined, checked: true }]).transfer).toEqual([]);
+    expect(packCalls([[call(4)]]).transfer).toEqual([]);
+    const small = packCalls([Array.from({ length: 64 }, () => call(100))]);
+    expect({ answers: small.calls.flat().length, buffers: small.transfer.length }).toEqual({ answers: 1, buffers: 1 });
+    const large = packCalls([Array.from({ length: 3 }, () => call(100_000))]);
+    expect({ answers: large.calls.flat().length, buffers: large.transfer.length }).toEqual({ answers: 3, buffers: 3 });
+  });
+
+  it('keeps apart answers of other dims, errors and batches', () => {
+    const error = { code: 'INFERENCE_FAILED', message: 'no' } as NonNullable<Call['error']>;
+    const failed: Call = { requests: 1, runMs: 1, outputs: undefined, error };
+    const batch: Call = { requests: 2, runMs: 1, outputs: row(4), error: undefined };
+    const { calls } = packCalls([[call(4), call(4), call(5), failed, call(4), batch]]);
+    expect(calls.flat().map(({ requests, joined }) => [requests, joined])).toEqual([
+      [2, false],
+      [1, false],
+      [1, false],
+      [1, false],
+      [2, true],
+    ]);
+    expect(calls.flat()[2]?.error).toBe(error);
+  });
+});
