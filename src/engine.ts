@@ -3,7 +3,7 @@ import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from './check.js';
 import { systemClock } from './clock.js';
 import { InfermuxError, reading, toInfermuxError } from './errors.js';
-import { checkOutputNames, ownFeeds, readFeeds, readKnownFeeds, transferFeeds, wholeBuffers } from './feeds.js';
+import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, transferFeeds, wholeBuffers } from './feeds.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
@@ -239,8 +239,11 @@ export class InferenceEngine {
   /** All of this happens in the caller's turn, so that the feeds are owned before the caller goes on. */
   #submit<T>(model: RegisteredModel, feeds: Feeds, options: RunOptions, read: (result: RoutedResult) => T): Promise<T> {
     const metadata = this.#catalog.metadata(model.key);
-    const given = metadata === undefined ? readFeeds(feeds) : readKnownFeeds(model.id, feeds, metadata);
-    if (metadata !== undefined) checkOutputNames(model.id, options.outputs, metadata.outputs);
+    const given = readFeeds(feeds);
+    if (metadata !== undefined) {
+      checkFeeds(model.id, given, metadata.inputs);
+      checkOutputNames(model.id, options.outputs, metadata.outputs);
+    }
     const { signal, priority = 0 } = options;
     // A signal that many requests share is no leak.
     if (signal !== undefined) setMaxListeners(0, signal);

@@ -4,7 +4,6 @@ import {
   elementsOf,
   type Feeds,
   isTensorType,
-  type ModelMetadata,
   setNamed,
   type Tensor,
   type TensorData,
@@ -27,57 +26,6 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
     throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
   }
   return reading('feeds', () => mapFeeds(feeds, readTensor));
-}
-
-/**
- * {@link readFeeds} and {@link checkFeeds}.
- *
- * @throws InfermuxError `INVALID_ARGUMENT`.
- */
-export function readKnownFeeds(model: string, feeds: Feeds, { inputs }: ModelMetadata): TensorFeeds {
-  try {
-    const known = readFloatFeeds(feeds, inputs);
-    if (known !== undefined) return known;
-  } catch {
-    // A getter that throws: the closer look says which.
-  }
-  const given = readFeeds(feeds);
-  checkFeeds(model, given, inputs);
-  return given;
-}
-
-/**
- * Both at once for what nearly all requests carry, float32 data of the model's shape: it
- * takes a third of the time, and this is on the way of every request.
- *
- * @returns undefined for feeds that need a closer look.
- */
-function readFloatFeeds(feeds: Feeds, inputs: readonly ValueMetadata[]): TensorFeeds | undefined {
-  if (feeds === null || typeof feeds !== 'object') return undefined;
-  let others = inputs.length;
-  for (const _ in feeds) others -= 1;
-  if (others !== 0) return undefined;
-  const read: Record<string, Tensor> = {};
-  for (const { name, type, shape } of inputs) {
-    const input = feeds[name];
-    if (type !== 'float32' || input === null || typeof input !== 'object' || !Object.hasOwn(feeds, name))
-      return undefined;
-    const { data, dims, type: named } = input;
-    if (!(data instanceof Float32Array) || (named !== undefined && named !== type) || !Array.isArray(dims))
-      return undefined;
-    if (dims.length !== shape.length || shape.length === 0) return undefined;
-    const ownDims = dims.slice();
-    let elements = 1;
-    for (let axis = 0; axis < ownDims.length; axis += 1) {
-      const size: unknown = ownDims[axis];
-      const expected = shape[axis];
-      if (!isDim(size) || (typeof expected === 'number' && size !== expected)) return undefined;
-      elements *= size as number;
-    }
-    if (elements !== data.length) return undefined;
-    setNamed(read, name, { type, dims: ownDims, data });
-  }
-  return read;
 }
 
 /** Puts the feeds on memory of their own, but for those on the `kept` buffers. */

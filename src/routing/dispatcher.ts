@@ -11,8 +11,8 @@ import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult, RoutingO
 import { ReplicaIndex, warmAmong } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
-import type { RequestAnswer, RoutedAnswer, RoutedDispatch, RoutedGroup } from './routed-dispatch.js';
-import { type PendingDispatch, type PendingGroup, takeDispatch } from './take-dispatch.js';
+import type { RequestAnswer, RoutedAnswer, RoutedDispatch } from './routed-dispatch.js';
+import { type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
 import { Turn } from './turn.js';
 import { WaitingModels } from './waiting-models.js';
 import { type WaitingPlace, waitingPlace } from './waiting-place.js';
@@ -396,13 +396,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #fairShare(queue: ModelQueue, replica: R): number {
     const { size, modelKey } = queue;
     if (size <= 1) return size;
-    const isFree = this.#slots.isIdle(replica)
-      ? (other: R) => this.#slots.isIdle(other)
-      : (other: R) => this.#slots.has(other, queue);
-    const isOneOf = this.#slots.isIdle(replica) ? this.#replicas.idle : this.#replicas.free;
+    const isIdle = this.#slots.isIdle(replica);
+    const candidates = isIdle ? this.#replicas.idle : this.#replicas.free;
     let free = 0;
-    for (const other of warmAmong(this.#replicas.warm(modelKey), isOneOf, modelKey)) {
-      if (isFree(other)) free += 1;
+    for (const other of warmAmong(this.#replicas.warm(modelKey), candidates, modelKey)) {
+      if (isIdle ? this.#slots.isIdle(other) : this.#slots.has(other, queue)) free += 1;
       if (free === size) break;
     }
     return Math.ceil(size / Math.max(1, free));
@@ -539,14 +537,4 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#queued -= 1;
     this.#place(queue);
   }
-}
-
-function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
-  const first = requests[0]?.request;
-  return {
-    joined: joined && requests.length > 1,
-    feeds: requests.map(({ request }) => request.feeds),
-    outputs: first?.outputs,
-    checked: first?.checked ?? false,
-  };
 }

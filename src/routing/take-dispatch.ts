@@ -2,6 +2,7 @@ import { agreeFrom, type Tensor, type TensorFeeds } from '../tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from './latency-fit.js';
 import type { ModelQueue } from './model-queue.js';
 import type { PendingRequest } from './pending-request.js';
+import type { RoutedGroup } from './routed-dispatch.js';
 
 /** Requests of one dispatch that are alike: they run as one call, or one by one if they cannot be joined. */
 export interface PendingGroup {
@@ -131,4 +132,15 @@ function bytesOf(feeds: TensorFeeds): number {
     bytes += ArrayBuffer.isView(data) ? data.byteLength : STRING_BYTES * data.length;
   }
   return bytes;
+}
+
+/** The group as a replica gets it. */
+export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
+  const first = requests[0]?.request;
+  return {
+    joined: joined && requests.length > 1,
+    feeds: requests.map(({ request }) => request.feeds),
+    outputs: first?.outputs,
+    checked: first?.checked ?? false,
+  };
 }
