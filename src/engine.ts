@@ -176,7 +176,8 @@ export class InferenceEngine {
   async loadMetadata(target: string): Promise<ModelMetadata> {
     const { key, id, path } = this.#catalog.resolve(target);
     const [place] = this.#pool.places;
-    await place?.replica?.run({ model: { key, id, path }, groups: [], verify: false });
+    const load = async () => place?.replica?.run({ model: { key, id, path }, groups: [], verify: false });
+    await this.#keepAlive.during(load);
     const metadata = this.#catalog.metadata(key);
     if (metadata === undefined) throw new InfermuxError('INTERNAL', `model ${id} was loaded without its metadata`);
     return metadata;

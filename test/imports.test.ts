@@ -13,10 +13,10 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(COMMON.map((file) => [file, COMMON])),
   'keep-alive': [],
   protocol: COMMON,
-  worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache', 'piscina'],
+  worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache'],
   models: COMMON,
   routing: COMMON,
-  replicas: [...COMMON, 'protocol', 'piscina'],
+  replicas: [...COMMON, 'protocol'],
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
   options: [...COMMON, 'models', 'pino', 'prom-client'],
   'run-options': COMMON,
@@ -34,9 +34,6 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
 const SOLE_IMPORTERS: readonly (readonly [string, string, readonly string[]])[] = [
   ['onnxruntime-node', 'worker', ['worker/onnx-session.ts']],
   ['lru-cache', 'worker', ['worker/model-multiplexer.ts']],
-  ['piscina', 'replicas', ['replicas/replica-pool.ts']],
-  // Outputs can be handed over to the calling thread only by Piscina's own mark.
-  ['piscina', 'worker', ['worker/replica-worker.ts']],
 ];
 
 interface Import {

@@ -8,6 +8,8 @@ export interface WorkerSettings {
   /** The memory of the shared queue counters and the line in it that belongs to this replica. */
   readonly counters: SharedArrayBuffer;
   readonly counterSlot: number;
+  /** Cores of the machine. */
+  readonly cores: number;
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
@@ -49,11 +51,9 @@ export interface RequestGroup {
   readonly checked: boolean;
 }
 
-/** The first task of a thread: proves that it lives and that onnxruntime-node loads in it. */
+/** The first message of a thread: proves that it lives and that onnxruntime-node loads in it. */
 export interface HelloMessage {
   readonly kind: 'hello';
-  /** Where the thread posts its {@link ReplicaEvent}s. */
-  readonly events: import('node:worker_threads').MessagePort;
 }
 
 /** Releases sessions that nobody has used for the idle time-out. */
@@ -61,12 +61,21 @@ export interface ExpireMessage {
   readonly kind: 'expire';
 }
 
-/** Releases all sessions; the last task of a thread. */
+/** Releases all sessions; the last message of a thread. */
 export interface ReleaseMessage {
   readonly kind: 'release';
 }
 
 export type ReplicaMessage = RunMessage | HelloMessage | ExpireMessage | ReleaseMessage;
+
+/** What is posted to a replica's thread; `id` is in the answer too. */
+export interface ToThread {
+  readonly id: number;
+  readonly message: ReplicaMessage;
+}
+
+/** What a replica's thread posts, in the order in which it happened. */
+export type FromThread = { readonly id: number; readonly answer: Answer<unknown> } | { readonly event: ReplicaEvent };
 
 export interface HelloAnswer {
   readonly onnxruntimeVersion: string;
@@ -104,7 +113,7 @@ export interface ExpireAnswer {
   readonly nextInMs: number | undefined;
 }
 
-/** What comes back for a task: a thrown error would lose its class, code and fields on the way. */
+/** What comes back for a message: a thrown error would lose its class, code and fields on the way. */
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
 
 /** Why a session left the cache. */

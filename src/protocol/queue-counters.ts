@@ -12,6 +12,8 @@ const DISPATCHES = 3;
 const COMPLETED = 2;
 const FAILED = 3;
 const BYTES = 4;
+/** A word again, behind the doubles. */
+const POSTED = 10;
 
 /** What a replica's thread may still do. Only ever raised. */
 export const STOP_LEVELS = {
@@ -29,17 +31,21 @@ export type StopLevel = (typeof STOP_LEVELS)[keyof typeof STOP_LEVELS];
  * One replica's line of counters, seen by both threads.
  *
  * The calling thread adds to `ongoing` and `dispatches` before it posts requests, the replica subtracts before it posts the
- * answer, so a freed slot shows while the answer is still on its way.
+ * answer, so a freed slot shows while the answer is still on its way. After each message the calling thread adds to
+ * `posted`, which wakes the replica.
  *
  * `enterNativeCall` and `raiseStop` are two halves of one promise: once the stop is raised and no call is under way, none
  * will ever begin. The thread first counts itself in and then looks at the flag; the other side first raises the flag and
  * then looks at the count. All accesses are sequentially consistent, so at least one of them sees the other.
  */
 export class ReplicaCounters {
+  /** Those of all replicas. */
+  readonly #all: Int32Array;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
 
   constructor(memory: SharedArrayBuffer, slot: number) {
+    this.#all = new Int32Array(memory);
     this.#words = new Int32Array(memory, slot * LINE_BYTES, LINE_WORDS);
     this.#doubles = new Float64Array(memory, slot * LINE_BYTES, LINE_DOUBLES);
   }
@@ -51,6 +57,15 @@ export class ReplicaCounters {
   /** Messages with requests, of which not all are finished. */
   get dispatches(): number {
     return Atomics.load(this.#words, DISPATCHES);
+  }
+
+  /** Replicas other than this one that have requests, of all in the memory. */
+  get othersAtWork(): number {
+    let count = this.dispatches > 0 ? -1 : 0;
+    for (let word = DISPATCHES; word < this.#all.length; word += LINE_WORDS) {
+      if (Atomics.load(this.#all, word) > 0) count += 1;
+    }
+    return count;
   }
 
   get completed(): number {
@@ -80,6 +95,22 @@ export class ReplicaCounters {
     this.#doubles[FAILED] = (this.#doubles[FAILED] ?? 0) + failed;
     Atomics.sub(this.#words, ONGOING, completed + failed);
     Atomics.sub(this.#words, DISPATCHES, 1);
+  }
+
+  /** Messages of any kind that were posted to the thread; wraps around. */
+  get posted(): number {
+    return Atomics.load(this.#words, POSTED);
+  }
+
+  /** To be called after a message was posted: wakes the thread if it sleeps. */
+  messagePosted(): void {
+    Atomics.add(this.#words, POSTED, 1);
+    Atomics.notify(this.#words, POSTED);
+  }
+
+  /** Blocks this thread until `posted` is another than it was. */
+  sleepUntilPosted(posted: number): void {
+    Atomics.wait(this.#words, POSTED, posted);
   }
 
   setBytes(bytes: number): void {

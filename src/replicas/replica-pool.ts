@@ -1,13 +1,14 @@
-import type { ResourceLimits, Transferable, Worker } from 'node:worker_threads';
-import { Piscina } from 'piscina';
+import { availableParallelism } from 'node:os';
+import type { ResourceLimits } from 'node:worker_threads';
 import type { Clock } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
-import type { ReplicaEvent, ReplicaMessage, WorkerSettings } from '../protocol/messages.js';
+import type { ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
-import { Replica, type ReplicaThread } from './replica.js';
+import { Replica } from './replica.js';
 import type { ReplicaState } from './replica-state.js';
 import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
+import { WorkerThread } from './worker-thread.js';
 
 const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;
@@ -127,12 +128,14 @@ export class ReplicaPool {
       replica: place.id,
       counters: this.#counters.memory,
       counterSlot: line.slot,
+      cores: availableParallelism(),
       maxModels,
       maxModelBytes,
       modelIdleTimeoutMs,
       session,
     };
-    const thread = createThread(settings, this.#environment);
+    const { worker: entry = REPLICA_WORKER, resourceLimits } = this.#environment;
+    const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options = { id: place.id, startTimeoutMs: START_TIMEOUT_MS, modelIdleTimeoutMs, maxModelBytes };
     const replica = new Replica(options, thread, line.counters, this.#environment.clock, {
       stateChanged: (changed, state) => {
@@ -195,72 +198,4 @@ function isHopeless({ replica, failuresInRow }: ReplicaPlace): boolean {
 
 function noLineFree(): InfermuxError {
   return new InfermuxError('REPLICA_FAILED', 'too many replicas are still ending to start another one');
-}
-
-/** One Piscina of one thread. It starts with the first task and is not started again: a crash is the replica's affair. */
-function createThread(
-  settings: WorkerSettings,
-  { worker = REPLICA_WORKER, resourceLimits }: ReplicaPoolEnvironment,
-): ReplicaThread {
-  const piscina = new Piscina({
-    filename: worker.href,
-    minThreads: 0,
-    maxThreads: 1,
-    idleTimeout: Number.POSITIVE_INFINITY,
-    // No bound: nothing may wait where it cannot be seen. Answers that have not been handled yet count as tasks too.
-    concurrentTasksPerWorker: 2 ** 31,
-    // The shortest way to an idle thread. It also freezes the thread's event loop, so the thread keeps no timers.
-    atomics: 'sync',
-    recordTiming: false,
-    workerData: settings,
-    ...(resourceLimits === undefined ? {} : { resourceLimits }),
-  });
-  let reportEnd: (cause: Error | undefined) => void = () => undefined;
-  const ended = new Promise<Error | undefined>((resolve) => {
-    reportEnd = resolve;
-  });
-  let thread: Worker | undefined;
-  let cause: Error | undefined;
-  let isGone = false;
-  const onError = (error: unknown) => {
-    cause ??= error instanceof Error ? error : new Error(String(error));
-  };
-  // Without a listener an error between two tasks would be thrown on the main thread.
-  piscina.on('error', onError);
-  piscina.on('workerDestroy', () => {
-    isGone = true;
-  });
-  /** Starting a thread can fail at once, for want of memory or of threads. */
-  const run = (message: ReplicaMessage, transfer: readonly Transferable[]): Promise<unknown> => {
-    try {
-      return piscina.run(message, { transferList: [...transfer] });
-    } catch (error) {
-      onError(error);
-      isGone = true;
-      reportEnd(cause);
-      return Promise.reject(cause);
-    }
-  };
-  return {
-    ended,
-    post: (message, transfer = []) => {
-      // Piscina would start another thread for it.
-      if (isGone) return Promise.reject(cause ?? new Error('the thread is gone'));
-      const answer = run(message, transfer);
-      if (thread === undefined && !isGone) {
-        thread = piscina.threads[0] as Worker;
-        thread.on('error', onError);
-        thread.on('exit', (code) => {
-          reportEnd(cause ?? (code === 0 ? undefined : new Error(`the thread exited with code ${code}`)));
-        });
-      }
-      return answer;
-    },
-    terminate: () => {
-      isGone = true;
-      // Without a thread there is nothing to end, and Piscina would reject the task of a failed start, which nobody holds.
-      if (thread === undefined) reportEnd(undefined);
-      else piscina.destroy().catch(onError);
-    },
-  };
 }

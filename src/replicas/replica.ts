@@ -1,4 +1,4 @@
-import { MessageChannel, type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
+import type { Transferable } from 'node:worker_threads';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
 import { splitOutputs } from '../protocol/call-answers.js';
@@ -22,8 +22,12 @@ import { checkTransition, isFinal, type ReplicaState } from './replica-state.js'
 
 /** The thread under a replica. */
 export interface ReplicaThread {
-  /** Sends one task; the thread starts with the first. Rejects when the thread dies. */
+  /** Sends one message; the thread starts with the first. Resolves with the answer. */
   post(message: ReplicaMessage, transfer?: readonly Transferable[]): Promise<unknown>;
+  /** Rejects all messages that have no answer. It never does so by itself, not even when the thread ends. */
+  rejectAll(error: unknown): void;
+  /** Called with what the thread reports, in order with its answers. */
+  onEvent(listener: (event: ReplicaEvent) => void): void;
   /** Resolves when the thread is gone, with the error that ended it, if it was one. */
   readonly ended: Promise<Error | undefined>;
   /** Ends the thread wherever it is. Only when it is in no native call. */
@@ -88,9 +92,6 @@ export class Replica {
   readonly #thread: ReplicaThread;
   readonly #clock: Clock;
   readonly #observer: ReplicaObserver;
-  readonly #events: MessagePort;
-  readonly #workerPort: MessagePort;
-  readonly #rejections = new Set<(error: InfermuxError) => void>();
   #state: ReplicaState = 'starting';
   #loading = 0;
   #loadUnderWay: string | undefined;
@@ -111,11 +112,7 @@ export class Replica {
     this.#thread = thread;
     this.#clock = clock;
     this.#observer = observer;
-    const { port1, port2 } = new MessageChannel();
-    this.#events = port1;
-    this.#workerPort = port2;
-    port1.on('message', (event: ReplicaEvent) => this.#onEvent(event));
-    port1.unref();
+    thread.onEvent((event) => this.#onEvent(event));
   }
 
   get state(): ReplicaState {
@@ -160,8 +157,7 @@ export class Replica {
       const tooLate = new InfermuxError('REPLICA_FAILED', `the replica did not start within ${startTimeoutMs} ms`);
       cancelTimeout = this.#clock.schedule(() => reject(tooLate), startTimeoutMs);
     });
-    const hello = this.#thread.post({ kind: 'hello', events: this.#workerPort }, [this.#workerPort]);
-    // The thread may die without an answer to its first task: Piscina does not reject it then.
+    const hello = this.#thread.post({ kind: 'hello' });
     const death = this.#thread.ended.then((cause) => {
       throw cause ?? new Error('the thread ended');
     });
@@ -202,21 +198,18 @@ export class Replica {
     const message: RunMessage = { kind: 'run', model: { key, id, path }, groups: packed.groups, verify };
     this.counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
     if (!this.models.has(key)) this.#setModel(key, 'loading');
-    return new Promise((resolve, reject) => {
-      this.#rejections.add(reject);
-      this.#thread.post(message, packed.transfer).then(
-        (posted) => {
-          const answer = posted as Answer<RunAnswer>;
-          this.#rejections.delete(reject);
-          this.#receiveEvents();
-          this.#forgetFailedLoad(key, answer);
-          if ('error' in answer) reject(fromErrorRecord(answer.error));
-          else resolve(readAnswer(packed.groups, answer.value));
-        },
-        // A task that fails instead of answering is the end of the thread, or of all sense in talking to it.
-        (cause: unknown) => this.#die(cause),
-      );
-    });
+    return this.#thread.post(message, packed.transfer).then(
+      (posted) => {
+        const answer = posted as Answer<RunAnswer>;
+        this.#forgetFailedLoad(key, answer);
+        return readAnswer(packed.groups, unwrap(answer));
+      },
+      (cause: unknown) => {
+        // A message that fails instead of being answered is the end of all sense in talking to the thread.
+        this.#die(cause);
+        throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
+      },
+    );
   }
 
   /**
@@ -232,60 +225,38 @@ export class Replica {
   }
 
   async #endThread(): Promise<void> {
-    // The last task: it waits for those before it, and for their sessions' last users. A thread that never said hello has
+    // The last message: it waits for those before it, and for their sessions' last users. A thread that never said hello has
     // no sessions, and may never answer.
     if (this.#hello !== undefined) {
       const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
       await Promise.race([release, this.#thread.ended]);
-      this.#receiveEvents();
     }
     this.counters.raiseStop(STOP_LEVELS.exiting);
     await Promise.race([this.counters.untilOutsideNativeCall(), this.#thread.ended]);
-    this.#cleanUp();
+    this.#cancelExpiry?.();
     if (!isFinal(this.#state)) this.#become('stopped');
     this.models.clear();
     this.#thread.terminate();
     await this.#thread.ended;
-    this.#rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.id} stopped`));
+    this.#thread.rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.id} stopped`));
   }
 
   #die(cause: unknown): void {
     if (isFinal(this.#state)) return;
     const error = replicaFailed(this.id, cause);
-    // What the thread said last tells whether it died of a load.
-    this.#receiveEvents();
     this.#become('failed');
-    this.#cleanUp();
+    this.#cancelExpiry?.();
     this.#observer.failed(this, error);
     this.models.clear();
-    this.#rejectAll(error);
+    this.#thread.rejectAll(error);
     // It is usually gone; where it is not, it must not work on unseen.
     void this.stop({ hurry: true });
-  }
-
-  #cleanUp(): void {
-    this.#cancelExpiry?.();
-    this.#events.close();
-  }
-
-  #rejectAll(error: InfermuxError): void {
-    for (const reject of this.#rejections) reject(error);
-    this.#rejections.clear();
   }
 
   #become(state: ReplicaState): void {
     checkTransition(this.#state, state);
     this.#state = state;
     this.#observer.stateChanged(this, state);
-  }
-
-  /** Events that were posted before an answer are handled before it: they may come by the slower way. */
-  #receiveEvents(): void {
-    for (;;) {
-      const received = receiveMessageOnPort(this.#events);
-      if (received === undefined) return;
-      this.#onEvent(received.message as ReplicaEvent);
-    }
   }
 
   #onEvent(event: ReplicaEvent): void {

@@ -1,6 +1,6 @@
 import { InfermuxError, show } from '../errors.js';
 import { type Call, splitOutputs, toPacked } from '../protocol/call-answers.js';
-import { toErrorRecord } from '../protocol/error-record.js';
+import { type ErrorRecord, toErrorRecord } from '../protocol/error-record.js';
 import type { RequestGroup } from '../protocol/messages.js';
 import { joinedFeeds, singleFeeds, totalRows } from '../protocol/request-groups.js';
 import { type Outputs, setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
@@ -20,25 +20,20 @@ export interface BatchRun {
   readonly mismatch: string | null | undefined;
 }
 
-/**
- * Runs each request of the group as a call of its own. All are started at once: onnxruntime-node runs each in an immediate,
- * and one round of the event loop serves them all.
- */
+/** Runs each request of the group as a call of its own. */
 export async function runSingly(runner: Runner, group: RequestGroup, now: () => number): Promise<Call[]> {
-  let endedAt = now();
-  const since = () => {
-    const startedAt = endedAt;
-    endedAt = now();
-    return endedAt - startedAt;
-  };
-  const runs = singleFeeds(group).map((feeds) =>
-    runner.run(feeds, group.outputs).then(
-      (outputs): Call => ({ requests: 1, runMs: since(), outputs, error: undefined }),
-      (error: unknown): Call => ({ requests: 1, runMs: since(), outputs: undefined, error: toErrorRecord(error) }),
-    ),
-  );
   const calls: Call[] = [];
-  for (const run of runs) calls.push(await run);
+  for (const feeds of singleFeeds(group)) {
+    const startedAt = now();
+    let outputs: Outputs | undefined;
+    let error: ErrorRecord | undefined;
+    try {
+      outputs = await runner.run(feeds, group.outputs);
+    } catch (cause) {
+      error = toErrorRecord(cause);
+    }
+    calls.push({ requests: 1, runMs: now() - startedAt, outputs, error });
+  }
   return calls;
 }
 

@@ -111,7 +111,7 @@ export class OnnxSession implements Session {
     let results: ort.InferenceSession.ReturnType;
     try {
       const names = outputs ?? this.#session.outputNames;
-      results = await this.#session.run(inputs as ort.InferenceSession.FeedsType, names);
+      results = await inThisTurn(() => this.#session.run(inputs as ort.InferenceSession.FeedsType, names));
     } catch (cause) {
       throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
     } finally {
@@ -144,6 +144,22 @@ async function nativeCall<T>(
     return await call();
   } finally {
     counters.leaveNativeCall();
+  }
+}
+
+/**
+ * onnxruntime-node blocks its thread while it runs, and so puts each run off to an immediate, for the sake of others who
+ * wait for that thread's event loop. Nobody waits for a replica's, and a turn of it takes longer than a small model: so
+ * what the call wants to do in an immediate is done at once.
+ */
+function inThisTurn<T>(call: () => T): T {
+  const { setImmediate } = globalThis;
+  const atOnce = (callback: (...args: unknown[]) => void, ...args: unknown[]) => callback(...args);
+  globalThis.setImmediate = atOnce as unknown as typeof setImmediate;
+  try {
+    return call();
+  } finally {
+    globalThis.setImmediate = setImmediate;
   }
 }
 

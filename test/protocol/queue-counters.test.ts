@@ -16,6 +16,26 @@ it('shows what one thread wrote to another view of the same line', () => {
   expect(line.counters).toMatchObject({ ongoing: 1, dispatches: 1, completed: 2, failed: 1, bytes: 2 ** 40 });
 });
 
+it('counts the other replicas that have requests', () => {
+  const all = new QueueCounters(3);
+  const [first, second, third] = [take(all), take(all), take(all)];
+  first.dispatchGiven(2);
+  expect([first.othersAtWork, second.othersAtWork]).toEqual([0, 1]);
+  third.dispatchGiven(1);
+  third.dispatchGiven(1);
+  expect([first.othersAtWork, second.othersAtWork, third.othersAtWork]).toEqual([1, 2, 1]);
+  first.dispatchDone(2, 0);
+  expect([first.othersAtWork, second.othersAtWork, third.othersAtWork]).toEqual([1, 1, 0]);
+});
+
+it('ends a sleep at once when a message was posted before it began', () => {
+  const counters = take();
+  const { posted } = counters;
+  counters.messagePosted();
+  counters.sleepUntilPosted(posted);
+  expect(counters.posted).toBe(posted + 1);
+});
+
 it('hands out each line once, until it is given back', () => {
   const all = new QueueCounters(2);
   const slots = [all.take()?.slot, all.take()?.slot];

@@ -1,4 +1,3 @@
-import type { MessagePort } from 'node:worker_threads';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { toErrorRecord } from '../../dist/protocol/error-record.js';
@@ -6,7 +5,6 @@ import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica, type ReplicaThread } from '../../dist/replicas/replica.js';
 import { FakeClock, fakeModel } from '../support/fakes.js';
-import { until } from '../support/until.js';
 
 interface Task {
   readonly message: ReplicaMessage;
@@ -19,6 +17,7 @@ class FakeThread implements ReplicaThread {
   readonly tasks: Task[] = [];
   readonly ended: Promise<Error | undefined>;
   isTerminated = false;
+  emit: (event: ReplicaEvent) => void = () => undefined;
   end: (cause: Error | undefined) => void = () => undefined;
 
   constructor() {
@@ -35,15 +34,17 @@ class FakeThread implements ReplicaThread {
     return new Promise((answer, fail) => this.tasks.push({ message, answer, fail }));
   }
 
+  rejectAll(error: Error): void {
+    for (const { fail } of this.tasks) fail(error);
+  }
+
+  onEvent(listener: (event: ReplicaEvent) => void): void {
+    this.emit = listener;
+  }
+
   terminate(): void {
     this.isTerminated = true;
     this.end(undefined);
-  }
-
-  /** What the worker posts through the port that its hello brought. */
-  emit(event: ReplicaEvent): void {
-    const hello = this.tasks[0]?.message as { events: MessagePort };
-    hello.events.postMessage(event);
   }
 }
 
@@ -148,7 +149,6 @@ describe('running', () => {
     });
     thread.emit({ kind: 'model-loading', key: 'a@1' });
     thread.emit({ kind: 'model-loaded', key: 'a@1', loadMs: 3, bytes: 9, metadata: { inputs: [], outputs: [] } });
-    // Both events are in the port, unread, when the answer comes by the other way.
     thread.tasks[1]?.answer(answered);
     await answer;
     expect(story).toEqual(['running', 'a@1 loading', 'a@1 loaded', 'answer']);
@@ -165,7 +165,6 @@ describe('running', () => {
   it('asks the thread to let go of unused models when their time has come', async () => {
     await startReplica();
     thread.emit({ kind: 'model-loaded', key: 'a@1', loadMs: 3, bytes: 9, metadata: { inputs: [], outputs: [] } });
-    await until(() => replica.models.size > 0);
     clock.advance(50);
     expect(thread.kinds).toEqual(['hello', 'expire']);
     thread.tasks[1]?.answer({ value: { nextInMs: 20 } });

@@ -2,21 +2,24 @@
 //   -1 an uncaught error, -2 process.exit, -3 out of heap; a further value names a file: it dies only if that file was not there
 // yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
 import { openSync } from 'node:fs';
-import handle from '../../dist/worker/replica-worker.js';
+import { parentPort, workerData } from 'node:worker_threads';
+import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
+import { MessageHandler } from '../../dist/worker/message-handler.js';
+import { answerMessages } from '../../dist/worker/message-loop.js';
+import { MessageWait } from '../../dist/worker/message-wait.js';
 
-export default async function crashing(message) {
-  if (message.kind === 'hello') {
-    const post = message.events.postMessage.bind(message.events);
-    message.events.postMessage = (event) => {
-      post(event);
-      if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
-    };
-  }
-  const answer = await handle(message);
-  if (message.kind !== 'run') return answer;
+const counters = new ReplicaCounters(workerData.counters, workerData.counterSlot);
+const handler = new MessageHandler(workerData, counters, (event) => {
+  parentPort.postMessage({ event });
+  if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
+});
+
+answerMessages(parentPort, new MessageWait(counters, workerData.cores, () => performance.now()), async (message) => {
+  const reply = await handler.handle(message);
+  if (message.kind !== 'run') return reply;
   const how = deadlyRow(message);
-  return how === undefined ? answer : die(how);
-}
+  return how === undefined ? reply : die(how);
+});
 
 function deadlyRow({ groups }) {
   for (const { inputs } of groups) {

@@ -35,7 +35,8 @@ it('never releases a real session that runs, though every run is overtaken by an
     const id = ids[index % ids.length] as string;
     const lease = await multiplexer.lease({ id, key: `${id}@1`, path: join(directory, `${id}.onnx`) });
     try {
-      // The run begins in a later turn: by then the next lease has asked for this session's place.
+      // By the next turn another lease has asked for this session's place.
+      await new Promise(setImmediate);
       const { y } = await lease.session.run({ x }, undefined);
       return y?.data[1] === 2 * ((index % ids.length) + 1);
     } finally {

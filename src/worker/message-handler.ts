@@ -1,0 +1,105 @@
+import { InfermuxError, messageOf } from '../errors.js';
+import { packCalls } from '../protocol/call-answers.js';
+import { toErrorRecord } from '../protocol/error-record.js';
+import type {
+  ExpireAnswer,
+  HelloAnswer,
+  ReplicaEvent,
+  ReplicaMessage,
+  RunAnswer,
+  RunMessage,
+  WorkerSettings,
+} from '../protocol/messages.js';
+import type { ReplicaCounters } from '../protocol/queue-counters.js';
+import type { Reply } from './message-loop.js';
+import type { Runtime } from './runtime.js';
+
+/**
+ * What a replica's thread does with its messages. onnxruntime-node is imported by the first of them, which can say what went
+ * wrong.
+ */
+export class MessageHandler {
+  readonly #settings: WorkerSettings;
+  readonly #counters: ReplicaCounters;
+  readonly #post: (event: ReplicaEvent) => void;
+  #runtime: Runtime | undefined;
+
+  constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
+    this.#settings = settings;
+    this.#counters = counters;
+    this.#post = post;
+  }
+
+  /** Never rejects: errors are answers too. */
+  handle(message: ReplicaMessage): Promise<Reply> {
+    switch (message.kind) {
+      case 'run':
+        return this.#run(message);
+      case 'hello':
+        return replyOf(() => this.#start());
+      case 'expire':
+        return replyOf(async (): Promise<ExpireAnswer> => ({ nextInMs: await this.#started.models.expire() }));
+      case 'release':
+        return replyOf(async () => this.#runtime?.models.releaseAll());
+    }
+  }
+
+  async #run(message: RunMessage): Promise<Reply> {
+    const requests = requestsIn(message);
+    let failed = requests;
+    let reply: Reply;
+    try {
+      const { loadMs, calls, verification } = await this.#started.executor.run(message);
+      const packed = packCalls(calls);
+      const value: RunAnswer = { loadMs, calls: packed.calls, verification };
+      reply = { answer: { value }, transfer: packed.transfer };
+      failed = 0;
+      for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
+    } catch (error) {
+      reply = { answer: { error: toErrorRecord(error) } };
+    }
+    // Before the answer is posted, so that the router sees the slot free as early as it is.
+    this.#counters.dispatchDone(requests - failed, failed);
+    return reply;
+  }
+
+  async #start(): Promise<HelloAnswer> {
+    // Loading the native library counts as a native call: the thread must not be ended in it.
+    if (!this.#counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+    try {
+      const { startRuntime } = await importRuntime();
+      this.#runtime = await startRuntime(this.#settings, this.#counters, this.#post);
+      return this.#runtime.hello;
+    } finally {
+      this.#counters.leaveNativeCall();
+    }
+  }
+
+  get #started(): Runtime {
+    if (this.#runtime === undefined) throw new InfermuxError('INTERNAL', 'the replica got work before its hello');
+    return this.#runtime;
+  }
+}
+
+function requestsIn({ groups }: RunMessage): number {
+  let sum = 0;
+  for (const { requests } of groups) sum += requests;
+  return sum;
+}
+
+async function replyOf(work: () => Promise<unknown>): Promise<Reply> {
+  try {
+    return { answer: { value: await work() } };
+  } catch (error) {
+    return { answer: { error: toErrorRecord(error) } };
+  }
+}
+
+async function importRuntime() {
+  try {
+    return await import('./runtime.js');
+  } catch (cause) {
+    const message = `onnxruntime-node could not be loaded; is it installed beside infermux? ${messageOf(cause)}`;
+    throw new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false });
+  }
+}

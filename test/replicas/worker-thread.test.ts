@@ -1,0 +1,88 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { RunMessage } from '../../dist/protocol/messages.js';
+import { QueueCounters } from '../../dist/protocol/queue-counters.js';
+import { WorkerThread } from '../../dist/replicas/worker-thread.js';
+
+const entry = new URL('../support/echo-worker.mjs', import.meta.url);
+
+let thread: WorkerThread;
+
+beforeEach(() => {
+  const all = new QueueCounters(1);
+  const { slot, counters } = all.take() as NonNullable<ReturnType<QueueCounters['take']>>;
+  const settings = {
+    replica: 'r0',
+    counters: all.memory,
+    counterSlot: slot,
+    cores: 2,
+    maxModels: 1,
+    maxModelBytes: -1,
+    modelIdleTimeoutMs: -1,
+    session: {},
+  };
+  thread = new WorkerThread({ entry, settings, resourceLimits: undefined }, counters);
+});
+
+afterEach(async () => {
+  thread.terminate();
+  await thread.ended;
+});
+
+const message = (key: string): RunMessage => ({
+  kind: 'run',
+  model: { key, id: key, path: key },
+  groups: [],
+  verify: false,
+});
+
+async function ask(key: string): Promise<string> {
+  const answer = (await thread.post(message(key))) as { value: string };
+  return answer.value;
+}
+
+describe('a thread', () => {
+  it('answers every message, however they come: while it spins, sleeps, works, or its event loop runs', async () => {
+    const gaps = [0, 0, 0, 0.02, 0.1, 0.3, 1];
+    for (let round = 0; round < 300; round += 1) {
+      const keys = Array.from(
+        { length: (round % 4) + 1 },
+        (_, index) => `${index % 3 === 2 ? 'later' : 'now'} ${round}`,
+      );
+      const answers = Promise.all(keys.map(ask));
+      expect(await answers).toEqual(keys);
+      const gap = gaps[round % gaps.length] as number;
+      if (gap >= 1) await sleep(gap);
+      else for (const end = performance.now() + gap; performance.now() < end; );
+    }
+  });
+
+  it('answers one message before it looks at the next, so that none waits for those behind it', async () => {
+    const story: string[] = [];
+    thread.onEvent((event) => story.push(`begins ${'key' in event ? event.key : ''}`));
+    await Promise.all(['a', 'b', 'c'].map(async (key) => story.push(`answers ${await ask(key)}`)));
+    expect(story).toEqual(['begins a', 'answers a', 'begins b', 'answers b', 'begins c', 'answers c']);
+  });
+
+  it.each([
+    ['throw', 'thrown in the thread'],
+    ['exit', 'the thread exited with code 3'],
+  ])('that ends by %s says why, and leaves what it was given to its owner', async (key, reason) => {
+    let rejection: unknown;
+    const answer = ask(key).catch((error: unknown) => {
+      rejection = error;
+    });
+    expect((await thread.ended)?.message).toBe(reason);
+    expect(rejection).toBeUndefined();
+    await expect(ask('now')).rejects.toThrow(key === 'throw' ? reason : 'the thread is gone');
+    thread.rejectAll(new Error('it is gone'));
+    await answer;
+    expect(rejection).toMatchObject({ message: 'it is gone' });
+  });
+
+  it('that was never started ends at once', async () => {
+    thread.terminate();
+    expect(await thread.ended).toBeUndefined();
+    await expect(ask('now')).rejects.toThrow('the thread is gone');
+  });
+});

@@ -1,0 +1,22 @@
+// A thread that answers a run with its model's key: at once, or in a later turn of its event loop if the key begins with
+// "later". It posts an event when it begins. The key "throw" is an uncaught error, "exit" an exit.
+import { parentPort, workerData } from 'node:worker_threads';
+import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
+import { answerMessages } from '../../dist/worker/message-loop.js';
+import { MessageWait } from '../../dist/worker/message-wait.js';
+
+const counters = new ReplicaCounters(workerData.counters, workerData.counterSlot);
+const wait = new MessageWait(counters, workerData.cores, () => performance.now());
+
+answerMessages(parentPort, wait, async ({ model: { key } }) => {
+  parentPort.postMessage({ event: { kind: 'model-loading', key } });
+  if (key === 'exit') process.exit(3);
+  if (key === 'throw') {
+    setImmediate(() => {
+      throw new Error('thrown in the thread');
+    });
+    await new Promise(() => undefined);
+  }
+  if (key.startsWith('later')) await new Promise(setImmediate);
+  return { answer: { value: key } };
+});
