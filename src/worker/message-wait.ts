@@ -4,13 +4,18 @@ export type WaitCounters = Pick<ReplicaCounters, 'posted' | 'othersAtWork' | 'sl
 
 /** To fall asleep and be woken takes about as long. */
 const LONGEST_SPIN_MS = 0.1;
-/** A wait that lasted longer is likely to be followed by another such. */
 const LONGEST_SHORT_WAIT_MS = 0.2;
+/**
+ * So many short waits in a row are the rhythm of a caller that asks as soon as it is answered. Requests at random times are
+ * close to each other only now and then; and a thread that has spun in vain has used up its share of the core, so that the
+ * system lets it wait when it is needed: their 99th percentile doubles.
+ */
+const SPIN_AFTER_WAITS = 8;
 /** Looks at the counter between two looks at the clock and at the other replicas. */
 const LOOKS = 64;
 
 /**
- * How a replica's thread waits for its next message: where the last one came soon it spins for a moment, then it sleeps in
+ * How a replica's thread waits for its next message: where the last ones came soon it spins for a moment, then it sleeps in
  * `Atomics.wait`. A caller that asks again as soon as it is answered so meets a thread that is awake. It spins only as long
  * as there is a core for it beside the calling thread and the replicas that are at work: otherwise it would take time from
  * those it waits for.
@@ -22,7 +27,8 @@ export class MessageWait {
   readonly #counters: WaitCounters;
   readonly #cores: number;
   readonly #now: () => number;
-  #wasShort = false;
+  /** Short waits since the last long one. */
+  #shortWaits = 0;
 
   constructor(counters: WaitCounters, cores: number, now: () => number) {
     this.#counters = counters;
@@ -38,8 +44,9 @@ export class MessageWait {
   /** Blocks the thread until there are more messages than these. */
   untilPosted(posted: number): void {
     const startedAt = this.#now();
-    if (!this.#wasShort || !this.#spin(posted, startedAt)) this.#counters.sleepUntilPosted(posted);
-    this.#wasShort = this.#now() - startedAt <= LONGEST_SHORT_WAIT_MS;
+    const isWorthwhile = this.#shortWaits >= SPIN_AFTER_WAITS;
+    if (!isWorthwhile || !this.#spin(posted, startedAt)) this.#counters.sleepUntilPosted(posted);
+    this.#shortWaits = this.#now() - startedAt <= LONGEST_SHORT_WAIT_MS ? this.#shortWaits + 1 : 0;
   }
 
   /** @returns whether a message came meanwhile. */

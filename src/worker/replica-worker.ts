@@ -5,6 +5,7 @@ import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './message-handler.js';
 import { answerMessages } from './message-loop.js';
 import { MessageWait } from './message-wait.js';
+import { goBehindCallingThread } from './thread-priority.js';
 
 const port = parentPort as MessagePort;
 const settings = workerData as WorkerSettings;
@@ -12,6 +13,7 @@ const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
 const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);
 const handler = new MessageHandler(settings, counters, post);
 
+goBehindCallingThread();
 const wait = new MessageWait(counters, settings.cores, () => performance.now());
 
 answerMessages(port, wait, (message) => handler.handle(message));

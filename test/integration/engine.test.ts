@@ -1,4 +1,6 @@
 import { getEventListeners } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -120,6 +122,27 @@ describe('running a model', () => {
     });
     await expect(call).rejects.toHaveProperty('cause.message', expect.stringContaining('MatMul'));
     expect((await engine.run('picky', row(1, 2, 3, 4)))['y']?.data).toEqual(Float32Array.of(1, 2, 3, 4));
+  });
+});
+
+describe('replicas', () => {
+  it.runIf(process.platform === 'linux')('go behind the calling thread, which keeps its priority', async () => {
+    /** How many threads of this process have which niceness. */
+    const threadsByNice = () => {
+      const counts = new Map<number, number>();
+      for (const thread of readdirSync('/proc/self/task')) {
+        // The name in parentheses may have spaces; niceness is the 17th value behind it.
+        const [, values = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(/\) (?!.*\) )/);
+        const nice = Number(values.split(' ')[16]);
+        counts.set(nice, (counts.get(nice) ?? 0) + 1);
+      }
+      return counts;
+    };
+    const own = getPriority();
+    const behind = Math.min(19, own + 5);
+    const before = threadsByNice().get(behind) ?? 0;
+    await start();
+    expect({ own: getPriority(), behind: (threadsByNice().get(behind) ?? 0) - before }).toEqual({ own, behind: 2 });
   });
 });
 
