@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from './check.js';
 import { systemClock } from './clock.js';
-import { InfermuxError, reading, toInfermuxError } from './errors.js';
+import { InfermuxError, reading, unreadable } from './errors.js';
 import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, transferFeeds, wholeBuffers } from './feeds.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
@@ -153,19 +153,24 @@ export class InferenceEngine {
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
   run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
-    return this.#accept(() => {
-      const options = readRunOptions(runOptions);
-      return this.#submit(this.#catalog.resolve(target), feeds, options, outputsOf);
-    });
+    try {
+      this.#checkRunning();
+      return this.#submit(this.#catalog.resolve(target), feeds, readRunOptions(runOptions), outputsOf);
+    } catch (cause) {
+      return this.#refuse(cause);
+    }
   }
 
   /** {@link run}, with the answer's circumstances. */
   infer(request: InferenceRequest): Promise<InferenceResult> {
-    return this.#accept(() => {
+    try {
+      this.#checkRunning();
       const { target, feeds, ...options } = readInferenceRequest(request);
       const model = this.#catalog.resolve(target);
       return this.#submit(model, feeds, options, (result) => inferenceResult(model, result));
-    });
+    } catch (cause) {
+      return this.#refuse(cause);
+    }
   }
 
   /**
@@ -225,16 +230,15 @@ export class InferenceEngine {
     await this.close();
   }
 
-  /** What is refused here is a rejection too, and nothing is thrown at the caller. */
-  #accept<T>(submit: () => Promise<T>): Promise<T> {
-    try {
-      if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
-      return reading('the request', submit);
-    } catch (cause) {
-      const error = toInfermuxError(cause);
-      this.#metrics.requestFailed(error.code);
-      return Promise.reject(error);
-    }
+  #checkRunning(): void {
+    if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
+  }
+
+  /** What is refused before it is accepted is a rejection too, and nothing is thrown at the caller. */
+  #refuse(cause: unknown): Promise<never> {
+    const error = unreadable('the request', cause);
+    this.#metrics.requestFailed(error.code);
+    return Promise.reject(error);
   }
 
   /** All of this happens in the caller's turn, so that the feeds are owned before the caller goes on. */

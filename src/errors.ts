@@ -72,7 +72,12 @@ export function reading<T>(what: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {
-    if (cause instanceof InfermuxError) throw cause;
-    throw new InfermuxError('INVALID_ARGUMENT', `${what} could not be read: ${messageOf(cause)}`, { cause });
+    throw unreadable(what, cause);
   }
+}
+
+/** What {@link reading} throws for what its work threw. */
+export function unreadable(what: string, cause: unknown): InfermuxError {
+  if (cause instanceof InfermuxError) return cause;
+  return new InfermuxError('INVALID_ARGUMENT', `${what} could not be read: ${messageOf(cause)}`, { cause });
 }

@@ -1,4 +1,4 @@
-import { InfermuxError, reading, show } from './errors.js';
+import { InfermuxError, show, unreadable } from './errors.js';
 import {
   ARRAY_TYPES,
   elementsOf,
@@ -25,7 +25,13 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
   if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds)) {
     throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
   }
-  return reading('feeds', () => mapFeeds(feeds, readTensor));
+  const read: Record<string, Tensor> = {};
+  try {
+    for (const name in feeds) if (Object.hasOwn(feeds, name)) setNamed(read, name, readTensor(feeds[name], name));
+  } catch (cause) {
+    throw unreadable('feeds', cause);
+  }
+  return read;
 }
 
 /** Puts the feeds on memory of their own, but for those on the `kept` buffers. */
@@ -40,23 +46,15 @@ export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>
 export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
   if (buffers.size === 0) return;
   try {
-    const taken = mapFeeds(feeds, ({ data }) => (isOn(buffers, data) ? data : undefined));
+    const tensors = Object.values(feeds) as { data: TensorData }[];
+    const taken = tensors.map(({ data }) => (isOn(buffers, data) ? data : undefined));
     // All at once, because two inputs may share a buffer.
     const own = structuredClone(taken, { transfer: [...buffers] });
-    for (const name in feeds) (feeds[name] as { data: TensorData }).data = own[name] ?? (feeds[name] as Tensor).data;
+    for (const [index, tensor] of tensors.entries()) tensor.data = own[index] ?? tensor.data;
   } catch {
     // WebAssembly memory, say, belongs to its owner for good.
     ownFeeds(feeds);
   }
-}
-
-function mapFeeds<T, U>(feeds: Readonly<Record<string, T>>, map: (value: T, name: string) => U): Record<string, U> {
-  const mapped: Record<string, U> = {};
-  for (const name of Object.keys(feeds)) {
-    const value = map(feeds[name] as T, name);
-    setNamed(mapped, name, value);
-  }
-  return mapped;
 }
 
 function readTensor(input: TensorInput | undefined, name: string): Tensor {
@@ -64,18 +62,34 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor {
     throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
   const { type, data } = readData(name, input);
-  // Copied before it is checked: a hole in an array is skipped by `every`, and becomes undefined here.
-  const dims = Array.isArray(input.dims) ? [...input.dims] : undefined;
-  if (dims === undefined || !dims.every(isDim)) {
-    throw invalid(
-      `${inputNamed(name)}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(input.dims)}`,
-    );
-  }
+  const dims = readDims(name, input.dims);
   const elements = elementsOf(dims);
   if (data.length !== elements) {
     throw invalid(`${inputNamed(name)}: dims ${show(dims)} need ${elements} elements, data has ${data.length}`);
   }
   return { type, dims, data } as Tensor;
+}
+
+/** Requests tend to have the dims of the one before: then they share them, and nothing waits in memory but the data. */
+let lastDims: readonly number[] = [];
+
+function readDims(name: string, given: readonly number[]): readonly number[] {
+  if (Array.isArray(given) && isSame(given, lastDims)) return lastDims;
+  // Copied before it is checked: a hole in an array is skipped by `every`, and becomes undefined here.
+  const dims = Array.isArray(given) ? [...given] : undefined;
+  if (dims === undefined || !dims.every(isDim)) {
+    throw invalid(
+      `${inputNamed(name)}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(given)}`,
+    );
+  }
+  lastDims = dims;
+  return dims;
+}
+
+function isSame(left: readonly number[], right: readonly number[]): boolean {
+  if (left.length !== right.length) return false;
+  for (let axis = 0; axis < right.length; axis += 1) if (left[axis] !== right[axis]) return false;
+  return true;
 }
 
 /** Messages are put together only when there is something to say: this is on the way of every request. */
@@ -224,11 +238,12 @@ export function checkFeeds(model: string, feeds: TensorFeeds, inputs: readonly V
     }
     checkTensor(model, feeds[input.name] as Tensor, input);
   }
-  for (const name of Object.keys(feeds)) {
-    if (!inputs.some((input) => input.name === name)) {
-      throw invalid(`model ${show(model)} has no input ${show(name)}; expected ${names(inputs)}`);
-    }
-  }
+  let given = 0;
+  for (const _ in feeds) given += 1;
+  if (given === inputs.length) return;
+  const stranger = Object.keys(feeds).find((name) => !inputs.some((input) => input.name === name));
+  if (stranger === undefined) return;
+  throw invalid(`model ${show(model)} has no input ${show(stranger)}; expected ${names(inputs)}`);
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` when a wanted output is not one of the model's. */

@@ -47,9 +47,14 @@ function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: Pack
 
 /** Rows of each request by the first of its inputs: all have the same. */
 function rowsOf(feeds: readonly TensorFeeds[]): number | number[] {
-  const rows = feeds.map((request) => Object.values(request)[0]?.dims[0] ?? 0);
+  const rows = feeds.map(rowsIn);
   const [first = 0] = rows;
   return rows.every((count) => count === first) ? first : rows;
+}
+
+function rowsIn(feeds: TensorFeeds): number {
+  for (const name in feeds) return feeds[name]?.dims[0] ?? 0;
+  return 0;
 }
 
 export function totalRows(rows: number | readonly number[], requests: number): number {

@@ -5,6 +5,7 @@ import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord } from '../protocol/error-record.js';
 import type {
   Answer,
+  CallAnswer,
   ExpireAnswer,
   HelloAnswer,
   ModelReference,
@@ -66,18 +67,20 @@ export interface ReplicaAnswer {
   /** Milliseconds that the dispatch waited for a load. */
   readonly loadMs: number;
   readonly verification: Verification | undefined;
-  /** The requests' answers, group by group in their order; to be walked once. */
-  readonly requests: Iterable<RequestAnswer>;
+  /** The calls that were made for each group; they answer its requests in their order. */
+  readonly calls: readonly (readonly ReplicaCall[])[];
 }
 
-/** One of `outputs` and `error` is there. */
-export interface RequestAnswer {
-  readonly outputs: Outputs | undefined;
+/** One onnxruntime call for several requests, or several calls for one request each that came to the same. */
+export interface ReplicaCall {
+  readonly requests: number;
+  /** Whether it was one call. */
+  readonly joined: boolean;
+  /** Milliseconds of each call. */
+  readonly runMs: readonly number[];
   readonly error: InfermuxError | undefined;
-  /** Milliseconds of its onnxruntime call. */
-  readonly runMs: number;
-  /** Requests that shared the call. */
-  readonly batchSize: number;
+  /** Each request's outputs on memory of their own; none if it failed. */
+  outputs(): readonly Outputs[];
 }
 
 /**
@@ -319,24 +322,22 @@ export class Replica {
 }
 
 function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, calls }: RunAnswer): ReplicaAnswer {
-  return { loadMs, verification, requests: readCalls(groups, calls) };
+  return {
+    loadMs,
+    verification,
+    calls: calls.map((ofGroup, index) => ofGroup.map((call) => readCall(call, groups[index]?.rows))),
+  };
 }
 
-/** Splits what came only as it is asked for: the next dispatch goes before. */
-function* readCalls(groups: readonly RequestGroup[], calls: RunAnswer['calls']): Iterable<RequestAnswer> {
-  for (const [position, { rows }] of groups.entries()) {
-    for (const { requests, joined, runMs, outputs, error } of calls[position] ?? []) {
-      const all = outputs === undefined ? undefined : splitOutputs(outputs, requests, joined ? rows : undefined);
-      for (let index = 0; index < requests; index += 1) {
-        yield {
-          outputs: all?.[index],
-          error: error && fromErrorRecord(error),
-          runMs: (joined ? runMs[0] : runMs[index]) ?? 0,
-          batchSize: joined ? requests : 1,
-        };
-      }
-    }
-  }
+/** Its outputs are split only when they are asked for: the next dispatch goes before. */
+function readCall({ requests, joined, runMs, outputs, error }: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
+  return {
+    requests,
+    joined,
+    runMs,
+    error: error && fromErrorRecord(error),
+    outputs: () => (outputs === undefined ? [] : splitOutputs(outputs, requests, joined ? rows : undefined)),
+  };
 }
 
 function unwrap<T>(answer: Answer<T>): T {

@@ -56,14 +56,16 @@ export class AcceptedRequests {
   }
 
   resolve(request: PendingRequest, result: RoutedResult): void {
-    this.#settle(request, () => request.resolve(result));
+    if (!this.#leave(request)) return;
+    request.resolve(request.read(result));
+    this.#left(request);
   }
 
   reject(request: PendingRequest, error: InfermuxError): void {
-    this.#settle(request, () => {
-      this.#observer.rejected(error);
-      request.reject(error);
-    });
+    if (!this.#leave(request)) return;
+    this.#observer.rejected(error);
+    request.reject(error);
+    this.#left(request);
   }
 
   #arm(request: PendingRequest): void {
@@ -91,17 +93,8 @@ export class AcceptedRequests {
     this.reject(request, new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`));
   }
 
-  #settle(request: PendingRequest, tellCaller: () => void): void {
-    if (!this.#remove(request)) return;
-    request.disarm?.();
-    tellCaller();
-    this.#observer.settled(request);
-    if (this.#requests.length > 0) return;
-    this.#observer.idle();
-    for (const resolve of this.#idleWaiters.splice(0)) resolve();
-  }
-
-  #remove(request: PendingRequest): boolean {
+  /** @returns false when the request has its answer already. */
+  #leave(request: PendingRequest): boolean {
     const { position } = request;
     const last = this.#requests.at(-1);
     if (position === undefined || last === undefined) return false;
@@ -109,6 +102,14 @@ export class AcceptedRequests {
     last.position = position;
     this.#requests.pop();
     request.position = undefined;
+    request.disarm?.();
     return true;
+  }
+
+  #left(request: PendingRequest): void {
+    this.#observer.settled(request);
+    if (this.#requests.length > 0) return;
+    this.#observer.idle();
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
 }

@@ -6,12 +6,13 @@ import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { DrainRate } from './drain-rate.js';
 import { firstWithSlot } from './first-with-slot.js';
+import { handOut } from './hand-out.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult, RoutingOptions } from './pending-request.js';
 import { ReplicaIndex, warmAmong } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
-import type { RequestAnswer, RoutedAnswer, RoutedDispatch } from './routed-dispatch.js';
+import type { RoutedAnswer, RoutedDispatch } from './routed-dispatch.js';
 import { type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
 import { Turn } from './turn.js';
 import { WaitingModels } from './waiting-models.js';
@@ -54,14 +55,6 @@ export interface DispatcherObserver {
   /** The model's requests are joined no more. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
 }
-
-/** For a replica that answers fewer requests than it was given, which would be a defect: nobody is to wait for ever. */
-const UNANSWERED: RequestAnswer = {
-  outputs: undefined,
-  error: new InfermuxError('INTERNAL', 'the replica left the request without an answer'),
-  runMs: 0,
-  batchSize: 1,
-};
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
@@ -147,7 +140,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         sequence: this.#sequence++,
         request,
         acceptedAt: this.#clock.now(),
-        resolve: (result) => resolve(read(result)),
+        read,
+        resolve: resolve as (value: unknown) => void,
         reject,
         dispatchedAt: 0,
         attempts: 0,
@@ -413,31 +407,22 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
     } else if (verification !== undefined) batching.prove();
     const now = this.#clock.now();
-    const answers = answer.requests[Symbol.iterator]();
-    for (const group of dispatch.groups) {
-      let inCall = 0;
-      for (const pending of group.requests) {
-        const { outputs, error, runMs, batchSize } = (answers.next().value as RequestAnswer | undefined) ?? UNANSWERED;
-        if (inCall === 0) {
-          inCall = batchSize;
-          // What was refused took no time, and says nothing of what a call takes.
-          if (runMs > 0) this.#observer.called(model, batchSize);
-          const rows = batchSize > 1 ? group.rows : group.rows / group.requests.length;
-          if (outputs !== undefined) times.calls.add(Math.max(1, rows), runMs);
-        }
-        inCall -= 1;
-        if (!this.#accepted.has(pending)) continue;
-        if (outputs === undefined) {
-          this.#failed(pending, error as InfermuxError);
-          continue;
-        }
+    handOut(dispatch, answer, {
+      called: (requests, rows, runMs, isRight) => {
+        // What was refused took no time, and says nothing of what a call takes.
+        if (runMs > 0) this.#observer.called(model, requests);
+        if (isRight) times.calls.add(Math.max(1, rows), runMs);
+      },
+      failed: (pending, error) => this.#failed(pending, error),
+      answered: (pending, outputs, runMs, batchSize) => {
+        if (!this.#accepted.has(pending)) return;
         const { acceptedAt, dispatchedAt } = pending;
         const queueMs = dispatchedAt - acceptedAt;
         const result = { outputs, replica: replica.id, batchSize, queueMs, loadMs, runMs, totalMs: now - acceptedAt };
         this.#observer.answered(model, result);
         this.#accepted.resolve(pending, result);
-      }
-    }
+      },
+    });
   }
 
   #answered(replica: R, queue: ModelQueue): void {

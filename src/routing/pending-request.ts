@@ -54,7 +54,9 @@ export interface PendingRequest extends RoutingOptions {
   readonly sequence: number;
   readonly request: RoutedRequest;
   readonly acceptedAt: number;
-  readonly resolve: (result: RoutedResult) => void;
+  /** Makes of the result what its caller gets. */
+  readonly read: (result: RoutedResult) => unknown;
+  readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
   dispatchedAt: number;
   /** How often it was given to a replica. */

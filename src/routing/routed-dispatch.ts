@@ -28,16 +28,19 @@ export interface RoutedAnswer {
   readonly loadMs: number;
   /** How batches compared with single runs, if they were compared. */
   readonly verification: { readonly mismatch: string | undefined } | undefined;
-  /** The requests' answers, group by group in their order; walked once. */
-  readonly requests: Iterable<RequestAnswer>;
+  /** The calls that were made for each group; they answer its requests in their order. */
+  readonly calls: readonly (readonly RoutedCall[])[];
 }
 
-/** One of `outputs` and `error` is there. */
-export interface RequestAnswer {
-  readonly outputs: Outputs | undefined;
+/** One onnxruntime call for several requests, or several calls for one request each that came to the same. */
+export interface RoutedCall {
+  readonly requests: number;
+  /** Whether it was one call. */
+  readonly joined: boolean;
+  /** Milliseconds of each call. */
+  readonly runMs: readonly number[];
+  /** Why it failed, if it did. */
   readonly error: InfermuxError | undefined;
-  /** Milliseconds of its onnxruntime call. */
-  readonly runMs: number;
-  /** Requests that shared the call. */
-  readonly batchSize: number;
+  /** Each request's outputs on memory of their own; none if it failed. Made when asked for, so to be asked for once. */
+  outputs(): readonly Outputs[];
 }

@@ -3,7 +3,7 @@ import type { Clock } from '../../dist/clock.js';
 import { InfermuxError } from '../../dist/errors.js';
 import type { DispatcherObserver, RoutableReplica } from '../../dist/routing/dispatcher.js';
 import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
-import type { RequestAnswer, RoutedAnswer, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
+import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
 import type { TensorFeeds } from '../../dist/tensor.js';
 
 /** Time that passes only when it is told to. */
@@ -134,8 +134,8 @@ export class FakeReplica implements RoutableReplica {
       // As in lru-cache: used last, evicted last.
       this.models.delete(key);
       this.models.set(key, 'loaded');
-      const requests = first.dispatch.groups.flatMap((group) => this.#answersTo(group));
-      first.resolve({ loadMs: 0, verification: this.verification, requests });
+      const calls = first.dispatch.groups.map((group) => this.#answersTo(group));
+      first.resolve({ loadMs: 0, verification: this.verification, calls });
       return true;
     }
     for (const old of [...this.models.keys()]) {
@@ -156,16 +156,19 @@ export class FakeReplica implements RoutableReplica {
   /** What it says of the next batches. */
   verification: RoutedAnswer['verification'];
 
-  #answersTo({ feeds, joined }: RoutedDispatch['groups'][number]): RequestAnswer[] {
-    const batchSize = joined ? feeds.length : 1;
-    const { failure } = this;
-    return feeds
-      .slice(0, this.answers)
-      .map(() =>
-        failure === undefined
-          ? { outputs: {}, error: undefined, runMs: this.runMs, batchSize }
-          : { outputs: undefined, error: failure, runMs: 0, batchSize: 1 },
-      );
+  #answersTo({ feeds, joined }: RoutedDispatch['groups'][number]): RoutedCall[] {
+    const requests = Math.min(feeds.length, this.answers);
+    const isRight = this.failure === undefined;
+    const all = Array.from({ length: requests }, () => ({}));
+    return [
+      {
+        requests,
+        joined: joined && isRight,
+        runMs: all.map(() => (isRight ? this.runMs : 0)),
+        error: this.failure,
+        outputs: () => (isRight ? all : []),
+      },
+    ];
   }
 
   /** Fails the first dispatch's load. */
