@@ -31,7 +31,6 @@ const ROUNDS = Number(rounds ?? (quick ? 3 : 5));
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
 const DURATION: Duration = quick ? { warmUpMs: 150, milliseconds: 400 } : { warmUpMs: 200, milliseconds: 700 };
 const COMPILE_MS = 1_000;
-const COMPILE_PER_SECOND = 10_000;
 const ALL_CALLERS = [1, 16, 64, 256];
 const CONTENDERS = [INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32, POOLIFIER];
 const OPEN_LOOP_MODELS = ['mlp-8', 'mlp-64'];
@@ -56,13 +55,10 @@ async function measureModel(model: BenchModel, measured: Measurements): Promise<
   for (const kind of kinds) {
     const contender = await kind.start(model);
     contenders.set(kind, contender);
-    // Until its code is compiled, a contender is slower than it will ever be again.
-    await manyCallers(contender, model, 64, { warmUpMs: 0, milliseconds: COMPILE_MS });
-  }
-  for (const kind of OPEN_LOOP_MODELS.includes(model.id) ? [INFERMUX, PISCINA_1] : []) {
-    // The driver of the open loop is compiled before it is relied on: a backlog of its making would outlast a measurement.
-    const contender = contenders.get(kind) as Contender;
-    await openLoop(contender, model, COMPILE_PER_SECOND, { warmUpMs: 0, milliseconds: COMPILE_MS });
+    // Until its code is compiled, a contender is slower than it will ever be again, and so is the driver.
+    const once = { warmUpMs: 0, milliseconds: COMPILE_MS };
+    const { throughput } = await manyCallers(contender, model, 64, once);
+    if (OPEN_LOOP_MODELS.includes(model.id)) await openLoop(contender, model, throughput / 2, once);
   }
   for (let round = 0; round < ROUNDS; round += 1) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);

@@ -14,11 +14,11 @@ import type { ReplicaEvent } from './protocol/messages.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
 import { Dispatcher } from './routing/dispatcher.js';
-import type { RoutedRequest, RoutedResult } from './routing/pending-request.js';
+import type { RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { DEPLOYMENT, type EngineState, type EngineStatus, readStatus } from './status.js';
-import type { Feeds, ModelMetadata, Outputs, TensorFeeds } from './tensor.js';
+import type { Feeds, ModelMetadata, Outputs } from './tensor.js';
 
 /** A load that takes longer is worth a warning. */
 const SLOW_LOAD_MS = 1_000;
@@ -110,6 +110,11 @@ export class InferenceEngine {
     this.#dispatcher = new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), environment.clock, {
       busy: () => this.#keepAlive.hold(),
       idle: () => this.#keepAlive.release(),
+      accepted: ({ model, feeds, transferred }) => {
+        this.#metrics.requestAccepted(model.id);
+        // Not before: a caller that is refused keeps its arrays.
+        if (transferred !== undefined) transferFeeds(feeds, transferred);
+      },
       given: (replica, requests) => this.#metrics.requestsGiven(replica, requests),
       waited: (queueMs) => this.#metrics.requestWaited(queueMs),
       answered: (model, result) => this.#metrics.requestAnswered(model.id, result),
@@ -254,8 +259,14 @@ export class InferenceEngine {
     if (signal !== undefined) setMaxListeners(0, signal);
     const leftMs = timeLeftMs(options, this.#options.defaultTimeoutMs, Date.now);
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
-    const request = new OwnedRequest(model, given, options, metadata !== undefined, this.#metrics);
-    return this.#dispatcher.submit(request, { priority, signal, deadline }, read);
+    const { outputs, transfer } = options;
+    const transferred = transfer === true ? wholeBuffers(given) : undefined;
+    ownFeeds(given, transferred);
+    const checked = metadata !== undefined;
+    return this.#dispatcher.submit(
+      { model, feeds: given, outputs: outputs && [...outputs], checked, priority, signal, deadline, transferred },
+      read,
+    );
   }
 
   #createPool(environment: ReplicaPoolEnvironment): ReplicaPool {
@@ -365,38 +376,6 @@ export class InferenceEngine {
 
 function closedError(message: string): InfermuxError {
   return new InfermuxError('ENGINE_CLOSED', message);
-}
-
-/** A request whose feeds are the engine's own. */
-class OwnedRequest implements RoutedRequest {
-  readonly model: RegisteredModel;
-  readonly outputs: readonly string[] | undefined;
-  readonly checked: boolean;
-  readonly feeds: TensorFeeds;
-  readonly #transferred: ReadonlySet<ArrayBuffer> | undefined;
-  readonly #metrics: EngineMetrics;
-
-  constructor(
-    model: RegisteredModel,
-    given: TensorFeeds,
-    { outputs, transfer }: RunOptions,
-    checked: boolean,
-    metrics: EngineMetrics,
-  ) {
-    this.model = model;
-    this.outputs = outputs && [...outputs];
-    this.checked = checked;
-    this.#transferred = transfer === true ? wholeBuffers(given) : undefined;
-    this.#metrics = metrics;
-    this.feeds = given;
-    ownFeeds(given, this.#transferred);
-  }
-
-  onAccepted(): void {
-    this.#metrics.requestAccepted(this.model.id);
-    // Not before: a caller that is refused keeps its arrays.
-    if (this.#transferred !== undefined) transferFeeds(this.feeds, this.#transferred);
-  }
 }
 
 function outputsOf({ outputs }: RoutedResult): Outputs {

@@ -61,7 +61,9 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor {
   if (input === null || typeof input !== 'object') {
     throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
-  const { type, data } = readData(name, input);
+  const given = readData(name, input);
+  const data = isFloat16Array(given) ? new Uint16Array(given.buffer, given.byteOffset, given.length) : given;
+  const type = readType(name, input.type ?? (data === given ? undefined : 'float16'), data);
   const dims = readDims(name, input.dims);
   const elements = elementsOf(dims);
   if (data.length !== elements) {
@@ -101,7 +103,7 @@ function isDim(size: unknown): boolean {
   return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
 }
 
-function readData(name: string, input: TensorInput): { type: TensorType; data: TensorData } {
+function readData(name: string, input: TensorInput): TensorData {
   let data: unknown;
   try {
     data = input.data;
@@ -109,24 +111,12 @@ function readData(name: string, input: TensorInput): { type: TensorType; data: T
     // An ort.Tensor on a GPU throws from its getter.
     throw new InfermuxError('INVALID_ARGUMENT', `${inputNamed(name)}: data must be on the CPU`, { cause });
   }
-  const { type } = input;
-  // What most requests carry.
-  if (data instanceof Float32Array && (type === undefined || type === 'float32')) return { type: 'float32', data };
-  if (isFloat16Array(data)) {
-    const bits = new Uint16Array(data.buffer, data.byteOffset, data.length);
-    return { type: readType(name, type ?? 'float16', bits), data: bits };
-  }
-  if (ArrayBuffer.isView(data) && !(data instanceof DataView)) {
-    return { type: readType(name, type, data as TensorData), data: data as TensorData };
-  }
+  if (ArrayBuffer.isView(data) && !(data instanceof DataView)) return data as TensorData;
   if (Array.isArray(data)) {
     const other = data.findIndex((element) => typeof element !== 'string');
-    if (other !== -1) {
-      const found = `an array with ${show(data[other])} at index ${other}`;
-      throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${found}`);
-    }
-    const strings = readStrings(name, data);
-    return { type: readType(name, type, strings), data: strings };
+    if (other === -1) return readStrings(name, data);
+    const found = `an array with ${show(data[other])} at index ${other}`;
+    throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${found}`);
   }
   throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${show(data)}`);
 }
@@ -141,11 +131,14 @@ function readStrings(name: string, data: readonly string[]): readonly string[] {
 }
 
 /** Node 24's Float16Array has the same bytes as the Uint16Array that carries float16 on every version. */
-function isFloat16Array(data: unknown): data is Uint16Array {
+function isFloat16Array(data: TensorData): data is Uint16Array {
+  // What most requests carry is told by its class.
+  if (data instanceof Float32Array) return false;
   return Object.prototype.toString.call(data) === '[object Float16Array]';
 }
 
 function readType(name: string, named: string | undefined, data: TensorData): TensorType {
+  if (data instanceof Float32Array && (named === undefined || named === 'float32')) return 'float32';
   if (named !== undefined) {
     if (!isTensorType(named)) {
       throw invalid(

@@ -63,7 +63,7 @@ export type Feeds = Readonly<Record<string, TensorInput>>;
 /** Inputs by name, checked and with their type resolved. */
 export type TensorFeeds = Readonly<Record<string, Tensor>>;
 
-/** Outputs by name; every `data` belongs to the caller alone. */
+/** Outputs by name; every `data` belongs to the caller alone, `dims` are frozen. */
 export type Outputs = Readonly<Record<string, Tensor>>;
 
 /** One input or output as its model declares it. */

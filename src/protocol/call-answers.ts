@@ -118,21 +118,27 @@ function splitRows(
 ) {
   const elementsPerRow = elementsOf(dims.slice(1));
   let start = 0;
+  let ownDims = dimsOf(dims, rowsAt(rows, 0));
   for (let index = 0; index < all.length; index += 1) {
     const count = rowsAt(rows, index);
     const end = start + count * elementsPerRow;
-    const ownDims = dims.slice();
-    ownDims[0] = count;
+    if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
     const own = { type, dims: ownDims, data: ownSlice(data, start, end) } as Tensor;
     setNamed(all[index] as Record<string, Tensor>, name, own);
     start = end;
   }
 }
 
+/** Frozen, because requests share them. */
+function dimsOf([, ...rest]: readonly number[], rows: number): readonly number[] {
+  return Object.freeze([rows, ...rest]);
+}
+
 function splitEvenly(all: Record<string, Tensor>[], { name, type, dims, data }: PackedTensor) {
   const elements = elementsOf(dims);
+  const ownDims = Object.freeze(dims.slice());
   for (let index = 0; index < all.length; index += 1) {
-    const own = { type, dims: dims.slice(), data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
+    const own = { type, dims: ownDims, data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
     setNamed(all[index] as Record<string, Tensor>, name, own);
   }
 }

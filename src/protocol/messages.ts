@@ -8,8 +8,6 @@ export interface WorkerSettings {
   /** The memory of the shared queue counters and the line in it that belongs to this replica. */
   readonly counters: SharedArrayBuffer;
   readonly counterSlot: number;
-  /** Cores of the machine. */
-  readonly cores: number;
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;

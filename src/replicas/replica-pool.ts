@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Clock } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
@@ -128,7 +127,6 @@ export class ReplicaPool {
       replica: place.id,
       counters: this.#counters.memory,
       counterSlot: line.slot,
-      cores: availableParallelism(),
       maxModels,
       maxModelBytes,
       modelIdleTimeoutMs,

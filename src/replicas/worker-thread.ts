@@ -71,15 +71,20 @@ export class WorkerThread implements ReplicaThread {
   #start(): Worker {
     try {
       const { entry, settings, resourceLimits } = this.#options;
-      const worker = new Worker(entry, { workerData: settings, ...(resourceLimits && { resourceLimits }) });
+      const worker = new Worker(entry, {
+        workerData: settings,
+        ...(resourceLimits && { resourceLimits }),
+        ...ownFlags(),
+      });
       worker.on('message', (message: FromThread) => this.#receive(message));
       // An answer that cannot be read, for want of memory, is an answer that never comes.
       worker.on('messageerror', (error) => this.rejectAll(error));
       worker.on('error', (error) => this.#keepCause(error));
       // Everything that the thread posted has come by then.
       worker.on('exit', (code) => {
+        const isExpected = this.#isGone || code === 0;
         this.#isGone = true;
-        this.#reportEnd(this.#cause ?? (code === 0 ? undefined : new Error(`the thread exited with code ${code}`)));
+        this.#reportEnd(this.#cause ?? (isExpected ? undefined : new Error(`the thread exited with code ${code}`)));
       });
       // Only now: to listen for messages keeps the process up.
       worker.unref();
@@ -97,6 +102,8 @@ export class WorkerThread implements ReplicaThread {
   }
 
   #receive(message: FromThread): void {
+    // What an application preloads into its threads may post something of its own.
+    if (typeof message !== 'object' || message === null) return;
     if ('event' in message) {
       this.#onEvent(message.event);
       return;
@@ -105,4 +112,9 @@ export class WorkerThread implements ReplicaThread {
     this.#unanswered.delete(message.id);
     unanswered?.resolve(message.answer);
   }
+}
+
+/** A thread inherits the flags of `node --input-type=module -e`, and could not be started from a file with them. */
+function ownFlags(): { execArgv?: string[] } {
+  return process.execArgv.some((flag) => flag.startsWith('--input-type')) ? { execArgv: [] } : {};
 }

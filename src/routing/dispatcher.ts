@@ -8,7 +8,7 @@ import { DrainRate } from './drain-rate.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { handOut } from './hand-out.js';
 import { isQueueBefore, ModelQueue } from './model-queue.js';
-import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult, RoutingOptions } from './pending-request.js';
+import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import { ReplicaIndex, warmAmong } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
@@ -42,6 +42,8 @@ export interface DispatcherObserver {
   busy(): void;
   /** There is none from now on. */
   idle(): void;
+  /** The request is accepted, in the turn in which it was submitted; from now on it must not change. */
+  accepted(request: RoutedRequest): void;
   /** Requests are given to the replica. */
   given(replica: string, requests: number): void;
   /** One of them waited so long. */
@@ -54,6 +56,14 @@ export interface DispatcherObserver {
   called(model: RoutedModel, requests: number): void;
   /** The model's requests are joined no more. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
+}
+
+/** Those of the promise that was made last. An executor of its own for each would be two objects more for each request. */
+const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
+
+function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) => void): void {
+  settlers.resolve = resolve;
+  settlers.reject = reject;
 }
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
@@ -121,40 +131,46 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /**
    * Accepts a request and answers it, once.
    *
-   * @param read makes of the result what the promise resolves with.
+   * @param read makes of the result what the promise resolves with; the result is the next request's after that.
    * @throws InfermuxError by rejection: `QUEUE_FULL`, `CANCELLED`, `DEADLINE_EXCEEDED`, `REPLICA_FAILED`, `ENGINE_CLOSED`,
    *   `MODEL_LOAD_FAILED`, or what the replica answered.
    */
-  submit<T>(request: RoutedRequest, options: RoutingOptions, read: (result: RoutedResult) => T): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
-      if (refusal !== undefined) {
-        this.#observer.failed(refusal);
-        reject(anew(refusal));
-        return;
-      }
-      const pending: PendingRequest = {
-        priority: options.priority,
-        deadline: options.deadline,
-        signal: options.signal,
-        sequence: this.#sequence++,
-        request,
-        acceptedAt: this.#clock.now(),
-        read,
-        resolve: resolve as (value: unknown) => void,
-        reject,
-        dispatchedAt: 0,
-        attempts: 0,
-        isWaiting: false,
-        previous: undefined,
-        next: undefined,
-        position: undefined,
-        disarm: undefined,
-      };
-      if (!this.#accepted.add(pending)) return;
+  submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
+    const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
+    if (refusal !== undefined) {
+      this.#observer.failed(refusal);
+      return Promise.reject(anew(refusal));
+    }
+    const promise = new Promise<T>(
+      keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void,
+    );
+    // One object, and no other that lives as long: what waits is copied by the collector again and again.
+    const pending: PendingRequest = {
+      model: request.model,
+      feeds: request.feeds,
+      outputs: request.outputs,
+      checked: request.checked,
+      priority: request.priority,
+      deadline: request.deadline,
+      signal: request.signal,
+      sequence: this.#sequence++,
+      acceptedAt: this.#clock.now(),
+      read,
+      resolve: settlers.resolve,
+      reject: settlers.reject,
+      dispatchedAt: 0,
+      attempts: 0,
+      isWaiting: false,
+      previous: undefined,
+      next: undefined,
+      position: undefined,
+      disarm: undefined,
+    };
+    if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
-      if (!this.#refuseOverflow(pending)) request.onAccepted();
-    });
+      if (!this.#refuseOverflow(pending)) this.#observer.accepted(request);
+    }
+    return promise;
   }
 
   addReplica(replica: R): void {
@@ -233,7 +249,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #enqueue(pending: PendingRequest): void {
-    const queue = this.#queueOf(pending.request.model);
+    const queue = this.#queueOf(pending.model);
     queue.add(pending);
     this.#queued += 1;
     // Behind another request there is nothing to try: that one found no free slot either.
@@ -245,9 +261,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const isFirst = this.#deferred.size === 0;
     this.#deferred.add(queue);
     if (!isFirst) return;
-    const place = () => this.#placeDeferred();
-    if (this.#turn.isOver) this.#clock.nextTurn(place);
-    else this.#clock.defer(place);
+    if (this.#turn.isOver) {
+      this.#clock.nextTurn(() => this.#placeDeferred());
+      return;
+    }
+    const since = this.#clock.now();
+    this.#clock.defer(() => {
+      this.#turn.callersTook(this.#clock.now() - since);
+      this.#placeDeferred();
+    });
   }
 
   #placeDeferred(): void {
@@ -407,6 +429,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
     } else if (verification !== undefined) batching.prove();
     const now = this.#clock.now();
+    const result = { outputs: {}, replica: replica.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
     handOut(dispatch, answer, {
       called: (requests, rows, runMs, isRight) => {
         // What was refused took no time, and says nothing of what a call takes.
@@ -417,8 +440,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       answered: (pending, outputs, runMs, batchSize) => {
         if (!this.#accepted.has(pending)) return;
         const { acceptedAt, dispatchedAt } = pending;
-        const queueMs = dispatchedAt - acceptedAt;
-        const result = { outputs, replica: replica.id, batchSize, queueMs, loadMs, runMs, totalMs: now - acceptedAt };
+        result.outputs = outputs;
+        result.batchSize = batchSize;
+        result.queueMs = dispatchedAt - acceptedAt;
+        result.runMs = runMs;
+        result.totalMs = now - acceptedAt;
         this.#observer.answered(model, result);
         this.#accepted.resolve(pending, result);
       },
@@ -426,6 +452,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #answered(replica: R, queue: ModelQueue): void {
+    this.#turn.begin();
     queue.servedAt = this.#sequence;
     this.#waiting.turnChanged(queue);
     if (!this.#replicas.has(replica)) return;
@@ -440,7 +467,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#accepted.reject(pending, error);
       return;
     }
-    const refusal = this.#outage ?? this.#loadRefusal(pending.request.model.key);
+    const refusal = this.#outage ?? this.#loadRefusal(pending.model.key);
     if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
       this.#accepted.reject(pending, anew(refusal ?? error));
     else this.#enqueue(pending);
@@ -517,7 +544,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** A request that has its answer waits no more, and the next one may go where it could not. */
   #leaveQueue(pending: PendingRequest): void {
-    const queue = this.#queues.get(pending.request.model.key);
+    const queue = this.#queues.get(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#queued -= 1;
     this.#place(queue);

@@ -16,8 +16,8 @@ export function handOut({ groups }: PendingDispatch, { calls }: RoutedAnswer, ob
   for (const [index, { requests, rows }] of groups.entries()) {
     let first = 0;
     for (const call of calls[index] ?? []) {
-      const isWhole = call.joined && call.requests === requests.length;
-      handOutCall(requests, first, call, isWhole ? rows : rows / requests.length, observer);
+      const rowsOfOne = rows / requests.length;
+      handOutCall(requests, first, call, call.joined ? rowsOfOne * call.requests : rowsOfOne, observer);
       first += call.requests;
     }
     // Nobody is to wait for ever, though a replica that leaves out a request has a defect.

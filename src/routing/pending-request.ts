@@ -13,7 +13,7 @@ export interface RoutedModel {
   readonly batching?: Batching | undefined;
 }
 
-/** What a replica is asked to compute. */
+/** What a replica is asked to compute, and on what terms. */
 export interface RoutedRequest {
   readonly model: RoutedModel;
   /** Read whenever the request is given to a replica. */
@@ -22,16 +22,13 @@ export interface RoutedRequest {
   readonly outputs: readonly string[] | undefined;
   /** True when the feeds were held against the model's metadata already. */
   readonly checked: boolean;
-  /** Called once, in the turn of `submit`, when the request is accepted: from then on it must not change. */
-  onAccepted(): void;
-}
-
-export interface RoutingOptions {
   /** Higher first. */
   readonly priority: number;
   /** Time of the clock at which the caller no longer wants the answer. */
   readonly deadline: number | undefined;
   readonly signal: AbortSignal | undefined;
+  /** Buffers of the caller that are taken over once the request is accepted. */
+  readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
 }
 
 /** What a caller gets. Times in milliseconds. */
@@ -49,15 +46,14 @@ export interface RoutedResult {
 }
 
 /** An accepted request on its way; settles its caller's promise once. */
-export interface PendingRequest extends RoutingOptions {
+export interface PendingRequest extends Omit<RoutedRequest, 'transferred'> {
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
-  readonly request: RoutedRequest;
   readonly acceptedAt: number;
   /** Makes of the result what its caller gets. */
   readonly read: (result: RoutedResult) => unknown;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
+  resolve: (value: unknown) => void;
+  reject: (error: Error) => void;
   dispatchedAt: number;
   /** How often it was given to a replica. */
   attempts: number;

@@ -26,7 +26,7 @@ const BATCH_TO_SINGLE = 1.5;
 const SINGLES_MS = 1;
 /** A guess; to count them takes longer. */
 const STRING_BYTES = 32;
-/** However quick they are: all of them are started at once, and none can be taken back then. */
+/** However quick they are: the answers of all of them come together. */
 const MOST_SINGLES = 128;
 /** A dispatch is copied on the calling thread, which must not stop for it. */
 const MOST_BYTES = 4 * 2 ** 20;
@@ -45,10 +45,10 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
   let requests = 0;
   let bytes = 0;
   for (let head = queue.head; head !== undefined && requests < most; head = queue.head) {
-    const rows = batching.isJoined ? commonRows(head.request.feeds) : 0;
+    const rows = batching.isJoined ? commonRows(head.feeds) : 0;
     const group = findGroup(groups, head, rows);
     const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
-    bytes += bytesOf(head.request.feeds);
+    bytes += bytesOf(head.feeds);
     if (requests > 0) {
       // One that lost its replica may have ended it, and must not take others along.
       if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
@@ -102,8 +102,8 @@ function commonRows(feeds: TensorFeeds): number {
   return common ?? 0;
 }
 
-function belongs({ request }: PendingRequest, rows: number, group: PendingGroup): boolean {
-  const first = group.requests[0]?.request;
+function belongs(request: PendingRequest, rows: number, group: PendingGroup): boolean {
+  const [first] = group.requests;
   if (first === undefined || group.joined !== rows > 0 || first.checked !== request.checked) return false;
   return areSameNames(first.outputs, request.outputs) && areAlike(first.feeds, request.feeds, group.joined ? 1 : 0);
 }
@@ -136,10 +136,10 @@ function bytesOf(feeds: TensorFeeds): number {
 
 /** The group as a replica gets it. */
 export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
-  const first = requests[0]?.request;
+  const [first] = requests;
   return {
     joined: joined && requests.length > 1,
-    feeds: requests.map(({ request }) => request.feeds),
+    feeds: requests.map((request) => request.feeds),
     outputs: first?.outputs,
     checked: first?.checked ?? false,
   };

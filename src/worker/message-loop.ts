@@ -1,4 +1,5 @@
 import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
+import { toErrorRecord } from '../protocol/error-record.js';
 import type { Answer, FromThread, ReplicaMessage, ToThread } from '../protocol/messages.js';
 import type { MessageWait } from './message-wait.js';
 
@@ -8,11 +9,16 @@ export interface Reply {
   readonly transfer?: readonly Transferable[];
 }
 
+/** While messages follow each other the event loop has its turn after so many. */
+const MESSAGES_PER_TURN = 256;
+
 /**
  * Answers the messages of a port, for as long as the thread lives.
  *
- * While there is nothing to do the thread waits, and its event loop stands still: so the thread keeps no timers. Messages are handled one after the other, and answered before the next is looked at, unless one has to wait for
- * something; then the event loop runs and brings the others.
+ * While there is nothing to do the thread waits, and its event loop stands still: so the thread keeps no timers. Messages
+ * are handled one after the other, and answered before the next is looked at, unless one has to wait for something; then
+ * the event loop runs and brings the others. While one message follows the other it has a turn only now and then: nothing
+ * here needs it, but what an application preloads into its threads might.
  *
  * @param handle must not reject.
  */
@@ -22,17 +28,25 @@ export function answerMessages(
   handle: (message: ReplicaMessage) => Promise<Reply>,
 ): void {
   let underWay = 0;
+  let sinceTurn = 0;
 
   const answer = async ({ id, message }: ToThread): Promise<void> => {
     underWay += 1;
     const { answer, transfer = [] } = await handle(message);
     underWay -= 1;
-    const reply: FromThread = { id, answer };
-    port.postMessage(reply, transfer as Transferable[]);
-    serve();
+    try {
+      port.postMessage({ id, answer } satisfies FromThread, transfer as Transferable[]);
+    } catch (error) {
+      // There may be no memory for it.
+      port.postMessage({ id, answer: { error: toErrorRecord(error) } } satisfies FromThread);
+    }
+    sinceTurn += 1;
+    if (sinceTurn < MESSAGES_PER_TURN) serve();
+    else setImmediate(serve);
   };
 
   const serve = (): void => {
+    if (sinceTurn >= MESSAGES_PER_TURN) sinceTurn = 0;
     while (underWay === 0) {
       // Before it is looked for a message: one that comes after that has changed the count, and ends the sleep at once.
       const posted = wait.posted;
@@ -43,4 +57,8 @@ export function answerMessages(
   };
 
   port.on('message', (message: ToThread) => void answer(message));
+  // Nobody knows what it was: the thread ends, and with it the wait for an answer.
+  port.on('messageerror', (error) => {
+    throw error;
+  });
 }

@@ -30,6 +30,7 @@ export class MessageWait {
   /** Short waits since the last long one. */
   #shortWaits = 0;
 
+  /** @param cores that the process may use. */
   constructor(counters: WaitCounters, cores: number, now: () => number) {
     this.#counters = counters;
     this.#cores = cores;

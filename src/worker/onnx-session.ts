@@ -130,7 +130,7 @@ export class OnnxSession implements Session {
 
 /**
  * The process aborts when a thread is ended inside a native call, so each is announced before it begins. The call itself
- * happens in a later turn of this thread; it counts as begun from here on.
+ * may happen in a later turn of this thread; it counts as begun from here on.
  */
 async function nativeCall<T>(
   counters: ReplicaCounters,

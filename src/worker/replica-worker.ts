@@ -1,4 +1,5 @@
 /** The entry of a replica's thread. */
+import { availableParallelism } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { FromThread, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
@@ -14,6 +15,6 @@ const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromT
 const handler = new MessageHandler(settings, counters, post);
 
 goBehindCallingThread();
-const wait = new MessageWait(counters, settings.cores, () => performance.now());
+const wait = new MessageWait(counters, availableParallelism(), () => performance.now());
 
 answerMessages(port, wait, (message) => handler.handle(message));

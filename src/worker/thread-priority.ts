@@ -5,8 +5,8 @@ const NICE = 5;
 
 /**
  * Lets the calling thread go first where there are not cores enough for all: a model that keeps every core busy would
- * otherwise hold its event loop up by a time slice or two, several milliseconds, whenever it wakes. Costs nothing where
- * there are.
+ * otherwise hold its event loop up by a time slice or two, several milliseconds, whenever it wakes. Other processes that
+ * want the core go before the replica, too.
  *
  * Linux alone counts niceness by thread, and takes 0 for the present one; elsewhere this would change the whole process.
  */

@@ -131,10 +131,14 @@ describe('replicas', () => {
     const threadsByNice = () => {
       const counts = new Map<number, number>();
       for (const thread of readdirSync('/proc/self/task')) {
-        // The name in parentheses may have spaces; niceness is the 17th value behind it.
-        const [, values = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(/\) (?!.*\) )/);
-        const nice = Number(values.split(' ')[16]);
-        counts.set(nice, (counts.get(nice) ?? 0) + 1);
+        try {
+          // The name in parentheses may have spaces; niceness is the 17th value behind it.
+          const [, values = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(/\) (?!.*\) )/);
+          const nice = Number(values.split(' ')[16]);
+          counts.set(nice, (counts.get(nice) ?? 0) + 1);
+        } catch {
+          // A thread that has ended meanwhile.
+        }
       }
       return counts;
     };

@@ -15,7 +15,6 @@ beforeEach(() => {
     replica: 'r0',
     counters: all.memory,
     counterSlot: slot,
-    cores: 2,
     maxModels: 1,
     maxModelBytes: -1,
     modelIdleTimeoutMs: -1,
@@ -62,6 +61,17 @@ describe('a thread', () => {
     thread.onEvent((event) => story.push(`begins ${'key' in event ? event.key : ''}`));
     await Promise.all(['a', 'b', 'c'].map(async (key) => story.push(`answers ${await ask(key)}`)));
     expect(story).toEqual(['begins a', 'answers a', 'begins b', 'answers b', 'begins c', 'answers c']);
+  });
+
+  it('has a turn of its event loop now and then, while one message follows the other', async () => {
+    const answers: string[] = [];
+    for (let message = 0; message < 300; message += 1) answers.push(await ask('turned?'));
+    expect([answers[0], answers.at(-1)]).toEqual(['no', 'yes']);
+  });
+
+  it('may post what is not for its owner', async () => {
+    expect(await ask('foreign')).toBe('foreign');
+    expect(await ask('now')).toBe('now');
   });
 
   it.each([

@@ -45,9 +45,9 @@ function addReplica(id: string, runMs = 0.1): FakeReplica {
   return replica;
 }
 
-function submit(model = A, options = {}) {
-  const routing = { priority: 0, deadline: undefined, signal: undefined, ...options };
-  const answer = dispatcher.submit(fakeRequest(model, feeds()), routing, (result) => result);
+function submit(model = A, terms = {}) {
+  const request = { ...fakeRequest(model, feeds()), ...terms };
+  const answer = dispatcher.submit(request, (result) => ({ ...result }));
   answer.catch(() => undefined);
   return answer;
 }

@@ -177,9 +177,8 @@ class World {
     };
     this.dispatcher
       .submit(
-        tracked.request,
-        { priority, deadline: tracked.deadline, signal: tracked.controller.signal },
-        (result) => result,
+        { ...tracked.request, priority, deadline: tracked.deadline, signal: tracked.controller.signal },
+        (result) => ({ ...result }),
       )
       .then(settle, settle);
   }

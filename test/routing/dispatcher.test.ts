@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import type { RoutingOptions } from '../../dist/routing/pending-request.js';
+import type { RoutedRequest } from '../../dist/routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
 
@@ -42,9 +42,8 @@ function addReplica(id: string, maxModels = 3): FakeReplica {
   return replica;
 }
 
-function submit(model = A, options: Partial<RoutingOptions> = {}) {
-  const routing = { priority: 0, deadline: undefined, signal: undefined, ...options };
-  const answer = dispatcher.submit(fakeRequest(model), routing, (result) => result);
+function submit(model = A, terms: Partial<RoutedRequest> = {}) {
+  const answer = dispatcher.submit({ ...fakeRequest(model), ...terms }, (result) => ({ ...result }));
   answer.catch(() => undefined);
   return answer;
 }

@@ -30,7 +30,7 @@ function queueOf(
   for (const [size, ms] of calls) queue.times.calls.add(size, ms);
   for (const [sequence, { feeds = rows(1), outputs, attempts = 0 }] of asks.entries()) {
     const request = { ...fakeRequest(MODEL, feeds), outputs };
-    queue.add({ sequence, priority: 0, acceptedAt: 0, request, attempts } as unknown as PendingRequest);
+    queue.add({ ...request, sequence, acceptedAt: 0, attempts } as unknown as PendingRequest);
   }
   return queue;
 }

@@ -14,7 +14,7 @@ const handler = new MessageHandler(workerData, counters, (event) => {
   if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
 });
 
-answerMessages(parentPort, new MessageWait(counters, workerData.cores, () => performance.now()), async (message) => {
+answerMessages(parentPort, new MessageWait(counters, 2, () => performance.now()), async (message) => {
   const reply = await handler.handle(message);
   if (message.kind !== 'run') return reply;
   const how = deadlyRow(message);

@@ -199,7 +199,8 @@ export function fakeModel(id: string, bytes = 1_000, batching?: Batching): Route
 }
 
 export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): RoutedRequest {
-  return { model, feeds, outputs: undefined, checked: true, onAccepted: () => undefined };
+  const terms = { priority: 0, deadline: undefined, signal: undefined, transferred: undefined };
+  return { model, feeds, outputs: undefined, checked: true, ...terms };
 }
 
 export function feedsOf({ groups }: RoutedDispatch): TensorFeeds[] {
@@ -212,6 +213,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
   return {
     busy: nothing,
     idle: nothing,
+    accepted: nothing,
     given: nothing,
     waited: nothing,
     answered: nothing,
