@@ -206,13 +206,15 @@ function writeResults(): void {
   const charts = {
     'throughput.svg': barChart(
       '256 callers',
-      'requests per second',
+      'requests per second, each model on a scale of its own',
       bars('256 callers', ({ throughput }) => throughput),
+      'own',
     ),
     'latency.svg': barChart(
       'One caller, p50',
-      'microseconds',
+      'microseconds, each model on a scale of its own',
       bars('1 caller', ({ p50 }) => p50 * 1_000),
+      'own',
     ),
   };
   for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, folder), chart);

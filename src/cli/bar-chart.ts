@@ -12,19 +12,22 @@ const RIGHT = 90;
 const COLOURS = ['#2563eb', '#94a3b8', '#f59e0b', '#10b981', '#a855f7', '#64748b', '#ef4444'];
 
 /**
- * Horizontal bars in groups, as SVG. There is no small, kept library that draws without a browser, and it is little: text
+ * Horizontal bars in groups, as SVG; all on one scale, or each group on a scale of its own.
+ *
+ * There is no small, kept library that draws without a browser, and it is little: text
  * and rectangles.
  */
-export function barChart(title: string, unit: string, bars: readonly Bar[]): string {
+export function barChart(title: string, unit: string, bars: readonly Bar[], scale: 'one' | 'own' = 'one'): string {
   const groups = [...new Set(bars.map(({ group }) => group))];
   const labels = [...new Set(bars.map(({ label }) => label))];
-  const most = Math.max(...bars.map(({ value }) => value), Number.MIN_VALUE);
   const parts: string[] = [];
   let y = 56;
   for (const group of groups) {
     parts.push(text(12, y, group, 'font-weight="600"'));
     y += ROW;
-    for (const bar of bars.filter((other) => other.group === group)) {
+    const own = bars.filter((bar) => bar.group === group);
+    const most = Math.max(...(scale === 'own' ? own : bars).map(({ value }) => value), Number.MIN_VALUE);
+    for (const bar of own) {
       const width = Math.max(1, ((WIDTH - LEFT - RIGHT) * bar.value) / most);
       const colour = COLOURS[labels.indexOf(bar.label) % COLOURS.length];
       parts.push(
