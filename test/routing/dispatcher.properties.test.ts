@@ -70,6 +70,7 @@ class World {
   /** Models whose load a replica died of: they are not loaded again for a while. */
   readonly #deadly = new Set<string>();
   #born = 0;
+  #submitted: Tracked | undefined;
 
   constructor(
     replicas: number,
@@ -92,6 +93,10 @@ class World {
         },
         idle: () => {
           this.holds -= 1;
+        },
+        // The request that is being submitted is over by that, though its caller is told later.
+        failed: ({ code }) => {
+          if (code === 'QUEUE_FULL' && this.#submitted !== undefined) this.#submitted.isWaiting = false;
         },
       }),
     );
@@ -171,6 +176,7 @@ class World {
       settled: 0,
     };
     this.requests.push(tracked);
+    this.#submitted = tracked;
     const settle = () => {
       tracked.settled += 1;
       tracked.isWaiting = false;
