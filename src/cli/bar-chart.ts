@@ -14,8 +14,7 @@ const COLOURS = ['#2563eb', '#94a3b8', '#f59e0b', '#10b981', '#a855f7', '#64748b
 /**
  * Horizontal bars in groups, as SVG; all on one scale, or each group on a scale of its own.
  *
- * There is no small, kept library that draws without a browser, and it is little: text
- * and rectangles.
+ * There is no small, kept library that draws without a browser, and it is little: text and rectangles.
  */
 export function barChart(title: string, unit: string, bars: readonly Bar[], scale: 'one' | 'own' = 'one'): string {
   const groups = [...new Set(bars.map(({ group }) => group))];

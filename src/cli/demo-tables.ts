@@ -40,7 +40,7 @@ function speedTable({
 
 function replicaTable({ replicas }: DemoReport): string {
   return render(
-    ['replica', 'requests', 'cache hits', 'cache misses', 'loads', 'evictions'],
+    ['replica', 'requests', 'found its model', 'waited for a load', 'loads', 'evictions'],
     replicas.map(({ id, requests, cacheHits, cacheMisses, loads, evictions }) => [
       id,
       requests,

@@ -208,7 +208,7 @@ export class Replica {
         return readAnswer(packed.groups, unwrap(answer));
       },
       (cause: unknown) => {
-        // A message that fails instead of being answered is the end of all sense in talking to the thread.
+        // Not even an error came for an answer: there is no more sense in talking to the thread.
         this.#die(cause);
         throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
       },

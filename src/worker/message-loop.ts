@@ -42,11 +42,15 @@ export function answerMessages(
     }
     sinceTurn += 1;
     if (sinceTurn < MESSAGES_PER_TURN) serve();
-    else setImmediate(serve);
+    else setImmediate(afterTurn);
+  };
+
+  const afterTurn = (): void => {
+    sinceTurn = 0;
+    serve();
   };
 
   const serve = (): void => {
-    if (sinceTurn >= MESSAGES_PER_TURN) sinceTurn = 0;
     while (underWay === 0) {
       // Before it is looked for a message: one that comes after that has changed the count, and ends the sleep at once.
       const posted = wait.posted;
