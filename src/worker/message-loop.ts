@@ -9,7 +9,7 @@ export interface Reply {
   readonly transfer?: readonly Transferable[];
 }
 
-/** While messages follow each other the event loop has its turn after so many. */
+/** While messages follow each other the event loop is asked for after so many; Node may handle a thousand more before. */
 const MESSAGES_PER_TURN = 256;
 
 /**
