@@ -261,10 +261,20 @@ export class InferenceEngine {
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     const { outputs, transfer } = options;
     const transferred = transfer === true ? wholeBuffers(given) : undefined;
-    ownFeeds(given, transferred);
+    const release = ownFeeds(given, transferred);
     const checked = metadata !== undefined;
     return this.#dispatcher.submit(
-      { model, feeds: given, outputs: outputs && [...outputs], checked, priority, signal, deadline, transferred },
+      {
+        model,
+        feeds: given,
+        outputs: outputs && [...outputs],
+        checked,
+        priority,
+        signal,
+        deadline,
+        transferred,
+        release,
+      },
       read,
     );
   }

@@ -1,3 +1,4 @@
+import { bufferPool } from './buffer-pool.js';
 import { InfermuxError, show, unreadable } from './errors.js';
 import {
   ARRAY_TYPES,
@@ -34,12 +35,35 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
   return read;
 }
 
-/** Puts the feeds on memory of their own, but for those on the `kept` buffers. */
-export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): void {
+/**
+ * Puts the feeds on memory of their own, but for those on the `kept` buffers.
+ *
+ * @returns to be called when nobody reads the feeds any more, so that their memory is used again; undefined where it is not
+ *   worth it.
+ */
+export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
+  let taken: ArrayBuffer[] | undefined;
   for (const name in feeds) {
     const tensor = feeds[name] as { data: TensorData };
-    if (kept === undefined || !isOn(kept, tensor.data)) tensor.data = copyData(tensor.data);
+    const { data } = tensor;
+    if (kept !== undefined && isOn(kept, data)) continue;
+    if (!ArrayBuffer.isView(data)) tensor.data = [...data];
+    else if (data.byteLength <= SHARED_UP_TO_BYTES) tensor.data = copyOntoShared(data as TypedArray);
+    else {
+      const buffer = bufferPool.take(data.byteLength);
+      tensor.data = copyOnto(buffer, 0, data as TypedArray);
+      taken ??= [];
+      taken.push(buffer);
+    }
   }
+  return taken && giveBackOnce(taken);
+}
+
+/** A buffer that was given back twice would be two requests'. */
+function giveBackOnce(taken: ArrayBuffer[]): () => void {
+  return () => {
+    for (const buffer of taken.splice(0)) bufferPool.giveBack(buffer);
+  };
 }
 
 /** Takes these buffers over: the caller's arrays on them are empty from now on. */
@@ -189,12 +213,8 @@ export function wholeBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
   return buffers;
 }
 
-function copyData(data: TensorData): TensorData {
-  return ArrayBuffer.isView(data) ? copyArray(data as TypedArray) : [...data];
-}
-
 /** Copies up to so many bytes share a buffer: one for each costs the garbage collector more than all else of a request. */
-const SMALL_BYTES = 4_096;
+const SHARED_UP_TO_BYTES = 1_024;
 const SHARED_BYTES = 65_536;
 /** Every view starts at a multiple of the largest element. */
 const ALIGNMENT = 8;
@@ -202,20 +222,23 @@ const ALIGNMENT = 8;
 let shared = new ArrayBuffer(SHARED_BYTES);
 let sharedOffset = 0;
 
-/** `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */
-function copyArray(data: TypedArray): TypedArray {
-  const Type = data instanceof Uint8Array ? Uint8Array : (data.constructor as Uint8ArrayConstructor);
-  // An empty array may be one that was detached, which can no longer be read.
-  if (data.length === 0) return new Type(0);
+function copyOntoShared(data: TypedArray): TypedArray {
   const bytes = data.byteLength;
-  if (bytes > SMALL_BYTES) return new Type(data as Uint8Array);
   if (sharedOffset + bytes > SHARED_BYTES) {
     shared = new ArrayBuffer(SHARED_BYTES);
     sharedOffset = 0;
   }
-  const copy = new Type(shared, sharedOffset, data.length);
+  const copy = copyOnto(shared, sharedOffset, data);
   sharedOffset = Math.ceil((sharedOffset + bytes) / ALIGNMENT) * ALIGNMENT;
-  copy.set(data as Uint8Array);
+  return copy;
+}
+
+/** `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */
+function copyOnto(buffer: ArrayBuffer, offset: number, data: TypedArray): TypedArray {
+  const Type = data instanceof Uint8Array ? Uint8Array : (data.constructor as Uint8ArrayConstructor);
+  const copy = new Type(buffer, offset, data.length);
+  // An empty array may be one that was detached, which can no longer be read.
+  if (data.length > 0) copy.set(data as Uint8Array);
   return copy;
 }
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, transferFeeds, wholeBuffers } from '../dist/feeds.js';
-import type { Feeds, Tensor, ValueMetadata } from '../dist/tensor.js';
+import type { Feeds, Tensor, TensorFeeds, ValueMetadata } from '../dist/tensor.js';
 
 const one = (input: unknown): Tensor => {
   const feeds = readFeeds({ x: input } as Feeds);
@@ -86,6 +86,29 @@ describe('ownership', () => {
     const tensor = one({ data: pooled, dims: [3] });
     pooled.fill(0);
     expect([...(tensor.data as Uint8Array)]).toEqual([97, 98, 99]);
+  });
+
+  it('uses the memory of large copies again, once they are given back, and not before', () => {
+    const large = (first: number) => readFeeds({ x: { data: new Float32Array(10_000).fill(first), dims: [10_000] } });
+    const bufferOf = (feeds: TensorFeeds) => (feeds['x'] as { data: Float32Array }).data.buffer;
+    const [one, two, three] = [large(1), large(2), large(3)];
+    const giveBack = ownFeeds(one);
+    ownFeeds(two);
+    expect(bufferOf(two)).not.toBe(bufferOf(one));
+    giveBack?.();
+    giveBack?.();
+    ownFeeds(three);
+    expect(bufferOf(three)).toBe(bufferOf(one));
+    expect(three).toEqual(large(3));
+    const four = large(4);
+    ownFeeds(four);
+    expect(bufferOf(four)).not.toBe(bufferOf(three));
+  });
+
+  it('has nothing to give back of small ones and of those it took over', () => {
+    expect(ownFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toBeUndefined();
+    const taken = readFeeds({ x: { data: new Float32Array(10_000), dims: [10_000] } });
+    expect(ownFeeds(taken, wholeBuffers(taken))).toBeUndefined();
   });
 
   it('takes arrays over when told to', () => {

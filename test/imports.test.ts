@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
 /** Small files that everybody may use; they may use each other. */
-const COMMON = ['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'clock', 'failure-memory'];
+const COMMON = ['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'clock', 'failure-memory', 'buffer-pool'];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
 const TABLE: Readonly<Record<string, readonly string[]>> = {

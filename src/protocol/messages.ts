@@ -87,6 +87,8 @@ export interface RunAnswer {
   readonly calls: readonly (readonly CallAnswer[])[];
   /** How the first batches compared with single runs, if they were held against them. */
   readonly verification: Verification | undefined;
+  /** The message's, handed back to be filled again. */
+  readonly buffer: ArrayBuffer | undefined;
 }
 
 /** The answer to a batch that ran as one call, or to requests that ran one by one and came to the same dims or error. */

@@ -1,3 +1,4 @@
+import type { BufferPool } from '../buffer-pool.js';
 import { arrayTypeOf, type TensorData, type TensorType } from '../tensor.js';
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
@@ -14,6 +15,9 @@ const ALIGNMENT = 8;
 /** Handing a buffer over costs more than copying so many bytes twice, into the message and out of it. */
 const COPIED_BELOW_BYTES = 16_384;
 
+/** Handing a buffer back, to be filled again, costs less than a new one of so many bytes. */
+const RETURNED_FROM_BYTES = 65_536;
+
 /** The buffers if they are to be handed over with a message, none if they are better copied with it. */
 export function worthTransfer(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
   let bytes = 0;
@@ -21,14 +25,25 @@ export function worthTransfer(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
   return bytes < COPIED_BELOW_BYTES ? [] : [...new Set(buffers)];
 }
 
+/** The buffer that these tensors came in, if it is to go back: nobody may read them after that. */
+export function worthReturn(tensors: readonly PackedTensor[]): ArrayBuffer | undefined {
+  for (const { data } of tensors) {
+    if (ArrayBuffer.isView(data) && data.buffer.byteLength >= RETURNED_FROM_BYTES) return data.buffer as ArrayBuffer;
+  }
+  return undefined;
+}
+
 /** One buffer for all that goes into one message, so that one buffer is transferred. */
 export class PackingBuffer {
   readonly #buffer: ArrayBuffer;
   #offset = 0;
 
-  /** @param bytes the sum of {@link packedBytes} of what will be joined. */
-  constructor(bytes: number) {
-    this.#buffer = new ArrayBuffer(bytes);
+  /**
+   * @param bytes the sum of {@link packedBytes} of what will be joined.
+   * @param pool where the buffer comes from if the other side will hand it back.
+   */
+  constructor(bytes: number, pool?: BufferPool) {
+    this.#buffer = pool !== undefined && bytes >= RETURNED_FROM_BYTES ? pool.take(bytes) : new ArrayBuffer(bytes);
   }
 
   /** What to transfer with the message. */

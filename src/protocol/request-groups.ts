@@ -1,3 +1,4 @@
+import { bufferPool } from '../buffer-pool.js';
 import { elementsOf, setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
 import type { RequestGroup } from './messages.js';
 import { PackingBuffer, packedBytes, partOf } from './packing.js';
@@ -15,7 +16,7 @@ export interface GroupFeeds {
 export function packGroups(groups: readonly GroupFeeds[]): { groups: RequestGroup[]; transfer: ArrayBuffer[] } {
   let bytes = 0;
   for (const { feeds } of groups) bytes += bytesOf(feeds);
-  const buffer = new PackingBuffer(bytes);
+  const buffer = new PackingBuffer(bytes, bufferPool);
   return { groups: groups.map((group) => packGroup(group, buffer)), transfer: buffer.transfer };
 }
 

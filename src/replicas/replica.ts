@@ -1,4 +1,5 @@
 import type { Transferable } from 'node:worker_threads';
+import { bufferPool } from '../buffer-pool.js';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
 import { splitOutputs } from '../protocol/call-answers.js';
@@ -205,7 +206,9 @@ export class Replica {
       (posted) => {
         const answer = posted as Answer<RunAnswer>;
         this.#forgetFailedLoad(key, answer);
-        return readAnswer(packed.groups, unwrap(answer));
+        const value = unwrap(answer);
+        if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
+        return readAnswer(packed.groups, value);
       },
       (cause: unknown) => {
         // Not even an error came for an answer: there is no more sense in talking to the thread.

@@ -69,15 +69,16 @@ export class AcceptedRequests {
   }
 
   #arm(request: PendingRequest): void {
-    const { signal, deadline, acceptedAt } = request;
+    const { signal, deadline, acceptedAt, cleanUp } = request;
     if (signal === undefined && deadline === undefined) return;
     const cancel = () => this.#cancel(request);
     signal?.addEventListener('abort', cancel, { once: true });
     const cancelTimer =
       deadline === undefined ? undefined : this.#clock.schedule(() => this.#expire(request), deadline - acceptedAt);
-    request.disarm = () => {
+    request.cleanUp = () => {
       signal?.removeEventListener('abort', cancel);
       cancelTimer?.();
+      cleanUp?.();
     };
   }
 
@@ -102,7 +103,7 @@ export class AcceptedRequests {
     last.position = position;
     this.#requests.pop();
     request.position = undefined;
-    request.disarm?.();
+    request.cleanUp?.();
     return true;
   }
 

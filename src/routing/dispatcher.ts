@@ -164,7 +164,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       previous: undefined,
       next: undefined,
       position: undefined,
-      disarm: undefined,
+      cleanUp: request.release,
     };
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);

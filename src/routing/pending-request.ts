@@ -29,6 +29,8 @@ export interface RoutedRequest {
   readonly signal: AbortSignal | undefined;
   /** Buffers of the caller that are taken over once the request is accepted. */
   readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
+  /** Called when it has its answer, and its feeds are read no more. */
+  readonly release: (() => void) | undefined;
 }
 
 /** What a caller gets. Times in milliseconds. */
@@ -46,7 +48,7 @@ export interface RoutedResult {
 }
 
 /** An accepted request on its way; settles its caller's promise once. */
-export interface PendingRequest extends Omit<RoutedRequest, 'transferred'> {
+export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'release'> {
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
   readonly acceptedAt: number;
@@ -63,6 +65,6 @@ export interface PendingRequest extends Omit<RoutedRequest, 'transferred'> {
   next: PendingRequest | undefined;
   /** Set among the accepted requests, as long as it has no answer. */
   position: number | undefined;
-  /** Takes back the deadline's timer and the signal's listener. */
-  disarm: (() => void) | undefined;
+  /** Takes back the deadline's timer and the signal's listener, and releases the feeds. */
+  cleanUp: (() => void) | undefined;
 }

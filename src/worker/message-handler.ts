@@ -10,6 +10,7 @@ import type {
   RunMessage,
   WorkerSettings,
 } from '../protocol/messages.js';
+import { worthReturn } from '../protocol/packing.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import type { Reply } from './message-loop.js';
 import type { Runtime } from './runtime.js';
@@ -51,8 +52,9 @@ export class MessageHandler {
     try {
       const { loadMs, calls, verification } = await this.#started.executor.run(message);
       const packed = packCalls(calls);
-      const value: RunAnswer = { loadMs, calls: packed.calls, verification };
-      reply = { answer: { value }, transfer: packed.transfer };
+      const buffer = message.groups[0] && worthReturn(message.groups[0].inputs);
+      const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
+      reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
       failed = 0;
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {

@@ -36,6 +36,23 @@ const outcome = (call: Promise<Record<string, { data: unknown }>>) =>
     ({ code }: InfermuxError) => code,
   );
 
+const MANY = 5_000;
+
+/** The first number of so many rows, and in the answer, if it is the same in all of them. */
+const manyRows = (first: number) => {
+  const data = new Float32Array(4 * MANY);
+  for (let row = 0; row < MANY; row += 1) data[4 * row] = first;
+  return { x: { dims: [MANY, 4], data } };
+};
+const common = (call: Promise<Record<string, { data: unknown }>>) =>
+  outcome(
+    call.then((answer) => {
+      const data = answer['y']?.data as Float32Array;
+      for (let row = 0; row < MANY; row += 1) if (data[4 * row] !== data[0]) return { y: { data: [`row ${row}`] } };
+      return answer;
+    }),
+  );
+
 const areAllRunning = () => engine.status().replicas.every(({ state }) => state === 'running');
 const restarts = () => engine.status().replicas.reduce((sum, replica) => sum + replica.restarts, 0);
 
@@ -107,6 +124,34 @@ describe('a load that kills its thread', () => {
     expect(restarts()).toBeLessThanOrEqual(2);
     expect(await outcome(engine.run('double', feeds(1)))).toBe(2);
   });
+});
+
+it('memory of large inputs is used again only when nobody reads it, though callers cancel and replicas die', async () => {
+  await start();
+  let isOver = false;
+  const counts = { right: 0, CANCELLED: 0 };
+  const wrong: unknown[] = [];
+  const callers = Array.from({ length: 12 }, async (_, caller) => {
+    for (let call = 0; !isOver && engine.status().state === 'running'; call += 1) {
+      const value = 100 * caller + (call % 100);
+      const cancel = new AbortController();
+      const answer = common(engine.run('triple', manyRows(value), { signal: cancel.signal }));
+      if (call % 3 === 2) setImmediate(() => cancel.abort());
+      const result = await answer;
+      if (result === 3 * value) counts.right += 1;
+      else if (result === 'CANCELLED') counts.CANCELLED += 1;
+      else wrong.push(result);
+    }
+  });
+  for (let crash = 1; crash <= 3; crash += 1) {
+    await until(() => counts.right > 60 * crash && counts.CANCELLED > 10 * crash);
+    marker += 1;
+    expect(await outcome(engine.run('double', feeds(-1, marker)))).toBe(-2);
+  }
+  isOver = true;
+  await Promise.all(callers);
+  expect(wrong).toEqual([]);
+  expect(restarts()).toBe(3);
 });
 
 describe('threads that cannot start', () => {

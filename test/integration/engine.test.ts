@@ -4,14 +4,28 @@ import { getPriority } from 'node:os';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createEngine, type EngineOptions, type InferenceEngine, type InfermuxError } from '../../dist/index.js';
-import { modelDirectory, pickyModel, scaleModel, slowLoadModel, slowRunModel } from '../support/onnx-models.js';
+import {
+  createEngine,
+  type EngineOptions,
+  type InferenceEngine,
+  type InfermuxError,
+  type Tensor,
+} from '../../dist/index.js';
+import {
+  identityModel,
+  modelDirectory,
+  pickyModel,
+  scaleModel,
+  slowLoadModel,
+  slowRunModel,
+} from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 
 const ids = Array.from({ length: 6 }, (_, index) => `times-${index + 1}`);
 const directory = modelDirectory({
   ...Object.fromEntries(ids.map((id, index) => [id, scaleModel(index + 1)])),
   picky: pickyModel(),
+  unchanged: identityModel(['float32']),
   'slow-run': slowRunModel(40),
   'slow-load': slowLoadModel(8),
 });
@@ -24,6 +38,7 @@ const start = async (options: EngineOptions = {}) => {
 const row = (...values: number[]) => ({
   x: { dims: [1, 4], data: Float32Array.from({ length: 4 }, (_, i) => values[i] ?? 0) },
 });
+const LARGE = 50_000;
 const single = { x: { dims: [1], data: Float32Array.of(3) } };
 const codeOf = (promise: Promise<unknown>) =>
   promise.then(
@@ -62,6 +77,23 @@ describe('running a model', () => {
       return answer.then(({ y }) => y?.data[0]);
     });
     expect(await Promise.all(calls)).toEqual(calls.map((_, index) => 2 * index));
+  });
+
+  it('uses the memory of large inputs again, though they come out as they went in', async () => {
+    await start();
+    const wrong: unknown[] = [];
+    const call = async (value: number) => {
+      const feeds = { in0: { dims: [LARGE / 2, 2], data: new Float32Array(LARGE).fill(value) } };
+      const { out0 } = await engine.run('unchanged', feeds);
+      const data = (out0 as Tensor).data as Float32Array;
+      const other = data.find((element) => element !== value);
+      if (other !== undefined) wrong.push({ value, other });
+    };
+    const callers = Array.from({ length: 8 }, async (_, caller) => {
+      for (let turn = 0; turn < 30; turn += 1) await call(100 * caller + turn);
+    });
+    await Promise.all(callers);
+    expect(wrong).toEqual([]);
   });
 
   it('takes arrays over on request, and leaves them to a caller that is refused', async () => {

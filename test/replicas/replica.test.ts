@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { toErrorRecord } from '../../dist/protocol/error-record.js';
 import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.js';
+import { worthReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica, type ReplicaThread } from '../../dist/replicas/replica.js';
 import { FakeClock, fakeModel } from '../support/fakes.js';
@@ -52,7 +53,7 @@ const A = fakeModel('a');
 const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
 const request = { model: A, groups: [group], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
-const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined } };
+const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: FakeClock;
@@ -152,6 +153,25 @@ describe('running', () => {
     thread.tasks[1]?.answer(answered);
     await answer;
     expect(story).toEqual(['running', 'a@1 loading', 'a@1 loaded', 'answer']);
+  });
+
+  it('fills the buffer of a large message again that came back with the answer, and no other', async () => {
+    await startReplica();
+    const data = new Float32Array(100_000);
+    const feeds = [{ x: { type: 'float32', dims: [data.length], data } as const }];
+    const buffers: unknown[] = [];
+    for (const comesBack of [false, true, false]) {
+      const answer = replica.run({ ...request, groups: [{ ...group, feeds }] });
+      const task = thread.tasks.at(-1);
+      if (task?.message.kind !== 'run') throw new Error('nothing was posted');
+      const buffer = worthReturn(task.message.groups[0]?.inputs ?? []);
+      buffers.push(buffer);
+      task.answer({ value: { ...answered.value, buffer: comesBack ? buffer : undefined } });
+      await answer;
+    }
+    expect(buffers[0]).toBeInstanceOf(ArrayBuffer);
+    expect(buffers[1]).not.toBe(buffers[0]);
+    expect(buffers[2]).toBe(buffers[1]);
   });
 
   it('forgets a model whose load failed without an event, since the failure was only remembered', async () => {
