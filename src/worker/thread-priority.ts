@@ -1,7 +1,7 @@
 import { getPriority, setPriority } from 'node:os';
 
-/** A third of the weight that the calling thread has where both want a core. */
-const NICE = 5;
+/** As `nice` does it: a tenth of the weight that the calling thread has where both want a core. */
+const NICE = 10;
 
 /**
  * Lets the calling thread go first where there are not cores enough for all: a model that keeps every core busy would

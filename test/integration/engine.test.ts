@@ -175,7 +175,7 @@ describe('replicas', () => {
       return counts;
     };
     const own = getPriority();
-    const behind = Math.min(19, own + 5);
+    const behind = Math.min(19, own + 10);
     const before = threadsByNice().get(behind) ?? 0;
     await start();
     expect({ own: getPriority(), behind: (threadsByNice().get(behind) ?? 0) - before }).toEqual({ own, behind: 2 });
