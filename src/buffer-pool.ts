@@ -1,3 +1,4 @@
+/** What an engine that has become quiet may hold on to. */
 const MAX_BYTES = 32 * 2 ** 20;
 
 /**
@@ -23,7 +24,7 @@ export class BufferPool {
   /** A buffer of at least so many bytes, which hold whatever they held. */
   take(bytes: number): ArrayBuffer {
     if (bytes > this.#maxBytes) return new ArrayBuffer(bytes);
-    const size = 2 ** Math.ceil(Math.log2(bytes));
+    const size = 2 ** (32 - Math.clz32(bytes - 1));
     const free = this.#free.get(size) ?? [];
     this.#free.delete(size);
     this.#free.set(size, free);
@@ -53,5 +54,5 @@ export class BufferPool {
   }
 }
 
-/** The calling thread's, for what it copies on the way to a replica. */
+/** For what the calling thread copies on the way to a replica. */
 export const bufferPool: BufferPool = new BufferPool(MAX_BYTES);

@@ -261,7 +261,7 @@ export class InferenceEngine {
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     const { outputs, transfer } = options;
     const transferred = transfer === true ? wholeBuffers(given) : undefined;
-    const release = ownFeeds(given, transferred);
+    const releaseFeeds = ownFeeds(given, transferred);
     const checked = metadata !== undefined;
     return this.#dispatcher.submit(
       {
@@ -273,7 +273,7 @@ export class InferenceEngine {
         signal,
         deadline,
         transferred,
-        release,
+        releaseFeeds,
       },
       read,
     );

@@ -2,6 +2,7 @@ import { bufferPool } from './buffer-pool.js';
 import { InfermuxError, show, unreadable } from './errors.js';
 import {
   ARRAY_TYPES,
+  arrayTypeOf,
   elementsOf,
   type Feeds,
   isTensorType,
@@ -40,18 +41,21 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
  *
  * @returns to be called when nobody reads the feeds any more, so that their memory is used again; undefined where it is not
  *   worth it.
+ * @throws InfermuxError `INVALID_ARGUMENT` for an array that has changed its length since it was read.
  */
 export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
   let taken: ArrayBuffer[] | undefined;
   for (const name in feeds) {
-    const tensor = feeds[name] as { data: TensorData };
-    const { data } = tensor;
+    const tensor = feeds[name] as { type: TensorType; dims: readonly number[]; data: TensorData };
+    const { type, dims, data } = tensor;
     if (kept !== undefined && isOn(kept, data)) continue;
-    if (!ArrayBuffer.isView(data)) tensor.data = [...data];
-    else if (data.byteLength <= SHARED_UP_TO_BYTES) tensor.data = copyOntoShared(data as TypedArray);
+    // A buffer can be resized by another thread, or by a getter of the next input; the memory of others must not show.
+    if (data.length !== elementsOf(dims)) throw invalid(`${inputNamed(name)}: data changed its length meanwhile`);
+    if (type === 'string') tensor.data = [...(data as readonly string[])];
+    else if ((data as TypedArray).byteLength <= SHARED_UP_TO_BYTES) tensor.data = copyOntoShared(type, data);
     else {
-      const buffer = bufferPool.take(data.byteLength);
-      tensor.data = copyOnto(buffer, 0, data as TypedArray);
+      const buffer = bufferPool.take((data as TypedArray).byteLength);
+      tensor.data = copyOnto(buffer, 0, type, data);
       taken ??= [];
       taken.push(buffer);
     }
@@ -194,6 +198,7 @@ const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
 );
 
 type TypedArray = Exclude<TensorData, readonly string[]>;
+type ArrayTensorType = Exclude<TensorType, 'string'>;
 
 function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean {
   return ArrayBuffer.isView(data) && buffers.has(data.buffer);
@@ -222,23 +227,23 @@ const ALIGNMENT = 8;
 let shared = new ArrayBuffer(SHARED_BYTES);
 let sharedOffset = 0;
 
-function copyOntoShared(data: TypedArray): TypedArray {
-  const bytes = data.byteLength;
+function copyOntoShared(type: ArrayTensorType, data: TensorData): TensorData {
+  const bytes = (data as TypedArray).byteLength;
   if (sharedOffset + bytes > SHARED_BYTES) {
     shared = new ArrayBuffer(SHARED_BYTES);
     sharedOffset = 0;
   }
-  const copy = copyOnto(shared, sharedOffset, data);
+  const copy = copyOnto(shared, sharedOffset, type, data);
   sharedOffset = Math.ceil((sharedOffset + bytes) / ALIGNMENT) * ALIGNMENT;
   return copy;
 }
 
-/** `slice` would not copy a Buffer, nor leave a SharedArrayBuffer. */
-function copyOnto(buffer: ArrayBuffer, offset: number, data: TypedArray): TypedArray {
-  const Type = data instanceof Uint8Array ? Uint8Array : (data.constructor as Uint8ArrayConstructor);
-  const copy = new Type(buffer, offset, data.length);
+/** Not with the class of the data, which may be one of the caller's and do as it likes with the buffer. */
+function copyOnto(buffer: ArrayBuffer, offset: number, type: ArrayTensorType, data: TensorData): TensorData {
+  const ArrayType = arrayTypeOf(type);
+  const copy = new ArrayType(buffer, offset, data.length) as Float32Array;
   // An empty array may be one that was detached, which can no longer be read.
-  if (data.length > 0) copy.set(data as Uint8Array);
+  if (data.length > 0) copy.set(data as Float32Array);
   return copy;
 }
 

@@ -105,6 +105,36 @@ describe('ownership', () => {
     expect(bufferOf(four)).not.toBe(bufferOf(three));
   });
 
+  it.each([16, 10_000])(
+    'copies the elements alone, whatever the class of an array of %i makes of a buffer',
+    (length) => {
+      class Greedy extends Float32Array {
+        // biome-ignore lint/complexity/noUselessConstructor: it leaves out where the view begins and ends.
+        constructor(source: number | ArrayBuffer) {
+          super(source as ArrayBuffer);
+        }
+      }
+      const { data } = one({ data: new Greedy(length).fill(7), dims: [length] });
+      expect({ class: data.constructor.name, length: data.length }).toEqual({ class: 'Float32Array', length });
+      expect((data as Float32Array).every((element) => element === 7)).toBe(true);
+    },
+  );
+
+  it('refuses an array that changes its length while the others are read', () => {
+    // The compiler's library is older than resizable buffers.
+    type Resizable = ArrayBuffer & { resize(bytes: number): void };
+    const buffer = Reflect.construct(ArrayBuffer, [40_000, { maxByteLength: 80_000 }]) as Resizable;
+    const feeds = {
+      x: { data: new Float32Array(buffer), dims: [10_000] },
+      get y() {
+        buffer.resize(60_000);
+        return { data: new Float32Array(1), dims: [1] };
+      },
+    };
+    const read = readFeeds(feeds);
+    expect(message(() => ownFeeds(read))).toBe('INVALID_ARGUMENT: input "x": data changed its length meanwhile');
+  });
+
   it('has nothing to give back of small ones and of those it took over', () => {
     expect(ownFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toBeUndefined();
     const taken = readFeeds({ x: { data: new Float32Array(10_000), dims: [10_000] } });

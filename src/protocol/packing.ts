@@ -15,7 +15,10 @@ const ALIGNMENT = 8;
 /** Handing a buffer over costs more than copying so many bytes twice, into the message and out of it. */
 const COPIED_BELOW_BYTES = 16_384;
 
-/** Handing a buffer back, to be filled again, costs less than a new one of so many bytes. */
+/**
+ * Handing a buffer back, to be filled again, costs less than a new one of so many bytes. The calling thread takes buffers for
+ * such messages from its pool, and the replica hands back those of this size.
+ */
 const RETURNED_FROM_BYTES = 65_536;
 
 /** The buffers if they are to be handed over with a message, none if they are better copied with it. */
@@ -25,10 +28,15 @@ export function worthTransfer(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
   return bytes < COPIED_BELOW_BYTES ? [] : [...new Set(buffers)];
 }
 
-/** The buffer that these tensors came in, if it is to go back: nobody may read them after that. */
-export function worthReturn(tensors: readonly PackedTensor[]): ArrayBuffer | undefined {
-  for (const { data } of tensors) {
-    if (ArrayBuffer.isView(data) && data.buffer.byteLength >= RETURNED_FROM_BYTES) return data.buffer as ArrayBuffer;
+/**
+ * The buffer that the groups of a message came in, if it is to go back: nobody may read their inputs after that. Outputs may
+ * be read: onnxruntime-node copies them, even an input that is an output too.
+ */
+export function bufferToReturn(groups: readonly { inputs: readonly PackedTensor[] }[]): ArrayBuffer | undefined {
+  for (const { inputs } of groups) {
+    for (const { data } of inputs) {
+      if (ArrayBuffer.isView(data) && data.buffer.byteLength >= RETURNED_FROM_BYTES) return data.buffer as ArrayBuffer;
+    }
   }
   return undefined;
 }

@@ -138,6 +138,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
     if (refusal !== undefined) {
+      request.releaseFeeds?.();
       this.#observer.failed(refusal);
       return Promise.reject(anew(refusal));
     }
@@ -164,7 +165,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       previous: undefined,
       next: undefined,
       position: undefined,
-      cleanUp: request.release,
+      cleanUp: request.releaseFeeds,
     };
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);

@@ -29,8 +29,8 @@ export interface RoutedRequest {
   readonly signal: AbortSignal | undefined;
   /** Buffers of the caller that are taken over once the request is accepted. */
   readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
-  /** Called when it has its answer, and its feeds are read no more. */
-  readonly release: (() => void) | undefined;
+  /** Called once it is answered or refused: its feeds are read no more. */
+  readonly releaseFeeds: (() => void) | undefined;
 }
 
 /** What a caller gets. Times in milliseconds. */
@@ -48,7 +48,7 @@ export interface RoutedResult {
 }
 
 /** An accepted request on its way; settles its caller's promise once. */
-export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'release'> {
+export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'releaseFeeds'> {
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
   readonly acceptedAt: number;

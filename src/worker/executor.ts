@@ -3,8 +3,7 @@ import type { Call } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { RequestGroup, RunMessage, Verification } from '../protocol/messages.js';
 import { singleFeeds } from '../protocol/request-groups.js';
-
-import type { TensorFeeds } from '../tensor.js';
+import { setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
 import { areSameFeeds } from './compare.js';
 import type { ModelMultiplexer, Session } from './model-multiplexer.js';
@@ -61,9 +60,19 @@ export class Executor {
     const isKnown = uniform !== undefined && known !== undefined && areSameFeeds(uniform, known);
     const run = await runBatch(session, batch, !isKnown, this.#now);
     if (uniform === undefined || run.mismatch !== null) return run;
-    this.#provenUniform.set(session, structuredClone(uniform));
+    this.#provenUniform.set(session, copyOf(uniform));
     return { calls: run.calls, mismatch: undefined };
   }
+}
+
+/** Without the rest of the memory that they are part of. */
+function copyOf(feeds: TensorFeeds): TensorFeeds {
+  const copy: Record<string, Tensor> = {};
+  for (const name in feeds) {
+    const tensor = feeds[name] as Tensor;
+    setNamed(copy, name, { ...tensor, data: tensor.data.slice() } as Tensor);
+  }
+  return copy;
 }
 
 function isBatch(group: RequestGroup): group is Batch {

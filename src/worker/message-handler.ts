@@ -10,7 +10,7 @@ import type {
   RunMessage,
   WorkerSettings,
 } from '../protocol/messages.js';
-import { worthReturn } from '../protocol/packing.js';
+import { bufferToReturn } from '../protocol/packing.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import type { Reply } from './message-loop.js';
 import type { Runtime } from './runtime.js';
@@ -52,7 +52,7 @@ export class MessageHandler {
     try {
       const { loadMs, calls, verification } = await this.#started.executor.run(message);
       const packed = packCalls(calls);
-      const buffer = message.groups[0] && worthReturn(message.groups[0].inputs);
+      const buffer = bufferToReturn(message.groups);
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
       reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
       failed = 0;

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { toErrorRecord } from '../../dist/protocol/error-record.js';
 import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.js';
-import { worthReturn } from '../../dist/protocol/packing.js';
+import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica, type ReplicaThread } from '../../dist/replicas/replica.js';
 import { FakeClock, fakeModel } from '../support/fakes.js';
@@ -164,7 +164,7 @@ describe('running', () => {
       const answer = replica.run({ ...request, groups: [{ ...group, feeds }] });
       const task = thread.tasks.at(-1);
       if (task?.message.kind !== 'run') throw new Error('nothing was posted');
-      const buffer = worthReturn(task.message.groups[0]?.inputs ?? []);
+      const buffer = bufferToReturn(task.message.groups);
       buffers.push(buffer);
       task.answer({ value: { ...answered.value, buffer: comesBack ? buffer : undefined } });
       await answer;

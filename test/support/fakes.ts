@@ -199,7 +199,13 @@ export function fakeModel(id: string, bytes = 1_000, batching?: Batching): Route
 }
 
 export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): RoutedRequest {
-  const terms = { priority: 0, deadline: undefined, signal: undefined, transferred: undefined, release: undefined };
+  const terms = {
+    priority: 0,
+    deadline: undefined,
+    signal: undefined,
+    transferred: undefined,
+    releaseFeeds: undefined,
+  };
   return { model, feeds, outputs: undefined, checked: true, ...terms };
 }
 

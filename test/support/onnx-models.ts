@@ -64,6 +64,13 @@ export function identityModel(types: readonly TensorType[]): Uint8Array {
   });
 }
 
+/** Gives its input x as an output, which is called x too: float32 [N, 2]. */
+export function throughModel(): Uint8Array {
+  const values = [{ name: 'x', dims: ['N', 2] }];
+  const nodes = [{ opType: 'Identity', input: ['x'], output: ['y'] }];
+  return encodeModel({ name: 'through', nodes, initializers: [], inputs: values, outputs: values });
+}
+
 /** A model whose every run multiplies matrices for a while: input x float32 [1], output y float32 [1]. */
 export function slowRunModel(multiplications: number, side = 512): Uint8Array {
   const chain = matMulChain(multiplications, 'grid');
