@@ -108,9 +108,10 @@ function version(name: string): string {
   return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
 }
 
-process.once('exit', (code) => {
-  // A promise that nobody settles would end the process without a word.
-  if (code !== 0) process.stderr.write(`the bench ended with ${code} before it was done\n`);
+let isDone = false;
+process.once('exit', () => {
+  // A promise that nobody settles would end the process without a word, and Node tells 0 here.
+  if (!isDone) process.stderr.write('the bench ended before it was done\n');
 });
 
 const machine = {
@@ -151,6 +152,7 @@ const judged = goals(measured, models).map(judge);
 const goalTable = markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], judged.map(goalLine));
 process.stdout.write(`${goalTable}\n`);
 if (!quick) writeResults();
+isDone = true;
 
 function writeResults(): void {
   const folder = new URL('results/', import.meta.url);
