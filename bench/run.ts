@@ -31,11 +31,12 @@ const ROUNDS = Number(rounds ?? (quick ? 3 : 5));
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
 const DURATION: Duration = quick ? { warmUpMs: 150, milliseconds: 400 } : { warmUpMs: 200, milliseconds: 700 };
 /** A 99th percentile that one hiccup of the system decides says little. */
-const OPEN_LOOP_DURATION: Duration = { ...DURATION, milliseconds: quick ? 1_000 : 2_000 };
+const OPEN_LOOP_DURATION: Duration = { ...DURATION, milliseconds: quick ? 700 : 2_000 };
 const COMPILE_MS = 1_000;
 const ALL_CALLERS = [1, 16, 64, 256];
 const CONTENDERS = [INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32, POOLIFIER];
 const OPEN_LOOP_MODELS = ['mlp-8', 'mlp-64'];
+const OPEN_LOOP_CONTENDERS = [INFERMUX, PISCINA_1];
 const OPEN_LOOP_SHARE = 0.7;
 
 /** The numbers of callers with which the goals look at a contender. */
@@ -60,7 +61,8 @@ async function measureModel(model: BenchModel, measured: Measurements): Promise<
     // Until its code is compiled, a contender is slower than it will ever be again, and so is the driver.
     const once = { warmUpMs: 0, milliseconds: COMPILE_MS };
     const { throughput } = await manyCallers(contender, model, 64, once);
-    if (OPEN_LOOP_MODELS.includes(model.id)) await openLoop(contender, model, throughput / 2, once);
+    const isInOpenLoop = OPEN_LOOP_MODELS.includes(model.id) && OPEN_LOOP_CONTENDERS.includes(kind);
+    if (isInOpenLoop) await openLoop(contender, model, throughput / 2, once);
   }
   for (let round = 0; round < ROUNDS; round += 1) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);
