@@ -4,6 +4,7 @@ import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import type { ReplicaThread } from './replica.js';
 
 interface Unanswered {
+  readonly id: number;
   readonly resolve: (answer: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -23,7 +24,11 @@ export class WorkerThread implements ReplicaThread {
   readonly ended: Promise<Error | undefined>;
   readonly #options: WorkerThreadOptions;
   readonly #counters: ReplicaCounters;
-  readonly #unanswered = new Map<number, Unanswered>();
+  /**
+   * A few at most. A Map would do, but its outgrown tables hold on to the one that took their place: as soon as one of them is
+   * old, all that come after become old as well, with the answers in them, and V8 collects the whole heap every second.
+   */
+  readonly #unanswered: Unanswered[] = [];
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
   #reportEnd: (cause: Error | undefined) => void = () => undefined;
   #worker: Worker | undefined;
@@ -51,14 +56,13 @@ export class WorkerThread implements ReplicaThread {
       this.#lastId += 1;
       const id = this.#lastId;
       this.#worker.postMessage({ id, message } satisfies ToThread, transfer);
-      this.#unanswered.set(id, { resolve, reject });
+      this.#unanswered.push({ id, resolve, reject });
       this.#counters.messagePosted();
     });
   }
 
   rejectAll(error: unknown): void {
-    for (const { reject } of this.#unanswered.values()) reject(error);
-    this.#unanswered.clear();
+    for (const { reject } of this.#unanswered.splice(0)) reject(error);
   }
 
   terminate(): void {
@@ -108,8 +112,9 @@ export class WorkerThread implements ReplicaThread {
       this.#onEvent(message.event);
       return;
     }
-    const unanswered = this.#unanswered.get(message.id);
-    this.#unanswered.delete(message.id);
+    const index = this.#unanswered.findIndex(({ id }) => id === message.id);
+    if (index === -1) return;
+    const [unanswered] = this.#unanswered.splice(index, 1);
     unanswered?.resolve(message.answer);
   }
 }

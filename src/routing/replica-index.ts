@@ -1,3 +1,4 @@
+import { DenseSet } from './dense-set.js';
 import type { ReplicaCandidates, ReplicaView } from './request-router.js';
 
 const NONE: readonly never[] = [];
@@ -58,9 +59,9 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
   setOccupancy(replica: R, { isIdle, isFree }: { isIdle: boolean; isFree: boolean }): void {
     if (!this.#entries.has(replica)) return;
     if (isIdle) this.#idle.add(replica);
-    else this.#idle.delete(replica);
+    else this.#idle.remove(replica);
     if (isFree) this.#free.add(replica);
-    else this.#free.delete(replica);
+    else this.#free.remove(replica);
   }
 
   /** To be called after the model appeared in or disappeared from `replica.models`. */
@@ -106,28 +107,6 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
   #findFewest(): void {
     const found = this.#byModelCount.findIndex((replicas) => replicas.items.length > 0);
     this.#fewest = found === -1 ? 0 : found;
-  }
-}
-
-/** A set as an array without holes, for drawing at random. */
-class DenseSet<T> {
-  readonly items: T[] = [];
-  readonly #positions = new Map<T, number>();
-
-  add(item: T): void {
-    if (this.#positions.has(item)) return;
-    this.#positions.set(item, this.items.length);
-    this.items.push(item);
-  }
-
-  delete(item: T): void {
-    const position = this.#positions.get(item);
-    if (position === undefined) return;
-    this.#positions.delete(item);
-    const last = this.items.pop() as T;
-    if (last === item) return;
-    this.items[position] = last;
-    this.#positions.set(last, position);
   }
 }
 

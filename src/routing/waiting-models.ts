@@ -1,16 +1,20 @@
+import { DenseSet } from './dense-set.js';
 import { IndexedHeap } from './indexed-heap.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 import type { WaitingPlace } from './waiting-place.js';
 
 /** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
 export class WaitingModels {
-  readonly #queues = new Map<string, ModelQueue>();
+  readonly #queues = new DenseSet<ModelQueue>();
+  /** Those that ever waited. */
+  readonly #known = new Map<string, ModelQueue>();
   readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
   readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
 
   /** To be called whenever the queue's head or place changed. */
   put(queue: ModelQueue, place: WaitingPlace): void {
-    this.#queues.set(queue.modelKey, queue);
+    this.#known.set(queue.modelKey, queue);
+    this.#queues.add(queue);
     if (place === 'anywhere') this.#anywhere.set(queue);
     else this.#anywhere.delete(queue);
     if (place === 'spilling') this.#spilling.set(queue);
@@ -24,13 +28,13 @@ export class WaitingModels {
   }
 
   delete(queue: ModelQueue): void {
-    this.#queues.delete(queue.modelKey);
+    this.#queues.remove(queue);
     this.#anywhere.delete(queue);
     this.#spilling.delete(queue);
   }
 
   all(): ModelQueue[] {
-    return [...this.#queues.values()];
+    return [...this.#queues.items];
   }
 
   get firstAnywhere(): ModelQueue | undefined {
@@ -43,13 +47,13 @@ export class WaitingModels {
 
   /** The queues among the given models that wait for a replica; walks whichever is fewer. */
   *among(models: ReadonlyMap<string, unknown>): IterableIterator<ModelQueue> {
-    if (models.size <= this.#queues.size) {
+    if (models.size <= this.#queues.items.length) {
       for (const modelKey of models.keys()) {
-        const queue = this.#queues.get(modelKey);
-        if (queue !== undefined) yield queue;
+        const queue = this.#known.get(modelKey);
+        if (queue !== undefined && this.#queues.has(queue)) yield queue;
       }
     } else {
-      for (const queue of this.#queues.values()) {
+      for (const queue of this.#queues.items) {
         if (models.has(queue.modelKey)) yield queue;
       }
     }

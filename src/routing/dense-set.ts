@@ -1,0 +1,43 @@
+/**
+ * A set as an array without holes, for walking and for drawing at random.
+ *
+ * What comes and goes with every dispatch keeps its place in the table of positions. V8 gives a Map or Set a new table after
+ * a few deletions, and the outgrown one holds on to its successor: as soon as one of them is old, all that come after become
+ * old as well, and the whole heap is collected again and again.
+ */
+export class DenseSet<T> {
+  readonly #items: T[] = [];
+  /** -1 for what is not in the set at present. */
+  readonly #positions = new Map<T, number>();
+
+  get items(): readonly T[] {
+    return this.#items;
+  }
+
+  has(item: T): boolean {
+    return (this.#positions.get(item) ?? -1) !== -1;
+  }
+
+  add(item: T): void {
+    if (this.has(item)) return;
+    this.#positions.set(item, this.#items.length);
+    this.#items.push(item);
+  }
+
+  /** Takes it out for now. */
+  remove(item: T): void {
+    const position = this.#positions.get(item) ?? -1;
+    if (position === -1) return;
+    this.#positions.set(item, -1);
+    const last = this.#items.pop() as T;
+    if (last === item) return;
+    this.#items[position] = last;
+    this.#positions.set(last, position);
+  }
+
+  /** Takes it out for good. */
+  delete(item: T): void {
+    this.remove(item);
+    this.#positions.delete(item);
+  }
+}

@@ -1,0 +1,20 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { DenseSet } from '../../dist/routing/dense-set.js';
+
+it('holds what a Set would hold, without holes, whatever comes, goes and comes back', () => {
+  const change = fc.record({ item: fc.nat(7), kind: fc.constantFrom('add', 'remove', 'delete') });
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 60 }), (changes) => {
+      const dense = new DenseSet<number>();
+      const plain = new Set<number>();
+      for (const { item, kind } of changes) {
+        dense[kind](item);
+        if (kind === 'add') plain.add(item);
+        else plain.delete(item);
+        expect([...dense.items].sort()).toEqual([...plain].sort());
+        for (let other = 0; other <= 7; other += 1) expect(dense.has(other)).toBe(plain.has(other));
+      }
+    }),
+  );
+});
