@@ -4,6 +4,7 @@ import { anew, InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
+import { DenseSet } from './dense-set.js';
 import { DrainRate } from './drain-rate.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { handOut } from './hand-out.js';
@@ -68,6 +69,8 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
+/** A caller that sends many requests without a pause keeps answers from being handled; replicas are looked at all the same. */
+const LOOK_AFTER_REQUESTS = 256;
 
 /**
  * Binds requests to replicas as late as it can: they wait in one queue per model, and leave it when a replica that the
@@ -87,7 +90,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #replicas = new ReplicaIndex<R>();
   readonly #queues = new Map<string, ModelQueue>();
   /** Queues that are to be placed when the present turn is over. */
-  readonly #deferred = new Set<ModelQueue>();
+  readonly #deferred = new DenseSet<ModelQueue>();
   readonly #waiting = new WaitingModels();
   readonly #slots: ReplicaSlots<R>;
   readonly #turn: Turn;
@@ -95,6 +98,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #failedLoads: FailureMemory;
   readonly #drainRate: DrainRate;
   #queued = 0;
+  #acceptedSinceGiven = 0;
   #sequence = 0;
   /** Why no request is accepted, if so. */
   #refusal: InfermuxError | undefined;
@@ -170,6 +174,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
       if (!this.#refuseOverflow(pending)) this.#observer.accepted(request);
+      this.#acceptedSinceGiven += 1;
+      if (this.#acceptedSinceGiven >= LOOK_AFTER_REQUESTS) this.#look(this.#queueOf(pending.model));
     }
     return promise;
   }
@@ -257,9 +263,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue.head === pending || queue.isGathering) this.#placeSoon(queue);
   }
 
+  /** The shared counters show which replicas are done, before their answers are handled. */
+  #look(queue: ModelQueue): void {
+    this.#acceptedSinceGiven = 0;
+    this.#deferred.add(queue);
+    this.#placeDeferred();
+  }
+
   /** Requests often come many at a time, above all when a batch was answered: all of them are here before any is placed. */
   #placeSoon(queue: ModelQueue): void {
-    const isFirst = this.#deferred.size === 0;
+    const isFirst = this.#deferred.items.length === 0;
     this.#deferred.add(queue);
     if (!isFirst) return;
     if (this.#turn.isOver) {
@@ -274,8 +287,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #placeDeferred(): void {
-    const queues = [...this.#deferred];
-    this.#deferred.clear();
+    const queues = [...this.#deferred.items];
+    for (const queue of queues) this.#deferred.remove(queue);
     for (const queue of queues) this.#place(queue);
   }
 
@@ -370,6 +383,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #give(queue: ModelQueue, replica: R): void {
+    this.#acceptedSinceGiven = 0;
     const { model, batching } = queue;
     const dispatch = takeDispatch(queue, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
     if (dispatch.requests === 0) return;

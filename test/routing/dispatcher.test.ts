@@ -17,8 +17,8 @@ let dispatcher: Dispatcher<FakeReplica>;
 let holds: number;
 let given: string[];
 
-function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300 } = {}): void {
-  clock = new FakeClock();
+function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300, defers = false } = {}): void {
+  clock = new FakeClock({ defers });
   holds = 0;
   given = [];
   const observer = fakeObserver({
@@ -297,6 +297,26 @@ it('gives a slot to the model that waited for it longest, even when the next cal
   expect(given.slice(0, 2)).toEqual(['a>r0', 'b>r0']);
   await work(replica);
   await waiting;
+});
+
+it('gives a replica more when it is done, while a caller sends many requests without a pause', async () => {
+  setUp({ maxOngoingRequests: 100, maxQueuedRequests: -1, defers: true });
+  const replica = addReplica('r0');
+  const answers: Promise<unknown>[] = [];
+  // Nothing is awaited here and nothing that was put off is run: no answer is handled before the last request is sent.
+  for (let request = 0; request < 2_560; request += 1) {
+    answers.push(submit(A));
+    while (replica.step());
+  }
+  expect(given).toHaveLength(10);
+  let answered = 0;
+  for (const answer of answers) answer.finally(() => (answered += 1));
+  for (let rounds = 0; rounds < 2 * answers.length && answered < answers.length; rounds += 1) {
+    clock.runDeferred();
+    replica.step();
+    await flush();
+  }
+  expect(answered).toBe(answers.length);
 });
 
 it('does not let prefetched requests for a warm model keep out an older one for a cold model', async () => {
