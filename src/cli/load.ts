@@ -23,34 +23,60 @@ export async function closedLoop(
   send: (caller: number) => Promise<unknown>,
   { callers, warmUpMs, milliseconds }: { callers: number; warmUpMs: number; milliseconds: number },
 ): Promise<Load> {
-  const run = async (duration: number, latencies: number[]): Promise<void> => {
+  const run = async (duration: number, latencies: Latencies): Promise<void> => {
     const until = performance.now() + duration;
     const call = async (caller: number) => {
       for (let startedAt = performance.now(); startedAt < until; ) {
         await send(caller);
         const endedAt = performance.now();
-        latencies.push(endedAt - startedAt);
+        latencies.add(endedAt - startedAt);
         startedAt = endedAt;
       }
     };
     await Promise.all(Array.from({ length: callers }, (_, caller) => call(caller)));
   };
-  await run(warmUpMs, []);
+  await run(warmUpMs, new Latencies());
   return measured((latencies) => run(milliseconds, latencies));
 }
 
-/** Measures work that adds the latency of each answer to a list. */
-export async function measured(work: (latencies: number[]) => Promise<void>): Promise<Load> {
-  const latencies: number[] = [];
+/** Latencies of many requests, in milliseconds, kept where they are no work for the garbage collector. */
+export class Latencies {
+  readonly #chunks: Float64Array[] = [];
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  add(milliseconds: number): void {
+    const place = this.#count % CHUNK;
+    if (place === 0) this.#chunks.push(new Float64Array(CHUNK));
+    (this.#chunks.at(-1) as Float64Array)[place] = milliseconds;
+    this.#count += 1;
+  }
+
+  sorted(): Float64Array {
+    const all = new Float64Array(this.#chunks.length * CHUNK);
+    for (const [index, chunk] of this.#chunks.entries()) all.set(chunk, index * CHUNK);
+    return all.subarray(0, this.#count).sort();
+  }
+}
+
+/** One array that grows is copied as it does, which takes milliseconds in the middle of what is measured. */
+const CHUNK = 65_536;
+
+/** Measures work that adds the latency of each answer. */
+export async function measured(work: (latencies: Latencies) => Promise<void>): Promise<Load> {
+  const latencies = new Latencies();
   const loop = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   loop.enable();
   const startedAt = performance.now();
   await work(latencies).finally(() => loop.disable());
   const elapsedMs = performance.now() - startedAt;
-  const sorted = Float64Array.from(latencies).sort();
+  const sorted = latencies.sorted();
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
   return {
-    throughput: (latencies.length * 1_000) / elapsedMs,
+    throughput: (latencies.count * 1_000) / elapsedMs,
     p50: at(0.5),
     p95: at(0.95),
     p99: at(0.99),
