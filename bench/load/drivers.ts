@@ -54,6 +54,7 @@ export async function openLoop(
   const run = (duration: number, latencies: Latencies) =>
     new Promise<void>((resolve, reject) => {
       const startedAt = performance.now();
+      const endsAt = startedAt + duration;
       let intendedAt = startedAt + gapMs();
       let underWay = 0;
       let sent = 0;
@@ -64,9 +65,8 @@ export async function openLoop(
       };
       const turn = () => {
         const now = performance.now();
-        const isOver = now - startedAt >= duration;
         const most = sent + MOST_IN_A_TURN;
-        for (; !isOver && sent < most && intendedAt <= now; intendedAt += gapMs()) {
+        for (; sent < most && intendedAt <= now && intendedAt < endsAt; intendedAt += gapMs()) {
           const since = intendedAt;
           sent += 1;
           underWay += 1;
@@ -76,7 +76,8 @@ export async function openLoop(
             latencies.add(performance.now() - since);
           }, fail);
         }
-        if (isOver && underWay === 0) resolve();
+        // Not before the last one was sent, however late: it is one of those that were to be measured.
+        if (intendedAt >= endsAt && underWay === 0) resolve();
         else if (!hasFailed) setImmediate(turn);
       };
       turn();

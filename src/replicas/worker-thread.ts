@@ -25,8 +25,9 @@ export class WorkerThread implements ReplicaThread {
   readonly #options: WorkerThreadOptions;
   readonly #counters: ReplicaCounters;
   /**
-   * A few at most. A Map would do, but its outgrown tables hold on to the one that took their place: as soon as one of them is
-   * old, all that come after become old as well, with the answers in them, and V8 collects the whole heap every second.
+   * Few, and mostly answered in their order. A Map would do, but its outgrown tables hold on to the one that took their place:
+   * as soon as one of them is old, all that come after become old as well, with the answers in them, and V8 collects the whole
+   * heap every second.
    */
   readonly #unanswered: Unanswered[] = [];
   #onEvent: (event: ReplicaEvent) => void = () => undefined;

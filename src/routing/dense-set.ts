@@ -1,9 +1,9 @@
 /**
  * A set as an array without holes, for walking and for drawing at random.
  *
- * What comes and goes with every dispatch keeps its place in the table of positions. V8 gives a Map or Set a new table after
- * a few deletions, and the outgrown one holds on to its successor: as soon as one of them is old, all that come after become
- * old as well, and the whole heap is collected again and again.
+ * What is taken out for now stays a key of the table of positions, as it comes back with the next dispatch. V8 gives a Map or
+ * a Set a new table after a few deletions, and the outgrown one holds on to its successor: as soon as one of them is old, all
+ * that come after become old as well, and the whole heap is collected again and again.
  */
 export class DenseSet<T> {
   readonly #items: T[] = [];

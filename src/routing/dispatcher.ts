@@ -36,6 +36,8 @@ export interface DispatcherOptions {
   /** Most requests that wait; -1 for no limit. */
   readonly maxQueuedRequests: number;
   readonly batching: Batching;
+  /** Replicas are looked at after so many requests without an answer between them. Default: 256. */
+  readonly lookAfterRequests?: number;
 }
 
 export interface DispatcherObserver {
@@ -69,7 +71,7 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
-/** A caller that sends many requests without a pause keeps answers from being handled; replicas are looked at all the same. */
+/** A caller that sends so many requests without a pause has kept answers from being handled for a fifth of a millisecond. */
 const LOOK_AFTER_REQUESTS = 256;
 
 /**
@@ -84,6 +86,7 @@ const LOOK_AFTER_REQUESTS = 256;
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #maxQueuedRequests: number;
   readonly #batching: Batching;
+  readonly #lookAfterRequests: number;
   readonly #router: RequestRouter;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
@@ -98,8 +101,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #failedLoads: FailureMemory;
   readonly #drainRate: DrainRate;
   #queued = 0;
-  #acceptedSinceGiven = 0;
   #sequence = 0;
+  /** Requests since the last answer, but for those that its callers may send again. */
+  #sentWithoutPause = 0;
   /** Why no request is accepted, if so. */
   #refusal: InfermuxError | undefined;
   /** Why no replica runs, if none can be had. */
@@ -109,6 +113,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const now = () => clock.now();
     this.#maxQueuedRequests = options.maxQueuedRequests;
     this.#batching = options.batching;
+    this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#router = router;
     this.#clock = clock;
     this.#observer = observer;
@@ -174,8 +179,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
       if (!this.#refuseOverflow(pending)) this.#observer.accepted(request);
-      this.#acceptedSinceGiven += 1;
-      if (this.#acceptedSinceGiven >= LOOK_AFTER_REQUESTS) this.#look(this.#queueOf(pending.model));
+      this.#sentWithoutPause += 1;
+      if (this.#sentWithoutPause >= this.#lookAfterRequests) this.#look();
     }
     return promise;
   }
@@ -263,11 +268,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue.head === pending || queue.isGathering) this.#placeSoon(queue);
   }
 
-  /** The shared counters show which replicas are done, before their answers are handled. */
-  #look(queue: ModelQueue): void {
-    this.#acceptedSinceGiven = 0;
-    this.#deferred.add(queue);
+  /** The shared counters show which replicas are done, before their answers can be handled. */
+  #look(): void {
+    this.#sentWithoutPause = 0;
     this.#placeDeferred();
+    for (const replica of this.#replicas.all()) this.#slots.lookAt(replica);
+    for (const replica of [...this.#replicas.free]) this.#serve(replica);
   }
 
   /** Requests often come many at a time, above all when a batch was answered: all of them are here before any is placed. */
@@ -383,7 +389,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #give(queue: ModelQueue, replica: R): void {
-    this.#acceptedSinceGiven = 0;
     const { model, batching } = queue;
     const dispatch = takeDispatch(queue, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
     if (dispatch.requests === 0) return;
@@ -404,6 +409,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       (answer) => {
         // First what waits, then those who will ask again: the replica is not to wait for them.
         this.#answered(replica, queue);
+        this.#sentWithoutPause = -dispatch.requests;
         try {
           this.#resolveAll(queue, dispatch, replica, answer);
         } catch (cause) {

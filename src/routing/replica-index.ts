@@ -30,6 +30,10 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
     return this.#byModelCount[this.#fewest]?.items ?? NONE;
   }
 
+  all(): IterableIterator<R> {
+    return this.#entries.keys();
+  }
+
   warm(modelKey: string): readonly R[] {
     return this.#warm.get(modelKey)?.items ?? NONE;
   }

@@ -108,6 +108,12 @@ export class ReplicaSlots<R extends LoadingReplica> {
     this.#updateIndex(replica, assignment);
   }
 
+  /** Notes what the replica has done by now, though the answers have not been handled. */
+  lookAt(replica: R): void {
+    const { dispatches } = replica;
+    this.#index.setOccupancy(replica, { isIdle: this.isIdle(replica), isFree: this.#isFree(replica, dispatches) });
+  }
+
   /** Whether the replica works for the queue now: then others go before it. */
   isServing(replica: R, queue: ModelQueue): boolean {
     const assignment = this.#assignments.get(replica);
@@ -182,7 +188,11 @@ export class ReplicaSlots<R extends LoadingReplica> {
   }
 
   #updateIndex(replica: R, { expectedMs }: Assignment): void {
-    const isIdle = expectedMs.length === 0;
-    this.#index.setOccupancy(replica, { isIdle, isFree: isIdle || this.#mayPrefetch(replica, expectedMs.length) });
+    const dispatches = expectedMs.length;
+    this.#index.setOccupancy(replica, { isIdle: dispatches === 0, isFree: this.#isFree(replica, dispatches) });
+  }
+
+  #isFree(replica: R, dispatches: number): boolean {
+    return dispatches === 0 || this.#mayPrefetch(replica, dispatches);
   }
 }

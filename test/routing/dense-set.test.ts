@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { DenseSet } from '../../dist/routing/dense-set.js';
@@ -17,4 +19,23 @@ it('holds what a Set would hold, without holes, whatever comes, goes and comes b
       }
     }),
   );
+});
+
+it('holds on to what was taken out for now, and not to what was taken out for good', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const set = new DenseSet<object>();
+  const put = (leave: 'remove' | 'delete') => {
+    const item = {};
+    set.add(item);
+    set[leave](item);
+    return new WeakRef(item);
+  };
+  const [removed, deleted] = [put('remove'), put('delete')];
+  // What a WeakRef was made of stays until the turn is over.
+  return new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+    collect();
+    expect(removed.deref()).toBeDefined();
+    expect(deleted.deref()).toBeUndefined();
+  });
 });

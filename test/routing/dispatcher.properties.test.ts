@@ -78,13 +78,14 @@ class World {
     maxQueuedRequests: number,
     runMs: number,
     maxOngoing: number,
+    lookAfterRequests: number,
     random: () => number,
   ) {
     this.#maxModels = maxModels;
     this.#runMs = runMs;
     this.#maxOngoing = maxOngoing;
     this.dispatcher = new Dispatcher(
-      { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching: 'auto' },
+      { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching: 'auto', lookAfterRequests },
       new PowerOfTwoChoicesRouter(random),
       this.clock,
       fakeObserver({
@@ -229,16 +230,17 @@ it('settles every request exactly once, in order, within bounds, and wakes whate
         // One by one, many in a message, and long runs.
         runMs: fc.constantFrom(1, 0.2, 12),
         maxOngoing: fc.constantFrom(-1, 1, 2, 5),
+        lookAfter: fc.constantFrom(1, 3, 256),
         seed: fc.nat(),
         commands: fc.array(command, { maxLength: 120, size: 'max' }),
       }),
-      async ({ replicas, maxModels, maxQueued, runMs, maxOngoing, seed, commands }) => {
+      async ({ replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, seed, commands }) => {
         let state = seed + 1;
         const random = () => {
           state = (state * 48_271) % 2_147_483_647;
           return state / 2_147_483_647;
         };
-        const world = new World(replicas, maxModels, maxQueued, runMs, maxOngoing, random);
+        const world = new World(replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, random);
         for (const step of commands) await world.run(step);
         await world.drain();
         expect(world.violations).toEqual([]);

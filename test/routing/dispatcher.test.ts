@@ -319,6 +319,21 @@ it('gives a replica more when it is done, while a caller sends many requests wit
   expect(answered).toBe(answers.length);
 });
 
+it('looks at all replicas and models then, not only at those of the last request', async () => {
+  setUp({ maxOngoingRequests: 100, maxQueuedRequests: -1, defers: true });
+  const replicas = [addReplica('r0'), addReplica('r1')];
+  const answers: Promise<unknown>[] = [];
+  for (let request = 0; request < 2_560; request += 1) {
+    answers.push(submit(request % 2 === 0 ? A : B));
+    for (const replica of replicas) while (replica.step());
+  }
+  const [ofA, ofB] = ['a>', 'b>'].map((model) => given.filter((line) => line.startsWith(model)).length);
+  expect(ofA).toBeGreaterThanOrEqual(9);
+  expect(ofB).toBeGreaterThanOrEqual(9);
+  dispatcher.destroy(new InfermuxError('ENGINE_CLOSED', 'the test is over'));
+  await Promise.allSettled(answers);
+});
+
 it('does not let prefetched requests for a warm model keep out an older one for a cold model', async () => {
   const replica = addReplica('r0');
   submit(A);

@@ -36,5 +36,4 @@ for (let time = 0; time < TIMES; time += 1) {
   if (fullCollections === collections) left.push((oldBytes() - bytes) / REQUESTS);
 }
 await engine.close();
-// The least: what is compiled meanwhile is old as well.
-process.stdout.write(`${Math.min(...left)}\n`);
+process.stdout.write(`${left.sort((one, other) => one - other)[left.length >> 1]}\n`);
