@@ -17,7 +17,12 @@ let dispatcher: Dispatcher<FakeReplica>;
 let holds: number;
 let given: string[];
 
-function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300, defers = false } = {}): void {
+function setUp({
+  maxOngoingRequests = 2,
+  maxQueuedRequests = 300,
+  defers = false,
+  lookAfterRequests = 256,
+} = {}): void {
   clock = new FakeClock({ defers });
   holds = 0;
   given = [];
@@ -30,7 +35,8 @@ function setUp({ maxOngoingRequests = 2, maxQueuedRequests = 300, defers = false
     },
   });
   const router = new PowerOfTwoChoicesRouter(() => 0);
-  dispatcher = new Dispatcher({ maxOngoingRequests, maxQueuedRequests, batching: 'auto' }, router, clock, observer);
+  const options = { maxOngoingRequests, maxQueuedRequests, batching: 'auto', lookAfterRequests } as const;
+  dispatcher = new Dispatcher(options, router, clock, observer);
 }
 
 function addReplica(id: string, maxModels = 3): FakeReplica {
@@ -332,6 +338,24 @@ it('looks at all replicas and models then, not only at those of the last request
   expect(ofB).toBeGreaterThanOrEqual(9);
   dispatcher.destroy(new InfermuxError('ENGINE_CLOSED', 'the test is over'));
   await Promise.allSettled(answers);
+});
+
+it('does not take callers who ask again for one that sends without a pause, so that a turn stays over', async () => {
+  setUp({ maxQueuedRequests: -1, defers: true, lookAfterRequests: 4 });
+  const replica = addReplica('r0');
+  submit(A);
+  clock.runDeferred();
+  while (replica.step());
+  await flush();
+  expect(given).toEqual(['a>r0']);
+  // The turn that began with the answer is over, and what comes now is for the next.
+  clock.advance(2);
+  for (let request = 0; request < 4; request += 1) submit(A);
+  expect(given).toEqual(['a>r0']);
+  // One more than the answered one and four.
+  submit(A);
+  expect(given.length).toBeGreaterThan(1);
+  dispatcher.destroy(new InfermuxError('ENGINE_CLOSED', 'the test is over'));
 });
 
 it('does not let prefetched requests for a warm model keep out an older one for a cold model', async () => {
