@@ -109,7 +109,6 @@ describe('ownership', () => {
     'copies the elements alone, whatever the class of an array of %i makes of a buffer',
     (length) => {
       class Greedy extends Float32Array {
-        // biome-ignore lint/complexity/noUselessConstructor: it leaves out where the view begins and ends.
         constructor(source: number | ArrayBuffer) {
           super(source as ArrayBuffer);
         }

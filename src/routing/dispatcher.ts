@@ -1,23 +1,19 @@
 import type { Batching } from '../batching.js';
 import type { Clock } from '../clock.js';
-import { anew, InfermuxError, show, toInfermuxError } from '../errors.js';
-import { FailureMemory } from '../failure-memory.js';
+import { anew, InfermuxError, toInfermuxError } from '../errors.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
-import { DenseSet } from './dense-set.js';
 import { DrainRate } from './drain-rate.js';
-import { firstWithSlot } from './first-with-slot.js';
+import { FatalLoads } from './fatal-loads.js';
 import { handOut } from './hand-out.js';
-import { isQueueBefore, ModelQueue } from './model-queue.js';
+import { ModelQueue } from './model-queue.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
-import { ReplicaIndex, warmAmong } from './replica-index.js';
-import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
+import { Placement } from './placement.js';
+import { ReplicaIndex } from './replica-index.js';
+import type { LoadingReplica } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
 import type { RoutedAnswer, RoutedDispatch } from './routed-dispatch.js';
 import { type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
-import { Turn } from './turn.js';
-import { WaitingModels } from './waiting-models.js';
-import { type WaitingPlace, waitingPlace } from './waiting-place.js';
 
 /** A running replica, as the dispatcher needs it. */
 export interface RoutableReplica extends LoadingReplica {
@@ -76,29 +72,20 @@ const LOOK_AFTER_REQUESTS = 256;
 
 /**
  * Binds requests to replicas as late as it can: they wait in one queue per model, and leave it when a replica that the
- * router accepts has a free slot. Whatever frees a slot wakes it; nothing polls.
- *
- * A slot goes to the first of the models that the replica has, or that no replica has. A model that waits for other,
- * busy replicas gets a load of its own here only when it has waited long enough and the replica has nothing else to do:
- * so spilling takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited
- * very long is it served in its turn anywhere.
+ * router accepts has a free slot. Whatever frees a slot wakes it; nothing polls. Which one is given what is decided by its
+ * {@link Placement}.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #maxQueuedRequests: number;
   readonly #batching: Batching;
   readonly #lookAfterRequests: number;
-  readonly #router: RequestRouter;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
   readonly #replicas = new ReplicaIndex<R>();
   readonly #queues = new Map<string, ModelQueue>();
-  /** Queues that are to be placed when the present turn is over. */
-  readonly #deferred = new DenseSet<ModelQueue>();
-  readonly #waiting = new WaitingModels();
-  readonly #slots: ReplicaSlots<R>;
-  readonly #turn: Turn;
+  readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
-  readonly #failedLoads: FailureMemory;
+  readonly #fatalLoads: FatalLoads;
   readonly #drainRate: DrainRate;
   #queued = 0;
   #sequence = 0;
@@ -110,19 +97,17 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #outage: InfermuxError | undefined;
 
   constructor(options: DispatcherOptions, router: RequestRouter, clock: Clock, observer: DispatcherObserver) {
-    const now = () => clock.now();
     this.#maxQueuedRequests = options.maxQueuedRequests;
     this.#batching = options.batching;
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
-    this.#router = router;
     this.#clock = clock;
     this.#observer = observer;
-    this.#failedLoads = new FailureMemory(now);
-    this.#drainRate = new DrainRate(now);
-    this.#turn = new Turn(clock);
-    this.#slots = new ReplicaSlots(options.maxOngoingRequests, this.#replicas, this.#waiting, clock, {
-      freed: (replica) => this.#serve(replica),
-      mayLoad: (modelKey) => this.#failedLoads.recall(modelKey) === undefined,
+    this.#drainRate = new DrainRate(() => clock.now());
+    this.#fatalLoads = new FatalLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
+    const { maxOngoingRequests } = options;
+    this.#placement = new Placement(maxOngoingRequests, this.#replicas, router, this.#fatalLoads, clock, {
+      placed: (queue, replica, most) => this.#give(queue, replica, most),
+      refused: (queue, error) => this.#rejectWaiting(queue, error),
     });
     this.#accepted = new AcceptedRequests(clock, {
       busy: () => observer.busy(),
@@ -145,7 +130,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   `MODEL_LOAD_FAILED`, or what the replica answered.
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
-    const refusal = this.#refusal ?? this.#outage ?? this.#loadRefusal(request.model.key);
+    const refusal = this.#refusal ?? this.#outage ?? this.#fatalLoads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#observer.failed(refusal);
@@ -180,18 +165,17 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#enqueue(pending);
       if (!this.#refuseOverflow(pending)) this.#observer.accepted(request);
       this.#sentWithoutPause += 1;
-      if (this.#sentWithoutPause >= this.#lookAfterRequests) this.#look();
+      if (this.#sentWithoutPause >= this.#lookAfterRequests) {
+        this.#sentWithoutPause = 0;
+        this.#placement.look();
+      }
     }
     return promise;
   }
 
   addReplica(replica: R): void {
     this.#outage = undefined;
-    this.#replicas.add(replica);
-    this.#slots.add(replica);
-    // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
-    for (const queue of this.#waiting.all()) this.#park(queue);
-    this.#serve(replica);
+    this.#placement.addReplica(replica);
   }
 
   /**
@@ -202,13 +186,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     if (!this.#replicas.has(replica)) return;
-    this.#replicas.delete(replica);
-    this.#slots.delete(replica);
+    this.#placement.deleteReplica(replica);
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
-      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#rememberFailedLoad(queue, crash);
-      this.#place(queue);
+      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#fatalLoads.record(queue.model, crash);
+      this.#placement.place(queue);
     }
   }
 
@@ -216,14 +199,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   modelChanged(replica: R, modelKey: string): void {
     this.#replicas.modelChanged(replica, modelKey);
     const queue = this.#queues.get(modelKey);
-    if (queue !== undefined) this.#place(queue);
+    if (queue !== undefined) this.#placement.place(queue);
     // A load that ended lets the replica take other work.
-    if (this.#replicas.has(replica) && !replica.isLoading) this.#serve(replica);
+    if (!replica.isLoading) this.#placement.serve(replica);
   }
 
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
   modelLoaded(model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
-    this.#failedLoads.forget(model.key);
+    this.#fatalLoads.forget(model.key);
     const { times, batching } = this.#queueOf(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
@@ -253,10 +236,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
-    this.#placeDeferred();
-    for (const queue of this.#waiting.all()) {
+    for (const queue of this.#placement.waiting()) {
       this.#rejectWaiting(queue, error);
-      this.#park(queue);
+      this.#placement.place(queue);
     }
   }
 
@@ -265,44 +247,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.add(pending);
     this.#queued += 1;
     // Behind another request there is nothing to try: that one found no free slot either.
-    if (queue.head === pending || queue.isGathering) this.#placeSoon(queue);
-  }
-
-  /** The shared counters show which replicas are done, before their answers can be handled. */
-  #look(): void {
-    this.#sentWithoutPause = 0;
-    this.#placeDeferred();
-    for (const replica of this.#replicas.all()) this.#slots.lookAt(replica);
-    for (const replica of [...this.#replicas.free]) this.#serve(replica);
-  }
-
-  /** Requests often come many at a time, above all when a batch was answered: all of them are here before any is placed. */
-  #placeSoon(queue: ModelQueue): void {
-    const isFirst = this.#deferred.items.length === 0;
-    this.#deferred.add(queue);
-    if (!isFirst) return;
-    if (this.#turn.isOver) {
-      this.#clock.nextTurn(() => this.#placeDeferred());
-      return;
-    }
-    const since = this.#clock.now();
-    this.#clock.defer(() => {
-      this.#turn.callersTook(this.#clock.now() - since);
-      this.#placeDeferred();
-    });
-  }
-
-  #placeDeferred(): void {
-    const queues = [...this.#deferred.items];
-    for (const queue of queues) this.#deferred.remove(queue);
-    for (const queue of queues) this.#place(queue);
+    if (queue.head === pending || queue.isGathering) this.#placement.placeSoon(queue);
   }
 
   /** @returns true when there was no place for the request to wait. */
   #refuseOverflow(pending: PendingRequest): boolean {
     const most = this.#maxQueuedRequests;
     if (most === -1 || this.#queued <= most) return false;
-    this.#placeDeferred();
+    this.#placement.placeNow();
     if (!pending.isWaiting) return false;
     const retryAfterMs = this.#drainRate.retryAfterMs(this.#queued);
     const message = `${most} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
@@ -319,80 +271,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     return queue;
   }
 
-  /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
-  #place(queue: ModelQueue): void {
-    queue.gathersUntil = this.#gatherUntil(queue);
-    if (!queue.isGathering) {
-      for (let head = queue.head; head !== undefined; head = queue.head) {
-        const replica = this.#choose(queue, head);
-        if (replica === undefined) break;
-        const first = this.#whoseTurn(replica, queue);
-        this.#give(first, replica);
-        if (first !== queue) this.#park(first);
-      }
-    }
-    this.#park(queue);
-  }
-
-  /**
-   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
-   * longer, and would wait for ever if each new arrival went first.
-   */
-  #whoseTurn(replica: R, queue: ModelQueue): ModelQueue {
-    const other = this.#nextFor(replica);
-    const isOthers =
-      other !== undefined && this.#isTurnBefore(replica, other, queue) && this.#slots.has(replica, other);
-    return isOthers ? other : queue;
-  }
-
-  #choose(queue: ModelQueue, head: PendingRequest): R | undefined {
-    const { modelKey } = queue;
-    const ranks = this.#router.chooseReplicas(this.#replicas, {
-      modelKey,
-      priority: head.priority,
-      waitedMs: this.#waitedMs(queue),
-      expectedLoadMs: queue.times.loadMs,
-    });
-    return firstWithSlot(ranks as readonly Iterable<R>[], (replica) => this.#slots.has(replica, queue));
-  }
-
-  /** Gives the replica work as long as it has a free slot and something waits that it may take. */
-  #serve(replica: R): void {
-    if (!this.#replicas.has(replica)) return;
-    const spilling = new Set<ModelQueue>();
-    for (let queue = this.#nextFor(replica); queue !== undefined; queue = this.#nextFor(replica)) {
-      this.#give(queue, replica);
-      if (this.#park(queue) === 'spilling') spilling.add(queue);
-    }
-    // The next request may have waited long enough for another replica, where the one before it had not.
-    for (const queue of spilling) this.#place(queue);
-  }
-
-  #nextFor(replica: R): ModelQueue | undefined {
-    const visited = this.#slots.visited(replica);
-    if (visited !== undefined) return visited;
-    const isIdle = this.#slots.isIdle(replica);
-    let next = isIdle ? this.#waiting.firstAnywhere : undefined;
-    for (const queue of this.#waiting.among(replica.models)) {
-      if (next !== undefined && !this.#isTurnBefore(replica, queue, next)) continue;
-      if (this.#slots.has(replica, queue)) next = queue;
-    }
-    return next ?? (isIdle ? this.#waiting.firstSpilling : undefined);
-  }
-
-  /** A model that the replica runs already is as good as served just now. */
-  #isTurnBefore(replica: R, queue: ModelQueue, other: ModelQueue): boolean {
-    const isEqual = queue.head?.priority === other.head?.priority;
-    if (isEqual && this.#slots.isServing(replica, other)) return true;
-    if (isEqual && this.#slots.isServing(replica, queue)) return false;
-    return isQueueBefore(queue, other);
-  }
-
-  #give(queue: ModelQueue, replica: R): void {
+  #give(queue: ModelQueue, replica: R, most: number): void {
     const { model, batching } = queue;
-    const dispatch = takeDispatch(queue, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
+    const dispatch = takeDispatch(queue, most);
     if (dispatch.requests === 0) return;
-    queue.servedAt = this.#sequence;
     this.#queued -= dispatch.requests;
     this.#drainRate.left(dispatch.requests, this.#queued);
     this.#observer.given(replica.id, dispatch.requests);
@@ -404,11 +286,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         this.#observer.waited(now - pending.acceptedAt);
       }
     }
-    this.#slots.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    this.#placement.given(queue, replica, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
       (answer) => {
         // First what waits, then those who will ask again: the replica is not to wait for them.
-        this.#answered(replica, queue);
+        this.#placement.answered(queue, replica, this.#sequence);
         this.#sentWithoutPause = -dispatch.requests;
         try {
           this.#resolveAll(queue, dispatch, replica, answer);
@@ -419,7 +301,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       },
       (cause: unknown) => {
         this.#failAll(dispatch, cause);
-        this.#answered(replica, queue);
+        this.#placement.answered(queue, replica, this.#sequence);
       },
     );
   }
@@ -427,20 +309,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #failAll({ groups }: PendingDispatch, cause: unknown): void {
     const error = toInfermuxError(cause);
     for (const { requests } of groups) for (const pending of requests) this.#failed(pending, anew(error));
-  }
-
-  /** What waits is shared among the warm replicas that are as free as this one. */
-  #fairShare(queue: ModelQueue, replica: R): number {
-    const { size, modelKey } = queue;
-    if (size <= 1) return size;
-    const isIdle = this.#slots.isIdle(replica);
-    const candidates = isIdle ? this.#replicas.idle : this.#replicas.free;
-    let free = 0;
-    for (const other of warmAmong(this.#replicas.warm(modelKey), candidates, modelKey)) {
-      if (isIdle ? this.#slots.isIdle(other) : this.#slots.has(other, queue)) free += 1;
-      if (free === size) break;
-    }
-    return Math.ceil(size / Math.max(1, free));
   }
 
   #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, replica: R, answer: RoutedAnswer): void {
@@ -472,71 +340,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
   }
 
-  #answered(replica: R, queue: ModelQueue): void {
-    this.#turn.begin();
-    queue.servedAt = this.#sequence;
-    this.#waiting.turnChanged(queue);
-    if (!this.#replicas.has(replica)) return;
-    this.#slots.answered(replica);
-    if (this.#turn.isOver) this.#clock.nextTurn(() => this.#serve(replica));
-    else this.#serve(replica);
-  }
-
   #failed(pending: PendingRequest, error: InfermuxError): void {
     if (!this.#accepted.has(pending)) return;
     if (error.code !== 'REPLICA_FAILED') {
       this.#accepted.reject(pending, error);
       return;
     }
-    const refusal = this.#outage ?? this.#loadRefusal(pending.model.key);
+    const refusal = this.#outage ?? this.#fatalLoads.refusal(pending.model.key);
     if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
       this.#accepted.reject(pending, anew(refusal ?? error));
     else this.#enqueue(pending);
-  }
-
-  #rememberFailedLoad(queue: ModelQueue, crash: InfermuxError): void {
-    const message = `model ${show(queue.model.id)}: the replica died while it loaded it: ${crash.message}`;
-    this.#failedLoads.record(queue.modelKey, new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash }));
-  }
-
-  /** Why the model can be had from no replica, if so: none has it, and its load killed one a short while ago. */
-  #loadRefusal(modelKey: string): InfermuxError | undefined {
-    return this.#replicas.warm(modelKey).length > 0 ? undefined : this.#failedLoads.recall(modelKey);
-  }
-
-  /** Time of the clock until which the queue's requests wait for company, if they do. */
-  #gatherUntil({ batching, size, waitingSince }: ModelQueue): number | undefined {
-    if (batching.maxWaitMs === 0 || waitingSince === undefined || size >= batching.maxSize) return undefined;
-    const until = waitingSince + batching.maxWaitMs;
-    return until > this.#clock.now() ? until : undefined;
-  }
-
-  #waitedMs(queue: ModelQueue): number {
-    const now = this.#clock.now();
-    return now - (queue.waitingSince ?? now);
-  }
-
-  /** Puts the queue where the replicas' free slots will find it, or takes it from there when nothing waits. */
-  #park(queue: ModelQueue): WaitingPlace | undefined {
-    const refusal = this.#loadRefusal(queue.modelKey);
-    if (refusal !== undefined) this.#rejectWaiting(queue, refusal);
-    if (queue.head === undefined) {
-      this.#waiting.delete(queue);
-      this.#stopTimer(queue);
-      return undefined;
-    }
-    const { place, changesInMs } = waitingPlace({
-      gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
-      warmReplicas: this.#replicas.warm(queue.modelKey).length,
-      replicas: this.#replicas.size,
-      waitedMs: this.#waitedMs(queue),
-      expectedLoadMs: queue.times.loadMs,
-      mayLoadInMs: this.#failedLoads.recall(queue.modelKey)?.retryAfterMs ?? 0,
-    });
-    this.#waiting.put(queue, place);
-    if (changesInMs === undefined) this.#stopTimer(queue);
-    else this.#startTimer(queue, changesInMs);
-    return place;
   }
 
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
@@ -546,28 +359,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     }
   }
 
-  #startTimer(queue: ModelQueue, delayMs: number): void {
-    const at = this.#clock.now() + delayMs;
-    // One that rings too early looks again and starts the next.
-    if (queue.timer !== undefined && queue.timer.at <= at) return;
-    this.#stopTimer(queue);
-    const ring = () => {
-      queue.timer = undefined;
-      this.#place(queue);
-    };
-    queue.timer = { at, cancel: this.#clock.schedule(ring, delayMs) };
-  }
-
-  #stopTimer(queue: ModelQueue): void {
-    queue.timer?.cancel();
-    queue.timer = undefined;
-  }
-
   /** A request that has its answer waits no more, and the next one may go where it could not. */
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.get(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#queued -= 1;
-    this.#place(queue);
+    this.#placement.place(queue);
   }
 }

@@ -60,6 +60,11 @@ export class ModelQueue {
     return since;
   }
 
+  /** Milliseconds that the longest waiting request has waited by then; 0 when none waits. */
+  waitedMs(now: number): number {
+    return now - (this.waitingSince ?? now);
+  }
+
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
     // A request that comes back from a replica was here before those that came since.

@@ -1,0 +1,234 @@
+import type { Clock } from '../clock.js';
+import type { InfermuxError } from '../errors.js';
+import { DenseSet } from './dense-set.js';
+import type { FatalLoads } from './fatal-loads.js';
+import { firstWithSlot } from './first-with-slot.js';
+import { isQueueBefore, type ModelQueue } from './model-queue.js';
+import { QueueParking } from './queue-parking.js';
+import { type ReplicaIndex, warmAmong } from './replica-index.js';
+import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
+import type { RequestRouter } from './request-router.js';
+import { Turn } from './turn.js';
+import { WaitingModels } from './waiting-models.js';
+
+export interface PlacementObserver<R> {
+  /** The replica can take so many of the queue's next requests, and is the best for them. */
+  placed(queue: ModelQueue, replica: R, most: number): void;
+  /** None of the queue's requests can be served for now. */
+  refused(queue: ModelQueue, error: InfermuxError): void;
+}
+
+/**
+ * Decides which replica is given which model's requests next: for a queue the replica that the router accepts and that has
+ * a free slot, for a replica whose slot is free the queue whose turn it is.
+ *
+ * A slot goes to the first of the models that the replica has, or that no replica has. A model that waits for other,
+ * busy replicas gets a load of its own here only when it has waited long enough and the replica has nothing else to do:
+ * so spilling takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited
+ * very long is it served in its turn anywhere.
+ */
+export class Placement<R extends LoadingReplica> {
+  readonly #replicas: ReplicaIndex<R>;
+  readonly #router: RequestRouter;
+  readonly #clock: Clock;
+  readonly #observer: PlacementObserver<R>;
+  readonly #waiting = new WaitingModels();
+  readonly #parking: QueueParking;
+  readonly #slots: ReplicaSlots<R>;
+  readonly #turn: Turn;
+  /** Queues that are to be placed when the present turn is over. */
+  readonly #deferred = new DenseSet<ModelQueue>();
+
+  /** @param replicas filled and emptied here. */
+  constructor(
+    maxOngoingRequests: number,
+    replicas: ReplicaIndex<R>,
+    router: RequestRouter,
+    fatalLoads: FatalLoads,
+    clock: Clock,
+    observer: PlacementObserver<R>,
+  ) {
+    this.#replicas = replicas;
+    this.#router = router;
+    this.#clock = clock;
+    this.#observer = observer;
+    this.#turn = new Turn(clock);
+    this.#parking = new QueueParking(this.#waiting, replicas, fatalLoads, clock, {
+      due: (queue) => this.place(queue),
+      refused: (queue, error) => observer.refused(queue, error),
+    });
+    this.#slots = new ReplicaSlots(maxOngoingRequests, replicas, this.#waiting, clock, {
+      freed: (replica) => this.serve(replica),
+      mayLoad: (modelKey) => fatalLoads.mayLoadInMs(modelKey) === 0,
+    });
+  }
+
+  addReplica(replica: R): void {
+    this.#replicas.add(replica);
+    this.#slots.add(replica);
+    // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
+    for (const queue of this.#waiting.all()) this.#parking.park(queue);
+    this.serve(replica);
+  }
+
+  /** Its models' queues are to be placed after that. */
+  deleteReplica(replica: R): void {
+    this.#replicas.delete(replica);
+    this.#slots.delete(replica);
+  }
+
+  /** Queues with requests that no replica can take now. */
+  waiting(): ModelQueue[] {
+    this.placeNow();
+    return this.#waiting.all();
+  }
+
+  /**
+   * To be called when requests were added to the queue. They often come many at a time, above all when a batch was
+   * answered: all of them are here before any is placed.
+   */
+  placeSoon(queue: ModelQueue): void {
+    const isFirst = this.#deferred.items.length === 0;
+    this.#deferred.add(queue);
+    if (!isFirst) return;
+    if (this.#turn.isOver) {
+      this.#clock.nextTurn(() => this.placeNow());
+      return;
+    }
+    const since = this.#clock.now();
+    this.#clock.defer(() => {
+      this.#turn.callersTook(this.#clock.now() - since);
+      this.placeNow();
+    });
+  }
+
+  /** What is to be placed when the present turn is over is placed at once. */
+  placeNow(): void {
+    const queues = [...this.#deferred.items];
+    for (const queue of queues) this.#deferred.remove(queue);
+    for (const queue of queues) this.place(queue);
+  }
+
+  /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
+  place(queue: ModelQueue): void {
+    queue.gathersUntil = this.#gatherUntil(queue);
+    if (!queue.isGathering) {
+      for (let replica = this.#choose(queue); replica !== undefined; replica = this.#choose(queue)) {
+        const first = this.#whoseTurn(replica, queue);
+        this.#give(first, replica);
+        if (first !== queue) this.#parking.park(first);
+      }
+    }
+    this.#parking.park(queue);
+  }
+
+  /** Gives the replica work as long as it has a free slot and something waits that it may take. */
+  serve(replica: R): void {
+    if (!this.#replicas.has(replica)) return;
+    const spilling = new Set<ModelQueue>();
+    for (let queue = this.#nextFor(replica); queue !== undefined; queue = this.#nextFor(replica)) {
+      this.#give(queue, replica);
+      if (this.#parking.park(queue) === 'spilling') spilling.add(queue);
+    }
+    // The next request may have waited long enough for another replica, where the one before it had not.
+    for (const queue of spilling) this.place(queue);
+  }
+
+  /** The shared counters show which replicas are done, before their answers can be handled. */
+  look(): void {
+    this.placeNow();
+    for (const replica of this.#replicas.all()) this.#slots.lookAt(replica);
+    for (const replica of [...this.#replicas.free]) this.serve(replica);
+  }
+
+  /**
+   * To be called before the replica is told.
+   *
+   * @param nextSequence sequence number of the next request to arrive.
+   * @param expectedMs what the dispatch is expected to take; infinite when that is unknown.
+   */
+  given(queue: ModelQueue, replica: R, nextSequence: number, expectedMs: number): void {
+    queue.servedAt = nextSequence;
+    this.#slots.given(replica, queue, nextSequence, expectedMs);
+  }
+
+  /** The replica answered a dispatch of the queue's requests, or died of it. */
+  answered(queue: ModelQueue, replica: R, nextSequence: number): void {
+    this.#turn.begin();
+    queue.servedAt = nextSequence;
+    this.#waiting.turnChanged(queue);
+    if (!this.#replicas.has(replica)) return;
+    this.#slots.answered(replica);
+    if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(replica));
+    else this.serve(replica);
+  }
+
+  #choose(queue: ModelQueue): R | undefined {
+    const { modelKey, head } = queue;
+    if (head === undefined) return undefined;
+    const ranks = this.#router.chooseReplicas(this.#replicas, {
+      modelKey,
+      priority: head.priority,
+      waitedMs: queue.waitedMs(this.#clock.now()),
+      expectedLoadMs: queue.times.loadMs,
+    });
+    return firstWithSlot(ranks as readonly Iterable<R>[], (replica) => this.#slots.has(replica, queue));
+  }
+
+  #nextFor(replica: R): ModelQueue | undefined {
+    const visited = this.#slots.visited(replica);
+    if (visited !== undefined) return visited;
+    const isIdle = this.#slots.isIdle(replica);
+    let next = isIdle ? this.#waiting.firstAnywhere : undefined;
+    for (const queue of this.#waiting.among(replica.models)) {
+      if (next !== undefined && !this.#isTurnBefore(replica, queue, next)) continue;
+      if (this.#slots.has(replica, queue)) next = queue;
+    }
+    return next ?? (isIdle ? this.#waiting.firstSpilling : undefined);
+  }
+
+  /**
+   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
+   * longer, and would wait for ever if each new arrival went first.
+   */
+  #whoseTurn(replica: R, queue: ModelQueue): ModelQueue {
+    const other = this.#nextFor(replica);
+    const isOthers =
+      other !== undefined && this.#isTurnBefore(replica, other, queue) && this.#slots.has(replica, other);
+    return isOthers ? other : queue;
+  }
+
+  /** A model that the replica runs already is as good as served just now. */
+  #isTurnBefore(replica: R, queue: ModelQueue, other: ModelQueue): boolean {
+    const isEqual = queue.head?.priority === other.head?.priority;
+    if (isEqual && this.#slots.isServing(replica, other)) return true;
+    if (isEqual && this.#slots.isServing(replica, queue)) return false;
+    return isQueueBefore(queue, other);
+  }
+
+  #give(queue: ModelQueue, replica: R): void {
+    this.#observer.placed(queue, replica, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
+  }
+
+  /** What waits is shared among the warm replicas that are as free as this one. */
+  #fairShare(queue: ModelQueue, replica: R): number {
+    const { size, modelKey } = queue;
+    if (size <= 1) return size;
+    const isIdle = this.#slots.isIdle(replica);
+    const candidates = isIdle ? this.#replicas.idle : this.#replicas.free;
+    let free = 0;
+    for (const other of warmAmong(this.#replicas.warm(modelKey), candidates, modelKey)) {
+      if (isIdle ? this.#slots.isIdle(other) : this.#slots.has(other, queue)) free += 1;
+      if (free === size) break;
+    }
+    return Math.ceil(size / Math.max(1, free));
+  }
+
+  /** Time of the clock until which the queue's requests wait for company, if they do. */
+  #gatherUntil(queue: ModelQueue): number | undefined {
+    const { batching, waitingSince, size } = queue;
+    if (batching.maxWaitMs === 0 || waitingSince === undefined || size >= batching.maxSize) return undefined;
+    const until = waitingSince + batching.maxWaitMs;
+    return until > this.#clock.now() ? until : undefined;
+  }
+}

@@ -1,0 +1,77 @@
+import type { Clock } from '../clock.js';
+import type { InfermuxError } from '../errors.js';
+import type { FatalLoads } from './fatal-loads.js';
+import type { ModelQueue } from './model-queue.js';
+import type { ReplicaCandidates } from './request-router.js';
+import type { WaitingModels } from './waiting-models.js';
+import { type WaitingPlace, waitingPlace } from './waiting-place.js';
+
+export interface QueueParkingObserver {
+  /** The queue has waited so long that it belongs elsewhere now. */
+  due(queue: ModelQueue): void;
+  /** None of the queue's requests can be served for now. */
+  refused(queue: ModelQueue, error: InfermuxError): void;
+}
+
+/** Keeps each queue where the replicas' free slots will find it, and knows when its waiting changes that. */
+export class QueueParking {
+  readonly #waiting: WaitingModels;
+  readonly #replicas: ReplicaCandidates;
+  readonly #fatalLoads: FatalLoads;
+  readonly #clock: Clock;
+  readonly #observer: QueueParkingObserver;
+
+  constructor(
+    waiting: WaitingModels,
+    replicas: ReplicaCandidates,
+    fatalLoads: FatalLoads,
+    clock: Clock,
+    observer: QueueParkingObserver,
+  ) {
+    this.#waiting = waiting;
+    this.#replicas = replicas;
+    this.#fatalLoads = fatalLoads;
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  /** To be called whenever the queue's requests, or the replicas that have its model, changed. */
+  park(queue: ModelQueue): WaitingPlace | undefined {
+    const refusal = this.#fatalLoads.refusal(queue.modelKey);
+    if (refusal !== undefined) this.#observer.refused(queue, refusal);
+    if (queue.head === undefined) {
+      this.#waiting.delete(queue);
+      this.#stopTimer(queue);
+      return undefined;
+    }
+    const { place, changesInMs } = waitingPlace({
+      gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
+      warmReplicas: this.#replicas.warm(queue.modelKey).length,
+      replicas: this.#replicas.size,
+      waitedMs: queue.waitedMs(this.#clock.now()),
+      expectedLoadMs: queue.times.loadMs,
+      mayLoadInMs: this.#fatalLoads.mayLoadInMs(queue.modelKey),
+    });
+    this.#waiting.put(queue, place);
+    if (changesInMs === undefined) this.#stopTimer(queue);
+    else this.#startTimer(queue, changesInMs);
+    return place;
+  }
+
+  #startTimer(queue: ModelQueue, delayMs: number): void {
+    const at = this.#clock.now() + delayMs;
+    // One that rings too early looks again and starts the next.
+    if (queue.timer !== undefined && queue.timer.at <= at) return;
+    this.#stopTimer(queue);
+    const ring = () => {
+      queue.timer = undefined;
+      this.#observer.due(queue);
+    };
+    queue.timer = { at, cancel: this.#clock.schedule(ring, delayMs) };
+  }
+
+  #stopTimer(queue: ModelQueue): void {
+    queue.timer?.cancel();
+    queue.timer = undefined;
+  }
+}
