@@ -114,3 +114,14 @@ export function elementsOf(dims: readonly number[]): number {
   for (const size of dims) elements *= size;
   return elements;
 }
+
+/** Rows along axis 0, if all inputs have the same and there are any; otherwise 0. */
+export function commonRows(feeds: TensorFeeds): number {
+  let common: number | undefined;
+  for (const name in feeds) {
+    const rows = feeds[name]?.dims[0] ?? 0;
+    if (common !== undefined && rows !== common) return 0;
+    common = rows;
+  }
+  return common ?? 0;
+}

@@ -1,4 +1,5 @@
 import { type Batching, batchingPolicy } from '../batching.js';
+import { commonRows } from '../tensor.js';
 import { ExpectedTimes } from './expected-times.js';
 import { ModelBatching } from './model-batching.js';
 import type { PendingRequest, RoutedModel } from './pending-request.js';
@@ -63,6 +64,19 @@ export class ModelQueue {
   /** Milliseconds that the longest waiting request has waited by then; 0 when none waits. */
   waitedMs(now: number): number {
     return now - (this.waitingSince ?? now);
+  }
+
+  /** Whether requests with so many rows wait; one without a row of its own counts as one. Looks at no more than it must. */
+  hasRows(most: number): boolean {
+    if (this.#size >= most) return true;
+    let rows = 0;
+    for (const { first } of this.#levels) {
+      for (let request = first; request !== undefined; request = request.next) {
+        rows += Math.max(1, commonRows(request.feeds));
+        if (rows >= most) return true;
+      }
+    }
+    return false;
   }
 
   add(request: PendingRequest): void {

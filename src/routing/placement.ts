@@ -226,8 +226,8 @@ export class Placement<R extends LoadingReplica> {
 
   /** Time of the clock until which the queue's requests wait for company, if they do. */
   #gatherUntil(queue: ModelQueue): number | undefined {
-    const { batching, waitingSince, size } = queue;
-    if (batching.maxWaitMs === 0 || waitingSince === undefined || size >= batching.maxSize) return undefined;
+    const { batching, waitingSince } = queue;
+    if (batching.maxWaitMs === 0 || waitingSince === undefined || queue.hasRows(batching.maxSize)) return undefined;
     const until = waitingSince + batching.maxWaitMs;
     return until > this.#clock.now() ? until : undefined;
   }

@@ -1,4 +1,4 @@
-import { agreeFrom, type Tensor, type TensorFeeds } from '../tensor.js';
+import { agreeFrom, commonRows, type Tensor, type TensorFeeds } from '../tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from './latency-fit.js';
 import type { ModelQueue } from './model-queue.js';
 import type { PendingRequest } from './pending-request.js';
@@ -89,17 +89,6 @@ function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: 
     if (belongs(head, rows, group)) return group;
   }
   return undefined;
-}
-
-/** Rows along axis 0, if all inputs have the same and there are any; otherwise 0, and the request runs alone. */
-function commonRows(feeds: TensorFeeds): number {
-  let common: number | undefined;
-  for (const name in feeds) {
-    const rows = feeds[name]?.dims[0] ?? 0;
-    if (common !== undefined && rows !== common) return 0;
-    common = rows;
-  }
-  return common ?? 0;
 }
 
 function belongs(request: PendingRequest, rows: number, group: PendingGroup): boolean {

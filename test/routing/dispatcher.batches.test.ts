@@ -196,6 +196,19 @@ describe('maxWaitMs', () => {
     expect(clock.timers).toBe(0);
   });
 
+  it('counts rows: requests of several fill a batch sooner', async () => {
+    setUp({ maxWaitMs: 10, maxSize: 4 });
+    const replica = addReplica('r0');
+    await warmUp(replica);
+    const rows = (count: number): TensorFeeds => ({
+      x: { type: 'float32', dims: [count], data: new Float32Array(count) },
+    });
+    submit(A, { feeds: rows(3) });
+    expect(given).toEqual([]);
+    submit(A, { feeds: rows(1) });
+    expect(given).toEqual(['a>r0:2!']);
+  });
+
   it('does not hold up a model that is not known yet', () => {
     setUp({ maxWaitMs: 10 });
     addReplica('r0');
