@@ -32,6 +32,11 @@ export class FailureMemory {
     this.#failures.delete(key);
   }
 
+  /** Whether the last load failed, however long ago. */
+  has(key: string): boolean {
+    return this.#failures.has(key);
+  }
+
   /** The failure that is still remembered, with the time until the next try; undefined when a try may be made. */
   recall(key: string): InfermuxError | undefined {
     const failure = this.#failures.get(key);

@@ -106,7 +106,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#fatalLoads = new FatalLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     const { maxOngoingRequests } = options;
     this.#placement = new Placement(maxOngoingRequests, this.#replicas, router, this.#fatalLoads, clock, {
-      placed: (queue, replica, most) => this.#give(queue, replica, most),
+      give: (queue, replica, most) => this.#give(queue, replica, most),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
     });
     this.#accepted = new AcceptedRequests(clock, {
@@ -186,7 +186,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     if (!this.#replicas.has(replica)) return;
-    this.#placement.deleteReplica(replica);
+    this.#placement.removeReplica(replica);
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
@@ -197,11 +197,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** To be called after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
-    this.#replicas.modelChanged(replica, modelKey);
-    const queue = this.#queues.get(modelKey);
-    if (queue !== undefined) this.#placement.place(queue);
-    // A load that ended lets the replica take other work.
-    if (!replica.isLoading) this.#placement.serve(replica);
+    this.#placement.modelChanged(replica, modelKey, this.#queues.get(modelKey));
   }
 
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
@@ -286,11 +282,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         this.#observer.waited(now - pending.acceptedAt);
       }
     }
-    this.#placement.given(queue, replica, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    this.#placement.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
       (answer) => {
         // First what waits, then those who will ask again: the replica is not to wait for them.
-        this.#placement.answered(queue, replica, this.#sequence);
+        this.#placement.answered(replica, queue, this.#sequence);
         this.#sentWithoutPause = -dispatch.requests;
         try {
           this.#resolveAll(queue, dispatch, replica, answer);
@@ -301,7 +297,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       },
       (cause: unknown) => {
         this.#failAll(dispatch, cause);
-        this.#placement.answered(queue, replica, this.#sequence);
+        this.#placement.answered(replica, queue, this.#sequence);
       },
     );
   }

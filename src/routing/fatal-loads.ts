@@ -30,7 +30,7 @@ export class FatalLoads {
 
   /** Why the model can be had from no replica, if so: none has it, and its load ended one a short while ago. */
   refusal(modelKey: string): InfermuxError | undefined {
-    const failure = this.#failures.recall(modelKey);
-    return failure === undefined || this.#hasModel(modelKey) ? undefined : failure;
+    if (!this.#failures.has(modelKey) || this.#hasModel(modelKey)) return undefined;
+    return this.#failures.recall(modelKey);
   }
 }

@@ -25,6 +25,11 @@ export class ModelBatching {
     return this.#policy.targetLatencyMs;
   }
 
+  /** Whether requests are ever to wait for company. */
+  get mayGather(): boolean {
+    return this.#policy.maxWaitMs > 0;
+  }
+
   /** Milliseconds that a request may wait for company. */
   get maxWaitMs(): number {
     return this.isJoined ? this.#policy.maxWaitMs : 0;

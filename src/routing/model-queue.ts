@@ -19,6 +19,7 @@ export class ModelQueue {
   /** Highest priority first; none is empty. */
   readonly #levels: Level[] = [];
   #size = 0;
+  #rows = 0;
   /**
    * Sequence number of the first request to arrive after the model was last served. What waited for other models by then
    * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
@@ -48,6 +49,11 @@ export class ModelQueue {
     return this.#size;
   }
 
+  /** Rows along axis 0 of all its requests; one that has none counts as one. Kept only for models whose requests gather. */
+  get rows(): number {
+    return this.#rows;
+  }
+
   get head(): PendingRequest | undefined {
     return this.#levels[0]?.first;
   }
@@ -66,19 +72,6 @@ export class ModelQueue {
     return now - (this.waitingSince ?? now);
   }
 
-  /** Whether requests with so many rows wait; one without a row of its own counts as one. Looks at no more than it must. */
-  hasRows(most: number): boolean {
-    if (this.#size >= most) return true;
-    let rows = 0;
-    for (const { first } of this.#levels) {
-      for (let request = first; request !== undefined; request = request.next) {
-        rows += Math.max(1, commonRows(request.feeds));
-        if (rows >= most) return true;
-      }
-    }
-    return false;
-  }
-
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
     // A request that comes back from a replica was here before those that came since.
@@ -93,6 +86,7 @@ export class ModelQueue {
     else next.previous = request;
     request.isWaiting = true;
     this.#size += 1;
+    if (this.batching.mayGather) this.#rows += rowsOf(request);
   }
 
   take(): PendingRequest | undefined {
@@ -115,6 +109,7 @@ export class ModelQueue {
     request.next = undefined;
     request.isWaiting = false;
     this.#size -= 1;
+    if (this.batching.mayGather) this.#rows -= rowsOf(request);
     return true;
   }
 
@@ -132,6 +127,10 @@ export class ModelQueue {
     this.#levels.splice(low, 0, level);
     return level;
   }
+}
+
+function rowsOf({ feeds }: PendingRequest): number {
+  return Math.max(1, commonRows(feeds));
 }
 
 /** The queue whose turn comes first: by the priority of its head, then in turns; an empty one comes last. */

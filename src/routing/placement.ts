@@ -1,21 +1,20 @@
 import type { Clock } from '../clock.js';
-import type { InfermuxError } from '../errors.js';
 import { DenseSet } from './dense-set.js';
 import type { FatalLoads } from './fatal-loads.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
-import { QueueParking } from './queue-parking.js';
+import { QueueParking, type QueueParkingObserver } from './queue-parking.js';
 import { type ReplicaIndex, warmAmong } from './replica-index.js';
 import { type LoadingReplica, ReplicaSlots } from './replica-slots.js';
 import type { RequestRouter } from './request-router.js';
+import { fullBatchRows } from './take-dispatch.js';
 import { Turn } from './turn.js';
 import { WaitingModels } from './waiting-models.js';
 
-export interface PlacementObserver<R> {
-  /** The replica can take so many of the queue's next requests, and is the best for them. */
-  placed(queue: ModelQueue, replica: R, most: number): void;
-  /** None of the queue's requests can be served for now. */
-  refused(queue: ModelQueue, error: InfermuxError): void;
+/** What is done with what a placement decides. */
+export interface PlacementActions<R> extends Pick<QueueParkingObserver, 'refused'> {
+  /** Gives the replica the next requests of the queue, at least one and at most so many, and tells {@link Placement.given}. */
+  give(queue: ModelQueue, replica: R, most: number): void;
 }
 
 /**
@@ -31,7 +30,7 @@ export class Placement<R extends LoadingReplica> {
   readonly #replicas: ReplicaIndex<R>;
   readonly #router: RequestRouter;
   readonly #clock: Clock;
-  readonly #observer: PlacementObserver<R>;
+  readonly #actions: PlacementActions<R>;
   readonly #waiting = new WaitingModels();
   readonly #parking: QueueParking;
   readonly #slots: ReplicaSlots<R>;
@@ -46,16 +45,16 @@ export class Placement<R extends LoadingReplica> {
     router: RequestRouter,
     fatalLoads: FatalLoads,
     clock: Clock,
-    observer: PlacementObserver<R>,
+    actions: PlacementActions<R>,
   ) {
     this.#replicas = replicas;
     this.#router = router;
     this.#clock = clock;
-    this.#observer = observer;
+    this.#actions = actions;
     this.#turn = new Turn(clock);
     this.#parking = new QueueParking(this.#waiting, replicas, fatalLoads, clock, {
       due: (queue) => this.place(queue),
-      refused: (queue, error) => observer.refused(queue, error),
+      refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(maxOngoingRequests, replicas, this.#waiting, clock, {
       freed: (replica) => this.serve(replica),
@@ -71,13 +70,21 @@ export class Placement<R extends LoadingReplica> {
     this.serve(replica);
   }
 
-  /** Its models' queues are to be placed after that. */
-  deleteReplica(replica: R): void {
+  /** The queues of its models are to be placed after that. */
+  removeReplica(replica: R): void {
     this.#replicas.delete(replica);
     this.#slots.delete(replica);
   }
 
-  /** Queues with requests that no replica can take now. */
+  /** To be called after the model of this queue, if it has one, appeared in or disappeared from the replica, or was loaded. */
+  modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
+    this.#replicas.modelChanged(replica, modelKey);
+    if (queue !== undefined) this.place(queue);
+    // A load that ended lets the replica take other work.
+    if (!replica.isLoading) this.serve(replica);
+  }
+
+  /** Queues with requests that wait, for a replica or for company. */
   waiting(): ModelQueue[] {
     this.placeNow();
     return this.#waiting.all();
@@ -141,19 +148,14 @@ export class Placement<R extends LoadingReplica> {
     for (const replica of [...this.#replicas.free]) this.serve(replica);
   }
 
-  /**
-   * To be called before the replica is told.
-   *
-   * @param nextSequence sequence number of the next request to arrive.
-   * @param expectedMs what the dispatch is expected to take; infinite when that is unknown.
-   */
-  given(queue: ModelQueue, replica: R, nextSequence: number, expectedMs: number): void {
+  /** As {@link ReplicaSlots.given}. */
+  given(replica: R, queue: ModelQueue, nextSequence: number, expectedMs: number): void {
     queue.servedAt = nextSequence;
     this.#slots.given(replica, queue, nextSequence, expectedMs);
   }
 
-  /** The replica answered a dispatch of the queue's requests, or died of it. */
-  answered(queue: ModelQueue, replica: R, nextSequence: number): void {
+  /** To be called when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
+  answered(replica: R, queue: ModelQueue, nextSequence: number): void {
     this.#turn.begin();
     queue.servedAt = nextSequence;
     this.#waiting.turnChanged(queue);
@@ -207,7 +209,9 @@ export class Placement<R extends LoadingReplica> {
   }
 
   #give(queue: ModelQueue, replica: R): void {
-    this.#observer.placed(queue, replica, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
+    this.#actions.give(queue, replica, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
+    // What is left may have to wait for company again.
+    queue.gathersUntil = this.#gatherUntil(queue);
   }
 
   /** What waits is shared among the warm replicas that are as free as this one. */
@@ -226,9 +230,9 @@ export class Placement<R extends LoadingReplica> {
 
   /** Time of the clock until which the queue's requests wait for company, if they do. */
   #gatherUntil(queue: ModelQueue): number | undefined {
-    const { batching, waitingSince } = queue;
-    if (batching.maxWaitMs === 0 || waitingSince === undefined || queue.hasRows(batching.maxSize)) return undefined;
-    const until = waitingSince + batching.maxWaitMs;
-    return until > this.#clock.now() ? until : undefined;
+    const { maxWaitMs } = queue.batching;
+    if (maxWaitMs === 0 || queue.waitingSince === undefined) return undefined;
+    const until = queue.waitingSince + maxWaitMs;
+    return until > this.#clock.now() && queue.rows < fullBatchRows(queue) ? until : undefined;
   }
 }

@@ -7,7 +7,7 @@ import type { WaitingModels } from './waiting-models.js';
 import { type WaitingPlace, waitingPlace } from './waiting-place.js';
 
 export interface QueueParkingObserver {
-  /** The queue has waited so long that it belongs elsewhere now. */
+  /** The queue has waited long enough to be looked at again. */
   due(queue: ModelQueue): void;
   /** None of the queue's requests can be served for now. */
   refused(queue: ModelQueue, error: InfermuxError): void;
@@ -35,7 +35,7 @@ export class QueueParking {
     this.#observer = observer;
   }
 
-  /** To be called whenever the queue's requests, or the replicas that have its model, changed. */
+  /** To be called whenever the queue's requests, `gathersUntil` or the replicas changed; with `gathersUntil` up to date. */
   park(queue: ModelQueue): WaitingPlace | undefined {
     const refusal = this.#fatalLoads.refusal(queue.modelKey);
     if (refusal !== undefined) this.#observer.refused(queue, refusal);

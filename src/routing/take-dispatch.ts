@@ -1,5 +1,6 @@
 import { agreeFrom, commonRows, type Tensor, type TensorFeeds } from '../tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from './latency-fit.js';
+import type { ModelBatching } from './model-batching.js';
 import type { ModelQueue } from './model-queue.js';
 import type { PendingRequest } from './pending-request.js';
 import type { RoutedGroup } from './routed-dispatch.js';
@@ -39,7 +40,7 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
   const batchMs = batching.targetLatencyMs ?? autoBatchMs(estimate);
-  const mostRows = estimate === undefined ? 1 : Math.min(batching.maxSize, largestWithin(estimate, batchMs));
+  const mostRows = mostRowsOf(batching, estimate, batchMs);
   const groups: PendingGroup[] = [];
   let totalMs = 0;
   let requests = 0;
@@ -71,6 +72,16 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
   // Behind a request that may end its replica nothing is given ahead.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
   return { groups, requests, expectedMs: isKnown ? totalMs : undefined };
+}
+
+/** Rows of the largest batch that the model is given at present: one until it has run. */
+export function fullBatchRows({ batching, times }: ModelQueue): number {
+  const estimate = times.calls.estimate();
+  return mostRowsOf(batching, estimate, batching.targetLatencyMs ?? autoBatchMs(estimate));
+}
+
+function mostRowsOf({ maxSize }: ModelBatching, estimate: LatencyEstimate | undefined, batchMs: number): number {
+  return estimate === undefined ? 1 : Math.min(maxSize, largestWithin(estimate, batchMs));
 }
 
 function autoBatchMs(estimate: LatencyEstimate | undefined): number {

@@ -56,7 +56,7 @@ const common = (call: Promise<Record<string, { data: unknown }>>) =>
 const areAllRunning = () => engine.status().replicas.every(({ state }) => state === 'running');
 const restarts = () => engine.status().replicas.reduce((sum, replica) => sum + replica.restarts, 0);
 
-afterEach(() => engine.close());
+afterEach(() => engine?.close());
 
 describe.each([
   ['throws', -1],
@@ -162,7 +162,11 @@ describe('threads that cannot start', () => {
       code: 'REPLICA_FAILED',
       message: expect.stringContaining('broken at the start'),
     });
-    await start();
+  });
+
+  it('leave nothing behind that keeps the next engine from starting', async () => {
+    const running = await start();
+    expect(await outcome(running.run('double', feeds(3)))).toBe(6);
   });
 });
 

@@ -207,6 +207,29 @@ describe('maxWaitMs', () => {
     expect(given).toEqual([]);
     submit(A, { feeds: rows(1) });
     expect(given).toEqual(['a>r0:2!']);
+    await work(replica);
+    // What does not fit into a full batch waits for company again.
+    submit(A, { feeds: rows(3) });
+    submit(A, { feeds: rows(3) });
+    expect(given.slice(1)).toEqual(['a>r0:1!']);
+    submit(A, { feeds: rows(1) });
+    expect(given.slice(1)).toEqual(['a>r0:1!', 'a>r0:2!']);
+    await work(replica);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('does not hold up a batch that is as large as the latency target allows', async () => {
+    setUp({ maxWaitMs: 10, targetLatencyMs: 0.35 });
+    const replica = addReplica('r0');
+    replica.msPerRequest = 0.1;
+    await warmUp(replica);
+    clock.advance(10);
+    await work(replica);
+    given.length = 0;
+    submitMany(2);
+    expect(given).toEqual([]);
+    submit();
+    expect(given).toEqual(['a>r0:3!']);
   });
 
   it('does not hold up a model that is not known yet', () => {
@@ -220,6 +243,9 @@ describe('maxWaitMs', () => {
     setUp({ maxWaitMs: 50 });
     const replica = addReplica('r0');
     await warmUp(replica);
+    // What was left over from full batches.
+    clock.advance(50);
+    await work(replica);
     const late = submit(A, { deadline: clock.now() + 5 });
     clock.advance(5);
     await expect(late).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });

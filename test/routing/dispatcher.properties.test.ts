@@ -5,7 +5,7 @@ import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import { ExpectedTimes } from '../../dist/routing/expected-times.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
-import type { TensorFeeds } from '../../dist/tensor.js';
+import type { ModelMetadata, TensorFeeds, ValueMetadata } from '../../dist/tensor.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
 
 type Command =
@@ -14,6 +14,7 @@ type Command =
       readonly model: number;
       readonly priority: number;
       readonly timeoutMs: number | undefined;
+      readonly rows: number;
     }
   | { readonly kind: 'cancel'; readonly request: number }
   | { readonly kind: 'step'; readonly replica: number }
@@ -33,6 +34,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       model: fc.nat(MODELS - 1),
       priority: fc.integer({ min: -1, max: 1 }),
       timeoutMs: fc.option(fc.integer({ min: 0, max: 40 }), { nil: undefined }),
+      rows: fc.integer({ min: 1, max: 3 }),
     }),
   },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('step' as const), replica: fc.nat(3) }) },
@@ -44,6 +46,11 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant('advance' as const), milliseconds: fc.integer({ min: 1, max: 20 }) }),
   },
 );
+
+const VALUE: ValueMetadata = { name: 'x', type: 'float32', shape: ['N'] };
+const METADATA: ModelMetadata = { inputs: [VALUE], outputs: [VALUE] };
+/** Most rows of a batch: small, so that some are full. */
+const MAX_SIZE = 4;
 
 interface Tracked {
   readonly request: RoutedRequest;
@@ -67,6 +74,8 @@ class World {
   readonly #maxModels: number;
   readonly #runMs: number;
   readonly #maxOngoing: number;
+  /** Milliseconds that requests wait for company; undefined where none are joined. */
+  readonly #maxWaitMs: number | undefined;
   /** Models whose load a replica died of: they are not loaded again for a while. */
   readonly #deadly = new Set<string>();
   #born = 0;
@@ -79,13 +88,16 @@ class World {
     runMs: number,
     maxOngoing: number,
     lookAfterRequests: number,
+    maxWaitMs: number | undefined,
     random: () => number,
   ) {
     this.#maxModels = maxModels;
     this.#runMs = runMs;
     this.#maxOngoing = maxOngoing;
+    this.#maxWaitMs = maxWaitMs;
+    const batching = maxWaitMs === undefined ? 'auto' : { maxWaitMs, maxSize: MAX_SIZE };
     this.dispatcher = new Dispatcher(
-      { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching: 'auto', lookAfterRequests },
+      { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching, lookAfterRequests },
       new PowerOfTwoChoicesRouter(random),
       this.clock,
       fakeObserver({
@@ -106,9 +118,20 @@ class World {
 
   addReplica(): void {
     const replica = new FakeReplica(`r${this.#born++}`, this.#maxModels, {
-      modelChanged: (changed, modelKey) => this.dispatcher.modelChanged(changed, modelKey),
+      modelChanged: (changed, modelKey) => {
+        const isLoaded = changed.models.get(modelKey) === 'loaded';
+        const model = this.requests.find(({ request }) => request.model.key === modelKey)?.request.model;
+        // Only with its metadata is it known that its requests can be joined.
+        if (isLoaded && model !== undefined && this.#maxWaitMs !== undefined)
+          this.dispatcher.modelLoaded(model, EXPECTED_LOAD_MS, METADATA);
+        this.dispatcher.modelChanged(changed, modelKey);
+      },
       given: (to, dispatch) => {
         for (const feeds of feedsOf(dispatch)) this.#onGiven(to, feeds);
+        for (const { joined, feeds } of dispatch.groups) {
+          const rows = feeds.reduce((sum, { x }) => sum + (x?.dims[0] ?? 0), 0);
+          if (joined && this.#maxWaitMs !== undefined && rows > MAX_SIZE) this.violations.push('too large a batch');
+        }
       },
     });
     replica.runMs = this.#runMs;
@@ -165,9 +188,13 @@ class World {
     this.#checkNobodyWaitsInVain();
   }
 
-  #submit({ model, priority, timeoutMs }: Command & { kind: 'submit' }): void {
+  #submit({ model, priority, timeoutMs, rows: wanted }: Command & { kind: 'submit' }): void {
+    // A message puts those of the same shape together, if they are not joined, and their order is not to be held against it.
+    const rows = this.#maxWaitMs === undefined ? 1 : wanted;
     const tracked: Tracked = {
-      request: fakeRequest(fakeModel(`m${model}`)),
+      request: fakeRequest(fakeModel(`m${model}`), {
+        x: { type: 'float32', dims: [rows], data: new Float32Array(rows) },
+      }),
       priority,
       sequence: this.requests.length,
       acceptedAt: this.clock.now(),
@@ -196,6 +223,8 @@ class World {
     if (idle.length === 0 || this.dispatcher.queued === 0) return;
     for (const { request, isWaiting, acceptedAt } of this.requests) {
       if (!isWaiting) continue;
+      // For company, if for nothing else.
+      if (this.clock.now() - acceptedAt < (this.#maxWaitMs ?? 0)) continue;
       if (!this.#deadly.has(request.model.key)) {
         expect(this.clock.now() - acceptedAt, `${request.model.id} could spill`).toBeLessThan(EXPECTED_LOAD_MS);
       }
@@ -216,6 +245,10 @@ class World {
       busy = false;
       for (const replica of this.replicas) busy = replica.step() || busy;
       await flush();
+      if (!busy && this.dispatcher.queued > 0 && this.#maxWaitMs !== undefined) {
+        this.clock.advance(this.#maxWaitMs);
+        busy = true;
+      }
     }
   }
 }
@@ -231,16 +264,17 @@ it('settles every request exactly once, in order, within bounds, and wakes whate
         runMs: fc.constantFrom(1, 0.2, 12),
         maxOngoing: fc.constantFrom(-1, 1, 2, 5),
         lookAfter: fc.constantFrom(1, 3, 256),
+        maxWait: fc.constantFrom(undefined, 0, 8),
         seed: fc.nat(),
         commands: fc.array(command, { maxLength: 120, size: 'max' }),
       }),
-      async ({ replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, seed, commands }) => {
+      async ({ replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, maxWait, seed, commands }) => {
         let state = seed + 1;
         const random = () => {
           state = (state * 48_271) % 2_147_483_647;
           return state / 2_147_483_647;
         };
-        const world = new World(replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, random);
+        const world = new World(replicas, maxModels, maxQueued, runMs, maxOngoing, lookAfter, maxWait, random);
         for (const step of commands) await world.run(step);
         await world.drain();
         expect(world.violations).toEqual([]);

@@ -82,6 +82,8 @@ export class FakeReplica implements RoutableReplica {
   readonly evictions: string[] = [];
   /** Milliseconds that every call takes: with 1, requests that are not joined go one by one. */
   runMs = 1;
+  /** Milliseconds that each further request of a joined call takes. */
+  msPerRequest = 0;
   loadMs = 5;
   readonly #maxModels: number;
   readonly #observer: FakeReplicaObserver;
@@ -164,7 +166,7 @@ export class FakeReplica implements RoutableReplica {
       {
         requests,
         joined: joined && isRight,
-        runMs: all.map(() => (isRight ? this.runMs : 0)),
+        runMs: all.map(() => (isRight ? this.runMs + (joined ? (requests - 1) * this.msPerRequest : 0) : 0)),
         error: this.failure,
         outputs: () => (isRight ? all : []),
       },
