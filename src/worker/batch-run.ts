@@ -91,13 +91,11 @@ function whyNotSplit(outputs: Outputs, rows: number): string | undefined {
 }
 
 function whyUnlike(outputs: readonly Outputs[], calls: readonly Call[]): string | undefined {
-  for (const [index, call] of calls.entries()) {
-    // What ran in the batch and fails alone cannot be compared, and must not be taken for proven.
-    const reason =
-      call.outputs === undefined
-        ? `a request fails alone: ${call.error?.message}`
-        : whyDifferent(outputs[index] as Outputs, call.outputs);
-    if (reason !== undefined) return reason;
-  }
-  return undefined;
+  // What ran in the batch and fails alone cannot be compared, and must not be taken for proven.
+  const failed = calls.find((call) => call.outputs === undefined);
+  if (failed !== undefined) return `a request fails alone: ${failed.error?.message}`;
+  return whyDifferent(
+    outputs,
+    calls.map((call) => call.outputs as Outputs),
+  );
 }

@@ -10,9 +10,12 @@ const i64 = (...data: bigint[]): Tensor => ({ type: 'int64', dims: [data.length]
 it.each<[string, Tensor, Tensor, string | undefined]>([
   ['the same', f32(1, 2), f32(1, 2), undefined],
   ['off in the last bits', f32(1_000.05), f32(1_000), undefined],
-  ['near zero beside a large number', f32(10_000, 0.5), f32(10_000, 0.1), undefined],
-  ['an 8-bit integer off by one', u8(7), u8(8), undefined],
-  ['an 8-bit integer off by more', u8(7), u8(9), 'is 7 instead of 9'],
+  ['off beside a mask', f32(-1e9, 0.5, 0.7), f32(-1e9, 0.1, 0.7), 'output "y" is 0.5'],
+  ['near zero among larger numbers', f32(20, 30, 0.001), f32(20, 30, 0.0011), undefined],
+  ['one of many quantised numbers off by one', u8(7, 40, 9), u8(8, 40, 9), undefined],
+  ['several quantised numbers off by one', u8(7, 41, 9), u8(8, 40, 9), 'is 41 instead of 40'],
+  ['a quantised number off by more', u8(7, 40), u8(9, 40), 'is 7 instead of 9'],
+  ['a flag', u8(0, 1), u8(1, 1), 'is 0 instead of 1'],
   ['off by more', f32(1, 2.01), f32(1, 2), 'output "y" is 2.0'],
   [
     'not a number either way',
@@ -35,13 +38,29 @@ it.each<[string, Tensor, Tensor, string | undefined]>([
     'a instead of b',
   ],
 ])('%s', (_, found, expected, reason) => {
-  const difference = whyDifferent({ y: found }, { y: expected });
+  const difference = whyDifferent([{ y: found }], [{ y: expected }]);
   if (reason === undefined) expect(difference).toBeUndefined();
   else expect(difference).toContain(reason);
 });
 
+it('what is usual is what all requests have: a number near zero may be one of sums of larger ones', () => {
+  const y = (value: number) => ({ y: f32(value) });
+  const others = [y(90), y(-120), y(70)];
+  expect(whyDifferent([y(0.0011), ...others], [y(0.001), ...others])).toBeUndefined();
+  expect(whyDifferent([y(0.0011)], [y(0.001)])).toContain('output "y" is 0.0010');
+});
+
+it('samples of a large output come from all of its columns', () => {
+  const rows = 8_192;
+  const columns = 2;
+  const values = (small: number) =>
+    Float32Array.from({ length: rows * columns }, (_, index) => (index % columns === 0 ? -1e9 : small));
+  const tensor = (small: number): Tensor => ({ type: 'float32', dims: [rows, columns], data: values(small) });
+  expect(whyDifferent([{ y: tensor(0.5) }], [{ y: tensor(0.1) }])).toContain('at element 1');
+});
+
 it('a missing output is a difference', () => {
-  expect(whyDifferent({}, { y: f32(1) })).toBe('output "y" is missing');
+  expect(whyDifferent([{}], [{ y: f32(1) }])).toBe('output "y" is missing');
 });
 
 it('feeds are the same when names, dims and elements are', () => {
