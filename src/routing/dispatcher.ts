@@ -214,9 +214,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#rejectAllWaiting(error);
   }
 
-  /** Refuses new requests; accepted ones go on. */
+  /** Refuses new requests; accepted ones go on, and wait for no company. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
+    this.#placement.stopGathering();
   }
 
   /** Resolves when no accepted request is without an answer. */
@@ -226,7 +227,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Refuses new requests and rejects all accepted ones. */
   destroy(error: InfermuxError): void {
-    this.close(error);
+    this.#refusal ??= error;
     this.#rejectAllWaiting(error);
     for (const pending of this.#accepted.all()) this.#accepted.reject(pending, anew(error));
   }

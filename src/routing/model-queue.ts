@@ -20,6 +20,8 @@ export class ModelQueue {
   readonly #levels: Level[] = [];
   #size = 0;
   #rows = 0;
+  /** Requests that have a deadline. */
+  #deadlines = 0;
   /**
    * Sequence number of the first request to arrive after the model was last served. What waited for other models by then
    * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
@@ -72,6 +74,22 @@ export class ModelQueue {
     return now - (this.waitingSince ?? now);
   }
 
+  /**
+   * Time of the clock until which its requests may wait for company: each so many milliseconds, but no longer than half of
+   * the time that its caller gave it.
+   */
+  patientUntil(maxWaitMs: number): number {
+    let until = (this.waitingSince ?? Number.NEGATIVE_INFINITY) + maxWaitMs;
+    if (this.#deadlines === 0) return until;
+    for (const { first } of this.#levels) {
+      for (let request = first; request !== undefined; request = request.next) {
+        const { acceptedAt, deadline } = request;
+        if (deadline !== undefined) until = Math.min(until, (acceptedAt + deadline) / 2);
+      }
+    }
+    return until;
+  }
+
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
     // A request that comes back from a replica was here before those that came since.
@@ -86,7 +104,7 @@ export class ModelQueue {
     else next.previous = request;
     request.isWaiting = true;
     this.#size += 1;
-    if (this.batching.mayGather) this.#rows += rowsOf(request);
+    if (this.batching.mayGather) this.#count(request, 1);
   }
 
   take(): PendingRequest | undefined {
@@ -109,8 +127,13 @@ export class ModelQueue {
     request.next = undefined;
     request.isWaiting = false;
     this.#size -= 1;
-    if (this.batching.mayGather) this.#rows -= rowsOf(request);
+    if (this.batching.mayGather) this.#count(request, -1);
     return true;
+  }
+
+  #count({ feeds, deadline }: PendingRequest, sign: 1 | -1): void {
+    this.#rows += sign * Math.max(1, commonRows(feeds));
+    if (deadline !== undefined) this.#deadlines += sign;
   }
 
   #levelOf(priority: number): Level {
@@ -127,10 +150,6 @@ export class ModelQueue {
     this.#levels.splice(low, 0, level);
     return level;
   }
-}
-
-function rowsOf({ feeds }: PendingRequest): number {
-  return Math.max(1, commonRows(feeds));
 }
 
 /** The queue whose turn comes first: by the priority of its head, then in turns; an empty one comes last. */

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.js';
+import { commonRows } from '../tensor.js';
 import { DenseSet } from './dense-set.js';
 import type { FatalLoads } from './fatal-loads.js';
 import { firstWithSlot } from './first-with-slot.js';
@@ -35,8 +36,11 @@ export class Placement<R extends LoadingReplica> {
   readonly #parking: QueueParking;
   readonly #slots: ReplicaSlots<R>;
   readonly #turn: Turn;
+  readonly #mostOngoing: number;
   /** Queues that are to be placed when the present turn is over. */
   readonly #deferred = new DenseSet<ModelQueue>();
+
+  #isGatheringAllowed = true;
 
   /** @param replicas filled and emptied here. */
   constructor(
@@ -47,6 +51,7 @@ export class Placement<R extends LoadingReplica> {
     clock: Clock,
     actions: PlacementActions<R>,
   ) {
+    this.#mostOngoing = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
     this.#replicas = replicas;
     this.#router = router;
     this.#clock = clock;
@@ -56,7 +61,7 @@ export class Placement<R extends LoadingReplica> {
       due: (queue) => this.place(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
-    this.#slots = new ReplicaSlots(maxOngoingRequests, replicas, this.#waiting, clock, {
+    this.#slots = new ReplicaSlots(this.#mostOngoing, replicas, this.#waiting, clock, {
       freed: (replica) => this.serve(replica),
       mayLoad: (modelKey) => fatalLoads.mayLoadInMs(modelKey) === 0,
     });
@@ -208,16 +213,22 @@ export class Placement<R extends LoadingReplica> {
     return isQueueBefore(queue, other);
   }
 
+  /** Nobody waits for company any more. */
+  stopGathering(): void {
+    this.#isGatheringAllowed = false;
+    for (const queue of this.waiting()) this.place(queue);
+  }
+
   #give(queue: ModelQueue, replica: R): void {
     this.#actions.give(queue, replica, Math.min(this.#fairShare(queue, replica), this.#slots.room(replica)));
     // What is left may have to wait for company again.
     queue.gathersUntil = this.#gatherUntil(queue);
   }
 
-  /** What waits is shared among the warm replicas that are as free as this one. */
+  /** What waits is shared among the warm replicas that are as free as this one; what gathered goes together. */
   #fairShare(queue: ModelQueue, replica: R): number {
-    const { size, modelKey } = queue;
-    if (size <= 1) return size;
+    const { size, modelKey, batching } = queue;
+    if (size <= 1 || batching.maxWaitMs > 0) return size;
     const isIdle = this.#slots.isIdle(replica);
     const candidates = isIdle ? this.#replicas.idle : this.#replicas.free;
     let free = 0;
@@ -230,9 +241,12 @@ export class Placement<R extends LoadingReplica> {
 
   /** Time of the clock until which the queue's requests wait for company, if they do. */
   #gatherUntil(queue: ModelQueue): number | undefined {
-    const { maxWaitMs } = queue.batching;
-    if (maxWaitMs === 0 || queue.waitingSince === undefined) return undefined;
-    const until = queue.waitingSince + maxWaitMs;
-    return until > this.#clock.now() && queue.rows < fullBatchRows(queue) ? until : undefined;
+    const { head, batching } = queue;
+    if (batching.maxWaitMs === 0 || !this.#isGatheringAllowed) return undefined;
+    // One that runs alone has no company to wait for.
+    if (head === undefined || commonRows(head.feeds) === 0) return undefined;
+    if (queue.rows >= Math.min(fullBatchRows(queue), this.#mostOngoing)) return undefined;
+    const until = queue.patientUntil(batching.maxWaitMs);
+    return until > this.#clock.now() ? until : undefined;
   }
 }

@@ -55,6 +55,7 @@ export class ReplicaSlots<R extends LoadingReplica> {
   readonly #observer: ReplicaSlotsObserver<R>;
   readonly #assignments = new Map<R, Assignment>();
 
+  /** @param maxOngoingRequests infinite for no limit but two dispatches. */
   constructor(
     maxOngoingRequests: number,
     index: ReplicaIndex<R>,
@@ -62,7 +63,7 @@ export class ReplicaSlots<R extends LoadingReplica> {
     clock: Clock,
     observer: ReplicaSlotsObserver<R>,
   ) {
-    this.#maxOngoingRequests = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
+    this.#maxOngoingRequests = maxOngoingRequests;
     this.#index = index;
     this.#waiting = waiting;
     this.#clock = clock;

@@ -232,6 +232,58 @@ describe('maxWaitMs', () => {
     expect(given).toEqual(['a>r0:3!']);
   });
 
+  it('holds up no request for more than half of its time', async () => {
+    setUp({ maxWaitMs: 20 });
+    const replica = addReplica('r0');
+    await warmUp(replica);
+    clock.advance(20);
+    await work(replica);
+    given.length = 0;
+    submit();
+    submit(A, { deadline: clock.now() + 10 });
+    clock.advance(4);
+    expect(given).toEqual([]);
+    clock.advance(1);
+    expect(given).toEqual(['a>r0:2!']);
+  });
+
+  it('is over when the engine closes', async () => {
+    setUp({ maxWaitMs: 5_000 });
+    const replica = addReplica('r0');
+    await warmUp(replica);
+    clock.advance(5_000);
+    await work(replica);
+    const answer = submit();
+    dispatcher.close(new InfermuxError('ENGINE_CLOSED', 'closing'));
+    await work(replica);
+    await expect(answer).resolves.toMatchObject({ batchSize: 1 });
+    expect(clock.timers).toBe(0);
+  });
+
+  it.each<[string, object, object]>([
+    ['has no rows', {}, { feeds: { x: { type: 'float32', dims: [0], data: new Float32Array(0) } } }],
+    ['may not be joined with others', { maxOngoingRequests: 1 }, {}],
+  ])('does not hold up a request that %s', async (_, options, terms) => {
+    setUp({ maxWaitMs: 10 }, options);
+    const replica = addReplica('r0');
+    await warmUp(replica);
+    clock.advance(10);
+    await work(replica);
+    given.length = 0;
+    submit(A, terms);
+    expect(given).toEqual(['a>r0:1!']);
+  });
+
+  it('gives what it has brought together to one replica', async () => {
+    setUp({ maxWaitMs: 10, maxSize: 4 });
+    const replicas = [addReplica('r0'), addReplica('r1')];
+    await warmUp(...replicas);
+    submitMany(4);
+    expect(given).toEqual(['a>r0:4!']);
+    submitMany(4);
+    expect(given).toEqual(['a>r0:4!', 'a>r1:4!']);
+  });
+
   it('does not hold up a model that is not known yet', () => {
     setUp({ maxWaitMs: 10 });
     addReplica('r0');
