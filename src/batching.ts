@@ -56,7 +56,7 @@ const AUTO: BatchingPolicy = {
  */
 export function checkBatching(where: string, batching: unknown): Batching {
   if (batching === 'auto' || batching === false) return batching;
-  if (batching === null || typeof batching !== 'object') {
+  if (batching === null || typeof batching !== 'object' || Array.isArray(batching)) {
     const expected = "'auto', false or { maxSize, maxWaitMs, targetLatencyMs, verify }";
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(batching)}`);
   }

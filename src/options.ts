@@ -97,7 +97,7 @@ export type ResolvedOptions = { readonly [K in WithDefault]-?: NonNullable<Engin
 >;
 
 /** More than any machine has cores for; a typo should not start ten thousand threads. */
-const MOST_REPLICAS = 1_024;
+export const MOST_REPLICAS = 1_024;
 
 const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   models: (value) =>
@@ -152,7 +152,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
   checkModels(options.models);
   const session = readSession(options.session ?? {});
-  const batching = checkBatching('options.batching', options.batching ?? 'auto');
+  const batching = checkBatching('options.batching', options.batching === undefined ? 'auto' : options.batching);
   const { logger, registry, ...given } = withoutUndefined(options);
   return Object.freeze({
     models: {},

@@ -64,7 +64,7 @@ describe('the batching option', () => {
     [{ maxWaitMs: -1 }, 'batching.maxWaitMs must be milliseconds'],
     [{ verify: 'yes' }, 'batching.verify must be true or false, got "yes"'],
     [{ size: 3 }, 'batching: unknown key "size"'],
-    [[], 'batching must be a plain object, got []'],
+    [[], "batching must be 'auto', false or {"],
   ])('%j is refused', (batching, message) => {
     expect(() => checkBatching('batching', batching)).toThrow(message);
   });

@@ -27,7 +27,17 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   ],
   status: ['models', 'replicas'],
   index: [...COMMON, 'engine', 'models', 'options', 'run-options', 'status'],
-  cli: [...COMMON, 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors', 'protobufjs/minimal.js'],
+  cli: [
+    ...COMMON,
+    'engine',
+    'models',
+    'options',
+    'cli-progress',
+    'cli-table3',
+    'commander',
+    'picocolors',
+    'protobufjs/minimal.js',
+  ],
 };
 
 /** Packages that one file alone may import. */

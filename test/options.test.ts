@@ -54,6 +54,7 @@ describe('engine options', () => {
     [{ ['__proto__x']: 2 }, 'unknown key "__proto__x"'],
     [{ constructor: 2 }, 'unknown key "constructor"'],
     [{ batching: true }, "options.batching must be 'auto', false or"],
+    [{ batching: null }, "options.batching must be 'auto', false or"],
     [{ batching: { maxSize: 0 } }, 'options.batching.maxSize must be an integer of at least 1, got 0'],
     [{ models: { a: { path: 'a.onnx', batching: 7 } } }, 'options.models["a"].batching must be'],
     [{ replicas: 0 }, 'options.replicas must be an integer from 1 to 1024, got 0'],

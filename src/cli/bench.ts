@@ -1,14 +1,16 @@
 import Table from 'cli-table3';
 import colors from 'picocolors';
-import { createEngine } from '../engine.js';
+import { createEngine, type InferenceEngine } from '../engine.js';
+import type { Feeds, ValueMetadata } from '../tensor.js';
 import { type Bar, barChart } from './bar-chart.js';
 import { closedLoop, type Load } from './load.js';
-import { type InputShapes, randomFeeds } from './random-feeds.js';
+import { nameModel } from './named-model.js';
+import { bytesOfFeeds, type InputShapes, randomFeeds } from './random-feeds.js';
 
 export interface BenchOptions {
   readonly path: string;
   readonly shapes: InputShapes;
-  /** Concurrent callers to try. */
+  /** Concurrent callers to try, in this order. */
   readonly callers: readonly number[];
   readonly replicas: readonly number[];
   /** Of each measurement. */
@@ -22,15 +24,27 @@ export interface BenchRow extends Load {
   readonly batchSize: number;
 }
 
+/** Numbers of replicas and callers that were not measured. */
+export interface SkippedRow {
+  readonly replicas: number;
+  readonly callers: number;
+  /** Requests per second of the row before. */
+  readonly throughput: number;
+}
+
 export interface BenchReport {
   readonly path: string;
+  readonly seconds: number;
   readonly rows: readonly BenchRow[];
+  /** With so many callers, few would have been answered in the time of a measurement. */
+  readonly skipped: readonly SkippedRow[];
   /** The row with the highest throughput. */
   readonly best: BenchRow;
 }
 
-const MODEL_ID = 'model';
 const WARM_UP_MS = 300;
+/** Of the inputs of all callers together: beyond, some callers send the same. */
+const MOST_FEEDS_BYTES = 64 * 2 ** 20;
 
 /**
  * Measures a model with every number of replicas and callers.
@@ -42,37 +56,61 @@ export async function benchModel(
   progress: (done: number, total: number) => void,
 ): Promise<BenchReport> {
   const { path, shapes, callers, replicas, seconds } = options;
+  const { id, source } = await nameModel(path);
+  const total = callers.length * replicas.length;
   const rows: BenchRow[] = [];
+  const skipped: SkippedRow[] = [];
   for (const count of replicas) {
-    const engine = await createEngine({ models: { [MODEL_ID]: path }, replicas: count, maxQueuedRequests: -1 });
+    const engine = await createEngine({ models: { [id]: source }, replicas: count, maxQueuedRequests: -1 });
     try {
-      const { inputs } = await engine.loadMetadata(MODEL_ID);
+      const { inputs } = await engine.loadMetadata(id);
+      let throughput = Number.POSITIVE_INFINITY;
       for (const concurrency of callers) {
-        const feeds = Array.from({ length: concurrency }, () => randomFeeds(inputs, shapes, Math.random));
-        let requests = 0;
-        let calls = 0;
-        const load = await closedLoop(
-          async (caller) => {
-            const { batchSize } = await engine.infer({ target: MODEL_ID, feeds: feeds[caller] ?? {} });
-            requests += 1;
-            calls += 1 / batchSize;
-          },
-          { callers: concurrency, warmUpMs: WARM_UP_MS, milliseconds: seconds * 1_000 },
-        );
-        rows.push({ replicas: count, callers: concurrency, batchSize: requests / calls, ...load });
-        progress(rows.length, callers.length * replicas.length);
+        if (concurrency > throughput * seconds) skipped.push({ replicas: count, callers: concurrency, throughput });
+        else {
+          const row = await measure(engine, id, inputs, count, concurrency, shapes, seconds);
+          rows.push(row);
+          throughput = row.throughput;
+        }
+        progress(rows.length + skipped.length, total);
       }
     } finally {
       await engine.close();
     }
   }
   const best = rows.reduce((left, right) => (right.throughput > left.throughput ? right : left));
-  return { path, rows, best };
+  return { path, seconds, rows, skipped, best };
+}
+
+async function measure(
+  engine: InferenceEngine,
+  target: string,
+  inputs: readonly ValueMetadata[],
+  replicas: number,
+  callers: number,
+  shapes: InputShapes,
+  seconds: number,
+): Promise<BenchRow> {
+  const first = randomFeeds(inputs, shapes, Math.random);
+  const different = Math.min(callers, Math.max(1, Math.floor(MOST_FEEDS_BYTES / Math.max(1, bytesOfFeeds(first)))));
+  const feeds = [first];
+  while (feeds.length < different) feeds.push(randomFeeds(inputs, shapes, Math.random));
+  let requests = 0;
+  let calls = 0;
+  const load = await closedLoop(
+    async (caller) => {
+      const { batchSize } = await engine.infer({ target, feeds: feeds[caller % different] as Feeds });
+      requests += 1;
+      calls += 1 / batchSize;
+    },
+    { callers, warmUpMs: WARM_UP_MS, milliseconds: seconds * 1_000 },
+  );
+  return { replicas, callers, batchSize: requests / calls, ...load };
 }
 
 const BAR_WIDTH = 24;
 
-export function benchTable({ rows, best }: BenchReport): string {
+export function benchTable({ seconds, rows, skipped, best }: BenchReport): string {
   const head = ['replicas', 'callers', 'requests/s', '', 'p50 ms', 'p95 ms', 'p99 ms', 'requests per call'];
   const table = new Table({ head, style: { head: [], border: [] } });
   for (const row of rows) {
@@ -90,16 +128,25 @@ export function benchTable({ rows, best }: BenchReport): string {
     table.push(row === best ? cells.map((cell) => colors.bold(String(cell))) : cells);
   }
   const rate = Math.round(best.throughput).toLocaleString('en');
-  return `${table}\nbest: ${best.replicas} ${best.replicas === 1 ? 'replica' : 'replicas'} and ${best.callers} ${best.callers === 1 ? 'caller' : 'callers'}, ${rate} requests/s`;
+  const lines = skipped.map(
+    ({ replicas, callers, throughput }) =>
+      `not measured: ${amount(replicas, 'replica')} and ${amount(callers, 'caller')}: at ${throughput.toPrecision(2)} requests/s they would take longer than --seconds ${seconds}`,
+  );
+  lines.push(`best: ${amount(best.replicas, 'replica')} and ${amount(best.callers, 'caller')}, ${rate} requests/s`);
+  return [table, ...lines].join('\n');
 }
 
 export function benchChart({ path, rows }: BenchReport): string {
   const bars = rows.map(
     ({ replicas, callers, throughput }): Bar => ({
-      group: `${replicas} ${replicas === 1 ? 'replica' : 'replicas'}`,
-      label: `${callers} ${callers === 1 ? 'caller' : 'callers'}`,
+      group: amount(replicas, 'replica'),
+      label: amount(callers, 'caller'),
       value: throughput,
     }),
   );
   return barChart(path, 'requests per second', bars);
+}
+
+function amount(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

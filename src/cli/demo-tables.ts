@@ -2,9 +2,13 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { DemoReport, Percentiles } from './demo.js';
 
+/** Otherwise the last table would look like a cache that does not work. */
+const HINT = `Twelve models share six places, so the replicas load and evict all the time; several requests wait for each load.
+With maxModelsPerReplica: 12 each model is loaded once per replica.`;
+
 /** The demo's report as tables for a terminal. */
 export function demoTables(report: DemoReport): string {
-  return [modelTable(report), speedTable(report), replicaTable(report)].join('\n');
+  return [modelTable(report), speedTable(report), replicaTable(report), HINT].join('\n');
 }
 
 function modelTable({ models }: DemoReport): string {

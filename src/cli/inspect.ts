@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
 import Table from 'cli-table3';
-import { whyNotBatched } from '../batching.js';
+import { type Batching, batchingPolicy, whyNotBatched } from '../batching.js';
 import { createEngine } from '../engine.js';
 import type { ModelMetadata, ValueMetadata } from '../tensor.js';
 import { readModelFile } from './model-file.js';
+import { nameModel } from './named-model.js';
 
 /** What `infermux inspect` found out. */
 export interface ModelReport extends ModelMetadata {
@@ -17,14 +18,13 @@ export interface ModelReport extends ModelMetadata {
   readonly whyNotBatched: string | undefined;
 }
 
-const MODEL_ID = 'model';
-
 /** @throws InfermuxError for a file that is not there or is no model. */
 export async function inspectModel(path: string): Promise<ModelReport> {
-  const engine = await createEngine({ models: { [MODEL_ID]: path }, replicas: 1 });
+  const { id, source } = await nameModel(path);
+  const engine = await createEngine({ models: { [id]: source }, replicas: 1 });
   try {
     const startedAt = performance.now();
-    const metadata = await engine.loadMetadata(MODEL_ID);
+    const metadata = await engine.loadMetadata(id);
     const loadMs = performance.now() - startedAt;
     const file = await readModelFile(path);
     return {
@@ -35,11 +35,20 @@ export async function inspectModel(path: string): Promise<ModelReport> {
       opsets: file?.opsets,
       loadMs: Number(loadMs.toFixed(1)),
       ...metadata,
-      whyNotBatched: whyNotBatched(metadata),
+      whyNotBatched: whyNot(metadata, source.batching),
     };
   } finally {
     await engine.close();
   }
+}
+
+function whyNot(metadata: ModelMetadata, own: Batching | undefined): string | undefined {
+  const { isEnabled, isOwn } = batchingPolicy('auto', own);
+  if (!isEnabled) return 'its model.json says so';
+  const reason = whyNotBatched(metadata, isOwn);
+  // Someone who knows the model may know better.
+  const isWorthATry = reason !== undefined && !isOwn && whyNotBatched(metadata, true) === undefined;
+  return isWorthATry ? `${reason}; "batching": {} in a model.json asks for it all the same` : reason;
 }
 
 export function inspectTables(report: ModelReport): string {
@@ -48,11 +57,11 @@ export function inspectTables(report: ModelReport): string {
   const opset = Object.entries(opsets ?? {}).map(([domain, version]) => `${domain} ${version}`);
   facts.push(
     ['model', report.path],
-    ['format', producer ? `${format}, made by ${producer}` : format],
-    ['opset', opset.join(', ') || 'not known'],
+    ['format', producer ? `${format}, made by ${printable(producer)}` : format],
+    ['opset', printable(opset.join(', ')) || 'not known'],
     ['size', `${bytes.toLocaleString('en')} bytes`],
     ['load', `${loadMs} ms`],
-    ['batched', report.whyNotBatched === undefined ? 'yes' : `no: ${report.whyNotBatched}`],
+    ['batched', report.whyNotBatched === undefined ? 'yes' : `no: ${printable(report.whyNotBatched)}`],
   );
   const values = new Table({ head: ['', 'name', 'type', 'shape'], style: { head: [], border: [] } });
   for (const input of inputs) values.push(['input', ...describe(input)]);
@@ -61,5 +70,11 @@ export function inspectTables(report: ModelReport): string {
 }
 
 function describe({ name, type, shape }: ValueMetadata): string[] {
-  return [name, type, shape.length === 0 ? 'scalar, or none declared' : shape.map((size) => size || '?').join(' × ')];
+  const sizes = shape.length === 0 ? 'scalar, or none declared' : shape.map((size) => size || '?').join(' × ');
+  return [name, type, sizes].map(printable);
+}
+
+/** What a file says of itself must not steer the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1));
 }

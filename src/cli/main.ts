@@ -1,17 +1,18 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { SingleBar } from 'cli-progress';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { messageOf } from '../errors.js';
+import { Command, CommanderError } from 'commander';
+import { InfermuxError, messageOf } from '../errors.js';
+import { MOST_REPLICAS } from '../options.js';
 import { benchChart, benchModel, benchTable } from './bench.js';
 import { runDemo } from './demo.js';
 import { demoTables } from './demo-tables.js';
+import { addInputShape, integersUpTo, MOST_CALLERS, seconds, writableFile } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
-import { type InputShapes, parseInputShape } from './random-feeds.js';
+import { progressBar } from './progress-bar.js';
+import type { InputShapes } from './random-feeds.js';
 
-/** Exit codes: 0 done, 1 it failed, 2 the command line was wrong. */
+/** Exit codes: 0 done, 1 it failed, 2 what was given was wrong. */
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
@@ -32,16 +33,6 @@ program
   .exitOverride()
   .action(async ({ json }: { json?: boolean }) => {
     const progress = progressBar('requests');
-    // The bar changes how the terminal behaves; that must not outlive it.
-    for (const [signal, code] of [
-      ['SIGINT', 130],
-      ['SIGTERM', 143],
-    ] as const) {
-      process.once(signal, () => {
-        progress.stop();
-        process.exit(code);
-      });
-    }
     const report = await runDemo(progress.update).finally(progress.stop);
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
   });
@@ -61,73 +52,30 @@ program
   .command('bench')
   .description('Measure a model with several numbers of replicas and of concurrent callers.')
   .argument('<model>', 'an ONNX or ORT file')
-  .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape, new Map())
-  .option('--callers <list>', 'concurrent callers to try', positiveIntegers, [1, 4, 16, 64, 256])
-  .option('--replicas <list>', 'replicas to try', positiveIntegers, [...new Set([1, availableParallelism()])])
+  .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
+  .option('--callers <list>', 'concurrent callers to try', integersUpTo(MOST_CALLERS), [1, 4, 16, 64, 256])
+  .option('--replicas <list>', 'replicas to try', integersUpTo(MOST_REPLICAS), [
+    ...new Set([1, availableParallelism()]),
+  ])
   .option('--seconds <seconds>', 'length of each measurement', seconds, 1)
-  .option('--svg <file>', 'write a bar chart too')
+  .option('--svg <file>', 'write a bar chart too', writableFile)
   .option('--json', 'print one JSON object instead of a table')
   .exitOverride()
-  .action(async (path: string, { input: shapes, svg, json, ...settings }: BenchFlags) => {
+  .action(async (path: string, { input: shapes = new Map(), svg, json, ...settings }: BenchFlags) => {
     const progress = progressBar('measurements');
     const report = await benchModel({ path, shapes, ...settings }, progress.update).finally(progress.stop);
+    // Before anything is printed: whoever reads that may go away, and the process with it.
+    if (svg !== undefined) writeFileSync(svg, benchChart(report));
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
-    if (svg !== undefined) await writeFile(svg, benchChart(report));
   });
 
 interface BenchFlags {
-  readonly input: InputShapes;
+  readonly input?: InputShapes;
   readonly callers: number[];
   readonly replicas: number[];
   readonly seconds: number;
   readonly svg?: string;
   readonly json?: boolean;
-}
-
-function addInputShape(text: string, shapes: Map<string, readonly number[]>): Map<string, readonly number[]> {
-  try {
-    const [name, dims] = parseInputShape(text);
-    return shapes.set(name, dims);
-  } catch (error) {
-    throw new InvalidArgumentError(messageOf(error));
-  }
-}
-
-/** Callers, replicas or seconds: more is a typing error. */
-const MOST = 10_000;
-const LEAST_SECONDS = 0.01;
-
-function positiveIntegers(text: string): number[] {
-  const numbers = text.split(',').map(Number);
-  if (numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= MOST)) return numbers;
-  throw new InvalidArgumentError(`expected integers from 1 to ${MOST} with commas between, like 1,16,64.`);
-}
-
-function seconds(text: string): number {
-  const number = Number(text);
-  if (number >= LEAST_SECONDS && number <= MOST) return number;
-  throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST}.`);
-}
-
-/** On a terminal; none when what is printed goes to a file or a pipe. */
-function progressBar(what: string) {
-  if (!process.stdout.isTTY || !process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
-  const bar = new SingleBar({
-    format: `{bar} {percentage} % | {value} of {total} ${what}`,
-    stream: process.stderr,
-    clearOnComplete: true,
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-  });
-  let isStarted = false;
-  return {
-    update: (done: number, total: number) => {
-      if (!isStarted) bar.start(total, 0);
-      isStarted = true;
-      bar.update(done);
-    },
-    stop: () => bar.stop(),
-  };
 }
 
 // Whoever reads the output may stop reading; that is no failure of ours.
@@ -143,6 +91,6 @@ try {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
   else {
     process.stderr.write(`infermux: ${messageOf(error)}\n`);
-    process.exitCode = FAILED;
+    process.exitCode = error instanceof InfermuxError && error.code === 'INVALID_ARGUMENT' ? WRONG_USAGE : FAILED;
   }
 }

@@ -61,6 +61,16 @@ export async function readSources(sources: Readonly<Record<string, string | Mode
   );
 }
 
+/**
+ * What is known of one model file: a `model.json` beside a `model.onnx` or `model.ort` is about it.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
+ */
+export async function readSource(path: string): Promise<ModelSource> {
+  const isNamedByFolder = SUFFIXES.some((suffix) => basename(path) === `model${suffix}`);
+  return isNamedByFolder ? { path, ...(await readManifest(dirname(path))) } : { path };
+}
+
 async function listNames(root: string): Promise<string[]> {
   try {
     return (await readdir(root)).sort();
@@ -107,7 +117,7 @@ async function findModelFile(folder: string): Promise<string | undefined> {
 async function readManifest(folder: string): Promise<Manifest> {
   const path = join(folder, MANIFEST);
   if (!(await isFile(path))) return {};
-  return parseManifest(await readFile(path, 'utf8'), join(basename(dirname(path)), MANIFEST));
+  return parseManifest(await readFile(path, 'utf8'), path);
 }
 
 async function register(
@@ -117,7 +127,7 @@ async function register(
 ): Promise<RegisteredModel> {
   try {
     const found = await stat(path);
-    if (!found.isFile()) throw new Error(`${path} is not a file`);
+    if (!found.isFile()) throw new Error(`${path} is not a file; expected an ONNX or ORT file`);
     return { id, version, key: `${id}@${version}`, path, bytes: found.size, batching };
   } catch (cause) {
     throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });

@@ -1,12 +1,13 @@
-import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, statSync } from 'node:fs';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { BenchReport } from '../../dist/cli/bench.js';
 import type { DemoReport } from '../../dist/cli/demo.js';
-import { identityModel, modelDirectory, pickyModel, slowRunModel } from '../support/onnx-models.js';
+import { identityModel, modelDirectory, pickyModel, scaleModel, slowRunModel } from '../support/onnx-models.js';
 import { TENSOR_TYPES } from '../support/tensors.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -118,15 +119,55 @@ describe('infermux bench', () => {
     expect((await infermux('bench', `${directory}/identity.onnx`, ...quick)).code).toBe(0);
     const picky = `${directory}/picky.onnx`;
     const refused = await infermux('bench', picky, ...quick);
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toContain('input "x" has the shape [N, M]: give one that fits, like --input x=1x1');
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('input "x" has the shape [N, M]. Give shapes that fit, like --input x=1x8');
+    const misfit = await infermux('bench', picky, ...quick, '--input', 'x=3');
+    expect(misfit.stderr).toContain('input "x" has the shape [N, M], got 3. Give');
+    const huge = await infermux('bench', picky, ...quick, '--input', 'x=99999999x64');
+    expect(huge.stderr).toContain('input "x": 99999999x64 is 25,599,999,744 bytes; at most 1,073,741,824 are made');
     expect((await infermux('bench', picky, ...quick, '--input', 'x=3x4')).code).toBe(0);
     const failing = await infermux('bench', picky, ...quick, '--input', 'x=3x5');
     expect(failing.code).toBe(1);
-    expect(failing.stderr).toContain('model "model":');
+    expect(failing.stderr).toContain('model "picky":');
     expect((await infermux('bench', picky, ...quick, '--input', 'z=3x4')).stderr).toContain('has no input "z"');
   }, 40_000);
 });
+
+describe('what is beside the model', () => {
+  it('counts: a model.json says how its requests are joined', async () => {
+    const directory = modelDirectory({ 'known/model': scaleModel(2), 'alone/model': scaleModel(2) });
+    writeFileSync(`${directory}/known/model.json`, '{ "batching": { "maxSize": 8 } }');
+    writeFileSync(`${directory}/alone/model.json`, '{ "batching": false }');
+    expect((await infermux('inspect', `${directory}/alone/model.onnx`)).stdout).toContain('no: its model.json says so');
+    const quick = ['--callers', '64', '--replicas', '1', '--seconds', '0.2', '--json'];
+    const { best: joined } = JSON.parse((await infermux('bench', `${directory}/known/model.onnx`, ...quick)).stdout);
+    const { best: alone } = JSON.parse((await infermux('bench', `${directory}/alone/model.onnx`, ...quick)).stdout);
+    expect(joined.batchSize).toBeGreaterThan(1);
+    expect(joined.batchSize).toBeLessThanOrEqual(8);
+    expect(alone.batchSize).toBe(1);
+  }, 40_000);
+});
+
+describe('infermux bench of a slow model', () => {
+  it('leaves out callers that would wait longer than a measurement takes, and says so', async () => {
+    const directory = modelDirectory({ slow: slowRunModel(40) });
+    const args = ['bench', `${directory}/slow.onnx`, '--callers', '1,10000', '--replicas', '1', '--seconds', '0.1'];
+    const { stdout } = await infermux(...args);
+    expect(stdout).toMatch(
+      /not measured: 1 replica and 10000 callers: at [\d.]+ requests\/s they would take longer than/,
+    );
+  }, 40_000);
+});
+
+it('a chart is written though nobody reads what is printed', async () => {
+  const svg = join(mkdtempSync(join(tmpdir(), 'infermux-bench-')), 'chart.svg');
+  const args = [MAIN, 'bench', MLP, '--callers', '1', '--replicas', '1', '--seconds', '0.05', '--json', '--svg', svg];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  child.stdout.destroy();
+  const [code] = await once(child, 'exit');
+  expect(code).toBe(0);
+  expect(readFileSync(svg, 'utf8')).toContain('</svg>');
+}, 40_000);
 
 describe('the command line', () => {
   it('explains itself', async () => {
@@ -148,6 +189,9 @@ describe('the command line', () => {
     [['inspect'], "missing required argument 'model'"],
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
     [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
+    [['bench', 'm.onnx', '--replicas', '1,1025'], 'expected integers from 1 to 1024 with commas between'],
+    [['bench', 'm.onnx', '--svg', '/nowhere/chart.svg'], 'expected a file that can be written: ENOENT'],
+    [['bench', 'm.onnx', '--input', 'x=1', '--input', 'x=2'], 'input "x" has a shape already'],
     [['bench', 'm.onnx', '--input', 'x'], '--input must be like image=1x3x224x224, got "x"'],
     [[], 'Usage: infermux'],
   ])('%j exits with 2 and a sentence', async (args, sentence) => {

@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { TensorType } from '../../dist/index.js';
 import { encodeModel, type OnnxNode } from '../../native-models/build/onnx.js';
 
@@ -122,10 +122,13 @@ function matMulChain(length: number, first: string): { nodes: OnnxNode[]; last: 
   return { nodes, last };
 }
 
-/** A fresh directory with the given models as `<id>.onnx`. */
+/** A fresh directory with the given models as `<id>.onnx`; an id may hold a folder. */
 export function modelDirectory(models: Readonly<Record<string, Uint8Array>>): string {
   const directory = mkdtempSync(join(tmpdir(), 'infermux-models-'));
-  mkdirSync(directory, { recursive: true });
-  for (const [id, bytes] of Object.entries(models)) writeFileSync(join(directory, `${id}.onnx`), bytes);
+  for (const [id, bytes] of Object.entries(models)) {
+    const path = join(directory, `${id}.onnx`);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, bytes);
+  }
   return directory;
 }

@@ -1,0 +1,51 @@
+/** Reads what flags are given; commander prints what they throw, and the command ends with the code for wrong usage. */
+import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { InvalidArgumentError } from 'commander';
+import { messageOf, show } from '../errors.js';
+import { parseInputShape } from './random-feeds.js';
+
+/** More is a typing error. */
+export const MOST_CALLERS = 10_000;
+const LEAST_SECONDS = 0.01;
+const MOST_SECONDS = 10_000;
+
+/** One more `--input name=dims`. */
+export function addInputShape(text: string, shapes: Map<string, readonly number[]> = new Map()) {
+  let name: string;
+  let dims: number[];
+  try {
+    [name, dims] = parseInputShape(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+  if (shapes.has(name)) throw new InvalidArgumentError(`input ${show(name)} has a shape already.`);
+  return shapes.set(name, dims);
+}
+
+/** A list like `1,16,64`. */
+export function integersUpTo(most: number): (text: string) => number[] {
+  return (text) => {
+    const numbers = text.split(',').map(Number);
+    if (numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)) return numbers;
+    throw new InvalidArgumentError(`expected integers from 1 to ${most} with commas between, like 1,16,64.`);
+  };
+}
+
+export function seconds(text: string): number {
+  const number = Number(text);
+  if (number >= LEAST_SECONDS && number <= MOST_SECONDS) return number;
+  throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
+}
+
+/** Found out before anything is measured. */
+export function writableFile(path: string): string {
+  try {
+    // Makes none and empties none that is there.
+    if (existsSync(path)) closeSync(openSync(path, 'r+'));
+    else accessSync(dirname(resolve(path)), constants.W_OK);
+    return path;
+  } catch (error) {
+    throw new InvalidArgumentError(`expected a file that can be written: ${messageOf(error)}.`);
+  }
+}
