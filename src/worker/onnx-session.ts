@@ -86,10 +86,10 @@ export class OnnxSession implements Session {
       ort.InferenceSession.create(model.path, { ...SESSION_DEFAULTS, ...options }),
     ).catch((cause: unknown) => {
       if (cause instanceof InfermuxError) throw cause;
-      const asked = providers.filter((name) => name !== 'cpu');
-      const hint =
-        asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
-      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${messageOf(cause)}${hint}`, { cause });
+      const reason = messageOf(cause);
+      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${reason}${hintFor(reason, model, providers)}`, {
+        cause,
+      });
     });
     const reason = unsupportedValue(session);
     if (reason !== undefined) {
@@ -172,6 +172,18 @@ function providersOf({ executionProviders }: Readonly<Record<string, unknown>>):
   return executionProviders.map((provider: string | { name: string }) =>
     typeof provider === 'string' ? provider : provider.name,
   );
+}
+
+/** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */
+const NO_MODEL = /Protobuf parsing failed|ModelProto does not have a graph|ORT model verification failed/;
+
+/** What its reason leaves open. */
+function hintFor(reason: string, { path }: ModelReference, providers: readonly string[]): string {
+  if (NO_MODEL.test(reason)) {
+    return ` (${path} is not an ONNX or ORT model, or not all of one: a download cut short, or a pointer to a large file?)`;
+  }
+  const asked = providers.filter((name) => name !== 'cpu');
+  return asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
 }
 
 function describeProviders(): string {
