@@ -5,7 +5,10 @@ import type { ModelMetadata, ValueMetadata } from './tensor.js';
 export interface BatchingOptions {
   /** Most rows (along axis 0) of one call; a request that has more runs alone. Default 128. */
   readonly maxSize?: number | undefined;
-  /** Milliseconds that a request may wait for company, unless rows for a full batch wait before. Default 0: none waits. */
+  /**
+   * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when rows for
+   * a full batch wait. What has gathered goes to one replica together. Default 0: none waits.
+   */
   readonly maxWaitMs?: number | undefined;
   /**
    * Milliseconds that one call may take: batches become as large as this allows, by what recent ones took. Default: 5, or

@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import colors from 'picocolors';
 import { createEngine, type InferenceEngine } from '../engine.js';
-import type { Feeds, ValueMetadata } from '../tensor.js';
+import type { Feeds } from '../tensor.js';
 import { type Bar, barChart } from './bar-chart.js';
 import { closedLoop, type Load } from './load.js';
 import { nameModel } from './named-model.js';
@@ -36,13 +36,15 @@ export interface BenchReport {
   readonly path: string;
   readonly seconds: number;
   readonly rows: readonly BenchRow[];
-  /** With so many callers, few would have been answered in the time of a measurement. */
+  /** What would have taken more than ten times `seconds`, at the throughput of the row before. */
   readonly skipped: readonly SkippedRow[];
   /** The row with the highest throughput. */
   readonly best: BenchRow;
 }
 
 const WARM_UP_MS = 300;
+/** Every caller is waited for, so with many of them a slow model would take minutes. */
+const MOST_OVERRUN = 10;
 /** Of the inputs of all callers together: beyond, some callers send the same. */
 const MOST_FEEDS_BYTES = 64 * 2 ** 20;
 
@@ -66,9 +68,11 @@ export async function benchModel(
       const { inputs } = await engine.loadMetadata(id);
       let throughput = Number.POSITIVE_INFINITY;
       for (const concurrency of callers) {
-        if (concurrency > throughput * seconds) skipped.push({ replicas: count, callers: concurrency, throughput });
-        else {
-          const row = await measure(engine, id, inputs, count, concurrency, shapes, seconds);
+        if (concurrency > MOST_OVERRUN * seconds * throughput) {
+          skipped.push({ replicas: count, callers: concurrency, throughput });
+        } else {
+          const setting = { replicas: count, callers: concurrency, seconds };
+          const row = await measure(engine, id, setting, () => randomFeeds(inputs, shapes, Math.random));
           rows.push(row);
           throughput = row.throughput;
         }
@@ -85,21 +89,17 @@ export async function benchModel(
 async function measure(
   engine: InferenceEngine,
   target: string,
-  inputs: readonly ValueMetadata[],
-  replicas: number,
-  callers: number,
-  shapes: InputShapes,
-  seconds: number,
+  { replicas, callers, seconds }: { replicas: number; callers: number; seconds: number },
+  makeFeeds: () => Feeds,
 ): Promise<BenchRow> {
-  const first = randomFeeds(inputs, shapes, Math.random);
-  const different = Math.min(callers, Math.max(1, Math.floor(MOST_FEEDS_BYTES / Math.max(1, bytesOfFeeds(first)))));
-  const feeds = [first];
-  while (feeds.length < different) feeds.push(randomFeeds(inputs, shapes, Math.random));
+  const feeds = [makeFeeds()];
+  const most = Math.max(1, Math.floor(MOST_FEEDS_BYTES / bytesOfFeeds(feeds[0] as Feeds)));
+  while (feeds.length < Math.min(callers, most)) feeds.push(makeFeeds());
   let requests = 0;
   let calls = 0;
   const load = await closedLoop(
     async (caller) => {
-      const { batchSize } = await engine.infer({ target, feeds: feeds[caller % different] as Feeds });
+      const { batchSize } = await engine.infer({ target, feeds: feeds[caller % feeds.length] as Feeds });
       requests += 1;
       calls += 1 / batchSize;
     },
@@ -130,7 +130,7 @@ export function benchTable({ seconds, rows, skipped, best }: BenchReport): strin
   const rate = Math.round(best.throughput).toLocaleString('en');
   const lines = skipped.map(
     ({ replicas, callers, throughput }) =>
-      `not measured: ${amount(replicas, 'replica')} and ${amount(callers, 'caller')}: at ${throughput.toPrecision(2)} requests/s they would take longer than --seconds ${seconds}`,
+      `not measured: ${amount(replicas, 'replica')} and ${amount(callers, 'caller')}: at ${throughput.toPrecision(2)} requests/s that takes over ${MOST_OVERRUN} times --seconds ${seconds}`,
   );
   lines.push(`best: ${amount(best.replicas, 'replica')} and ${amount(best.callers, 'caller')}, ${rate} requests/s`);
   return [table, ...lines].join('\n');

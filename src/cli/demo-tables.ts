@@ -2,13 +2,9 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { DemoReport, Percentiles } from './demo.js';
 
-/** Otherwise the last table would look like a cache that does not work. */
-const HINT = `Twelve models share six places, so the replicas load and evict all the time; several requests wait for each load.
-With maxModelsPerReplica: 12 each model is loaded once per replica.`;
-
 /** The demo's report as tables for a terminal. */
 export function demoTables(report: DemoReport): string {
-  return [modelTable(report), speedTable(report), replicaTable(report), HINT].join('\n');
+  return [modelTable(report), speedTable(report), replicaTable(report), hint(report)].join('\n');
 }
 
 function modelTable({ models }: DemoReport): string {
@@ -54,6 +50,12 @@ function replicaTable({ replicas }: DemoReport): string {
       evictions,
     ]),
   );
+}
+
+/** Otherwise the last table would look like a cache that does not work. */
+function hint({ models, modelsPerReplica }: DemoReport): string {
+  return `${models.length} models, ${modelsPerReplica} places in each replica: so they load and evict all the time, and several requests wait for each load.
+With maxModelsPerReplica: ${models.length} each replica would load each model once.`;
 }
 
 function render(head: string[], rows: (string | number)[][]): string {

@@ -24,6 +24,8 @@ export interface DemoReport {
   /** How late the calling thread's event loop was while all this ran. */
   readonly eventLoopDelayMs: Percentiles;
   readonly callers: number;
+  /** Most models that a replica holds at a time. */
+  readonly modelsPerReplica: number;
   readonly models: readonly ModelReport[];
   readonly replicas: readonly ReplicaReport[];
 }
@@ -108,6 +110,7 @@ export async function runDemo(onProgress: (done: number, total: number) => void)
       latencyMs: percentiles(latency, 1_000),
       eventLoopDelayMs: percentiles(loopDelay, 1_000_000, LOOP_TICK_MS),
       callers: CALLERS,
+      modelsPerReplica: MODELS_PER_REPLICA,
       models: [...scores].sort(byId).map(([id, { unseen, unseenRight, all, allRight }]) => ({
         id,
         requests: all,

@@ -32,14 +32,14 @@ export function integersUpTo(most: number): (text: string) => number[] {
   };
 }
 
-export function seconds(text: string): number {
+export function parseSeconds(text: string): number {
   const number = Number(text);
   if (number >= LEAST_SECONDS && number <= MOST_SECONDS) return number;
   throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
-/** Found out before anything is measured. */
-export function writableFile(path: string): string {
+/** A path; whether it can be written is found out before anything is measured. */
+export function parseWritableFile(path: string): string {
   try {
     // Makes none and empties none that is there.
     if (existsSync(path)) closeSync(openSync(path, 'r+'));

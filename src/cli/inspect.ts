@@ -35,14 +35,14 @@ export async function inspectModel(path: string): Promise<ModelReport> {
       opsets: file?.opsets,
       loadMs: Number(loadMs.toFixed(1)),
       ...metadata,
-      whyNotBatched: whyNot(metadata, source.batching),
+      whyNotBatched: whyNotByItself(metadata, source.batching),
     };
   } finally {
     await engine.close();
   }
 }
 
-function whyNot(metadata: ModelMetadata, own: Batching | undefined): string | undefined {
+function whyNotByItself(metadata: ModelMetadata, own: Batching | undefined): string | undefined {
   const { isEnabled, isOwn } = batchingPolicy('auto', own);
   if (!isEnabled) return 'its model.json says so';
   const reason = whyNotBatched(metadata, isOwn);

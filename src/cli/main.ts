@@ -7,7 +7,7 @@ import { MOST_REPLICAS } from '../options.js';
 import { benchChart, benchModel, benchTable } from './bench.js';
 import { runDemo } from './demo.js';
 import { demoTables } from './demo-tables.js';
-import { addInputShape, integersUpTo, MOST_CALLERS, seconds, writableFile } from './flags.js';
+import { addInputShape, integersUpTo, MOST_CALLERS, parseSeconds, parseWritableFile } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
 import { progressBar } from './progress-bar.js';
 import type { InputShapes } from './random-feeds.js';
@@ -57,8 +57,8 @@ program
   .option('--replicas <list>', 'replicas to try', integersUpTo(MOST_REPLICAS), [
     ...new Set([1, availableParallelism()]),
   ])
-  .option('--seconds <seconds>', 'length of each measurement', seconds, 1)
-  .option('--svg <file>', 'write a bar chart too', writableFile)
+  .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 1)
+  .option('--svg <file>', 'write a bar chart too', parseWritableFile)
   .option('--json', 'print one JSON object instead of a table')
   .exitOverride()
   .action(async (path: string, { input: shapes = new Map(), svg, json, ...settings }: BenchFlags) => {

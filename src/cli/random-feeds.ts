@@ -39,15 +39,14 @@ export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShape
       throw invalid(`--input: the model has no input ${show(name)}; its inputs: ${known}`);
     }
   }
-  const wanting = inputs.filter((input) => dimsOf(input, shapes) === undefined);
+  const all = inputs.map((input) => ({ input, dims: dimsOf(input, shapes) }));
+  const wanting = all.filter(({ dims }) => dims === undefined);
   if (wanting.length > 0) {
-    const flags = wanting.map(({ name, shape }) => `--input ${name}=${exampleOf(shape)}`).join(' ');
-    const reasons = wanting.map((input) => describe(input, shapes.get(input.name))).join('; ');
+    const flags = wanting.map(({ input }) => `--input ${input.name}=${exampleOf(input.shape)}`).join(' ');
+    const reasons = wanting.map(({ input }) => describe(input, shapes.get(input.name))).join('; ');
     throw invalid(`${reasons}. Give shapes that fit, like ${flags}`);
   }
-  return Object.fromEntries(
-    inputs.map((input) => [input.name, randomTensor(input, dimsOf(input, shapes) as number[], random)]),
-  );
+  return Object.fromEntries(all.map(({ input, dims = [] }) => [input.name, randomTensor(input, dims, random)]));
 }
 
 /** Bytes of typed arrays; strings do not count. */

@@ -39,7 +39,6 @@ export class Placement<R extends LoadingReplica> {
   readonly #mostOngoing: number;
   /** Queues that are to be placed when the present turn is over. */
   readonly #deferred = new DenseSet<ModelQueue>();
-
   #isGatheringAllowed = true;
 
   /** @param replicas filled and emptied here. */
@@ -170,6 +169,12 @@ export class Placement<R extends LoadingReplica> {
     else this.serve(replica);
   }
 
+  /** Nobody waits for company any more. */
+  stopGathering(): void {
+    this.#isGatheringAllowed = false;
+    for (const queue of this.waiting()) this.place(queue);
+  }
+
   #choose(queue: ModelQueue): R | undefined {
     const { modelKey, head } = queue;
     if (head === undefined) return undefined;
@@ -211,12 +216,6 @@ export class Placement<R extends LoadingReplica> {
     if (isEqual && this.#slots.isServing(replica, other)) return true;
     if (isEqual && this.#slots.isServing(replica, queue)) return false;
     return isQueueBefore(queue, other);
-  }
-
-  /** Nobody waits for company any more. */
-  stopGathering(): void {
-    this.#isGatheringAllowed = false;
-    for (const queue of this.waiting()) this.place(queue);
   }
 
   #give(queue: ModelQueue, replica: R): void {

@@ -39,8 +39,8 @@ const MOST_BYTES = 4 * 2 ** 20;
 export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
-  const batchMs = batching.targetLatencyMs ?? autoBatchMs(estimate);
-  const mostRows = mostRowsOf(batching, estimate, batchMs);
+  const batchMs = batchMsOf(batching, estimate);
+  const mostRows = mostRowsOf(batching, estimate);
   const groups: PendingGroup[] = [];
   let totalMs = 0;
   let requests = 0;
@@ -76,15 +76,16 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
 
 /** Rows of the largest batch that the model is given at present: one until it has run. */
 export function fullBatchRows({ batching, times }: ModelQueue): number {
-  const estimate = times.calls.estimate();
-  return mostRowsOf(batching, estimate, batching.targetLatencyMs ?? autoBatchMs(estimate));
+  return mostRowsOf(batching, times.calls.estimate());
 }
 
-function mostRowsOf({ maxSize }: ModelBatching, estimate: LatencyEstimate | undefined, batchMs: number): number {
-  return estimate === undefined ? 1 : Math.min(maxSize, largestWithin(estimate, batchMs));
+function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined): number {
+  if (estimate === undefined) return 1;
+  return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate)));
 }
 
-function autoBatchMs(estimate: LatencyEstimate | undefined): number {
+function batchMsOf({ targetLatencyMs }: ModelBatching, estimate: LatencyEstimate | undefined): number {
+  if (targetLatencyMs !== undefined) return targetLatencyMs;
   return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, 1));
 }
 

@@ -2,9 +2,9 @@ import { show } from '../errors.js';
 import type { Outputs, Tensor, TensorData, TensorFeeds } from '../tensor.js';
 
 /** Sums in another order differ in their last bits. */
-const TOLERANCE = { absolute: 1e-6, relative: 5e-4 };
+const TOLERANCE = { absolute: 1e-6, relative: 1e-4 };
 /** float16 has 11 significant bits. */
-const FLOAT16_TOLERANCE = { absolute: 1e-3, relative: 2e-2 };
+const FLOAT16_TOLERANCE = { absolute: 1e-3, relative: 1e-2 };
 /**
  * What a sum differs by is relative to the numbers that were summed, which may be larger than their sum; what is usual for
  * the output stands for them. Not its largest numbers: beside a mask of -1e9 everything would be near zero.

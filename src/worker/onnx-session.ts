@@ -86,8 +86,8 @@ export class OnnxSession implements Session {
       ort.InferenceSession.create(model.path, { ...SESSION_DEFAULTS, ...options }),
     ).catch((cause: unknown) => {
       if (cause instanceof InfermuxError) throw cause;
-      const reason = messageOf(cause);
-      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${reason}${hintFor(reason, model, providers)}`, {
+      const said = messageOf(cause);
+      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hintFor(said, model, providers)}`, {
         cause,
       });
     });
@@ -177,9 +177,9 @@ function providersOf({ executionProviders }: Readonly<Record<string, unknown>>):
 /** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */
 const NO_MODEL = /Protobuf parsing failed|ModelProto does not have a graph|ORT model verification failed/;
 
-/** What its reason leaves open. */
-function hintFor(reason: string, { path }: ModelReference, providers: readonly string[]): string {
-  if (NO_MODEL.test(reason)) {
+/** What onnxruntime's message leaves open. */
+function hintFor(said: string, { path }: ModelReference, providers: readonly string[]): string {
+  if (NO_MODEL.test(said)) {
     return ` (${path} is not an ONNX or ORT model, or not all of one: a download cut short, or a pointer to a large file?)`;
   }
   const asked = providers.filter((name) => name !== 'cpu');
