@@ -35,7 +35,7 @@ const OPEN_LOOP_DURATION: Duration = { ...DURATION, milliseconds: quick ? 700 : 
 /** Code is compiled after so many calls, not after a while: a slow model gets more time. */
 const COMPILE_MS = 1_000;
 const COMPILE_ANSWERS = 1_000;
-const MOST_COMPILE_MS = 5_000;
+const MOST_COMPILE_MS = quick ? 2_500 : 5_000;
 const ALL_CALLERS = [1, 16, 64, 256];
 const CONTENDERS = [INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32, POOLIFIER];
 const OPEN_LOOP_MODELS = ['mlp-8', 'mlp-64'];
