@@ -3,8 +3,7 @@
  * by round; what is printed are medians of the rounds. `--quick` measures only what the goals need, in under two minutes,
  * and writes no files; `--rounds N` takes N rounds instead of five.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { barChart } from '../dist/cli/bar-chart.js';
 import {
@@ -20,9 +19,10 @@ import {
   THREADS,
 } from './load/contenders.js';
 import { type Duration, manyCallers, oneCall, openLoop } from './load/drivers.js';
-import { callersLoad, goals, type JudgedGoal, judge, openLoad } from './load/goals.js';
+import { callersLoad, goals, openLoad } from './load/goals.js';
 import { Measurements, median } from './load/measurements.js';
 import { type BenchModel, writeModels } from './load/models.js';
+import { goalTable, judge, machine, markdown, place, writeIntoReadme } from './report.js';
 
 const { quick, rounds } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string' } },
@@ -109,54 +109,21 @@ async function measureOpenLoops(
   }
 }
 
-function version(name: string): string {
-  const path = new URL(`../node_modules/${name}/package.json`, import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
-
 let isDone = false;
 process.once('exit', () => {
   // A promise that nobody settles would end the process without a word, and Node tells 0 here.
   if (!isDone) process.stderr.write('the bench ended before it was done\n');
 });
 
-const machine = {
-  processor: cpus()[0]?.model ?? 'unknown',
-  cores: cpus().length,
-  memoryGiB: Math.round(totalmem() / 2 ** 30),
-  platform: `${process.platform} ${process.arch}`,
-  node: process.versions.node,
-  versions: Object.fromEntries(['onnxruntime-node', 'piscina', 'poolifier'].map((name) => [name, version(name)])),
-};
 const method = `${ROUNDS} rounds, contenders in turn; ${DURATION.milliseconds} ms for each measurement (open loop: ${OPEN_LOOP_DURATION.milliseconds} ms) after ${DURATION.warmUpMs} ms of warm-up, and ${COMPILE_MS} to ${MOST_COMPILE_MS} ms before the first; ${THREADS} threads in every pool, one onnxruntime thread in each session; medians`;
-
-const amount = (value: number, unit: Goal['unit']) =>
-  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ms`;
-type Goal = JudgedGoal;
-
-function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
-  const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
-  const side = atMost === true ? '≤' : '≥';
-  const verdict = isReached
-    ? 'reached'
-    : bound !== undefined && bound < limit
-      ? `NOT REACHED: the bare loop has ${amount(bound, unit)}`
-      : 'NOT REACHED';
-  return [what, amount(value, unit), spread, `${side} ${amount(limit, unit)}`, amount(aim, unit), verdict];
-}
-
-function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
-  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  return [row(head), row(head.map(() => '---')), ...lines.map(row)].join('\n');
-}
 
 const models = writeModels();
 const measured = new Measurements();
 for (const model of models) await measureModel(model, measured);
 
 const judged = goals(measured, models).map(judge);
-const goalTable = markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], judged.map(goalLine));
-process.stdout.write(`${goalTable}\n`);
+const table = goalTable(judged);
+process.stdout.write(`${table}\n`);
 if (!quick) writeResults();
 isDone = true;
 
@@ -198,11 +165,9 @@ function writeResults(): void {
     ['model', '', ...loads, 'one caller, p50 µs', 'loop delay p99 at 256 callers, ms'],
     throughputLines,
   );
-  const versions = Object.entries(machine.versions).map(([name, number]) => `${name} ${number}`);
-  const place = `${machine.cores} cores (${machine.processor}), ${machine.memoryGiB} GiB, ${machine.platform}, Node ${machine.node}, ${versions.join(', ')}`;
   writeFileSync(
     new URL('latest.md', folder),
-    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${goalTable}\n\n## Requests per second\n\n${throughputTable}\n`,
+    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n`,
   );
 
   const bars = (load: string, read: (load: { throughput: number; p50: number }) => number) =>
@@ -229,9 +194,5 @@ function writeResults(): void {
   };
   for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, folder), chart);
 
-  const readme = new URL('../README.md', import.meta.url);
-  const [begin, end] = ['<!-- bench: written by npm run bench -->', '<!-- end of bench -->'];
-  const text = readFileSync(readme, 'utf8');
-  const summary = `${begin}\n${place}. ${method}.\n\n${goalTable}\n${end}`;
-  writeFileSync(readme, text.slice(0, text.indexOf(begin)) + summary + text.slice(text.indexOf(end) + end.length));
+  writeIntoReadme('bench', `${place}. ${method}.\n\n${table}`);
 }

@@ -6,10 +6,14 @@ import { InfermuxError, reading, unreadable } from './errors.js';
 import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, transferFeeds, wholeBuffers } from './feeds.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
-import { type RegisteredModel, readSources, scanDirectory } from './models/model-repository.js';
+import type { ModelHost, ModelHosts } from './models/model-host.js';
+import { ModelManager } from './models/model-manager.js';
+import { readSources } from './models/model-sources.js';
+import type { FoundModel, RegisteredModel } from './models/registered-model.js';
 import { Log } from './observability/logger.js';
 import { EngineMetrics } from './observability/metrics.js';
 import { type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { fromErrorRecord } from './protocol/error-record.js';
 import type { ReplicaEvent } from './protocol/messages.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaPool, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
@@ -62,10 +66,12 @@ export interface InferenceRequest extends RunOptions {
 }
 
 /**
- * Starts an engine: reads what models there are, loads none, and resolves when its replicas run.
+ * Starts an engine: reads what models there are, and resolves when its replicas run and those models are loaded that are to
+ * be there from the start; usually none. A model of a directory that cannot be served is logged, and refused when it is asked
+ * for.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for models that cannot be read,
- *   `MODEL_ALREADY_EXISTS` for one that is there twice, `REPLICA_FAILED` when no replica starts.
+ * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by its
+ *   path, that cannot be read, `REPLICA_FAILED` when no replica starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });
@@ -78,14 +84,19 @@ export async function startEngine(
 ): Promise<InferenceEngine> {
   const resolved = reading('options', () => resolveOptions(options));
   const { models } = resolved;
-  const registered = await (typeof models === 'string' ? scanDirectory(models) : readSources(models));
-  return InferenceEngine.start(resolved, new ModelCatalog(registered), environment);
+  return InferenceEngine.start(resolved, typeof models === 'string' ? [] : await readSources(models), environment);
 }
 
 /** Many models on a pool of worker threads. Made by {@link createEngine}; to be closed when it is no longer needed. */
 export class InferenceEngine {
   readonly #options: ResolvedOptions;
-  readonly #catalog: ModelCatalog;
+  /**
+   * Loads, unloads, deploys and lists models.
+   *
+   * @readonly
+   */
+  readonly models: ModelManager;
+  readonly #catalog = new ModelCatalog();
   readonly #clock: ReplicaPoolEnvironment['clock'];
   readonly #log: Log;
   readonly #metrics: EngineMetrics;
@@ -97,14 +108,16 @@ export class InferenceEngine {
   #destroyed: Promise<void> | undefined;
   #ended: Promise<void> | undefined;
 
-  private constructor(options: ResolvedOptions, catalog: ModelCatalog, environment: ReplicaPoolEnvironment) {
+  private constructor(options: ResolvedOptions, environment: ReplicaPoolEnvironment) {
     this.#options = options;
-    this.#catalog = catalog;
     this.#clock = environment.clock;
     this.#log = new Log(options.logger);
-    if (catalog.models.length === 0) this.#log.write('warn', { models: options.models }, 'no models found');
     this.#metrics = new EngineMetrics(
-      { queued: () => this.#dispatcher.queued, replicas: () => this.#replicasForMetrics() },
+      {
+        queued: () => this.#dispatcher.queued,
+        replicas: () => this.#replicasForMetrics(),
+        loaded: () => this.#loadedForMetrics(),
+      },
       { registry: options.registry, modelLabels: options.metrics.modelLabels ?? true },
     );
     this.#dispatcher = new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), environment.clock, {
@@ -127,17 +140,18 @@ export class InferenceEngine {
       },
     });
     this.#pool = this.#createPool(environment);
+    this.models = this.#createManager();
   }
 
   /** @internal */
   static async start(
     options: ResolvedOptions,
-    catalog: ModelCatalog,
+    models: readonly FoundModel[],
     environment: ReplicaPoolEnvironment,
   ): Promise<InferenceEngine> {
-    const engine = new InferenceEngine(options, catalog, environment);
+    const engine = new InferenceEngine(options, environment);
     try {
-      await engine.#keepAlive.during(() => engine.#pool.start());
+      await engine.#keepAlive.during(() => engine.#begin(models));
       return engine;
     } catch (error) {
       await engine.destroy();
@@ -160,7 +174,7 @@ export class InferenceEngine {
   run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs> {
     try {
       this.#checkRunning();
-      return this.#submit(this.#catalog.resolve(target), feeds, readRunOptions(runOptions), outputsOf);
+      return this.#submit(this.#modelFor(target), feeds, readRunOptions(runOptions), outputsOf);
     } catch (cause) {
       return this.#refuse(cause);
     }
@@ -171,7 +185,7 @@ export class InferenceEngine {
     try {
       this.#checkRunning();
       const { target, feeds, ...options } = readInferenceRequest(request);
-      const model = this.#catalog.resolve(target);
+      const model = this.#modelFor(target);
       return this.#submit(model, feeds, options, (result) => inferenceResult(model, result));
     } catch (cause) {
       return this.#refuse(cause);
@@ -184,12 +198,9 @@ export class InferenceEngine {
    * @internal
    */
   async loadMetadata(target: string): Promise<ModelMetadata> {
-    const { key, id, path } = this.#catalog.resolve(target);
-    const [place] = this.#pool.places;
-    const load = async () => place?.replica?.run({ model: { key, id, path }, groups: [], verify: false });
-    await this.#keepAlive.during(load);
-    const metadata = this.#catalog.metadata(key);
-    if (metadata === undefined) throw new InfermuxError('INTERNAL', `model ${id} was loaded without its metadata`);
+    await this.models.retrieve(target);
+    const metadata = this.#catalog.metadata(this.#catalog.resolve(target).key);
+    if (metadata === undefined) throw new InfermuxError('INTERNAL', `model ${target} was loaded without its metadata`);
     return metadata;
   }
 
@@ -233,6 +244,22 @@ export class InferenceEngine {
   /** {@link close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #begin(models: readonly FoundModel[]): Promise<void> {
+    await this.models.open(models);
+    if (this.#catalog.models.length === 0) {
+      this.#log.write('warn', { models: this.#options.models }, 'no models found');
+    }
+    await this.#pool.start();
+    const loaded = this.models.loadInitial();
+    if (this.#options.repository.waitForInitialLoad) await loaded;
+  }
+
+  #modelFor(target: string): RegisteredModel {
+    const model = this.#catalog.resolve(target);
+    this.models.checkMayRun(model);
+    return model;
   }
 
   #checkRunning(): void {
@@ -289,11 +316,19 @@ export class InferenceEngine {
         maxModelBytes: options.maxModelBytesPerReplica,
         modelIdleTimeoutMs: options.modelIdleTimeoutMs,
         session: { ...options.session },
+        weights: options.weights,
+        weightStore: options.weightStore,
       },
       environment,
       {
-        running: (replica) => this.#dispatcher.addReplica(replica),
-        left: (replica, crash) => this.#dispatcher.removeReplica(replica, crash),
+        running: (replica) => {
+          this.#dispatcher.addReplica(replica);
+          this.models.replicaRunning(replica);
+        },
+        left: (replica, crash) => {
+          this.#dispatcher.removeReplica(replica, crash);
+          this.models.replicaLeft(replica.id);
+        },
         modelChanged: (replica, modelKey) => this.#dispatcher.modelChanged(replica, modelKey),
         outage: (error) => {
           this.#log.write('error', { err: error }, 'no replica can be started');
@@ -310,39 +345,66 @@ export class InferenceEngine {
     );
   }
 
+  #createManager(): ModelManager {
+    const { models, repository, weights, replicas } = this.#options;
+    const hosts: ModelHosts = {
+      wanted: replicas,
+      running: () => this.#pool.places.map(({ replica }) => replica).filter(isRunning),
+      loadRefusal: (model) => this.#dispatcher.loadRefusal(model),
+      untilUnused: (key) => this.#dispatcher.untilModelUnused(key),
+      forget: (key) => this.#dispatcher.forgetModel(key),
+    };
+    return new ModelManager(
+      { directory: typeof models === 'string' ? models : undefined, repository, weights },
+      {
+        ...{ catalog: this.#catalog, hosts, clock: this.#clock },
+        log: (level, fields, message) => this.#log.write(level, fields, message),
+        during: (work) => this.#keepAlive.during(work),
+      },
+    );
+  }
+
   #onReplicaEvent({ id: replica }: Replica, event: ReplicaEvent): void {
     if (event.kind === 'log') {
       this.#log.write(event.level, { replica, ...event.fields }, event.message);
       return;
     }
     const registered = this.#catalog.byKey(event.key);
-    const model = registered?.id ?? event.key;
+    const { id: model, format: type } = registered ?? { id: event.key, format: 'onnx' };
     switch (event.kind) {
       case 'model-loading':
         this.#log.write('debug', { replica, model }, 'model is loading');
         break;
       case 'model-loaded': {
-        const { loadMs, bytes, metadata } = event;
+        const { loadMs, bytes, memoryBytes, metadata } = event;
         this.#catalog.setMetadata(event.key, metadata);
-        if (registered !== undefined) this.#dispatcher.modelLoaded(registered, loadMs, metadata);
-        this.#metrics.modelLoaded(replica, model, loadMs);
-        this.#log.write('info', { replica, model, loadMs, bytes }, 'model loaded');
+        if (registered !== undefined) {
+          this.#dispatcher.modelLoaded(registered, loadMs, metadata);
+          this.models.modelLoaded(replica, registered, memoryBytes);
+        }
+        this.#metrics.modelLoaded(replica, model, type, loadMs);
+        this.#log.write('info', { replica, model, loadMs, bytes, memoryBytes }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) this.#log.write('warn', { replica, model, loadMs }, 'slow model load');
         break;
       }
-      case 'model-load-failed':
-        this.#metrics.modelLoadFailed(replica, event.error.code);
-        this.#log.write('warn', { replica, model, reason: event.error.message }, 'model load failed');
+      case 'model-load-failed': {
+        const { error, nextTryInMs } = event;
+        this.models.modelLoadFailed(replica, event.key, fromErrorRecord(error), nextTryInMs);
+        this.#metrics.modelLoadFailed(replica, type, error.code);
+        this.#log.write('warn', { replica, model, reason: error.message, nextTryInMs }, 'model load failed');
         break;
+      }
       case 'model-unloaded':
-        this.#metrics.modelUnloaded(replica, event.reason, event.unloadMs);
+        this.#metrics.modelUnloaded(replica, event.reason, event.unloadMs, event.idleMs);
         this.#log.write('info', { replica, model, reason: event.reason }, 'model unloaded');
         break;
     }
   }
 
   #beginClosing(): void {
-    if (this.#state === 'running') this.#state = 'closing';
+    if (this.#state !== 'running') return;
+    this.#state = 'closing';
+    this.models.close(closedError('the engine is closing'));
   }
 
   /** Ends all threads; those that overrun are left to end by themselves. */
@@ -375,6 +437,23 @@ export class InferenceEngine {
     }
   }
 
+  #loadedForMetrics() {
+    const byType = new Map([
+      ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
+      ['ort', { type: 'ort', models: 0, bytes: 0 }],
+    ]);
+    for (const { replica } of this.#pool.places) {
+      for (const [key, state] of replica?.models ?? []) {
+        const { format = 'onnx', bytes = 0 } = this.#catalog.byKey(key) ?? {};
+        const sum = byType.get(format);
+        if (sum === undefined || state !== 'loaded') continue;
+        sum.models += 1;
+        sum.bytes += bytes;
+      }
+    }
+    return byType.values();
+  }
+
   *#replicasForMetrics() {
     for (const { id, replica } of this.#pool.places) {
       if (replica === undefined) continue;
@@ -382,6 +461,10 @@ export class InferenceEngine {
       yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models };
     }
   }
+}
+
+function isRunning(replica: (ModelHost & Replica) | undefined): replica is Replica {
+  return replica?.state === 'running';
 }
 
 function closedError(message: string): InfermuxError {

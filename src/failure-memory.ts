@@ -22,10 +22,12 @@ export class FailureMemory {
     this.#now = now;
   }
 
-  record(key: string, error: InfermuxError): void {
+  /** @returns milliseconds for which it is remembered. */
+  record(key: string, error: InfermuxError): number {
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
     const whileMs = Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
     this.#failures.set(key, { error, count, until: this.#now() + whileMs });
+    return whileMs;
   }
 
   forget(key: string): void {

@@ -8,8 +8,14 @@ export {
   type InferenceTimings,
 } from './engine.js';
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './errors.js';
-export type { ModelSource } from './models/model-repository.js';
-export type { EngineOptions, ExecutionProvider, SessionOptions } from './options.js';
+export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './model-reference.js';
+export type { ReplicaModelState } from './models/load-records.js';
+export type { Manifest, VersionPolicy } from './models/manifest.js';
+export type { ModelFiles } from './models/model-deployer.js';
+export type { LoadOptions, ModelManager, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager.js';
+export type { ModelSource } from './models/model-sources.js';
+export type { SyncReport } from './models/repository-sync.js';
+export type { EngineOptions, ExecutionProvider, SessionOptions, WeightStoreOptions } from './options.js';
 export type { RunOptions } from './run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './status.js';
 export type { Feeds, Outputs, Tensor, TensorData, TensorInput, TensorOf, TensorType } from './tensor.js';

@@ -1,4 +1,6 @@
 import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+import envPaths from 'env-paths';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type Batching, checkBatching } from './batching.js';
@@ -14,7 +16,10 @@ import {
   satisfies,
 } from './check.js';
 import { InfermuxError, messageOf, show } from './errors.js';
-import type { ModelSource } from './models/model-repository.js';
+import type { WeightPlacement } from './model-reference.js';
+import { isVersionPolicy, isWeightPlacement } from './models/manifest.js';
+import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager.js';
+import type { ModelSource } from './models/model-sources.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
 export type ExecutionProvider = string | { readonly name: string };
@@ -49,8 +54,10 @@ export interface SessionOptions {
 }
 
 export interface EngineOptions {
-  /** A directory of models, which is read once, or models by id. Default: none. */
-  readonly models?: string | Readonly<Record<string, string | ModelSource>> | undefined;
+  /** A directory of models, or models by id: paths, or the bytes of models that are in no file. Default: none. */
+  readonly models?: string | Readonly<Record<string, string | Uint8Array | ModelSource>> | undefined;
+  /** How the directory is followed, and when models are loaded. */
+  readonly repository?: RepositoryOptions | undefined;
   /** Worker threads, each with its own sessions; about 10 MB each. Default: one for each core this process may use. */
   readonly replicas?: number | undefined;
   /** Most sessions in one replica; the least recently used leaves for a new one. -1: no limit. Default 3. */
@@ -75,6 +82,13 @@ export interface EngineOptions {
   readonly batching?: Batching | undefined;
   readonly session?: SessionOptions | undefined;
   /**
+   * `'shared'`: a model is compiled once for this machine, into the weight store, and all replicas map the same pages.
+   * Models of less than a megabyte, in the ORT format or for other execution providers than `cpu` stay private. Default
+   * `'private'`: each replica has a copy of its own.
+   */
+  readonly weights?: WeightPlacement | undefined;
+  readonly weightStore?: WeightStoreOptions | undefined;
+  /**
    * Milliseconds that `close()` lets accepted work go on, and that it and `destroy()` wait for threads that are in a native
    * call. Default 20000.
    */
@@ -89,12 +103,22 @@ export interface EngineOptions {
   };
 }
 
-type WithDefault = Exclude<keyof EngineOptions, 'logger' | 'registry'>;
+/** Where compiled models are kept. */
+export interface WeightStoreOptions {
+  /** Default: `infermux/weights` in the user's folder for caches. May be shared by several processes. */
+  readonly directory?: string | undefined;
+  /** Most bytes in it; the least recently used leave. A compiled model has up to twice the bytes of its file. Default 8 GiB. */
+  readonly maxBytes?: number | undefined;
+}
 
-export type ResolvedOptions = { readonly [K in WithDefault]-?: NonNullable<EngineOptions[K]> } & Pick<
-  EngineOptions,
-  'logger' | 'registry'
->;
+type WithDefault = Exclude<keyof EngineOptions, 'logger' | 'registry' | 'repository' | 'weightStore'>;
+
+export type ResolvedOptions = { readonly [K in WithDefault]-?: NonNullable<EngineOptions[K]> } & {
+  readonly repository: ResolvedRepositoryOptions;
+  readonly weightStore: { readonly [K in keyof WeightStoreOptions]-?: NonNullable<WeightStoreOptions[K]> };
+} & Pick<EngineOptions, 'logger' | 'registry'>;
+
+const MOST_STORE_BYTES = 8 * 2 ** 30;
 
 /** More than any machine has cores for; a typo should not start ten thousand threads. */
 export const MOST_REPLICAS = 1_024;
@@ -111,6 +135,9 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   defaultTimeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
   batching: () => undefined,
   session: isObject,
+  repository: isObject,
+  weights: isWeightPlacement,
+  weightStore: isObject,
   gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
   logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
   registry: hasMethods('a prom-client Registry', [
@@ -122,10 +149,30 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   metrics: isObject,
 };
 
+const isBytes = satisfies((value) => value instanceof Uint8Array, 'a Uint8Array');
+
 const MODEL_SOURCE_RULES: Readonly<Record<keyof ModelSource, Rule>> = {
   path: isText,
+  bytes: isBytes,
   version: isInteger({ lowest: 1 }),
   batching: () => undefined,
+  session: isObject,
+  weights: isWeightPlacement,
+  pinned: isBoolean,
+};
+
+const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
+  lazy: isBoolean,
+  loadOnStart: isBoolean,
+  waitForInitialLoad: isBoolean,
+  pollMs: isMilliseconds({ lowest: 0 }),
+  settleMs: isMilliseconds({ lowest: 0 }),
+  versions: isVersionPolicy,
+};
+
+const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
+  directory: isText,
+  maxBytes: isInteger({ lowest: 1 }),
 };
 
 const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
@@ -151,7 +198,9 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   checkOptions('options', options, ENGINE_RULES);
   checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
   checkModels(options.models);
-  const session = readSession(options.session ?? {});
+  const repository = readRepository(options);
+  const weightStore = checkOptions('options.weightStore', options.weightStore ?? {}, WEIGHT_STORE_RULES);
+  const session = readSession('options.session', options.session ?? {});
   const batching = checkBatching('options.batching', options.batching === undefined ? 'auto' : options.batching);
   const { logger, registry, ...given } = withoutUndefined(options);
   return Object.freeze({
@@ -165,9 +214,15 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     defaultTimeoutMs: -1,
     gracefulShutdownTimeoutMs: 20_000,
     metrics: {},
+    weights: 'private',
     ...given,
     batching,
     session,
+    repository,
+    weightStore: {
+      directory: resolve(weightStore.directory ?? join(envPaths('infermux', { suffix: '' }).cache, 'weights')),
+      maxBytes: weightStore.maxBytes ?? MOST_STORE_BYTES,
+    },
     ...(logger === undefined ? {} : { logger }),
     ...(registry === undefined ? {} : { registry }),
   });
@@ -177,27 +232,46 @@ function checkModels(models: EngineOptions['models']): void {
   if (models === undefined || typeof models === 'string') return;
   for (const [id, source] of Object.entries(models)) {
     const where = `options.models[${show(id)}]`;
+    if (source instanceof Uint8Array) continue;
     const expectation =
-      typeof source === 'string' ? isText(source) : isObject(source) && 'a path or { path, version? }';
+      typeof source === 'string' ? isText(source) : isObject(source) && 'a path, a Uint8Array, or { path or bytes, … }';
     if (expectation)
       throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(source)}`);
-    if (typeof source === 'string') continue;
-    checkOptions(where, source, MODEL_SOURCE_RULES);
-    if (source.batching !== undefined) checkBatching(`${where}.batching`, source.batching);
-    if (source.path === undefined) throw new InfermuxError('INVALID_ARGUMENT', `${where}.path is missing`);
+    if (typeof source !== 'string') checkSource(where, source);
   }
 }
 
+function checkSource(where: string, source: ModelSource): void {
+  checkOptions(where, source, MODEL_SOURCE_RULES);
+  if (source.batching !== undefined) checkBatching(`${where}.batching`, source.batching);
+  if (source.session !== undefined) readSession(`${where}.session`, source.session);
+  if ((source.path === undefined) === (source.bytes === undefined)) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must have either a path or bytes`);
+  }
+}
+
+function readRepository({ models, repository: given = {} }: EngineOptions): ResolvedRepositoryOptions {
+  const repository = checkOptions('options.repository', given, REPOSITORY_RULES);
+  if (typeof models !== 'string' && (repository.pollMs ?? 0) > 0) {
+    const message = `options.repository.pollMs is ${repository.pollMs}, and options.models is no directory that could be followed`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  return {
+    ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, versions: 'latest' },
+    ...withoutUndefined(repository),
+  };
+}
+
 /** A copy of our own: replicas that start later get the same. */
-function readSession(session: SessionOptions): SessionOptions {
+function readSession(where: string, session: SessionOptions): SessionOptions {
   const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(SESSION_RULES, key)));
-  checkOptions('options.session', known, SESSION_RULES);
+  checkOptions(where, known, SESSION_RULES);
   try {
     // A cycle survives a clone and would end the process in onnxruntime-node; JSON finds it.
     JSON.stringify(session, (_key, value) => (ArrayBuffer.isView(value) ? undefined : value));
     return structuredClone(withoutUndefined(session));
   } catch (cause) {
-    const message = `options.session must be plain data, since it goes to other threads: ${messageOf(cause)}`;
+    const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
 }

@@ -6,7 +6,10 @@ import { describe, expect, it } from 'vitest';
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
 /** Small files that everybody may use; they may use each other. */
-const COMMON = ['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'clock', 'failure-memory', 'buffer-pool'];
+const COMMON = [
+  ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference'],
+  ...['clock', 'failure-memory', 'buffer-pool'],
+];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
 const TABLE: Readonly<Record<string, readonly string[]>> = {
@@ -18,7 +21,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   routing: COMMON,
   replicas: [...COMMON, 'protocol'],
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
-  options: [...COMMON, 'models', 'pino', 'prom-client'],
+  options: [...COMMON, 'models', 'env-paths', 'pino', 'prom-client'],
   'run-options': COMMON,
   engine: [
     ...COMMON,
@@ -27,17 +30,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   ],
   status: ['models', 'replicas'],
   index: [...COMMON, 'engine', 'models', 'options', 'run-options', 'status'],
-  cli: [
-    ...COMMON,
-    'engine',
-    'models',
-    'options',
-    'cli-progress',
-    'cli-table3',
-    'commander',
-    'picocolors',
-    'protobufjs/minimal.js',
-  ],
+  cli: [...COMMON, 'engine', 'models', 'options', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 
 /** Packages that one file alone may import. */

@@ -1,34 +1,11 @@
 import type { Load } from '../../dist/cli/load.js';
+import type { Goal } from '../report.js';
 import { INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32 } from './contenders.js';
 import { type Measurements, median } from './measurements.js';
-
-/** Something that a run is to show. */
-export interface Goal {
-  readonly what: string;
-  /** Round by round. */
-  readonly values: readonly number[];
-  readonly unit: '×' | 'ms';
-  readonly limit: number;
-  readonly aim: number;
-  /** Whether the value may be no more than the limit, instead of no less. */
-  readonly atMost?: boolean;
-  /** What nobody could do better, where that is known. */
-  readonly bound?: number;
-}
-
-export interface JudgedGoal extends Goal {
-  readonly value: number;
-  readonly isReached: boolean;
-}
 
 /** `open loop, 70 % of <whose> capacity`. */
 export const openLoad = (whose: string) => `open loop at 70 % of ${whose}`;
 export const callersLoad = (callers: number) => (callers === 1 ? '1 caller' : `${callers} callers`);
-
-export function judge(goal: Goal): JudgedGoal {
-  const value = median(goal.values);
-  return { ...goal, value, isReached: goal.atMost === true ? value <= goal.limit : value >= goal.limit };
-}
 
 /** The goals, as ratios of what was measured side by side in the same round. */
 export function goals(measured: Measurements, models: readonly { id: string; title: string }[]): Goal[] {

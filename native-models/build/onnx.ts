@@ -20,6 +20,7 @@ const DATA_TYPES = {
   uint32: 12,
   uint64: 13,
 } as const;
+const EXTERNAL = 1;
 const ATTRIBUTE_TYPES = { INT: 2, INTS: 7 } as const;
 
 const IR_VERSION = 8;
@@ -36,6 +37,8 @@ export interface OnnxInitializer {
   readonly name: string;
   readonly dims: readonly number[];
   readonly data: Float32Array | BigInt64Array;
+  /** Where the data is: a file that it is alone in, and that whoever writes the model writes too. Default: in the model. */
+  readonly file?: string;
 }
 
 /** An input or output; a string stands for a symbolic dimension. */
@@ -70,11 +73,13 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
           output: node.output,
           attribute: Object.entries(node.attributes ?? {}).map(encodeAttribute),
         })),
-        initializer: graph.initializers.map(({ name, dims, data }) => ({
+        initializer: graph.initializers.map(({ name, dims, data, file }) => ({
           name,
           dims,
           dataType: data instanceof Float32Array ? DATA_TYPES.float32 : DATA_TYPES.int64,
-          rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+          ...(file === undefined
+            ? { rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
+            : { externalData: [{ key: 'location', value: file }], dataLocation: EXTERNAL }),
         })),
         input: graph.inputs.map(encodeValue),
         output: graph.outputs.map(encodeValue),

@@ -1,10 +1,10 @@
-import { stat } from 'node:fs/promises';
 import Table from 'cli-table3';
 import { type Batching, batchingPolicy, whyNotBatched } from '../batching.js';
 import { createEngine } from '../engine.js';
+import { readOnnxFile } from '../models/onnx-file.js';
 import type { ModelMetadata, ValueMetadata } from '../tensor.js';
-import { readModelFile } from './model-file.js';
 import { nameModel } from './named-model.js';
+import { printable } from './printable.js';
 
 /** What `infermux inspect` found out. */
 export interface ModelReport extends ModelMetadata {
@@ -26,11 +26,11 @@ export async function inspectModel(path: string): Promise<ModelReport> {
     const startedAt = performance.now();
     const metadata = await engine.loadMetadata(id);
     const loadMs = performance.now() - startedAt;
-    const file = await readModelFile(path);
+    const file = await readOnnxFile(path);
     return {
       path,
       format: file === undefined && path.endsWith('.ort') ? 'ORT' : 'ONNX',
-      bytes: (await stat(path)).size,
+      bytes: engine.models.size(id),
       producer: file?.producer,
       opsets: file?.opsets,
       loadMs: Number(loadMs.toFixed(1)),
@@ -72,9 +72,4 @@ export function inspectTables(report: ModelReport): string {
 function describe({ name, type, shape }: ValueMetadata): string[] {
   const sizes = shape.length === 0 ? 'scalar, or none declared' : shape.map((size) => size || '?').join(' × ');
   return [name, type, sizes].map(printable);
-}
-
-/** What a file says of itself must not steer the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1));
 }

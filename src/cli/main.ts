@@ -9,6 +9,7 @@ import { runDemo } from './demo.js';
 import { demoTables } from './demo-tables.js';
 import { addInputShape, integersUpTo, MOST_CALLERS, parseSeconds, parseWritableFile } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
+import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
 import { progressBar } from './progress-bar.js';
 import type { InputShapes } from './random-feeds.js';
 
@@ -68,6 +69,34 @@ program
     if (svg !== undefined) writeFileSync(svg, benchChart(report));
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
   });
+
+const models = program.command('models').description('Look at a directory of models as an engine does.').exitOverride();
+
+for (const [name, description, read] of [
+  ['list', 'Show the models that would be served, and what keeps others from it.', listModels],
+  [
+    'check',
+    'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
+    checkAll,
+  ],
+] as const) {
+  models
+    .command(name)
+    .description(description)
+    .argument('<directory>', 'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx')
+    .option('--json', 'print one JSON object instead of a table')
+    .exitOverride()
+    .action(async (directory: string, { json }: { json?: boolean }) => {
+      const report = await read(directory);
+      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${repositoryTables(report)}\n`);
+      if (name === 'check' && report.problems.length > 0) process.exitCode = FAILED;
+    });
+}
+
+function checkAll(directory: string): Promise<RepositoryReport> {
+  const progress = progressBar('models');
+  return checkModels(directory, progress.update).finally(progress.stop);
+}
 
 interface BenchFlags {
   readonly input?: InputShapes;

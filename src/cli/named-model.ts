@@ -1,5 +1,5 @@
 import { basename, extname } from 'node:path';
-import { type ModelSource, readSource } from '../models/model-repository.js';
+import { type ModelSource, sourceOf } from '../models/model-sources.js';
 
 /** The model that a command names by its file. */
 export interface NamedModel {
@@ -12,5 +12,5 @@ export interface NamedModel {
 export async function nameModel(path: string): Promise<NamedModel> {
   const name = basename(path, extname(path));
   // "@" separates id and version.
-  return { id: name.replaceAll('@', '-') || 'model', source: await readSource(path) };
+  return { id: name.replaceAll('@', '-') || 'model', source: await sourceOf(path) };
 }

@@ -1,13 +1,65 @@
 import { type Batching, checkBatching } from '../batching.js';
+import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../check.js';
 import { InfermuxError, show } from '../errors.js';
+import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../model-reference.js';
+import { isTensorType } from '../tensor.js';
+
+/** Which versions of a model are served: the newest, all, or those listed. */
+export type VersionPolicy = 'latest' | 'all' | readonly number[];
 
 /** What infermux reads of a `model.json`; whatever else it holds is for people. */
 export interface Manifest {
   /** A positive integer. */
   readonly version?: number;
+  /** Beside folders of versions: which of them are served. */
+  readonly versions?: VersionPolicy;
   /** How its requests are joined; goes before the engine's option. */
   readonly batching?: Batching;
+  /** For `InferenceSession.create`; goes before the engine's option, key by key. */
+  readonly session?: Readonly<Record<string, unknown>>;
+  readonly weights?: WeightPlacement;
+  /** Loaded in every replica from the start, and never evicted. */
+  readonly pinned?: boolean;
+  /** Inputs of runs that a load ends with. */
+  readonly warmUp?: readonly WarmUpInputs[];
+  /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
+  readonly sha256?: string | Readonly<Record<string, string>>;
+  readonly licence?: string;
 }
+
+export const isVersionPolicy: Rule = satisfies(
+  (value) =>
+    value === 'latest' ||
+    value === 'all' ||
+    (Array.isArray(value) &&
+      value.length > 0 &&
+      [...value].every((version) => Number.isSafeInteger(version) && version > 0)),
+  "'latest', 'all' or a list of positive integers",
+);
+
+export const isWeightPlacement: Rule = satisfies(
+  (value) => value === 'private' || value === 'shared',
+  "'private' or 'shared'",
+);
+
+const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
+
+const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
+  version: satisfies((value) => isInteger({ lowest: 1 })(value) === undefined, 'a positive integer'),
+  versions: isVersionPolicy,
+  session: isObject,
+  weights: isWeightPlacement,
+  pinned: isBoolean,
+  warmUp: satisfies(
+    (value) => Array.isArray(value) && value.every(areWarmUpInputs),
+    'a list of { input: { dims, type?, data? } }',
+  ),
+  sha256: satisfies(
+    (value) => isHash(value) || (isObject(value) === undefined && Object.values(value as object).every(isHash)),
+    '64 hexadecimal digits, or an object of them by file name',
+  ),
+  licence: isText,
+};
 
 /**
  * @param where names the file in messages.
@@ -23,12 +75,35 @@ export function parseManifest(text: string, where: string): Manifest {
   if (value === null || typeof value !== 'object' || Array.isArray(value)) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
   }
-  const { version, batching } = value as Record<string, unknown>;
-  if (version !== undefined && (!Number.isSafeInteger(version) || (version as number) < 1)) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where}: version must be a positive integer, got ${show(version)}`);
+  return readManifest(value as Record<string, unknown>, where);
+}
+
+function readManifest(value: Readonly<Record<string, unknown>>, where: string): Manifest {
+  const manifest: Record<string, unknown> = {};
+  for (const [key, rule] of Object.entries(RULES)) {
+    const own = value[key];
+    if (own === undefined) continue;
+    const expectation = rule(own);
+    if (expectation !== undefined) {
+      throw new InfermuxError('INVALID_ARGUMENT', `${where}: ${key} must be ${expectation}, got ${show(own)}`);
+    }
+    manifest[key] = own;
   }
-  return {
-    ...(version === undefined ? {} : { version: version as number }),
-    ...(batching === undefined ? {} : { batching: checkBatching(`${where}: batching`, batching) }),
-  };
+  if (value['batching'] !== undefined) manifest['batching'] = checkBatching(`${where}: batching`, value['batching']);
+  return manifest;
+}
+
+function areWarmUpInputs(value: unknown): boolean {
+  return isObject(value) === undefined && Object.values(value as object).every(isWarmUpInput);
+}
+
+function isWarmUpInput(value: unknown): boolean {
+  if (isObject(value) !== undefined) return false;
+  const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
+  const areDims = Array.isArray(dims) && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+  const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
+  const isData =
+    data === undefined ||
+    (Array.isArray(data) && data.every((element) => typeof element === 'number' || typeof element === 'string'));
+  return areDims && isType && isData;
 }

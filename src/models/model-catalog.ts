@@ -1,34 +1,58 @@
 import { InfermuxError, show } from '../errors.js';
 import { checkModelId } from '../model-id.js';
 import type { ModelMetadata } from '../tensor.js';
-import type { RegisteredModel } from './model-repository.js';
+import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 
 /** How many ids a message about an unknown one names. */
 const IDS_IN_MESSAGE = 12;
 
-/** The registered models, by id and version, and what became known of them. */
-export class ModelCatalog {
-  readonly #byKey = new Map<string, RegisteredModel>();
-  readonly #latest = new Map<string, RegisteredModel>();
-  readonly #metadata = new Map<string, ModelMetadata>();
+/** What one id stands for. */
+export interface CatalogEntry {
+  readonly id: string;
+  /** In ascending order of their versions; the id alone stands for the last. */
+  readonly served: readonly RegisteredModel[];
+  /** Versions that are there and not served among them. */
+  readonly versions: readonly number[];
+  /** Why its files as they are now are not served, if so. */
+  readonly problem: InfermuxError | undefined;
+}
 
-  constructor(models: readonly RegisteredModel[]) {
-    for (const model of models) this.#add(model);
+/** The models that can be asked for, by id and version, and what became known of them. */
+export class ModelCatalog {
+  readonly #entries = new Map<string, CatalogEntry>();
+  readonly #byTarget = new Map<string, RegisteredModel>();
+  /** Those among them that nobody can ask for any more, and that still have requests or sessions. */
+  readonly #byKey = new Map<string, RegisteredModel>();
+  readonly #metadata = new Map<string, ModelMetadata>();
+  /** How many revisions each version has had. */
+  readonly #revisions = new Map<string, number>();
+
+  get entries(): IterableIterator<CatalogEntry> {
+    return this.#entries.values();
   }
 
   get models(): RegisteredModel[] {
-    return [...this.#byKey.values()];
+    return [...this.#entries.values()].flatMap(({ served }) => served);
+  }
+
+  entry(id: string): CatalogEntry | undefined {
+    return this.#entries.get(id);
   }
 
   /**
-   * @param target a model id, which stands for its latest version, or `id@version`.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
+   * @param target a model id, which stands for its latest version that is served, or `id@version`.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` for one that is there and has a problem.
    */
   resolve(target: unknown): RegisteredModel {
+    const model = this.#byTarget.get(target as string);
+    if (model !== undefined) return model;
     checkModelId(target);
-    const model = this.#latest.get(target) ?? this.#byKey.get(target);
-    if (model === undefined) throw this.#notFound(target);
-    return model;
+    throw this.#whyNot(target);
+  }
+
+  /** Undefined for what is not served. */
+  find(target: string): RegisteredModel | undefined {
+    return this.#byTarget.get(target);
   }
 
   byKey(key: string): RegisteredModel | undefined {
@@ -41,32 +65,61 @@ export class ModelCatalog {
   }
 
   setMetadata(key: string, metadata: ModelMetadata): void {
-    this.#metadata.set(key, metadata);
+    // What comes late of a model that is gone is not kept.
+    if (this.#byKey.has(key)) this.#metadata.set(key, metadata);
   }
 
-  #add(model: RegisteredModel): void {
-    const other = this.#byKey.get(model.key);
-    if (other !== undefined) {
-      throw new InfermuxError(
-        'MODEL_ALREADY_EXISTS',
-        `models: ${model.key} is there twice, as ${other.path} and ${model.path}`,
-      );
-    }
+  /** Gives the model a key that no other has had. Nobody can ask for it before it is among those of {@link put}. */
+  register(found: FoundModel): RegisteredModel {
+    const name = nameOf(found);
+    const revision = (this.#revisions.get(name) ?? 0) + 1;
+    this.#revisions.set(name, revision);
+    const model = { ...found, key: revision === 1 ? name : `${name}#${revision}` };
     this.#byKey.set(model.key, model);
-    const latest = this.#latest.get(model.id);
-    if (latest === undefined || latest.version < model.version) this.#latest.set(model.id, model);
+    return model;
   }
 
-  #notFound(target: string): InfermuxError {
-    const id = target.split('@')[0] ?? target;
-    const versions = this.models.filter((model) => model.id === id).map(({ version }) => version);
-    const ids = [...this.#latest.keys()];
+  /** What requests for the id and its versions find from now on. @param entry with models that were registered. */
+  put(entry: CatalogEntry): void {
+    this.remove(entry.id);
+    this.#entries.set(entry.id, entry);
+    for (const model of entry.served) {
+      this.#byTarget.set(nameOf(model), model);
+      this.#byTarget.set(entry.id, model);
+    }
+  }
+
+  /** Nobody can ask for it any more. */
+  remove(id: string): void {
+    for (const model of this.#entries.get(id)?.served ?? []) this.#byTarget.delete(nameOf(model));
+    this.#byTarget.delete(id);
+    this.#entries.delete(id);
+  }
+
+  /** To be called when nobody has a use for the model any more. */
+  forget(key: string): void {
+    this.#byKey.delete(key);
+    this.#metadata.delete(key);
+  }
+
+  #whyNot(target: string): InfermuxError {
+    const [id = target] = target.split('@');
+    const entry = this.#entries.get(id);
+    if (entry !== undefined && entry.served.length === 0 && entry.problem !== undefined) {
+      return new InfermuxError('MODEL_LOAD_FAILED', entry.problem.message, { cause: entry.problem });
+    }
+    return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}; ${this.#hint(id, entry)}`);
+  }
+
+  #hint(id: string, entry: CatalogEntry | undefined): string {
+    if (entry !== undefined) {
+      const served = `versions of ${show(id)}: ${entry.served.map(({ version }) => version).join(', ')}`;
+      const others = entry.versions.filter((version) => !entry.served.some((model) => model.version === version));
+      return others.length === 0 ? served : `${served}; there, but not served: ${others.join(', ')}`;
+    }
+    const ids = [...this.#entries.keys()];
     const known = ids.slice(0, IDS_IN_MESSAGE).map(show).join(', ');
     const more = ids.length > IDS_IN_MESSAGE ? ` and ${ids.length - IDS_IN_MESSAGE} more` : '';
-    const hint =
-      versions.length > 0
-        ? `versions of ${show(id)}: ${versions.join(', ')}`
-        : `known models: ${known || 'none'}${more}`;
-    return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}; ${hint}`);
+    return `known models: ${known || 'none'}${more}`;
   }
 }

@@ -6,6 +6,8 @@ import { CounterTally, HistogramTally } from './tallies.js';
 const PREFIX = 'infermux_';
 /** 0.1 ms to 10 s, in seconds. */
 const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** 0.1 s to a day, in seconds. */
+const AGES = [0.1, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400];
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
 /** What gauges read when they are asked, so that nothing is written on the way of a request. */
@@ -17,6 +19,8 @@ export interface MetricsSource {
     readonly ongoing: number;
     readonly models: Iterable<string>;
   }>;
+  /** Sessions that are loaded, and bytes of their models' files, by format. */
+  loaded(): Iterable<{ readonly type: string; readonly models: number; readonly bytes: number }>;
 }
 
 /** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
@@ -32,10 +36,11 @@ export class EngineMetrics {
   readonly #requestDuration;
   readonly #getModel;
   readonly #loads;
-  readonly #loadFailures;
+  readonly #loadExceptions;
   readonly #unloads;
   readonly #loadDuration;
   readonly #unloadDuration;
+  readonly #ageAtEviction;
   readonly #restarts;
   readonly #batchSize;
   readonly #batches;
@@ -81,12 +86,19 @@ export class EngineMetrics {
       'replica',
     ]);
     this.#loads = this.#counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
-    this.#loadFailures = this.#counter('model_load_failures_total', 'Loads that failed, by error code.', [
+    this.#loadExceptions = this.#counter('load_model_exceptions_total', 'Loads that failed.', [
       'replica',
+      'type',
       'code',
     ]);
     this.#unloads = this.#counter('model_unloads_total', 'Sessions that left, by reason.', ['replica', 'reason']);
-    this.#loadDuration = this.#histogram('model_load_duration_seconds', 'Loads of sessions.', model);
+    this.#loadDuration = this.#histogram('load_model_duration_seconds', 'Loads of sessions.', ['type', ...model]);
+    this.#ageAtEviction = this.#histogram(
+      'model_age_at_eviction_seconds',
+      'Since a session was last used, when it was evicted: short ages are thrashing.',
+      [],
+      AGES,
+    );
     this.#unloadDuration = this.#histogram('model_unload_duration_seconds', 'Releases of sessions.', []);
     this.#restarts = this.#counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
 
@@ -99,6 +111,13 @@ export class EngineMetrics {
     });
     this.#gauge('replica_models', 'Sessions that a replica has or is loading.', ['replica'], (gauge) => {
       for (const { id, models } of source.replicas()) gauge.set({ replica: id }, [...models].length);
+    });
+    this.#gauge('loaded_models', 'Sessions that are loaded, in all replicas.', ['type'], (gauge) => {
+      for (const { type, models } of source.loaded()) gauge.set({ type }, models);
+    });
+    const size = 'Bytes of model files whose sessions are loaded, in all replicas.';
+    this.#gauge('total_loaded_models_size_bytes', size, ['type'], (gauge) => {
+      for (const { type, bytes } of source.loaded()) gauge.set({ type }, bytes);
     });
     if (!modelLabels) return;
     this.#gauge(
@@ -146,18 +165,21 @@ export class EngineMetrics {
     this.#errors.inc({ code });
   }
 
-  modelLoaded(replica: string, model: string, loadMs: number): void {
+  /** @param type of the model: its format. */
+  modelLoaded(replica: string, model: string, type: string, loadMs: number): void {
     this.#loads.inc({ replica, ...this.#label(model) });
-    this.#loadDuration.observe(this.#label(model), loadMs / 1_000);
+    this.#loadDuration.observe({ type, ...this.#label(model) }, loadMs / 1_000);
   }
 
-  modelLoadFailed(replica: string, code: ErrorCode): void {
-    this.#loadFailures.inc({ replica, code });
+  modelLoadFailed(replica: string, type: string, code: ErrorCode): void {
+    this.#loadExceptions.inc({ replica, type, code });
   }
 
-  modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number): void {
+  /** @param idleMs since it was last used. */
+  modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number, idleMs: number): void {
     this.#unloads.inc({ replica, reason });
     this.#unloadDuration.observe(unloadMs / 1_000);
+    if (reason === 'evicted') this.#ageAtEviction.observe(idleMs / 1_000);
   }
 
   replicaRestarted(replica: string): void {
@@ -190,10 +212,8 @@ export class EngineMetrics {
     return tally;
   }
 
-  #histogram(name: string, help: string, labelNames: string[]): Histogram {
-    return this.#register(
-      new Histogram({ name: this.#claim(name), help, labelNames, buckets: SECONDS, registers: [] }),
-    );
+  #histogram(name: string, help: string, labelNames: string[], buckets = SECONDS): Histogram {
+    return this.#register(new Histogram({ name: this.#claim(name), help, labelNames, buckets, registers: [] }));
   }
 
   #gauge(name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void {

@@ -1,3 +1,4 @@
+import type { ModelReference, WeightPlacement } from '../model-reference.js';
 import type { ModelMetadata } from '../tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { PackedTensor } from './packing.js';
@@ -13,21 +14,30 @@ export interface WorkerSettings {
   readonly modelIdleTimeoutMs: number;
   /** Passed through to `InferenceSession.create`. */
   readonly session: Readonly<Record<string, unknown>>;
+  /** Of models that name none. */
+  readonly weights: WeightPlacement;
+  readonly weightStore: WeightStoreSettings;
+  /** The hashes of files that threads have computed, for all of them. */
+  readonly fileHashes: SharedArrayBuffer;
 }
 
-/** What a replica needs to know of a model to load it. */
-export interface ModelReference {
-  /** Names one version of one model, and its session in the cache. */
-  readonly key: string;
-  /** The id that people know, for messages. */
-  readonly id: string;
-  readonly path: string;
+/** Where shared weights are. */
+export interface WeightStoreSettings {
+  readonly directory: string;
+  /** Most bytes of its entries; the least recently used leave. */
+  readonly maxBytes: number;
+}
+
+/** A message about one model, by its key. */
+interface AboutModel {
+  readonly model: string;
+  /** What the thread needs to know of it; only with the first message, and the first after an unload. */
+  readonly definition: ModelReference | undefined;
 }
 
 /** One dispatch: requests for one model. */
-export interface RunMessage {
+export interface RunMessage extends AboutModel {
   readonly kind: 'run';
-  readonly model: ModelReference;
   readonly groups: readonly RequestGroup[];
   /** Hold batches against single runs; no replica has found them to agree yet. */
   readonly verify: boolean;
@@ -64,7 +74,23 @@ export interface ReleaseMessage {
   readonly kind: 'release';
 }
 
-export type ReplicaMessage = RunMessage | HelloMessage | ExpireMessage | ReleaseMessage;
+/** Loads a model, if it is not there. */
+export interface LoadMessage extends AboutModel {
+  readonly kind: 'load';
+  /** Never evict it. */
+  readonly pin: boolean;
+  /** Key of a session that counts as gone: it leaves when this one is there. */
+  readonly replaces: string | undefined;
+}
+
+/** Releases a session, after a load under way and its last user, and forgets the model. */
+export interface UnloadMessage {
+  readonly kind: 'unload';
+  readonly model: string;
+  readonly reason: 'unloaded' | 'replaced';
+}
+
+export type ReplicaMessage = RunMessage | LoadMessage | UnloadMessage | HelloMessage | ExpireMessage | ReleaseMessage;
 
 /** What is posted to a replica's thread; `id` is in the answer too. */
 export interface ToThread {
@@ -113,6 +139,11 @@ export interface ExpireAnswer {
   readonly nextInMs: number | undefined;
 }
 
+export interface UnloadAnswer {
+  /** Of the model's files; 0 when there was no session. */
+  readonly bytes: number;
+}
+
 /** What comes back for a message: a thrown error would lose its class, code and fields on the way. */
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
 
@@ -127,10 +158,26 @@ export type ReplicaEvent =
       readonly key: string;
       readonly loadMs: number;
       readonly bytes: number;
+      /** By which the memory of the process grew meanwhile. */
+      readonly memoryBytes: number;
       readonly metadata: ModelMetadata;
     }
-  | { readonly kind: 'model-load-failed'; readonly key: string; readonly loadMs: number; readonly error: ErrorRecord }
-  | { readonly kind: 'model-unloaded'; readonly key: string; readonly reason: UnloadReason; readonly unloadMs: number }
+  | {
+      readonly kind: 'model-load-failed';
+      readonly key: string;
+      readonly loadMs: number;
+      readonly error: ErrorRecord;
+      /** How long the failure is remembered. */
+      readonly nextTryInMs: number;
+    }
+  | {
+      readonly kind: 'model-unloaded';
+      readonly key: string;
+      readonly reason: UnloadReason;
+      readonly unloadMs: number;
+      /** Milliseconds since it was last used. */
+      readonly idleMs: number;
+    }
   | {
       readonly kind: 'log';
       readonly level: 'debug' | 'info' | 'warn' | 'error';

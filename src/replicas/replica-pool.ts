@@ -1,7 +1,9 @@
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Clock } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
-import type { ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
+import type { WeightPlacement } from '../model-reference.js';
+import { hashMemory } from '../protocol/hash-memory.js';
+import type { ReplicaEvent, WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
 import { Replica } from './replica.js';
@@ -11,6 +13,8 @@ import { WorkerThread } from './worker-thread.js';
 
 const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;
+/** So many files are hashed once for all replicas: 68 bytes each. */
+const HASHED_FILES = 1_024;
 /** Longest time that `process.exit()` waits for a native call; beyond it the process aborts. */
 const EXIT_TIMEOUT_MS = 20_000;
 
@@ -22,6 +26,8 @@ export interface ReplicaPoolOptions {
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
   readonly session: Readonly<Record<string, unknown>>;
+  readonly weights: WeightPlacement;
+  readonly weightStore: WeightStoreSettings;
 }
 
 /** What a pool takes from its surroundings; tests put their own in. */
@@ -61,6 +67,7 @@ export class ReplicaPool {
   readonly #environment: ReplicaPoolEnvironment;
   readonly #observer: ReplicaPoolObserver;
   readonly #counters: QueueCounters;
+  readonly #fileHashes = hashMemory(HASHED_FILES);
   readonly #places: ReplicaPlace[];
   /** Replicas whose thread is not gone yet. */
   readonly #alive = new Set<Replica>();
@@ -122,7 +129,7 @@ export class ReplicaPool {
   #create(place: ReplicaPlace): Replica {
     const line = this.#counters.take();
     if (line === undefined) throw noLineFree();
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, session } = this.#options;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs, session, weights, weightStore } = this.#options;
     const settings: WorkerSettings = {
       replica: place.id,
       counters: this.#counters.memory,
@@ -131,6 +138,9 @@ export class ReplicaPool {
       maxModelBytes,
       modelIdleTimeoutMs,
       session,
+      weights,
+      weightStore,
+      fileHashes: this.#fileHashes,
     };
     const { worker: entry = REPLICA_WORKER, resourceLimits } = this.#environment;
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);

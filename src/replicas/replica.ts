@@ -2,6 +2,7 @@ import type { Transferable } from 'node:worker_threads';
 import { bufferPool } from '../buffer-pool.js';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
+import type { ModelReference } from '../model-reference.js';
 import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord } from '../protocol/error-record.js';
 import type {
@@ -9,12 +10,13 @@ import type {
   CallAnswer,
   ExpireAnswer,
   HelloAnswer,
-  ModelReference,
   ReplicaEvent,
   ReplicaMessage,
   RequestGroup,
   RunAnswer,
   RunMessage,
+  UnloadAnswer,
+  UnloadMessage,
   Verification,
 } from '../protocol/messages.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
@@ -96,6 +98,8 @@ export class Replica {
   readonly #thread: ReplicaThread;
   readonly #clock: Clock;
   readonly #observer: ReplicaObserver;
+  /** Keys of models that the thread was told of. */
+  readonly #defined = new Set<string>();
   #state: ReplicaState = 'starting';
   #loading = 0;
   #loadUnderWay: string | undefined;
@@ -190,7 +194,7 @@ export class Replica {
     if (this.#state !== 'running') {
       return Promise.reject(new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`));
     }
-    const { key, id, path } = model;
+    const { key } = model;
     let packed: ReturnType<typeof packGroups>;
     try {
       packed = packGroups(groups);
@@ -199,7 +203,8 @@ export class Replica {
       const message = `the request could not be copied: ${messageOf(cause)}`;
       return Promise.reject(new InfermuxError('INTERNAL', message, { cause }));
     }
-    const message: RunMessage = { kind: 'run', model: { key, id, path }, groups: packed.groups, verify };
+    const definition = this.#definitionFor(model);
+    const message: RunMessage = { kind: 'run', model: key, definition, groups: packed.groups, verify };
     this.counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
     if (!this.models.has(key)) this.#setModel(key, 'loading');
     return this.#thread.post(message, packed.transfer).then(
@@ -216,6 +221,53 @@ export class Replica {
         throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
       },
     );
+  }
+
+  /**
+   * Loads the model if it is not there. It counts as loading from now on, and so takes no other work meanwhile.
+   *
+   * @param how.pin never evict it.
+   * @param how.replaces key of a session that counts as gone: it leaves when this one is there.
+   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
+   */
+  async load(model: ModelReference, how: { pin: boolean; replaces?: string | undefined }): Promise<void> {
+    if (this.#state !== 'running') throw new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`);
+    const { key } = model;
+    const definition = this.#definitionFor(model);
+    if (!this.models.has(key)) this.#setModel(key, 'loading');
+    const { pin, replaces } = how;
+    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces });
+    this.#forgetFailedLoad(key, answer);
+    unwrap(answer);
+  }
+
+  /**
+   * Releases the model's session after a load under way and its last user. Those who ask for it later load it again.
+   *
+   * @returns bytes of the model's files; 0 when it had no session.
+   * @throws InfermuxError `REPLICA_FAILED`.
+   */
+  async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
+    if (this.#state !== 'running' || !this.#defined.delete(key)) return 0;
+    const { bytes } = unwrap((await this.#post({ kind: 'unload', model: key, reason })) as Answer<UnloadAnswer>);
+    return bytes;
+  }
+
+  /** What a message about the model has to tell the thread of it; undefined when it knows. */
+  #definitionFor(model: ModelReference): ModelReference | undefined {
+    const { key } = model;
+    if (this.#defined.has(key)) return undefined;
+    this.#defined.add(key);
+    return definitionOf(model);
+  }
+
+  async #post(message: ReplicaMessage): Promise<Answer<unknown>> {
+    try {
+      return (await this.#thread.post(message)) as Answer<unknown>;
+    } catch (cause) {
+      this.#die(cause);
+      throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
+    }
   }
 
   /**
@@ -301,7 +353,7 @@ export class Replica {
   }
 
   /** A failure that the thread only remembered comes without an event of a load. */
-  #forgetFailedLoad(key: string, answer: Answer<RunAnswer>): void {
+  #forgetFailedLoad(key: string, answer: Answer<unknown>): void {
     if ('error' in answer && this.models.get(key) === 'loading') this.#setModel(key, undefined);
   }
 
@@ -316,12 +368,18 @@ export class Replica {
   async #expire(): Promise<void> {
     if (this.#state !== 'running') return;
     try {
-      const answer = unwrap((await this.#thread.post({ kind: 'expire' })) as Answer<ExpireAnswer>);
+      const answer = unwrap((await this.#post({ kind: 'expire' })) as Answer<ExpireAnswer>);
       this.#scheduleExpiry(answer.nextInMs);
     } catch (cause) {
       this.#die(cause);
     }
   }
+}
+
+/** Whatever else is known of it stays on this side. */
+function definitionOf(model: ModelReference): ModelReference {
+  const { key, id, path, bytes, contents, externalData, sha256, session, weights, warmUp } = model;
+  return { key, id, path, bytes, contents, externalData, sha256, session, weights, warmUp };
 }
 
 function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, calls }: RunAnswer): ReplicaAnswer {

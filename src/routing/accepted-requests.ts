@@ -23,6 +23,8 @@ export class AcceptedRequests {
    */
   readonly #requests: PendingRequest[] = [];
   #idleWaiters: (() => void)[] = [];
+  /** By model key: those who wait until so many more requests have their answer. */
+  readonly #modelWaiters = new Map<string, { left: number; readonly resolve: () => void }[]>();
 
   constructor(clock: Clock, observer: AcceptedRequestsObserver) {
     this.#clock = clock;
@@ -42,6 +44,17 @@ export class AcceptedRequests {
   untilNone(): Promise<void> {
     if (this.#requests.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** Resolves when none of those that there are now is for the model. */
+  untilNoneOf(modelKey: string): Promise<void> {
+    const left = this.#requests.filter(({ model }) => model.key === modelKey).length;
+    if (left === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiters = this.#modelWaiters.get(modelKey) ?? [];
+      waiters.push({ left, resolve });
+      this.#modelWaiters.set(modelKey, waiters);
+    });
   }
 
   /** @returns false when the request is over already: its signal is aborted, or its deadline has passed. */
@@ -109,8 +122,18 @@ export class AcceptedRequests {
 
   #left(request: PendingRequest): void {
     this.#observer.settled(request);
+    if (this.#modelWaiters.size > 0) this.#countDown(request.model.key);
     if (this.#requests.length > 0) return;
     this.#observer.idle();
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  #countDown(modelKey: string): void {
+    const waiters = this.#modelWaiters.get(modelKey) ?? [];
+    for (const waiter of waiters) {
+      waiter.left -= 1;
+      if (waiter.left === 0) waiter.resolve();
+    }
+    if (waiters.every(({ left }) => left <= 0)) this.#modelWaiters.delete(modelKey);
   }
 }

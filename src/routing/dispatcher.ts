@@ -3,8 +3,8 @@ import type { Clock } from '../clock.js';
 import { anew, InfermuxError, toInfermuxError } from '../errors.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
+import { BarredLoads } from './barred-loads.js';
 import { DrainRate } from './drain-rate.js';
-import { FatalLoads } from './fatal-loads.js';
 import { handOut } from './hand-out.js';
 import { ModelQueue } from './model-queue.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
@@ -85,7 +85,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #queues = new Map<string, ModelQueue>();
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
-  readonly #fatalLoads: FatalLoads;
+  readonly #barredLoads: BarredLoads;
   readonly #drainRate: DrainRate;
   #queued = 0;
   #sequence = 0;
@@ -103,9 +103,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#clock = clock;
     this.#observer = observer;
     this.#drainRate = new DrainRate(() => clock.now());
-    this.#fatalLoads = new FatalLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
+    this.#barredLoads = new BarredLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     const { maxOngoingRequests } = options;
-    this.#placement = new Placement(maxOngoingRequests, this.#replicas, router, this.#fatalLoads, clock, {
+    this.#placement = new Placement(maxOngoingRequests, this.#replicas, router, this.#barredLoads, clock, {
       give: (queue, replica, most) => this.#give(queue, replica, most),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
     });
@@ -130,7 +130,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   `MODEL_LOAD_FAILED`, or what the replica answered.
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
-    const refusal = this.#refusal ?? this.#outage ?? this.#fatalLoads.refusal(request.model.key);
+    const refusal = this.#refusal ?? this.#outage ?? this.#barredLoads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#observer.failed(refusal);
@@ -190,7 +190,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
-      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#fatalLoads.record(queue.model, crash);
+      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#barredLoads.recordCrash(queue.model, crash);
       this.#placement.place(queue);
     }
   }
@@ -202,10 +202,31 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
   modelLoaded(model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
-    this.#fatalLoads.forget(model.key);
+    this.#barredLoads.forget(model.key);
     const { times, batching } = this.#queueOf(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
+  }
+
+  /** Why the model is not to be loaded now, if so: its load has ended a thread a short while ago. */
+  loadRefusal(model: RoutedModel): InfermuxError | undefined {
+    // Were this load to end one too, it would be known which model it was.
+    this.#queueOf(model);
+    return this.#barredLoads.loadRefusal(model.key);
+  }
+
+  /** Resolves when no accepted request is for the model. To be called when no more will come. */
+  untilModelUnused(modelKey: string): Promise<void> {
+    return this.#accepted.untilNoneOf(modelKey);
+  }
+
+  /** Nobody will ask for the model again, and no request for it is left. */
+  forgetModel(modelKey: string): void {
+    const queue = this.#queues.get(modelKey);
+    if (queue === undefined || queue.head !== undefined) return;
+    this.#placement.forget(queue);
+    this.#queues.delete(modelKey);
+    this.#barredLoads.forget(modelKey);
   }
 
   /** No replica runs and none could be started: refuses what waits and what comes, until a replica is added. */
@@ -339,11 +360,19 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   #failed(pending: PendingRequest, error: InfermuxError): void {
     if (!this.#accepted.has(pending)) return;
+    const { model } = pending;
+    if (error.code === 'MODEL_LOAD_FAILED' && this.#replicas.warm(model.key).length > 0) {
+      // It was to spill, and can be had where it is: its file may have been replaced since by one that is broken.
+      this.#barredLoads.recordFailure(model, error);
+      pending.attempts -= 1;
+      this.#enqueue(pending);
+      return;
+    }
     if (error.code !== 'REPLICA_FAILED') {
       this.#accepted.reject(pending, error);
       return;
     }
-    const refusal = this.#outage ?? this.#fatalLoads.refusal(pending.model.key);
+    const refusal = this.#outage ?? this.#barredLoads.refusal(model.key);
     if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
       this.#accepted.reject(pending, anew(refusal ?? error));
     else this.#enqueue(pending);

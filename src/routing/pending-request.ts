@@ -1,14 +1,9 @@
 import type { Batching } from '../batching.js';
+import type { ModelReference } from '../model-reference.js';
 import type { Outputs, TensorFeeds } from '../tensor.js';
 
 /** What routing and replicas need to know of a model. */
-export interface RoutedModel {
-  /** Names one version of one model. */
-  readonly key: string;
-  /** The id that people know, for messages. */
-  readonly id: string;
-  readonly path: string;
-  readonly bytes: number;
+export interface RoutedModel extends ModelReference {
   /** Its own setting; the engine's when undefined. */
   readonly batching?: Batching | undefined;
 }

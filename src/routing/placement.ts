@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js';
 import { commonRows } from '../tensor.js';
+import type { BarredLoads } from './barred-loads.js';
 import { DenseSet } from './dense-set.js';
-import type { FatalLoads } from './fatal-loads.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 import { QueueParking, type QueueParkingObserver } from './queue-parking.js';
@@ -46,7 +46,7 @@ export class Placement<R extends LoadingReplica> {
     maxOngoingRequests: number,
     replicas: ReplicaIndex<R>,
     router: RequestRouter,
-    fatalLoads: FatalLoads,
+    barredLoads: BarredLoads,
     clock: Clock,
     actions: PlacementActions<R>,
   ) {
@@ -56,13 +56,13 @@ export class Placement<R extends LoadingReplica> {
     this.#clock = clock;
     this.#actions = actions;
     this.#turn = new Turn(clock);
-    this.#parking = new QueueParking(this.#waiting, replicas, fatalLoads, clock, {
+    this.#parking = new QueueParking(this.#waiting, replicas, barredLoads, clock, {
       due: (queue) => this.place(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(this.#mostOngoing, replicas, this.#waiting, clock, {
       freed: (replica) => this.serve(replica),
-      mayLoad: (modelKey) => fatalLoads.mayLoadInMs(modelKey) === 0,
+      mayLoad: (modelKey) => barredLoads.mayLoadInMs(modelKey) === 0,
     });
   }
 
@@ -167,6 +167,12 @@ export class Placement<R extends LoadingReplica> {
     this.#slots.answered(replica);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(replica));
     else this.serve(replica);
+  }
+
+  /** The queue will not be used again. */
+  forget(queue: ModelQueue): void {
+    this.#deferred.delete(queue);
+    this.#waiting.forget(queue);
   }
 
   /** Nobody waits for company any more. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.js';
 import type { InfermuxError } from '../errors.js';
-import type { FatalLoads } from './fatal-loads.js';
+import type { BarredLoads } from './barred-loads.js';
 import type { ModelQueue } from './model-queue.js';
 import type { ReplicaCandidates } from './request-router.js';
 import type { WaitingModels } from './waiting-models.js';
@@ -17,27 +17,27 @@ export interface QueueParkingObserver {
 export class QueueParking {
   readonly #waiting: WaitingModels;
   readonly #replicas: ReplicaCandidates;
-  readonly #fatalLoads: FatalLoads;
+  readonly #barredLoads: BarredLoads;
   readonly #clock: Clock;
   readonly #observer: QueueParkingObserver;
 
   constructor(
     waiting: WaitingModels,
     replicas: ReplicaCandidates,
-    fatalLoads: FatalLoads,
+    barredLoads: BarredLoads,
     clock: Clock,
     observer: QueueParkingObserver,
   ) {
     this.#waiting = waiting;
     this.#replicas = replicas;
-    this.#fatalLoads = fatalLoads;
+    this.#barredLoads = barredLoads;
     this.#clock = clock;
     this.#observer = observer;
   }
 
   /** To be called whenever the queue's requests, `gathersUntil` or the replicas changed; with `gathersUntil` up to date. */
   park(queue: ModelQueue): WaitingPlace | undefined {
-    const refusal = this.#fatalLoads.refusal(queue.modelKey);
+    const refusal = this.#barredLoads.refusal(queue.modelKey);
     if (refusal !== undefined) this.#observer.refused(queue, refusal);
     if (queue.head === undefined) {
       this.#waiting.delete(queue);
@@ -50,7 +50,7 @@ export class QueueParking {
       replicas: this.#replicas.size,
       waitedMs: queue.waitedMs(this.#clock.now()),
       expectedLoadMs: queue.times.loadMs,
-      mayLoadInMs: this.#fatalLoads.mayLoadInMs(queue.modelKey),
+      mayLoadInMs: this.#barredLoads.mayLoadInMs(queue.modelKey),
     });
     this.#waiting.put(queue, place);
     if (changesInMs === undefined) this.#stopTimer(queue);

@@ -33,6 +33,13 @@ export class WaitingModels {
     this.#spilling.delete(queue);
   }
 
+  /** It will not be put again. */
+  forget(queue: ModelQueue): void {
+    this.delete(queue);
+    this.#queues.delete(queue);
+    this.#known.delete(queue.modelKey);
+  }
+
   all(): ModelQueue[] {
     return [...this.#queues.items];
   }

@@ -1,12 +1,21 @@
 import { checkFeeds, checkOutputNames } from '../feeds.js';
+import type { ModelReference } from '../model-reference.js';
 import type { Call } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
-import type { RequestGroup, RunMessage, Verification } from '../protocol/messages.js';
+import type { RequestGroup, Verification } from '../protocol/messages.js';
 import { singleFeeds } from '../protocol/request-groups.js';
 import { setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
 import { areSameFeeds } from './compare.js';
 import type { ModelMultiplexer, Session } from './model-multiplexer.js';
+
+/** Requests for one model. */
+export interface Dispatch {
+  readonly model: ModelReference;
+  readonly groups: readonly RequestGroup[];
+  /** Hold batches against single runs. */
+  readonly verify: boolean;
+}
 
 /** What became of one dispatch. */
 export interface Execution {
@@ -29,7 +38,7 @@ export class Executor {
   }
 
   /** @throws InfermuxError when the model cannot be loaded or the thread is to stop: then no request has an answer. */
-  async run({ model, groups, verify }: RunMessage): Promise<Execution> {
+  async run({ model, groups, verify }: Dispatch): Promise<Execution> {
     const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
     try {
       const { session, loadMs } = lease;

@@ -1,13 +1,17 @@
 import { InfermuxError, messageOf } from '../errors.js';
+import type { ModelReference } from '../model-reference.js';
 import { packCalls } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type {
   ExpireAnswer,
   HelloAnswer,
+  LoadMessage,
   ReplicaEvent,
   ReplicaMessage,
   RunAnswer,
   RunMessage,
+  UnloadAnswer,
+  UnloadMessage,
   WorkerSettings,
 } from '../protocol/messages.js';
 import { bufferToReturn } from '../protocol/packing.js';
@@ -23,6 +27,8 @@ export class MessageHandler {
   readonly #settings: WorkerSettings;
   readonly #counters: ReplicaCounters;
   readonly #post: (event: ReplicaEvent) => void;
+  /** The models that messages have told of. */
+  readonly #definitions = new Map<string, ModelReference>();
   #runtime: Runtime | undefined;
 
   constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
@@ -36,6 +42,10 @@ export class MessageHandler {
     switch (message.kind) {
       case 'run':
         return this.#run(message);
+      case 'load':
+        return replyOf(() => this.#load(message));
+      case 'unload':
+        return replyOf(() => this.#unload(message));
       case 'hello':
         return replyOf(() => this.#start());
       case 'expire':
@@ -50,7 +60,9 @@ export class MessageHandler {
     let failed = requests;
     let reply: Reply;
     try {
-      const { loadMs, calls, verification } = await this.#started.executor.run(message);
+      const { groups, verify } = message;
+      const model = this.#modelOf(message);
+      const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, verify });
       const packed = packCalls(calls);
       const buffer = bufferToReturn(message.groups);
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
@@ -63,6 +75,24 @@ export class MessageHandler {
     // Before the answer is posted, so that the router sees the slot free as early as it is.
     this.#counters.dispatchDone(requests - failed, failed);
     return reply;
+  }
+
+  #load(message: LoadMessage): Promise<void> {
+    const { pin, replaces } = message;
+    return this.#started.models.load(this.#modelOf(message), { pin, replaces });
+  }
+
+  async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {
+    // Before anything is waited for: a later message may tell of it again.
+    this.#definitions.delete(model);
+    return { bytes: await this.#started.models.unload(model, reason) };
+  }
+
+  #modelOf({ model: key, definition }: RunMessage | LoadMessage): ModelReference {
+    if (definition !== undefined) this.#definitions.set(key, definition);
+    const model = this.#definitions.get(key);
+    if (model === undefined) throw new InfermuxError('INTERNAL', `the replica was told nothing of model ${key}`);
+    return model;
   }
 
   async #start(): Promise<HelloAnswer> {

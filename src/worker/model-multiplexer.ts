@@ -2,29 +2,29 @@ import { LRUCache } from 'lru-cache';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
 import { checkModelId } from '../model-id.js';
-import type { ModelReference, UnloadReason } from '../protocol/messages.js';
+import type { ModelReference } from '../model-reference.js';
+import type { UnloadReason } from '../protocol/messages.js';
 import type { ModelMetadata, Outputs, TensorFeeds } from '../tensor.js';
 
 /** A loaded model, as the multiplexer keeps it. */
 export interface Session {
   readonly metadata: ModelMetadata;
-  readonly bytes: number;
   run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
   release(): Promise<void>;
 }
 
 /** Loads sessions; the real one is `OnnxSession`. */
 export interface SessionLoader {
-  /** Bytes that a session of the model will be counted with. */
-  sizeOf(model: ModelReference): Promise<number>;
-  load(model: ModelReference, bytes: number): Promise<Session>;
+  load(model: ModelReference): Promise<Session>;
 }
 
 export interface MultiplexerEvents {
   loading(key: string): void;
-  loaded(key: string, session: Session, loadMs: number): void;
-  loadFailed(key: string, error: InfermuxError, loadMs: number): void;
-  unloaded(key: string, reason: UnloadReason, unloadMs: number): void;
+  loaded(model: ModelReference, session: Session, loadMs: number): void;
+  /** @param nextTryInMs how long the failure is remembered. */
+  loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
+  /** @param idleMs how long nobody had used it. */
+  unloaded(key: string, reason: UnloadReason, unloadMs: number, idleMs: number): void;
   /** A session that could not be released; its memory may stay. */
   releaseFailed(key: string, error: unknown): void;
   /** What is in memory changed: sessions and their bytes. */
@@ -52,6 +52,8 @@ export interface Lease {
 interface Entry {
   readonly key: string;
   readonly session: Session;
+  /** That it is counted with. */
+  readonly bytes: number;
   users: number;
   lastUsedAt: number;
   /** Set while somebody waits for `users` to become 0. */
@@ -77,6 +79,8 @@ export class ModelMultiplexer {
   readonly #cache: LRUCache<string, Entry>;
   readonly #failures: FailureMemory;
   readonly #flights = new Map<string, Flight>();
+  /** Keys of models that are never evicted, whether they are there yet or not. */
+  readonly #pinned = new Set<string>();
   /** Bytes in memory, those of sessions that wait for their last user included. */
   #residentBytes = 0;
   #residentModels = 0;
@@ -88,9 +92,8 @@ export class ModelMultiplexer {
     this.#events = events;
     this.#now = now;
     this.#failures = new FailureMemory(now);
-    // lru-cache wants a bound, and takes memory ahead for `max`; #makeRoom keeps below it, so it never evicts by itself.
-    const maxSize = options.maxModels === -1 ? Number.MAX_SAFE_INTEGER : options.maxModels;
-    this.#cache = new LRUCache({ maxSize, sizeCalculation: () => 1 });
+    // lru-cache wants a bound, and would evict without a release: it is #makeRoom that does.
+    this.#cache = new LRUCache({ maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 });
   }
 
   /** Keys of the sessions in the cache, most recently used first. */
@@ -117,11 +120,51 @@ export class ModelMultiplexer {
     return this.#leaseOf(entry, 0);
   }
 
-  async #leaseAfterLoad(model: ModelReference): Promise<Lease> {
+  /**
+   * Loads the model if it is not there.
+   *
+   * @param pin never evict it.
+   * @param replaces key of a session that counts as gone, and whose place is free once it is released.
+   * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
+   */
+  async load(model: ModelReference, { pin, replaces }: { pin: boolean; replaces: string | undefined }): Promise<void> {
+    if (pin) this.#pin(model, replaces);
+    try {
+      const lease = this.leaseLoaded(model.key) ?? (await this.#leaseAfterLoad(model, replaces));
+      lease.giveBack();
+    } catch (error) {
+      this.#pinned.delete(model.key);
+      throw error;
+    }
+  }
+
+  /** Releases the model's session after its last user. @returns its bytes; 0 when it is not there. */
+  unload(key: string, reason: UnloadReason): Promise<number> {
+    return this.#inTurn(async () => {
+      this.#pinned.delete(key);
+      const entry = this.#cache.peek(key);
+      if (entry === undefined) return 0;
+      await this.#unload(entry, reason);
+      return entry.bytes;
+    });
+  }
+
+  /** One place is left for the models that are not pinned: they could never be loaded otherwise. */
+  #pin({ id, key }: ModelReference, replaces: string | undefined): void {
+    const { maxModels } = this.#options;
+    const others = [...this.#pinned].filter((pinned) => pinned !== key && pinned !== replaces).length;
+    if (maxModels !== -1 && others + 1 >= maxModels) {
+      const message = `model ${show(id)} cannot be pinned: of the ${maxModels} sessions that a replica may have (maxModelsPerReplica) ${others} are pinned, and one is kept for the other models`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    this.#pinned.add(key);
+  }
+
+  async #leaseAfterLoad(model: ModelReference, replaces?: string): Promise<Lease> {
     const startedAt = this.#now();
     let flight = this.#flights.get(model.key);
     if (flight === undefined) {
-      flight = { entry: this.#inTurn(() => this.#load(model)), waiters: 0 };
+      flight = { entry: this.#inTurn(() => this.#load(model, replaces)), waiters: 0 };
       this.#flights.set(model.key, flight);
     }
     flight.waiters += 1;
@@ -140,7 +183,7 @@ export class ModelMultiplexer {
       if (idleTimeoutMs === -1) return undefined;
       for (const key of [...this.#cache.rkeys()]) {
         const entry = this.#cache.peek(key);
-        if (entry === undefined || entry.users > 0) continue;
+        if (entry === undefined || entry.users > 0 || this.#pinned.has(key)) continue;
         const leftMs = entry.lastUsedAt + idleTimeoutMs - this.#now();
         if (leftMs > 0) return leftMs;
         await this.#unload(entry, 'expired');
@@ -177,13 +220,13 @@ export class ModelMultiplexer {
     return result;
   }
 
-  async #load(model: ModelReference): Promise<Entry> {
-    const { key } = model;
+  async #load(model: ModelReference, replaces: string | undefined): Promise<Entry> {
+    const { key, bytes } = model;
     try {
-      const session = await this.#loadSession(model);
+      const session = await this.#loadSession(model, replaces);
       // Those who waited hold their lease before anything else can happen to the session.
       const users = this.#flights.get(key)?.waiters ?? 0;
-      const entry: Entry = { key, session, users, lastUsedAt: this.#now() };
+      const entry: Entry = { key, session, bytes, users, lastUsedAt: this.#now() };
       this.#cache.set(key, entry);
       return entry;
     } finally {
@@ -191,58 +234,60 @@ export class ModelMultiplexer {
     }
   }
 
-  async #loadSession(model: ModelReference): Promise<Session> {
+  async #loadSession(model: ModelReference, replaces: string | undefined): Promise<Session> {
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
     const startedAt = this.#now();
     let loadStartedAt = startedAt;
     try {
-      const bytes = await this.#loader.sizeOf(model);
-      this.#checkFits(model, bytes);
-      await this.#makeRoom(bytes);
+      this.#checkFits(model);
+      await this.#makeRoom(model, replaces);
       this.#events.loading(model.key);
       loadStartedAt = this.#now();
-      const session = await this.#loader.load(model, bytes);
+      const session = await this.#loader.load(model);
       this.#failures.forget(model.key);
-      this.#resident(1, session.bytes);
-      this.#events.loaded(model.key, session, this.#now() - loadStartedAt);
+      this.#resident(1, model.bytes);
+      this.#events.loaded(model, session, this.#now() - loadStartedAt);
       return session;
     } catch (cause) {
       const error = toInfermuxError(cause);
       // A load refused because the thread stops says nothing about the model.
-      if (error.code === 'MODEL_LOAD_FAILED') this.#failures.record(model.key, error);
-      this.#events.loadFailed(model.key, error, this.#now() - loadStartedAt);
+      const nextTryInMs = error.code === 'MODEL_LOAD_FAILED' ? this.#failures.record(model.key, error) : 0;
+      this.#events.loadFailed(model.key, error, this.#now() - loadStartedAt, nextTryInMs);
       throw error;
     }
   }
 
-  #checkFits(model: ModelReference, bytes: number): void {
+  #checkFits({ id, bytes }: ModelReference): void {
     const { maxBytes } = this.#options;
     if (maxBytes !== -1 && bytes > maxBytes) {
-      throw new InfermuxError(
-        'MODEL_LOAD_FAILED',
-        `model ${show(model.id)} has ${bytes} bytes, maxModelBytesPerReplica is ${maxBytes}`,
-      );
+      const message = `model ${show(id)} has ${bytes} bytes, maxModelBytesPerReplica is ${maxBytes}`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message);
     }
   }
 
-  async #makeRoom(bytes: number): Promise<void> {
+  async #makeRoom({ id, bytes }: ModelReference, replaces: string | undefined): Promise<void> {
     const { maxModels, maxBytes } = this.#options;
-    const overFull = () =>
-      (maxModels !== -1 && this.#cache.size + 1 > maxModels) ||
-      (maxBytes !== -1 && this.#residentBytes + bytes > maxBytes);
-    while (overFull()) {
-      const victim = this.#leastRecentlyUsed();
-      if (victim === undefined) return;
+    const leaving = replaces === undefined ? undefined : this.#cache.peek(replaces);
+    const isOverFull = () =>
+      (maxModels !== -1 && this.#cache.size + 1 - (leaving === undefined ? 0 : 1) > maxModels) ||
+      (maxBytes !== -1 && this.#residentBytes + bytes - (leaving?.bytes ?? 0) > maxBytes);
+    while (isOverFull()) {
+      const victim = this.#leastRecentlyUsed(leaving);
+      if (victim === undefined) {
+        const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${[...this.#pinned].map(show).join(', ')}`;
+        throw new InfermuxError('FAILED_PRECONDITION', message);
+      }
       await this.#unload(victim, 'evicted');
     }
   }
 
   /** The least recently used session that nobody uses; if all are used, the least recently used of them. */
-  #leastRecentlyUsed(): Entry | undefined {
+  #leastRecentlyUsed(leaving: Entry | undefined): Entry | undefined {
     let first: Entry | undefined;
     for (const entry of this.#cache.rvalues()) {
-      if (entry?.users === 0) return entry;
+      if (entry === undefined || entry === leaving || this.#pinned.has(entry.key)) continue;
+      if (entry.users === 0) return entry;
       first ??= entry;
     }
     return first;
@@ -256,13 +301,14 @@ export class ModelMultiplexer {
       });
     }
     const startedAt = this.#now();
+    const idleMs = startedAt - entry.lastUsedAt;
     try {
       await entry.session.release();
     } catch (error) {
       this.#events.releaseFailed(entry.key, error);
     }
-    this.#resident(-1, -entry.session.bytes);
-    this.#events.unloaded(entry.key, reason, this.#now() - startedAt);
+    this.#resident(-1, -entry.bytes);
+    this.#events.unloaded(entry.key, reason, this.#now() - startedAt, idleMs);
   }
 
   #resident(models: number, bytes: number): void {

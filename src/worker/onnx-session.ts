@@ -1,7 +1,7 @@
-import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../errors.js';
-import type { ModelReference } from '../protocol/messages.js';
+import type { ModelReference } from '../model-reference.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
 import {
   isTensorType,
@@ -37,66 +37,71 @@ export const bundledProviders: readonly string[] = supportedProviders
   .filter(({ bundled }) => bundled)
   .map(({ name }) => name);
 
+/** Passed through to `InferenceSession.create`. */
+export type SessionSettings = Readonly<Record<string, unknown>>;
+
+/** Names of the files of a compiled model. */
+export const COMPILED = { model: 'model.onnx', weights: 'weights.bin' } as const;
+/** Smaller ones are no page of memory, and stay in the model. */
+const LEAST_MAPPED_BYTES = 1_024;
+
 /** A loaded model: the one place that knows onnxruntime-node. Every native call is announced in the replica's counters. */
 export class OnnxSession implements Session {
   readonly metadata: ModelMetadata;
-  readonly bytes: number;
   readonly #id: string;
   readonly #session: ort.InferenceSession;
   readonly #counters: ReplicaCounters;
 
-  private constructor(model: ModelReference, bytes: number, session: ort.InferenceSession, counters: ReplicaCounters) {
-    this.#id = model.id;
+  private constructor({ id }: ModelReference, session: ort.InferenceSession, counters: ReplicaCounters) {
+    this.#id = id;
     this.#session = session;
     this.#counters = counters;
-    this.bytes = bytes;
     this.metadata = { inputs: session.inputMetadata.map(readValue), outputs: session.outputMetadata.map(readValue) };
   }
 
   /**
-   * Bytes that a session of the model is counted with: the size of its file.
-   *
-   * @throws InfermuxError `MODEL_LOAD_FAILED` when there is no such file.
+   * @param compiled what {@link compile} made of it, to be loaded in its place with the same options.
+   * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop.
    */
-  static async sizeOf(model: ModelReference): Promise<number> {
-    try {
-      return (await stat(model.path)).size;
-    } catch (cause) {
-      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${messageOf(cause)}`, { cause });
-    }
-  }
-
-  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop. */
   static async load(
     model: ModelReference,
-    bytes: number,
-    options: Readonly<Record<string, unknown>>,
+    options: SessionSettings,
     counters: ReplicaCounters,
+    compiled?: string,
   ): Promise<OnnxSession> {
-    const providers = providersOf(options);
-    const where = `model ${show(model.id)}`;
-    const unknown = providers.find((name) => !supportedProviders.some((provider) => provider.name === name));
-    if (unknown !== undefined) {
-      throw new InfermuxError(
-        'MODEL_LOAD_FAILED',
-        `${where}: execution provider ${show(unknown)} is not available; ${describeProviders()}`,
-      );
-    }
-    const session = await nativeCall(counters, () =>
-      ort.InferenceSession.create(model.path, { ...SESSION_DEFAULTS, ...options }),
-    ).catch((cause: unknown) => {
-      if (cause instanceof InfermuxError) throw cause;
-      const said = messageOf(cause);
-      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hintFor(said, model, providers)}`, {
-        cause,
-      });
-    });
+    const session = await (compiled === undefined
+      ? createSession(model, options, counters)
+      : // It is optimised already; to do so again would change nothing.
+        createSession(
+          { ...model, path: compiled, contents: undefined },
+          { ...options, graphOptimizationLevel: 'disabled' },
+          counters,
+        ));
     const reason = unsupportedValue(session);
     if (reason !== undefined) {
       await nativeCall(counters, () => session.release());
-      throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${reason}`);
+      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
     }
-    return new OnnxSession(model, bytes, session, counters);
+    return new OnnxSession(model, session, counters);
+  }
+
+  /**
+   * Optimises a model for this machine and these options, and writes it into the folder: its weights, packed as the kernels
+   * want them, into a file of their own that sessions map.
+   *
+   * @returns paths of model and weights; the latter is not there when the model has next to none.
+   * @throws InfermuxError as {@link load}.
+   */
+  static async compile(
+    model: ModelReference,
+    options: SessionSettings,
+    counters: ReplicaCounters,
+    folder: string,
+  ): Promise<{ path: string; weights: string }> {
+    const path = join(folder, COMPILED.model);
+    const session = await createSession(model, compileOptions(options, path), counters);
+    await nativeCall(counters, () => session.release());
+    return { path, weights: join(folder, COMPILED.weights) };
   }
 
   /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said; `REPLICA_FAILED` when the thread is to stop. */
@@ -126,6 +131,46 @@ export class OnnxSession implements Session {
   async release(): Promise<void> {
     await nativeCall(this.#counters, () => this.#session.release(), STOP_LEVELS.stopping);
   }
+}
+
+async function createSession(
+  model: ModelReference,
+  options: SessionSettings,
+  counters: ReplicaCounters,
+): Promise<ort.InferenceSession> {
+  const providers = providersOf(options);
+  const where = `model ${show(model.id)}`;
+  const unknown = providers.find((name) => !supportedProviders.some((provider) => provider.name === name));
+  if (unknown !== undefined) {
+    const message = `${where}: execution provider ${show(unknown)} is not available; ${describeProviders()}`;
+    throw new InfermuxError('MODEL_LOAD_FAILED', message);
+  }
+  const all = { ...SESSION_DEFAULTS, ...options };
+  const { path, contents } = model;
+  try {
+    return await nativeCall(counters, () =>
+      contents === undefined
+        ? ort.InferenceSession.create(path, all)
+        : // It refuses shared memory.
+          ort.InferenceSession.create(new Uint8Array(contents).slice(), all),
+    );
+  } catch (cause) {
+    if (cause instanceof InfermuxError) throw cause;
+    const said = messageOf(cause);
+    throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hintFor(said, model, providers)}`, { cause });
+  }
+}
+
+/** What makes onnxruntime write what it has made of a model. */
+function compileOptions(options: SessionSettings, path: string): SessionSettings {
+  const extra = options['extra'] as { session?: Readonly<Record<string, string>> } | undefined;
+  const session = {
+    ...extra?.session,
+    optimized_model_external_initializers_file_name: COMPILED.weights,
+    optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED_BYTES),
+    save_external_prepacked_constant_initializers: '1',
+  };
+  return { ...options, optimizedModelFilePath: path, extra: { ...extra, session } };
 }
 
 /**
@@ -167,7 +212,8 @@ function stopping(): InfermuxError {
   return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
 }
 
-function providersOf({ executionProviders }: Readonly<Record<string, unknown>>): string[] {
+/** Names of the execution providers asked for. */
+export function providersOf({ executionProviders }: SessionSettings): string[] {
   if (!Array.isArray(executionProviders)) return [];
   return executionProviders.map((provider: string | { name: string }) =>
     typeof provider === 'string' ? provider : provider.name,

@@ -1,10 +1,14 @@
 import { messageOf } from '../errors.js';
 import { toErrorRecord } from '../protocol/error-record.js';
+import { HashMemory } from '../protocol/hash-memory.js';
 import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { Executor } from './executor.js';
+import { FileHashes } from './file-hashes.js';
 import { ModelMultiplexer, type MultiplexerEvents } from './model-multiplexer.js';
-import { bundledProviders, OnnxSession, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
+import { bundledProviders, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
+import { OnnxSessionLoader } from './session-loader.js';
+import { WeightStore } from './weight-store.js';
 
 /** What a replica's thread works with, once onnxruntime-node is loaded. */
 export interface Runtime {
@@ -20,15 +24,18 @@ export async function startRuntime(
 ): Promise<Runtime> {
   await startOnnxruntime();
   const now = () => performance.now();
-  const models = new ModelMultiplexer(
-    { maxModels: settings.maxModels, maxBytes: settings.maxModelBytes, idleTimeoutMs: settings.modelIdleTimeoutMs },
-    {
-      sizeOf: (model) => OnnxSession.sizeOf(model),
-      load: (model, bytes) => OnnxSession.load(model, bytes, settings.session, counters),
+  const { maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs } = settings;
+  const hashes = new FileHashes(new HashMemory(settings.fileHashes));
+  const loader = new OnnxSessionLoader(settings, {
+    counters,
+    hashes,
+    store: new WeightStore(settings.weightStore, hashes),
+    notShared: ({ id }, reason) => {
+      const message = 'the weights of the model are not shared';
+      post({ kind: 'log', level: 'warn', message, fields: { model: id, reason } });
     },
-    reportTo(post, counters),
-    now,
-  );
+  });
+  const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
   return {
     models,
     executor: new Executor(models, now),
@@ -37,11 +44,19 @@ export async function startRuntime(
 }
 
 function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters): MultiplexerEvents {
+  let memoryBefore = 0;
   return {
-    loading: (key) => post({ kind: 'model-loading', key }),
-    loaded: (key, { bytes, metadata }, loadMs) => post({ kind: 'model-loaded', key, loadMs, bytes, metadata }),
-    loadFailed: (key, error, loadMs) => post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error) }),
-    unloaded: (key, reason, unloadMs) => post({ kind: 'model-unloaded', key, reason, unloadMs }),
+    loading: (key) => {
+      memoryBefore = process.memoryUsage.rss();
+      post({ kind: 'model-loading', key });
+    },
+    loaded: ({ key, bytes }, { metadata }, loadMs) => {
+      const memoryBytes = process.memoryUsage.rss() - memoryBefore;
+      post({ kind: 'model-loaded', key, loadMs, bytes, memoryBytes, metadata });
+    },
+    loadFailed: (key, error, loadMs, nextTryInMs) =>
+      post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error), nextTryInMs }),
+    unloaded: (key, reason, unloadMs, idleMs) => post({ kind: 'model-unloaded', key, reason, unloadMs, idleMs }),
     releaseFailed: (key, error) =>
       post({ kind: 'log', level: 'warn', message: 'session not released', fields: { key, reason: messageOf(error) } }),
     resident: (_models, bytes) => counters.setBytes(bytes),

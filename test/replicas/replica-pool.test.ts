@@ -18,6 +18,8 @@ it('survives threads that cannot even be created, tries again with back-off, and
       modelIdleTimeoutMs: -1,
       // What cannot be cloned makes the constructor of Worker throw, as a lack of memory or threads would.
       session: { onEvent: ignore },
+      weights: 'private',
+      weightStore: { directory: '', maxBytes: 1 },
     },
     { clock },
     {

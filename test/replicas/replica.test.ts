@@ -54,6 +54,7 @@ const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
 const request = { model: A, groups: [group], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
 const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };
+const LOADED = { loadMs: 3, bytes: 9, memoryBytes: 9, metadata: { inputs: [], outputs: [] } };
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: FakeClock;
@@ -149,7 +150,7 @@ describe('running', () => {
       loadUnderWay: undefined,
     });
     thread.emit({ kind: 'model-loading', key: 'a@1' });
-    thread.emit({ kind: 'model-loaded', key: 'a@1', loadMs: 3, bytes: 9, metadata: { inputs: [], outputs: [] } });
+    thread.emit({ kind: 'model-loaded', key: 'a@1', ...LOADED });
     thread.tasks[1]?.answer(answered);
     await answer;
     expect(story).toEqual(['running', 'a@1 loading', 'a@1 loaded', 'answer']);
@@ -184,7 +185,7 @@ describe('running', () => {
 
   it('asks the thread to let go of unused models when their time has come', async () => {
     await startReplica();
-    thread.emit({ kind: 'model-loaded', key: 'a@1', loadMs: 3, bytes: 9, metadata: { inputs: [], outputs: [] } });
+    thread.emit({ kind: 'model-loaded', key: 'a@1', ...LOADED });
     clock.advance(50);
     expect(thread.kinds).toEqual(['hello', 'expire']);
     thread.tasks[1]?.answer({ value: { nextInMs: 20 } });
@@ -209,7 +210,7 @@ describe('dying', () => {
     await startReplica();
     const answer = replica.run(request).catch(() => undefined);
     thread.emit({ kind: 'model-loading', key: 'a@1' });
-    thread.emit({ kind: 'model-loaded', key: 'a@1', loadMs: 3, bytes: 9, metadata: { inputs: [], outputs: [] } });
+    thread.emit({ kind: 'model-loaded', key: 'a@1', ...LOADED });
     thread.tasks[1]?.fail(new Error('died in the run'));
     await answer;
     expect(story).toContain('failed with no load under way');

@@ -19,7 +19,10 @@ beforeEach(() => {
     maxModelBytes: -1,
     modelIdleTimeoutMs: -1,
     session: {},
-  };
+    weights: 'private',
+    weightStore: { directory: '', maxBytes: 1 },
+    fileHashes: new SharedArrayBuffer(0),
+  } as const;
   thread = new WorkerThread({ entry, settings, resourceLimits: undefined }, counters);
 });
 
@@ -30,7 +33,8 @@ afterEach(async () => {
 
 const message = (key: string): RunMessage => ({
   kind: 'run',
-  model: { key, id: key, path: key },
+  model: key,
+  definition: undefined,
   groups: [],
   verify: false,
 });

@@ -77,7 +77,8 @@ class World {
   /** Milliseconds that requests wait for company; undefined where none are joined. */
   readonly #maxWaitMs: number | undefined;
   /** Models whose load a replica died of: they are not loaded again for a while. */
-  readonly #deadly = new Set<string>();
+  /** Models whose load has failed or ended a replica: for a while they are not to spill. */
+  readonly #barred = new Set<string>();
   #born = 0;
   #submitted: Tracked | undefined;
 
@@ -171,10 +172,12 @@ class World {
         replica?.step();
         break;
       case 'fail-load':
-        if (replica?.isLoading === true) replica.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken'));
+        if (replica?.loadUnderWay === undefined) break;
+        this.#barred.add(replica.loadUnderWay);
+        replica.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken'));
         break;
       case 'crash':
-        if (replica?.loadUnderWay !== undefined) this.#deadly.add(replica.loadUnderWay);
+        if (replica?.loadUnderWay !== undefined) this.#barred.add(replica.loadUnderWay);
         replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
         this.replicas.splice(this.replicas.indexOf(replica as FakeReplica), 1);
         await flush();
@@ -225,7 +228,7 @@ class World {
       if (!isWaiting) continue;
       // For company, if for nothing else.
       if (this.clock.now() - acceptedAt < (this.#maxWaitMs ?? 0)) continue;
-      if (!this.#deadly.has(request.model.key)) {
+      if (!this.#barred.has(request.model.key)) {
         expect(this.clock.now() - acceptedAt, `${request.model.id} could spill`).toBeLessThan(EXPECTED_LOAD_MS);
       }
       const holders = this.replicas.filter(({ models }) => models.has(request.model.key));

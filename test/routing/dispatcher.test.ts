@@ -631,3 +631,24 @@ describe('ending', () => {
     await dispatcher.untilIdle();
   });
 });
+
+describe('a load that fails where the model is to be had elsewhere', () => {
+  it('costs no request: it goes where the model is, and the load is not tried again for a while', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    const before = submit(A);
+    await work(first);
+    await before;
+    const answers = [submit(A)];
+    // One that runs for so long that the next one spills.
+    clock.advance(10_000);
+    answers.push(submit(A), submit(A));
+    clock.advance(10_000);
+    expect(second.isLoading).toBe(true);
+    second.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'the file was replaced'));
+    await flush();
+    clock.advance(500);
+    expect(second.requests).toEqual([]);
+    await work(first);
+    await Promise.all(answers);
+  });
+});

@@ -10,7 +10,7 @@ const counters = new ReplicaCounters(workerData.counters, workerData.counterSlot
 const wait = new MessageWait(counters, 2, () => performance.now());
 let hasTurned = false;
 
-answerMessages(parentPort, wait, async ({ model: { key } }) => {
+answerMessages(parentPort, wait, async ({ model: key }) => {
   parentPort.postMessage({ event: { kind: 'model-loading', key } });
   if (key === 'exit') process.exit(3);
   if (key === 'throw') {

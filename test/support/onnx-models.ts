@@ -132,3 +132,37 @@ export function modelDirectory(models: Readonly<Record<string, Uint8Array>>): st
   }
   return directory;
 }
+
+/** y = x + bias, float32 [N, width], with the bias in a file of its own. */
+export function externalModel(file: string, width = 4096): { model: Uint8Array; weights: Uint8Array } {
+  const bias = Float32Array.from({ length: width }, (_, index) => index);
+  const model = encodeModel({
+    name: 'external',
+    nodes: [{ opType: 'Add', input: ['x', 'bias'], output: ['y'] }],
+    initializers: [{ name: 'bias', dims: [width], data: bias, file }],
+    inputs: [{ name: 'x', dims: ['N', width] }],
+    outputs: [{ name: 'y', dims: ['N', width] }],
+  });
+  return { model, weights: new Uint8Array(bias.buffer) };
+}
+
+/** Perceptron of so many square layers, float32 [N, width], with weights that are worth sharing. */
+export function denseModel(width: number, layers: number): Uint8Array {
+  const names = Array.from({ length: layers }, (_, layer) => `weights${layer}`);
+  const output = (layer: number) => (layer === layers - 1 ? 'y' : `value${layer}`);
+  return encodeModel({
+    name: 'dense',
+    nodes: names.map((name, layer) => ({
+      opType: 'MatMul',
+      input: [layer === 0 ? 'x' : output(layer - 1), name],
+      output: [output(layer)],
+    })),
+    initializers: names.map((name, layer) => ({
+      name,
+      dims: [width, width],
+      data: Float32Array.from({ length: width * width }, (_, index) => Math.sin(index + layer) / width),
+    })),
+    inputs: [{ name: 'x', dims: ['N', width] }],
+    outputs: [{ name: 'y', dims: ['N', width] }],
+  });
+}

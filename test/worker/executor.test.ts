@@ -24,7 +24,6 @@ let runs: number;
 function sessionOf(model: (rows: Rows) => Readonly<Record<string, Rows>>): Session {
   return {
     metadata: { inputs: [{ name: 'x', type: 'float32', shape: ['N', 'W'] }], outputs: [] },
-    bytes: 1,
     release: async () => undefined,
     run: async ({ x }, names): Promise<Outputs> => {
       runs += 1;
@@ -47,7 +46,7 @@ function executorOf(session: Session): Executor {
     releaseFailed: ignore,
     resident: ignore,
   };
-  const loader = { sizeOf: async () => 1, load: async () => session };
+  const loader = { load: async () => session };
   return new Executor(
     new ModelMultiplexer({ maxModels: 1, maxBytes: -1, idleTimeoutMs: -1 }, loader, events, () => 0),
     () => 0,
@@ -55,7 +54,7 @@ function executorOf(session: Session): Executor {
 }
 
 const execute = (executor: Executor, groups: readonly RequestGroup[], verify = true) =>
-  executor.run({ kind: 'run', model: { key: 'm@1', id: 'm', path: '/m' }, groups, verify });
+  executor.run({ model: { key: 'm@1', id: 'm', bytes: 1, path: '/m' }, groups, verify });
 
 const firstNumbers = (calls: readonly { outputs: Outputs | undefined }[], name = 'y') =>
   calls.map(({ outputs }) => [...((outputs as Outputs)[name] as Tensor & { data: Float32Array }).data]);

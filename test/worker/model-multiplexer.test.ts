@@ -1,19 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
-import type { ModelReference } from '../../dist/protocol/messages.js';
+import type { ModelReference } from '../../dist/model-reference.js';
 import { type Lease, ModelMultiplexer, type MultiplexerOptions } from '../../dist/worker/model-multiplexer.js';
 
-const model = (id: string): ModelReference => ({ id, key: `${id}@1`, path: `/nowhere/${id}.onnx` });
+const model = (id: string, bytes = 100): ModelReference => ({
+  ...{ id, bytes },
+  key: `${id}@1`,
+  path: `/nowhere/${id}.onnx`,
+});
 
 /** Sessions without onnxruntime, which keep a record of what is done to them. */
 class FakeSessions {
   readonly log: string[] = [];
+  readonly idleMs: number[] = [];
   readonly violations: string[] = [];
   readonly running = new Map<string, number>();
   readonly live = new Set<string>();
   mostLive = 0;
-  bytes = 100;
   now = 0;
   failing: InfermuxError | undefined;
   resident = { models: 0, bytes: 0 };
@@ -23,12 +27,15 @@ class FakeSessions {
   multiplexer(options: Partial<MultiplexerOptions> = {}): ModelMultiplexer {
     return new ModelMultiplexer(
       { maxModels: 2, maxBytes: -1, idleTimeoutMs: -1, ...options },
-      { sizeOf: async () => this.bytes, load: (reference) => this.#load(reference.key) },
+      { load: (reference) => this.#load(reference.key) },
       {
         loading: (key) => this.log.push(`loading ${key}`),
-        loaded: (key) => this.log.push(`loaded ${key}`),
+        loaded: ({ key }) => this.log.push(`loaded ${key}`),
         loadFailed: (key, { code }) => this.log.push(`failed ${key} ${code}`),
-        unloaded: (key, reason) => this.log.push(`unloaded ${key} ${reason}`),
+        unloaded: (key, reason, _, idleMs) => {
+          this.log.push(`unloaded ${key} ${reason}`);
+          this.idleMs.push(idleMs);
+        },
         releaseFailed: (key) => this.log.push(`release failed ${key}`),
         resident: (models, bytes) => {
           this.resident = { models, bytes };
@@ -46,7 +53,6 @@ class FakeSessions {
     this.mostLive = Math.max(this.mostLive, this.live.size);
     return {
       metadata: { inputs: [], outputs: [] },
-      bytes: this.bytes,
       run: async () => ({}),
       release: async () => {
         if ((this.running.get(key) ?? 0) > 0) this.violations.push(`${key} released while it ran`);
@@ -265,4 +271,92 @@ it('never releases a session in use, never loads one twice and never exceeds its
     ),
     { numRuns: 300, interruptAfterTimeLimit: 15_000 },
   );
+});
+
+describe('models that are pinned, unloaded and replaced', () => {
+  const plain = { pin: false, replaces: undefined };
+  const pinned = { pin: true, replaces: undefined };
+
+  it('are never evicted nor expire while they are pinned', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ idleTimeoutMs: 10 });
+    await multiplexer.load(model('a'), pinned);
+    for (const id of ['b', 'c', 'd']) (await sessions.use(multiplexer, id)).giveBack();
+    sessions.now = 100;
+    await multiplexer.expire();
+    expect(multiplexer.keys()).toEqual(['a@1']);
+    expect(await multiplexer.unload('a@1', 'unloaded')).toBe(100);
+    expect(sessions.log.at(-1)).toBe('unloaded a@1 unloaded');
+  });
+
+  it('leave one place for the others', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    await multiplexer.load(model('a'), pinned);
+    const refusal = { code: 'FAILED_PRECONDITION', message: expect.stringContaining('cannot be pinned') };
+    await expect(multiplexer.load(model('b'), pinned)).rejects.toMatchObject(refusal);
+    await multiplexer.load(model('b'), plain);
+    await multiplexer.load(model('c'), plain);
+    expect(multiplexer.keys()).toEqual(['c@1', 'a@1']);
+  });
+
+  it('say so when they leave too few bytes for another, which is not the fault of that one', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ maxModels: 9, maxBytes: 250 });
+    await multiplexer.load(model('a', 200), pinned);
+    const refusal = { code: 'FAILED_PRECONDITION', message: expect.stringContaining('pinned models: "a@1"') };
+    await expect(multiplexer.load(model('b'), plain)).rejects.toMatchObject(refusal);
+    await multiplexer.unload('a@1', 'unloaded');
+    await multiplexer.load(model('b'), plain);
+    expect(multiplexer.keys()).toEqual(['b@1']);
+  });
+
+  it('are not pinned when their load fails', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    sessions.failing = new InfermuxError('MODEL_LOAD_FAILED', 'broken');
+    await expect(multiplexer.load(model('a'), pinned)).rejects.toThrow('broken');
+    sessions.failing = undefined;
+    await multiplexer.load(model('b'), pinned);
+    expect(multiplexer.keys()).toEqual(['b@1']);
+  });
+
+  it('have a place beside the one that they replace, pinned or not', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    await multiplexer.load(model('a'), pinned);
+    await multiplexer.load(model('b'), plain);
+    await multiplexer.load(model('c'), { pin: true, replaces: 'a@1' });
+    expect(multiplexer.keys()).toEqual(['c@1', 'b@1', 'a@1']);
+    await multiplexer.unload('a@1', 'replaced');
+    for (const id of ['d', 'e']) await multiplexer.load(model(id), plain);
+    expect(multiplexer.keys()).toEqual(['e@1', 'c@1']);
+    expect(sessions.mostLive).toBe(3);
+  });
+
+  it('are released after a load under way and after their last user, and 0 bytes are freed of what is not there', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer();
+    const lease = sessions.use(multiplexer, 'a');
+    const freed = multiplexer.unload('a@1', 'unloaded');
+    let isFreed = false;
+    void freed.then(() => {
+      isFreed = true;
+    });
+    const { giveBack } = await lease;
+    await new Promise(setImmediate);
+    expect(isFreed).toBe(false);
+    giveBack();
+    expect([await freed, await multiplexer.unload('a@1', 'unloaded'), sessions.violations]).toEqual([100, 0, []]);
+  });
+
+  it('tell how long nobody had used them', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ maxModels: 1 });
+    sessions.now = 5;
+    await multiplexer.load(model('a'), plain);
+    sessions.now = 12;
+    await multiplexer.load(model('b'), plain);
+    expect(sessions.idleMs).toEqual([7]);
+  });
 });

@@ -7,7 +7,7 @@ import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 it('runs without a turn of the event loop, and leaves the immediates of others alone', async () => {
   const path = join(modelDirectory({ a: scaleModel(2) }), 'a.onnx');
   const counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
-  const session = await OnnxSession.load({ id: 'a', key: 'a@1', path }, 1, {}, counters);
+  const session = await OnnxSession.load({ id: 'a', key: 'a@1', path, bytes: 1 }, {}, counters);
   const { setImmediate: before } = globalThis;
   let hasTurned = false;
   const turned = new Promise<void>((resolve) =>

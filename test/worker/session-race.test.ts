@@ -23,17 +23,14 @@ it('never releases a real session that runs, though every run is overtaken by an
   };
   const multiplexer = new ModelMultiplexer(
     { maxModels: 1, maxBytes: -1, idleTimeoutMs: -1 },
-    {
-      sizeOf: (model) => OnnxSession.sizeOf(model),
-      load: (model, bytes) => OnnxSession.load(model, bytes, {}, counters),
-    },
+    { load: (model) => OnnxSession.load(model, {}, counters) },
     events,
     () => performance.now(),
   );
   const x = { type: 'float32', dims: [1, 4], data: Float32Array.of(1, 2, 3, 4) } as const;
   const run = async (index: number) => {
     const id = ids[index % ids.length] as string;
-    const lease = await multiplexer.lease({ id, key: `${id}@1`, path: join(directory, `${id}.onnx`) });
+    const lease = await multiplexer.lease({ id, key: `${id}@1`, bytes: 1, path: join(directory, `${id}.onnx`) });
     try {
       // By the next turn another lease has asked for this session's place.
       await new Promise(setImmediate);

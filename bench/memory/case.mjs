@@ -1,0 +1,73 @@
+// One case of the memory bench, in a process of its own: prints one JSON object.
+//   load <model> <private|shared> <store> <replicas> <row>: loads in one replica after the other, runs in each, tells times and
+// private memory.
+//   run <model> <store> <row>: runs a private and a shared session in turns, tells times and whether the results are the same.
+import { readFileSync } from 'node:fs';
+import { createEngine } from '../../dist/index.js';
+
+const TIMES = 15;
+const BATCHES = [1, 16];
+
+const [, , what, path, ...rest] = process.argv;
+const input = (batch, row) => {
+  const dims = [batch, ...row];
+  const size = dims.reduce((product, dim) => product * dim, 1);
+  return { x: { dims, data: Float32Array.from({ length: size }, (_, index) => Math.sin(index)) } };
+};
+const median = (values) => [...values].sort((left, right) => left - right)[values.length >> 1];
+
+/** Bytes of pages that no other process has: of this one's sessions, as far as they do not share them. */
+function privateBytes() {
+  const rollup = readFileSync('/proc/self/smaps_rollup', 'utf8');
+  const kilobytes = [...rollup.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+)/gm)].map(([, amount]) => Number(amount));
+  return 1024 * kilobytes.reduce((sum, amount) => sum + amount, 0);
+}
+
+async function measureLoads([weights, directory, count, row]) {
+  const replicas = Number(count);
+  const models = { model: path };
+  // One at a time, so that all replicas have something to do.
+  const engine = await createEngine({ models, replicas, weights, weightStore: { directory }, batching: false });
+  const bytesBefore = privateBytes();
+  const loads = [];
+  for (let having = 1; having <= replicas; having += 1) {
+    const startedAt = performance.now();
+    await engine.models.load('model', { replicas: having });
+    loads.push(performance.now() - startedAt);
+  }
+  const dims = JSON.parse(row);
+  // As many at once as there are replicas, often enough that each has run. Larger batches would take memory for themselves.
+  for (let time = 0; time < 5; time += 1) {
+    await Promise.all(Array.from({ length: replicas }, () => engine.run('model', input(1, dims))));
+  }
+  const idle = engine.status().replicas.filter(({ completed }) => completed === 0).length;
+  const bytes = privateBytes();
+  await engine.close();
+  return { loads, bytes, bytesBefore, idle };
+}
+
+async function compareRuns([directory, row]) {
+  const models = { private: { path, weights: 'private' }, shared: { path, weights: 'shared' } };
+  const engine = await createEngine({ models, replicas: 1, weightStore: { directory } });
+  const result = { same: true, batches: {} };
+  for (const batch of BATCHES) {
+    const feeds = input(batch, JSON.parse(row));
+    const times = { private: [], shared: [] };
+    for (let time = 0; time <= TIMES; time += 1) {
+      const outputs = {};
+      // The other one first each time: who comes second finds the input warm.
+      for (const target of time % 2 === 0 ? ['private', 'shared'] : ['shared', 'private']) {
+        const answer = await engine.infer({ target, feeds });
+        outputs[target] = answer.outputs.y.data;
+        if (time > 0) times[target].push(answer.timings.runMs);
+      }
+      result.same &&= outputs.private.every((value, index) => value === outputs.shared[index]);
+    }
+    result.batches[batch] = { private: median(times.private), shared: median(times.shared) };
+  }
+  await engine.close();
+  return result;
+}
+
+const measured = what === 'load' ? await measureLoads(rest) : await compareRuns(rest);
+process.stdout.write(`${JSON.stringify(measured)}\n`);

@@ -1,0 +1,157 @@
+/**
+ * `npm run bench:memory`: what it costs to have a large model in several replicas, with weights of their own and shared. Each
+ * case runs in a process of its own; what is printed are medians of the rounds. `--rounds N` takes N instead of three.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { median } from '../load/measurements.js';
+import { type Goal, goalTable, judge, machine, markdown, place, writeIntoReadme } from '../report.js';
+import { type WeightyModel, writeWeightyModels } from './models.js';
+
+const { rounds = '3' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
+const ROUNDS = Number(rounds);
+if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
+const MOST_REPLICAS = 4;
+const KINDS = ['private', 'shared'] as const;
+const CASE = fileURLToPath(new URL('case.mjs', import.meta.url));
+
+type Kind = (typeof KINDS)[number];
+
+/** Milliseconds of the load in each replica, and bytes of private memory when each has run. */
+interface Loads {
+  readonly loads: readonly number[];
+  readonly bytes: number;
+  /** With the replicas up, and nothing loaded. */
+  readonly bytesBefore: number;
+  /** Replicas that have run nothing: 0, or the memory is not that of sessions in use. */
+  readonly idle: number;
+}
+
+interface Runs {
+  readonly same: boolean;
+  readonly batches: Readonly<Record<string, Readonly<Record<Kind, number>>>>;
+}
+
+/** One round of one model. */
+interface Round {
+  /** By how many replicas there are, from 1. */
+  readonly loads: Readonly<Record<Kind, readonly Loads[]>>;
+  /** Milliseconds of the first load of all, which compiles. */
+  readonly compileMs: number;
+  readonly runs: Runs;
+}
+
+function runCase<T>(...args: readonly string[]): T {
+  return JSON.parse(execFileSync(process.execPath, [CASE, ...args], { encoding: 'utf8', maxBuffer: 2 ** 24 })) as T;
+}
+
+function measure({ path, row }: WeightyModel, store: string): Round {
+  rmSync(store, { recursive: true, force: true });
+  const dims = JSON.stringify(row);
+  const load = (kind: Kind, replicas: number) => runCase<Loads>('load', path, kind, store, String(replicas), dims);
+  const compileMs = load('shared', 1).loads[0] as number;
+  const counts = Array.from({ length: MOST_REPLICAS }, (_, index) => index + 1);
+  // In turns, so that both see the machine as it is at the time.
+  const pairs = counts.map((replicas) => ({ private: load('private', replicas), shared: load('shared', replicas) }));
+  for (const pair of pairs) {
+    for (const kind of KINDS) if (pair[kind].idle > 0) throw new Error('a replica has run nothing');
+  }
+  const loads = { private: pairs.map((pair) => pair.private), shared: pairs.map((pair) => pair.shared) };
+  return { loads, compileMs, runs: runCase<Runs>('run', path, store, dims) };
+}
+
+/**
+ * Bytes that each replica from the third on adds. A page that one session alone maps counts as private, so it takes two
+ * before shared ones do not.
+ */
+function bytesPerReplica({ loads }: Round, kind: Kind, read = ({ bytes }: Loads) => bytes): number {
+  const all = loads[kind].map(read);
+  return ((all.at(-1) as number) - (all[1] as number)) / (all.length - 2);
+}
+
+/** Of that, what the thread takes that has loaded nothing. */
+const threadBytes = (round: Round, kind: Kind) => bytesPerReplica(round, kind, ({ bytesBefore }) => bytesBefore);
+
+const firstLoadMs = ({ loads }: Round, kind: Kind) => median(loads[kind].map((one) => one.loads[0] as number));
+const furtherLoadMs = ({ loads }: Round, kind: Kind) => median(loads[kind].flatMap((one) => one.loads.slice(1)));
+const runRatio = ({ runs }: Round, batch: number) => {
+  const times = runs.batches[batch] as Readonly<Record<Kind, number>>;
+  return times.shared / times.private;
+};
+
+/** What the first model must reach. */
+function goalsOf({ title, weightBytes }: WeightyModel, all: readonly Round[]): Goal[] {
+  const goal = (what: string, read: (round: Round) => number, limit: number, aim: number): Goal => ({
+    ...{ what: `${title}: ${what}`, values: all.map(read), unit: '×', limit, aim, atMost: true },
+  });
+  const ofWeights = (round: Round) => bytesPerReplica(round, 'shared') / weightBytes;
+  const load = (round: Round) => furtherLoadMs(round, 'shared') / furtherLoadMs(round, 'private');
+  return [
+    goal('private memory of a further replica with its thread, against the weights', ofWeights, 0.15, 0.08),
+    goal('load in a further replica, against private', load, 0.6, 0.1),
+    goal('run at batch 1, against private', (round) => runRatio(round, 1), 1.05, 1),
+    goal('run at batch 16, against private', (round) => runRatio(round, 16), 1.05, 1),
+  ];
+}
+
+function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kind: Kind): string[] {
+  const milliseconds = (read: (round: Round) => number) => median(all.map(read)).toFixed(0);
+  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
+  const batch = (rows: number) => median(all.map(({ runs }) => runs.batches[rows]?.[kind] ?? Number.NaN)).toFixed(1);
+  const compile = kind === 'shared' ? milliseconds(({ compileMs }) => compileMs) : '';
+  return [
+    `${title}, ${megabytes(weightBytes)} MB`,
+    kind,
+    compile,
+    milliseconds((round) => firstLoadMs(round, kind)),
+    milliseconds((round) => furtherLoadMs(round, kind)),
+    Array.from({ length: MOST_REPLICAS }, (_, index) =>
+      megabytes(median(all.map(({ loads }) => loads[kind][index]?.bytes ?? Number.NaN))),
+    ).join(' / '),
+    megabytes(median(all.map((round) => bytesPerReplica(round, kind)))),
+    megabytes(median(all.map((round) => threadBytes(round, kind)))),
+    `${batch(1)} / ${batch(16)}`,
+    all.every(({ runs }) => runs.same) ? 'the same' : 'DIFFERENT',
+  ];
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'infermux-memory-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const models = writeWeightyModels(folder);
+const measured = new Map<WeightyModel, Round[]>(models.map((model) => [model, []]));
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (const model of models) {
+    process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);
+    measured.get(model)?.push(measure(model, join(folder, 'store')));
+  }
+}
+
+const [first] = models as [WeightyModel];
+const judged = goalsOf(first, measured.get(first) ?? []).map(judge);
+const table = goalTable(judged);
+const head = [
+  ...['model', 'weights', 'first load ever, ms', 'first load, ms', 'further load, ms'],
+  ...[
+    'private MB with 1 / 2 / 3 / 4 replicas',
+    'MB per further replica',
+    'of them its thread',
+    'run ms, batch 1 / 16',
+    'results',
+  ],
+];
+const details = markdown(
+  head,
+  [...measured].flatMap(([model, all]) => KINDS.map((kind) => lineOf(model, all, kind))),
+);
+process.stdout.write(`${details}\n\n${table}\n`);
+const method = `${ROUNDS} rounds, medians; each case in a process of its own; private memory by /proc/self/smaps_rollup, when each replica has run at batch 1`;
+writeFileSync(
+  new URL('../results/memory.json', import.meta.url),
+  `${JSON.stringify({ machine, method, goals: judged, rounds: [...measured.values()] }, undefined, 2)}\n`,
+);
+writeIntoReadme('bench:memory', `${place}. ${method}.\n\n${details}\n\n${table}`);
+if (![...measured.values()].flat().every(({ runs }) => runs.same)) process.exitCode = 1;

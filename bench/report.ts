@@ -1,0 +1,80 @@
+/** What every bench tells: what it ran on, and whether it reached what it was to show. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { median } from './load/measurements.js';
+
+/** Something that a run is to show. */
+export interface Goal {
+  readonly what: string;
+  /** Round by round. */
+  readonly values: readonly number[];
+  readonly unit: '×' | 'ms';
+  readonly limit: number;
+  readonly aim: number;
+  /** Whether the value may be no more than the limit, instead of no less. */
+  readonly atMost?: boolean;
+  /** What nobody could do better, where that is known. */
+  readonly bound?: number;
+}
+
+export interface JudgedGoal extends Goal {
+  readonly value: number;
+  readonly isReached: boolean;
+}
+
+export function judge(goal: Goal): JudgedGoal {
+  const value = median(goal.values);
+  return { ...goal, value, isReached: goal.atMost === true ? value <= goal.limit : value >= goal.limit };
+}
+
+function version(name: string): string {
+  const path = new URL(`../node_modules/${name}/package.json`, import.meta.url);
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+}
+
+export const machine = {
+  processor: cpus()[0]?.model ?? 'unknown',
+  cores: cpus().length,
+  memoryGiB: Math.round(totalmem() / 2 ** 30),
+  platform: `${process.platform} ${process.arch}`,
+  node: process.versions.node,
+  versions: Object.fromEntries(['onnxruntime-node', 'piscina', 'poolifier'].map((name) => [name, version(name)])),
+};
+export const place = placeOf(machine);
+
+function placeOf({ cores, processor, memoryGiB, platform, node, versions }: typeof machine): string {
+  const packages = Object.entries(versions).map(([name, number]) => `${name} ${number}`);
+  return `${cores} cores (${processor}), ${memoryGiB} GiB, ${platform}, Node ${node}, ${packages.join(', ')}`;
+}
+
+const amount = (value: number, unit: Goal['unit']) =>
+  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ms`;
+function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
+  const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
+  const side = atMost === true ? '≤' : '≥';
+  const verdict = isReached
+    ? 'reached'
+    : bound !== undefined && bound < limit
+      ? `NOT REACHED: the bare loop has ${amount(bound, unit)}`
+      : 'NOT REACHED';
+  return [what, amount(value, unit), spread, `${side} ${amount(limit, unit)}`, amount(aim, unit), verdict];
+}
+
+export function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [row(head), row(head.map(() => '---')), ...lines.map(row)].join('\n');
+}
+
+export function goalTable(goals: readonly JudgedGoal[]): string {
+  return markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], goals.map(goalLine));
+}
+
+/** Puts the text between the README's marks of this bench. */
+export function writeIntoReadme(bench: string, text: string): void {
+  const readme = new URL('../README.md', import.meta.url);
+  const [begin, end] = [`<!-- ${bench}: written by npm run ${bench} -->`, `<!-- end of ${bench} -->`];
+  const before = readFileSync(readme, 'utf8');
+  if (!before.includes(begin) || !before.includes(end)) throw new Error(`README.md has no place for ${bench}`);
+  const after = before.slice(before.indexOf(end) + end.length);
+  writeFileSync(readme, `${before.slice(0, before.indexOf(begin))}${begin}\n${text}\n${end}${after}`);
+}

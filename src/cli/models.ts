@@ -1,0 +1,101 @@
+import { resolve } from 'node:path';
+import Table from 'cli-table3';
+import { createEngine, type InferenceEngine } from '../engine.js';
+import { messageOf } from '../errors.js';
+import type { ModelReport } from '../models/model-manager.js';
+import { RepositoryScanner } from '../models/repository-scan.js';
+import { printable } from './printable.js';
+
+/** A directory of models as an engine sees it. */
+export interface RepositoryReport {
+  readonly directory: string;
+  readonly models: readonly ListedModel[];
+  /** Names that look like models and are none, with the reason. */
+  readonly passedOver: Readonly<Record<string, string>>;
+  /** What keeps models from being served. */
+  readonly problems: readonly { readonly model: string; readonly problem: string }[];
+}
+
+export type ListedModel = Pick<
+  ModelReport,
+  'id' | 'version' | 'isDefault' | 'format' | 'bytes' | 'isPinned' | 'licence'
+>;
+
+/** @throws InfermuxError when the directory cannot be read. */
+export function listModels(directory: string): Promise<RepositoryReport> {
+  return withRepository(directory, (engine) => report(directory, engine, []));
+}
+
+/**
+ * The directory, and what each model says when it is loaded: its hash is checked, and its warm-up runs.
+ *
+ * @throws InfermuxError when the directory cannot be read.
+ */
+export function checkModels(
+  directory: string,
+  progress: (done: number, total: number) => void,
+): Promise<RepositoryReport> {
+  return withRepository(directory, async (engine) => {
+    const failures: { model: string; problem: string }[] = [];
+    const models = engine.models.list().filter(({ version }) => version !== undefined);
+    for (const [done, { id, version }] of models.entries()) {
+      const model = `${id}@${version}`;
+      progress(done, models.length);
+      try {
+        await engine.models.load(model);
+        await engine.models.unload(model);
+      } catch (error) {
+        failures.push({ model, problem: messageOf(error) });
+      }
+    }
+    progress(models.length, models.length);
+    return report(directory, engine, failures);
+  });
+}
+
+async function withRepository<T>(directory: string, work: (engine: InferenceEngine) => Promise<T>): Promise<T> {
+  const engine = await createEngine({ models: directory, replicas: 1 });
+  try {
+    return await work(engine);
+  } finally {
+    await engine.close();
+  }
+}
+
+async function report(
+  directory: string,
+  engine: InferenceEngine,
+  failures: RepositoryReport['problems'],
+): Promise<RepositoryReport> {
+  const all = engine.models.list();
+  const models = all.flatMap(({ id, version, isDefault, format, bytes, isPinned, licence }) =>
+    version === undefined ? [] : [{ id, version, isDefault, format, bytes, isPinned, licence }],
+  );
+  const found = all.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ model: id, problem }]));
+  const { passedOver } = await new RepositoryScanner(directory, 'latest').scan();
+  return {
+    directory: resolve(directory),
+    models,
+    passedOver: Object.fromEntries(passedOver),
+    problems: [...found, ...failures],
+  };
+}
+
+export function repositoryTables({ models, problems, passedOver }: RepositoryReport): string {
+  const table = new Table({
+    head: ['model', 'version', 'format', 'bytes', 'pinned', 'licence'],
+    colAligns: ['left', 'right', 'left', 'right', 'left', 'left'],
+    style: { head: [], border: [] },
+  });
+  for (const { id, version, format, bytes, isPinned, licence } of models) {
+    table.push(
+      [id, version, format, bytes.toLocaleString('en'), isPinned ? 'yes' : '', licence ?? ''].map((cell) =>
+        printable(String(cell)),
+      ),
+    );
+  }
+  const notes = Object.entries(passedOver).map(([name, reason]) => `passed over: ${printable(name)}: ${reason}`);
+  const bad = problems.map(({ model, problem }) => `problem: ${printable(model)}: ${printable(problem)}`);
+  const count = `${models.length} to be served, ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}`;
+  return [String(table), ...notes, ...bad, count].join('\n');
+}

@@ -1,0 +1,176 @@
+import type { Clock } from '../clock.js';
+import { InfermuxError, toInfermuxError } from '../errors.js';
+import type { HostLoad, ModelHost, ModelHosts } from './model-host.js';
+import type { RegisteredModel } from './registered-model.js';
+
+/** How a model is to be loaded. */
+export interface LoadOrder {
+  readonly replicas: number | 'all';
+  readonly pin: boolean;
+  /** Further attempts after one that failed. */
+  readonly retries: number;
+}
+
+/** As long as replicas remember a failed load. */
+const FIRST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 64_000;
+
+/** Loads models on replicas, and unloads them. */
+export class ModelLoader {
+  readonly #hosts: ModelHosts;
+  readonly #clock: Clock;
+  /** Loads under way by model key; none rejects. */
+  readonly #underWay = new Map<string, Set<Promise<void>>>();
+  /** Keys of models that were loaded because somebody said so, and not unloaded since. */
+  readonly #wanted = new Set<string>();
+  /** Ids of the replicas that never evict it, by model key. */
+  readonly #pinnedOn = new Map<string, Set<string>>();
+  readonly #pauses = new Set<() => void>();
+  #closed: InfermuxError | undefined;
+
+  constructor(hosts: ModelHosts, clock: Clock) {
+    this.#hosts = hosts;
+    this.#clock = clock;
+  }
+
+  /**
+   * Resolves when so many replicas have it. Those that have it count; then come those with the fewest models. The first
+   * loads alone: what it fails of, the others would fail of too, and what it compiles, they only map.
+   *
+   * @throws InfermuxError the first failure, after so many retries, each after twice the pause.
+   */
+  load(model: RegisteredModel, order: LoadOrder): Promise<void> {
+    return this.#track(model, async () => {
+      for (let attempt = 0; ; attempt += 1) {
+        try {
+          return await this.#loadOnce(model, order);
+        } catch (cause) {
+          const error = toInfermuxError(cause);
+          if (attempt >= order.retries || !isWorthAnother(error)) throw error;
+          await this.#pause(error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS));
+        }
+      }
+    });
+  }
+
+  /**
+   * Loads the model on every replica that has the other one, one after the other so that the rest goes on serving; on one
+   * that has neither, if none has. The other one stays.
+   *
+   * @throws InfermuxError when the first cannot load it.
+   */
+  replace(old: RegisteredModel, model: RegisteredModel): Promise<void> {
+    return this.#track(model, async () => {
+      const having = this.#hosts.running().filter((host) => host.models.has(old.key));
+      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, 1);
+      const how = (host: ModelHost | undefined) => {
+        const isPinned = host !== undefined && this.isPinnedOn(old.key, host);
+        return { pin: model.isPinned || isPinned, replaces: old.key };
+      };
+      await this.#loadOn(first, model, how(first));
+      // It is known to load; where it does not this time, it is loaded when it is asked for.
+      for (const host of rest) await this.#loadOn(host, model, how(host)).catch(() => undefined);
+    });
+  }
+
+  /** Loads it on this replica, as one that is never evicted. */
+  pinOn(host: ModelHost, model: RegisteredModel): Promise<void> {
+    return this.#track(model, () => this.#loadOn(host, model, { pin: true }));
+  }
+
+  /** Unloads it everywhere, after loads under way and after the last user. @returns bytes of the sessions. */
+  async unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
+    await Promise.all(this.#underWay.get(key) ?? []);
+    this.#wanted.delete(key);
+    this.#pinnedOn.delete(key);
+    const freed = await Promise.all(this.#hosts.running().map((host) => host.unload(key, reason).catch(() => 0)));
+    return freed.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  isPinnedOn(key: string, { id }: ModelHost): boolean {
+    return this.#pinnedOn.get(key)?.has(id) === true;
+  }
+
+  /** How many replicas never evict it. */
+  pins(key: string): number {
+    return this.#pinnedOn.get(key)?.size ?? 0;
+  }
+
+  /** The replica is gone, and its sessions with it. */
+  replicaLeft(replica: string): void {
+    for (const replicas of this.#pinnedOn.values()) replicas.delete(replica);
+  }
+
+  /** Whether it was loaded because somebody said so. */
+  isWanted(key: string): boolean {
+    return this.#wanted.has(key);
+  }
+
+  /** Nothing is tried again, and nothing more begins. */
+  close(error: InfermuxError): void {
+    this.#closed ??= error;
+    for (const wake of this.#pauses) wake();
+  }
+
+  async #track(model: RegisteredModel, work: () => Promise<void>): Promise<void> {
+    const running = work();
+    const settled = running.catch(() => undefined);
+    const ofModel = this.#underWay.get(model.key) ?? new Set();
+    this.#underWay.set(model.key, ofModel.add(settled));
+    await settled;
+    ofModel.delete(settled);
+    if (ofModel.size === 0) this.#underWay.delete(model.key);
+    return running;
+  }
+
+  async #loadOnce(model: RegisteredModel, { replicas, pin }: LoadOrder): Promise<void> {
+    const [first, ...rest] = this.#choose(model.key, replicas === 'all' ? Number.POSITIVE_INFINITY : replicas);
+    await this.#loadOn(first, model, { pin });
+    await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
+  }
+
+  async #loadOn(host: ModelHost | undefined, model: RegisteredModel, how: HostLoad): Promise<void> {
+    const refusal = this.#closed ?? this.#hosts.loadRefusal(model);
+    if (refusal !== undefined) throw refusal;
+    if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
+    const { key } = model;
+    // Before the load: who counts meanwhile is to find it.
+    if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(host.id));
+    try {
+      await host.load(model, how);
+      this.#wanted.add(key);
+    } catch (error) {
+      if (how.pin) this.#pinnedOn.get(key)?.delete(host.id);
+      throw error;
+    }
+  }
+
+  #choose(key: string, count: number): ModelHost[] {
+    const places = this.#hosts.running().map((host, index) => ({ host, index, has: host.models.has(key) }));
+    places.sort(
+      (left, right) =>
+        Number(right.has) - Number(left.has) ||
+        left.host.models.size - right.host.models.size ||
+        left.host.ongoing - right.host.ongoing ||
+        left.index - right.index,
+    );
+    return places.slice(0, count).map(({ host }) => host);
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        cancel();
+        this.#pauses.delete(wake);
+        resolve();
+      };
+      const cancel = this.#clock.schedule(wake, milliseconds);
+      this.#pauses.add(wake);
+    });
+  }
+}
+
+/** A replica that died may have done so for another reason. */
+function isWorthAnother({ code }: InfermuxError): boolean {
+  return code === 'MODEL_LOAD_FAILED' || code === 'REPLICA_FAILED';
+}

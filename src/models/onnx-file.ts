@@ -1,0 +1,195 @@
+import { type FileHandle, open } from 'node:fs/promises';
+
+/** What an ONNX file says of itself, without its nodes and weights. */
+export interface OnnxFile {
+  readonly producer: string;
+  /** Version of each operator set, by its domain; `ai.onnx` is ONNX itself. */
+  readonly opsets: Readonly<Record<string, number>>;
+  /** Files that hold some of its weights, as it names them: relative to its folder. */
+  readonly externalData: readonly string[];
+}
+
+/** Field numbers of the ONNX specification (onnx.proto3). */
+const MODEL = { producerName: 2, graph: 7, opsetImport: 8, functions: 25 } as const;
+const OPSET = { domain: 1, version: 2 } as const;
+const GRAPH = { node: 1, initializer: 5 } as const;
+const FUNCTION = { node: 7 } as const;
+const NODE = { attribute: 5 } as const;
+const ATTRIBUTE = { tensor: 5, graph: 6, tensors: 10, graphs: 11 } as const;
+const TENSOR = { externalData: 13 } as const;
+const ENTRY = { key: 1, value: 2 } as const;
+
+const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
+/** The longest tag and length. */
+const HEADER_BYTES = 20;
+const WINDOW_BYTES = 65_536;
+/** Longer texts are no names. */
+const TEXT_BYTES = 4_096;
+/** Subgraphs in subgraphs; deeper ones are an attack on the stack. */
+const MOST_DEPTH = 64;
+
+/**
+ * Reads an ONNX file without its weights: they are passed over, so that gigabytes cost a few reads. That is why no protobuf
+ * library does it, which wants all bytes in memory.
+ *
+ * @returns undefined for what is no ONNX file (the ORT format, for one, has another form) or cannot be read.
+ */
+export async function readOnnxFile(path: string): Promise<OnnxFile | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path);
+  } catch {
+    return undefined;
+  }
+  try {
+    const { size } = await handle.stat();
+    const reader = new ModelReader(new Window(handle, size));
+    await reader.readModel({ start: 0, end: size });
+    const { producer, opsets, externalData } = reader;
+    return Object.keys(opsets).length === 0 ? undefined : { producer, opsets, externalData: [...externalData] };
+  } catch {
+    return undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+interface Field extends Span {
+  readonly number: number;
+  /** Of a varint. */
+  readonly value: number;
+}
+
+class ModelReader {
+  producer = '';
+  readonly opsets: Record<string, number> = {};
+  readonly externalData = new Set<string>();
+  readonly #window: Window;
+
+  constructor(window: Window) {
+    this.#window = window;
+  }
+
+  async readModel(span: Span): Promise<void> {
+    for await (const field of this.#fields(span)) {
+      if (field.number === MODEL.producerName) this.producer = await this.#text(field);
+      else if (field.number === MODEL.opsetImport) await this.#readOpset(field);
+      else if (field.number === MODEL.graph) await this.#readGraph(field, 0);
+      else if (field.number === MODEL.functions) await this.#readNodesOf(field, FUNCTION.node, 0);
+    }
+  }
+
+  async #readOpset(span: Span): Promise<void> {
+    let domain = '';
+    let version = 0;
+    for await (const field of this.#fields(span)) {
+      if (field.number === OPSET.domain) domain = await this.#text(field);
+      else if (field.number === OPSET.version) version = field.value;
+    }
+    this.opsets[domain || 'ai.onnx'] = version;
+  }
+
+  async #readGraph(span: Span, depth: number): Promise<void> {
+    if (depth > MOST_DEPTH) throw new Error('too many graphs within graphs');
+    for await (const field of this.#fields(span)) {
+      if (field.number === GRAPH.initializer) await this.#readTensor(field);
+      else if (field.number === GRAPH.node) await this.#readNode(field, depth);
+    }
+  }
+
+  async #readNodesOf(span: Span, node: number, depth: number): Promise<void> {
+    for await (const field of this.#fields(span)) if (field.number === node) await this.#readNode(field, depth);
+  }
+
+  async #readNode(span: Span, depth: number): Promise<void> {
+    for await (const field of this.#fields(span)) {
+      if (field.number !== NODE.attribute) continue;
+      for await (const part of this.#fields(field)) {
+        if (part.number === ATTRIBUTE.tensor || part.number === ATTRIBUTE.tensors) await this.#readTensor(part);
+        else if (part.number === ATTRIBUTE.graph || part.number === ATTRIBUTE.graphs)
+          await this.#readGraph(part, depth + 1);
+      }
+    }
+  }
+
+  async #readTensor(span: Span): Promise<void> {
+    for await (const field of this.#fields(span)) {
+      if (field.number !== TENSOR.externalData) continue;
+      let key = '';
+      let value = '';
+      for await (const part of this.#fields(field)) {
+        if (part.number === ENTRY.key) key = await this.#text(part);
+        else if (part.number === ENTRY.value) value = await this.#text(part);
+      }
+      if (key === 'location') this.externalData.add(value);
+    }
+  }
+
+  async *#fields({ start, end }: Span): AsyncGenerator<Field> {
+    for (let at = start; at < end; ) {
+      await this.#window.show(at, HEADER_BYTES);
+      const tag = this.#window.varint(at);
+      const wire = tag.value & 7;
+      const number = tag.value >>> 3;
+      const first =
+        wire === WIRE.varint || wire === WIRE.bytes ? this.#window.varint(tag.end) : { value: 0, end: tag.end };
+      if (wire === WIRE.bytes) at = first.end + first.value;
+      else if (wire === WIRE.fixed64) at = tag.end + 8;
+      else if (wire === WIRE.fixed32) at = tag.end + 4;
+      else if (wire === WIRE.varint) at = first.end;
+      else throw new Error(`wire type ${wire}`);
+      if (at > end) throw new Error('a field is longer than what it is in');
+      yield { number, value: first.value, start: first.end, end: at };
+    }
+  }
+
+  async #text({ start, end }: Span): Promise<string> {
+    if (end - start > TEXT_BYTES) throw new Error('a name is too long');
+    await this.#window.show(start, end - start);
+    return this.#window.text(start, end);
+  }
+}
+
+/** The part of a file that is in memory at present. */
+class Window {
+  readonly #handle: FileHandle;
+  readonly #size: number;
+  readonly #bytes = Buffer.alloc(WINDOW_BYTES);
+  #start = 0;
+  #length = 0;
+
+  constructor(handle: FileHandle, size: number) {
+    this.#handle = handle;
+    this.#size = size;
+  }
+
+  /** Moves the window where it does not show so many bytes, or all up to the end. */
+  async show(at: number, length: number): Promise<void> {
+    const end = Math.min(at + length, this.#size);
+    if (at >= this.#start && end <= this.#start + this.#length) return;
+    const { bytesRead } = await this.#handle.read(this.#bytes, 0, WINDOW_BYTES, at);
+    this.#start = at;
+    this.#length = bytesRead;
+  }
+
+  varint(at: number): { value: number; end: number } {
+    let value = 0;
+    for (let index = 0; index < 10; index += 1) {
+      const offset = at + index - this.#start;
+      if (offset >= this.#length) break;
+      const byte = this.#bytes[offset] as number;
+      value += (byte & 0x7f) * 2 ** (7 * index);
+      if (byte < 0x80) return { value, end: at + index + 1 };
+    }
+    throw new Error('a number is cut short');
+  }
+
+  text(start: number, end: number): string {
+    return this.#bytes.toString('utf8', start - this.#start, end - this.#start);
+  }
+}

@@ -1,0 +1,187 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FileHashes } from './file-hashes.js';
+import { tryLock } from './thread-lock.js';
+
+/** Changes when what is stored changes its form. */
+export const STORE_FORMAT = 1;
+const INDEX = 'entry.json';
+/** What a killed process left behind is not older. */
+const ABANDONED_MS = 3_600_000;
+const WAIT_MS = 50;
+/** Compiling the largest models takes minutes; beyond that the holder of the lock is stuck. */
+const LONGEST_WAIT_MS = 300_000;
+
+/** What is stored of a model. */
+export interface StoreEntry {
+  readonly folder: string;
+  /** Why there is nothing but this to it: the model is better loaded without the store. */
+  readonly declined: string | undefined;
+}
+
+interface Index {
+  readonly format: number;
+  readonly declined?: string;
+  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+}
+
+/**
+ * Folders of files by key, of which each is written once: in a folder of its own that is renamed into place, by one thread of
+ * one process at a time. All sessions map them. Nothing is changed in place, so that what is mapped stays whole.
+ */
+export class WeightStore {
+  readonly #directory: string;
+  readonly #maxBytes: number;
+  readonly #hashes: FileHashes;
+
+  constructor({ directory, maxBytes }: { directory: string; maxBytes: number }, hashes: FileHashes) {
+    this.#directory = directory;
+    this.#maxBytes = maxBytes;
+    this.#hashes = hashes;
+  }
+
+  /**
+   * The entry of this key; built now, if there is none or it is damaged.
+   *
+   * @param build writes the files into the folder, or says why the model is better loaded without the store.
+   * @throws Error when the store cannot be read or written.
+   */
+  async find(key: string, build: (folder: string) => Promise<string | undefined>): Promise<StoreEntry> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    for (const startedAt = Date.now(); ; ) {
+      const found = await this.#intact(key);
+      if (found !== undefined) return found;
+      const unlock = await tryLock(join(this.#directory, `${key}.lock`));
+      if (unlock !== undefined) {
+        try {
+          return (await this.#intact(key)) ?? (await this.#build(key, build));
+        } finally {
+          await unlock();
+        }
+      }
+      if (Date.now() - startedAt > LONGEST_WAIT_MS)
+        throw new Error(`another thread has been building ${key} for too long`);
+      await sleep(WAIT_MS);
+    }
+  }
+
+  /** To be called when what is stored turns out to be of no use: the next one builds it anew. */
+  async discard(key: string): Promise<void> {
+    const dead = this.#temporary(key);
+    await rename(join(this.#directory, key), dead).catch(() => undefined);
+    await rm(dead, { recursive: true, force: true });
+  }
+
+  async #build(key: string, build: (folder: string) => Promise<string | undefined>): Promise<StoreEntry> {
+    await this.discard(key);
+    // Nobody else builds it: these are of processes that were killed.
+    const left = (await readdir(this.#directory)).filter((name) => name.startsWith(`${key}.`) && name.endsWith('.tmp'));
+    for (const name of left) await rm(join(this.#directory, name), { recursive: true, force: true });
+    const temporary = this.#temporary(key);
+    try {
+      await mkdir(temporary, { mode: 0o700 });
+      const declined = await build(temporary);
+      if (declined !== undefined) await empty(temporary);
+      const files = await this.#describe(temporary);
+      const index: Index = { format: STORE_FORMAT, files, ...(declined === undefined ? {} : { declined }) };
+      await writeFile(join(temporary, INDEX), JSON.stringify(index), { flush: true });
+      await rename(temporary, join(this.#directory, key));
+      await syncFolder(this.#directory);
+      await this.#prune(key);
+      return { folder: join(this.#directory, key), declined };
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #intact(key: string): Promise<StoreEntry | undefined> {
+    const folder = join(this.#directory, key);
+    try {
+      const { format, files, declined } = JSON.parse(await readFile(join(folder, INDEX), 'utf8')) as Index;
+      if (format !== STORE_FORMAT) return undefined;
+      for (const [name, { bytes, sha256 }] of Object.entries(files)) {
+        const path = join(folder, name);
+        // The size alone finds what is cut short, before gigabytes are read.
+        if ((await stat(path)).size !== bytes || (await this.#hashes.of(path)) !== sha256) return undefined;
+      }
+      const now = new Date();
+      await utimes(join(folder, INDEX), now, now).catch(() => undefined);
+      return { folder, declined };
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #describe(folder: string): Promise<Index['files']> {
+    const files: Record<string, { bytes: number; sha256: string }> = {};
+    for (const name of await readdir(folder)) {
+      const path = join(folder, name);
+      await syncFile(path);
+      files[name] = { bytes: (await stat(path)).size, sha256: await this.#hashes.of(path) };
+    }
+    return files;
+  }
+
+  /** Removes what was abandoned, and the least recently used entries beyond the bound. What is mapped stays mapped. */
+  async #prune(keep: string): Promise<void> {
+    const entries: { name: string; bytes: number; usedAt: number }[] = [];
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      const found = await stat(path).catch(() => undefined);
+      if (found?.isDirectory() !== true || name === keep) continue;
+      if (name.endsWith('.tmp')) {
+        if (Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true });
+        continue;
+      }
+      const usedAt = await stat(join(path, INDEX)).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => 0,
+      );
+      entries.push({ name, bytes: await bytesIn(path), usedAt });
+    }
+    let total = (await bytesIn(join(this.#directory, keep))) + entries.reduce((sum, { bytes }) => sum + bytes, 0);
+    for (const { name, bytes } of entries.sort((left, right) => left.usedAt - right.usedAt)) {
+      if (total <= this.#maxBytes) return;
+      await this.discard(name);
+      total -= bytes;
+    }
+  }
+
+  #temporary(key: string): string {
+    return join(this.#directory, `${key}.${randomUUID()}.tmp`);
+  }
+}
+
+async function bytesIn(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(folder).catch(() => [])) {
+    bytes += await stat(join(folder, name)).then(
+      ({ size }) => size,
+      () => 0,
+    );
+  }
+  return bytes;
+}
+
+async function empty(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Not every system lets a folder be opened. */
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path).catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}

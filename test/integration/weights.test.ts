@@ -1,0 +1,170 @@
+import { execFile, spawn } from 'node:child_process';
+import { readdirSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createEngine, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
+import { directory } from '../support/directories.js';
+import { denseModel, scaleModel } from '../support/onnx-models.js';
+import { until } from '../support/until.js';
+
+const support = (name: string) => fileURLToPath(new URL(`../support/${name}`, import.meta.url));
+const run = promisify(execFile);
+
+const WIDTH = 1_024;
+const models = directory({ 'dense.onnx': denseModel(WIDTH, 3), 'small.onnx': scaleModel(2) });
+const path = join(models, 'dense.onnx');
+const feeds = {
+  x: { dims: [2, WIDTH], data: Float32Array.from({ length: 2 * WIDTH }, (_, index) => Math.sin(index)) },
+};
+
+let store: string;
+let engine: InferenceEngine;
+let warnings: string[];
+
+beforeEach(() => {
+  store = join(directory(), 'store');
+});
+afterEach(() => engine?.close());
+
+async function start(options: EngineOptions = {}): Promise<InferenceEngine> {
+  warnings = [];
+  const ignore = () => undefined;
+  engine = await createEngine({
+    ...{ models, replicas: 2, weights: 'shared', weightStore: { directory: store } },
+    logger: {
+      ...{ debug: ignore, info: ignore, error: ignore },
+      warn: ((fields: { reason?: string }, message: string) => warnings.push(`${message}: ${fields.reason}`)) as never,
+    },
+    ...options,
+  });
+  return engine;
+}
+
+const answerOf = async () => Array.from((await engine.run('dense', feeds))['y']?.data as Float32Array);
+const entries = () => readdirSync(store).filter((name) => !name.includes('.'));
+const compile = (into = store) => run(process.execPath, [support('compile-child.mjs'), path, String(WIDTH), into]);
+const lastLine = (text: string) => JSON.parse(text.trim().split('\n').at(-1) as string);
+
+describe('shared weights', () => {
+  it('give the same answers, from one entry for all replicas and engines', async () => {
+    await start({ weights: 'private' });
+    const expected = await answerOf();
+    await engine.close();
+    for (let time = 0; time < 2; time += 1) {
+      await start();
+      await engine.models.load('dense', { replicas: 'all' });
+      expect(await answerOf()).toEqual(expected);
+      await engine.close();
+      expect([entries().length, warnings]).toEqual([1, []]);
+    }
+  });
+
+  it('are for one model where it says so, and not for small ones', async () => {
+    await start({
+      weights: 'private',
+      models: { dense: { path, weights: 'shared' }, small: join(models, 'small.onnx') },
+    });
+    await engine.models.load('dense');
+    await engine.models.load('small');
+    expect(entries()).toHaveLength(1);
+    await engine.close();
+    await start();
+    await engine.models.load('small');
+    expect([entries().length, warnings]).toEqual([1, []]);
+  });
+
+  it('have an entry for each set of session options', async () => {
+    for (const graphOptimizationLevel of ['all', 'basic'] as const) {
+      await start({ session: { graphOptimizationLevel } });
+      await engine.models.load('dense');
+      await engine.close();
+    }
+    expect(entries()).toHaveLength(2);
+  });
+
+  it('work for a model in memory', async () => {
+    await start({ models: { dense: denseModel(WIDTH, 3) } });
+    const answer = await answerOf();
+    expect([entries().length, warnings]).toEqual([1, []]);
+    await engine.close();
+    await start({ weights: 'private' });
+    expect(await answerOf()).toEqual(answer);
+  });
+
+  it('are private, with a warning, where the store cannot be written', async () => {
+    await start({ weightStore: { directory: join(path, 'no folder') } });
+    await answerOf();
+    expect(warnings).toEqual([expect.stringContaining('the weights of the model are not shared: ENOTDIR')]);
+  });
+
+  it('are private, with a warning, for providers that have weights of their own', async () => {
+    await start({ session: { executionProviders: ['cpu', 'coreml'] } });
+    await engine.models.load('dense').catch(() => undefined);
+    expect(warnings[0]).toContain('the execution provider coreml has weights of its own');
+  });
+
+  it('are compiled anew when the entry is cut short', async () => {
+    await start();
+    const expected = await answerOf();
+    await engine.close();
+    const weights = join(store, entries()[0] as string, 'weights.bin');
+    const { size } = statSync(weights);
+    truncateSync(weights, size / 2);
+    await start();
+    expect(await answerOf()).toEqual(expected);
+    expect([statSync(weights).size, warnings]).toEqual([size, []]);
+  });
+
+  it('are compiled once by two processes that want them at once', async () => {
+    const both = await Promise.all([compile(), compile()]);
+    const answers = both.map(({ stdout }) => lastLine(stdout));
+    expect(answers[0]).toEqual(answers[1]);
+    expect(answers[0].warnings).toEqual([]);
+    expect(readdirSync(store)).toEqual(entries());
+    expect(entries()).toHaveLength(1);
+  });
+
+  it('survive that a process is killed at any moment of its compile', async () => {
+    const expected = lastLine((await compile(join(directory(), 'store'))).stdout).first;
+    for (const delayMs of [0, 5, 10, 20, 40, 80]) {
+      const child = spawn(process.execPath, [support('compile-child.mjs'), path, String(WIDTH), store]);
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      child.kill('SIGKILL');
+      await new Promise((resolve) => child.once('exit', resolve));
+    }
+    expect(lastLine((await compile()).stdout)).toEqual({ first: expected, warnings: [] });
+    expect(readdirSync(store)).toEqual(entries());
+  });
+});
+
+describe.each(['private', 'shared'])('200 cycles of loading and unloading with %s weights', (weights) => {
+  it('leave the memory level', async () => {
+    const child = await run(process.execPath, [support('cycles-child.mjs'), path, String(WIDTH), weights, store]);
+    const { before, after } = lastLine(child.stdout);
+    // One session that was not released would be 13 MB, 400 of them 5 GB.
+    expect(after - before).toBeLessThan(25);
+  });
+});
+
+it('a process that is killed in a deploy leaves nothing that the next one sees', async () => {
+  const repository = directory();
+  for (const delayMs of [1, 3, 7, 15]) {
+    const child = spawn(process.execPath, [support('deploy-child.mjs'), repository]);
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    await until(() => readdirSync(repository).some((name) => name.startsWith(`model-${child.pid}`)));
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('exit', resolve));
+  }
+  await start({ models: repository, weights: 'private' });
+  const reports = engine.models.list();
+  expect(reports.length).toBeGreaterThanOrEqual(4);
+  expect(reports.filter(({ problem, licence, bytes }) => problem || licence !== 'MIT' || bytes !== 2_000_000)).toEqual(
+    [],
+  );
+  await engine.models.deploy('next', { 'model.onnx': scaleModel(2) });
+  expect((await engine.run('next', { x: { dims: [1, 4], data: new Float32Array(4).fill(1) } }))['y']?.data[0]).toBe(2);
+});

@@ -1,0 +1,25 @@
+// Loads a model with shared weights, prints what it answers for [1, 1, …], and what warnings there were.
+// Arguments: path of a model with an input x [N, W] and an output y, W, the directory of the weight store.
+import { createEngine } from '../../dist/index.js';
+
+const [, , path, width, directory] = process.argv;
+const warnings = [];
+const ignore = () => undefined;
+const engine = await createEngine({
+  models: { model: path },
+  replicas: 1,
+  weights: 'shared',
+  weightStore: { directory },
+  logger: {
+    ...{ debug: ignore, info: ignore, error: ignore },
+    warn: ({ reason }, message) => warnings.push(`${message}: ${reason}`),
+  },
+});
+process.stdout.write('loading\n');
+const { y } = await engine.run('model', {
+  x: { dims: [1, Number(width)], data: new Float32Array(Number(width)).fill(1) },
+});
+process.stdout.write(
+  `${JSON.stringify({ first: y.data[0], warnings: warnings.filter((text) => !text.startsWith('slow')) })}\n`,
+);
+await engine.close();

@@ -1,0 +1,94 @@
+import { InfermuxError } from '../../dist/errors.js';
+import type { HostLoad, ModelHost, ModelHosts } from '../../dist/models/model-host.js';
+import type { RegisteredModel } from '../../dist/models/registered-model.js';
+
+/** A replica without a thread: loads what it is told to, at once or when its gate opens. */
+export class FakeHost implements ModelHost {
+  readonly id: string;
+  readonly models = new Map<string, 'loading' | 'loaded'>();
+  ongoing = 0;
+  readonly #hosts: FakeHosts;
+
+  constructor(id: string, hosts: FakeHosts) {
+    this.id = id;
+    this.#hosts = hosts;
+  }
+
+  async load(model: RegisteredModel, { pin, replaces }: HostLoad): Promise<void> {
+    const { key } = model;
+    if (this.models.get(key) === 'loaded') return;
+    this.#hosts.log.push(
+      `${this.id} loads ${key}${pin ? ' pinned' : ''}${replaces === undefined ? '' : ` for ${replaces}`}`,
+    );
+    this.models.set(key, 'loading');
+    await this.#hosts.gates.get(model.id);
+    const failure = this.#hosts.failures.get(model.id)?.shift();
+    if (failure !== undefined) {
+      this.models.delete(key);
+      throw failure;
+    }
+    this.models.set(key, 'loaded');
+    this.#hosts.loaded(model);
+  }
+
+  async unload(key: string, reason: string): Promise<number> {
+    if (!this.models.delete(key)) return 0;
+    this.#hosts.log.push(`${this.id} unloads ${key} ${reason}`);
+    return 10;
+  }
+}
+
+export class FakeHosts implements ModelHosts {
+  readonly log: string[] = [];
+  /** By model id: what the next loads of it fail with; undefined where they do not. */
+  readonly failures = new Map<string, (InfermuxError | undefined)[]>();
+  /** By model id: what its loads wait for. */
+  readonly gates = new Map<string, Promise<void>>();
+  /** By key: what {@link untilUnused} waits for. */
+  readonly inUse = new Map<string, Promise<void>>();
+  readonly forgotten: string[] = [];
+  readonly hosts: FakeHost[];
+  refusal: InfermuxError | undefined;
+  loaded: (model: RegisteredModel) => void = () => undefined;
+
+  constructor(count = 2) {
+    this.hosts = Array.from({ length: count }, (_, index) => new FakeHost(`r${index}`, this));
+  }
+
+  get wanted(): number {
+    return this.hosts.length;
+  }
+
+  running(): FakeHost[] {
+    return [...this.hosts];
+  }
+
+  loadRefusal(): InfermuxError | undefined {
+    return this.refusal;
+  }
+
+  async untilUnused(key: string): Promise<void> {
+    await this.inUse.get(key);
+  }
+
+  forget(key: string): void {
+    this.forgotten.push(key);
+  }
+
+  fail(id: string, times: number): void {
+    const error = new InfermuxError('MODEL_LOAD_FAILED', `${id} is broken`);
+    this.failures.set(
+      id,
+      Array.from({ length: times }, () => error),
+    );
+  }
+}
+
+/** A promise and what settles it. */
+export function gate(): { opened: Promise<void>; open: () => void } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
