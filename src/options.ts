@@ -15,11 +15,12 @@ import {
   type Rule,
   satisfies,
 } from './check.js';
-import { InfermuxError, messageOf, show } from './errors.js';
+import { InfermuxError, show } from './errors.js';
 import type { WeightPlacement } from './model-reference.js';
 import { isVersionPolicy, isWeightPlacement } from './models/manifest.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager.js';
 import type { ModelSource } from './models/model-sources.js';
+import { readSession } from './session-settings.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
 export type ExecutionProvider = string | { readonly name: string };
@@ -175,20 +176,6 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
   maxBytes: isInteger({ lowest: 1 }),
 };
 
-const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
-
-/** Keys that infermux knows the form of; the rest is onnxruntime-node's to judge. */
-const SESSION_RULES: Readonly<Record<string, Rule>> = {
-  executionProviders: satisfies(
-    (value) => Array.isArray(value) && value.length > 0 && [...value].every(isProvider),
-    'a non-empty array of names or { name, … }',
-  ),
-  intraOpNumThreads: isInteger({ lowest: 0 }),
-  interOpNumThreads: isInteger({ lowest: 0 }),
-  graphOptimizationLevel: satisfies((value) => LEVELS.includes(value as string), `one of ${LEVELS.join(', ')}`),
-  extra: isObject,
-};
-
 /**
  * The options with all defaults, frozen.
  *
@@ -260,25 +247,6 @@ function readRepository({ models, repository: given = {} }: EngineOptions): Reso
     ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, versions: 'latest' },
     ...withoutUndefined(repository),
   };
-}
-
-/** A copy of our own: replicas that start later get the same. */
-function readSession(where: string, session: SessionOptions): SessionOptions {
-  const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(SESSION_RULES, key)));
-  checkOptions(where, known, SESSION_RULES);
-  try {
-    // A cycle survives a clone and would end the process in onnxruntime-node; JSON finds it.
-    JSON.stringify(session, (_key, value) => (ArrayBuffer.isView(value) ? undefined : value));
-    return structuredClone(withoutUndefined(session));
-  } catch (cause) {
-    const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
-    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
-  }
-}
-
-function isProvider(value: unknown): boolean {
-  if (typeof value === 'string') return value !== '';
-  return isObject(value) === undefined && isText((value as { name?: unknown }).name) === undefined;
 }
 
 function withoutUndefined<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {

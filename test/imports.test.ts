@@ -7,7 +7,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
 /** Small files that everybody may use; they may use each other. */
 const COMMON = [
-  ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference'],
+  ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference', 'session-settings'],
   ...['clock', 'failure-memory', 'buffer-pool'],
 ];
 

@@ -2,6 +2,7 @@ import { type Batching, checkBatching } from '../batching.js';
 import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../check.js';
 import { InfermuxError, show } from '../errors.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../model-reference.js';
+import { readSession } from '../session-settings.js';
 import { isTensorType } from '../tensor.js';
 
 /** Which versions of a model are served: the newest, all, or those listed. */
@@ -41,6 +42,8 @@ export const isWeightPlacement: Rule = satisfies(
   (value) => value === 'private' || value === 'shared',
   "'private' or 'shared'",
 );
+
+const WRITING_KEYS = ['optimizedModelFilePath', 'enableProfiling', 'profileFilePrefix'];
 
 const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
 
@@ -89,8 +92,19 @@ function readManifest(value: Readonly<Record<string, unknown>>, where: string): 
     }
     manifest[key] = own;
   }
+  if (value['session'] !== undefined) manifest['session'] = readOwnSession(`${where}: session`, value['session']);
   if (value['batching'] !== undefined) manifest['batching'] = checkBatching(`${where}: batching`, value['batching']);
   return manifest;
+}
+
+/** A model that somebody deploys is not to write files wherever it likes. */
+function readOwnSession(where: string, session: unknown): Manifest['session'] {
+  const writing = WRITING_KEYS.find((key) => Object.hasOwn(session as object, key));
+  if (writing !== undefined) {
+    const message = `${where}: ${writing} writes files, and is for options.session alone`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  return readSession(where, session as Readonly<Record<string, unknown>>);
 }
 
 function areWarmUpInputs(value: unknown): boolean {

@@ -24,8 +24,7 @@ export class ModelCatalog {
   /** Those among them that nobody can ask for any more, and that still have requests or sessions. */
   readonly #byKey = new Map<string, RegisteredModel>();
   readonly #metadata = new Map<string, ModelMetadata>();
-  /** How many revisions each version has had. */
-  readonly #revisions = new Map<string, number>();
+  #revisions = 1;
 
   get entries(): IterableIterator<CatalogEntry> {
     return this.#entries.values();
@@ -69,12 +68,12 @@ export class ModelCatalog {
     if (this.#byKey.has(key)) this.#metadata.set(key, metadata);
   }
 
-  /** Gives the model a key that no other has had. Nobody can ask for it before it is among those of {@link put}. */
+  /** Gives the model a key that no other has at present. Nobody can ask for it before it is among those of {@link put}. */
   register(found: FoundModel): RegisteredModel {
     const name = nameOf(found);
-    const revision = (this.#revisions.get(name) ?? 0) + 1;
-    this.#revisions.set(name, revision);
-    const model = { ...found, key: revision === 1 ? name : `${name}#${revision}` };
+    const isTaken = this.#byKey.has(name);
+    if (isTaken) this.#revisions += 1;
+    const model = { ...found, key: isTaken ? `${name}#${this.#revisions}` : name };
     this.#byKey.set(model.key, model);
     return model;
   }

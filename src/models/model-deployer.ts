@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import { checkFileName, checkNewId } from './file-names.js';
-import { isNamedByFolder, SUFFIXES, versionOf } from './model-folder.js';
+import { parseManifest } from './manifest.js';
+import { isWithin } from './model-files.js';
+import { findModelFile, isNamedByFolder, kindOf, MANIFEST, SUFFIXES, versionOf } from './model-folder.js';
 
 /** A model's files by name, `/` between folders: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on. */
 export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;
@@ -109,7 +111,8 @@ export class ModelDeployer {
     const paths: string[] = [];
     for (const path of candidates) {
       await this.#checkInside(path);
-      if ((await statOf(path)) !== undefined) paths.push(path);
+      const isFile = version === undefined && path !== join(this.#directory, id);
+      if (await (isFile ? isModelFile(path) : isModelFolder(path))) paths.push(path);
     }
     if (paths.length > 0) return paths;
     const name = version === undefined ? id : `${id}@${version}`;
@@ -140,19 +143,17 @@ export class ModelDeployer {
 
   /** A link may lead to a place within the repository, but not out of it. */
   async #checkInside(path: string): Promise<void> {
-    const root = await realpath(this.#directory);
     const real = await realpath(path).catch(() => undefined);
     const isLink = (await statOf(path))?.isSymbolicLink() === true;
-    const way = real === undefined ? undefined : relative(root, real);
-    const isOutside = way === undefined ? isLink : way === '..' || way.startsWith(`..${sep}`) || way === '';
-    if (isOutside)
-      throw new InfermuxError('INVALID_ARGUMENT', `${path} is a link that leads out of ${this.#directory}`);
+    const isInside = real === undefined ? !isLink : isWithin(await realpath(this.#directory), real);
+    if (isInside) return;
+    throw new InfermuxError('INVALID_ARGUMENT', `${path} is a link that leads out of ${this.#directory}`);
   }
 
   async #stagingFolder(): Promise<string> {
     const staging = join(this.#directory, STAGING);
     const found = await statOf(staging);
-    if (found === undefined) await mkdir(staging, { recursive: true });
+    if (found === undefined) await mkdir(staging).catch(ignoreExisting);
     else if (!found.isDirectory())
       throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, and no link`);
     return staging;
@@ -186,7 +187,9 @@ function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8Array> 
       );
     }
     // A copy: what is written is what came with the call.
-    read.set(name, Buffer.from(contents as Uint8Array));
+    const bytes = Buffer.from(contents as Uint8Array);
+    if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
+    read.set(name, bytes);
   }
   checkLayout([...read.keys()], isVersion);
   return read;
@@ -246,6 +249,22 @@ async function syncFolder(path: string): Promise<void> {
   const handle = await open(path).catch(() => undefined);
   await handle?.sync().catch(() => undefined);
   await handle?.close();
+}
+
+async function isModelFile(path: string): Promise<boolean> {
+  return (await kindOf(path)) === 'file';
+}
+
+/** What is something else is not ours to remove. */
+async function isModelFolder(path: string): Promise<boolean> {
+  if ((await kindOf(path)) !== 'folder') return false;
+  const versions = (await namesIn(path)).filter((name) => versionOf(name) !== undefined);
+  for (const folder of ['', ...versions]) if ((await findModelFile(join(path, folder))) !== undefined) return true;
+  return false;
+}
+
+function ignoreExisting(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error;
 }
 
 /** Undefined when there is nothing; links are not followed. */

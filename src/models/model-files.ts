@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import { readOnnxFile } from './onnx-file.js';
 
 /** The files of one model as they are now. */
@@ -56,7 +56,8 @@ export class ModelFileReader {
     if (known?.stamp === stamp) return known.paths;
     const names = (await readOnnxFile(path))?.externalData ?? [];
     // onnxruntime refuses what lies outside the model's folder; then the load says so.
-    const paths = names.filter((name) => !isAbsolute(name)).map((name) => resolve(dirname(path), name));
+    const folder = dirname(path);
+    const paths = names.map((name) => resolve(folder, name)).filter((file) => isWithin(folder, file));
     this.#externalData.set(path, { stamp, paths });
     return paths;
   }
@@ -69,4 +70,10 @@ async function stateOf(path: string): Promise<FileState> {
   // A copy may keep the time of writing of its original, but not that of its own last change.
   const changedAt = Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs);
   return { path, bytes: Number(size), stamp: `${size}:${mtimeNs}:${ino}`, changedAt };
+}
+
+/** Whether the file is in the folder, or in one within it. */
+export function isWithin(folder: string, file: string): boolean {
+  const way = relative(folder, file);
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
 }

@@ -25,7 +25,8 @@ export class ModelLoader {
   readonly #wanted = new Set<string>();
   /** Ids of the replicas that never evict it, by model key. */
   readonly #pinnedOn = new Map<string, Set<string>>();
-  readonly #pauses = new Set<() => void>();
+  /** What ends each pause, and the key of the model that is to be tried again after it. */
+  readonly #pauses = new Map<() => void, string>();
   #closed: InfermuxError | undefined;
 
   constructor(hosts: ModelHosts, clock: Clock) {
@@ -47,7 +48,8 @@ export class ModelLoader {
         } catch (cause) {
           const error = toInfermuxError(cause);
           if (attempt >= order.retries || !isWorthAnother(error)) throw error;
-          await this.#pause(error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS));
+          const pauseMs = error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
+          if (!(await this.#pause(model.key, pauseMs))) throw this.#closed ?? error;
         }
       }
     });
@@ -78,9 +80,16 @@ export class ModelLoader {
     return this.#track(model, () => this.#loadOn(host, model, { pin: true }));
   }
 
-  /** Unloads it everywhere, after loads under way and after the last user. @returns bytes of the sessions. */
+  /**
+   * Unloads it everywhere, after loads under way and after the last user; one that failed is not tried again.
+   *
+   * @returns bytes of the sessions.
+   */
   async unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
-    await Promise.all(this.#underWay.get(key) ?? []);
+    for (const [giveUp, pausing] of this.#pauses) if (pausing === key) giveUp();
+    const underWay = this.#underWay.get(key);
+    // Without one it goes out in this turn, and so before a load that is asked for after it.
+    if (underWay !== undefined) await Promise.all(underWay);
     this.#wanted.delete(key);
     this.#pinnedOn.delete(key);
     const freed = await Promise.all(this.#hosts.running().map((host) => host.unload(key, reason).catch(() => 0)));
@@ -109,7 +118,7 @@ export class ModelLoader {
   /** Nothing is tried again, and nothing more begins. */
   close(error: InfermuxError): void {
     this.#closed ??= error;
-    for (const wake of this.#pauses) wake();
+    for (const giveUp of this.#pauses.keys()) giveUp();
   }
 
   async #track(model: RegisteredModel, work: () => Promise<void>): Promise<void> {
@@ -130,17 +139,19 @@ export class ModelLoader {
   }
 
   async #loadOn(host: ModelHost | undefined, model: RegisteredModel, how: HostLoad): Promise<void> {
-    const refusal = this.#closed ?? this.#hosts.loadRefusal(model);
-    if (refusal !== undefined) throw refusal;
+    if (this.#closed !== undefined) throw this.#closed;
     if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
+    const refusal = host.models.get(key) === 'loaded' ? undefined : this.#hosts.loadRefusal(model);
+    if (refusal !== undefined) throw refusal;
     // Before the load: who counts meanwhile is to find it.
+    const wasPinned = this.isPinnedOn(key, host);
     if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(host.id));
     try {
       await host.load(model, how);
       this.#wanted.add(key);
     } catch (error) {
-      if (how.pin) this.#pinnedOn.get(key)?.delete(host.id);
+      if (!wasPinned) this.#pinnedOn.get(key)?.delete(host.id);
       throw error;
     }
   }
@@ -157,15 +168,17 @@ export class ModelLoader {
     return places.slice(0, count).map(({ host }) => host);
   }
 
-  #pause(milliseconds: number): Promise<void> {
+  /** @returns false when it was given up. */
+  #pause(key: string, milliseconds: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const wake = () => {
+      const end = (isOver: boolean) => {
         cancel();
-        this.#pauses.delete(wake);
-        resolve();
+        this.#pauses.delete(giveUp);
+        resolve(isOver);
       };
-      const cancel = this.#clock.schedule(wake, milliseconds);
-      this.#pauses.add(wake);
+      const giveUp = () => end(false);
+      const cancel = this.#clock.schedule(() => end(true), milliseconds);
+      this.#pauses.set(giveUp, key);
     });
   }
 }

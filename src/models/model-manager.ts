@@ -160,13 +160,18 @@ export class ModelManager {
     this.#checkOpen();
     const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = this.#readLoadOptions(options);
     const model = this.#catalog.resolve(target);
+    const pinnedBefore = this.#pins.get(target);
     if (pin) this.#pins.set(target, replicas);
     const loaded = this.#environment.during(() => this.#loader.load(model, { replicas, pin, retries }));
     const settled = loaded.catch((cause: unknown) => {
-      // A pin that never held is none; one that lost a replica since is kept.
-      if (pin && toInfermuxError(cause).code === 'FAILED_PRECONDITION') this.#pins.delete(target);
+      // A pin that found no place is none; one that lost its replica is kept.
+      if (pin && toInfermuxError(cause).code === 'FAILED_PRECONDITION') {
+        if (pinnedBefore === undefined) this.#pins.delete(target);
+        else this.#pins.set(target, pinnedBefore);
+      }
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
-      if (!wait) this.#environment.log('warn', fields, 'model could not be loaded');
+      // Whoever waits is told; who does not, or not so long, finds it in the log.
+      if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
     else void settled;
@@ -174,8 +179,8 @@ export class ModelManager {
   }
 
   /**
-   * Releases a model's sessions in all replicas, after loads under way and after those who use them; it stays registered,
-   * and is pinned no more.
+   * Releases a model's sessions in all replicas, after loads under way and after those who use them; it stays registered.
+   * What `load` has pinned is pinned no more; what its `model.json` pins is loaded again where a replica is started.
    *
    * @returns bytes of the model's files, for each session that was released; 0 when there was none.
    * @throws InfermuxError `INVALID_ARGUMENT` for an id that is none.
@@ -249,14 +254,21 @@ export class ModelManager {
    * @param target a model id, or `id@version` for one more version of it.
    * @param files bytes or texts by name: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on.
    * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead elsewhere, or files that are no model;
-   *   `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written, or the models are in no directory.
+   *   `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written, or the models are in no directory;
+   *   `MODEL_LOAD_FAILED` for a version that is to take the place of one in use, and does not load.
    */
   async deploy(target: string, files: ModelFiles): Promise<ModelReport> {
     this.#checkOpen();
     const { deployer, sync } = this.#repository('deploy');
     return this.#environment.during(async () => {
       const id = await deployer.deploy(target, files);
-      await sync.refresh(id);
+      try {
+        await sync.refresh(id);
+      } catch (error) {
+        await deployer.undeploy(target);
+        await sync.refresh(id).catch(() => undefined);
+        throw error;
+      }
       return this.get(this.#catalog.find(target) === undefined ? id : target);
     });
   }
@@ -272,8 +284,10 @@ export class ModelManager {
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
     const { deployer, sync } = this.#repository('undeploy');
-    const { id, version } = await deployer.checkPresent(target);
-    await this.#environment.during(() => sync.withdraw(id, version, () => deployer.undeploy(target)));
+    const isOnlyOne = this.#catalog.entry(this.#catalog.find(target)?.id ?? '')?.versions.length === 1;
+    const whole = isOnlyOne ? (this.#catalog.find(target)?.id ?? target) : target;
+    const { id, version } = await deployer.checkPresent(whole);
+    await this.#environment.during(() => sync.withdraw(id, version, () => deployer.undeploy(whole)));
   }
 
   /**
@@ -402,6 +416,8 @@ export class ModelManager {
 
   async #loadPinnedOn(host: ModelHost): Promise<void> {
     for (const model of this.#pinnedFor(host)) {
+      // Another one may have taken its place while those before it were loaded.
+      if (this.#catalog.find(nameOf(model)) !== model) continue;
       await this.#loader.pinOn(host, model).catch((cause: unknown) => {
         const fields = { model: model.id, replica: host.id, reason: toInfermuxError(cause).message };
         if (this.#closed === undefined) this.#environment.log('warn', fields, 'pinned model could not be loaded');

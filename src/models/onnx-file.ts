@@ -135,7 +135,9 @@ class ModelReader {
       await this.#window.show(at, HEADER_BYTES);
       const tag = this.#window.varint(at);
       const wire = tag.value & 7;
-      const number = tag.value >>> 3;
+      const number = Math.floor(tag.value / 8);
+      // Space that was taken ahead for a download is full of it.
+      if (number === 0) throw new Error('no field has the number 0');
       const first =
         wire === WIRE.varint || wire === WIRE.bytes ? this.#window.varint(tag.end) : { value: 0, end: tag.end };
       if (wire === WIRE.bytes) at = first.end + first.value;

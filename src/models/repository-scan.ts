@@ -1,7 +1,7 @@
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { InfermuxError, messageOf, show, toInfermuxError } from '../errors.js';
 import type { Manifest, VersionPolicy } from './manifest.js';
-import { ModelFileReader } from './model-files.js';
+import { isWithin, ModelFileReader } from './model-files.js';
 import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from './model-folder.js';
 import { type FoundModel, formatOf } from './registered-model.js';
 
@@ -32,6 +32,8 @@ interface Candidate {
   /** Manifests that the model depends on. */
   readonly manifests: readonly string[];
 }
+
+const NAMES_AT_ONCE = 64;
 
 /** What one name of the directory stands for. */
 interface Entry {
@@ -66,11 +68,15 @@ export class RepositoryScanner {
     const isWanted = (name: string) =>
       only === undefined || name === only || SUFFIXES.some((suffix) => name === only + suffix);
     const names = (await listNames(this.directory)).filter(isWanted);
-    const found = await Promise.all(names.map((name) => this.#readName(name, passedOver, except)));
-    for (const model of found) {
-      if (model === undefined) continue;
-      const other = models.get(model.id);
-      models.set(model.id, other === undefined ? model : asTwice(other, model));
+    // Not all at once: what comes back from the file system is handled on the calling thread.
+    for (let start = 0; start < names.length; start += NAMES_AT_ONCE) {
+      const some = names.slice(start, start + NAMES_AT_ONCE);
+      const found = await Promise.all(some.map((name) => this.#readName(name, passedOver, except)));
+      for (const model of found) {
+        if (model === undefined) continue;
+        const other = models.get(model.id);
+        models.set(model.id, other === undefined ? model : asTwice(other, model));
+      }
     }
     if (only === undefined)
       this.#files.keepOnly(new Set([...models.values()].flatMap(({ served }) => served.map(({ path }) => path))));
@@ -90,7 +96,11 @@ export class RepositoryScanner {
       const isFile = suffix !== undefined && (await kindOf(path)) === 'file';
       if (isFile) id = basename(name, suffix);
       const entry = isFile ? fileEntry(id, path) : await folderEntry(id, path);
-      if (entry === undefined) return undefined;
+      if (entry === undefined) {
+        if (suffix !== undefined)
+          passedOver.set(name, 'it is neither a file nor a folder, or a link that leads nowhere');
+        return undefined;
+      }
       const candidates = entry.candidates.filter(({ version }) => version !== except);
       if (except !== undefined && candidates.length === 0) return undefined;
       const reason = whyPassedOver(entry);
@@ -126,6 +136,7 @@ export class RepositoryScanner {
       };
       return { model, changedAt };
     } catch (cause) {
+      if (cause instanceof InfermuxError) throw cause;
       throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
     }
   }
@@ -181,8 +192,16 @@ function chooseVersions(versions: readonly number[], policy: VersionPolicy): rea
 function hashesByPath(path: string, sha256: Manifest['sha256']): Readonly<Record<string, string>> | undefined {
   if (sha256 === undefined) return undefined;
   if (typeof sha256 === 'string') return { [path]: sha256.toLowerCase() };
-  const entries = Object.entries(sha256).map(([name, hash]) => [resolve(path, '..', name), hash.toLowerCase()]);
-  return Object.fromEntries(entries);
+  const folder = dirname(path);
+  return Object.fromEntries(
+    Object.entries(sha256).map(([name, hash]) => {
+      const file = resolve(folder, name);
+      if (!isWithin(folder, file)) {
+        throw new InfermuxError('INVALID_ARGUMENT', `${path}: sha256 names ${show(name)}, which is not in its folder`);
+      }
+      return [file, hash.toLowerCase()];
+    }),
+  );
 }
 
 function asTwice(one: ScannedModel, other: ScannedModel): ScannedModel {

@@ -34,6 +34,11 @@ export interface SyncObserver {
   forgotten(key: string): void;
 }
 
+interface Applied extends SyncOrder {
+  /** Whether to serve what is there though it does not load. */
+  readonly force?: boolean;
+}
+
 type Change = 'added' | 'changed' | 'removed' | 'none';
 
 /** Makes the catalog follow a directory. Each model is changed by itself: one that is slow holds up no other. */
@@ -46,8 +51,11 @@ export class RepositorySync {
   readonly #clock: Clock;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
-  /** Changes under way by id; none rejects. */
-  readonly #underWay = new Map<string, Promise<unknown>>();
+  /** The last of what is being done to each model, by id; none rejects. */
+  readonly #turns = new Map<string, Promise<unknown>>();
+  /** When each model was last changed, in changes. */
+  readonly #changedAt = new Map<string, number>();
+  #sequence = 0;
   /** Models that are registered and could not take the place of those that are served. */
   readonly #candidates = new Map<string, RegisteredModel>();
 
@@ -67,37 +75,44 @@ export class RepositorySync {
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing has changed. */
-  async sync({ wait, load }: SyncOrder): Promise<SyncReport> {
+  async sync(order: SyncOrder): Promise<SyncReport> {
+    const began = this.#sequence;
     const { models, unsettled } = await this.#scanSettled();
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };
     const failed: { id: string; error: InfermuxError }[] = [];
     const ids = new Set([...models.keys(), ...[...this.#catalog.entries].map(({ id }) => id)]);
     const work = [...ids].map(async (id) => {
       if (unsettled.has(id)) return;
-      if (this.#underWay.has(id)) {
-        if (!wait) unsettled.add(id);
-        await this.#underWay.get(id);
-        if (!wait) return;
+      const { problem } = models.get(id) ?? {};
+      if (!this.#turns.has(id) && this.#changeOf(id, models.get(id)) === 'none') {
+        if (problem !== undefined) failed.push({ id, error: problem });
+        return;
       }
-      const change = this.#changeOf(id, models.get(id));
+      if (!order.wait && this.#turns.has(id)) {
+        unsettled.add(id);
+        return;
+      }
       try {
-        const applied = this.#begin(id, () => this.#apply(id, models.get(id), { wait, load }));
-        if (wait) await applied;
+        const change = await this.#inTurn(id, async () => this.#apply(id, await this.#since(began, id, models), order));
         if (change !== 'none') report[change].push(id);
-        await applied;
       } catch (cause) {
         failed.push({ id, error: toInfermuxError(cause) });
       }
     });
-    if (wait) await Promise.all(work);
+    if (order.wait) await Promise.all(work);
     return { ...report, unsettled: [...unsettled], failed };
   }
 
-  /** Brings one model up to date at once: whoever asks knows that its files are whole. */
+  /**
+   * Brings one model up to date at once: whoever asks knows that its files are whole.
+   *
+   * @throws InfermuxError why it cannot be served as it is now.
+   */
   async refresh(id: string): Promise<void> {
-    await this.#underWay.get(id);
-    const { models } = await this.#scanner.scan(id);
-    await this.#begin(id, () => this.#apply(id, models.get(id), { wait: true, load: false }));
+    await this.#inTurn(id, async () => {
+      this.#noteChange(id);
+      await this.#apply(id, await this.#scanOne(id), { wait: true, load: false });
+    });
   }
 
   /**
@@ -105,16 +120,48 @@ export class RepositorySync {
    * its files are removed. Where that fails, it is served again.
    */
   async withdraw(id: string, version: number | undefined, removeFiles: () => Promise<void>): Promise<void> {
-    await this.#underWay.get(id);
     try {
-      await this.#begin(id, async () => {
-        const rest = version === undefined ? undefined : (await this.#scanner.scan(id, version)).models.get(id);
-        await this.#apply(id, rest?.problem === undefined ? rest : undefined, { wait: true, load: false });
+      await this.#inTurn(id, async () => {
+        const rest = version === undefined ? undefined : await this.#scanOne(id, version);
+        const order = { wait: true, load: false, force: true };
+        await this.#apply(id, rest?.problem === undefined ? rest : undefined, order);
         await removeFiles();
+        // What others have seen of it by now is out of date, also where it was not served.
+        this.#noteChange(id);
       });
     } finally {
       await this.refresh(id).catch(() => undefined);
     }
+  }
+
+  /** What is done to one model is done one after the other. */
+  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const running = (this.#turns.get(id) ?? Promise.resolve()).then(work);
+    const settled = running
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#turns.get(id) === settled) this.#turns.delete(id);
+      });
+    this.#turns.set(id, settled);
+    return running;
+  }
+
+  /** What a look that began then found; if the model was changed meanwhile, what is there now. */
+  async #since(
+    began: number,
+    id: string,
+    models: ReadonlyMap<string, ScannedModel>,
+  ): Promise<ScannedModel | undefined> {
+    return (this.#changedAt.get(id) ?? 0) > began ? this.#scanOne(id) : models.get(id);
+  }
+
+  async #scanOne(id: string, except?: number): Promise<ScannedModel | undefined> {
+    return (await this.#scanner.scan(id, except)).models.get(id);
+  }
+
+  #noteChange(id: string): void {
+    this.#sequence += 1;
+    this.#changedAt.set(id, this.#sequence);
   }
 
   /** What is still being written is not there yet, or is as it was. */
@@ -140,65 +187,71 @@ export class RepositorySync {
     return isSame(entry, scanned) ? 'none' : 'changed';
   }
 
-  #begin<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const running = work();
-    const settled = running
-      .catch(() => undefined)
-      .finally(() => {
-        if (this.#underWay.get(id) === settled) this.#underWay.delete(id);
-      });
-    this.#underWay.set(id, settled);
-    return running;
-  }
-
-  async #apply(id: string, scanned: ScannedModel | undefined, { wait, load }: SyncOrder): Promise<void> {
+  async #apply(id: string, scanned: ScannedModel | undefined, order: Applied): Promise<Change> {
     const entry = this.#catalog.entry(id);
     const change = this.#changeOf(id, scanned);
     if (scanned === undefined) {
-      if (entry !== undefined) await this.#remove(entry, wait);
-      return;
+      if (entry !== undefined) await this.#remove(entry, order);
+      return change;
     }
-    if (scanned.problem !== undefined) throw this.#fail(scanned, scanned.problem);
-    if (change !== 'none') await this.#serve(scanned, entry, change as 'added' | 'changed', wait);
-    if (load && change !== 'none') await this.#load(id);
+    if (scanned.problem !== undefined) throw this.#fail(scanned, entry?.served ?? [], scanned.problem);
+    if (change === 'none') return change;
+    await this.#serve(scanned, entry, order);
+    if (order.load) await this.#load(id);
+    return change;
   }
 
-  async #serve(
-    scanned: ScannedModel,
-    entry: CatalogEntry | undefined,
-    change: 'added' | 'changed',
-    wait: boolean,
-  ): Promise<void> {
+  async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: Applied): Promise<void> {
     const { id, versions } = scanned;
     const current = entry?.served ?? [];
-    const served = scanned.served.map(
+    const wanted = scanned.served.map(
       (found) => current.find((model) => areSame(model, found)) ?? this.#candidate(found),
     );
+    const { served, failure } = await this.#proven(wanted, current, order.force === true);
     for (const model of served) {
-      const old = current.includes(model) ? undefined : predecessorOf(model, served, current);
-      // One that has served goes on doing so until the other one is known to load.
-      if (old !== undefined && this.#catalog.metadata(old.key) !== undefined) await this.#replace(old, model, scanned);
+      if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
     }
-    for (const model of served) this.#candidates.delete(nameOf(model));
-    this.#catalog.put({ id, served, versions, problem: undefined });
-    this.#observer.served(id, change);
+    if (failure !== undefined) this.#fail(scanned, served, failure);
+    else this.#catalog.put({ id, served, versions, problem: undefined });
+    this.#noteChange(id);
+    if (!areEqual(served, current)) this.#observer.served(id, entry === undefined ? 'added' : 'changed');
     const retired = this.#retire(
       current.filter((model) => !served.includes(model)),
       'replaced',
     );
-    if (wait) await retired;
+    if (order.wait) await retired;
+    if (failure !== undefined) throw failure;
   }
 
-  async #replace(old: RegisteredModel, model: RegisteredModel, scanned: ScannedModel): Promise<void> {
+  /** Those that are to be served; in the place of one that does not load the one that has served until now. */
+  async #proven(
+    wanted: readonly RegisteredModel[],
+    current: readonly RegisteredModel[],
+    force: boolean,
+  ): Promise<{ served: readonly RegisteredModel[]; failure: InfermuxError | undefined }> {
+    const served = new Set<RegisteredModel>();
+    let failure: InfermuxError | undefined;
+    for (const model of wanted) {
+      const old = current.includes(model) ? undefined : predecessorOf(model, wanted, current);
+      const isInUse = old !== undefined && this.#catalog.metadata(old.key) !== undefined;
+      const error = isInUse ? await this.#whyNotReplaced(old, model) : undefined;
+      if (!force) failure ??= error;
+      served.add(error === undefined || force || old === undefined ? model : old);
+    }
+    return { served: [...served].sort((left, right) => left.version - right.version), failure };
+  }
+
+  async #whyNotReplaced(old: RegisteredModel, model: RegisteredModel): Promise<InfermuxError | undefined> {
     const remembered = this.#failures.recall(model.key);
-    if (remembered !== undefined) throw remembered;
+    if (remembered !== undefined) return remembered;
     try {
       await this.#loader.replace(old, model);
       this.#failures.forget(model.key);
+      return undefined;
     } catch (cause) {
       const error = toInfermuxError(cause);
       this.#failures.record(model.key, error);
-      throw this.#fail(scanned, error);
+      return error;
     }
   }
 
@@ -213,11 +266,12 @@ export class RepositorySync {
     }
   }
 
-  async #remove(entry: CatalogEntry, wait: boolean): Promise<void> {
-    this.#catalog.remove(entry.id);
-    for (const [name, candidate] of this.#candidates) if (candidate.id === entry.id) this.#dropCandidate(name);
-    this.#observer.removed(entry.id);
-    const retired = this.#retire(entry.served, 'unloaded');
+  async #remove({ id, served }: CatalogEntry, { wait }: Applied): Promise<void> {
+    this.#catalog.remove(id);
+    this.#noteChange(id);
+    for (const [name, candidate] of this.#candidates) if (candidate.id === id) this.#dropCandidate(name);
+    this.#observer.removed(id);
+    const retired = this.#retire(served, 'unloaded');
     if (wait) await retired;
   }
 
@@ -232,10 +286,11 @@ export class RepositorySync {
     );
   }
 
-  /** What was served still is; the reason why it is not what is there is told once. */
-  #fail({ id, versions }: ScannedModel, error: InfermuxError): InfermuxError {
-    const { served = [], problem } = this.#catalog.entry(id) ?? {};
+  /** The reason why what is there is not what is served is told once. */
+  #fail({ id, versions }: ScannedModel, served: readonly RegisteredModel[], error: InfermuxError): InfermuxError {
+    const { problem } = this.#catalog.entry(id) ?? {};
     this.#catalog.put({ id, served, versions, problem: error });
+    this.#noteChange(id);
     if (problem?.message !== error.message) this.#observer.failed(id, error);
     return error;
   }
@@ -254,7 +309,8 @@ export class RepositorySync {
   #dropCandidate(name: string): void {
     const candidate = this.#candidates.get(name);
     this.#candidates.delete(name);
-    if (candidate !== undefined) this.#forget(candidate.key);
+    // It may have been loaded, where another version was not.
+    if (candidate !== undefined) void this.#retire([candidate], 'unloaded');
   }
 
   #forget(key: string): void {
@@ -284,6 +340,10 @@ function isSame(entry: CatalogEntry, { served, problem }: ScannedModel): boolean
     entry.served.length === served.length &&
     served.every((found) => entry.served.some((model) => areSame(model, found)))
   );
+}
+
+function areEqual(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {
+  return one.length === other.length && one.every((model, index) => model === other[index]);
 }
 
 function areSame(one: FoundModel, other: FoundModel): boolean {

@@ -3,7 +3,7 @@ const HASH_BYTES = 32;
 /** What was hashed, and what that gave. */
 const ENTRY_BYTES = 2 * HASH_BYTES;
 const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT;
-/** Before the entries: how many were begun. */
+/** Before the entries: how many were written. */
 const HEADER_BYTES = 64;
 
 /** Memory for so many entries of a {@link HashMemory}. */
@@ -11,41 +11,41 @@ export function hashMemory(entries: number): SharedArrayBuffer {
   return new SharedArrayBuffer(HEADER_BYTES + entries * (ENTRY_BYTES + WORD_BYTES));
 }
 
-/** Hashes of 32 bytes by keys of 32 bytes, for all threads that share the memory. When it is full, no more are kept. */
+/** Hashes of 32 bytes by keys of 32 bytes, for all threads that share the memory. The oldest make room for new ones. */
 export class HashMemory {
   readonly #capacity: number;
-  readonly #begun: Int32Array;
+  readonly #written: Int32Array;
   readonly #entries: Uint8Array;
-  /** 1 for each entry that is whole. */
-  readonly #isWhole: Int32Array;
+  /** Of each entry: the number that it was written as, from 1; 0 while that goes on. */
+  readonly #numbers: Int32Array;
 
   constructor(memory: SharedArrayBuffer) {
     this.#capacity = Math.floor((memory.byteLength - HEADER_BYTES) / (ENTRY_BYTES + WORD_BYTES));
     const entriesBytes = this.#capacity * ENTRY_BYTES;
-    this.#begun = new Int32Array(memory, 0, 1);
+    this.#written = new Int32Array(memory, 0, 1);
     this.#entries = new Uint8Array(memory, HEADER_BYTES, entriesBytes);
-    this.#isWhole = new Int32Array(memory, HEADER_BYTES + entriesBytes, this.#capacity);
+    this.#numbers = new Int32Array(memory, HEADER_BYTES + entriesBytes, this.#capacity);
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
-    // The last ones are most likely to be asked for.
-    for (let index = Math.min(Atomics.load(this.#begun, 0), this.#capacity) - 1; index >= 0; index -= 1) {
+    for (let index = 0; index < this.#capacity; index += 1) {
+      const number = Atomics.load(this.#numbers, index);
+      if (number === 0) continue;
       const start = index * ENTRY_BYTES;
-      if (Atomics.load(this.#isWhole, index) === 1 && key.every((byte, at) => byte === this.#entries[start + at])) {
-        return this.#entries.slice(start + HASH_BYTES, start + ENTRY_BYTES);
-      }
+      if (!key.every((byte, at) => byte === this.#entries[start + at])) continue;
+      const hash = this.#entries.slice(start + HASH_BYTES, start + ENTRY_BYTES);
+      // Another thread may have begun to write here meanwhile.
+      if (Atomics.load(this.#numbers, index) === number) return hash;
     }
     return undefined;
   }
 
   set(key: Uint8Array, hash: Uint8Array): void {
-    const index = Atomics.add(this.#begun, 0, 1);
-    if (index >= this.#capacity) {
-      Atomics.store(this.#begun, 0, this.#capacity);
-      return;
-    }
+    const number = Atomics.add(this.#written, 0, 1) + 1;
+    const index = number % this.#capacity;
+    Atomics.store(this.#numbers, index, 0);
     this.#entries.set(key, index * ENTRY_BYTES);
     this.#entries.set(hash, index * ENTRY_BYTES + HASH_BYTES);
-    Atomics.store(this.#isWhole, index, 1);
+    Atomics.store(this.#numbers, index, number);
   }
 }

@@ -117,6 +117,11 @@ export class ReplicaCounters {
     this.#doubles[BYTES] = bytes;
   }
 
+  /** Whether the thread is to begin nothing more. */
+  get isStopping(): boolean {
+    return Atomics.load(this.#words, STOP) !== STOP_LEVELS.none;
+  }
+
   /** @returns false when the call must not be made, because the thread is to stop. */
   enterNativeCall(highest: StopLevel = STOP_LEVELS.none): boolean {
     Atomics.add(this.#words, IN_NATIVE_CALL, 1);

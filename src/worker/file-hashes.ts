@@ -18,7 +18,10 @@ export class FileHashes {
 
   /** In hexadecimal digits. @throws Error when the file cannot be read. */
   async of(path: string): Promise<string> {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    const found = await stat(path, { bigint: true });
+    // A device may never end.
+    if (!found.isFile()) throw new Error(`${path} is not a file`);
+    const { dev, ino, size, mtimeNs, ctimeNs } = found;
     const state = createHash('sha256').update([dev, ino, size, mtimeNs, ctimeNs].join()).digest();
     const known = this.#known.get(state);
     if (known !== undefined) return Buffer.from(known).toString('hex');

@@ -128,20 +128,24 @@ export class ModelMultiplexer {
    * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
    */
   async load(model: ModelReference, { pin, replaces }: { pin: boolean; replaces: string | undefined }): Promise<void> {
+    // What was asked for before this is done before it.
+    await this.#chain;
+    const wasPinned = this.#pinned.has(model.key);
     if (pin) this.#pin(model, replaces);
     try {
       const lease = this.leaseLoaded(model.key) ?? (await this.#leaseAfterLoad(model, replaces));
       lease.giveBack();
     } catch (error) {
-      this.#pinned.delete(model.key);
+      if (!wasPinned) this.#pinned.delete(model.key);
       throw error;
     }
   }
 
-  /** Releases the model's session after its last user. @returns its bytes; 0 when it is not there. */
+  /** Releases the model's session after its last user, and forgets what is known of the model. @returns its bytes; 0 when it is not there. */
   unload(key: string, reason: UnloadReason): Promise<number> {
     return this.#inTurn(async () => {
       this.#pinned.delete(key);
+      this.#failures.forget(key);
       const entry = this.#cache.peek(key);
       if (entry === undefined) return 0;
       await this.#unload(entry, reason);

@@ -208,7 +208,8 @@ function inThisTurn<T>(call: () => T): T {
   }
 }
 
-function stopping(): InfermuxError {
+/** Why a thread that is to stop begins nothing more. */
+export function stopping(): InfermuxError {
   return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
 }
 

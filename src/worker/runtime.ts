@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { messageOf } from '../errors.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
@@ -26,14 +27,14 @@ export async function startRuntime(
   const now = () => performance.now();
   const { maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs } = settings;
   const hashes = new FileHashes(new HashMemory(settings.fileHashes));
+  const log = (level: 'info' | 'warn', fields: Readonly<Record<string, string | number>>, message: string) =>
+    post({ kind: 'log', level, message, fields });
   const loader = new OnnxSessionLoader(settings, {
     counters,
     hashes,
     store: new WeightStore(settings.weightStore, hashes),
-    notShared: ({ id }, reason) => {
-      const message = 'the weights of the model are not shared';
-      post({ kind: 'log', level: 'warn', message, fields: { model: id, reason } });
-    },
+    notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
+    compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
   const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
   return {
@@ -47,11 +48,11 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
   let memoryBefore = 0;
   return {
     loading: (key) => {
-      memoryBefore = process.memoryUsage.rss();
+      memoryBefore = ownMemory();
       post({ kind: 'model-loading', key });
     },
     loaded: ({ key, bytes }, { metadata }, loadMs) => {
-      const memoryBytes = process.memoryUsage.rss() - memoryBefore;
+      const memoryBytes = ownMemory() - memoryBefore;
       post({ kind: 'model-loaded', key, loadMs, bytes, memoryBytes, metadata });
     },
     loadFailed: (key, error, loadMs, nextTryInMs) =>
@@ -61,4 +62,15 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
       post({ kind: 'log', level: 'warn', message: 'session not released', fields: { key, reason: messageOf(error) } }),
     resident: (_models, bytes) => counters.setBytes(bytes),
   };
+}
+
+/** Bytes of the process that are in no file: what sessions map of the weight store or of their external data does not count. */
+function ownMemory(): number {
+  try {
+    const kilobytes = /^RssAnon:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
+    if (kilobytes !== undefined) return 1_024 * Number(kilobytes);
+  } catch {
+    // Linux alone tells it.
+  }
+  return process.memoryUsage.rss();
 }

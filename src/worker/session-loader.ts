@@ -8,7 +8,14 @@ import type { ModelReference, WeightPlacement } from '../model-reference.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import type { FileHashes } from './file-hashes.js';
 import type { SessionLoader } from './model-multiplexer.js';
-import { COMPILED, OnnxSession, onnxruntimeVersion, providersOf, type SessionSettings } from './onnx-session.js';
+import {
+  COMPILED,
+  OnnxSession,
+  onnxruntimeVersion,
+  providersOf,
+  type SessionSettings,
+  stopping,
+} from './onnx-session.js';
 import { runWarmUps } from './warm-up.js';
 import { STORE_FORMAT, type WeightStore } from './weight-store.js';
 
@@ -28,6 +35,8 @@ export interface SessionLoaderEnvironment {
   readonly hashes: FileHashes;
   /** Told when a model is loaded with weights of its own although they were to be shared. */
   notShared(model: ModelReference, reason: string): void;
+  /** Told when a model was compiled for the store. */
+  compiled(model: ModelReference, milliseconds: number): void;
 }
 
 /** Loads sessions: checks the files, finds or makes shared weights, and ends with the model's warm-up runs. */
@@ -84,14 +93,20 @@ export class OnnxSessionLoader implements SessionLoader {
     }
     try {
       const key = await this.#keyOf(model, options);
-      const { folder, declined } = await store.find(key, (into) => this.#compile(model, options, into));
+      const { folder, declined } = await store.find(
+        key,
+        (into) => this.#compile(model, options, into),
+        () => {
+          if (counters.isStopping) throw stopping();
+        },
+      );
       if (declined !== undefined) {
         notShared(model, declined);
         return undefined;
       }
       return await OnnxSession.load(model, options, counters, join(folder, COMPILED.model)).catch(async (error) => {
-        // It was whole, so it is onnxruntime that does not take it; or it was removed meanwhile.
-        if (!isStopping(error)) await store.discard(key);
+        // It was whole, so it is onnxruntime that does not take it; or it was removed meanwhile, and is found out tomorrow.
+        if (!isStopping(error)) await store.decline(key, messageOf(error));
         throw error;
       });
     } catch (error) {
@@ -103,7 +118,16 @@ export class OnnxSessionLoader implements SessionLoader {
 
   /** @returns why it is not worth it. */
   async #compile(model: ModelReference, options: SessionSettings, folder: string): Promise<string | undefined> {
-    const { weights } = await OnnxSession.compile(model, options, this.#environment.counters, folder);
+    const { counters, compiled } = this.#environment;
+    const startedAt = performance.now();
+    let weights: string;
+    try {
+      ({ weights } = await OnnxSession.compile(model, options, counters, folder));
+    } catch (error) {
+      if (isStopping(error)) throw error;
+      return `it could not be compiled: ${messageOf(error)}`;
+    }
+    compiled(model, performance.now() - startedAt);
     const bytes = await stat(weights).then(
       ({ size }) => size,
       () => 0,

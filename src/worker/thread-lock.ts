@@ -3,11 +3,15 @@ import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 
 /** Where a holder cannot be looked at, its lock is worth nothing after so long. */
 const STALE_MS = 600_000;
+/** Whoever makes a lock writes its name into it within that time. */
+const NAMELESS_MS = 5_000;
 
 /** Who holds a lock: a thread of a process, told from another one of the same number by when it was started. */
 interface Holder {
   readonly pid: number;
-  /** `/proc/<pid>/task/<tid>/stat` and the start time in it, where there is such a file. */
+  /** Where these numbers mean something: the run of the system, and on it the container. */
+  readonly world: string | undefined;
+  /** `/proc/<pid>/task/<tid>/stat`, and the start time in it, where there is such a file. */
   readonly thread: string | undefined;
   readonly startedAt: string | undefined;
 }
@@ -34,13 +38,18 @@ export async function tryLock(path: string): Promise<(() => Promise<void>) | und
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       if (await isHeld(path)) return undefined;
-      // Out of the way before it is removed: whoever else finds it dead cannot remove the next holder's in its place.
-      const dead = `${path}.${process.pid}.dead`;
-      await rename(path, dead).catch(() => undefined);
-      await rm(dead, { force: true });
+      await removeDead(path);
     }
   }
   return undefined;
+}
+
+/** Another thread may have found the same holder dead, and taken the lock since: then it is put back. */
+async function removeDead(path: string): Promise<void> {
+  const aside = `${path}.${process.pid}.dead`;
+  await rename(path, aside).catch(() => undefined);
+  if (await isHeld(aside)) await rename(aside, path).catch(() => undefined);
+  await rm(aside, { force: true });
 }
 
 async function isHeld(path: string): Promise<boolean> {
@@ -50,10 +59,11 @@ async function isHeld(path: string): Promise<boolean> {
   );
   if (age === undefined) return false;
   const holder = await readHolder(path);
-  // Its holder may just have made it, and not written its name.
-  if (holder === undefined) return age < 5_000;
-  if (holder.thread !== undefined && process.platform === 'linux') return startOf(holder.thread) === holder.startedAt;
-  return isAlive(holder.pid) && age < STALE_MS;
+  if (holder === undefined) return age < NAMELESS_MS;
+  const { pid, world, thread, startedAt } = holder;
+  if (world !== thisWorld()) return age < STALE_MS;
+  if (thread !== undefined) return startOf(thread) === startedAt;
+  return isAlive(pid) && age < STALE_MS;
 }
 
 async function readHolder(path: string): Promise<Holder | undefined> {
@@ -65,12 +75,23 @@ async function readHolder(path: string): Promise<Holder | undefined> {
 }
 
 function thisThread(): Holder {
+  const { pid } = process;
+  const world = thisWorld();
   try {
     // Resolved by the thread that asks.
     const thread = `/proc/${readlinkSync('/proc/thread-self')}/stat`;
-    return { pid: process.pid, thread, startedAt: startOf(thread) };
+    return { pid, world, thread, startedAt: startOf(thread) };
   } catch {
-    return { pid: process.pid, thread: undefined, startedAt: undefined };
+    return { pid, world, thread: undefined, startedAt: undefined };
+  }
+}
+
+function thisWorld(): string | undefined {
+  try {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    return `${boot} ${readlinkSync('/proc/self/ns/pid')}`;
+  } catch {
+    return undefined;
   }
 }
 

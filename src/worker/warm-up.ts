@@ -49,6 +49,8 @@ function toData(type: TensorType, elements: number, data: WarmUpInput['data']): 
   if (type === 'string') return data?.map(String) ?? new Array<string>(elements).fill('');
   const array = new ARRAY_TYPES[type](elements);
   const isBig = array instanceof BigInt64Array || array instanceof BigUint64Array;
+  const text = isBig ? undefined : data?.find((element) => typeof element === 'string');
+  if (text !== undefined) throw new Error(`${show(text)} is no ${type}`);
   for (const [index, element] of data?.entries() ?? []) {
     (array as unknown as unknown[])[index] = isBig ? BigInt(element) : Number(element);
   }

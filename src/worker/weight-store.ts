@@ -10,9 +10,13 @@ export const STORE_FORMAT = 1;
 const INDEX = 'entry.json';
 /** What a killed process left behind is not older. */
 const ABANDONED_MS = 3_600_000;
+/** Keys are SHA-256 in hexadecimal digits. */
+const OWN_NAME = /^[\da-f]{64}(\..+\.tmp)?$/;
 const WAIT_MS = 50;
-/** Compiling the largest models takes minutes; beyond that the holder of the lock is stuck. */
-const LONGEST_WAIT_MS = 300_000;
+/** Beyond that, to do without the store is better than to wait for who builds the entry. */
+const LONGEST_WAIT_MS = 60_000;
+/** What was better not stored for want of space, for one, is worth another try then. */
+const DECLINED_MS = 86_400_000;
 
 /** What is stored of a model. */
 export interface StoreEntry {
@@ -21,14 +25,19 @@ export interface StoreEntry {
   readonly declined: string | undefined;
 }
 
+/** Writes the files of an entry into the folder; or says why there are to be none. */
+type Build = (folder: string) => Promise<string | undefined>;
+
 interface Index {
   readonly format: number;
   readonly declined?: string;
+  /** Milliseconds as of `Date.now()`. */
+  readonly builtAt: number;
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
 }
 
 /**
- * Folders of files by key, of which each is written once: in a folder of its own that is renamed into place, by one thread of
+ * Folders of files by key, a SHA-256, of which each is written once: in a folder of its own that is renamed into place, by one thread of
  * one process at a time. All sessions map them. Nothing is changed in place, so that what is mapped stays whole.
  */
 export class WeightStore {
@@ -46,9 +55,10 @@ export class WeightStore {
    * The entry of this key; built now, if there is none or it is damaged.
    *
    * @param build writes the files into the folder, or says why the model is better loaded without the store.
+   * @param checkGoOn throws when it is not to be waited for any more.
    * @throws Error when the store cannot be read or written.
    */
-  async find(key: string, build: (folder: string) => Promise<string | undefined>): Promise<StoreEntry> {
+  async find(key: string, build: Build, checkGoOn: () => void = () => undefined): Promise<StoreEntry> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     for (const startedAt = Date.now(); ; ) {
       const found = await this.#intact(key);
@@ -62,21 +72,26 @@ export class WeightStore {
         }
       }
       if (Date.now() - startedAt > LONGEST_WAIT_MS)
-        throw new Error(`another thread has been building ${key} for too long`);
+        throw new Error(`another thread has been building entry ${key} for ${LONGEST_WAIT_MS} ms`);
       await sleep(WAIT_MS);
+      checkGoOn();
     }
   }
 
-  /** To be called when what is stored turns out to be of no use: the next one builds it anew. */
-  async discard(key: string): Promise<void> {
+  /** To be called when what is stored turns out to be of no use. */
+  async decline(key: string, reason: string): Promise<void> {
+    await this.#build(key, async () => reason);
+  }
+
+  async #discard(key: string): Promise<void> {
     const dead = this.#temporary(key);
     await rename(join(this.#directory, key), dead).catch(() => undefined);
     await rm(dead, { recursive: true, force: true });
   }
 
-  async #build(key: string, build: (folder: string) => Promise<string | undefined>): Promise<StoreEntry> {
-    await this.discard(key);
-    // Nobody else builds it: these are of processes that were killed.
+  async #build(key: string, build: Build): Promise<StoreEntry> {
+    await this.#discard(key);
+    // Whoever holds the lock is alone here: these are of processes that were killed.
     const left = (await readdir(this.#directory)).filter((name) => name.startsWith(`${key}.`) && name.endsWith('.tmp'));
     for (const name of left) await rm(join(this.#directory, name), { recursive: true, force: true });
     const temporary = this.#temporary(key);
@@ -85,7 +100,12 @@ export class WeightStore {
       const declined = await build(temporary);
       if (declined !== undefined) await empty(temporary);
       const files = await this.#describe(temporary);
-      const index: Index = { format: STORE_FORMAT, files, ...(declined === undefined ? {} : { declined }) };
+      const index: Index = {
+        format: STORE_FORMAT,
+        builtAt: Date.now(),
+        files,
+        ...(declined === undefined ? {} : { declined }),
+      };
       await writeFile(join(temporary, INDEX), JSON.stringify(index), { flush: true });
       await rename(temporary, join(this.#directory, key));
       await syncFolder(this.#directory);
@@ -100,8 +120,9 @@ export class WeightStore {
   async #intact(key: string): Promise<StoreEntry | undefined> {
     const folder = join(this.#directory, key);
     try {
-      const { format, files, declined } = JSON.parse(await readFile(join(folder, INDEX), 'utf8')) as Index;
+      const { format, builtAt, files, declined } = JSON.parse(await readFile(join(folder, INDEX), 'utf8')) as Index;
       if (format !== STORE_FORMAT) return undefined;
+      if (declined !== undefined && Date.now() - builtAt > DECLINED_MS) return undefined;
       for (const [name, { bytes, sha256 }] of Object.entries(files)) {
         const path = join(folder, name);
         // The size alone finds what is cut short, before gigabytes are read.
@@ -131,7 +152,8 @@ export class WeightStore {
     for (const name of await readdir(this.#directory)) {
       const path = join(this.#directory, name);
       const found = await stat(path).catch(() => undefined);
-      if (found?.isDirectory() !== true || name === keep) continue;
+      // The folder may hold what is not ours.
+      if (!OWN_NAME.test(name) || found?.isDirectory() !== true || name === keep) continue;
       if (name.endsWith('.tmp')) {
         if (Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true });
         continue;
@@ -145,7 +167,7 @@ export class WeightStore {
     let total = (await bytesIn(join(this.#directory, keep))) + entries.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { name, bytes } of entries.sort((left, right) => left.usedAt - right.usedAt)) {
       if (total <= this.#maxBytes) return;
-      await this.discard(name);
+      await this.#discard(name);
       total -= bytes;
     }
   }

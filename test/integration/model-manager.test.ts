@@ -355,18 +355,67 @@ describe('deploy and undeploy', () => {
   });
 
   it('add a version, which takes the place of the one before once it is loaded', async () => {
-    await start(directory({ 'a/1/model.onnx': scaleModel(2) }));
+    const root = directory({ 'a/1/model.onnx': scaleModel(2) });
+    await start(root);
     expect(await ask('a')).toBe(2);
     await engine.models.deploy('a@2', { 'model.onnx': scaleModel(3) });
     expect([await ask('a'), await ask('a@2'), await code(ask('a@1'))]).toEqual([3, 3, 'MODEL_NOT_FOUND']);
+    // All or nothing: what cannot take its place is not there.
     expect(await code(engine.models.deploy('a@3', { 'model.onnx': 'no model' }))).toBe('MODEL_LOAD_FAILED');
-    expect([await ask('a'), engine.models.get('a').problem]).toEqual([
+    expect([await ask('a'), engine.models.get('a').problem, existsSync(join(root, 'a', '3'))]).toEqual([
       3,
-      expect.stringContaining('not an ONNX or ORT model'),
+      undefined,
+      false,
     ]);
-    await engine.models.undeploy('a@3');
     await engine.models.undeploy('a@2');
     expect(await ask('a')).toBe(2);
+  });
+
+  it('take away the last version with its folder, and a version of a model that has one only', async () => {
+    const root = directory({ 'plain.onnx': scaleModel(2) });
+    await start(root);
+    await engine.models.deploy('a@1', { 'model.onnx': scaleModel(2) });
+    await engine.models.undeploy('a@1');
+    await engine.models.undeploy('plain@1');
+    expect(engine.models.list()).toEqual([]);
+    await engine.models.deploy('a', { 'model.onnx': scaleModel(3) });
+    expect(await ask('a')).toBe(3);
+  });
+
+  it('and all else at once leave no session that nobody can ask for', async () => {
+    const root = directory();
+    await start(root, { repository: { settleMs: 0 }, maxModelsPerReplica: 4 });
+    const ids = ['a', 'b', 'c'];
+    let seed = 1;
+    const random = (below: number) => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed % below;
+    };
+    const calls: Promise<string>[] = [];
+    for (let count = 0; count < 150; count += 1) {
+      const id = ids[random(3)] as string;
+      const model = scaleModel(1 + random(9));
+      const operations = [
+        () => engine.models.deploy(id, { 'model.onnx': model, 'model.json': `{ "pinned": ${random(4) === 0} }` }),
+        () => engine.models.undeploy(id),
+        () => engine.models.load(id, { replicas: 'all', pin: random(2) === 0 }),
+        () => engine.models.unload(id),
+        () => engine.models.sync(),
+        () => engine.models.sync({ wait: false, load: true }),
+        () => ask(id),
+        async () => {
+          if (existsSync(join(root, id))) writeFileSync(join(root, id, 'model.onnx'), model);
+        },
+      ];
+      calls.push(code((operations[random(operations.length)] as () => Promise<unknown>)()));
+      if (random(3) === 0) await calls[random(calls.length)];
+    }
+    const allowed = ['done', 'MODEL_NOT_FOUND', 'MODEL_ALREADY_EXISTS', 'FAILED_PRECONDITION', 'MODEL_LOAD_FAILED'];
+    expect((await Promise.all(calls)).filter((answer) => !allowed.includes(answer))).toEqual([]);
+    await engine.models.sync();
+    for (const id of ids) await code(engine.models.undeploy(id));
+    await until(() => engine.status().replicas.every(({ models }) => models.length === 0));
+    expect(engine.models.list()).toEqual([]);
   });
 });
 

@@ -83,6 +83,8 @@ describe('deploy', () => {
     [{ ...MODEL, a: '', 'a/b': '' }, 'cannot be a file and a folder'],
     [{ ...MODEL, extra: 7 }, 'must be a Uint8Array or a string, got 7'],
     [{ 'weights.bin': '' }, 'must hold a model.onnx or model.ort'],
+    [{ ...MODEL, 'model.json': '{' }, 'model.json is not JSON'],
+    [{ '1/model.onnx': '', '1/model.json': '{ "pinned": 1 }' }, '1/model.json: pinned must be true or false'],
     [{ '0/model.onnx': '' }, 'must hold a model.onnx'],
     [{}, 'got none'],
     [[], 'must be an object of bytes'],
@@ -176,6 +178,22 @@ describe('undeploy', () => {
     expect(visible(join(root, 'c'))).toEqual(['2']);
     await deployer.undeploy('c');
     expect(visible(root)).toEqual([]);
+  });
+
+  it('removes neither another model nor what is none', async () => {
+    const { root, deployer } = deployerOf({
+      'x/model.onnx': '',
+      'x.onnx/model.onnx': '',
+      'data/a.csv': '',
+      'README.md': '',
+    });
+    await deployer.undeploy('x');
+    for (const id of ['x', 'data', 'README.md']) {
+      await expect(deployer.undeploy(id)).rejects.toMatchObject({ code: 'MODEL_NOT_FOUND' });
+    }
+    expect(visible(root)).toEqual(['README.md', 'data', 'x.onnx']);
+    await deployer.undeploy('x.onnx');
+    expect(visible(root)).toEqual(['README.md', 'data']);
   });
 
   it('does not find what is not there', async () => {

@@ -98,6 +98,15 @@ describe('unload', () => {
     expect(await loader.unload('a@1', 'unloaded')).toBe(0);
   });
 
+  it('ends the pauses of a load that is to be tried again', async () => {
+    hosts.fail('a', 9);
+    const loaded = loader.load(A, { ...once, retries: 9 });
+    await flush();
+    expect(await loader.unload('a@1', 'unloaded')).toBe(0);
+    await expect(loaded).rejects.toThrow('a is broken');
+    expect([hosts.log.length, clock.timers]).toEqual([1, 0]);
+  });
+
   it('ends that the model is wanted', async () => {
     await loader.load(A, once);
     expect(loader.isWanted('a@1')).toBe(true);

@@ -4,6 +4,7 @@ import { createEngine } from '../../dist/index.js';
 
 const [, , path, width, directory] = process.argv;
 const warnings = [];
+let compiled = 0;
 const ignore = () => undefined;
 const engine = await createEngine({
   models: { model: path },
@@ -11,7 +12,10 @@ const engine = await createEngine({
   weights: 'shared',
   weightStore: { directory },
   logger: {
-    ...{ debug: ignore, info: ignore, error: ignore },
+    ...{ debug: ignore, error: ignore },
+    info: (_, message) => {
+      if (message === 'model compiled for the weight store') compiled += 1;
+    },
     warn: ({ reason }, message) => warnings.push(`${message}: ${reason}`),
   },
 });
@@ -20,6 +24,6 @@ const { y } = await engine.run('model', {
   x: { dims: [1, Number(width)], data: new Float32Array(Number(width)).fill(1) },
 });
 process.stdout.write(
-  `${JSON.stringify({ first: y.data[0], warnings: warnings.filter((text) => !text.startsWith('slow')) })}\n`,
+  `${JSON.stringify({ first: y.data[0], compiled, warnings: warnings.filter((text) => !text.startsWith('slow')) })}\n`,
 );
 await engine.close();

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
@@ -35,6 +35,17 @@ it('is not held by another process that has the number of a dead one', async () 
   await tryLock(path);
   const holder = JSON.parse(readFileSync(path, 'utf8'));
   writeFileSync(path, JSON.stringify({ ...holder, startedAt: '1' }));
+  expect(await tryLock(path)).toBeTypeOf('function');
+});
+
+it('is held by one in another container or on another machine, which cannot be looked at, for ten minutes', async () => {
+  const path = lockPath();
+  await tryLock(path);
+  const holder = JSON.parse(readFileSync(path, 'utf8'));
+  writeFileSync(path, JSON.stringify({ ...holder, world: 'another', startedAt: '1' }));
+  expect(await tryLock(path)).toBeUndefined();
+  const long = new Date(Date.now() - 660_000);
+  utimesSync(path, long, long);
   expect(await tryLock(path)).toBeTypeOf('function');
 });
 
