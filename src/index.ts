@@ -12,7 +12,8 @@ export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './model-referen
 export type { ReplicaModelState } from './models/load-records.js';
 export type { Manifest, VersionPolicy } from './models/manifest.js';
 export type { ModelFiles } from './models/model-deployer.js';
-export type { LoadOptions, ModelManager, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager.js';
+export type { ModelManager } from './models/model-manager.js';
+export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
 export type { ModelSource } from './models/model-sources.js';
 export type { SyncReport } from './models/repository-sync.js';
 export type { EngineOptions, ExecutionProvider, SessionOptions, WeightStoreOptions } from './options.js';

@@ -18,7 +18,7 @@ import {
 import { InfermuxError, show } from './errors.js';
 import type { WeightPlacement } from './model-reference.js';
 import { isVersionPolicy, isWeightPlacement } from './models/manifest.js';
-import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager.js';
+import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager-options.js';
 import type { ModelSource } from './models/model-sources.js';
 import { readSession } from './session-settings.js';
 

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import Table from 'cli-table3';
 import { createEngine, type InferenceEngine } from '../engine.js';
 import { messageOf } from '../errors.js';
-import type { ModelReport } from '../models/model-manager.js';
+import type { ModelReport } from '../models/model-manager-options.js';
 import { RepositoryScanner } from '../models/repository-scan.js';
 import { printable } from './printable.js';
 

@@ -6,7 +6,15 @@ import { InfermuxError, messageOf, show } from '../errors.js';
 import { checkFileName, checkNewId } from './file-names.js';
 import { parseManifest } from './manifest.js';
 import { isWithin } from './model-files.js';
-import { findModelFile, isNamedByFolder, kindOf, MANIFEST, SUFFIXES, versionOf } from './model-folder.js';
+import {
+  findModelFile,
+  folderManifest,
+  isNamedByFolder,
+  kindOf,
+  MANIFEST,
+  SUFFIXES,
+  versionOf,
+} from './model-folder.js';
 
 /** A model's files by name, `/` between folders: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on. */
 export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;
@@ -71,13 +79,20 @@ export class ModelDeployer {
   async undeploy(target: unknown): Promise<void> {
     const { id, version } = checkNewId(target);
     await this.#changing(async () => {
-      for (const path of await this.#pathsOf(id, version)) {
-        const staged = join(await this.#stagingFolder(), randomUUID());
-        await rename(path, staged);
-        await syncFolder(dirname(path));
-        await rm(staged, { recursive: true, force: true });
-      }
+      for (const path of await this.#pathsOf(id, version)) await this.#take(path);
+      // What is left of a model is about its versions, and there is none.
+      const folder = join(this.#directory, id);
+      const isLeft = version !== undefined && (await kindOf(folder)) === 'folder' && !(await isModelFolder(folder));
+      if (isLeft) await this.#take(folder);
     });
+  }
+
+  /** Out of sight first: it takes a while. */
+  async #take(path: string): Promise<void> {
+    const staged = join(await this.#stagingFolder(), randomUUID());
+    await rename(path, staged);
+    await syncFolder(dirname(path));
+    await rm(staged, { recursive: true, force: true });
   }
 
   /** Removes what a process left behind that was killed. */
@@ -105,14 +120,17 @@ export class ModelDeployer {
     }
   }
 
-  /** Where the model is. */
+  /** Where the model is, or one version of it. */
   async #pathsOf(id: string, version: number | undefined): Promise<string[]> {
-    const candidates = version === undefined ? this.#namesOf(id) : [join(this.#directory, id, String(version))];
+    const own = version === undefined ? undefined : join(this.#directory, id, String(version));
+    if (own !== undefined) await this.#checkInside(own);
+    if (own !== undefined && (await isModelFolder(own))) return [own];
     const paths: string[] = [];
-    for (const path of candidates) {
+    for (const path of this.#namesOf(id)) {
       await this.#checkInside(path);
-      const isFile = version === undefined && path !== join(this.#directory, id);
-      if (await (isFile ? isModelFile(path) : isModelFolder(path))) paths.push(path);
+      const isFolder = path === join(this.#directory, id);
+      const isThere = await (isFolder ? isModelFolder(path) : isModelFile(path));
+      if (isThere && (version === undefined || (await versionAt(path)) === version)) paths.push(path);
     }
     if (paths.length > 0) return paths;
     const name = version === undefined ? id : `${id}@${version}`;
@@ -261,6 +279,13 @@ async function isModelFolder(path: string): Promise<boolean> {
   const versions = (await namesIn(path)).filter((name) => versionOf(name) !== undefined);
   for (const folder of ['', ...versions]) if ((await findModelFile(join(path, folder))) !== undefined) return true;
   return false;
+}
+
+/** Of a model that has one version only: a file, or a folder that it stands for. */
+async function versionAt(path: string): Promise<number | undefined> {
+  if ((await kindOf(path)) === 'file') return 1;
+  if ((await findModelFile(path)) === undefined) return undefined;
+  return (await folderManifest(path)).manifest.version ?? 1;
 }
 
 function ignoreExisting(error: NodeJS.ErrnoException): void {

@@ -21,6 +21,8 @@ export class ModelLoader {
   readonly #clock: Clock;
   /** Loads under way by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
+  /** Unloads under way by model key; none rejects. What is asked for after one is done after it. */
+  readonly #unloading = new Map<string, Promise<unknown>>();
   /** Keys of models that were loaded because somebody said so, and not unloaded since. */
   readonly #wanted = new Set<string>();
   /** Ids of the replicas that never evict it, by model key. */
@@ -47,7 +49,7 @@ export class ModelLoader {
           return await this.#loadOnce(model, order);
         } catch (cause) {
           const error = toInfermuxError(cause);
-          if (attempt >= order.retries || !isWorthAnother(error)) throw error;
+          if (attempt >= order.retries || !isWorthAnother(error) || this.#unloading.has(model.key)) throw error;
           const pauseMs = error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
           if (!(await this.#pause(model.key, pauseMs))) throw this.#closed ?? error;
         }
@@ -85,10 +87,20 @@ export class ModelLoader {
    *
    * @returns bytes of the sessions.
    */
-  async unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
+  unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
+    const running = this.#unload(key, reason);
+    const settled = running
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#unloading.get(key) === settled) this.#unloading.delete(key);
+      });
+    this.#unloading.set(key, settled);
+    return running;
+  }
+
+  async #unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
     for (const [giveUp, pausing] of this.#pauses) if (pausing === key) giveUp();
     const underWay = this.#underWay.get(key);
-    // Without one it goes out in this turn, and so before a load that is asked for after it.
     if (underWay !== undefined) await Promise.all(underWay);
     this.#wanted.delete(key);
     this.#pinnedOn.delete(key);
@@ -122,7 +134,8 @@ export class ModelLoader {
   }
 
   async #track(model: RegisteredModel, work: () => Promise<void>): Promise<void> {
-    const running = work();
+    const unloading = this.#unloading.get(model.key);
+    const running = unloading === undefined ? work() : unloading.then(work);
     const settled = running.catch(() => undefined);
     const ofModel = this.#underWay.get(model.key) ?? new Set();
     this.#underWay.set(model.key, ofModel.add(settled));

@@ -1,79 +1,21 @@
+import { resolve } from 'node:path';
 import { checkOptions, isBoolean, isInteger, isMilliseconds, type Rule, satisfies } from '../check.js';
 import type { Clock } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { checkModelId } from '../model-id.js';
 import type { WeightPlacement } from '../model-reference.js';
-import { LoadRecords, type ReplicaModelState } from './load-records.js';
-import type { VersionPolicy } from './manifest.js';
+import { LoadRecords } from './load-records.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
 import { ModelDeployer, type ModelFiles } from './model-deployer.js';
 import type { ModelHost, ModelHosts } from './model-host.js';
 import { ModelLoader } from './model-loader.js';
-import { type FoundModel, type ModelFormat, nameOf, type RegisteredModel } from './registered-model.js';
+import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
+import { PinnedModels } from './pinned-models.js';
+import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
+import { RepositoryFollower } from './repository-follower.js';
 import { RepositoryScanner } from './repository-scan.js';
 import { RepositorySync, type SyncReport } from './repository-sync.js';
 import { SizeEstimator } from './size-estimator.js';
-
-/** How a directory of models is followed, and when models are loaded. */
-export interface RepositoryOptions {
-  /** Load a model when it is first asked for. Otherwise one that was not loaded is refused. Default true. */
-  readonly lazy?: boolean | undefined;
-  /** Load every model at the start, in one replica each. Default false. */
-  readonly loadOnStart?: boolean | undefined;
-  /** Whether `createEngine` waits for what is loaded at the start: pinned models, and all with `loadOnStart`. Default true. */
-  readonly waitForInitialLoad?: boolean | undefined;
-  /** Milliseconds between two looks at the directory. 0: none after the first, the default. */
-  readonly pollMs?: number | undefined;
-  /** A model whose files change within so many milliseconds is still being written, and left for later. Default 50. */
-  readonly settleMs?: number | undefined;
-  /** Which versions are served of a model that does not say so itself. Default `'latest'`. */
-  readonly versions?: VersionPolicy | undefined;
-}
-
-export type ResolvedRepositoryOptions = {
-  readonly [K in keyof RepositoryOptions]-?: NonNullable<RepositoryOptions[K]>;
-};
-
-export interface LoadOptions {
-  /** How many replicas are to have it. Default 1. */
-  readonly replicas?: number | 'all' | undefined;
-  /** Never evict it there, and load it again when such a replica is replaced; until it is unloaded. Default false. */
-  readonly pin?: boolean | undefined;
-  /** Whether the promise waits for the load; otherwise a failure is logged. Default true. */
-  readonly wait?: boolean | undefined;
-  /** Further attempts after one that failed, the first after 1 s, then after twice as long each. Default 0. */
-  readonly retries?: number | undefined;
-  /** Milliseconds after which the promise is rejected with `DEADLINE_EXCEEDED`; the load goes on. -1: never, the default. */
-  readonly timeoutMs?: number | undefined;
-}
-
-export interface SyncOptions {
-  /** Whether to wait until all loads and unloads are done. Default true. */
-  readonly wait?: boolean | undefined;
-  /** Load what is new or has changed. Default: only where models are not loaded lazily. */
-  readonly load?: boolean | undefined;
-}
-
-/** What is known of one version of a model. A snapshot. */
-export interface ModelReport {
-  readonly id: string;
-  /** Undefined for a model that has a problem and no version that is served. */
-  readonly version: number | undefined;
-  /** Whether the id alone stands for this version. */
-  readonly isDefault: boolean;
-  readonly path: string | undefined;
-  readonly format: ModelFormat | undefined;
-  /** Of its files. */
-  readonly bytes: number;
-  /** Memory that a session is expected to take. */
-  readonly estimatedBytes: number;
-  readonly weights: WeightPlacement;
-  readonly isPinned: boolean;
-  readonly licence: string | undefined;
-  /** Why its files as they are now are not served, if so; what is served are those before. */
-  readonly problem: string | undefined;
-  readonly replicas: readonly ReplicaModelState[];
-}
 
 export interface ModelManagerOptions {
   /** Undefined when the models are named one by one. */
@@ -92,10 +34,6 @@ export interface ModelManagerEnvironment {
   during<T>(work: () => Promise<T>): Promise<T>;
 }
 
-const LONGEST_BACK_OFF_MS = 64_000;
-/** At the start a model may be half copied; a directory that is not followed is looked at again for its sake. */
-const UNSETTLED_MS = 1_000;
-
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
 /** Says which models there are, and loads and unloads them. `engine.models`. */
@@ -109,12 +47,10 @@ export class ModelManager {
   readonly #sizes: SizeEstimator;
   readonly #sync: RepositorySync | undefined;
   readonly #deployer: ModelDeployer | undefined;
-  /** How many replicas are to keep it, by what the caller named it. */
-  readonly #pins = new Map<string, number | 'all'>();
+  readonly #follower: RepositoryFollower | undefined;
+  readonly #pinned: PinnedModels;
   #isOpen = false;
   #isStarted = false;
-  #cancelRound: (() => void) | undefined;
-  #failedRounds = 0;
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -127,26 +63,24 @@ export class ModelManager {
     this.#loader = new ModelLoader(hosts, clock);
     this.#records = new LoadRecords(() => clock.now());
     this.#sizes = new SizeEstimator(options.weights);
+    this.#pinned = new PinnedModels({ catalog, hosts, loader: this.#loader }, (model, host, { message: reason }) => {
+      if (this.#closed === undefined) {
+        environment.log('warn', { model: model.id, replica: host.id, reason }, 'pinned model could not be loaded');
+      }
+    });
     const { directory, repository } = options;
     if (directory === undefined) return;
-    const scanner = new RepositoryScanner(directory, repository.versions);
-    this.#deployer = new ModelDeployer(scanner.directory);
-    this.#sync = new RepositorySync(
-      { scanner, settleMs: repository.settleMs },
-      { catalog, hosts, clock, loader: this.#loader },
-      {
-        served: (id, change) => {
-          if (this.#isOpen) environment.log('info', { model: id }, `model ${change}`);
-          if (this.#isPinned(id)) void this.#loadPinned();
-        },
-        removed: (id) => environment.log('info', { model: id }, 'model removed'),
-        failed: (id, error) => environment.log('warn', { model: id, reason: error.message }, 'model cannot be served'),
-        forgotten: (key) => {
-          this.#records.forgetModel(key);
-          this.#sizes.forget(key);
-        },
+    this.#deployer = new ModelDeployer(resolve(directory));
+    const sync = this.#createSync(new RepositoryScanner(directory, repository.versions));
+    this.#sync = sync;
+    const look = () => sync.sync({ wait: false, load: !repository.lazy });
+    this.#follower = new RepositoryFollower(repository.pollMs, look, clock, {
+      unreadable: ({ message: reason }, failuresInRow) => {
+        const message = 'the directory of models cannot be read; what is loaded goes on, and it is tried again';
+        environment.log('warn', { reason, failuresInRow }, message);
       },
-    );
+      readableAgain: () => environment.log('info', {}, 'the directory of models can be read again'),
+    });
   }
 
   /**
@@ -160,15 +94,11 @@ export class ModelManager {
     this.#checkOpen();
     const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = this.#readLoadOptions(options);
     const model = this.#catalog.resolve(target);
-    const pinnedBefore = this.#pins.get(target);
-    if (pin) this.#pins.set(target, replicas);
-    const loaded = this.#environment.during(() => this.#loader.load(model, { replicas, pin, retries }));
+    const loaded = this.#environment.during(async () => {
+      await this.#loader.load(model, { replicas, pin, retries });
+      if (pin) this.#pinned.pin(target, replicas);
+    });
     const settled = loaded.catch((cause: unknown) => {
-      // A pin that found no place is none; one that lost its replica is kept.
-      if (pin && toInfermuxError(cause).code === 'FAILED_PRECONDITION') {
-        if (pinnedBefore === undefined) this.#pins.delete(target);
-        else this.#pins.set(target, pinnedBefore);
-      }
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
       // Whoever waits is told; who does not, or not so long, finds it in the log.
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
@@ -190,7 +120,7 @@ export class ModelManager {
     checkModelId(target);
     const model = this.#catalog.find(target);
     if (model === undefined) return 0;
-    for (const pinned of this.#pins.keys()) if (this.#catalog.find(pinned) === model) this.#pins.delete(pinned);
+    this.#pinned.unpin(model);
     return this.#environment.during(() => this.#loader.unload(model.key, 'unloaded'));
   }
 
@@ -265,9 +195,11 @@ export class ModelManager {
       try {
         await sync.refresh(id);
       } catch (error) {
-        await deployer.undeploy(target);
-        await sync.refresh(id).catch(() => undefined);
-        throw error;
+        // Another version may have a problem of its own.
+        if (this.#catalog.find(target) === undefined) {
+          await this.#withdraw(target).catch(() => undefined);
+          throw error;
+        }
       }
       return this.get(this.#catalog.find(target) === undefined ? id : target);
     });
@@ -283,11 +215,8 @@ export class ModelManager {
    */
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
-    const { deployer, sync } = this.#repository('undeploy');
-    const isOnlyOne = this.#catalog.entry(this.#catalog.find(target)?.id ?? '')?.versions.length === 1;
-    const whole = isOnlyOne ? (this.#catalog.find(target)?.id ?? target) : target;
-    const { id, version } = await deployer.checkPresent(whole);
-    await this.#environment.during(() => sync.withdraw(id, version, () => deployer.undeploy(whole)));
+    this.#repository('undeploy');
+    await this.#environment.during(() => this.#withdraw(target));
   }
 
   /**
@@ -319,7 +248,7 @@ export class ModelManager {
     await this.#deployer?.cleanUp().catch(() => undefined);
     const { unsettled } = await this.#sync.sync({ wait: true, load: false });
     this.#isOpen = true;
-    this.#follow(unsettled.length);
+    this.#follower?.follow(unsettled.length);
   }
 
   /**
@@ -332,13 +261,13 @@ export class ModelManager {
     const loads = this.#options.repository.loadOnStart
       ? this.#catalog.models.map((model) => this.#loader.load(model, { replicas: 1, pin: false, retries: 0 }))
       : [];
-    await Promise.allSettled([this.#loadPinned(), ...loads]);
+    await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
 
   /** @internal */
   replicaRunning(host: ModelHost): void {
     // Those from the start are waited for.
-    if (this.#isStarted) void this.#loadPinnedOn(host);
+    if (this.#isStarted) void this.#pinned.loadOn(host);
   }
 
   /** @internal */
@@ -371,7 +300,7 @@ export class ModelManager {
   /** @internal */
   close(error: InfermuxError): void {
     this.#closed ??= error;
-    this.#cancelRound?.();
+    this.#follower?.stop();
     this.#loader.close(error);
   }
 
@@ -383,6 +312,13 @@ export class ModelManager {
     if (this.#deployer !== undefined && this.#sync !== undefined) return { deployer: this.#deployer, sync: this.#sync };
     const message = `${call} needs a directory of models, and options.models names none`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+
+  async #withdraw(target: string): Promise<void> {
+    const { deployer, sync } = this.#repository('undeploy');
+    const { id, version } = await deployer.checkPresent(target);
+    await sync.withdraw(id, version, () => deployer.undeploy(target));
+    if (this.#catalog.entry(id) === undefined) this.#pinned.forget(id);
   }
 
   #readLoadOptions(options: LoadOptions): LoadOptions {
@@ -410,65 +346,22 @@ export class ModelManager {
     await Promise.race([work, late]).finally(cancel);
   }
 
-  async #loadPinned(): Promise<void> {
-    await Promise.all(this.#hosts.running().map((host) => this.#loadPinnedOn(host)));
-  }
-
-  async #loadPinnedOn(host: ModelHost): Promise<void> {
-    for (const model of this.#pinnedFor(host)) {
-      // Another one may have taken its place while those before it were loaded.
-      if (this.#catalog.find(nameOf(model)) !== model) continue;
-      await this.#loader.pinOn(host, model).catch((cause: unknown) => {
-        const fields = { model: model.id, replica: host.id, reason: toInfermuxError(cause).message };
-        if (this.#closed === undefined) this.#environment.log('warn', fields, 'pinned model could not be loaded');
-      });
-    }
-  }
-
-  /** Whether one of the id's versions is to be pinned. */
-  #isPinned(id: string): boolean {
-    const isOwn = this.#catalog.entry(id)?.served.some((model) => model.isPinned) === true;
-    return isOwn || [...this.#pins.keys()].some((target) => this.#catalog.find(target)?.id === id);
-  }
-
-  /** Models that are to be pinned on the replica and are not. */
-  *#pinnedFor(host: ModelHost): IterableIterator<RegisteredModel> {
-    const wanted = new Map<RegisteredModel, number | 'all'>();
-    for (const model of this.#catalog.models) if (model.isPinned) wanted.set(model, 'all');
-    for (const [target, replicas] of this.#pins) {
-      const model = this.#catalog.find(target);
-      if (model !== undefined) wanted.set(model, wanted.get(model) ?? replicas);
-    }
-    for (const [model, replicas] of wanted) {
-      if (this.#loader.isPinnedOn(model.key, host)) continue;
-      if (replicas === 'all' || this.#loader.pins(model.key) < replicas) yield model;
-    }
-  }
-
-  /** @param unsettled how many models were still being written. */
-  #follow(unsettled: number): void {
-    const { pollMs } = this.#options.repository;
-    if (this.#closed !== undefined || (pollMs === 0 && unsettled === 0 && this.#failedRounds === 0)) return;
-    const usualMs = pollMs === 0 ? UNSETTLED_MS : pollMs;
-    const delayMs = Math.min(usualMs * 2 ** this.#failedRounds, Math.max(usualMs, LONGEST_BACK_OFF_MS));
-    this.#cancelRound?.();
-    this.#cancelRound = this.#environment.clock.schedule(() => void this.#round(), delayMs);
-  }
-
-  async #round(): Promise<void> {
-    let unsettled = 0;
-    try {
-      const report = await this.#sync?.sync({ wait: false, load: !this.#options.repository.lazy });
-      unsettled = report?.unsettled.length ?? 0;
-      if (this.#failedRounds > 0) this.#environment.log('info', {}, 'the directory of models can be read again');
-      this.#failedRounds = 0;
-    } catch (cause) {
-      this.#failedRounds += 1;
-      const fields = { reason: toInfermuxError(cause).message, failures: this.#failedRounds };
-      const message = 'the directory of models cannot be read; what is loaded goes on, and it is tried again';
-      if (this.#closed === undefined) this.#environment.log('warn', fields, message);
-    }
-    this.#follow(unsettled);
+  #createSync(scanner: RepositoryScanner): RepositorySync {
+    const { catalog, hosts, clock, log } = this.#environment;
+    const { settleMs } = this.#options.repository;
+    const environment = { catalog, hosts, clock, loader: this.#loader };
+    return new RepositorySync({ scanner, settleMs }, environment, {
+      served: (id, change) => {
+        if (this.#isOpen) log('info', { model: id }, `model ${change}`);
+        if (this.#pinned.hasId(id)) void this.#pinned.load();
+      },
+      removed: (id) => log('info', { model: id }, 'model removed'),
+      failed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model cannot be served'),
+      forgotten: (key) => {
+        this.#records.forgetModel(key);
+        this.#sizes.forget(key);
+      },
+    });
   }
 
   #report(model: RegisteredModel): ModelReport {
@@ -479,7 +372,7 @@ export class ModelManager {
       isDefault: this.#catalog.find(id) === model,
       estimatedBytes: this.#sizes.estimate(model),
       weights: model.weights ?? this.#options.weights,
-      isPinned: model.isPinned || [...this.#pins.keys()].some((target) => this.#catalog.find(target) === model),
+      isPinned: this.#pinned.has(model),
       problem: problem?.message,
       replicas: this.#hosts.running().map((host) => this.#records.stateOf(host, key)),
     };

@@ -56,6 +56,8 @@ export class RepositorySync {
   /** When each model was last changed, in changes. */
   readonly #changedAt = new Map<string, number>();
   #sequence = 0;
+  /** Looks under way. */
+  #looks = 0;
   /** Models that are registered and could not take the place of those that are served. */
   readonly #candidates = new Map<string, RegisteredModel>();
 
@@ -76,6 +78,17 @@ export class RepositorySync {
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing has changed. */
   async sync(order: SyncOrder): Promise<SyncReport> {
+    this.#looks += 1;
+    try {
+      return await this.#look(order);
+    } finally {
+      this.#looks -= 1;
+      // Nobody needs to know any more what happened meanwhile.
+      if (this.#looks === 0 && this.#turns.size === 0) this.#changedAt.clear();
+    }
+  }
+
+  async #look(order: SyncOrder): Promise<SyncReport> {
     const began = this.#sequence;
     const { models, unsettled } = await this.#scanSettled();
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };

@@ -80,7 +80,9 @@ export class WeightStore {
 
   /** To be called when what is stored turns out to be of no use. */
   async decline(key: string, reason: string): Promise<void> {
-    await this.#build(key, async () => reason);
+    const unlock = await tryLock(join(this.#directory, `${key}.lock`));
+    if (unlock === undefined) return;
+    await this.#build(key, async () => reason).finally(unlock);
   }
 
   async #discard(key: string): Promise<void> {

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { BenchReport } from '../../dist/cli/bench.js';
 import type { DemoReport } from '../../dist/cli/demo.js';
+import { directory } from '../support/directories.js';
 import { identityModel, modelDirectory, pickyModel, scaleModel, slowRunModel } from '../support/onnx-models.js';
 import { TENSOR_TYPES } from '../support/tensors.js';
 
@@ -86,6 +87,60 @@ describe('infermux inspect', () => {
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toContain(reason);
     expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+});
+
+describe('infermux models', () => {
+  const broken = directory({
+    'good/model.onnx': scaleModel(2),
+    'good/model.json': '{ "licence": "MIT", "pinned": true }',
+    'versions/1/model.onnx': scaleModel(2),
+    'versions/2/model.onnx': scaleModel(3),
+    'cut/model.onnx': scaleModel(2).subarray(0, 60),
+    'hash/model.onnx': scaleModel(2),
+    'hash/model.json': JSON.stringify({ sha256: 'ab'.repeat(32) }),
+    'manifest/model.onnx': scaleModel(2),
+    'manifest/model.json': '{',
+    'odd@name.onnx': '',
+    'notes/readme.txt': '',
+  });
+
+  it('lists a directory as the engine sees it, without a load', async () => {
+    const { code, stdout } = await infermux('models', 'list', broken, '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    const names = report.models.map(({ id, version }: { id: string; version: number }) => `${id}@${version}`);
+    expect(names.sort()).toEqual(['cut@1', 'good@1', 'hash@1', 'versions@2']);
+    expect(report.models).toContainEqual(expect.objectContaining({ id: 'good', isPinned: true, licence: 'MIT' }));
+    expect(report.problems).toMatchObject([{ model: 'manifest', problem: expect.stringContaining('is not JSON') }]);
+    expect(Object.keys(report.passedOver).sort()).toEqual(['notes', 'odd@name.onnx']);
+  });
+
+  it('checks every model of it, names every problem, and ends with 1', async () => {
+    const { code, stdout } = await infermux('models', 'check', broken);
+    expect(code).toBe(1);
+    for (const text of [
+      ...['problem: manifest: ', 'problem: cut@1: ', 'is not an ONNX or ORT model', 'problem: hash@1: ', 'SHA-256'],
+      ...['passed over: odd@name.onnx', '4 to be served, 3 problems'],
+    ]) {
+      expect(stdout).toContain(text);
+    }
+  });
+
+  it('finds nothing wrong with the models of the package', async () => {
+    const { code, stdout } = await infermux(
+      'models',
+      'check',
+      fileURLToPath(new URL('../../native-models', import.meta.url)),
+    );
+    expect(stdout).toContain('12 to be served, 0 problems');
+    expect(code).toBe(0);
+  });
+
+  it('says that a directory cannot be read', async () => {
+    const { code, stderr } = await infermux('models', 'list', '/nowhere/at/all');
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('ENOENT') });
+    expect(await infermux('models', 'check')).toMatchObject({ code: 2 });
   });
 });
 

@@ -79,6 +79,16 @@ describe('load and unload', () => {
     expect(answers).toEqual(['answered', 'unloaded']);
   });
 
+  it('are done in the order in which they are asked for', async () => {
+    await start(directory({ 'slow.onnx': slowLoadModel(4), 'bad.onnx': 'no model' }), { replicas: 1 });
+    const calls = [engine.models.load('slow'), engine.models.unload('slow'), engine.models.load('slow', { pin: true })];
+    await Promise.all(calls as Promise<unknown>[]);
+    expect([stateOf('slow'), engine.models.get('slow').isPinned]).toEqual([['loaded'], true]);
+    const retried = code(engine.models.load('bad', { retries: 50 }));
+    expect(await engine.models.unload('bad')).toBe(0);
+    expect(await retried).toBe('MODEL_LOAD_FAILED');
+  });
+
   it('unload everything at once', async () => {
     await start(directory({ 'a.onnx': scaleModel(2), 'b.onnx': scaleModel(3) }));
     await Promise.all(['a', 'b'].map((id) => engine.models.load(id, { replicas: 'all' })));
@@ -172,6 +182,10 @@ describe('pinned models', () => {
       code: 'FAILED_PRECONDITION',
       message: expect.stringContaining('maxModelsPerReplica'),
     });
+    expect(engine.models.get('a').isPinned).toBe(false);
+    expect(await Promise.all([1, 2].map(() => code(engine.models.load('a', { pin: true }))))).toEqual([
+      ...['FAILED_PRECONDITION', 'FAILED_PRECONDITION'],
+    ]);
     expect(engine.models.get('a').isPinned).toBe(false);
   });
 
@@ -380,6 +394,26 @@ describe('deploy and undeploy', () => {
     expect(engine.models.list()).toEqual([]);
     await engine.models.deploy('a', { 'model.onnx': scaleModel(3) });
     expect(await ask('a')).toBe(3);
+  });
+
+  it('take away one version only, whatever has come beside it since', async () => {
+    const root = directory();
+    await start(root);
+    await engine.models.deploy('a@1', { 'model.onnx': scaleModel(2) });
+    writeFiles(root, { 'a/2/model.onnx': scaleModel(3) });
+    await engine.models.undeploy('a@1');
+    expect([existsSync(join(root, 'a', '1')), await ask('a')]).toEqual([false, 3]);
+  });
+
+  it('forget that a model was pinned, and do not let another version keep a good one away', async () => {
+    const root = directory({ 'a/1/model.onnx': scaleModel(2) });
+    await start(root, { repository: { versions: 'all' } });
+    await engine.models.load('a', { pin: true });
+    writeFiles(root, { 'a/1/model.onnx': 'broken' });
+    expect(await engine.models.deploy('a@2', { 'model.onnx': scaleModel(3) })).toMatchObject({ version: 2 });
+    expect([await ask('a@1'), await ask('a@2')]).toEqual([2, 3]);
+    await engine.models.undeploy('a');
+    expect(await engine.models.deploy('a', { 'model.onnx': scaleModel(4) })).toMatchObject({ isPinned: false });
   });
 
   it('and all else at once leave no session that nobody can ask for', async () => {
