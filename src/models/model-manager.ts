@@ -120,8 +120,10 @@ export class ModelManager {
     checkModelId(target);
     const model = this.#catalog.find(target);
     if (model === undefined) return 0;
+    const freed = await this.#environment.during(() => this.#loader.unload(model.key, 'unloaded'));
+    // Only now: a load that was under way may have pinned it. One that was asked for since comes after this.
     this.#pinned.unpin(model);
-    return this.#environment.during(() => this.#loader.unload(model.key, 'unloaded'));
+    return freed;
   }
 
   /** {@link unload} for every model. @returns the bytes of all of them. */

@@ -84,6 +84,9 @@ describe('load and unload', () => {
     const calls = [engine.models.load('slow'), engine.models.unload('slow'), engine.models.load('slow', { pin: true })];
     await Promise.all(calls as Promise<unknown>[]);
     expect([stateOf('slow'), engine.models.get('slow').isPinned]).toEqual([['loaded'], true]);
+    await engine.models.unload('slow');
+    await Promise.all([engine.models.load('slow', { pin: true }), engine.models.unload('slow')] as Promise<unknown>[]);
+    expect([stateOf('slow'), engine.models.get('slow').isPinned]).toEqual([['not loaded'], false]);
     const retried = code(engine.models.load('bad', { retries: 50 }));
     expect(await engine.models.unload('bad')).toBe(0);
     expect(await retried).toBe('MODEL_LOAD_FAILED');
