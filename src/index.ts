@@ -9,9 +9,9 @@ export {
 } from './engine.js';
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './errors.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './model-reference.js';
+export type { ModelFiles } from './models/deployed-files.js';
 export type { ReplicaModelState } from './models/load-records.js';
 export type { Manifest, VersionPolicy } from './models/manifest.js';
-export type { ModelFiles } from './models/model-deployer.js';
 export type { ModelManager } from './models/model-manager.js';
 export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
 export type { ModelSource } from './models/model-sources.js';

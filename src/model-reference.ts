@@ -1,5 +1,7 @@
 import type { TensorType } from './tensor.js';
 
+export type ModelFormat = 'onnx' | 'ort';
+
 /** Where a session's weights are: in memory of its own, or in pages that all sessions of the model map. */
 export type WeightPlacement = 'private' | 'shared';
 
@@ -13,6 +15,8 @@ export interface ModelReference {
   readonly path: string;
   /** Bytes of its files, external data included. */
   readonly bytes: number;
+  /** Default: ONNX. */
+  readonly format?: ModelFormat | undefined;
   /** The model itself, where it is in memory. */
   readonly contents?: SharedArrayBuffer | undefined;
   /** Files beside it that hold some of its weights. */

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
 import type { HostLoad, ModelHost, ModelHosts } from './model-host.js';
 import type { RegisteredModel } from './registered-model.js';
+import { Tails } from './tails.js';
 
 /** How a model is to be loaded. */
 export interface LoadOrder {
@@ -21,8 +22,8 @@ export class ModelLoader {
   readonly #clock: Clock;
   /** Loads under way by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
-  /** Unloads under way by model key; none rejects. What is asked for after one is done after it. */
-  readonly #unloading = new Map<string, Promise<unknown>>();
+  /** Unloads under way by model key. What is asked for after one is done after it. */
+  readonly #unloading = new Tails();
   /** Keys of models that were loaded because somebody said so, and not unloaded since. */
   readonly #wanted = new Set<string>();
   /** Ids of the replicas that never evict it, by model key. */
@@ -88,14 +89,7 @@ export class ModelLoader {
    * @returns bytes of the sessions.
    */
   unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
-    const running = this.#unload(key, reason);
-    const settled = running
-      .catch(() => undefined)
-      .finally(() => {
-        if (this.#unloading.get(key) === settled) this.#unloading.delete(key);
-      });
-    this.#unloading.set(key, settled);
-    return running;
+    return this.#unloading.add(key, this.#unload(key, reason));
   }
 
   async #unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {

@@ -1,7 +1,6 @@
-import type { WeightPlacement } from '../model-reference.js';
+import type { ModelFormat, WeightPlacement } from '../model-reference.js';
 import type { ReplicaModelState } from './load-records.js';
 import type { VersionPolicy } from './manifest.js';
-import type { ModelFormat } from './registered-model.js';
 
 /** How a directory of models is followed, and when models are loaded. */
 export interface RepositoryOptions {
@@ -56,6 +55,7 @@ export interface ModelReport {
   readonly bytes: number;
   /** Memory that a session is expected to take. */
   readonly estimatedBytes: number;
+  /** What was asked for; small models, and those that cannot be compiled, are private all the same. */
   readonly weights: WeightPlacement;
   readonly isPinned: boolean;
   readonly licence: string | undefined;

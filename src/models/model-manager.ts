@@ -4,9 +4,10 @@ import type { Clock } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { checkModelId } from '../model-id.js';
 import type { WeightPlacement } from '../model-reference.js';
+import type { ModelFiles } from './deployed-files.js';
 import { LoadRecords } from './load-records.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
-import { ModelDeployer, type ModelFiles } from './model-deployer.js';
+import { ModelDeployer } from './model-deployer.js';
 import type { ModelHost, ModelHosts } from './model-host.js';
 import { ModelLoader } from './model-loader.js';
 import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
@@ -98,13 +99,12 @@ export class ModelManager {
       await this.#loader.load(model, { replicas, pin, retries });
       if (pin) this.#pinned.pin(target, replicas);
     });
-    const settled = loaded.catch((cause: unknown) => {
+    void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
       // Whoever waits is told; who does not, or not so long, finds it in the log.
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
-    else void settled;
     return this.#report(model);
   }
 

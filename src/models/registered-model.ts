@@ -1,7 +1,5 @@
 import type { Batching } from '../batching.js';
-import type { ModelReference } from '../model-reference.js';
-
-export type ModelFormat = 'onnx' | 'ort';
+import type { ModelFormat, ModelReference } from '../model-reference.js';
 
 /** One version of one model, as it was found. */
 export interface FoundModel extends Omit<ModelReference, 'key'> {

@@ -5,7 +5,9 @@ import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
 import type { ModelHosts } from './model-host.js';
 import type { ModelLoader } from './model-loader.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
-import type { RepositoryScan, RepositoryScanner, ScannedModel } from './repository-scan.js';
+import { areEqual, areSame, isSame, predecessorOf, unsettledOf } from './repository-changes.js';
+import type { RepositoryScanner, ScannedModel } from './repository-scan.js';
+import { Tails } from './tails.js';
 
 /** What a look at the directory came to: ids of models. */
 export interface SyncReport {
@@ -51,8 +53,8 @@ export class RepositorySync {
   readonly #clock: Clock;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
-  /** The last of what is being done to each model, by id; none rejects. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  /** What is being done to each model, by id. */
+  readonly #turns = new Tails();
   /** When each model was last changed, in changes. */
   readonly #changedAt = new Map<string, number>();
   #sequence = 0;
@@ -149,14 +151,7 @@ export class RepositorySync {
 
   /** What is done to one model is done one after the other. */
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const running = (this.#turns.get(id) ?? Promise.resolve()).then(work);
-    const settled = running
-      .catch(() => undefined)
-      .finally(() => {
-        if (this.#turns.get(id) === settled) this.#turns.delete(id);
-      });
-    this.#turns.set(id, settled);
-    return running;
+    return this.#turns.add(id, (this.#turns.get(id) ?? Promise.resolve()).then(work));
   }
 
   /** What a look that began then found; if the model was changed meanwhile, what is there now. */
@@ -332,43 +327,4 @@ export class RepositorySync {
     this.#hosts.forget(key);
     this.#observer.forgotten(key);
   }
-}
-
-function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<string> {
-  const unsettled = new Set<string>();
-  for (const [id, model] of second.models) {
-    const before = first.models.get(id);
-    if (before === undefined || fingerprintOf(before) !== fingerprintOf(model)) unsettled.add(id);
-  }
-  return unsettled;
-}
-
-function fingerprintOf({ served, problem }: ScannedModel): string {
-  return [problem?.message, ...served.map(({ fingerprint }) => fingerprint)].join('\n');
-}
-
-function isSame(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
-  if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
-  return (
-    entry.served.length === served.length &&
-    served.every((found) => entry.served.some((model) => areSame(model, found)))
-  );
-}
-
-function areEqual(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {
-  return one.length === other.length && one.every((model, index) => model === other[index]);
-}
-
-function areSame(one: FoundModel, other: FoundModel): boolean {
-  return one.version === other.version && one.fingerprint === other.fingerprint;
-}
-
-/** The one whose place the model takes: that of its version, or the one that the id has stood for. */
-function predecessorOf(
-  model: RegisteredModel,
-  served: readonly RegisteredModel[],
-  current: readonly RegisteredModel[],
-): RegisteredModel | undefined {
-  const sameVersion = current.find(({ version }) => version === model.version);
-  return sameVersion ?? (model === served.at(-1) ? current.at(-1) : undefined);
 }

@@ -378,8 +378,8 @@ export class Replica {
 
 /** Whatever else is known of it stays on this side. */
 function definitionOf(model: ModelReference): ModelReference {
-  const { key, id, path, bytes, contents, externalData, sha256, session, weights, warmUp } = model;
-  return { key, id, path, bytes, contents, externalData, sha256, session, weights, warmUp };
+  const { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp } = model;
+  return { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp };
 }
 
 function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, calls }: RunAnswer): ReplicaAnswer {

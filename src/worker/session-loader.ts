@@ -146,12 +146,10 @@ export class OnnxSessionLoader implements SessionLoader {
   }
 }
 
-function whyNotShared({ path, contents }: ModelReference, options: SessionSettings): string | undefined {
+function whyNotShared({ format }: ModelReference, options: SessionSettings): string | undefined {
   const other = providersOf(options).find((name) => name !== 'cpu');
   if (other !== undefined) return `the execution provider ${other} has weights of its own`;
-  const isOrt =
-    contents === undefined ? path.endsWith('.ort') : Buffer.from(contents, 4, 4).toString('latin1') === 'ORTM';
-  if (isOrt) return 'a model in the ORT format cannot be compiled again';
+  if (format === 'ort') return 'a model in the ORT format cannot be compiled again';
   return options['optimizedModelFilePath'] === undefined ? undefined : 'it is to be written to optimizedModelFilePath';
 }
 

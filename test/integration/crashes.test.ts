@@ -103,6 +103,16 @@ describe.each([
   });
 });
 
+it('a pinned model is loaded again where its replica is started again', async () => {
+  await start({ replicas: 2 });
+  await engine.models.load('triple', { replicas: 'all', pin: true });
+  marker += 1;
+  expect(await outcome(engine.run('double', feeds(-1, marker)))).toBe(-2);
+  const states = () => engine.models.get('triple').replicas.map(({ state }) => state);
+  await until(() => restarts() === 1 && states().length === 2 && states().every((state) => state === 'loaded'));
+  expect(engine.models.get('triple').isPinned).toBe(true);
+});
+
 it('a replica can fail again and again, and takes what it was handed over', async () => {
   await start({ replicas: 1 });
   for (let crash = 0; crash < 3; crash += 1) {

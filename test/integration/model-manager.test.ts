@@ -168,19 +168,21 @@ describe('load and unload', () => {
 });
 
 describe('pinned models', () => {
-  const three = () => directory({ 'a.onnx': scaleModel(2), 'b.onnx': scaleModel(3), 'c.onnx': scaleModel(4) });
+  const several = () =>
+    directory({ 'a.onnx': scaleModel(2), 'b.onnx': scaleModel(3), 'c.onnx': scaleModel(4), 'd.onnx': scaleModel(5) });
 
   it('stay when others come, until they are unloaded', async () => {
-    await start(three(), { maxModelsPerReplica: 2 });
+    await start(several(), { maxModelsPerReplica: 2 });
     expect(await engine.models.load('a', { replicas: 'all', pin: true })).toMatchObject({ isPinned: true });
-    for (let time = 0; time < 3; time += 1) await Promise.all(['b', 'c', 'b', 'c'].map(ask));
+    for (let time = 0; time < 3; time += 1) for (const id of ['b', 'c', 'd']) await ask(id);
     expect(stateOf('a')).toEqual(['loaded', 'loaded']);
+    expect(await metric('infermux_model_age_at_eviction_seconds')).toBeGreaterThan(0);
     await engine.models.unload('a');
     expect(engine.models.get('a').isPinned).toBe(false);
   });
 
   it('leave one place for the others', async () => {
-    await start(three(), { maxModelsPerReplica: 1 });
+    await start(several(), { maxModelsPerReplica: 1 });
     await expect(engine.models.load('a', { pin: true })).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
       message: expect.stringContaining('maxModelsPerReplica'),
