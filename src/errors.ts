@@ -10,7 +10,10 @@ export const ERROR_CODES = {
   QUEUE_FULL: { retryable: true, meaning: 'Too many requests wait already; `retryAfterMs` says when to come back.' },
   DEADLINE_EXCEEDED: { retryable: true, meaning: 'The time-out or deadline passed before the answer was there.' },
   CANCELLED: { retryable: false, meaning: "The caller's signal was aborted; `cause` is the signal's reason." },
-  INFERENCE_FAILED: { retryable: false, meaning: 'onnxruntime refused or failed the run; `cause` is its error.' },
+  INFERENCE_FAILED: {
+    retryable: false,
+    meaning: 'onnxruntime refused or failed the run, or a handler did; `cause` is its error.',
+  },
   REPLICA_FAILED: { retryable: true, meaning: 'Worker threads died under the request, or none can start.' },
   ENGINE_CLOSED: { retryable: false, meaning: 'The engine is closing or closed.' },
   INTERNAL: { retryable: false, meaning: 'A defect in infermux; please report it.' },

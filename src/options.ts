@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import envPaths from 'env-paths';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
-import { type Batching, checkBatching } from './batching.js';
+import { checkBatching } from './batching.js';
 import {
   checkOptions,
   hasMethods,
@@ -15,85 +15,33 @@ import {
   type Rule,
   satisfies,
 } from './check.js';
+import { checkDeploymentName, DEFAULT_DEPLOYMENT } from './deployment-name.js';
+import {
+  DEPLOYMENT_RULES,
+  type DeploymentOptions,
+  type ResolvedDeploymentOptions,
+  resolveDeployment,
+} from './deployments/deployment-options.js';
 import { InfermuxError, show } from './errors.js';
-import type { WeightPlacement } from './model-reference.js';
 import { isVersionPolicy, isWeightPlacement } from './models/manifest.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager-options.js';
 import type { ModelSource } from './models/model-sources.js';
 import { readSession } from './session-settings.js';
 
-/** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
-export type ExecutionProvider = string | { readonly name: string };
-
-/**
- * Passed through to onnxruntime-node's `InferenceSession.create`, whose own `SessionOptions` fit as they are. Keys that it
- * does not know it ignores.
- */
-export interface SessionOptions {
-  /** In order of preference. Default `['cpu']`. One that is not available fails the load. */
-  readonly executionProviders?: readonly ExecutionProvider[] | undefined;
-  /** Threads within one operator. Default 1: the replicas are the parallelism. */
-  readonly intraOpNumThreads?: number | undefined;
-  readonly interOpNumThreads?: number | undefined;
-  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined;
-  readonly executionMode?: 'sequential' | 'parallel' | undefined;
-  readonly enableCpuMemArena?: boolean | undefined;
-  readonly enableMemPattern?: boolean | undefined;
-  readonly enableGraphCapture?: boolean | undefined;
-  readonly enableProfiling?: boolean | undefined;
-  readonly profileFilePrefix?: string | undefined;
-  readonly optimizedModelFilePath?: string | undefined;
-  readonly logId?: string | undefined;
-  /** 0 verbose … 4 fatal. Default 4: errors come as exceptions. */
-  readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
-  readonly logVerbosityLevel?: number | undefined;
-  readonly externalData?: readonly unknown[] | undefined;
-  readonly preferredOutputLocation?: unknown;
-  readonly freeDimensionOverrides?: Readonly<Record<string, number>> | undefined;
-  /** Further settings of onnxruntime, by its own names, as nested objects of strings. */
-  readonly extra?: Readonly<Record<string, unknown>> | undefined;
-}
-
-export interface EngineOptions {
+/** Options of the engine; those of a deployment are for the one named `default`. */
+export interface EngineOptions extends DeploymentOptions {
   /** A directory of models, or models by id: paths, or the bytes of models that are in no file. Default: none. */
   readonly models?: string | Readonly<Record<string, string | Uint8Array | ModelSource>> | undefined;
   /** How the directory is followed, and when models are loaded. */
   readonly repository?: RepositoryOptions | undefined;
-  /** Worker threads, each with its own sessions; about 10 MB each. Default: one for each core this process may use. */
-  readonly replicas?: number | undefined;
-  /** Most sessions in one replica; the least recently used leaves for a new one. -1: no limit. Default 3. */
-  readonly maxModelsPerReplica?: number | undefined;
-  /** Most bytes of model files whose sessions are in one replica. -1: no limit, the default. */
-  readonly maxModelBytesPerReplica?: number | undefined;
-  /** Milliseconds unused after which a session leaves. -1: never, the default. */
-  readonly modelIdleTimeoutMs?: number | undefined;
+  /** Further deployments, by name. Default: none. */
+  readonly deployments?: Readonly<Record<string, DeploymentOptions>> | undefined;
   /**
-   * Most requests that one replica has been given and not finished. -1, the default: as many as go in two messages, one
-   * that runs and one that is there already when the runs are short. 1: none is ever joined or given ahead.
+   * A file that keeps what deployments, endpoints, models and pins there are to be, so that the next engine takes up where this
+   * one left off. Default: none.
    */
-  readonly maxOngoingRequests?: number | undefined;
-  /** Most requests that wait for a replica; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
-  readonly maxQueuedRequests?: number | undefined;
-  /** Milliseconds that a request may take when it names no time of its own. -1: no limit, the default. */
-  readonly defaultTimeoutMs?: number | undefined;
-  /**
-   * Joins requests of one model to one call where that gives the same results. Default `'auto'`; a model's `model.json` may
-   * say otherwise for itself.
-   */
-  readonly batching?: Batching | undefined;
-  readonly session?: SessionOptions | undefined;
-  /**
-   * `'shared'`: a model is compiled once for this machine, into the weight store, and all replicas map the same pages.
-   * Models of less than a megabyte, in the ORT format or for other execution providers than `cpu` stay private. Default
-   * `'private'`: each replica has a copy of its own.
-   */
-  readonly weights?: WeightPlacement | undefined;
+  readonly checkpoint?: CheckpointOptions | undefined;
   readonly weightStore?: WeightStoreOptions | undefined;
-  /**
-   * Milliseconds that `close()` lets accepted work go on, and that it and `destroy()` wait for threads that are in a native
-   * call. Default 20000.
-   */
-  readonly gracefulShutdownTimeoutMs?: number | undefined;
   /** pino, or what looks like it. Default: silent. */
   readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'> | undefined;
   /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
@@ -104,6 +52,11 @@ export interface EngineOptions {
   };
 }
 
+export interface CheckpointOptions {
+  /** Of one engine at a time. */
+  readonly file: string;
+}
+
 /** Where compiled models are kept. */
 export interface WeightStoreOptions {
   /** Default: `infermux/weights` in the user's folder for caches. May be shared by several processes. */
@@ -112,34 +65,35 @@ export interface WeightStoreOptions {
   readonly maxBytes?: number | undefined;
 }
 
-type WithDefault = Exclude<keyof EngineOptions, 'logger' | 'registry' | 'repository' | 'weightStore'>;
-
-export type ResolvedOptions = { readonly [K in WithDefault]-?: NonNullable<EngineOptions[K]> } & {
+export interface ResolvedOptions {
+  readonly models: NonNullable<EngineOptions['models']>;
+  /** Whether it was named: otherwise a checkpoint may name it. */
+  readonly isModelsGiven: boolean;
   readonly repository: ResolvedRepositoryOptions;
+  /** As they are named, the default one among them. */
+  readonly declared: Readonly<Record<string, DeploymentOptions>>;
+  /** The same with all defaults. */
+  readonly deployments: Readonly<Record<string, ResolvedDeploymentOptions>> & {
+    readonly [DEFAULT_DEPLOYMENT]: ResolvedDeploymentOptions;
+  };
+  readonly checkpoint: CheckpointOptions | undefined;
   readonly weightStore: { readonly [K in keyof WeightStoreOptions]-?: NonNullable<WeightStoreOptions[K]> };
-} & Pick<EngineOptions, 'logger' | 'registry'>;
+  readonly logger: EngineOptions['logger'];
+  readonly registry: EngineOptions['registry'];
+  readonly metrics: NonNullable<EngineOptions['metrics']>;
+}
 
 const MOST_STORE_BYTES = 8 * 2 ** 30;
 
-/** More than any machine has cores for; a typo should not start ten thousand threads. */
-export const MOST_REPLICAS = 1_024;
+type OwnKey = Exclude<keyof EngineOptions, keyof DeploymentOptions>;
 
-const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
+const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
   models: (value) =>
     typeof value === 'string' ? isText(value) : isObject(value) && 'a directory or an object of models by id',
-  replicas: isInteger({ lowest: 1, highest: MOST_REPLICAS }),
-  maxModelsPerReplica: isInteger({ lowest: 1, or: -1 }),
-  maxModelBytesPerReplica: isInteger({ lowest: 1, or: -1 }),
-  modelIdleTimeoutMs: isMilliseconds({ lowest: 1, or: -1 }),
-  maxOngoingRequests: isInteger({ lowest: 1, or: -1 }),
-  maxQueuedRequests: isInteger({ lowest: 0, or: -1 }),
-  defaultTimeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
-  batching: () => undefined,
-  session: isObject,
   repository: isObject,
-  weights: isWeightPlacement,
+  deployments: isObject,
+  checkpoint: isObject,
   weightStore: isObject,
-  gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
   logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
   registry: hasMethods('a prom-client Registry', [
     'registerMetric',
@@ -149,6 +103,9 @@ const ENGINE_RULES: Readonly<Record<keyof EngineOptions, Rule>> = {
   ]),
   metrics: isObject,
 };
+
+/** Of the engine and of its default deployment. */
+export const OPTION_NAMES: readonly string[] = Object.keys({ ...ENGINE_RULES, ...DEPLOYMENT_RULES });
 
 const isBytes = satisfies((value) => value instanceof Uint8Array, 'a Uint8Array');
 
@@ -182,40 +139,61 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
  */
 export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
-  checkOptions('options', options, ENGINE_RULES);
-  checkOptions('options.metrics', options.metrics ?? {}, { modelLabels: isBoolean });
-  checkModels(options.models);
-  const repository = readRepository(options);
-  const weightStore = checkOptions('options.weightStore', options.weightStore ?? {}, WEIGHT_STORE_RULES);
-  const session = readSession('options.session', options.session ?? {});
-  const batching = checkBatching('options.batching', options.batching === undefined ? 'auto' : options.batching);
-  const { logger, registry, ...given } = withoutUndefined(options);
+  const given = withoutUndefined(checkOptions('options', options, { ...ENGINE_RULES, ...DEPLOYMENT_RULES }));
+  const metrics = checkOptions('options.metrics', given.metrics ?? {}, { modelLabels: isBoolean });
+  checkModels(given.models);
+  const repository = readRepository(given);
+  const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, WEIGHT_STORE_RULES);
+  const { models = {}, repository: _, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
+  const { weightStore: __, metrics: ___, ...own } = rest;
   return Object.freeze({
-    models: {},
-    replicas: availableParallelism(),
-    maxModelsPerReplica: 3,
-    maxModelBytesPerReplica: -1,
-    modelIdleTimeoutMs: -1,
-    maxOngoingRequests: -1,
-    maxQueuedRequests: 4_096,
-    defaultTimeoutMs: -1,
-    gracefulShutdownTimeoutMs: 20_000,
-    metrics: {},
-    weights: 'private',
-    ...given,
-    batching,
-    session,
+    models,
+    isModelsGiven: given.models !== undefined,
     repository,
+    declared: { [DEFAULT_DEPLOYMENT]: own, ...others },
+    deployments: {
+      [DEFAULT_DEPLOYMENT]: resolveDeployment('options', own, defaultReplicas(DEFAULT_DEPLOYMENT)),
+      ...readDeployments(others),
+    },
+    checkpoint: checkpoint && readCheckpoint(checkpoint),
     weightStore: {
       directory: resolve(weightStore.directory ?? join(envPaths('infermux', { suffix: '' }).cache, 'weights')),
       maxBytes: weightStore.maxBytes ?? MOST_STORE_BYTES,
     },
-    ...(logger === undefined ? {} : { logger }),
-    ...(registry === undefined ? {} : { registry }),
+    logger,
+    registry,
+    metrics,
   });
 }
 
-function checkModels(models: EngineOptions['models']): void {
+/** How many replicas a deployment has that does not say so. */
+export function defaultReplicas(name: string): number {
+  return name === DEFAULT_DEPLOYMENT ? availableParallelism() : 1;
+}
+
+function readDeployments(
+  others: Readonly<Record<string, DeploymentOptions>>,
+): Record<string, ResolvedDeploymentOptions> {
+  const resolved: Record<string, ResolvedDeploymentOptions> = {};
+  for (const [name, options] of Object.entries(others)) {
+    checkDeploymentName(name);
+    if (name === DEFAULT_DEPLOYMENT) {
+      const message = `options.deployments must not name ${show(name)}: its options are the engine's own`;
+      throw new InfermuxError('INVALID_ARGUMENT', message);
+    }
+    resolved[name] = resolveDeployment(`options.deployments[${show(name)}]`, options, defaultReplicas(name));
+  }
+  return resolved;
+}
+
+function readCheckpoint(given: CheckpointOptions): CheckpointOptions {
+  const { file } = checkOptions('options.checkpoint', given, { file: isText });
+  if (file === undefined) throw new InfermuxError('INVALID_ARGUMENT', 'options.checkpoint.file must be named');
+  return { file: resolve(file) };
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function checkModels(models: EngineOptions['models']): void {
   if (models === undefined || typeof models === 'string') return;
   for (const [id, source] of Object.entries(models)) {
     const where = `options.models[${show(id)}]`;

@@ -1,4 +1,4 @@
-import { checkOptions, isBoolean, isMilliseconds, type Rule, satisfies } from './check.js';
+import { checkOptions, isBoolean, isMilliseconds, isText, type Rule, satisfies } from './check.js';
 
 export interface RunOptions {
   /**
@@ -19,6 +19,10 @@ export interface RunOptions {
    * arrays that cover their whole ArrayBuffer can be; others are copied all the same. Default false.
    */
   readonly transfer?: boolean | undefined;
+  /** The deployment that is to answer. Default: what the target says, otherwise the one named `default`. */
+  readonly deployment?: string | undefined;
+  /** Requests of an endpoint with the same key go to the same target, as long as its weights stay. */
+  readonly shardKey?: string | undefined;
 }
 
 const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSignal');
@@ -35,6 +39,8 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   priority: satisfies((value) => Number.isSafeInteger(value), 'an integer'),
   outputs: areNames,
   transfer: isBoolean,
+  deployment: isText,
+  shardKey: isText,
 };
 
 const NONE: RunOptions = Object.freeze({});

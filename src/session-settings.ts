@@ -1,6 +1,38 @@
 import { checkOptions, isInteger, isObject, isText, type Rule, satisfies } from './check.js';
 import { InfermuxError, messageOf } from './errors.js';
 
+/** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
+export type ExecutionProvider = string | { readonly name: string };
+
+/**
+ * Passed through to onnxruntime-node's `InferenceSession.create`, whose own `SessionOptions` fit as they are. Keys that it
+ * does not know it ignores.
+ */
+export interface SessionOptions {
+  /** In order of preference. Default `['cpu']`. One that is not available fails the load. */
+  readonly executionProviders?: readonly ExecutionProvider[] | undefined;
+  /** Threads within one operator. Default 1: the replicas are the parallelism. */
+  readonly intraOpNumThreads?: number | undefined;
+  readonly interOpNumThreads?: number | undefined;
+  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined;
+  readonly executionMode?: 'sequential' | 'parallel' | undefined;
+  readonly enableCpuMemArena?: boolean | undefined;
+  readonly enableMemPattern?: boolean | undefined;
+  readonly enableGraphCapture?: boolean | undefined;
+  readonly enableProfiling?: boolean | undefined;
+  readonly profileFilePrefix?: string | undefined;
+  readonly optimizedModelFilePath?: string | undefined;
+  readonly logId?: string | undefined;
+  /** 0 verbose … 4 fatal. Default 4: errors come as exceptions. */
+  readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
+  readonly logVerbosityLevel?: number | undefined;
+  readonly externalData?: readonly unknown[] | undefined;
+  readonly preferredOutputLocation?: unknown;
+  readonly freeDimensionOverrides?: Readonly<Record<string, number>> | undefined;
+  /** Further settings of onnxruntime, by its own names, as nested objects of strings. */
+  readonly extra?: Readonly<Record<string, unknown>> | undefined;
+}
+
 const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
 /** More threads within one operator are a typing error, and would take the process's memory. */
 const MOST_THREADS = 1_024;
@@ -47,4 +79,23 @@ function checkDepth(value: unknown, depth: number): void {
 function isProvider(value: unknown): boolean {
   if (typeof value === 'string') return value !== '';
   return isObject(value) === undefined && isText((value as { name?: unknown }).name) === undefined;
+}
+
+/** Names of the execution providers that the settings name. */
+export function providersOf({ executionProviders }: { readonly executionProviders?: unknown }): string[] {
+  if (!Array.isArray(executionProviders)) return [];
+  return executionProviders.map((provider: string | { name: string }) =>
+    typeof provider === 'string' ? provider : provider.name,
+  );
+}
+
+/** The settings with this device for all execution providers but `cpu` that name none of their own. */
+export function onDevice<T extends { readonly executionProviders?: unknown }>(settings: T, deviceId: number): T {
+  const { executionProviders } = settings;
+  if (!Array.isArray(executionProviders)) return settings;
+  const onIt = executionProviders.map((provider: string | { name: string }) => {
+    const named = typeof provider === 'string' ? { name: provider } : provider;
+    return named.name === 'cpu' ? provider : { deviceId, ...named };
+  });
+  return { ...settings, executionProviders: onIt };
 }

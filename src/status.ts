@@ -1,13 +1,14 @@
+import type { Deployment, DeploymentState } from './deployments/deployment.js';
+import { isHandlersKey, NO_MODEL } from './handler.js';
 import type { ModelCatalog } from './models/model-catalog.js';
 import type { ReplicaPlace } from './replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from './replicas/replica-state.js';
 
-/** The one deployment there is. */
-export const DEPLOYMENT = 'default';
-
 /** A snapshot; nothing in it changes later. */
 export interface EngineStatus {
   readonly state: EngineState;
+  /** Whether requests are answered: each deployment has a replica that runs, or none as long as nothing is asked. */
+  readonly ready: boolean;
   /** Requests that wait for a replica. */
   readonly queued: number;
   readonly deployments: Readonly<Record<string, DeploymentStatus>>;
@@ -18,14 +19,19 @@ export interface EngineStatus {
 export type EngineState = 'running' | 'closing' | 'closed';
 
 export interface DeploymentStatus {
+  readonly state: DeploymentState;
+  readonly ready: boolean;
   readonly targetReplicas: number;
   readonly runningReplicas: number;
+  /** Requests that wait for one of its replicas. */
+  readonly queued: number;
 }
 
 export interface ReplicaStatus {
   readonly id: string;
   readonly deployment: string;
   readonly state: ReplicaState;
+  readonly labels: Readonly<Record<string, string>>;
   /** Requests given to it and not finished. */
   readonly ongoing: number;
   /** Requests answered with outputs, and with an error, since it last started. */
@@ -35,6 +41,8 @@ export interface ReplicaStatus {
   /** Bytes of model files whose sessions it has. */
   readonly modelBytes: number;
   readonly restarts: number;
+  /** What its handler last told of itself; undefined if it tells nothing. */
+  readonly routingStats: Readonly<Record<string, unknown>> | undefined;
 }
 
 export interface ModelStatus {
@@ -48,17 +56,16 @@ export interface ModelStatus {
 /** The status as it is now. */
 export function readStatus(
   state: EngineState,
-  queued: number,
-  places: readonly ReplicaPlace[],
+  deployments: readonly Deployment[],
   catalog: ModelCatalog,
 ): EngineStatus {
-  const replicas = places.map((place) => replicaStatus(place, catalog));
-  const runningReplicas = replicas.filter((replica) => replica.state === 'running').length;
+  const places = deployments.flatMap((deployment) => deployment.places);
   return {
     state,
-    queued,
-    deployments: { [DEPLOYMENT]: { targetReplicas: places.length, runningReplicas } },
-    replicas,
+    ready: areReady(state, deployments),
+    queued: deployments.reduce((sum, { queue }) => sum + queue.queued, 0),
+    deployments: Object.fromEntries(deployments.map((deployment) => [deployment.name, deploymentStatus(deployment)])),
+    replicas: deployments.flatMap(({ name, places: own }) => own.map((place) => replicaStatus(name, place, catalog))),
     models: catalog.models.map(({ id, version, key, bytes }) => ({
       id,
       version,
@@ -68,21 +75,69 @@ export function readStatus(
   };
 }
 
-function replicaStatus({ id, replica, restarts }: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
+/** Whether the requests of all deployments are answered, but for those that are going or are to have no replica. */
+export function areReady(state: EngineState, deployments: readonly Deployment[]): boolean {
+  const isIdle = (deployment: Deployment) => deployment.state === 'deleting' || deployment.isEmpty;
+  return state === 'running' && deployments.every((deployment) => deployment.isReady || isIdle(deployment));
+}
+
+function deploymentStatus({ state, isReady, targetReplicas, running, queue }: Deployment): DeploymentStatus {
+  return { state, ready: isReady, targetReplicas, runningReplicas: running.length, queued: queue.queued };
+}
+
+function replicaStatus(deployment: string, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
+  const { id, replica, restarts, settings } = place;
   // What is over has neither models nor work; its counters may be another's by now.
   const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
   return {
     id,
-    deployment: DEPLOYMENT,
+    deployment,
     state: replica?.state ?? 'starting',
+    labels: settings.labels,
     ongoing: counters?.ongoing ?? 0,
     completed: counters?.completed ?? 0,
     failed: counters?.failed ?? 0,
-    models: [...(replica?.models ?? [])].map(([key, state]) => {
-      const { id: modelId, version } = catalog.byKey(key) ?? { id: key, version: 1 };
-      return { id: modelId, version, state };
-    }),
+    models: [...(replica?.models ?? [])]
+      .filter(([key]) => key !== NO_MODEL)
+      .map(([key, modelState]) => {
+        const { id: modelId, version } = catalog.byKey(key) ?? { id: nameOfOwn(key), version: 1 };
+        return { id: modelId, version, state: modelState };
+      }),
     modelBytes: counters?.bytes ?? 0,
     restarts,
+    routingStats: replica?.routingStats,
   };
+}
+
+/** What a handler calls a model of its own. */
+function nameOfOwn(key: string): string {
+  return isHandlersKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
+}
+
+/** Sessions that are loaded, and bytes of their models' files, by format. */
+export function loadedModels(deployments: readonly Deployment[], catalog: ModelCatalog) {
+  const byType = new Map([
+    ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
+    ['ort', { type: 'ort', models: 0, bytes: 0 }],
+  ]);
+  for (const { replica } of deployments.flatMap(({ places }) => places)) {
+    for (const [key, state] of replica?.models ?? []) {
+      const { format = 'onnx', bytes = 0 } = catalog.byKey(key) ?? {};
+      const sum = byType.get(format);
+      if (sum === undefined || state !== 'loaded' || key === NO_MODEL) continue;
+      sum.models += 1;
+      sum.bytes += bytes;
+    }
+  }
+  return byType.values();
+}
+
+/** Replicas with their work and their models. */
+export function* replicasAtWork(deployments: readonly Deployment[], catalog: ModelCatalog) {
+  for (const { id, replica } of deployments.flatMap(({ places }) => places)) {
+    if (replica === undefined) continue;
+    const models = [...replica.models.keys()].filter((key) => key !== NO_MODEL);
+    const names = models.map((key) => catalog.byKey(key)?.id ?? nameOfOwn(key));
+    yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models: names };
+  }
 }

@@ -8,7 +8,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 /** Small files that everybody may use; they may use each other. */
 const COMMON = [
   ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference', 'session-settings'],
-  ...['clock', 'failure-memory', 'buffer-pool'],
+  ...['clock', 'failure-memory', 'buffer-pool', 'deployment-name', 'handler'],
 ];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
@@ -20,17 +20,30 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   models: COMMON,
   routing: COMMON,
   replicas: [...COMMON, 'protocol'],
+  deployments: [...COMMON, 'models', 'protocol', 'replicas'],
+  endpoints: COMMON,
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
-  options: [...COMMON, 'models', 'env-paths', 'pino', 'prom-client'],
+  options: [...COMMON, 'deployments', 'models', 'env-paths', 'pino', 'prom-client'],
   'run-options': COMMON,
+  targets: [...COMMON, 'deployments', 'models', 'routing'],
+  'engine-checkpoint': [...COMMON, 'deployments', 'endpoints', 'models', 'options'],
   engine: [
     ...COMMON,
-    ...['keep-alive', 'models', 'observability', 'options', 'protocol', 'replicas', 'routing', 'run-options', 'status'],
-    'prom-client',
+    ...[
+      'deployments',
+      'endpoints',
+      'engine-checkpoint',
+      'keep-alive',
+      'models',
+      'observability',
+      'options',
+      'protocol',
+    ],
+    ...['replicas', 'routing', 'run-options', 'status', 'targets', 'prom-client'],
   ],
-  status: ['models', 'replicas'],
-  index: [...COMMON, 'engine', 'models', 'options', 'run-options', 'status'],
-  cli: [...COMMON, 'engine', 'models', 'options', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+  status: [...COMMON, 'deployments', 'models', 'replicas'],
+  index: [...COMMON, 'deployments', 'endpoints', 'engine', 'models', 'options', 'run-options', 'status'],
+  cli: [...COMMON, 'deployments', 'engine', 'models', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 
 /** Packages that one file alone may import. */

@@ -16,8 +16,8 @@ const refusal = (call: () => unknown): string => {
 describe('engine options', () => {
   it('have defaults, and are frozen', () => {
     const options = resolveOptions();
-    expect(options).toMatchObject({
-      models: {},
+    expect(options.models).toEqual({});
+    expect(options.deployments.default).toMatchObject({
       replicas: availableParallelism(),
       maxModelsPerReplica: 3,
       maxModelBytesPerReplica: -1,
@@ -27,19 +27,29 @@ describe('engine options', () => {
       defaultTimeoutMs: -1,
       gracefulShutdownTimeoutMs: 20_000,
       session: {},
+      devices: undefined,
+      handler: undefined,
+      labels: [{}],
+      healthCheck: { periodMs: 10_000, timeoutMs: 30_000, failures: 3 },
+      rollingUpdate: { fraction: 0.2 },
+      autoscaling: undefined,
     });
     expect(Object.isFrozen(options)).toBe(true);
+    expect(Object.isFrozen(options.deployments.default)).toBe(true);
   });
 
   it('count a key that is undefined as absent, also in session', () => {
-    const options = resolveOptions({ replicas: undefined, session: { intraOpNumThreads: undefined } } as never);
+    const { default: options } = resolveOptions({
+      replicas: undefined,
+      session: { intraOpNumThreads: undefined },
+    } as never).deployments;
     expect(options.replicas).toBe(availableParallelism());
     expect(options.session).toEqual({});
   });
 
   it('copy the session options, since replicas start again later', () => {
     const providers = ['cpu'];
-    const { session } = resolveOptions({ session: { executionProviders: providers } });
+    const { session } = resolveOptions({ session: { executionProviders: providers } }).deployments.default;
     providers.push('cuda');
     expect(session.executionProviders).toEqual(['cpu']);
   });
@@ -50,15 +60,36 @@ describe('engine options', () => {
   it.each<[unknown, string]>([
     [null, 'options must be a plain object, got null'],
     [new Map(), 'options must be a plain object, got Map(0) {}'],
-    [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, replicas'],
+    [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, repository'],
     [{ ['__proto__x']: 2 }, 'unknown key "__proto__x"'],
     [{ constructor: 2 }, 'unknown key "constructor"'],
     [{ batching: true }, "options.batching must be 'auto', false or"],
     [{ batching: null }, "options.batching must be 'auto', false or"],
     [{ batching: { maxSize: 0 } }, 'options.batching.maxSize must be an integer of at least 1, got 0'],
     [{ models: { a: { path: 'a.onnx', batching: 7 } } }, 'options.models["a"].batching must be'],
-    [{ replicas: 0 }, 'options.replicas must be an integer from 1 to 1024, got 0'],
-    [{ replicas: '2' }, 'options.replicas must be an integer from 1 to 1024, got "2"'],
+    [{ replicas: -1 }, 'options.replicas must be an integer from 0 to 1024, got -1'],
+    [{ replicas: '2' }, 'options.replicas must be an integer from 0 to 1024, got "2"'],
+    [{ deployments: { default: {} } }, 'options.deployments must not name "default"'],
+    [{ deployments: { 'a/b': {} } }, "a deployment's name must be up to 64 letters, digits"],
+    [{ deployments: { gpu: { replica: 1 } } }, 'options.deployments["gpu"]: unknown key "replica"'],
+    [{ deployments: { gpu: null } }, 'options.deployments["gpu"] must be a plain object, got null'],
+    [{ devices: [0] }, "options.devices are for execution providers other than 'cpu'"],
+    [{ devices: [] }, 'options.devices must be a non-empty list of device ids'],
+    [{ userConfig: {} }, 'options.userConfig is for a handler, and options.handler names none'],
+    [{ handler: 'a.mjs', userConfig: cyclic }, 'options.userConfig must be what JSON can carry'],
+    [{ handler: new URL('http://localhost/a.mjs') }, 'options.handler must be the path or the file: URL of a module'],
+    [{ handler: '' }, 'options.handler must be a path or a URL, got ""'],
+    [{ labels: { a: 1 } }, 'options.labels must be an object of strings, or a non-empty list of such'],
+    [{ healthCheck: { failures: 0 } }, 'options.healthCheck.failures must be an integer of at least 1'],
+    [{ rollingUpdate: { fraction: 2 } }, 'options.rollingUpdate.fraction must be a number from 0 to 1, got 2'],
+    [{ autoscaling: {} }, 'options.autoscaling.maxReplicas must be named'],
+    [{ autoscaling: { minReplicas: 3, maxReplicas: 2 } }, 'minReplicas 3 is above maxReplicas 2'],
+    [
+      { replicas: 5, autoscaling: { maxReplicas: 2 } },
+      'options.replicas is where autoscaling begins, and must be from 1 to 2',
+    ],
+    [{ checkpoint: {} }, 'options.checkpoint.file must be named'],
+    [{ checkpoint: 'a.json' }, 'options.checkpoint must be a plain object, got "a.json"'],
     [{ maxModelsPerReplica: 0 }, 'options.maxModelsPerReplica must be an integer of at least 1, or -1, got 0'],
     [{ maxModelsPerReplica: Number.NaN }, 'got NaN'],
     [{ maxQueuedRequests: -2 }, 'options.maxQueuedRequests must be an integer of at least 0, or -1, got -2'],

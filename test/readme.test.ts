@@ -2,10 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Registry } from 'prom-client';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createEngine, ERROR_CODES } from '../dist/index.js';
-import { resolveOptions } from '../dist/options.js';
+import { OPTION_NAMES } from '../dist/options.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** A user's folder: the package is installed in it. */
@@ -17,6 +16,8 @@ const blocks = [...README.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language
   name: `block ${index + 1}`,
   language,
   code,
+  /** What others import it as. */
+  module: /^\/\/ ([\w-]+\.mjs)\n/.exec(code)?.[1],
 }));
 
 /** What a shell command of the README must be, to be true. */
@@ -44,10 +45,11 @@ beforeAll(() => {
   rmSync(USER, { recursive: true, force: true });
   mkdirSync(join(USER, 'node_modules'), { recursive: true });
   symlinkSync(ROOT, join(USER, 'node_modules', 'infermux'), 'dir');
+  for (const { module, code } of blocks) if (module !== undefined) writeFileSync(join(USER, module), code);
 });
 
 describe('every code block of the README runs', () => {
-  it.each(blocks.filter(({ language }) => language === 'js' || language === 'ts'))(
+  it.each(blocks.filter(({ language, module }) => (language === 'js' || language === 'ts') && module === undefined))(
     '$name ($language)',
     ({ name, language, code }) => {
       const file = join('.cache', 'readme', `${name.replace(' ', '-')}.${language === 'ts' ? 'mts' : 'mjs'}`);
@@ -89,7 +91,6 @@ describe('the tables of the README', () => {
     const engine = await createEngine({ replicas: 1 });
     await engine.close();
     const metrics = engine.metrics.getMetricsAsArray().map(({ name }) => name);
-    const options = Object.keys(resolveOptions({ registry: new Registry(), logger: console as never }));
-    expect(names.sort()).toEqual([...Object.keys(ERROR_CODES), ...metrics, ...options].sort());
+    expect(names.sort()).toEqual([...Object.keys(ERROR_CODES), ...metrics, ...OPTION_NAMES].sort());
   });
 });

@@ -21,5 +21,18 @@ it('options may be undefined', () => {
 
 it('an engine is started by createEngine alone', () => {
   expectTypeOf<InferenceEngine>().not.toHaveProperty('start');
-  expectTypeOf<InferenceEngine['run']>().returns.resolves.toEqualTypeOf<Outputs>();
+});
+
+it('a model takes feeds and gives outputs, a handler whatever its caller says', () => {
+  const calls = (engine: InferenceEngine) => ({
+    model: engine.run('model', {}),
+    handler: engine.run<string[]>('handler', { any: 'thing' }),
+    result: engine.infer<number>({ target: 'handler', feeds: 7 }),
+    // @ts-expect-error: no feeds
+    wrong: engine.run('model', { any: 'thing' }),
+  });
+  expectTypeOf(calls).returns.toHaveProperty('model').resolves.toEqualTypeOf<Outputs>();
+  expectTypeOf(calls).returns.toHaveProperty('handler').resolves.toEqualTypeOf<string[]>();
+  expectTypeOf(calls).returns.toHaveProperty('result').resolves.toHaveProperty('outputs').toEqualTypeOf<number>();
+  expectTypeOf<Awaited<ReturnType<InferenceEngine['run']>>>().toEqualTypeOf<Outputs>();
 });

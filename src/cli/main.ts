@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
+import { MOST_REPLICAS } from '../deployments/deployment-options.js';
 import { InfermuxError, messageOf } from '../errors.js';
-import { MOST_REPLICAS } from '../options.js';
 import { benchChart, benchModel, benchTable } from './bench.js';
 import { runDemo } from './demo.js';
 import { demoTables } from './demo-tables.js';

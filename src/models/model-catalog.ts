@@ -24,7 +24,13 @@ export class ModelCatalog {
   /** Those among them that nobody can ask for any more, and that still have requests or sessions. */
   readonly #byKey = new Map<string, RegisteredModel>();
   readonly #metadata = new Map<string, ModelMetadata>();
+  readonly #onChange: () => void;
   #revisions = 1;
+
+  /** @param onChange called whenever an id or a version may stand for another model than before. */
+  constructor(onChange: () => void = () => undefined) {
+    this.#onChange = onChange;
+  }
 
   get entries(): IterableIterator<CatalogEntry> {
     return this.#entries.values();
@@ -93,6 +99,7 @@ export class ModelCatalog {
     for (const model of this.#entries.get(id)?.served ?? []) this.#byTarget.delete(nameOf(model));
     this.#byTarget.delete(id);
     this.#entries.delete(id);
+    this.#onChange();
   }
 
   /** To be called when nobody has a use for the model any more. */

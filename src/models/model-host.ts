@@ -4,6 +4,7 @@ import type { RegisteredModel } from './registered-model.js';
 /** A running replica, as the model manager needs it. */
 export interface ModelHost {
   readonly id: string;
+  readonly deployment: string;
   /** Sessions it has, or is loading, by model key. */
   readonly models: ReadonlyMap<string, 'loading' | 'loaded'>;
   /** Requests given to it and not finished. */
@@ -27,11 +28,16 @@ export interface HostLoad {
 
 /** What the model manager needs of the rest of the engine. */
 export interface ModelHosts {
-  /** How many replicas there are to be. */
-  readonly wanted: number;
+  /**
+   * How many replicas the deployment is to have.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` for one that is not there.
+   */
+  wanted(deployment: string): number;
+  /** Those of all deployments, the default one's first. */
   running(): ModelHost[];
-  /** Why the model is not to be loaded now, if so: its load has ended a thread a short while ago. */
-  loadRefusal(model: RegisteredModel): InfermuxError | undefined;
+  /** Why the model is not to be loaded in that deployment now, if so: its load has ended a thread a short while ago. */
+  loadRefusal(model: RegisteredModel, deployment: string): InfermuxError | undefined;
   /** Resolves when no accepted request is for the model. To be called when nobody can ask for it any more. */
   untilUnused(key: string): Promise<void>;
   /** Nobody will ask for the model again. */

@@ -6,6 +6,8 @@ import { Tails } from './tails.js';
 
 /** How a model is to be loaded. */
 export interface LoadOrder {
+  /** In whose replicas. */
+  readonly deployment: string;
   readonly replicas: number | 'all';
   readonly pin: boolean;
   /** Further attempts after one that failed. */
@@ -67,7 +69,7 @@ export class ModelLoader {
   replace(old: RegisteredModel, model: RegisteredModel): Promise<void> {
     return this.#track(model, async () => {
       const having = this.#hosts.running().filter((host) => host.models.has(old.key));
-      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, 1);
+      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#hosts.running(), 1);
       const how = (host: ModelHost | undefined) => {
         const isPinned = host !== undefined && this.isPinnedOn(old.key, host);
         return { pin: model.isPinned || isPinned, replaces: old.key };
@@ -139,8 +141,10 @@ export class ModelLoader {
     return running;
   }
 
-  async #loadOnce(model: RegisteredModel, { replicas, pin }: LoadOrder): Promise<void> {
-    const [first, ...rest] = this.#choose(model.key, replicas === 'all' ? Number.POSITIVE_INFINITY : replicas);
+  async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {
+    const most = replicas === 'all' ? Number.POSITIVE_INFINITY : replicas;
+    const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
+    const [first, ...rest] = this.#choose(model.key, hosts, most);
     await this.#loadOn(first, model, { pin });
     await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
   }
@@ -149,7 +153,7 @@ export class ModelLoader {
     if (this.#closed !== undefined) throw this.#closed;
     if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
-    const refusal = host.models.get(key) === 'loaded' ? undefined : this.#hosts.loadRefusal(model);
+    const refusal = host.models.get(key) === 'loaded' ? undefined : this.#hosts.loadRefusal(model, host.deployment);
     if (refusal !== undefined) throw refusal;
     // Before the load: who counts meanwhile is to find it.
     const wasPinned = this.isPinnedOn(key, host);
@@ -163,8 +167,8 @@ export class ModelLoader {
     }
   }
 
-  #choose(key: string, count: number): ModelHost[] {
-    const places = this.#hosts.running().map((host, index) => ({ host, index, has: host.models.has(key) }));
+  #choose(key: string, hosts: readonly ModelHost[], count: number): ModelHost[] {
+    const places = hosts.map((host, index) => ({ host, index, has: host.models.has(key) }));
     places.sort(
       (left, right) =>
         Number(right.has) - Number(left.has) ||

@@ -23,6 +23,8 @@ export type ResolvedRepositoryOptions = {
 };
 
 export interface LoadOptions {
+  /** In whose replicas. Default: the one named `default`. */
+  readonly deployment?: string | undefined;
   /** How many replicas are to have it. Default 1. */
   readonly replicas?: number | 'all' | undefined;
   /** Never evict it there, and load it again when such a replica is replaced; until it is unloaded. Default false. */

@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
-import { checkOptions, isBoolean, isInteger, isMilliseconds, type Rule, satisfies } from '../check.js';
+import { isDeepStrictEqual } from 'node:util';
+import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../check.js';
 import type { Clock } from '../clock.js';
+import { DEFAULT_DEPLOYMENT } from '../deployment-name.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { checkModelId } from '../model-id.js';
 import type { WeightPlacement } from '../model-reference.js';
@@ -11,7 +13,7 @@ import { ModelDeployer } from './model-deployer.js';
 import type { ModelHost, ModelHosts } from './model-host.js';
 import { ModelLoader } from './model-loader.js';
 import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
-import { PinnedModels } from './pinned-models.js';
+import { type Pin, PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 import { RepositoryFollower } from './repository-follower.js';
 import { RepositoryScanner } from './repository-scan.js';
@@ -31,9 +33,13 @@ export interface ModelManagerEnvironment {
   readonly hosts: ModelHosts;
   readonly clock: Clock;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
+  /** Writes down what callers have pinned, before it is acted on. */
+  savePins(pins: readonly Pin[]): Promise<void>;
   /** Keeps the process up as long as the work goes on. */
   during<T>(work: () => Promise<T>): Promise<T>;
 }
+
+const LOAD_ONCE = { deployment: DEFAULT_DEPLOYMENT, replicas: 1, pin: false, retries: 0 } as const;
 
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
@@ -93,11 +99,18 @@ export class ModelManager {
    */
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
-    const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = this.#readLoadOptions(options);
+    const {
+      deployment = DEFAULT_DEPLOYMENT,
+      replicas = 1,
+      pin = false,
+      wait = true,
+      ...more
+    } = this.#readLoadOptions(options);
+    const { retries = 0, timeoutMs = -1 } = more;
     const model = this.#catalog.resolve(target);
     const loaded = this.#environment.during(async () => {
-      await this.#loader.load(model, { replicas, pin, retries });
-      if (pin) this.#pinned.pin(target, replicas);
+      await this.#loader.load(model, { deployment, replicas, pin, retries });
+      if (pin) await this.#setPins(this.#pinned.with({ target, deployment, replicas }));
     });
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
@@ -122,7 +135,7 @@ export class ModelManager {
     if (model === undefined) return 0;
     const freed = await this.#environment.during(() => this.#loader.unload(model.key, 'unloaded'));
     // Only now: a load that was under way may have pinned it. One that was asked for since comes after this.
-    this.#pinned.unpin(model);
+    await this.#setPins(this.#pinned.without(model));
     return freed;
   }
 
@@ -176,7 +189,7 @@ export class ModelManager {
     this.#checkOpen();
     const model = this.#catalog.resolve(target);
     this.checkMayRun(model);
-    await this.#environment.during(() => this.#loader.load(model, { replicas: 1, pin: false, retries: 0 }));
+    await this.#environment.during(() => this.#loader.load(model, LOAD_ONCE));
     return this.#report(model);
   }
 
@@ -261,7 +274,7 @@ export class ModelManager {
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const loads = this.#options.repository.loadOnStart
-      ? this.#catalog.models.map((model) => this.#loader.load(model, { replicas: 1, pin: false, retries: 0 }))
+      ? this.#catalog.models.map((model) => this.#loader.load(model, LOAD_ONCE))
       : [];
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
@@ -276,6 +289,8 @@ export class ModelManager {
   replicaLeft(replica: string): void {
     this.#records.forgetReplica(replica);
     this.#loader.replicaLeft(replica);
+    // What was pinned there is wanted elsewhere, until another takes its place.
+    if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
   }
 
   /** @internal */
@@ -306,6 +321,17 @@ export class ModelManager {
     this.#loader.close(error);
   }
 
+  /** Those of a checkpoint: they are loaded with what is to be there from the start. @internal */
+  restorePins(pins: readonly Pin[]): void {
+    this.#pinned.set(pins);
+  }
+
+  async #setPins(pins: readonly Pin[]): Promise<void> {
+    if (isDeepStrictEqual(pins, this.#pinned.pins)) return;
+    this.#pinned.set(pins);
+    await this.#environment.savePins(pins);
+  }
+
   #checkOpen(): void {
     if (this.#closed !== undefined) throw new InfermuxError(this.#closed.code, this.#closed.message);
   }
@@ -320,22 +346,24 @@ export class ModelManager {
     const { deployer, sync } = this.#repository('undeploy');
     const { id, version } = await deployer.checkPresent(target);
     await sync.withdraw(id, version, () => deployer.undeploy(target));
-    if (this.#catalog.entry(id) === undefined) this.#pinned.forget(id);
+    if (this.#catalog.entry(id) === undefined) await this.#setPins(this.#pinned.withoutId(id));
   }
 
   #readLoadOptions(options: LoadOptions): LoadOptions {
-    const { wanted } = this.#hosts;
-    const isCount = isInteger({ lowest: 1, highest: wanted });
-    return checkOptions('load', options, {
-      replicas: satisfies(
-        (value) => value === 'all' || isCount(value) === undefined,
-        `'all' or an integer from 1 to ${wanted}, which is how many replicas there are`,
-      ),
+    const read = checkOptions('load', options, {
+      deployment: isText,
+      replicas: () => undefined,
       pin: isBoolean,
       wait: isBoolean,
       retries: isInteger({ lowest: 0 }),
       timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
     } satisfies Record<keyof LoadOptions, Rule>);
+    const wanted = this.#hosts.wanted(read.deployment ?? DEFAULT_DEPLOYMENT);
+    const isCount = isInteger({ lowest: 1, highest: wanted });
+    const expected = `'all' or an integer from 1 to ${wanted}, which is how many replicas there are`;
+    const isReplicas = satisfies((value) => value === 'all' || isCount(value) === undefined, expected);
+    checkOptions('load', { replicas: read.replicas }, { replicas: isReplicas });
+    return read;
   }
 
   async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {

@@ -6,14 +6,21 @@ import { nameOf, type RegisteredModel } from './registered-model.js';
 
 type Replicas = number | 'all';
 
+/** That so many replicas of a deployment are to keep a model. */
+export interface Pin {
+  /** What the caller named it. */
+  readonly target: string;
+  readonly deployment: string;
+  readonly replicas: Replicas;
+}
+
 /** Keeps pinned models where they are to be: those that say so themselves, and those that a caller has pinned. */
 export class PinnedModels {
   readonly #catalog: ModelCatalog;
   readonly #hosts: ModelHosts;
   readonly #loader: ModelLoader;
   readonly #onFailure: (model: RegisteredModel, host: ModelHost, error: InfermuxError) => void;
-  /** How many replicas are to keep it, by what the caller named it. */
-  readonly #pins = new Map<string, Replicas>();
+  #pins: readonly Pin[] = [];
 
   constructor(
     { catalog, hosts, loader }: { catalog: ModelCatalog; hosts: ModelHosts; loader: ModelLoader },
@@ -25,24 +32,37 @@ export class PinnedModels {
     this.#onFailure = onFailure;
   }
 
-  /** From now on it is loaded again where one of its replicas is replaced. */
-  pin(target: string, replicas: Replicas): void {
-    this.#pins.set(target, replicas);
+  /** What callers have pinned. */
+  get pins(): readonly Pin[] {
+    return this.#pins;
   }
 
-  /** There is no model of that id any more. */
-  forget(id: string): void {
-    for (const target of this.#pins.keys()) if (target.split('@')[0] === id) this.#pins.delete(target);
+  /** The pins with one more; it takes the place of one for the same. */
+  with(pin: Pin): readonly Pin[] {
+    const others = this.#pins.filter(
+      ({ target, deployment }) => target !== pin.target || deployment !== pin.deployment,
+    );
+    return [...others, pin];
   }
 
-  /** No caller has pinned it any more. */
-  unpin(model: RegisteredModel): void {
-    for (const target of this.#pins.keys()) if (this.#catalog.find(target) === model) this.#pins.delete(target);
+  /** The pins without those of that id. */
+  withoutId(id: string): readonly Pin[] {
+    return this.#pins.filter(({ target }) => target.split('@')[0] !== id);
+  }
+
+  /** The pins without those of the model. */
+  without(model: RegisteredModel): readonly Pin[] {
+    return this.#pins.filter(({ target }) => this.#catalog.find(target) !== model);
+  }
+
+  /** From now on they are loaded again where a replica that had them is replaced. */
+  set(pins: readonly Pin[]): void {
+    this.#pins = pins;
   }
 
   has(model: RegisteredModel): boolean {
     if (model.isPinned || this.#loader.pins(model.key) > 0) return true;
-    return [...this.#pins.keys()].some((target) => this.#catalog.find(target) === model);
+    return this.#pins.some(({ target }) => this.#catalog.find(target) === model);
   }
 
   /** Whether one of the id's versions is pinned. */
@@ -68,13 +88,18 @@ export class PinnedModels {
   *#missingOn(host: ModelHost): IterableIterator<RegisteredModel> {
     const wanted = new Map<RegisteredModel, Replicas>();
     for (const model of this.#catalog.models) if (model.isPinned) wanted.set(model, 'all');
-    for (const [target, replicas] of this.#pins) {
-      const model = this.#catalog.find(target);
+    for (const { target, deployment, replicas } of this.#pins) {
+      const model = deployment === host.deployment ? this.#catalog.find(target) : undefined;
       if (model !== undefined) wanted.set(model, wanted.get(model) ?? replicas);
     }
     for (const [model, replicas] of wanted) {
       if (this.#loader.isPinnedOn(model.key, host)) continue;
-      if (replicas === 'all' || this.#loader.pins(model.key) < replicas) yield model;
+      if (replicas === 'all' || this.#pinsIn(host.deployment, model.key) < replicas) yield model;
     }
+  }
+
+  #pinsIn(deployment: string, key: string): number {
+    const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
+    return hosts.filter((host) => this.#loader.isPinnedOn(key, host)).length;
   }
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.js';
+import { DEFAULT_DEPLOYMENT } from '../deployment-name.js';
 import { type InfermuxError, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
@@ -266,7 +267,11 @@ export class RepositorySync {
   async #load(id: string): Promise<void> {
     const models = this.#catalog.entry(id)?.served ?? [];
     try {
-      await Promise.all(models.map((model) => this.#loader.load(model, { replicas: 1, pin: false, retries: 0 })));
+      await Promise.all(
+        models.map((model) =>
+          this.#loader.load(model, { deployment: DEFAULT_DEPLOYMENT, replicas: 1, pin: false, retries: 0 }),
+        ),
+      );
     } catch (cause) {
       const error = toInfermuxError(cause);
       this.#observer.failed(id, error);

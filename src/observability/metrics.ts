@@ -12,7 +12,12 @@ const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
 /** What gauges read when they are asked, so that nothing is written on the way of a request. */
 export interface MetricsSource {
-  queued(): number;
+  deployments(): Iterable<{
+    readonly name: string;
+    readonly queued: number;
+    readonly target: number;
+    readonly running: number;
+  }>;
   replicas(): Iterable<{
     readonly id: string;
     readonly isRunning: boolean;
@@ -31,6 +36,12 @@ export class EngineMetrics {
   readonly #names: string[] = [];
   readonly #requests;
   readonly #errors;
+  readonly #deploymentRequests;
+  readonly #deploymentErrors;
+  readonly #endpointRequests;
+  readonly #endpointErrors;
+  readonly #shadowRequests;
+  readonly #shadowErrors;
   readonly #queueWait;
   readonly #runDuration;
   readonly #requestDuration;
@@ -62,6 +73,22 @@ export class EngineMetrics {
 
     this.#requests = this.#tally('router_requests_total', 'Requests accepted for routing.', model);
     this.#errors = this.#counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
+    const deployment = ['deployment'];
+    this.#deploymentRequests = this.#tally(
+      'deployment_requests_total',
+      'Requests accepted, copies included.',
+      deployment,
+    );
+    this.#deploymentErrors = this.#tally('deployment_errors_total', 'Requests answered with an error.', deployment);
+    const endpoint = ['endpoint'];
+    this.#endpointRequests = this.#tally('endpoint_requests_total', 'Requests for endpoints.', endpoint);
+    this.#endpointErrors = this.#tally('endpoint_errors_total', 'Of them, answered with an error.', endpoint);
+    const shadow = ['endpoint', 'target'];
+    this.#shadowRequests = this.#counter('shadow_requests_total', 'Copies of requests for shadow targets.', shadow);
+    this.#shadowErrors = this.#counter('shadow_errors_total', 'Of them, those without an answer, by the code.', [
+      ...shadow,
+      'code',
+    ]);
     this.#queueWait = this.#tallyHistogram('queue_wait_seconds', 'From acceptance to a replica.', [], SECONDS);
     this.#runDuration = this.#tallyHistogram(
       'run_duration_seconds',
@@ -102,7 +129,15 @@ export class EngineMetrics {
     this.#unloadDuration = this.#histogram('model_unload_duration_seconds', 'Releases of sessions.', []);
     this.#restarts = this.#counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
 
-    this.#gauge('queued_requests', 'Requests that wait for a replica.', [], (gauge) => gauge.set(source.queued()));
+    this.#gauge('queued_requests', 'Requests that wait for a replica.', ['deployment'], (gauge) => {
+      for (const { name, queued } of source.deployments()) gauge.set({ deployment: name }, queued);
+    });
+    this.#gauge('deployment_target_replicas', 'Replicas that there are to be.', ['deployment'], (gauge) => {
+      for (const { name, target } of source.deployments()) gauge.set({ deployment: name }, target);
+    });
+    this.#gauge('deployment_running_replicas', 'Replicas that take requests.', ['deployment'], (gauge) => {
+      for (const { name, running } of source.deployments()) gauge.set({ deployment: name }, running);
+    });
     this.#gauge('ongoing_requests', 'Requests given to a replica and not finished.', ['replica'], (gauge) => {
       for (const { id, ongoing } of source.replicas()) gauge.set({ replica: id }, ongoing);
     });
@@ -125,7 +160,6 @@ export class EngineMetrics {
       '1 for each model that a replica has or is loading.',
       ['replica', 'model'],
       (gauge) => {
-        gauge.reset();
         for (const { id, models } of source.replicas()) {
           for (const modelId of models) gauge.set({ replica: id, model: modelId }, 1);
         }
@@ -133,8 +167,26 @@ export class EngineMetrics {
     );
   }
 
-  requestAccepted(model: string): void {
+  requestAccepted(model: string, deployment: string): void {
     this.#requests.add(model, 1);
+    this.#deploymentRequests.add(deployment, 1);
+  }
+
+  endpointRequest(endpoint: string): void {
+    this.#endpointRequests.add(endpoint, 1);
+  }
+
+  endpointError(endpoint: string): void {
+    this.#endpointErrors.add(endpoint, 1);
+  }
+
+  /** A copy of a request was sent to the target. */
+  shadowRequest(endpoint: string, target: string): void {
+    this.#shadowRequests.inc({ endpoint, target });
+  }
+
+  shadowError(endpoint: string, target: string, code: ErrorCode): void {
+    this.#shadowErrors.inc({ endpoint, target, code });
   }
 
   requestsGiven(replica: string, requests: number): void {
@@ -161,8 +213,10 @@ export class EngineMetrics {
     this.#verificationFailures.inc(this.#label(model));
   }
 
-  requestFailed(code: ErrorCode): void {
+  /** @param deployment undefined when it got as far as none. */
+  requestFailed(code: ErrorCode, deployment?: string): void {
     this.#errors.inc({ code });
+    if (deployment !== undefined) this.#deploymentErrors.add(deployment, 1);
   }
 
   /** @param type of the model: its format. */
@@ -222,6 +276,8 @@ export class EngineMetrics {
       new Gauge({
         ...options,
         collect() {
+          // What is gone is not to stay as it was last.
+          this.reset();
           collect(this);
         },
       }),

@@ -14,11 +14,17 @@ export interface WorkerSettings {
   readonly modelIdleTimeoutMs: number;
   /** Passed through to `InferenceSession.create`. */
   readonly session: Readonly<Record<string, unknown>>;
+  /** Id of the device for execution providers other than `cpu`; undefined for their own choice. */
+  readonly device: number | undefined;
   /** Of models that name none. */
   readonly weights: WeightPlacement;
   readonly weightStore: WeightStoreSettings;
   /** The hashes of files that threads have computed, for all of them. */
   readonly fileHashes: SharedArrayBuffer;
+  /** Address of the module that handles requests; undefined where they are feeds of models. */
+  readonly handler: string | undefined;
+  /** For its `reconfigure`. */
+  readonly userConfig: unknown;
 }
 
 /** Where shared weights are. */
@@ -57,6 +63,15 @@ export interface RequestGroup {
   readonly outputs: readonly string[] | undefined;
   /** True when the calling thread has held the feeds against the model's metadata already. */
   readonly checked: boolean;
+  /** What a handler is given, request by request, instead of inputs. */
+  readonly values?: readonly HandlerRequest[] | undefined;
+}
+
+/** A request for a handler. */
+export interface HandlerRequest {
+  /** By which it can be cancelled. */
+  readonly ticket: number;
+  readonly value: unknown;
 }
 
 /** The first message of a thread: proves that it lives and that onnxruntime-node loads in it. */
@@ -90,7 +105,41 @@ export interface UnloadMessage {
   readonly reason: 'unloaded' | 'replaced';
 }
 
-export type ReplicaMessage = RunMessage | LoadMessage | UnloadMessage | HelloMessage | ExpireMessage | ReleaseMessage;
+/** Tells the handler another configuration. */
+export interface ReconfigureMessage {
+  readonly kind: 'reconfigure';
+  readonly userConfig: unknown;
+}
+
+/** Is it well? */
+export interface HealthMessage {
+  readonly kind: 'health';
+}
+
+/** The answer to the event `model-wanted` of this number. */
+export interface DefineMessage {
+  readonly kind: 'define';
+  readonly wanted: number;
+  readonly model: Answer<ModelReference>;
+}
+
+/** Nobody wants the answer to this request of a handler any more. */
+export interface CancelMessage {
+  readonly kind: 'cancel';
+  readonly ticket: number;
+}
+
+export type ReplicaMessage =
+  | RunMessage
+  | LoadMessage
+  | UnloadMessage
+  | HelloMessage
+  | ExpireMessage
+  | ReleaseMessage
+  | ReconfigureMessage
+  | HealthMessage
+  | DefineMessage
+  | CancelMessage;
 
 /** What is posted to a replica's thread; `id` is in the answer too. */
 export interface ToThread {
@@ -104,6 +153,20 @@ export type FromThread = { readonly id: number; readonly answer: Answer<unknown>
 export interface HelloAnswer {
   readonly onnxruntimeVersion: string;
   readonly providers: readonly string[];
+  /** What the handler can, where there is one. */
+  readonly handler?: HandlerAbilities | undefined;
+}
+
+export interface HandlerAbilities {
+  /** It takes another configuration while it runs. */
+  readonly reconfigures: boolean;
+  /** It has models of its own. */
+  readonly loadsModels: boolean;
+}
+
+export interface HealthAnswer {
+  /** What the handler says of itself, if it does. */
+  readonly routingStats: Readonly<Record<string, unknown>> | undefined;
 }
 
 export interface RunAnswer {
@@ -127,6 +190,8 @@ export interface CallAnswer {
   /** The requests' elements end to end; absent when they failed. */
   readonly outputs: readonly PackedTensor[] | undefined;
   readonly error: ErrorRecord | undefined;
+  /** What a handler returned, in place of outputs. */
+  readonly result?: { readonly value: unknown } | undefined;
 }
 
 /** Undefined: the model gave the same in a batch as alone; otherwise why it must not be batched. */
@@ -178,6 +243,8 @@ export type ReplicaEvent =
       /** Milliseconds since it was last used. */
       readonly idleMs: number;
     }
+  /** The handler asks for a model by what people call it; to be answered by a `define` of this number. */
+  | { readonly kind: 'model-wanted'; readonly wanted: number; readonly target: string }
   | {
       readonly kind: 'log';
       readonly level: 'debug' | 'info' | 'warn' | 'error';

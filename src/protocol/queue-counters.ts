@@ -15,6 +15,10 @@ const BYTES = 4;
 /** A word again, behind the doubles. */
 const POSTED = 10;
 
+/** Words of the line before those of the replicas, which all of them read. */
+const LINES_USED = 0;
+const CATALOG_REVISION = 1;
+
 /** What a replica's thread may still do. Only ever raised. */
 export const STOP_LEVELS = {
   /** Everything. */
@@ -45,9 +49,10 @@ export class ReplicaCounters {
   readonly #doubles: Float64Array;
 
   constructor(memory: SharedArrayBuffer, slot: number) {
+    const start = (slot + 1) * LINE_BYTES;
     this.#all = new Int32Array(memory);
-    this.#words = new Int32Array(memory, slot * LINE_BYTES, LINE_WORDS);
-    this.#doubles = new Float64Array(memory, slot * LINE_BYTES, LINE_DOUBLES);
+    this.#words = new Int32Array(memory, start, LINE_WORDS);
+    this.#doubles = new Float64Array(memory, start, LINE_DOUBLES);
   }
 
   get ongoing(): number {
@@ -62,10 +67,16 @@ export class ReplicaCounters {
   /** Replicas other than this one that have requests, of all in the memory. */
   get othersAtWork(): number {
     let count = this.dispatches > 0 ? -1 : 0;
-    for (let word = DISPATCHES; word < this.#all.length; word += LINE_WORDS) {
-      if (Atomics.load(this.#all, word) > 0) count += 1;
+    const lines = Atomics.load(this.#all, LINES_USED);
+    for (let line = 1; line <= lines; line += 1) {
+      if (Atomics.load(this.#all, line * LINE_WORDS + DISPATCHES) > 0) count += 1;
     }
     return count;
+  }
+
+  /** Changes whenever an id may stand for another model than before; wraps around. */
+  get catalogRevision(): number {
+    return Atomics.load(this.#all, CATALOG_REVISION);
   }
 
   get completed(): number {
@@ -166,21 +177,27 @@ export class ReplicaCounters {
   }
 }
 
-/** The lines of all replicas in one shared memory, handed out one at a time. */
+/** The lines of all replicas in one shared memory, handed out one at a time, those in front first. */
 export class QueueCounters {
   readonly memory: SharedArrayBuffer;
-  readonly #free: number[];
+  readonly #shared: Int32Array;
+  readonly #taken = new Set<number>();
+  readonly #capacity: number;
 
   /** @param capacity how many replicas can have a line at once; 64 bytes each. */
   constructor(capacity: number) {
-    this.memory = new SharedArrayBuffer(capacity * LINE_BYTES);
-    this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
+    this.memory = new SharedArrayBuffer((capacity + 1) * LINE_BYTES);
+    this.#shared = new Int32Array(this.memory);
+    this.#capacity = capacity;
   }
 
   /** @returns undefined when all lines are taken. */
   take(): { slot: number; counters: ReplicaCounters } | undefined {
-    const slot = this.#free.pop();
-    if (slot === undefined) return undefined;
+    let slot = 0;
+    while (this.#taken.has(slot)) slot += 1;
+    if (slot >= this.#capacity) return undefined;
+    this.#taken.add(slot);
+    if (Atomics.load(this.#shared, LINES_USED) <= slot) Atomics.store(this.#shared, LINES_USED, slot + 1);
     const counters = new ReplicaCounters(this.memory, slot);
     counters.reset();
     return { slot, counters };
@@ -188,6 +205,11 @@ export class QueueCounters {
 
   /** Only when the thread that used the line is gone. */
   giveBack(slot: number): void {
-    this.#free.push(slot);
+    this.#taken.delete(slot);
+  }
+
+  /** What an id stands for may have changed: threads that remember it ask again. */
+  catalogChanged(): void {
+    Atomics.add(this.#shared, CATALOG_REVISION, 1);
   }
 }

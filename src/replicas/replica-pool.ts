@@ -6,8 +6,8 @@ import { hashMemory } from '../protocol/hash-memory.js';
 import type { ReplicaEvent, WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
-import { Replica } from './replica.js';
-import type { ReplicaState } from './replica-state.js';
+import { Replica, type ReplicaOptions } from './replica.js';
+import { isFinal, type ReplicaState } from './replica-state.js';
 import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
 import { WorkerThread } from './worker-thread.js';
 
@@ -18,16 +18,31 @@ const HASHED_FILES = 1_024;
 /** Longest time that `process.exit()` waits for a native call; beyond it the process aborts. */
 const EXIT_TIMEOUT_MS = 20_000;
 
-export interface ReplicaPoolOptions {
-  /** Replicas are called `<name>-0`, `<name>-1` and so on. */
-  readonly name: string;
-  readonly replicas: number;
+/** What the replicas of all pools share. */
+export class ReplicaMemory {
+  readonly counters: QueueCounters;
+  readonly fileHashes = hashMemory(HASHED_FILES);
+
+  /** @param replicas most that may have a thread at once, those that are ending included. */
+  constructor(replicas: number) {
+    this.counters = new QueueCounters(replicas);
+  }
+}
+
+/** How a replica is started. */
+export interface ReplicaSettings {
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
   readonly session: Readonly<Record<string, unknown>>;
+  /** Id of the device that execution providers other than the CPU's are to use. */
+  readonly device: number | undefined;
   readonly weights: WeightPlacement;
   readonly weightStore: WeightStoreSettings;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Address of the module that handles requests; undefined where they are feeds of models. */
+  readonly handler: string | undefined;
+  readonly userConfig: unknown;
 }
 
 /** What a pool takes from its surroundings; tests put their own in. */
@@ -45,163 +60,201 @@ export interface ReplicaPoolObserver {
   stateChanged(replica: Replica, state: ReplicaState): void;
   modelChanged(replica: Replica, modelKey: string): void;
   event(replica: Replica, event: ReplicaEvent): void;
-  /** A replica that failed is started again after `delayMs`. */
-  restarting(id: string, error: InfermuxError, delayMs: number): void;
-  /** No replica runs, and none could be started several times in a row; the last one because of `error`. */
-  outage(error: InfermuxError): void;
+  /** It failed, and is not to be started again for so long. One that is stopping is not meant. */
+  failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void;
+  /** A place came, went or changed its state. */
+  changed(): void;
 }
 
 /** A place in the pool: the replica that holds it now, and how it fared. */
 export interface ReplicaPlace {
   readonly id: string;
+  /** Names the settings that its replicas are started with. */
+  readonly revision: number;
+  settings: ReplicaSettings;
+  /** The one that was started last. */
   replica: Replica | undefined;
+  /** Whether no more is to be started here. */
+  isLeaving: boolean;
   restarts: number;
   failuresInRow: number;
   runningSince: number | undefined;
-  cancelRestart: (() => void) | undefined;
+  /** Time of the clock from which a replica may be started here. */
+  startsAt: number;
 }
 
-/** Keeps the wanted number of replicas up: one thread of its own for each, restarted with back-off when it fails. */
+/** Starts and stops replicas as it is told to, each with a thread of its own, and says when one that failed may be started again. */
 export class ReplicaPool {
-  readonly #options: ReplicaPoolOptions;
+  readonly #name: string;
+  readonly #memory: ReplicaMemory;
   readonly #environment: ReplicaPoolEnvironment;
   readonly #observer: ReplicaPoolObserver;
-  readonly #counters: QueueCounters;
-  readonly #fileHashes = hashMemory(HASHED_FILES);
-  readonly #places: ReplicaPlace[];
-  /** Replicas whose thread is not gone yet. */
-  readonly #alive = new Set<Replica>();
-  #isStopping = false;
+  readonly #places: ReplicaPlace[] = [];
+  /** The ends of those that are not gone yet. */
+  readonly #ends = new Set<Promise<void>>();
 
-  constructor(options: ReplicaPoolOptions, environment: ReplicaPoolEnvironment, observer: ReplicaPoolObserver) {
-    this.#options = options;
+  /** @param name replicas are called `<name>-0`, `<name>-1` and so on. */
+  constructor(name: string, memory: ReplicaMemory, environment: ReplicaPoolEnvironment, observer: ReplicaPoolObserver) {
+    this.#name = name;
+    this.#memory = memory;
     this.#environment = environment;
     this.#observer = observer;
-    // Twice as many lines as replicas: a failed one may keep its line while its successor starts.
-    this.#counters = new QueueCounters(2 * options.replicas);
-    this.#places = Array.from({ length: options.replicas }, (_, index) => ({
-      id: `${options.name}-${index}`,
-      replica: undefined,
-      restarts: 0,
-      failuresInRow: 0,
-      runningSince: undefined,
-      cancelRestart: undefined,
-    }));
   }
 
+  /** In the order in which they came. */
   get places(): readonly ReplicaPlace[] {
     return this.#places;
   }
 
+  /** A place for one more replica, which is to be started. */
+  add(revision: number, settings: ReplicaSettings): ReplicaPlace {
+    const place: ReplicaPlace = {
+      id: this.#freeId(),
+      revision,
+      settings,
+      replica: undefined,
+      isLeaving: false,
+      restarts: 0,
+      failuresInRow: 0,
+      runningSince: undefined,
+      startsAt: this.#environment.clock.now(),
+    };
+    this.#places.push(place);
+    return place;
+  }
+
+  /** Starts a replica in a place that has none, or one that failed. What becomes of it is told. */
+  start(place: ReplicaPlace): void {
+    if (place.failuresInRow > 0) place.restarts += 1;
+    place.replica = undefined;
+    void this.#start(place);
+  }
+
   /**
-   * Starts all replicas; resolves when each has started or failed to, and at least one runs.
+   * Takes the place away: what has not begun to start is forgotten, what runs takes no new work, finishes what it was given
+   * and ends. Resolves when its thread is gone, or it was given up.
    *
-   * @throws InfermuxError `REPLICA_FAILED` when none does, with the reason of the first.
+   * @param how.hurry do not begin what was given and not begun.
+   * @param how.graceMs after so long it is given up: its callers are rejected with `REPLICA_FAILED`, and its thread ends as
+   *   soon as it is in no native call. Without it there is no limit.
    */
-  async start(): Promise<void> {
-    const failures = await Promise.all(this.#places.map((place) => this.#start(place)));
-    if (this.#places.some(({ replica }) => replica?.state === 'running')) return;
-    const failure = failures.find((error) => error !== undefined);
-    throw failure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
+  async stop(place: ReplicaPlace, { hurry, graceMs }: { hurry: boolean; graceMs?: number }): Promise<void> {
+    const { replica } = place;
+    place.isLeaving = true;
+    if (replica === undefined || isFinal(replica.state)) {
+      this.#remove(place);
+      return;
+    }
+    let cancel: () => void = () => undefined;
+    const givenUp = new Promise<void>((resolve) => {
+      if (graceMs === undefined) return;
+      cancel = this.#environment.clock.schedule(() => {
+        replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
+        resolve();
+      }, graceMs);
+    });
+    await Promise.race([replica.stop({ hurry }), givenUp]);
+    cancel();
+    this.#remove(place);
   }
 
-  /** Ends all replicas and starts none; resolves when their threads are gone. Idempotent. */
-  async stop(how: { hurry: boolean }): Promise<void> {
-    this.#isStopping = true;
-    for (const place of this.#places) place.cancelRestart?.();
-    await Promise.all([...this.#alive].map((replica) => replica.stop(how)));
+  /** Resolves when no thread is left, those of replicas that failed or were given up included. */
+  async untilGone(): Promise<void> {
+    await Promise.all(this.#ends);
   }
 
-  async #start(place: ReplicaPlace): Promise<InfermuxError | undefined> {
+  #freeId(): string {
+    let index = 0;
+    while (this.#places.some(({ id }) => id === `${this.#name}-${index}`)) index += 1;
+    return `${this.#name}-${index}`;
+  }
+
+  #remove(place: ReplicaPlace): void {
+    const index = this.#places.indexOf(place);
+    if (index === -1) return;
+    this.#places.splice(index, 1);
+    this.#observer.changed();
+  }
+
+  async #start(place: ReplicaPlace): Promise<void> {
     let replica: Replica;
     try {
       replica = this.#create(place);
+    } catch (cause) {
+      this.#failed(place, toInfermuxError(cause));
+      return;
+    }
+    try {
       await replica.start();
     } catch (cause) {
-      return this.#couldNotStart(place, toInfermuxError(cause));
+      this.#failed(place, toInfermuxError(cause));
+      return;
     }
-    if (replica.state !== 'running') return undefined; // told to stop meanwhile
+    if (replica.state !== 'running') return; // told to stop meanwhile
     place.runningSince = this.#environment.clock.now();
     this.#observer.running(replica);
-    return undefined;
+    this.#observer.changed();
   }
 
   #create(place: ReplicaPlace): Replica {
-    const line = this.#counters.take();
+    const { counters: allCounters, fileHashes } = this.#memory;
+    const line = allCounters.take();
     if (line === undefined) throw noLineFree();
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, session, weights, weightStore } = this.#options;
+    const { labels, ...forThread } = place.settings;
+    const { maxModelBytes, modelIdleTimeoutMs, handler } = forThread;
     const settings: WorkerSettings = {
       replica: place.id,
-      counters: this.#counters.memory,
+      counters: allCounters.memory,
       counterSlot: line.slot,
-      maxModels,
-      maxModelBytes,
-      modelIdleTimeoutMs,
-      session,
-      weights,
-      weightStore,
-      fileHashes: this.#fileHashes,
+      ...forThread,
+      fileHashes,
     };
-    const { worker: entry = REPLICA_WORKER, resourceLimits } = this.#environment;
+    const { worker: entry = REPLICA_WORKER, resourceLimits, clock } = this.#environment;
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
-    const options = { id: place.id, startTimeoutMs: START_TIMEOUT_MS, modelIdleTimeoutMs, maxModelBytes };
-    const replica = new Replica(options, thread, line.counters, this.#environment.clock, {
+    const options: ReplicaOptions = {
+      ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModelBytes },
+      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined },
+    };
+    const replica = new Replica(options, thread, line.counters, clock, {
       stateChanged: (changed, state) => {
         if (state === 'draining') this.#observer.left(changed);
         this.#observer.stateChanged(changed, state);
       },
-      failed: (failed, error) => this.#failed(place, failed, error),
+      failed: (failed, error) => this.#died(place, failed, error),
       modelChanged: (changed, modelKey) => this.#observer.modelChanged(changed, modelKey),
       event: (sender, event) => this.#observer.event(sender, event),
     });
     place.replica = replica;
-    this.#alive.add(replica);
     const unguard = guardExit(line.counters, EXIT_TIMEOUT_MS);
-    void thread.ended.then(() => {
+    this.#ends.add(replica.gone);
+    // Not before: who takes the line next would be told what was meant for this one.
+    void replica.gone.then(() => {
+      this.#ends.delete(replica.gone);
       unguard();
-      this.#alive.delete(replica);
       line.counters.reset();
-      this.#counters.giveBack(line.slot);
+      allCounters.giveBack(line.slot);
     });
     return replica;
   }
 
-  #failed(place: ReplicaPlace, replica: Replica, error: InfermuxError): void {
+  #died(place: ReplicaPlace, replica: Replica, error: InfermuxError): void {
     // One that never ran is counted by its start, which rejects.
     if (place.runningSince === undefined) return;
     const ranMs = this.#environment.clock.now() - place.runningSince;
     place.runningSince = undefined;
     if (ranMs >= RECOVERED_AFTER_MS) place.failuresInRow = 0;
     this.#observer.left(replica, error);
-    this.#restart(place, error);
+    this.#failed(place, error);
   }
 
-  #couldNotStart(place: ReplicaPlace, error: InfermuxError): InfermuxError {
-    this.#restart(place, error);
-    const retryAfterMs = restartDelayMs(place.failuresInRow);
-    if (this.#places.every(isHopeless) && !this.#isStopping) {
-      const message = `no replica can be started: ${error.message}`;
-      this.#observer.outage(new InfermuxError('REPLICA_FAILED', message, { cause: error, retryAfterMs }));
-    }
-    return error;
-  }
-
-  #restart(place: ReplicaPlace, error: InfermuxError): void {
-    if (this.#isStopping) return;
+  #failed(place: ReplicaPlace, error: InfermuxError): void {
+    if (place.isLeaving) return;
     place.failuresInRow += 1;
     const delayMs = restartDelayMs(place.failuresInRow);
-    this.#observer.restarting(place.id, error, delayMs);
-    place.cancelRestart = this.#environment.clock.schedule(() => {
-      place.cancelRestart = undefined;
-      place.restarts += 1;
-      void this.#start(place);
-    }, delayMs);
+    place.startsAt = this.#environment.clock.now() + delayMs;
+    this.#observer.failed(place, error, delayMs);
+    this.#observer.changed();
   }
-}
-
-/** Not up, after several failures in a row. */
-function isHopeless({ replica, failuresInRow }: ReplicaPlace): boolean {
-  return replica?.state !== 'running' && restartDelayMs(failuresInRow) > 0;
 }
 
 function noLineFree(): InfermuxError {

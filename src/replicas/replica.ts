@@ -2,13 +2,16 @@ import type { Transferable } from 'node:worker_threads';
 import { bufferPool } from '../buffer-pool.js';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
+import { NO_MODEL } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { splitOutputs } from '../protocol/call-answers.js';
-import { fromErrorRecord } from '../protocol/error-record.js';
+import { fromErrorRecord, toErrorRecord } from '../protocol/error-record.js';
 import type {
   Answer,
   CallAnswer,
   ExpireAnswer,
+  HandlerRequest,
+  HealthAnswer,
   HelloAnswer,
   ReplicaEvent,
   ReplicaMessage,
@@ -40,11 +43,15 @@ export interface ReplicaThread {
 
 export interface ReplicaOptions {
   readonly id: string;
+  readonly deployment: string;
+  readonly labels: Readonly<Record<string, string>>;
   readonly startTimeoutMs: number;
   /** -1 for never. */
   readonly modelIdleTimeoutMs: number;
   /** Bound on the bytes of its sessions; -1 for none. */
   readonly maxModelBytes: number;
+  /** Whether a handler takes its requests, so that it can be given some that name no model. */
+  readonly isHandler: boolean;
 }
 
 export interface ReplicaObserver {
@@ -61,9 +68,21 @@ type ModelState = 'loading' | 'loaded';
 /** Requests for one model that go in one message. */
 export interface ReplicaDispatch {
   readonly model: ModelReference;
-  readonly groups: readonly GroupFeeds[];
+  readonly groups: readonly ReplicaGroup[];
   /** Hold batches against single runs. */
   readonly verify: boolean;
+}
+
+/** Requests that are alike: feeds of the model, or what a handler is given. */
+export interface ReplicaGroup extends GroupFeeds {
+  /** One for each request, then all feeds are empty; undefined where there is no handler. */
+  readonly payloads?: readonly HandlerPayload[] | undefined;
+}
+
+/** What a handler is given, and what says that nobody wants its answer any more. */
+export interface HandlerPayload {
+  readonly value: unknown;
+  readonly abandoned: AbortSignal;
 }
 
 export interface ReplicaAnswer {
@@ -82,7 +101,7 @@ export interface ReplicaCall {
   /** Milliseconds of each call. */
   readonly runMs: readonly number[];
   readonly error: InfermuxError | undefined;
-  /** Each request's outputs on memory of their own; none if it failed. */
+  /** Each request's outputs on memory of their own, or what the handler returned for it; none if it failed. */
   outputs(): readonly Outputs[];
 }
 
@@ -92,6 +111,11 @@ export interface ReplicaCall {
  */
 export class Replica {
   readonly id: string;
+  readonly deployment: string;
+  /** Names and values that it is told apart by. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Resolves when its thread is gone and nothing more is done with it. */
+  readonly gone: Promise<void>;
   readonly models = new Map<string, ModelState>();
   readonly counters: ReplicaCounters;
   readonly #options: ReplicaOptions;
@@ -106,6 +130,10 @@ export class Replica {
   #cancelExpiry: (() => void) | undefined;
   #end: Promise<void> | undefined;
   #hello: HelloAnswer | undefined;
+  #hasRun = false;
+  #routingStats: Readonly<Record<string, unknown>> | undefined;
+  #lastTicket = 0;
+  #reportGone: () => void = () => undefined;
 
   constructor(
     options: ReplicaOptions,
@@ -115,6 +143,11 @@ export class Replica {
     observer: ReplicaObserver,
   ) {
     this.id = options.id;
+    this.deployment = options.deployment;
+    this.labels = options.labels;
+    this.gone = new Promise((resolve) => {
+      this.#reportGone = resolve;
+    });
     this.counters = counters;
     this.#options = options;
     this.#thread = thread;
@@ -148,6 +181,11 @@ export class Replica {
     return maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes - this.counters.bytes;
   }
 
+  /** Whether it ever took requests. */
+  get hasRun(): boolean {
+    return this.#hasRun;
+  }
+
   /** What the thread said of itself; undefined before it ran. */
   get hello(): HelloAnswer | undefined {
     return this.#hello;
@@ -173,7 +211,10 @@ export class Replica {
     try {
       this.#hello = unwrap((await Promise.race([hello, death, timeout])) as Answer<HelloAnswer>);
       if (isFinal(this.#state)) throw new Error('the thread ended');
-      if (this.#state === 'starting') this.#become('running');
+      if (this.#state !== 'starting') return;
+      if (this.#options.isHandler) this.models.set(NO_MODEL, 'loaded');
+      this.#hasRun = true;
+      this.#become('running');
     } catch (cause) {
       this.#die(cause);
       throw replicaFailed(this.id, cause);
@@ -194,6 +235,7 @@ export class Replica {
     if (this.#state !== 'running') {
       return Promise.reject(new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`));
     }
+    if (groups[0]?.payloads !== undefined) return this.#runHandler(model, groups);
     const { key } = model;
     let packed: ReturnType<typeof packGroups>;
     try {
@@ -215,12 +257,46 @@ export class Replica {
         if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
         return readAnswer(packed.groups, value);
       },
-      (cause: unknown) => {
-        // Not even an error came for an answer: there is no more sense in talking to the thread.
-        this.#die(cause);
-        throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
-      },
+      (cause: unknown) => this.#lost(cause),
     );
+  }
+
+  async #runHandler(model: ModelReference, groups: readonly ReplicaGroup[]): Promise<ReplicaAnswer> {
+    const { key } = model;
+    const abandoned: (() => void)[] = [];
+    const withTicket = ({ value, abandoned: signal }: HandlerPayload): HandlerRequest => {
+      this.#lastTicket += 1;
+      const ticket = this.#lastTicket;
+      const cancel = () => void this.#thread.post({ kind: 'cancel', ticket }).catch(() => undefined);
+      signal.addEventListener('abort', cancel, { once: true });
+      abandoned.push(() => signal.removeEventListener('abort', cancel));
+      return { ticket, value };
+    };
+    const asked = groups.map(({ payloads = [] }): RequestGroup => {
+      const values = payloads.map(withTicket);
+      return { requests: values.length, rows: undefined, inputs: [], outputs: undefined, checked: true, values };
+    });
+    const definition = this.#definitionFor(model);
+    this.counters.dispatchGiven(asked.reduce((sum, { requests }) => sum + requests, 0));
+    if (!this.models.has(key)) this.#setModel(key, 'loading');
+    let answer: Answer<RunAnswer>;
+    try {
+      const message: RunMessage = { kind: 'run', model: key, definition, groups: asked, verify: false };
+      answer = (await this.#thread.post(message)) as Answer<RunAnswer>;
+    } catch (cause) {
+      return this.#lost(cause);
+    } finally {
+      for (const forget of abandoned) forget();
+    }
+    // Whether it loads the model that it is asked about is the handler's affair.
+    if (this.models.get(key) === 'loading' && this.#loadUnderWay !== key) this.#setModel(key, undefined);
+    return readAnswer(asked, unwrap(answer));
+  }
+
+  /** Not even an error came for an answer: there is no more sense in talking to the thread. */
+  #lost(cause: unknown): never {
+    this.#die(cause);
+    throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
   }
 
   /**
@@ -248,9 +324,37 @@ export class Replica {
    * @throws InfermuxError `REPLICA_FAILED`.
    */
   async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
-    if (this.#state !== 'running' || !this.#defined.delete(key)) return 0;
+    // A handler may have loaded it without a word from here.
+    const isKnown = this.#defined.delete(key) || this.models.has(key);
+    if (this.#state !== 'running' || !isKnown) return 0;
     const { bytes } = unwrap((await this.#post({ kind: 'unload', model: key, reason })) as Answer<UnloadAnswer>);
     return bytes;
+  }
+
+  /**
+   * Gives the handler another configuration.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw; `REPLICA_FAILED`.
+   */
+  async reconfigure(userConfig: unknown): Promise<void> {
+    unwrap(await this.#post({ kind: 'reconfigure', userConfig }));
+  }
+
+  /** @throws InfermuxError with what the handler's check threw; `REPLICA_FAILED`. Resolves as late as the thread gets to it. */
+  async checkHealth(): Promise<void> {
+    const { routingStats } = unwrap((await this.#post({ kind: 'health' })) as Answer<HealthAnswer>);
+    if (routingStats !== undefined) this.#routingStats = routingStats;
+  }
+
+  /** What the handler last told of itself; undefined if it tells nothing. */
+  get routingStats(): Readonly<Record<string, unknown>> | undefined {
+    return this.#routingStats;
+  }
+
+  /** Answers the thread's question for a model. */
+  define(wanted: number, model: ModelReference | InfermuxError): void {
+    const answer = model instanceof InfermuxError ? { error: toErrorRecord(model) } : { value: definitionOf(model) };
+    void this.#post({ kind: 'define', wanted, model: answer }).catch(() => undefined);
   }
 
   /** What a message about the model has to tell the thread of it; undefined when it knows. */
@@ -265,8 +369,7 @@ export class Replica {
     try {
       return (await this.#thread.post(message)) as Answer<unknown>;
     } catch (cause) {
-      this.#die(cause);
-      throw cause instanceof InfermuxError ? cause : replicaFailed(this.id, cause);
+      return this.#lost(cause);
     }
   }
 
@@ -297,6 +400,12 @@ export class Replica {
     this.#thread.terminate();
     await this.#thread.ended;
     this.#thread.rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.id} stopped`));
+    this.#reportGone();
+  }
+
+  /** Gives it up: its callers are rejected with `REPLICA_FAILED`, and its thread ends as soon as it is in no native call. */
+  abandon(cause: Error): void {
+    this.#die(cause);
   }
 
   #die(cause: unknown): void {
@@ -337,6 +446,7 @@ export class Replica {
       case 'model-unloaded':
         this.#setModel(event.key, undefined);
         break;
+      case 'model-wanted':
       case 'log':
         break;
     }
@@ -391,7 +501,12 @@ function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, cal
 }
 
 /** Its outputs are split only when they are asked for: the next dispatch goes before. */
-function readCall({ requests, joined, runMs, outputs, error }: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
+function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
+  const { requests, joined, runMs, outputs, error, result } = call;
+  if (result !== undefined) {
+    // Whoever asked a handler knows what it answers.
+    return { requests, joined, runMs, error: undefined, outputs: () => [result.value as Outputs] };
+  }
   return {
     requests,
     joined,

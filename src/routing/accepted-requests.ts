@@ -8,7 +8,7 @@ export interface AcceptedRequestsObserver {
   /** There is none from now on. */
   idle(): void;
   /** A request is answered with an error. */
-  rejected(error: InfermuxError): void;
+  rejected(request: PendingRequest, error: InfermuxError): void;
   /** The request has its answer and is not counted any more. */
   settled(request: PendingRequest): void;
 }
@@ -76,7 +76,8 @@ export class AcceptedRequests {
 
   reject(request: PendingRequest, error: InfermuxError): void {
     if (!this.#leave(request)) return;
-    this.#observer.rejected(error);
+    request.payload?.abandon();
+    this.#observer.rejected(request, error);
     request.reject(error);
     this.#left(request);
   }

@@ -4,6 +4,7 @@ import { anew, InfermuxError, toInfermuxError } from '../errors.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { BarredLoads } from './barred-loads.js';
+import { DenseSet } from './dense-set.js';
 import { DrainRate } from './drain-rate.js';
 import { handOut } from './hand-out.js';
 import { ModelQueue } from './model-queue.js';
@@ -50,7 +51,7 @@ export interface DispatcherObserver {
   /** A request was answered. */
   answered(model: RoutedModel, result: RoutedResult): void;
   /** A request was refused or answered with an error. */
-  failed(error: InfermuxError): void;
+  failed(error: InfermuxError, isShadow: boolean): void;
   /** A call was made for so many requests at once. */
   called(model: RoutedModel, requests: number): void;
   /** The model's requests are joined no more. */
@@ -67,6 +68,10 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
+/** So many may wait beside shadow requests where there is no limit. */
+const UNLIMITED_BESIDE_SHADOWS = 2_048;
+/** A model is in use for so long after a request for it. */
+const IN_USE_MS = 60_000;
 /** A caller that sends so many requests without a pause has kept answers from being handled for a fifth of a millisecond. */
 const LOOK_AFTER_REQUESTS = 256;
 
@@ -76,8 +81,8 @@ const LOOK_AFTER_REQUESTS = 256;
  * {@link Placement}.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
-  readonly #maxQueuedRequests: number;
-  readonly #batching: Batching;
+  #maxQueuedRequests: number;
+  #batching: Batching;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
@@ -87,6 +92,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #accepted: AcceptedRequests;
   readonly #barredLoads: BarredLoads;
   readonly #drainRate: DrainRate;
+  /** Shadow requests that wait. */
+  readonly #shadows = new DenseSet<PendingRequest>();
   #queued = 0;
   #sequence = 0;
   /** Requests since the last answer, but for those that its callers may send again. */
@@ -112,7 +119,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#accepted = new AcceptedRequests(clock, {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
-      rejected: (error) => observer.failed(error),
+      rejected: ({ isShadow }, error) => observer.failed(error, isShadow),
       settled: (pending) => this.#leaveQueue(pending),
     });
   }
@@ -133,7 +140,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const refusal = this.#refusal ?? this.#outage ?? this.#barredLoads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
-      this.#observer.failed(refusal);
+      this.#observer.failed(refusal, request.isShadow);
       return Promise.reject(anew(refusal));
     }
     const promise = new Promise<T>(
@@ -143,6 +150,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const pending: PendingRequest = {
       model: request.model,
       feeds: request.feeds,
+      payload: request.payload,
+      isShadow: request.isShadow,
       outputs: request.outputs,
       checked: request.checked,
       priority: request.priority,
@@ -171,6 +180,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       }
     }
     return promise;
+  }
+
+  /** From now on; what waits goes by it too, but for the limit of how many may wait. */
+  configure({ maxOngoingRequests, maxQueuedRequests, batching }: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
+    this.#maxQueuedRequests = maxQueuedRequests;
+    this.#batching = batching;
+    for (const queue of this.#queues.values()) queue.configure(batching);
+    this.#placement.configure(maxOngoingRequests);
+  }
+
+  /** Whether a request for the model waits, or one came a short while ago. */
+  isInUse(modelKey: string): boolean {
+    const queue = this.#queues.get(modelKey);
+    if (queue === undefined) return false;
+    return queue.head !== undefined || this.#clock.now() - queue.lastGivenAt < IN_USE_MS;
   }
 
   addReplica(replica: R): void {
@@ -235,9 +259,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#rejectAllWaiting(error);
   }
 
-  /** Refuses new requests; accepted ones go on, and wait for no company. */
+  /** Refuses new requests; accepted ones go on, but for copies of others, and wait for no company. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
+    for (const shadow of [...this.#shadows.items]) this.#accepted.reject(shadow, anew(refusal));
     this.#placement.stopGathering();
   }
 
@@ -264,8 +289,29 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const queue = this.#queueOf(pending.model);
     queue.add(pending);
     this.#queued += 1;
+    if (pending.isShadow) this.#shadows.add(pending);
+    if (this.#shadows.items.length > 0) this.#shedShadows();
     // Behind another request there is nothing to try: that one found no free slot either.
     if (queue.head === pending || queue.isGathering) this.#placement.placeSoon(queue);
+  }
+
+  /** They go first when half of the places to wait are taken. */
+  #shedShadows(): void {
+    const most = this.#maxQueuedRequests === -1 ? UNLIMITED_BESIDE_SHADOWS : this.#maxQueuedRequests / 2;
+    for (
+      let last = this.#shadows.items.at(-1);
+      last !== undefined && this.#queued > most;
+      last = this.#shadows.items.at(-1)
+    ) {
+      const message = 'the copy of a request was dropped: half of the places to wait are taken (maxQueuedRequests)';
+      this.#accepted.reject(last, new InfermuxError('QUEUE_FULL', message));
+    }
+  }
+
+  /** It waits no more. */
+  #left(pending: PendingRequest): void {
+    this.#queued -= 1;
+    if (pending.isShadow) this.#shadows.delete(pending);
   }
 
   /** @returns true when there was no place for the request to wait. */
@@ -293,17 +339,18 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const { model, batching } = queue;
     const dispatch = takeDispatch(queue, most);
     if (dispatch.requests === 0) return;
-    this.#queued -= dispatch.requests;
-    this.#drainRate.left(dispatch.requests, this.#queued);
     this.#observer.given(replica.id, dispatch.requests);
     const now = this.#clock.now();
+    queue.lastGivenAt = now;
     for (const { requests } of dispatch.groups) {
       for (const pending of requests) {
+        this.#left(pending);
         pending.attempts += 1;
         pending.dispatchedAt = now;
         this.#observer.waited(now - pending.acceptedAt);
       }
     }
+    this.#drainRate.left(dispatch.requests, this.#queued);
     this.#placement.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
       (answer) => {
@@ -380,7 +427,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
-      this.#queued -= 1;
+      this.#left(pending);
       this.#accepted.reject(pending, anew(error));
     }
   }
@@ -389,7 +436,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.get(pending.model.key);
     if (queue?.remove(pending) !== true) return;
-    this.#queued -= 1;
+    this.#left(pending);
     this.#placement.place(queue);
   }
 }

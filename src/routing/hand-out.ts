@@ -39,10 +39,12 @@ function handOutCall(
   for (let index = first; index < last; index += 1) {
     const pending = requests[index] as PendingRequest;
     const own = outputs[index - first];
+    // A handler may answer with nothing.
+    const isRight = error === undefined && index - first < outputs.length;
     const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
-    if (!joined || index === first) observer.called(batchSize, rows, ownMs, own !== undefined);
-    if (own === undefined) observer.failed(pending, error ?? unanswered());
-    else observer.answered(pending, own, ownMs, batchSize);
+    if (!joined || index === first) observer.called(batchSize, rows, ownMs, isRight);
+    if (isRight) observer.answered(pending, own as Outputs, ownMs, batchSize);
+    else observer.failed(pending, error ?? unanswered());
   }
 }
 

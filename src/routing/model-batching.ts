@@ -3,7 +3,8 @@ import type { ModelMetadata } from '../tensor.js';
 
 /** Whether one model's requests are joined, as far as is known by now. */
 export class ModelBatching {
-  readonly #policy: BatchingPolicy;
+  #policy: BatchingPolicy;
+  #metadata: ModelMetadata | undefined;
   #isJoined = false;
   #isSwitchedOff = false;
   #isProven = false;
@@ -40,7 +41,14 @@ export class ModelBatching {
     return this.#policy.verify && !this.#isProven;
   }
 
+  /** What was proven, and that it was switched off, stays. */
+  configure(policy: BatchingPolicy): void {
+    this.#policy = policy;
+    if (this.#metadata !== undefined) this.setMetadata(this.#metadata);
+  }
+
   setMetadata(metadata: ModelMetadata): void {
+    this.#metadata = metadata;
     const { isEnabled, isOwn } = this.#policy;
     this.#isJoined = isEnabled && whyNotBatched(metadata, isOwn) === undefined;
   }

@@ -27,6 +27,8 @@ export class ModelQueue {
    * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
    */
   servedAt = 0;
+  /** Time of the clock at which requests were last given to a replica. */
+  lastGivenAt = Number.NEGATIVE_INFINITY;
   /** Time of the clock until which its requests wait for company; undefined when they do not. */
   gathersUntil: number | undefined;
   /** Set while a timer runs that looks at the queue again. */
@@ -37,6 +39,18 @@ export class ModelQueue {
     this.model = model;
     this.times = new ExpectedTimes(model.bytes);
     this.batching = new ModelBatching(batchingPolicy(batching, model.batching));
+  }
+
+  /** @param batching for a model that says nothing of its own. */
+  configure(batching: Batching): void {
+    this.batching.configure(batchingPolicy(batching, this.model.batching));
+    // Rows and deadlines are only kept for models whose requests gather.
+    this.#rows = 0;
+    this.#deadlines = 0;
+    if (!this.batching.mayGather) return;
+    for (const { first } of this.#levels) {
+      for (let request = first; request !== undefined; request = request.next) this.#count(request, 1);
+    }
   }
 
   get modelKey(): string {

@@ -11,8 +11,10 @@ export interface RoutedModel extends ModelReference {
 /** What a replica is asked to compute, and on what terms. */
 export interface RoutedRequest {
   readonly model: RoutedModel;
-  /** Read whenever the request is given to a replica. */
+  /** Read whenever the request is given to a replica. Empty where it has a payload. */
   readonly feeds: TensorFeeds;
+  /** For a handler. */
+  readonly payload: RequestPayload | undefined;
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
   /** True when the feeds were held against the model's metadata already. */
@@ -24,8 +26,18 @@ export interface RoutedRequest {
   readonly signal: AbortSignal | undefined;
   /** Buffers of the caller that are taken over once the request is accepted. */
   readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
+  /** A copy of another request: the first to be refused when many wait. */
+  readonly isShadow: boolean;
   /** Called once it is answered or refused: its feeds are read no more. */
   readonly releaseFeeds: (() => void) | undefined;
+}
+
+/** What a handler is given. */
+export interface RequestPayload {
+  readonly value: unknown;
+  /** Aborted when nobody wants the answer any more. */
+  readonly abandoned: AbortSignal;
+  abandon(): void;
 }
 
 /** What a caller gets. Times in milliseconds. */

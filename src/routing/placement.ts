@@ -36,7 +36,7 @@ export class Placement<R extends LoadingReplica> {
   readonly #parking: QueueParking;
   readonly #slots: ReplicaSlots<R>;
   readonly #turn: Turn;
-  readonly #mostOngoing: number;
+  #mostOngoing: number;
   /** Queues that are to be placed when the present turn is over. */
   readonly #deferred = new DenseSet<ModelQueue>();
   #isGatheringAllowed = true;
@@ -50,7 +50,7 @@ export class Placement<R extends LoadingReplica> {
     clock: Clock,
     actions: PlacementActions<R>,
   ) {
-    this.#mostOngoing = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
+    this.#mostOngoing = mostOf(maxOngoingRequests);
     this.#replicas = replicas;
     this.#router = router;
     this.#clock = clock;
@@ -64,6 +64,13 @@ export class Placement<R extends LoadingReplica> {
       freed: (replica) => this.serve(replica),
       mayLoad: (modelKey) => barredLoads.mayLoadInMs(modelKey) === 0,
     });
+  }
+
+  /** Batching may have changed as well: whatever waits is placed again. */
+  configure(maxOngoingRequests: number): void {
+    this.#mostOngoing = mostOf(maxOngoingRequests);
+    this.#slots.configure(this.#mostOngoing);
+    for (const queue of this.waiting()) this.place(queue);
   }
 
   addReplica(replica: R): void {
@@ -254,4 +261,8 @@ export class Placement<R extends LoadingReplica> {
     const until = queue.patientUntil(batching.maxWaitMs);
     return until > this.#clock.now() ? until : undefined;
   }
+}
+
+function mostOf(maxOngoingRequests: number): number {
+  return maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
 }

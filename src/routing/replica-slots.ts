@@ -48,7 +48,7 @@ export interface ReplicaSlotsObserver<R> {
 
 /** Says which replica may be given requests of which model now. */
 export class ReplicaSlots<R extends LoadingReplica> {
-  readonly #maxOngoingRequests: number;
+  #maxOngoingRequests: number;
   readonly #index: ReplicaIndex<R>;
   readonly #waiting: WaitingModels;
   readonly #clock: Clock;
@@ -68,6 +68,12 @@ export class ReplicaSlots<R extends LoadingReplica> {
     this.#waiting = waiting;
     this.#clock = clock;
     this.#observer = observer;
+  }
+
+  /** @param maxOngoingRequests infinite for no limit but two dispatches. */
+  configure(maxOngoingRequests: number): void {
+    this.#maxOngoingRequests = maxOngoingRequests;
+    for (const [replica, assignment] of this.#assignments) this.#updateIndex(replica, assignment);
   }
 
   add(replica: R): void {

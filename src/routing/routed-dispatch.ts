@@ -1,6 +1,6 @@
 import type { InfermuxError } from '../errors.js';
 import type { Outputs, TensorFeeds } from '../tensor.js';
-import type { RoutedModel } from './pending-request.js';
+import type { RequestPayload, RoutedModel } from './pending-request.js';
 
 /** Requests for one model that go to a replica together. */
 export interface RoutedDispatch {
@@ -16,6 +16,8 @@ export interface RoutedGroup {
   readonly joined: boolean;
   /** One for each request. */
   readonly feeds: readonly TensorFeeds[];
+  /** One for each, where a handler takes them; then their feeds are empty. */
+  readonly payloads: readonly RequestPayload[] | undefined;
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
   /** True when the feeds were held against the model's metadata already. */
@@ -41,6 +43,6 @@ export interface RoutedCall {
   readonly runMs: readonly number[];
   /** Why it failed, if it did. */
   readonly error: InfermuxError | undefined;
-  /** Each request's outputs on memory of their own; none if it failed. Made when asked for, so to be asked for once. */
+  /** Each request's outputs on memory of their own, or what a handler returned; none if it failed. Made when asked for, so to be asked for once. */
   outputs(): readonly Outputs[];
 }

@@ -2,7 +2,7 @@ import { agreeFrom, commonRows, type Tensor, type TensorFeeds } from '../tensor.
 import { expectedMs, type LatencyEstimate, largestWithin } from './latency-fit.js';
 import type { ModelBatching } from './model-batching.js';
 import type { ModelQueue } from './model-queue.js';
-import type { PendingRequest } from './pending-request.js';
+import type { PendingRequest, RequestPayload } from './pending-request.js';
 import type { RoutedGroup } from './routed-dispatch.js';
 
 /** Requests of one dispatch that are alike: they run as one call, or one by one if they cannot be joined. */
@@ -51,6 +51,8 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
     const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
     bytes += bytesOf(head.feeds);
     if (requests > 0) {
+      // A copy is not to hold up what it is a copy of.
+      if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // One that lost its replica may have ended it, and must not take others along.
       if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
       if (rows === 0 && requests >= MOST_SINGLES) break;
@@ -141,6 +143,7 @@ export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
   return {
     joined: joined && requests.length > 1,
     feeds: requests.map((request) => request.feeds),
+    payloads: first?.payload && requests.map(({ payload }) => payload as RequestPayload),
     outputs: first?.outputs,
     checked: first?.checked ?? false,
   };

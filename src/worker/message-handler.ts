@@ -3,7 +3,9 @@ import type { ModelReference } from '../model-reference.js';
 import { packCalls } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type {
+  CallAnswer,
   ExpireAnswer,
+  HealthAnswer,
   HelloAnswer,
   LoadMessage,
   ReplicaEvent,
@@ -16,7 +18,9 @@ import type {
 } from '../protocol/messages.js';
 import { bufferToReturn } from '../protocol/packing.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
+import type { HandlerHost } from './handler-host.js';
 import type { Reply } from './message-loop.js';
+import { ModelTargets } from './model-targets.js';
 import type { Runtime } from './runtime.js';
 
 /**
@@ -29,12 +33,15 @@ export class MessageHandler {
   readonly #post: (event: ReplicaEvent) => void;
   /** The models that messages have told of. */
   readonly #definitions = new Map<string, ModelReference>();
+  /** What a handler has asked for. */
+  readonly #targets: ModelTargets;
   #runtime: Runtime | undefined;
 
   constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
+    this.#targets = new ModelTargets(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
   }
 
   /** Never rejects: errors are answers too. */
@@ -51,7 +58,19 @@ export class MessageHandler {
       case 'expire':
         return replyOf(async (): Promise<ExpireAnswer> => ({ nextInMs: await this.#started.models.expire() }));
       case 'release':
-        return replyOf(async () => this.#runtime?.models.releaseAll());
+        return replyOf(() => this.#release());
+      case 'reconfigure':
+        return replyOf(() => this.#handler.reconfigure(message.userConfig));
+      case 'health':
+        return replyOf(
+          async (): Promise<HealthAnswer> => ({
+            routingStats: await this.#started.handler?.checkHealth(),
+          }),
+        );
+      case 'define':
+        return replyOf(async () => this.#targets.defined(message));
+      case 'cancel':
+        return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
     }
   }
 
@@ -62,6 +81,13 @@ export class MessageHandler {
     try {
       const { groups, verify } = message;
       const model = this.#modelOf(message);
+      if (groups[0]?.values !== undefined) {
+        const calls: CallAnswer[][] = [];
+        for (const { values = [] } of groups) calls.push(await this.#handler.run(model, values));
+        failed = calls.flat().filter(({ error }) => error !== undefined).length;
+        const value: RunAnswer = { loadMs: 0, calls, verification: undefined, buffer: undefined };
+        return { answer: { value } };
+      }
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, verify });
       const packed = packCalls(calls);
       const buffer = bufferToReturn(message.groups);
@@ -71,10 +97,19 @@ export class MessageHandler {
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {
       reply = { answer: { error: toErrorRecord(error) } };
+    } finally {
+      // Before the answer is posted, so that the router sees the slot free as early as it is.
+      this.#counters.dispatchDone(requests - failed, failed);
     }
-    // Before the answer is posted, so that the router sees the slot free as early as it is.
-    this.#counters.dispatchDone(requests - failed, failed);
     return reply;
+  }
+
+  async #release(): Promise<void> {
+    const { handler, models } = this.#runtime ?? {};
+    if (this.#counters.isStopping) handler?.cancelAll();
+    // What a handler waits for is no native call, and holds no session.
+    await handler?.untilIdle();
+    await models?.releaseAll();
   }
 
   #load(message: LoadMessage): Promise<void> {
@@ -96,15 +131,29 @@ export class MessageHandler {
   }
 
   async #start(): Promise<HelloAnswer> {
-    // Loading the native library counts as a native call: the thread must not be ended in it.
+    const { startRuntime } = await this.#importRuntime();
+    this.#runtime = await startRuntime(this.#settings, {
+      counters: this.#counters,
+      post: this.#post,
+      resolve: (target) => this.#targets.resolve(target),
+    });
+    return this.#runtime.hello;
+  }
+
+  /** Loading the native library counts as a native call: the thread must not be ended in it. */
+  async #importRuntime() {
     if (!this.#counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
     try {
-      const { startRuntime } = await importRuntime();
-      this.#runtime = await startRuntime(this.#settings, this.#counters, this.#post);
-      return this.#runtime.hello;
+      return await importRuntime();
     } finally {
       this.#counters.leaveNativeCall();
     }
+  }
+
+  get #handler(): HandlerHost {
+    const { handler } = this.#started;
+    if (handler === undefined) throw new InfermuxError('INTERNAL', 'the replica has no handler');
+    return handler;
   }
 
   get #started(): Runtime {

@@ -55,6 +55,8 @@ interface Entry {
   /** That it is counted with. */
   readonly bytes: number;
   users: number;
+  /** Those of them who may want another model before they give it back. */
+  holders: number;
   lastUsedAt: number;
   /** Set while somebody waits for `users` to become 0. */
   onIdle?: () => void;
@@ -94,6 +96,27 @@ export class ModelMultiplexer {
     this.#failures = new FailureMemory(now);
     // lru-cache wants a bound, and would evict without a release: it is #makeRoom that does.
     this.#cache = new LRUCache({ maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 });
+  }
+
+  /**
+   * As {@link lease}, for one who may want further models before it gives it back. To wait for it in the chain would be to wait
+   * for ever, so there may be more sessions than the bounds allow as long as all are held.
+   */
+  async hold(model: ModelReference): Promise<Lease> {
+    const { session, loadMs, giveBack } = this.leaseLoaded(model.key) ?? (await this.lease(model));
+    // It is leased, so it is there, or was replaced after that.
+    const entry = this.#cache.peek(model.key);
+    if (entry?.session !== session) return { session, loadMs, giveBack };
+    entry.holders += 1;
+    return {
+      session,
+      loadMs,
+      giveBack: () => {
+        entry.holders -= 1;
+        giveBack();
+        if (this.#isOverFull()) void this.#inTurn(() => this.#shrink());
+      },
+    };
   }
 
   /** Keys of the sessions in the cache, most recently used first. */
@@ -142,15 +165,19 @@ export class ModelMultiplexer {
   }
 
   /** Releases the model's session after its last user, and forgets what is known of the model. @returns its bytes; 0 when it is not there. */
-  unload(key: string, reason: UnloadReason): Promise<number> {
-    return this.#inTurn(async () => {
+  async unload(key: string, reason: UnloadReason): Promise<number> {
+    const { bytes, released } = await this.#inTurn(async () => {
       this.#pinned.delete(key);
       this.#failures.forget(key);
       const entry = this.#cache.peek(key);
-      if (entry === undefined) return 0;
-      await this.#unload(entry, reason);
-      return entry.bytes;
+      if (entry === undefined) return { bytes: 0, released: undefined };
+      const { holders } = entry;
+      const released = this.#unload(entry, reason);
+      if (holders === 0) await released;
+      return { bytes: entry.bytes, released };
     });
+    await released;
+    return bytes;
   }
 
   /** One place is left for the models that are not pinned: they could never be loaded otherwise. */
@@ -230,7 +257,7 @@ export class ModelMultiplexer {
       const session = await this.#loadSession(model, replaces);
       // Those who waited hold their lease before anything else can happen to the session.
       const users = this.#flights.get(key)?.waiters ?? 0;
-      const entry: Entry = { key, session, bytes, users, lastUsedAt: this.#now() };
+      const entry: Entry = { key, session, bytes, users, holders: 0, lastUsedAt: this.#now() };
       this.#cache.set(key, entry);
       return entry;
     } finally {
@@ -271,17 +298,32 @@ export class ModelMultiplexer {
   }
 
   async #makeRoom({ id, bytes }: ModelReference, replaces: string | undefined): Promise<void> {
-    const { maxModels, maxBytes } = this.#options;
     const leaving = replaces === undefined ? undefined : this.#cache.peek(replaces);
-    const isOverFull = () =>
-      (maxModels !== -1 && this.#cache.size + 1 - (leaving === undefined ? 0 : 1) > maxModels) ||
-      (maxBytes !== -1 && this.#residentBytes + bytes - (leaving?.bytes ?? 0) > maxBytes);
-    while (isOverFull()) {
+    const added = leaving === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - leaving.bytes };
+    while (this.#isOverFull(added)) {
       const victim = this.#leastRecentlyUsed(leaving);
       if (victim === undefined) {
+        if ([...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0)) return;
         const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${[...this.#pinned].map(show).join(', ')}`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
+      await this.#unload(victim, 'evicted');
+    }
+  }
+
+  #isOverFull(added = { models: 0, bytes: 0 }): boolean {
+    const { maxModels, maxBytes } = this.#options;
+    return (
+      (maxModels !== -1 && this.#cache.size + added.models > maxModels) ||
+      (maxBytes !== -1 && this.#residentBytes + added.bytes > maxBytes)
+    );
+  }
+
+  /** There were more than the bounds allow, as long as somebody held them. */
+  async #shrink(): Promise<void> {
+    while (this.#isOverFull()) {
+      const victim = this.#leastRecentlyUsed(undefined);
+      if (victim === undefined || victim.users > 0) return;
       await this.#unload(victim, 'evicted');
     }
   }
@@ -290,7 +332,7 @@ export class ModelMultiplexer {
   #leastRecentlyUsed(leaving: Entry | undefined): Entry | undefined {
     let first: Entry | undefined;
     for (const entry of this.#cache.rvalues()) {
-      if (entry === undefined || entry === leaving || this.#pinned.has(entry.key)) continue;
+      if (entry === undefined || entry === leaving || entry.holders > 0 || this.#pinned.has(entry.key)) continue;
       if (entry.users === 0) return entry;
       first ??= entry;
     }

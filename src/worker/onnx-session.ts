@@ -3,6 +3,7 @@ import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import type { ModelReference } from '../model-reference.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import { providersOf } from '../session-settings.js';
 import {
   isTensorType,
   type ModelMetadata,
@@ -211,14 +212,6 @@ function inThisTurn<T>(call: () => T): T {
 /** Why a thread that is to stop begins nothing more. */
 export function stopping(): InfermuxError {
   return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-}
-
-/** Names of the execution providers asked for. */
-export function providersOf({ executionProviders }: SessionSettings): string[] {
-  if (!Array.isArray(executionProviders)) return [];
-  return executionProviders.map((provider: string | { name: string }) =>
-    typeof provider === 'string' ? provider : provider.name,
-  );
 }
 
 /** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */

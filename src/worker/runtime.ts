@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { messageOf } from '../errors.js';
+import { InfermuxError, messageOf } from '../errors.js';
+import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { Executor } from './executor.js';
 import { FileHashes } from './file-hashes.js';
+import { HandlerHost, HandlerModelLoader } from './handler-host.js';
+import { importHandler } from './handler-module.js';
 import { ModelMultiplexer, type MultiplexerEvents } from './model-multiplexer.js';
 import { bundledProviders, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
 import { OnnxSessionLoader } from './session-loader.js';
@@ -15,33 +18,56 @@ import { WeightStore } from './weight-store.js';
 export interface Runtime {
   readonly models: ModelMultiplexer;
   readonly executor: Executor;
+  /** Undefined where requests are feeds of models. */
+  readonly handler: HandlerHost | undefined;
   readonly hello: HelloAnswer;
 }
 
-export async function startRuntime(
-  settings: WorkerSettings,
-  counters: ReplicaCounters,
-  post: (event: ReplicaEvent) => void,
-): Promise<Runtime> {
-  await startOnnxruntime();
+export interface RuntimeEnvironment {
+  readonly counters: ReplicaCounters;
+  post(event: ReplicaEvent): void;
+  /** Finds a model of the engine by what people call it. */
+  resolve(target: string): Promise<ModelReference>;
+}
+
+/** @throws InfermuxError `REPLICA_FAILED` for a handler that is none, `FAILED_PRECONDITION` for one that refuses its configuration. */
+export async function startRuntime(settings: WorkerSettings, environment: RuntimeEnvironment): Promise<Runtime> {
+  const { counters, post } = environment;
+  await loadOnnxruntime(counters);
   const now = () => performance.now();
-  const { maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs } = settings;
+  const { replica, maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs, userConfig } = settings;
   const hashes = new FileHashes(new HashMemory(settings.fileHashes));
   const log = (level: 'info' | 'warn', fields: Readonly<Record<string, string | number>>, message: string) =>
     post({ kind: 'log', level, message, fields });
-  const loader = new OnnxSessionLoader(settings, {
+  const sessions = new OnnxSessionLoader(settings, {
     counters,
     hashes,
     store: new WeightStore(settings.weightStore, hashes),
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
     compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
+  const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
+  const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);
   const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
+  const { resolve } = environment;
+  const handler = module === undefined ? undefined : new HandlerHost(module, models, { replica, resolve, now });
+  if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {
     models,
     executor: new Executor(models, now),
-    hello: { onnxruntimeVersion, providers: bundledProviders },
+    handler,
+    hello: { onnxruntimeVersion, providers: bundledProviders, handler: handler?.abilities },
   };
+}
+
+/** It counts as a native call: the thread must not be ended in it. */
+async function loadOnnxruntime(counters: ReplicaCounters): Promise<void> {
+  if (!counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+  try {
+    await startOnnxruntime();
+  } finally {
+    counters.leaveNativeCall();
+  }
 }
 
 function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters): MultiplexerEvents {

@@ -6,16 +6,10 @@ import { join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import type { ModelReference, WeightPlacement } from '../model-reference.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
+import { onDevice, providersOf } from '../session-settings.js';
 import type { FileHashes } from './file-hashes.js';
 import type { SessionLoader } from './model-multiplexer.js';
-import {
-  COMPILED,
-  OnnxSession,
-  onnxruntimeVersion,
-  providersOf,
-  type SessionSettings,
-  stopping,
-} from './onnx-session.js';
+import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings, stopping } from './onnx-session.js';
 import { runWarmUps } from './warm-up.js';
 import { STORE_FORMAT, type WeightStore } from './weight-store.js';
 
@@ -27,6 +21,8 @@ export interface SessionLoaderOptions {
   readonly session: SessionSettings;
   /** Of models that name none. */
   readonly weights: WeightPlacement;
+  /** Id of the device for execution providers other than `cpu` that name none. */
+  readonly device?: number | undefined;
 }
 
 export interface SessionLoaderEnvironment {
@@ -52,7 +48,9 @@ export class OnnxSessionLoader implements SessionLoader {
   /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop. */
   async load(model: ModelReference): Promise<OnnxSession> {
     await this.#checkHashes(model);
-    const options = mergeSettings(this.#options.session, model.session ?? {});
+    const { session: common, device } = this.#options;
+    const merged = mergeSettings(common, model.session ?? {});
+    const options = device === undefined ? merged : onDevice(merged, device);
     const weights = model.weights ?? this.#options.weights;
     const shared = weights === 'shared' ? await this.#loadShared(model, options) : undefined;
     const session = shared ?? (await OnnxSession.load(model, options, this.#environment.counters));

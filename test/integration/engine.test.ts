@@ -283,7 +283,7 @@ describe('closing', () => {
     expect(await codeOf(engine.run('times-1', row(1)))).toBe('ENGINE_CLOSED');
     await Promise.all([closed, engine.close(), engine[Symbol.asyncDispose]()]);
     expect(new Set(await Promise.all(answers))).toEqual(new Set(['answered']));
-    expect(engine.status()).toMatchObject({ state: 'closed', replicas: [{ state: 'stopped' }, { state: 'stopped' }] });
+    expect(engine.status()).toMatchObject({ state: 'closed', replicas: [] });
     await engine.destroy();
     expect(engine.status().state).toBe('closed');
   });
@@ -316,7 +316,9 @@ describe('what can be seen', () => {
     await start();
     await engine.run('times-1', row(1));
     const { deployments, replicas, models } = engine.status();
-    expect(deployments).toEqual({ default: { targetReplicas: 2, runningReplicas: 2 } });
+    expect(deployments).toEqual({
+      default: { state: 'healthy', ready: true, targetReplicas: 2, runningReplicas: 2, queued: 0 },
+    });
     expect(replicas).toContainEqual(
       expect.objectContaining({
         state: 'running',

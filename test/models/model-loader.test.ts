@@ -9,7 +9,7 @@ const model = (id: string, key = `${id}@1`): RegisteredModel => ({
   ...{ id, key, version: 1, path: `/${id}`, bytes: 10, format: 'onnx', isPinned: false, fingerprint: key },
 });
 const A = model('a');
-const once = { replicas: 1, pin: false, retries: 0 };
+const once = { deployment: 'default', replicas: 1, pin: false, retries: 0 };
 
 let hosts: FakeHosts;
 let clock: FakeClock;

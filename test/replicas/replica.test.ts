@@ -68,7 +68,10 @@ beforeEach(() => {
   thread = new FakeThread();
   counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
   story = [];
-  const options = { id: 'r0', startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 };
+  const options = {
+    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false },
+    ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
+  };
   replica = new Replica(options, thread, counters, clock, {
     stateChanged: (_, state) => story.push(state),
     failed: (failed) => story.push(`failed with ${failed.loadUnderWay ?? 'no load'} under way`),

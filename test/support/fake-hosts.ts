@@ -5,6 +5,7 @@ import type { RegisteredModel } from '../../dist/models/registered-model.js';
 /** A replica without a thread: loads what it is told to, at once or when its gate opens. */
 export class FakeHost implements ModelHost {
   readonly id: string;
+  readonly deployment = 'default';
   readonly models = new Map<string, 'loading' | 'loaded'>();
   ongoing = 0;
   readonly #hosts: FakeHosts;
@@ -55,7 +56,7 @@ export class FakeHosts implements ModelHosts {
     this.hosts = Array.from({ length: count }, (_, index) => new FakeHost(`r${index}`, this));
   }
 
-  get wanted(): number {
+  wanted(): number {
     return this.hosts.length;
   }
 

@@ -207,6 +207,8 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     signal: undefined,
     transferred: undefined,
     releaseFeeds: undefined,
+    payload: undefined,
+    isShadow: false,
   };
   return { model, feeds, outputs: undefined, checked: true, ...terms };
 }

@@ -1,0 +1,131 @@
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { isObject } from '../check.js';
+import { InfermuxError, messageOf, show } from '../errors.js';
+
+/** What is in a checkpoint; each part is read and checked by those whose it is. */
+export interface CheckpointContent {
+  readonly deployments?: unknown;
+  readonly endpoints?: unknown;
+  readonly models?: unknown;
+  readonly pins?: unknown;
+}
+
+const FORMAT = 'infermux checkpoint';
+/** Raised when a file of before could not be read as it is. */
+const VERSION = 1;
+const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] satisfies (keyof CheckpointContent)[];
+
+/** A file with what an engine is to be, so that the next one takes up where it left off. It is whole at every moment. */
+export class Checkpoint {
+  readonly file: string;
+  #content: CheckpointContent;
+  #written: Promise<void> = Promise.resolve();
+
+  private constructor(file: string, content: CheckpointContent) {
+    this.file = file;
+    this.#content = content;
+  }
+
+  /**
+   * Reads the file, if it is there. It is never changed by that.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` when it is damaged, newer than this version of infermux, or cannot be read.
+   */
+  static async open(file: string): Promise<Checkpoint> {
+    const path = resolve(file);
+    let text: string;
+    try {
+      text = await readFile(path, 'utf8');
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return new Checkpoint(path, {});
+      throw refusal(path, `could not be read: ${messageOf(cause)}`, cause);
+    }
+    return new Checkpoint(path, parse(path, text));
+  }
+
+  get content(): CheckpointContent {
+    return this.#content;
+  }
+
+  /**
+   * Resolves when the file has these parts, and those it had beside them, also after a loss of power. What is saved later is
+   * written later.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be written: the file is as it was.
+   */
+  save(parts: CheckpointContent): Promise<void> {
+    const writing = this.#written.then(async () => {
+      const content = { ...this.#content, ...parts };
+      await this.#write(content);
+      this.#content = content;
+    });
+    this.#written = writing.catch(() => undefined);
+    return writing;
+  }
+
+  async #write(content: CheckpointContent): Promise<void> {
+    const temporary = `${this.file}.${process.pid}.tmp`;
+    try {
+      const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
+      await writeDurably(temporary, text);
+      await rename(temporary, this.file);
+      await syncDirectory(dirname(this.file));
+    } catch (cause) {
+      await rm(temporary, { force: true }).catch(() => undefined);
+      const message = `checkpoint ${show(this.file)} could not be written, and nothing was changed: ${messageOf(cause)}`;
+      throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+    }
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'w');
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The new name is in the directory, which is a file of its own. */
+async function syncDirectory(path: string): Promise<void> {
+  // Windows opens no directories.
+  const handle = await open(path, 'r').catch(() => undefined);
+  try {
+    await handle?.sync();
+  } catch {
+    // Nor do all file systems sync them.
+  } finally {
+    await handle?.close();
+  }
+}
+
+function parse(path: string, text: string): CheckpointContent {
+  let content: Readonly<Record<string, unknown>>;
+  try {
+    content = JSON.parse(text);
+  } catch (cause) {
+    throw refusal(path, `is damaged: ${messageOf(cause)}`, cause);
+  }
+  if (isObject(content) !== undefined || content['format'] !== FORMAT)
+    throw refusal(path, 'is no checkpoint of infermux');
+  const { version } = content;
+  if (!Number.isSafeInteger(version) || (version as number) < 1) {
+    throw refusal(path, `is damaged: its version is ${show(version)}`);
+  }
+  if ((version as number) > VERSION) {
+    throw refusal(path, `has version ${version}, and this infermux reads up to version ${VERSION}: use a newer one`);
+  }
+  const stranger = Object.keys(content).find((key) => !['format', 'version', ...PARTS].includes(key));
+  if (stranger !== undefined) throw refusal(path, `is damaged: it has a part ${show(stranger)}`);
+  const { format: _format, version: _version, ...parts } = content;
+  return parts;
+}
+
+/** Why a checkpoint is not taken up. */
+export function refusal(path: string, reason: string, cause?: unknown): InfermuxError {
+  const message = `checkpoint ${show(path)} ${reason}. It is left as it is; move it away to start without it`;
+  return new InfermuxError('FAILED_PRECONDITION', message, { cause });
+}

@@ -1,0 +1,71 @@
+import type { ModelReference } from './model-reference.js';
+import type { Feeds, Outputs, ValueMetadata } from './tensor.js';
+
+/** What a handler's module exports, by name or as its default. It runs in the replica's thread. */
+export interface Handler {
+  /**
+   * Answers one request.
+   *
+   * @param request what the caller gave; a copy.
+   * @returns what the caller gets: anything that can be cloned.
+   */
+  handle(request: unknown, context: HandlerContext): unknown;
+  /**
+   * Loads a model of the handler's own, for `context.getModel`. It counts as one of `maxModelsPerReplica`; when it leaves, its
+   * `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
+   */
+  loadModel?(id: string): unknown;
+  /** Takes the deployment's `userConfig`: before the first request, and whenever it is another. */
+  reconfigure?(userConfig: unknown): unknown;
+  /** Throws when the replica should be replaced. */
+  checkHealth?(): unknown;
+  /** A plain object that tells how the replica fares; `engine.status()` shows the last one. Called after each health check. */
+  recordRoutingStats?(): unknown;
+}
+
+/** What a handler is given with each request. */
+export interface HandlerContext {
+  /** The replica that it runs in. */
+  readonly replica: string;
+  /** The model that the request names, as in `engine.run('deployment/model', request)`. */
+  readonly modelId: string | undefined;
+  /** Aborted when the caller no longer wants the answer, and when the replica is to stop at once. */
+  readonly signal: AbortSignal;
+  /**
+   * Runs a model of the engine in this replica, and loads it if need be.
+   *
+   * @param model a model id or `id@version`.
+   * @param outputs names of the outputs to return. Default: all.
+   * @throws InfermuxError by rejection, as `engine.run`.
+   */
+  run(model: string, feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
+  /**
+   * The handler's own model, by its `loadModel`; without one the engine's model of that id, as a {@link HandlerModel}. It is
+   * not evicted before the request is answered.
+   */
+  getModel<T = HandlerModel>(id: string): Promise<T>;
+}
+
+/** A model of the engine, as `context.getModel` gives it. */
+export interface HandlerModel {
+  readonly id: string;
+  readonly inputs: readonly ValueMetadata[];
+  readonly outputs: readonly ValueMetadata[];
+  run(feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
+}
+
+/** No key of a model of the engine ends like this. */
+const OWN = ' (handler)';
+
+/** Stands for requests of a handler that name no model: every replica has it. */
+export const NO_MODEL = OWN.trim();
+
+/** A model that only the handler knows, or none, as requests for it are routed. */
+export function handlerModel(id: string | undefined): ModelReference {
+  return { key: id === undefined ? NO_MODEL : `${id}${OWN}`, id: id ?? NO_MODEL, path: '', bytes: 0 };
+}
+
+/** Whether the key is that of a {@link handlerModel}. */
+export function isHandlersKey(key: string): boolean {
+  return key.endsWith(NO_MODEL);
+}

@@ -1,0 +1,71 @@
+import { DEFAULT_DEPLOYMENT } from './deployment-name.js';
+import type { Deployment } from './deployments/deployment.js';
+import type { Deployments } from './deployments/deployments.js';
+import { InfermuxError, show } from './errors.js';
+import { handlerModel } from './handler.js';
+import { checkModelId } from './model-id.js';
+import type { ModelCatalog } from './models/model-catalog.js';
+import type { RegisteredModel } from './models/registered-model.js';
+import type { RoutedModel } from './routing/pending-request.js';
+
+/** Where a request goes. */
+export type Destination =
+  | { readonly deployment: Deployment; readonly isHandled: false; readonly model: RegisteredModel }
+  | { readonly deployment: Deployment; readonly isHandled: true; readonly model: RoutedModel };
+
+/** Says what a request's target stands for: a model, a model of a deployment, or a deployment with a handler. */
+export class Targets {
+  readonly #catalog: ModelCatalog;
+  readonly #deployments: Deployments;
+
+  constructor(catalog: ModelCatalog, deployments: Deployments) {
+    this.#catalog = catalog;
+    this.#deployments = deployments;
+  }
+
+  /**
+   * @param deploymentName whose replicas are meant, if the request names one.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` for a deployment that
+   *   is not there, or is to have no replica.
+   */
+  resolve(target: string, deploymentName: string | undefined): Destination {
+    if (deploymentName !== undefined) {
+      const deployment = this.#deployments.require(deploymentName);
+      return this.#in(deployment, isHandled(deployment) && target === deploymentName ? undefined : target);
+    }
+    if (this.#catalog.find(target) === undefined) {
+      const elsewhere = typeof target === 'string' ? this.#elsewhere(target) : undefined;
+      if (elsewhere !== undefined) return elsewhere;
+    }
+    return this.#in(this.#deployments.require(DEFAULT_DEPLOYMENT), target);
+  }
+
+  /** What names a deployment; undefined when it does not. */
+  #elsewhere(target: string): Destination | undefined {
+    const own = this.#deployments.find(target);
+    if (own !== undefined && isHandled(own)) return this.#in(own, undefined);
+    const slash = target.indexOf('/');
+    if (slash === -1) return undefined;
+    const [name, model] = [target.slice(0, slash), target.slice(slash + 1)];
+    const deployment = this.#deployments.find(name);
+    if (deployment !== undefined) return this.#in(deployment, model);
+    // It was meant for one that is gone, or was never there.
+    if (this.#catalog.find(model) !== undefined) this.#deployments.require(name);
+    return undefined;
+  }
+
+  #in(deployment: Deployment, target: string | undefined): Destination {
+    if (deployment.isEmpty) {
+      const message = `deployment ${show(deployment.name)} is to have no replica (replicas: 0): name another, or update it`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    if (!isHandled(deployment)) return { deployment, isHandled: false, model: this.#catalog.resolve(target) };
+    if (target !== undefined) checkModelId(target);
+    const known = target === undefined || deployment.hasOwnModels ? undefined : this.#catalog.find(target);
+    return { deployment, isHandled: true, model: known ?? handlerModel(target) };
+  }
+}
+
+function isHandled({ options }: Deployment): boolean {
+  return options.handler !== undefined;
+}

@@ -1,0 +1,183 @@
+import { InfermuxError, messageOf, show } from '../errors.js';
+import { checkFeeds, checkOutputNames, readFeeds } from '../feeds.js';
+import { type Handler, type HandlerContext, handlerModel, isHandlersKey } from '../handler.js';
+import type { ModelReference } from '../model-reference.js';
+import { toErrorRecord } from '../protocol/error-record.js';
+import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
+import type { Feeds, Outputs } from '../tensor.js';
+import type { Lease, ModelMultiplexer, Session, SessionLoader } from './model-multiplexer.js';
+
+export interface HandlerEnvironment {
+  readonly replica: string;
+  /** Finds a model of the engine by what people call it. */
+  resolve(target: string): Promise<ModelReference>;
+  now(): number;
+}
+
+/** Loads the handler's own models, and leaves the engine's to another. */
+export class HandlerModelLoader implements SessionLoader {
+  readonly #handler: Handler;
+  readonly #others: SessionLoader;
+
+  constructor(handler: Handler, others: SessionLoader) {
+    this.#handler = handler;
+    this.#others = others;
+  }
+
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` with what the handler threw. */
+  async load(model: ModelReference): Promise<Session> {
+    if (!isHandlersKey(model.key)) return this.#others.load(model);
+    try {
+      return new OwnModel(await this.#handler.loadModel?.(model.id));
+    } catch (cause) {
+      const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
+    }
+  }
+}
+
+/** Whatever a handler's `loadModel` returned, in the place of a session. */
+class OwnModel implements Session {
+  readonly metadata = { inputs: [], outputs: [] };
+  readonly value: unknown;
+
+  constructor(value: unknown) {
+    this.value = value;
+  }
+
+  async run(): Promise<Outputs> {
+    throw new InfermuxError('INTERNAL', 'a model of the handler was run as one of the engine');
+  }
+
+  async release(): Promise<void> {
+    const model = this.value as Partial<Record<PropertyKey, unknown>> | null | undefined;
+    const name = [Symbol.asyncDispose, Symbol.dispose, 'dispose'].find((key) => typeof model?.[key] === 'function');
+    if (model && name !== undefined) await (model[name] as () => unknown)();
+  }
+}
+
+/** Gives requests to a handler, with what it needs of the replica. */
+export class HandlerHost {
+  readonly #handler: Handler;
+  readonly #models: ModelMultiplexer;
+  readonly #environment: HandlerEnvironment;
+  /** By ticket: what its caller can cancel. */
+  readonly #running = new Map<number, AbortController>();
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {
+    this.#handler = handler;
+    this.#models = models;
+    this.#environment = environment;
+  }
+
+  get abilities(): HandlerAbilities {
+    const { reconfigure, loadModel } = this.#handler;
+    return { reconfigures: reconfigure !== undefined, loadsModels: loadModel !== undefined };
+  }
+
+  /** One after the other; one that fails fails alone. */
+  async run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
+    const modelId = key === handlerModel(undefined).key ? undefined : id;
+    // All can be cancelled from now on, also those whose turn has not come.
+    for (const { ticket } of requests) this.#running.set(ticket, new AbortController());
+    const answers: CallAnswer[] = [];
+    for (const request of requests) answers.push(await this.#runOne(modelId, request));
+    return answers;
+  }
+
+  /** Nobody wants the answer any more. */
+  cancel(ticket: number): void {
+    this.#running.get(ticket)?.abort();
+  }
+
+  cancelAll(): void {
+    for (const controller of this.#running.values()) controller.abort();
+  }
+
+  /** Resolves when no request is with the handler. */
+  untilIdle(): Promise<void> {
+    if (this.#running.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw. */
+  async reconfigure(userConfig: unknown): Promise<void> {
+    try {
+      await this.#handler.reconfigure?.(userConfig);
+    } catch (cause) {
+      const message = `the handler refused its userConfig: ${messageOf(cause)}`;
+      throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+    }
+  }
+
+  /** @returns what the handler records of itself. */
+  async checkHealth(): Promise<Readonly<Record<string, unknown>> | undefined> {
+    await this.#handler.checkHealth?.();
+    const stats = await this.#handler.recordRoutingStats?.();
+    return stats === undefined ? undefined : structuredClone(stats as Readonly<Record<string, unknown>>);
+  }
+
+  async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
+    const { now } = this.#environment;
+    const startedAt = now();
+    const leases: Lease[] = [];
+    const answer = { requests: 1, joined: false, outputs: undefined };
+    try {
+      const { signal } = this.#running.get(ticket) as AbortController;
+      if (signal.aborted) throw new InfermuxError('CANCELLED', 'the request was cancelled');
+      const result = await this.#handler.handle(value, this.#contextOf(modelId, signal, leases));
+      // What cannot be cloned is this request's fault alone.
+      const copy: unknown = structuredClone(result);
+      return { ...answer, runMs: [now() - startedAt], error: undefined, result: { value: copy } };
+    } catch (cause) {
+      return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
+    } finally {
+      for (const lease of leases) lease.giveBack();
+      this.#running.delete(ticket);
+      if (this.#running.size === 0) for (const resolve of this.#idleWaiters.splice(0)) resolve();
+    }
+  }
+
+  #contextOf(modelId: string | undefined, signal: AbortSignal, leases: Lease[]): HandlerContext {
+    return {
+      replica: this.#environment.replica,
+      modelId,
+      signal,
+      run: (model, feeds, outputs) => this.#runModel(model, feeds, outputs),
+      getModel: (async (id: string) => this.#getModel(id, leases)) as HandlerContext['getModel'],
+    };
+  }
+
+  async #runModel(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    const given = readFeeds(feeds);
+    const model = await this.#environment.resolve(target);
+    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
+    try {
+      const { inputs, outputs: known } = lease.session.metadata;
+      checkFeeds(model.id, given, inputs);
+      checkOutputNames(model.id, outputs, known);
+      return await lease.session.run(given, outputs);
+    } finally {
+      lease.giveBack();
+    }
+  }
+
+  /** The lease is given back when the request is answered. */
+  async #getModel(id: string, leases: Lease[]): Promise<unknown> {
+    const isOwn = this.#handler.loadModel !== undefined;
+    const model = isOwn ? handlerModel(id) : await this.#environment.resolve(id);
+    const lease = await this.#models.hold(model);
+    leases.push(lease);
+    const { session } = lease;
+    if (session instanceof OwnModel) return session.value;
+    const { inputs, outputs } = session.metadata;
+    return { id, inputs, outputs, run: (feeds: Feeds, names?: readonly string[]) => this.#runModel(id, feeds, names) };
+  }
+}
+
+/** What a handler passes on of the engine keeps its code; its own errors are failures of the inference. */
+function handlerError(cause: unknown): InfermuxError {
+  if (cause instanceof InfermuxError) return cause;
+  return new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause });
+}
