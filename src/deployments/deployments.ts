@@ -114,6 +114,10 @@ export class Deployments {
    *   added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async update(name: string, changes: DeploymentOptions): Promise<Goal> {
+    const expectation = isObject(changes);
+    if (expectation !== undefined) {
+      throw new InfermuxError('INVALID_ARGUMENT', `the changes must be ${expectation}, got ${show(changes)}`);
+    }
     const copy = copyOf(changes);
     return this.#change(async () => {
       const entry = this.#entryOf(name);

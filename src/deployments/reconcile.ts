@@ -45,8 +45,8 @@ export type Action =
  * The next step from what is to what is to be; undefined when there is none to take now. Pure: to be asked again after each
  * step, and whenever something changed.
  *
- * A rolling update starts new replicas beside the old ones, the fraction of them at a time, and stops an old one when a new
- * one runs: so there are never fewer than the target, unless they fail.
+ * A rolling update starts new replicas beside the old ones, the fraction of them at a time, stops an old one when a new one
+ * runs, and goes on when it is gone: so there are never fewer than the target, unless they fail.
  */
 export function reconcile(target: Target, places: readonly PlaceSnapshot[]): Action | undefined {
   const live = places.filter(({ state }) => state !== 'draining');
@@ -57,7 +57,7 @@ export function reconcile(target: Target, places: readonly PlaceSnapshot[]): Act
   const current = live.filter(({ revision }) => revision === target.revision);
   return (
     surplus(target, current, outdated) ??
-    missing(target, current, outdated) ??
+    missing(target, current, outdated, places) ??
     restart(current) ??
     reconfiguration(target, current)
   );
@@ -83,11 +83,14 @@ function missing(
   target: Target,
   current: readonly PlaceSnapshot[],
   outdated: readonly PlaceSnapshot[],
+  all: readonly PlaceSnapshot[],
 ): Action | undefined {
-  const isRolling = outdated.length > 0;
-  const most = target.replicas + (isRolling ? rollingStep(target) : 0);
-  const isWanted = current.length < target.replicas && current.length + outdated.length < most;
-  return isWanted ? { kind: 'add' } : undefined;
+  if (current.length >= target.replicas) return undefined;
+  if (outdated.length === 0) return { kind: 'add' };
+  // One that drains still has its models: the machine is not to bear all of them twice.
+  const most = target.replicas + rollingStep(target);
+  const draining = all.filter(({ state, revision }) => state === 'draining' && revision !== target.revision);
+  return current.length + outdated.length + draining.length < most ? { kind: 'add' } : undefined;
 }
 
 function restart(current: readonly PlaceSnapshot[]): Action | undefined {

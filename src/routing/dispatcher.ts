@@ -407,8 +407,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   #failed(pending: PendingRequest, error: InfermuxError): void {
     if (!this.#accepted.has(pending)) return;
-    const { model } = pending;
-    if (error.code === 'MODEL_LOAD_FAILED' && this.#replicas.warm(model.key).length > 0) {
+    const { model, payload } = pending;
+    // A handler may fail of a model that its request does not name.
+    const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
+    if (isOwnLoad && this.#replicas.warm(model.key).length > 0) {
       // It was to spill, and can be had where it is: its file may have been replaced since by one that is broken.
       this.#barredLoads.recordFailure(model, error);
       pending.attempts -= 1;

@@ -61,6 +61,11 @@ export class ModelQueue {
     return this.gathersUntil !== undefined;
   }
 
+  /** Whether its first request has lost a replica. */
+  get isRetrying(): boolean {
+    return (this.head?.attempts ?? 0) > 0;
+  }
+
   get size(): number {
     return this.#size;
   }

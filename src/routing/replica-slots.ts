@@ -142,6 +142,8 @@ export class ReplicaSlots<R extends LoadingReplica> {
     // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
     if (!replica.models.has(queue.modelKey)) return dispatches === 0 && this.#observer.mayLoad(queue.modelKey);
     if (dispatches === 0) return true;
+    // What lost its replica is to run alone: it may have ended it, or was there by chance and is not to be so again.
+    if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
     if (this.#isAnotherIdle(queue)) return false;
     return this.#mayPrefetch(replica, dispatches) && (this.#isVisiting(replica, queue) || !this.#isLoadBefore(queue));
   }

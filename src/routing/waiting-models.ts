@@ -10,11 +10,15 @@ export class WaitingModels {
   readonly #known = new Map<string, ModelQueue>();
   readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
   readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
+  /** Those whose first request has lost a replica. */
+  readonly #retried = new DenseSet<ModelQueue>();
 
   /** To be called whenever the queue's head or place changed. */
   put(queue: ModelQueue, place: WaitingPlace): void {
     this.#known.set(queue.modelKey, queue);
     this.#queues.add(queue);
+    if (queue.isRetrying) this.#retried.add(queue);
+    else this.#retried.remove(queue);
     if (place === 'anywhere') this.#anywhere.set(queue);
     else this.#anywhere.delete(queue);
     if (place === 'spilling') this.#spilling.set(queue);
@@ -29,6 +33,7 @@ export class WaitingModels {
 
   delete(queue: ModelQueue): void {
     this.#queues.remove(queue);
+    this.#retried.remove(queue);
     this.#anywhere.delete(queue);
     this.#spilling.delete(queue);
   }
@@ -37,6 +42,7 @@ export class WaitingModels {
   forget(queue: ModelQueue): void {
     this.delete(queue);
     this.#queues.delete(queue);
+    this.#retried.delete(queue);
     this.#known.delete(queue.modelKey);
   }
 
@@ -50,6 +56,12 @@ export class WaitingModels {
 
   get firstSpilling(): ModelQueue | undefined {
     return this.#spilling.peek();
+  }
+
+  /** Whether the first request for one of the models has lost a replica. */
+  isRetryingAny(models: ReadonlyMap<string, unknown>): boolean {
+    const { items } = this.#retried;
+    return items.length > 0 && items.some(({ modelKey }) => models.has(modelKey));
   }
 
   /** The queues among the given models that wait for a replica; walks whichever is fewer. */

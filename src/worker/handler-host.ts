@@ -5,7 +5,7 @@ import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
 import type { Feeds, Outputs } from '../tensor.js';
-import type { Lease, ModelMultiplexer, Session, SessionLoader } from './model-multiplexer.js';
+import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from './model-multiplexer.js';
 
 export interface HandlerEnvironment {
   readonly replica: string;
@@ -121,7 +121,7 @@ export class HandlerHost {
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
     const { now } = this.#environment;
     const startedAt = now();
-    const leases: Lease[] = [];
+    const leases: HeldLease[] = [];
     const answer = { requests: 1, joined: false, outputs: undefined };
     try {
       const { signal } = this.#running.get(ticket) as AbortController;
@@ -133,13 +133,14 @@ export class HandlerHost {
     } catch (cause) {
       return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
     } finally {
-      for (const lease of leases) lease.giveBack();
+      // The thread may sleep as soon as there is an answer.
+      for (const lease of leases) await lease.giveBack();
       this.#running.delete(ticket);
       if (this.#running.size === 0) for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }
 
-  #contextOf(modelId: string | undefined, signal: AbortSignal, leases: Lease[]): HandlerContext {
+  #contextOf(modelId: string | undefined, signal: AbortSignal, leases: HeldLease[]): HandlerContext {
     return {
       replica: this.#environment.replica,
       modelId,
@@ -164,7 +165,7 @@ export class HandlerHost {
   }
 
   /** The lease is given back when the request is answered. */
-  async #getModel(id: string, leases: Lease[]): Promise<unknown> {
+  async #getModel(id: string, leases: HeldLease[]): Promise<unknown> {
     const isOwn = this.#handler.loadModel !== undefined;
     const model = isOwn ? handlerModel(id) : await this.#environment.resolve(id);
     const lease = await this.#models.hold(model);

@@ -49,6 +49,13 @@ export interface Lease {
   giveBack(): void;
 }
 
+/** A lease of one who may want further models before it gives it back. */
+export interface HeldLease {
+  readonly session: Session;
+  /** To be called once. Resolves when there are no more sessions than the bounds allow, as far as others do not hold them. */
+  giveBack(): Promise<void>;
+}
+
 interface Entry {
   readonly key: string;
   readonly session: Session;
@@ -102,19 +109,18 @@ export class ModelMultiplexer {
    * As {@link lease}, for one who may want further models before it gives it back. To wait for it in the chain would be to wait
    * for ever, so there may be more sessions than the bounds allow as long as all are held.
    */
-  async hold(model: ModelReference): Promise<Lease> {
-    const { session, loadMs, giveBack } = this.leaseLoaded(model.key) ?? (await this.lease(model));
-    // It is leased, so it is there, or was replaced after that.
+  async hold(model: ModelReference): Promise<HeldLease> {
+    const { session, giveBack } = this.leaseLoaded(model.key) ?? (await this.lease(model));
+    // It is leased, so it is there, unless it is on its way out since.
     const entry = this.#cache.peek(model.key);
-    if (entry?.session !== session) return { session, loadMs, giveBack };
-    entry.holders += 1;
+    const held = entry?.session === session ? entry : undefined;
+    if (held !== undefined) held.holders += 1;
     return {
       session,
-      loadMs,
-      giveBack: () => {
-        entry.holders -= 1;
+      giveBack: async () => {
+        if (held !== undefined) held.holders -= 1;
         giveBack();
-        if (this.#isOverFull()) void this.#inTurn(() => this.#shrink());
+        if (this.#isOverFull()) await this.#inTurn(() => this.#shrink());
       },
     };
   }

@@ -59,7 +59,8 @@ describe('the next step', () => {
     ['a rolling update begins with a new one', { revision: 2 }, places('1 running', '1 running'), 'add'],
     ['and stops no old one before it runs', { revision: 2 }, places('1 running', '1 running', '2 starting'), 'nothing'],
     ['but then', { revision: 2 }, places('1 running', '1 running', '2 running'), 'stop r1'],
-    ['and goes on', { revision: 2 }, places('1 running', '1 draining', '2 running'), 'add'],
+    ['and waits until it is gone', { revision: 2 }, places('1 running', '1 draining', '2 running'), 'nothing'],
+    ['and goes on', { revision: 2 }, places('1 running', '2 running'), 'add'],
     ['until only new ones are left', { revision: 2 }, places('1 running', '2 running', '2 running'), 'stop r0'],
     [
       'a step of it is the fraction',

@@ -1,0 +1,144 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, it } from 'vitest';
+import { createEngine, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
+import { directory } from '../support/directories.js';
+import { modelDirectory, scaleModel } from '../support/onnx-models.js';
+import { SteadyLoad } from '../support/steady-load.js';
+import { until } from '../support/until.js';
+
+const models = modelDirectory(Object.fromEntries([1, 2, 3].map((factor) => [`times-${factor}`, scaleModel(factor)])));
+const HANDLER = new URL('../support/handler.mjs', import.meta.url);
+const row = { x: { dims: [1, 4], data: Float32Array.of(5, 0, 0, 0) } };
+
+let engine: InferenceEngine;
+let file: string;
+const start = async (options: EngineOptions = {}) => {
+  engine = await createEngine({ models, replicas: 1, checkpoint: { file }, ...options });
+  return engine;
+};
+const deployments = () =>
+  Object.fromEntries(engine.deployments.list().map(({ name, targetReplicas }) => [name, targetReplicas]));
+
+afterEach(() => engine?.destroy());
+
+describe('the next engine', () => {
+  it('takes up where the last one left off, with no request lost in between', async () => {
+    file = join(directory(), 'checkpoint.json');
+    await start({ deployments: { declared: { replicas: 1 }, doomed: {} } });
+    await engine.endpoints.set('e', { traffic: { 'times-1': 1 } });
+    const load = new SteadyLoad(() => engine, ['e']);
+    await (await engine.deployments.create('made', { replicas: 2, labels: { a: 'b' } })).done;
+    await engine.deployments.create('handled', { handler: HANDLER, userConfig: { factor: 7 } });
+    await engine.deployments.update('declared', { replicas: 2, batching: false });
+    await engine.deployments.delete('doomed');
+    await engine.endpoints.set('e', { traffic: { 'made/times-1': 0.5, 'times-1': 0.5 }, shadow: { 'times-2': 0.1 } });
+    await engine.models.load('times-3', { pin: true, deployment: 'made', replicas: 2 });
+    const before = load.answered;
+    await until(() => load.answered > before + 50);
+    expect(await load.stop()).toEqual([]);
+    const endpoints = engine.endpoints.list();
+    await engine.close();
+
+    await start({ deployments: { declared: { replicas: 1 }, doomed: {} } });
+    expect(deployments()).toEqual({ default: 1, declared: 2, made: 2, handled: 1 });
+    expect(engine.deployments.get('declared').options).toMatchObject({ replicas: 2, batching: false });
+    expect(engine.deployments.get('made').options.labels).toEqual([{ a: 'b' }]);
+    expect(engine.endpoints.list()).toEqual(endpoints);
+    expect(await engine.run<number>('handled', { do: 'run', model: 'times-1', x: row.x.data })).toBe(35);
+    const pinned = engine.models.get('times-3');
+    expect([pinned.isPinned, pinned.replicas.filter(({ state }) => state === 'loaded').length]).toEqual([true, 2]);
+    const again = new SteadyLoad(() => engine, ['e']);
+    await until(() => again.answered > 50);
+    expect(await again.stop()).toEqual([]);
+  });
+
+  it('begins as it is declared, where that is otherwise than before', async () => {
+    file = join(directory(), 'checkpoint.json');
+    await start({ deployments: { a: { replicas: 1 }, b: { replicas: 1 } } });
+    await engine.deployments.update('a', { replicas: 3 });
+    await engine.deployments.delete('b');
+    await engine.close();
+    await start({ deployments: { a: { replicas: 2 }, b: { replicas: 2 } } });
+    expect(deployments()).toEqual({ default: 1, a: 2, b: 2 });
+    await engine.close();
+    await start();
+    expect(deployments()).toEqual({ default: 1 });
+  });
+
+  it('finds its models, where it names none', async () => {
+    file = join(directory(), 'checkpoint.json');
+    await start({ models: { one: { path: join(models, 'times-1.onnx'), pinned: true }, gone: scaleModel(9) } });
+    await engine.close();
+    engine = await createEngine({ replicas: 1, checkpoint: { file } });
+    expect(engine.models.list().map(({ id, isPinned }) => [id, isPinned])).toEqual([['one', true]]);
+    expect((await engine.run('one', row))['y']?.data[0]).toBe(5);
+  });
+});
+
+describe('a checkpoint that is not to be had', () => {
+  it('is a refusal, and nothing is changed', async () => {
+    const folder = directory({ 'checkpoint.json': '{ "format": "infermux checkpoint", "version": 1 }' });
+    file = join(folder, 'checkpoint.json');
+    await start();
+    await expect(
+      engine.deployments.create('a', { session: { extra: { bytes: new Uint8Array(1) } } }),
+    ).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('session cannot be written to a checkpoint'),
+    });
+    expect(engine.deployments.list()).toHaveLength(1);
+  });
+
+  it.each([
+    ['{ "format": "infermux checkpoint", "version": 9 }', 'has version 9'],
+    [
+      '{ "format": "infermux checkpoint", "version": 1, "deployments": 7 }',
+      'is damaged: deployments: a plain object was expected, got 7',
+    ],
+    [
+      '{ "format": "infermux checkpoint", "version": 1, "deployments": { "a": { "declared": null, "options": { "replica": 1 } } } }',
+      'is damaged: deployments: "a": unknown key "replica"',
+    ],
+    [
+      '{ "format": "infermux checkpoint", "version": 1, "endpoints": { "e": { "traffic": { "a": 2 } } } }',
+      'is damaged: endpoints: "e".traffic',
+    ],
+    ['{ "format": "infermux checkpoint", "version": 1, "pins": [{ "target": "a" }] }', 'is damaged: pins: '],
+    ['{ "format": "infermux checkpoint", "version": 1, "models": { "a": 7 } }', 'is damaged: models: '],
+    ['{ "format": "infermux checkpoint", "ver', 'is damaged: '],
+  ])('%s keeps the engine from starting, and is left as it is', async (text, reason) => {
+    file = join(directory({ 'checkpoint.json': text }), 'checkpoint.json');
+    await expect(start()).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(reason),
+    });
+    expect(readFileSync(file, 'utf8')).toBe(text);
+  });
+});
+
+it('killed in the middle of a change, whatever the moment, the next one finds what was made or was being made', async () => {
+  file = join(directory(), 'checkpoint.json');
+  const child = fileURLToPath(new URL('../support/checkpoint-child.mjs', import.meta.url));
+  for (let round = 1; round <= 6; round += 1) {
+    const said: string[] = [];
+    const killed = spawn(process.execPath, [child, models, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+    killed.stdout.on('data', (chunk) => said.push(...String(chunk).split('\n').filter(Boolean)));
+    const changes = 7 * round;
+    await until(() => said.includes(`begin ${changes}`));
+    killed.kill('SIGKILL');
+    await new Promise((resolve) => killed.on('close', resolve));
+    const last = (word: string) =>
+      Math.max(0, ...said.flatMap((line) => (line.startsWith(word) ? Number(line.split(' ')[1]) : [])));
+    await start();
+    const [endpoint] = engine.endpoints.list();
+    const found = Math.round(1 / (endpoint?.shadow['times-2'] ?? 0));
+    expect(found).toBeGreaterThanOrEqual(last('made'));
+    expect(found).toBeLessThanOrEqual(last('begin'));
+    await engine.close();
+    // Each round begins anew.
+    writeFileSync(file, '{ "format": "infermux checkpoint", "version": 1 }');
+  }
+});

@@ -1,0 +1,60 @@
+// A handler that does what its requests say.
+let config = { factor: 1 };
+let isIll = false;
+let requests = 0;
+
+export function reconfigure(userConfig) {
+  if (userConfig.refuse) throw new Error('no such configuration');
+  config = userConfig;
+}
+
+export async function handle(request, context) {
+  requests += 1;
+  switch (request?.do) {
+    case 'echo':
+      return request.value;
+    case 'run': {
+      const { y } = await context.run(request.model, { x: { dims: [1, 4], data: request.x } });
+      return config.factor * y.data[0];
+    }
+    case 'both': {
+      const [first, second] = await Promise.all(request.models.map((id) => context.getModel(id)));
+      const { y } = await first.run({ x: { dims: [1, 4], data: request.x } });
+      const answer = await second.run({ x: y }, ['y']);
+      return { answer: answer.y.data[0], inputs: first.inputs.map(({ name }) => name) };
+    }
+    case 'bad feeds':
+      return context.run('times-1', {});
+    case 'throw':
+      throw new Error('as asked');
+    case 'function':
+      return () => undefined;
+    case 'wait':
+      // For ever, unless nobody wants it any more.
+      return new Promise((_, reject) => {
+        if (request.isStubborn) return;
+        context.signal.addEventListener('abort', () => {
+          aborted += 1;
+          reject(new Error('aborted'));
+        });
+      });
+    case 'exit':
+      process.exit(1);
+      break;
+    case 'fall ill':
+      isIll = true;
+      return 'ill';
+    default:
+      return { requests, aborted, config, modelId: context.modelId, replica: context.replica };
+  }
+}
+
+let aborted = 0;
+
+export function checkHealth() {
+  if (isIll) throw new Error('not well');
+}
+
+export function recordRoutingStats() {
+  return { requests };
+}

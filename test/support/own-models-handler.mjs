@@ -1,0 +1,25 @@
+// A handler with models of its own; it tells what became of them.
+const story = [];
+
+class Own {
+  constructor(id) {
+    this.id = id;
+  }
+  [Symbol.asyncDispose]() {
+    story.push(`disposed ${this.id}`);
+    return Promise.resolve();
+  }
+}
+
+export default {
+  loadModel(id) {
+    if (id.startsWith('bad')) throw new Error('nothing there');
+    story.push(`loaded ${id}`);
+    return id.startsWith('plain') ? { id } : new Own(id);
+  },
+  async handle(ids, context) {
+    const models = [];
+    for (const id of ids ?? [context.modelId]) models.push(await context.getModel(id));
+    return { models: models.map(({ id }) => id), replica: context.replica, story: [...story] };
+  },
+};

@@ -1,0 +1,43 @@
+import type { InferenceEngine } from '../../dist/index.js';
+
+/** Callers that ask again as soon as they are answered, until they are told to stop. */
+export class SteadyLoad {
+  answered = 0;
+  /** Whatever was not the right answer: one that was wrong, or the code of an error. */
+  readonly wrong: unknown[] = [];
+  #isOver = false;
+  readonly #callers: Promise<void>[];
+
+  /**
+   * @param targets each caller takes one; the first multiplies by 1, the second by 2 and so on.
+   * @param engine the one to ask at that moment.
+   */
+  constructor(engine: () => InferenceEngine, targets: readonly string[], callers = 12) {
+    this.#callers = Array.from({ length: callers }, (_, index) => {
+      const position = index % targets.length;
+      return this.#ask(engine, targets[position] as string, index, position + 1);
+    });
+  }
+
+  async #ask(engine: () => InferenceEngine, target: string, value: number, factor: number): Promise<void> {
+    const x = { dims: [1, 4], data: Float32Array.of(value, 0, 0, 0) };
+    while (!this.#isOver) {
+      try {
+        const { y } = await engine().run(target, { x });
+        if (y?.data[0] !== value * factor) this.wrong.push(y?.data[0]);
+      } catch (error) {
+        this.wrong.push((error as { code?: string }).code ?? error);
+        // A refusal comes at once, and would be asked for again at once for ever.
+        await new Promise(setImmediate);
+      }
+      this.answered += 1;
+    }
+  }
+
+  /** Resolves when all are answered, with what was wrong. */
+  async stop(): Promise<unknown[]> {
+    this.#isOver = true;
+    await Promise.all(this.#callers);
+    return this.wrong;
+  }
+}
