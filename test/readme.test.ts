@@ -27,6 +27,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
     expect(Object.keys(PACKAGE.peerDependencies)).toEqual(['onnxruntime-node']);
   },
   'npx infermux demo': () => expect(run(PACKAGE.bin.infermux, 'demo', '--help')).toContain('Usage: infermux demo'),
+  'npx infermux demo --control': () => expect(run(PACKAGE.bin.infermux, 'demo', '--help')).toContain('--control'),
   'npx infermux inspect model.onnx': () =>
     expect(run(PACKAGE.bin.infermux, 'inspect', '--help')).toContain('Usage: infermux inspect'),
   'npx infermux bench model.onnx': () =>

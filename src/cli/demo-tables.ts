@@ -1,6 +1,5 @@
-import Table from 'cli-table3';
-import colors from 'picocolors';
-import type { DemoReport, Percentiles } from './demo.js';
+import type { DemoReport } from './demo.js';
+import { milliseconds, percent, renderTable } from './tables.js';
 
 /** The demo's report as tables for a terminal. */
 export function demoTables(report: DemoReport): string {
@@ -8,7 +7,7 @@ export function demoTables(report: DemoReport): string {
 }
 
 function modelTable({ models }: DemoReport): string {
-  return render(
+  return renderTable(
     ['model', 'requests', 'accuracy, unseen digits', 'accuracy, all'],
     models.map(({ id, requests, accuracyUnseen, accuracyAll }) => [
       id,
@@ -27,7 +26,7 @@ function speedTable({
   latencyMs,
   eventLoopDelayMs,
 }: DemoReport): string {
-  return render(
+  return renderTable(
     ['', ''],
     [
       ['requests', `${requests} in ${seconds} s, ${callers} callers`],
@@ -39,7 +38,7 @@ function speedTable({
 }
 
 function replicaTable({ replicas }: DemoReport): string {
-  return render(
+  return renderTable(
     ['replica', 'requests', 'found its model', 'waited for a load', 'loads', 'evictions'],
     replicas.map(({ id, requests, cacheHits, cacheMisses, loads, evictions }) => [
       id,
@@ -56,23 +55,4 @@ function replicaTable({ replicas }: DemoReport): string {
 function hint({ models, modelsPerReplica }: DemoReport): string {
   return `${models.length} models, ${modelsPerReplica} places in each replica: so they load and evict all the time, and several requests wait for each load.
 With maxModelsPerReplica: ${models.length} each replica would load each model once.`;
-}
-
-function render(head: string[], rows: (string | number)[][]): string {
-  const hasHead = head.some((name) => name !== '');
-  const table = new Table({
-    ...(hasHead ? { head: head.map((name) => colors.bold(name)) } : {}),
-    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
-    style: { head: [], border: [] },
-  });
-  table.push(...rows);
-  return table.toString();
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(1)} %`;
-}
-
-function milliseconds({ p50, p95, p99 }: Percentiles): string {
-  return `${[p50, p95, p99].map((value) => value.toFixed(2)).join(' / ')} ms`;
 }

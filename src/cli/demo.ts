@@ -1,10 +1,9 @@
-import { createHistogram, monitorEventLoopDelay, type RecordableHistogram } from 'node:perf_hooks';
-import { fileURLToPath } from 'node:url';
+import { createHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { createEngine, type InferenceEngine, type InferenceResult } from '../engine.js';
 import type { Outputs } from '../tensor.js';
-import { type Digit, PIXELS, readDigits } from './digits.js';
+import { type Percentiles, percentiles, round } from './demo-figures.js';
+import { type Digit, MODELS, PIXELS, readDigits } from './digits.js';
 
-const MODELS = fileURLToPath(new URL('../../native-models', import.meta.url));
 const REPLICAS = 2;
 const MODELS_PER_REPLICA = 3;
 /** Requests under way at a time: as many callers, each of which sends its next request when it has its answer. */
@@ -28,12 +27,6 @@ export interface DemoReport {
   readonly modelsPerReplica: number;
   readonly models: readonly ModelReport[];
   readonly replicas: readonly ReplicaReport[];
-}
-
-export interface Percentiles {
-  readonly p50: number;
-  readonly p95: number;
-  readonly p99: number;
 }
 
 export interface ModelReport {
@@ -223,17 +216,4 @@ async function countsByReplica(
     sums.set(replica, (sums.get(replica) ?? 0) + sample.value);
   }
   return sums;
-}
-
-function percentiles(
-  histogram: Pick<RecordableHistogram, 'percentile'>,
-  unitsPerMs: number,
-  subtractMs = 0,
-): Percentiles {
-  const at = (percentile: number) => round(Math.max(0, histogram.percentile(percentile) / unitsPerMs - subtractMs), 3);
-  return { p50: at(50), p95: at(95), p99: at(99) };
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

@@ -1,5 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
+
+/** The directory of the package's models. */
+export const MODELS = fileURLToPath(new URL('../../native-models', import.meta.url));
 
 /** Where the handwritten digits lie in the package. */
 export const DIGITS_FILE = new URL('../../native-models/data/digits.csv.gz', import.meta.url);

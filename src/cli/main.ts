@@ -5,6 +5,8 @@ import { Command, CommanderError } from 'commander';
 import { MOST_REPLICAS } from '../deployments/deployment-options.js';
 import { InfermuxError, messageOf } from '../errors.js';
 import { benchChart, benchModel, benchTable } from './bench.js';
+import { runControlDemo } from './control-demo.js';
+import { controlScreen, controlTables } from './control-screen.js';
 import { runDemo } from './demo.js';
 import { demoTables } from './demo-tables.js';
 import { addInputShape, integersUpTo, MOST_CALLERS, parseSeconds, parseWritableFile } from './flags.js';
@@ -31,8 +33,17 @@ program
   .command('demo')
   .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
   .option('--json', 'print one JSON object instead of tables')
+  .option('--control', 'instead change replicas, settings and traffic under load, and show what the callers notice')
+  .option('--hold <seconds>', 'with --control: how long to go on after each change', parseSeconds, 1.5)
   .exitOverride()
-  .action(async ({ json }: { json?: boolean }) => {
+  .action(async ({ json, control, hold }: DemoFlags) => {
+    if (control === true) {
+      const screen = controlScreen();
+      const report = await runControlDemo(hold, screen.show).finally(screen.stop);
+      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${controlTables(report)}\n`);
+      if (Object.keys(report.errors).length > 0) process.exitCode = FAILED;
+      return;
+    }
     const progress = progressBar('requests');
     const report = await runDemo(progress.update).finally(progress.stop);
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
@@ -96,6 +107,12 @@ for (const [name, description, read] of [
 function checkAll(directory: string): Promise<RepositoryReport> {
   const progress = progressBar('models');
   return checkModels(directory, progress.update).finally(progress.stop);
+}
+
+interface DemoFlags {
+  readonly json?: boolean;
+  readonly control?: boolean;
+  readonly hold: number;
 }
 
 interface BenchFlags {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { BenchReport } from '../../dist/cli/bench.js';
+import type { ControlReport } from '../../dist/cli/control-demo.js';
 import type { DemoReport } from '../../dist/cli/demo.js';
 import { directory } from '../support/directories.js';
 import { identityModel, modelDirectory, pickyModel, scaleModel, slowRunModel } from '../support/onnx-models.js';
@@ -48,6 +49,28 @@ describe('infermux demo', () => {
     const { stdout } = await infermux('demo');
     for (const text of ['digits-cnn', 'requests per second', 'event-loop delay', 'evictions'])
       expect(stdout).toContain(text);
+  }, 40_000);
+});
+
+describe('infermux demo --control', () => {
+  it('changes replicas, settings and traffic under load, and every request is answered', async () => {
+    const { code, stdout, stderr } = await infermux('demo', '--control', '--json', '--hold', '0.2');
+    const { steps, errors, requests } = JSON.parse(stdout) as ControlReport;
+    expect({ code, errors }).toEqual({ code: 0, errors: {} });
+    expect(stderr.trim().split('\n')).toEqual(steps.map(({ step }) => step));
+    expect(steps.map(({ replicas }) => replicas)).toEqual([2, 4, 4, 4, 4, 4, 2]);
+    const rolled = steps.find(({ step }) => step === 'rolling update');
+    expect(rolled?.fewestReplicas).toBe(4);
+    const shares = steps.map(({ traffic }) => traffic['digits-cnn'] ?? 0);
+    for (const [index, share] of [0, 0, 0, 0.1, 0.5, 1, 1].entries()) {
+      expect(Math.abs((shares[index] as number) - share)).toBeLessThan(0.1);
+    }
+    expect(requests).toBeGreaterThan(1_000);
+  }, 40_000);
+
+  it('prints a table', async () => {
+    const { stdout } = await infermux('demo', '--control', '--hold', '0.05');
+    for (const text of ['rolling update', 'digits-cnn', 'all of them answered']) expect(stdout).toContain(text);
   }, 40_000);
 });
 
@@ -243,6 +266,7 @@ describe('the command line', () => {
     [['demo', '--jsn'], "unknown option '--jsn'"],
     [['dmo'], "unknown command 'dmo'"],
     [['demo', 'now'], 'too many arguments'],
+    [['demo', '--control', '--hold', 'long'], 'expected a number from 0.01 to 10000'],
     [['inspect'], "missing required argument 'model'"],
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
     [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
