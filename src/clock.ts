@@ -25,3 +25,16 @@ export const systemClock: Clock = {
   defer: (callback) => process.nextTick(callback),
   nextTurn: (callback) => setImmediate(callback),
 };
+
+/** Whether the work ended within so many milliseconds; it goes on if it did not. */
+export async function within(clock: Clock, work: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let cancel: () => void = () => undefined;
+  const late = new Promise<false>((resolve) => {
+    cancel = clock.schedule(() => resolve(false), milliseconds);
+  });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    cancel();
+  }
+}

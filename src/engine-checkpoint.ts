@@ -2,13 +2,13 @@ import { resolve } from 'node:path';
 import { isInteger, isObject, isText } from './check.js';
 import { type Checkpoint, type CheckpointContent, refusal } from './deployments/checkpoint.js';
 import { resolveDeployment } from './deployments/deployment-options.js';
-import { checkSavable, type SavedDeployments } from './deployments/deployments.js';
+import { checkSavable, type SavedDeployments } from './deployments/saved-deployments.js';
 import type { SavedEndpoints } from './endpoints/endpoints.js';
 import { readTraffic } from './endpoints/traffic.js';
 import { messageOf, show } from './errors.js';
 import type { ModelSource } from './models/model-sources.js';
 import type { Pin } from './models/pinned-models.js';
-import { checkModels, type EngineOptions, type ResolvedOptions } from './options.js';
+import { checkFollowable, checkModels, type EngineOptions, type ResolvedOptions } from './options.js';
 
 type Models = NonNullable<EngineOptions['models']>;
 
@@ -31,11 +31,17 @@ export class EngineCheckpoint {
     this.pins = part(file, 'pins', () => readPins(pins ?? []));
     const saved = part(file, 'models', () => readModels(models ?? {}));
     this.models = options.isModelsGiven ? options.models : saved;
+    checkFollowable(this.models, options.repository);
   }
 
   /** Resolves when it is written, at once where nothing is kept. @throws InfermuxError `FAILED_PRECONDITION`. */
   async save(content: CheckpointContent): Promise<void> {
     await this.#checkpoint?.save(content);
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async untilWritten(): Promise<void> {
+    await this.#checkpoint?.untilWritten();
   }
 
   /** Keeps which models there are, but for those that are in memory alone. */

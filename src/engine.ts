@@ -1,44 +1,39 @@
 import { setMaxListeners } from 'node:events';
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from './check.js';
-import { systemClock } from './clock.js';
+import { systemClock, within } from './clock.js';
 import { DEFAULT_DEPLOYMENT } from './deployment-name.js';
 import { demandOf, machineCapacity, whyTooMany } from './deployments/capacity.js';
 import { Checkpoint } from './deployments/checkpoint.js';
 import { Deployment } from './deployments/deployment.js';
 import { MOST_REPLICAS, type ResolvedDeploymentOptions } from './deployments/deployment-options.js';
-import { type DeploymentReport, Deployments } from './deployments/deployments.js';
+import { Deployments } from './deployments/deployments.js';
 import { Endpoints } from './endpoints/endpoints.js';
 import { EngineCheckpoint } from './engine-checkpoint.js';
-import { InfermuxError, messageOf, reading, show, toInfermuxError, unreadable } from './errors.js';
-import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, transferFeeds, wholeBuffers } from './feeds.js';
-import { isHandlersKey } from './handler.js';
+import { InfermuxError, reading, show, toInfermuxError, unreadable } from './errors.js';
+import { transferFeeds } from './feeds.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import type { ModelHosts } from './models/model-host.js';
 import { ModelManager } from './models/model-manager.js';
 import { readSources } from './models/model-sources.js';
-import type { RegisteredModel } from './models/registered-model.js';
 import { Log } from './observability/logger.js';
 import { EngineMetrics } from './observability/metrics.js';
 import { defaultReplicas, type EngineOptions, type ResolvedOptions, resolveOptions } from './options.js';
-import { fromErrorRecord } from './protocol/error-record.js';
-import type { ReplicaEvent } from './protocol/messages.js';
+import { ReplicaEvents } from './replica-events.js';
 import type { Replica } from './replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
+import { type OwnedRequest, readHandlerRequest, readModelRequest } from './requests.js';
 import { Dispatcher } from './routing/dispatcher.js';
 import type { RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { areReady, type EngineState, type EngineStatus, loadedModels, readStatus, replicasAtWork } from './status.js';
-import { type Destination, Targets } from './targets.js';
+import { type Destination, type EngineDeployment, Targets } from './targets.js';
 import type { Feeds, ModelMetadata, Outputs } from './tensor.js';
 
 /** Copies of requests go behind all others. */
 const LOWEST_PRIORITY = Number.MIN_SAFE_INTEGER;
-/** A load that takes longer is worth a warning. */
-const SLOW_LOAD_MS = 1_000;
-
 /** What one request was answered with, and how it fared. */
 export interface InferenceResult<Result = Outputs> {
   readonly outputs: Result;
@@ -123,16 +118,19 @@ export class InferenceEngine {
    */
   readonly endpoints: Endpoints;
   readonly #memory = new ReplicaMemory(2 * MOST_REPLICAS);
-  readonly #catalog = new ModelCatalog(() => this.#memory.counters.catalogChanged());
+  readonly #catalog = new ModelCatalog(() => {
+    this.#targets.forget();
+    this.#memory.counters.catalogChanged();
+  });
   readonly #environment: ReplicaPoolEnvironment;
   readonly #clock: ReplicaPoolEnvironment['clock'];
   readonly #log: Log;
   readonly #metrics: EngineMetrics;
   readonly #keepAlive = new KeepAlive();
   readonly #checkpoint: EngineCheckpoint;
-  /** Where the requests of each deployment wait. */
-  readonly #dispatchers = new Map<Deployment, Dispatcher<Replica>>();
+  readonly #deployments: Deployments<Dispatcher<Replica>>;
   readonly #targets: Targets;
+  readonly #events: ReplicaEvents;
   #state: EngineState = 'running';
   #closed: Promise<void> | undefined;
   #destroyed: Promise<void> | undefined;
@@ -150,20 +148,21 @@ export class InferenceEngine {
     this.#checkpoint = new EngineCheckpoint(checkpoint, options);
     this.#metrics = new EngineMetrics(
       {
-        deployments: () => this.deployments.list().map(forMetrics),
-        replicas: () => replicasAtWork(this.deployments.all, this.#catalog),
-        loaded: () => loadedModels(this.deployments.all, this.#catalog),
+        deployments: () => this.deployments.list(),
+        replicas: () => replicasAtWork(this.#deployments.all, this.#catalog),
+        loaded: () => loadedModels(this.#deployments.all, this.#catalog),
       },
       { registry: options.registry, modelLabels: options.metrics.modelLabels ?? true },
     );
     const log: Log['write'] = (level, fields, message) => this.#log.write(level, fields, message);
     const during = <T>(work: () => Promise<T>) => this.#keepAlive.during(work);
-    this.deployments = new Deployments({
-      ...{ log, during, isSaved: checkpoint !== undefined },
+    this.#deployments = new Deployments({
+      ...{ log, during, defaultReplicas, isSaved: checkpoint !== undefined },
       create: (name, resolved) => this.#createDeployment(name, resolved),
-      gone: (deployment) => this.#dispatchers.delete(deployment),
+      changed: () => this.#targets.forget(),
       save: (deployments) => this.#checkpoint.save({ deployments }),
     });
+    this.deployments = this.#deployments;
     this.endpoints = new Endpoints({
       log,
       random: Math.random,
@@ -171,19 +170,22 @@ export class InferenceEngine {
       isModel: (name) => this.#catalog.find(name) !== undefined,
       save: (endpoints) => this.#checkpoint.save({ endpoints }),
     });
-    this.#targets = new Targets(this.#catalog, this.deployments);
+    this.#targets = new Targets(this.#catalog, this.#deployments);
     const { models } = this.#checkpoint;
     this.models = new ModelManager(
       {
         directory: typeof models === 'string' ? models : undefined,
         repository: options.repository,
-        weights: options.deployments[DEFAULT_DEPLOYMENT].weights,
+        weights: () => this.#defaultOptions.weights,
       },
       {
         ...{ catalog: this.#catalog, hosts: this.#modelHosts(), clock: this.#clock, log, during },
         savePins: (pins) => this.#checkpoint.save({ pins }),
       },
     );
+    this.#events = new ReplicaEvents({
+      ...{ catalog: this.#catalog, models: this.models, metrics: this.#metrics, log: this.#log },
+    });
   }
 
   /** @internal */
@@ -212,7 +214,7 @@ export class InferenceEngine {
    * something is asked. `engine.deployments.get(name).ready` tells it of one.
    */
   get ready(): boolean {
-    return areReady(this.#state, this.deployments.all);
+    return areReady(this.#state, this.#deployments.all);
   }
 
   /**
@@ -273,7 +275,7 @@ export class InferenceEngine {
 
   /** A snapshot of deployments, replicas and models. */
   status(): EngineStatus {
-    return readStatus(this.#state, this.deployments.all, this.#catalog);
+    return readStatus(this.#state, this.#deployments.all, this.#catalog);
   }
 
   /**
@@ -283,16 +285,17 @@ export class InferenceEngine {
    * @throws InfermuxError `INVALID_ARGUMENT` for a grace that is none; the engine goes on then.
    */
   async close(options: CloseOptions = {}): Promise<void> {
-    checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) });
-    const { graceMs = this.#graceMs } = options;
+    const { graceMs = this.#defaultOptions.gracefulShutdownTimeoutMs } = reading('close', () =>
+      checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) }),
+    );
     this.#closed ??= this.#keepAlive.during(async () => {
-      this.#beginClosing();
-      const dispatchers = [...this.#dispatchers.values()];
-      for (const dispatcher of dispatchers) dispatcher.close(closedError('the engine is closing'));
-      const idle = Promise.all(dispatchers.map((dispatcher) => dispatcher.untilIdle()));
-      const isDrained = await this.#within(idle, graceMs);
+      await this.#beginClosing();
+      const queues = this.#deployments.all.map(({ queue }) => queue);
+      for (const queue of queues) queue.close(closedError('the engine is closing'));
+      const idle = Promise.all(queues.map((queue) => queue.untilIdle()));
+      const isDrained = await within(this.#clock, idle, graceMs);
       const late = closedError(`the engine was closed and ${graceMs} ms of grace passed`);
-      if (!isDrained) for (const dispatcher of dispatchers) dispatcher.destroy(late);
+      if (!isDrained) for (const queue of queues) queue.destroy(late);
       await this.#end({ hurry: !isDrained });
     });
     return this.#closed;
@@ -304,9 +307,10 @@ export class InferenceEngine {
    */
   destroy(): Promise<void> {
     this.#destroyed ??= this.#keepAlive.during(async () => {
-      this.#beginClosing();
+      const closing = this.#beginClosing();
       const error = closedError('the engine was destroyed');
-      for (const dispatcher of this.#dispatchers.values()) dispatcher.destroy(error);
+      for (const { queue } of this.#deployments.all) queue.destroy(error);
+      await closing;
       await this.#end({ hurry: true });
     });
     return this.#destroyed;
@@ -317,8 +321,9 @@ export class InferenceEngine {
     await this.close();
   }
 
-  get #graceMs(): number {
-    return this.#options.deployments[DEFAULT_DEPLOYMENT].gracefulShutdownTimeoutMs;
+  /** As they are now; as they were at the start, once it is deleted. */
+  get #defaultOptions(): ResolvedDeploymentOptions {
+    return this.#deployments.find(DEFAULT_DEPLOYMENT)?.options ?? this.#options.deployments[DEFAULT_DEPLOYMENT];
   }
 
   async #begin(): Promise<void> {
@@ -326,8 +331,8 @@ export class InferenceEngine {
     await this.models.open(typeof models === 'string' ? [] : await readSources(models));
     this.models.restorePins(pins);
     if (this.#catalog.models.length === 0) this.#log.write('warn', { models }, 'no models found');
+    await this.#deployments.open(this.#options.declared, deployments);
     await this.#checkpoint.saveModels();
-    await this.deployments.open(this.#options.declared, defaultReplicas, deployments);
     this.endpoints.restore(endpoints);
     const loaded = this.models.loadInitial();
     if (this.#options.repository.waitForInitialLoad) await loaded;
@@ -387,21 +392,29 @@ export class InferenceEngine {
     reader: Reader<T>,
     isShadow = false,
   ): Promise<T> {
-    const { deployment } = destination;
-    const dispatcher = this.#dispatchers.get(deployment);
-    if (dispatcher === undefined) throw new InfermuxError('INTERNAL', `deployment ${deployment.name} has no queue`);
+    const { deployment, model, isHandled } = destination;
+    if (deployment.targetReplicas === 0) deployment.requestArrived();
+    let owned: OwnedRequest;
+    try {
+      if (isHandled) owned = readHandlerRequest(request, options);
+      else {
+        this.models.checkMayRun(model);
+        owned = readModelRequest(model.id, this.#catalog.metadata(model.key), request as Feeds, options);
+      }
+    } catch (cause) {
+      this.#metrics.deploymentRequests(deployment.name).sum += 1;
+      this.#metrics.deploymentError(deployment.name);
+      throw cause;
+    }
     const { signal, priority = 0 } = options;
-    const given = destination.isHandled
-      ? readHandlerRequest(request, options)
-      : this.#readModelRequest(destination.model, request as Feeds, options);
     // A signal that many requests share is no leak.
     if (signal !== undefined) setMaxListeners(0, signal);
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
-    const { feeds, payload, outputs, checked, transferred, releaseFeeds } = given;
-    return dispatcher.submit(
+    const { feeds, payload, outputs, checked, transferred, releaseFeeds } = owned;
+    return deployment.queue.submit(
       {
-        model: destination.model,
+        model,
         feeds,
         payload,
         outputs,
@@ -417,36 +430,17 @@ export class InferenceEngine {
     );
   }
 
-  #readModelRequest(model: RegisteredModel, feeds: Feeds, { outputs, transfer }: RunOptions) {
-    this.models.checkMayRun(model);
-    const metadata = this.#catalog.metadata(model.key);
-    const given = readFeeds(feeds);
-    if (metadata !== undefined) {
-      checkFeeds(model.id, given, metadata.inputs);
-      checkOutputNames(model.id, outputs, metadata.outputs);
-    }
-    const transferred = transfer === true ? wholeBuffers(given) : undefined;
-    return {
-      releaseFeeds: ownFeeds(given, transferred),
-      feeds: given,
-      payload: undefined,
-      outputs: outputs && [...outputs],
-      checked: metadata !== undefined,
-      transferred,
-    };
-  }
-
-  #createDeployment(name: string, options: ResolvedDeploymentOptions): Deployment {
-    const dispatcher = this.#createDispatcher(name, options, () => deployment);
-    const deployment: Deployment = new Deployment(name, options, {
-      queue: dispatcher,
+  #createDeployment(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
+    const queue = this.#createDispatcher(name, options);
+    return new Deployment(name, options, {
+      queue,
       memory: this.#memory,
       pool: this.#environment,
       weightStore: this.#options.weightStore,
       observer: {
         running: (replica) => this.models.replicaRunning(replica),
         left: (replica) => this.models.replicaLeft(replica.id),
-        event: (replica, event) => this.#onReplicaEvent(dispatcher, replica, event),
+        event: (replica, event) => this.#events.handle(queue, replica, event),
         stateChanged: ({ id, hello }, state) =>
           this.#log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
         restarting: (replica, error, delayMs) => {
@@ -458,29 +452,27 @@ export class InferenceEngine {
         log: (level, fields, message) => this.#log.write(level, fields, message),
       },
     });
-    this.#dispatchers.set(deployment, dispatcher);
-    return deployment;
   }
 
-  #createDispatcher(
-    name: string,
-    options: ResolvedDeploymentOptions,
-    deployment: () => Deployment,
-  ): Dispatcher<Replica> {
+  #createDispatcher(name: string, options: ResolvedDeploymentOptions): Dispatcher<Replica> {
+    const requests = this.#metrics.deploymentRequests(name);
     return new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), this.#clock, {
+      submitted: () => {
+        requests.sum += 1;
+      },
       busy: () => this.#keepAlive.hold(),
       idle: () => this.#keepAlive.release(),
       accepted: ({ model, feeds, transferred }) => {
-        this.#metrics.requestAccepted(model.id, name);
+        this.#metrics.requestAccepted(model.id);
         // Not before: a caller that is refused keeps its arrays.
         if (transferred !== undefined) transferFeeds(feeds, transferred);
-        if (deployment().targetReplicas === 0) deployment().requestArrived();
       },
       given: (replica, requests) => this.#metrics.requestsGiven(replica, requests),
       waited: (queueMs) => this.#metrics.requestWaited(queueMs),
       answered: (model, result) => this.#metrics.requestAnswered(model.id, result),
       failed: ({ code }, isShadow) => {
-        if (!isShadow) this.#metrics.requestFailed(code, name);
+        this.#metrics.deploymentError(name);
+        if (!isShadow) this.#metrics.requestFailed(code);
       },
       called: (model, requests) => this.#metrics.called(model.id, requests),
       batchingSwitchedOff: ({ id: model }, reason) => {
@@ -493,120 +485,59 @@ export class InferenceEngine {
 
   #modelHosts(): ModelHosts {
     return {
-      wanted: (deployment) => this.deployments.require(deployment).targetReplicas,
-      running: () => this.deployments.all.flatMap(({ running }) => running),
-      loadRefusal: (model, deployment) => {
-        const dispatcher = this.#dispatchers.get(this.deployments.require(deployment));
-        return dispatcher?.loadRefusal(model);
+      defaultDeployment: () => {
+        const { all } = this.#deployments;
+        return (
+          (all.find(({ isEmpty, state }) => !isEmpty && state !== 'deleting') ?? all[0])?.name ?? DEFAULT_DEPLOYMENT
+        );
       },
+      wanted: (deployment) => this.#deployments.require(deployment).targetReplicas,
+      running: () => this.#deployments.all.flatMap(({ running }) => running),
+      loadRefusal: (model, deployment) => this.#deployments.require(deployment).queue.loadRefusal(model),
       untilUnused: async (key) => {
-        await Promise.all([...this.#dispatchers.values()].map((dispatcher) => dispatcher.untilModelUnused(key)));
+        await Promise.all(this.#deployments.all.map(({ queue }) => queue.untilModelUnused(key)));
       },
       forget: (key) => {
-        for (const dispatcher of this.#dispatchers.values()) dispatcher.forgetModel(key);
+        for (const { queue } of this.#deployments.all) queue.forgetModel(key);
       },
     };
   }
 
   #onScaled(deployment: string, from: number, to: number): void {
     if (from > 0) this.#log.write('info', { deployment, from, to }, 'deployment is scaled');
-    const reason = whyTooMany(demandOf(this.deployments.all, to - from), machineCapacity());
+    const reason = whyTooMany(demandOf(this.#deployments.all, to - from), machineCapacity());
     if (reason === undefined) return;
     this.#log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine bears');
   }
 
-  #onReplicaEvent(dispatcher: Dispatcher<Replica>, replica: Replica, event: ReplicaEvent): void {
-    const { id } = replica;
-    if (event.kind === 'log') {
-      this.#log.write(event.level, { replica: id, ...event.fields }, event.message);
-      return;
-    }
-    if (event.kind === 'model-wanted') {
-      replica.define(event.wanted, this.#wantedBy(event.target));
-      return;
-    }
-    const registered = this.#catalog.byKey(event.key);
-    const { id: model, format: type } = registered ?? { id: event.key, format: 'onnx' };
-    switch (event.kind) {
-      case 'model-loading':
-        this.#log.write('debug', { replica: id, model }, 'model is loading');
-        break;
-      case 'model-loaded': {
-        const { loadMs, bytes, memoryBytes, metadata } = event;
-        this.#catalog.setMetadata(event.key, metadata);
-        if (registered !== undefined) {
-          dispatcher.modelLoaded(registered, loadMs, metadata);
-          this.models.modelLoaded(id, registered, memoryBytes);
-        } else if (!isHandlersKey(event.key)) {
-          // A handler asked for it, and it was removed before it was there.
-          void replica.unload(event.key, 'unloaded').catch(() => undefined);
-        }
-        this.#metrics.modelLoaded(id, model, type, loadMs);
-        this.#log.write('info', { replica: id, model, loadMs, bytes, memoryBytes }, 'model loaded');
-        if (loadMs > SLOW_LOAD_MS) this.#log.write('warn', { replica: id, model, loadMs }, 'slow model load');
-        break;
-      }
-      case 'model-load-failed': {
-        const { error, nextTryInMs } = event;
-        this.models.modelLoadFailed(id, event.key, fromErrorRecord(error), nextTryInMs);
-        this.#metrics.modelLoadFailed(id, type, error.code);
-        this.#log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
-        break;
-      }
-      case 'model-unloaded':
-        this.#metrics.modelUnloaded(id, event.reason, event.unloadMs, event.idleMs);
-        this.#log.write('info', { replica: id, model, reason: event.reason }, 'model unloaded');
-        break;
-    }
-  }
-
-  #wantedBy(target: string): RegisteredModel | InfermuxError {
-    try {
-      const model = this.#catalog.resolve(target);
-      this.models.checkMayRun(model);
-      return model;
-    } catch (cause) {
-      return toInfermuxError(cause);
-    }
-  }
-
-  #beginClosing(): void {
-    if (this.#state !== 'running') return;
-    this.#state = 'closing';
+  /** Resolves when no change is under way any more. */
+  async #beginClosing(): Promise<void> {
     const error = closedError('the engine is closing');
-    this.models.close(error);
-    this.deployments.close(error);
-    this.endpoints.close(error);
+    if (this.#state === 'running') {
+      this.#state = 'closing';
+      this.models.close(error);
+      this.endpoints.close(error);
+    }
+    await this.#deployments.close(error);
   }
 
   /** Ends all threads; those that overrun are left to end by themselves. */
   #end(how: { hurry: boolean }): Promise<void> {
-    const stopped = Promise.all(this.deployments.all.map((deployment) => deployment.stop(how)));
+    const stopped = Promise.all(this.#deployments.all.map((deployment) => deployment.stop(how)));
     this.#ended ??= this.#finish(stopped);
     return this.#ended;
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const gracefulShutdownTimeoutMs = this.#graceMs;
-    if (!(await this.#within(stopped, gracefulShutdownTimeoutMs))) {
-      const message = 'replicas are still in a native call and were abandoned';
+    const { gracefulShutdownTimeoutMs } = this.#defaultOptions;
+    if (!(await within(this.#clock, stopped, gracefulShutdownTimeoutMs))) {
+      const message = 'replicas did not end in time and are given up; a thread in a native call ends after it';
       this.#log.write('warn', { gracefulShutdownTimeoutMs }, message);
+      for (const deployment of this.#deployments.all) deployment.abandon(new Error('the engine was closed'));
     }
+    await this.#checkpoint.untilWritten();
     this.#metrics.close();
     this.#state = 'closed';
-  }
-
-  /** Whether the work ended within so many milliseconds. */
-  async #within(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
-    let cancel: () => void = () => undefined;
-    const timeout = new Promise<false>((resolve) => {
-      cancel = this.#clock.schedule(() => resolve(false), milliseconds);
-    });
-    try {
-      return await Promise.race([work.then(() => true), timeout]);
-    } finally {
-      cancel();
-    }
   }
 }
 
@@ -618,35 +549,12 @@ const toOutputs: Reader<Outputs> = () => outputsOf;
 const toNothing: Reader<void> = () => () => undefined;
 
 const toResult: Reader<InferenceResult> =
-  ({ deployment: { name: deployment }, model }) =>
+  ({ deployment, model, isHandled }) =>
   ({ outputs, replica, batchSize, queueMs, loadMs, runMs, totalMs }) => {
-    const version = 'version' in model ? (model as RegisteredModel).version : 1;
+    const version = isHandled ? 1 : model.version;
     const timings = { queueMs, loadMs, runMs, totalMs };
-    return { outputs, model: model.id, version, deployment, replica, batchSize, timings };
+    return { outputs, model: model.id, version, deployment: deployment.name, replica, batchSize, timings };
   };
-
-/** A copy of what a handler is to be given. */
-function readHandlerRequest(request: unknown, { outputs, transfer }: RunOptions) {
-  if (outputs !== undefined || transfer === true) {
-    const message = 'outputs and transfer are for models, and a handler takes this request';
-    throw new InfermuxError('INVALID_ARGUMENT', message);
-  }
-  let value: unknown;
-  try {
-    value = structuredClone(request);
-  } catch (cause) {
-    const message = `the request cannot be cloned, and so cannot go to a handler: ${messageOf(cause)}`;
-    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
-  }
-  const controller = new AbortController();
-  const payload = { value, abandoned: controller.signal, abandon: () => controller.abort() };
-  const none = { releaseFeeds: undefined, outputs: undefined, transferred: undefined };
-  return { ...none, feeds: {}, payload, checked: true };
-}
-
-function forMetrics({ name, queued, targetReplicas: target, runningReplicas: running }: DeploymentReport) {
-  return { name, queued, target, running };
-}
 
 function closedError(message: string): InfermuxError {
   return new InfermuxError('ENGINE_CLOSED', message);

@@ -55,16 +55,24 @@ export function anew({ code, message, cause, retryable, retryAfterMs }: Infermux
   return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }
 
-/** The message of whatever was thrown, on one line. */
+/** The message of whatever was thrown, on one line. It may be something that throws when it is looked at. */
 export function messageOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : show(error);
-  return message.replace(/\s+/g, ' ').trim();
+  try {
+    const message: unknown = error instanceof Error ? error.message : undefined;
+    return (typeof message === 'string' ? message : show(error)).replace(/\s+/g, ' ').trim();
+  } catch {
+    return 'something that cannot be shown';
+  }
 }
 
 /** A value as error messages show it: short, on one line, whatever it is. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
-  return inspect(value, { depth: 0, maxArrayLength: 12, maxStringLength: 60, breakLength: Number.POSITIVE_INFINITY });
+  try {
+    return inspect(value, { depth: 0, maxArrayLength: 12, maxStringLength: 60, breakLength: Number.POSITIVE_INFINITY });
+  } catch {
+    return 'something that cannot be shown';
+  }
 }
 
 /**

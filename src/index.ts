@@ -8,7 +8,8 @@ export type {
   ResolvedDeploymentOptions,
   RollingUpdateOptions,
 } from './deployments/deployment-options.js';
-export type { DeleteOptions, DeploymentReport, Deployments } from './deployments/deployments.js';
+export type { DeploymentReport } from './deployments/deployment-report.js';
+export type { DeleteOptions, Deployments } from './deployments/deployments.js';
 export type { Goal, GoalStatus } from './deployments/goals.js';
 export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';

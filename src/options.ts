@@ -22,6 +22,7 @@ import {
   type ResolvedDeploymentOptions,
   resolveDeployment,
 } from './deployments/deployment-options.js';
+import { copyOptions } from './deployments/saved-deployments.js';
 import { InfermuxError, show } from './errors.js';
 import { isVersionPolicy, isWeightPlacement } from './models/manifest.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from './models/model-manager-options.js';
@@ -174,16 +175,17 @@ export function defaultReplicas(name: string): number {
 function readDeployments(
   others: Readonly<Record<string, DeploymentOptions>>,
 ): Record<string, ResolvedDeploymentOptions> {
-  const resolved: Record<string, ResolvedDeploymentOptions> = {};
+  const resolved = new Map<string, ResolvedDeploymentOptions>();
   for (const [name, options] of Object.entries(others)) {
     checkDeploymentName(name);
     if (name === DEFAULT_DEPLOYMENT) {
       const message = `options.deployments must not name ${show(name)}: its options are the engine's own`;
       throw new InfermuxError('INVALID_ARGUMENT', message);
     }
-    resolved[name] = resolveDeployment(`options.deployments[${show(name)}]`, options, defaultReplicas(name));
+    const where = `options.deployments[${show(name)}]`;
+    resolved.set(name, resolveDeployment(where, copyOptions(where, options), defaultReplicas(name)));
   }
-  return resolved;
+  return Object.fromEntries(resolved);
 }
 
 function readCheckpoint(given: CheckpointOptions): CheckpointOptions {
@@ -215,12 +217,17 @@ function checkSource(where: string, source: ModelSource): void {
   }
 }
 
-function readRepository({ models, repository: given = {} }: EngineOptions): ResolvedRepositoryOptions {
+/** @throws InfermuxError `INVALID_ARGUMENT` when there is no directory that could be followed as is asked for. */
+export function checkFollowable(models: EngineOptions['models'], { pollMs = 0 }: RepositoryOptions): void {
+  if (typeof models === 'string' || pollMs === 0) return;
+  const message = `options.repository.pollMs is ${pollMs}, and options.models is no directory that could be followed`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+function readRepository({ models, checkpoint, repository: given = {} }: EngineOptions): ResolvedRepositoryOptions {
   const repository = checkOptions('options.repository', given, REPOSITORY_RULES);
-  if (typeof models !== 'string' && (repository.pollMs ?? 0) > 0) {
-    const message = `options.repository.pollMs is ${repository.pollMs}, and options.models is no directory that could be followed`;
-    throw new InfermuxError('INVALID_ARGUMENT', message);
-  }
+  // A checkpoint may name the directory.
+  if (models !== undefined || checkpoint === undefined) checkFollowable(models, repository);
   return {
     ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, versions: 'latest' },
     ...withoutUndefined(repository),

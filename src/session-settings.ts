@@ -61,7 +61,7 @@ export function readSession<T extends object>(where: string, session: T): T {
   const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(RULES, key)));
   checkOptions(where, known, RULES);
   try {
-    checkDepth(session, 0);
+    checkDepth(session);
     return structuredClone(Object.fromEntries(Object.entries(session).filter(([, value]) => value !== undefined))) as T;
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
@@ -69,8 +69,12 @@ export function readSession<T extends object>(where: string, session: T): T {
   }
 }
 
-/** A cycle survives a clone, and would end the process in onnxruntime-node. */
-function checkDepth(value: unknown, depth: number): void {
+/**
+ * A cycle survives a clone, and would end the process in onnxruntime-node.
+ *
+ * @throws Error for what is nested too deep.
+ */
+export function checkDepth(value: unknown, depth = 0): void {
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return;
   if (depth > MOST_DEPTH) throw new Error(`it is nested more than ${MOST_DEPTH} deep, or a circular structure`);
   for (const part of Object.values(value)) checkDepth(part, depth + 1);

@@ -6,19 +6,26 @@ import { handlerModel } from './handler.js';
 import { checkModelId } from './model-id.js';
 import type { ModelCatalog } from './models/model-catalog.js';
 import type { RegisteredModel } from './models/registered-model.js';
+import type { Replica } from './replicas/replica.js';
+import type { Dispatcher } from './routing/dispatcher.js';
 import type { RoutedModel } from './routing/pending-request.js';
+
+/** A deployment whose requests wait in a dispatcher. */
+export type EngineDeployment = Deployment<Dispatcher<Replica>>;
 
 /** Where a request goes. */
 export type Destination =
-  | { readonly deployment: Deployment; readonly isHandled: false; readonly model: RegisteredModel }
-  | { readonly deployment: Deployment; readonly isHandled: true; readonly model: RoutedModel };
+  | { readonly deployment: EngineDeployment; readonly isHandled: false; readonly model: RegisteredModel }
+  | { readonly deployment: EngineDeployment; readonly isHandled: true; readonly model: RoutedModel };
 
 /** Says what a request's target stands for: a model, a model of a deployment, or a deployment with a handler. */
 export class Targets {
   readonly #catalog: ModelCatalog;
-  readonly #deployments: Deployments;
+  readonly #deployments: Deployments<Dispatcher<Replica>>;
+  /** Those of models, by what requests called them. */
+  readonly #known = new Map<string, Destination>();
 
-  constructor(catalog: ModelCatalog, deployments: Deployments) {
+  constructor(catalog: ModelCatalog, deployments: Deployments<Dispatcher<Replica>>) {
     this.#catalog = catalog;
     this.#deployments = deployments;
   }
@@ -29,6 +36,24 @@ export class Targets {
    *   is not there, or is to have no replica.
    */
   resolve(target: string, deploymentName: string | undefined): Destination {
+    const known = deploymentName === undefined ? this.#known.get(target) : undefined;
+    const destination = known ?? this.#find(target, deploymentName);
+    const { deployment, isHandled } = destination;
+    if (deployment.isEmpty) {
+      const message = `deployment ${show(deployment.name)} is to have no replica (replicas: 0): name another, or update it`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    // What a handler's target stands for depends on what its replicas say.
+    if (known === undefined && deploymentName === undefined && !isHandled) this.#known.set(target, destination);
+    return destination;
+  }
+
+  /** To be called when a name may stand for something else than before. */
+  forget(): void {
+    this.#known.clear();
+  }
+
+  #find(target: string, deploymentName: string | undefined): Destination {
     if (deploymentName !== undefined) {
       const deployment = this.#deployments.require(deploymentName);
       return this.#in(deployment, isHandled(deployment) && target === deploymentName ? undefined : target);
@@ -54,11 +79,7 @@ export class Targets {
     return undefined;
   }
 
-  #in(deployment: Deployment, target: string | undefined): Destination {
-    if (deployment.isEmpty) {
-      const message = `deployment ${show(deployment.name)} is to have no replica (replicas: 0): name another, or update it`;
-      throw new InfermuxError('FAILED_PRECONDITION', message);
-    }
+  #in(deployment: EngineDeployment, target: string | undefined): Destination {
     if (!isHandled(deployment)) return { deployment, isHandled: false, model: this.#catalog.resolve(target) };
     if (target !== undefined) checkModelId(target);
     const known = target === undefined || deployment.hasOwnModels ? undefined : this.#catalog.find(target);
@@ -66,6 +87,6 @@ export class Targets {
   }
 }
 
-function isHandled({ options }: Deployment): boolean {
+function isHandled({ options }: EngineDeployment): boolean {
   return options.handler !== undefined;
 }

@@ -8,7 +8,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 /** Small files that everybody may use; they may use each other. */
 const COMMON = [
   ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference', 'session-settings'],
-  ...['clock', 'failure-memory', 'buffer-pool', 'deployment-name', 'handler'],
+  ...['clock', 'failure-memory', 'buffer-pool', 'deployment-name', 'handler', 'in-turn'],
 ];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
@@ -25,7 +25,9 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
   options: [...COMMON, 'deployments', 'models', 'env-paths', 'pino', 'prom-client'],
   'run-options': COMMON,
-  targets: [...COMMON, 'deployments', 'models', 'routing'],
+  targets: [...COMMON, 'deployments', 'models', 'replicas', 'routing'],
+  requests: [...COMMON, 'routing', 'run-options'],
+  'replica-events': [...COMMON, 'models', 'observability', 'protocol', 'replicas', 'routing'],
   'engine-checkpoint': [...COMMON, 'deployments', 'endpoints', 'models', 'options'],
   engine: [
     ...COMMON,
@@ -37,9 +39,9 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
       'models',
       'observability',
       'options',
-      'protocol',
+      'replicas',
     ],
-    ...['replicas', 'routing', 'run-options', 'status', 'targets', 'prom-client'],
+    ...['replica-events', 'requests', 'routing', 'run-options', 'status', 'targets', 'prom-client'],
   ],
   status: [...COMMON, 'deployments', 'models', 'replicas'],
   index: [...COMMON, 'deployments', 'endpoints', 'engine', 'models', 'options', 'run-options', 'status'],

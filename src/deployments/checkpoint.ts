@@ -2,6 +2,7 @@ import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { isObject } from '../check.js';
 import { InfermuxError, messageOf, show } from '../errors.js';
+import { InTurn } from '../in-turn.js';
 
 /** What is in a checkpoint; each part is read and checked by those whose it is. */
 export interface CheckpointContent {
@@ -19,8 +20,8 @@ const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] 
 /** A file with what an engine is to be, so that the next one takes up where it left off. It is whole at every moment. */
 export class Checkpoint {
   readonly file: string;
+  readonly #turns = new InTurn();
   #content: CheckpointContent;
-  #written: Promise<void> = Promise.resolve();
 
   private constructor(file: string, content: CheckpointContent) {
     this.file = file;
@@ -55,17 +56,20 @@ export class Checkpoint {
    * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be written: the file is as it was.
    */
   save(parts: CheckpointContent): Promise<void> {
-    const writing = this.#written.then(async () => {
+    return this.#turns.run(async () => {
       const content = { ...this.#content, ...parts };
       await this.#write(content);
       this.#content = content;
     });
-    this.#written = writing.catch(() => undefined);
-    return writing;
+  }
+
+  /** Resolves when nothing is being written any more. */
+  untilWritten(): Promise<void> {
+    return this.#turns.untilDone();
   }
 
   async #write(content: CheckpointContent): Promise<void> {
-    const temporary = `${this.file}.${process.pid}.tmp`;
+    const temporary = `${this.file}.tmp`;
     try {
       const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
       await writeDurably(temporary, text);

@@ -5,7 +5,7 @@ import { checkOptions, isInteger, isMilliseconds, isObject, type Rule, satisfies
 import { InfermuxError, messageOf, show } from '../errors.js';
 import type { WeightPlacement } from '../model-reference.js';
 import { isWeightPlacement } from '../models/manifest.js';
-import { providersOf, readSession, type SessionOptions } from '../session-settings.js';
+import { checkDepth, providersOf, readSession, type SessionOptions } from '../session-settings.js';
 import { type AutoscalingOptions, type ResolvedAutoscaling, readAutoscaling } from './autoscaler.js';
 
 /** Options of one deployment: a group of replicas that are alike. */
@@ -236,6 +236,7 @@ function addressOf(where: string, handler: string | URL): string {
 function readUserConfig(where: string, userConfig: unknown): unknown {
   if (userConfig === undefined) return undefined;
   try {
+    checkDepth(userConfig);
     return JSON.parse(JSON.stringify(userConfig));
   } catch (cause) {
     const message = `${where}.userConfig must be what JSON can carry: ${messageOf(cause)}`;

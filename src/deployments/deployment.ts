@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Clock } from '../clock.js';
+import { type Clock, within } from '../clock.js';
 import { InfermuxError } from '../errors.js';
 import type { ReplicaEvent } from '../protocol/messages.js';
 import type { Replica } from '../replicas/replica.js';
@@ -10,10 +10,10 @@ import {
   type ReplicaPoolEnvironment,
 } from '../replicas/replica-pool.js';
 import type { ReplicaState } from '../replicas/replica-state.js';
-import { Autoscaler, SAMPLE_PERIOD_MS } from './autoscaler.js';
+import { AutoscalingLoop } from './autoscaling-loop.js';
 import { configChange } from './config-change.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
-import { type Goal, PursuedGoal } from './goals.js';
+import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
 import { HealthChecks } from './health-checks.js';
 import { type Action, reconcile, type Target } from './reconcile.js';
 import { ReplicaRoster } from './replica-roster.js';
@@ -24,9 +24,13 @@ export interface DeploymentQueue {
   removeReplica(replica: Replica, crash?: InfermuxError): void;
   modelChanged(replica: Replica, modelKey: string): void;
   declareOutage(error: InfermuxError): void;
+  /** There is hope again. */
+  endOutage(): void;
   configure(options: ResolvedDeploymentOptions): void;
   /** Requests that wait for a replica. */
   readonly queued: number;
+  /** Whether no accepted request is without an answer. */
+  readonly isIdle: boolean;
   /** Whether requests for the model wait, or came a short while ago. */
   isInUse(modelKey: string): boolean;
   /** Refuses new requests; accepted ones go on. */
@@ -48,17 +52,21 @@ export interface DeploymentObserver {
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
-export interface DeploymentEnvironment {
-  readonly queue: DeploymentQueue;
+export interface DeploymentEnvironment<Q extends DeploymentQueue = DeploymentQueue> {
+  readonly queue: Q;
   readonly memory: ReplicaMemory;
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
   readonly observer: DeploymentObserver;
 }
 
-/** `updating` until its goal is reached, `unhealthy` when fewer run than are to, for whatever reason. */
+/**
+ * `healthy` when all is as it is to be, `updating` on the way there, `unhealthy` when the goal was missed or replicas fail.
+ */
 export type DeploymentState = 'updating' | 'healthy' | 'unhealthy' | 'deleting';
 
+/** A handler may take so long for another configuration. */
+const RECONFIGURE_TIMEOUT_MS = 60_000;
 /** A goal that so many starts in a row missed is given up, though the starts go on. */
 const MOST_FAILED_STARTS = 20;
 const FAILED_STARTS_PER_REPLICA = 3;
@@ -67,31 +75,33 @@ const FAILED_STARTS_PER_REPLICA = 3;
  * One deployment: a loop that performs, step by step, what {@link reconcile} says, until as many replicas of its present
  * options run as are to. It looks again whenever a replica changed its state, and when one may be started again.
  */
-export class Deployment {
+export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly name: string;
-  readonly queue: DeploymentQueue;
-  readonly #environment: DeploymentEnvironment;
+  readonly queue: Q;
+  readonly #environment: DeploymentEnvironment<Q>;
   readonly #clock: Clock;
   readonly #pool: ReplicaPool;
   readonly #roster: ReplicaRoster;
   readonly #health: HealthChecks<Replica>;
+  readonly #autoscaling: AutoscalingLoop;
   #options: ResolvedDeploymentOptions;
   #target: Target;
   #goal = new PursuedGoal();
   /** Since the present revision was asked for. */
   #failedStarts = 0;
   #hasEverRun = false;
+  /** Whether no replica could be started the last time some were. */
+  #isOut = false;
   #lastFailure: InfermuxError | undefined;
-  #autoscaler: Autoscaler | undefined;
-  #cancelSample: (() => void) | undefined;
   #cancelLook: (() => void) | undefined;
   #isLooking = false;
   #mustLookAgain = false;
   #isDeleting = false;
   #isStopped = false;
+  #isWaitingForIdle = false;
   #startWaiters: (() => void)[] = [];
 
-  constructor(name: string, options: ResolvedDeploymentOptions, environment: DeploymentEnvironment) {
+  constructor(name: string, options: ResolvedDeploymentOptions, environment: DeploymentEnvironment<Q>) {
     this.name = name;
     this.queue = environment.queue;
     this.#environment = environment;
@@ -116,13 +126,17 @@ export class Deployment {
     this.#roster = new ReplicaRoster(
       () => this.#pool.places,
       this.#clock,
-      (modelKey) => this.queue.isInUse(modelKey),
+      // What a handler uses goes through no queue.
+      (modelKey) => this.#options.handler !== undefined || this.queue.isInUse(modelKey),
     );
     this.#health = new HealthChecks(() => this.#options.healthCheck, this.#clock, {
       failed: ({ id: replica }, { message: reason }, failuresInRow) =>
         observer.log('warn', { deployment: name, replica, reason, failuresInRow }, 'replica failed a health check'),
       unhealthy: (replica, error) => replica.abandon(error),
     });
+    const requests = () => this.queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
+    const scaled = { requests, replicas: () => this.#target.replicas, scaleTo: (to: number) => this.#scaleTo(to) };
+    this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
   }
 
   get options(): ResolvedDeploymentOptions {
@@ -143,18 +157,20 @@ export class Deployment {
   }
 
   get goal(): Goal {
-    return this.#goal;
+    return this.#goal.goal;
   }
 
   get state(): DeploymentState {
     if (this.#isDeleting) return 'deleting';
-    if (this.#goal.status === 'pending') return 'updating';
-    return this.#goal.status === 'reached' && this.running.length >= this.#target.replicas ? 'healthy' : 'unhealthy';
+    if (this.#roster.isReached(this.#target)) return 'healthy';
+    const isFailed = ({ replica, failuresInRow }: ReplicaPlace) => failuresInRow > 0 && replica?.state !== 'running';
+    return this.#goal.status === 'failed' || this.#pool.places.some(isFailed) ? 'unhealthy' : 'updating';
   }
 
   /** Whether its requests are answered: a replica runs, or none is to before the first request. */
   get isReady(): boolean {
-    return !this.#isDeleting && (this.running.length > 0 || (this.#mayScaleToZero && this.#target.replicas === 0));
+    if (this.#isDeleting) return false;
+    return this.running.length > 0 || (this.#mayScaleToZero && this.#target.replicas === 0 && !this.#isOut);
   }
 
   /** Whether it is to have no replica, whatever is asked. */
@@ -174,10 +190,25 @@ export class Deployment {
 
   /** Begins to pursue the target. */
   start(): Goal {
-    this.#configureAutoscaler();
+    this.#configureAutoscaling();
     this.#announceScale(0);
     this.#look();
-    return this.#goal;
+    return this.goal;
+  }
+
+  /** @returns the goal that all is as it is to be: a reached one if it is, another try if the last one was missed. */
+  pursueAgain(): Goal {
+    if (this.#roster.isReached(this.#target)) return reachedGoal();
+    if (this.#goal.status !== 'failed') return this.goal;
+    this.#pursue();
+    this.#roster.forgetRefusals();
+    this.#look();
+    return this.goal;
+  }
+
+  /** Resolves when its goal is decided, or may take for ever, since a replica failed. */
+  untilDecidedOrFailing(): Promise<void> {
+    return this.#goal.decidedOrFailing;
   }
 
   /**
@@ -195,15 +226,11 @@ export class Deployment {
     throw this.#lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
   }
 
-  /** Whether these options would change anything. */
-  differsFrom(options: ResolvedDeploymentOptions): boolean {
-    return configChange(this.#options, options, false).isAny;
-  }
-
-  /** @returns the goal that these options are in force; the present one when they change nothing. */
+  /** @returns the goal that these options are in force. */
   update(options: ResolvedDeploymentOptions): Goal {
     const change = configChange(this.#options, options, this.#canReconfigure);
-    if (!change.isAny) return this.#goal;
+    if (!change.isAny) return this.pursueAgain();
+    const { autoscaling } = this.#options;
     const before = this.#target;
     const replicas = change.needsScale ? replicasAfter(this.#options, options, before.replicas) : before.replicas;
     this.#options = options;
@@ -217,10 +244,11 @@ export class Deployment {
     this.queue.configure(options);
     if (change.needsReconfigure)
       for (const place of this.#pool.places) place.settings = { ...place.settings, userConfig: options.userConfig };
-    this.#configureAutoscaler();
+    // Otherwise it would have to begin to count anew after each change.
+    if (!isDeepStrictEqual(autoscaling, options.autoscaling)) this.#configureAutoscaling();
     this.#announceScale(before.replicas);
     this.#look();
-    return this.#goal;
+    return this.goal;
   }
 
   /** A request was accepted; to be told only where {@link targetReplicas} is 0. */
@@ -234,21 +262,29 @@ export class Deployment {
    * @param force reject accepted work at once.
    */
   delete({ force }: { force: boolean }): Goal {
-    if (!this.#isDeleting) this.#pursue();
+    this.#pursue();
     this.#isDeleting = true;
     const refusal = new InfermuxError('FAILED_PRECONDITION', `deployment ${this.name} was deleted`);
     if (force) this.queue.destroy(refusal);
     else this.queue.close(refusal);
     void this.#drain(force);
-    return this.#goal;
+    return this.goal;
   }
 
   /** Ends all replicas and starts none; resolves when their threads are gone. Idempotent. */
   async stop(how: { hurry: boolean }): Promise<void> {
     this.#halt();
-    this.#goal.fail(new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`));
+    // One that is being deleted gets there all the same.
+    if (!this.#isDeleting) {
+      this.#goal.fail(new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`));
+    }
     await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, how)));
     await this.#pool.untilGone();
+  }
+
+  /** Gives up all replicas that are still there. */
+  abandon(reason: Error): void {
+    for (const { replica } of this.#pool.places) replica?.abandon(reason);
   }
 
   get #mayScaleToZero(): boolean {
@@ -264,24 +300,19 @@ export class Deployment {
   #halt(): void {
     this.#isStopped = true;
     this.#cancelLook?.();
-    this.#cancelSample?.();
+    this.#autoscaling.stop();
     this.#endStartWaits();
   }
 
   async #drain(force: boolean): Promise<void> {
     const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
-    if (!force) {
-      let cancel: () => void = () => undefined;
-      const late = new Promise<void>((resolve) => {
-        cancel = this.#clock.schedule(resolve, graceMs);
-      });
-      await Promise.race([this.queue.untilIdle(), late]);
-      cancel();
-    }
+    const until = this.#clock.now() + graceMs;
+    if (!force) await within(this.#clock, this.queue.untilIdle(), graceMs);
     const message = `deployment ${this.name} was deleted, and the request was not answered within ${graceMs} ms`;
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
     this.#halt();
-    await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, { hurry: true, graceMs })));
+    const leftMs = Math.max(0, until - this.#clock.now());
+    await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, { hurry: true, graceMs: leftMs })));
     this.#goal.settle('reached');
   }
 
@@ -290,6 +321,13 @@ export class Deployment {
     this.#goal = new PursuedGoal();
     this.#failedStarts = 0;
     this.#hasEverRun = false;
+    this.#endOutage();
+  }
+
+  /** What is to be is another than what could not be had: so there is hope. */
+  #endOutage(): void {
+    this.#isOut = false;
+    this.queue.endOutage();
   }
 
   /** Takes steps until there is none to take now; asks again when the next one is due. */
@@ -314,7 +352,20 @@ export class Deployment {
 
   #next(): Action | undefined {
     if (this.#isStopped) return undefined;
-    return reconcile(this.#target, this.#roster.snapshot(this.#target));
+    return reconcile(this.#presentTarget, this.#roster.snapshot(this.#target));
+  }
+
+  /** What was accepted is answered before the last replica goes. */
+  get #presentTarget(): Target {
+    if (this.#target.replicas > 0 || this.queue.isIdle) return this.#target;
+    if (!this.#isWaitingForIdle) {
+      this.#isWaitingForIdle = true;
+      void this.queue.untilIdle().then(() => {
+        this.#isWaitingForIdle = false;
+        this.#look();
+      });
+    }
+    return { ...this.#target, replicas: 1 };
   }
 
   #perform(action: Action): void {
@@ -350,7 +401,11 @@ export class Deployment {
     const { userConfig } = this.#options;
     this.#roster.reconfiguring(place, true);
     try {
-      await replica?.reconfigure(userConfig);
+      const done = replica?.reconfigure(userConfig) ?? Promise.resolve();
+      if (!(await within(this.#clock, done, RECONFIGURE_TIMEOUT_MS))) {
+        const message = `the handler did not take its userConfig within ${RECONFIGURE_TIMEOUT_MS} ms`;
+        throw new InfermuxError('FAILED_PRECONDITION', message);
+      }
       this.#roster.configured(place, configRevision);
     } catch (cause) {
       const error = cause as InfermuxError;
@@ -393,6 +448,7 @@ export class Deployment {
 
   #running(replica: Replica): void {
     if (this.#placeOf(replica)?.revision === this.#target.revision) this.#hasEverRun = true;
+    this.#isOut = false;
     this.queue.addReplica(replica);
     this.#health.watch(replica);
     this.#environment.observer.running(replica);
@@ -407,6 +463,7 @@ export class Deployment {
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
     if (this.#isStopped) return;
     this.#lastFailure = error;
+    this.#goal.replicaFailed();
     const { observer } = this.#environment;
     if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
     observer.restarting(place.id, error, delayMs);
@@ -415,7 +472,7 @@ export class Deployment {
   #couldNotStart(place: ReplicaPlace, error: InfermuxError): void {
     if (place.revision === this.#target.revision) this.#failedStarts += 1;
     const most = Math.min(MOST_FAILED_STARTS, FAILED_STARTS_PER_REPLICA * Math.max(1, this.#target.replicas));
-    if (!this.#hasEverRun && this.#failedStarts >= most) {
+    if (!this.#isDeleting && !this.#hasEverRun && this.#failedStarts >= most) {
       const message = `deployment ${this.name}: ${this.#failedStarts} starts failed, and none succeeded: ${error.message}`;
       this.#goal.fail(new InfermuxError('REPLICA_FAILED', message, { cause: error, retryable: false }));
     }
@@ -423,6 +480,7 @@ export class Deployment {
     if (retryAfterMs === undefined) return;
     const message = `no replica can be started: ${error.message}`;
     const outage = new InfermuxError('REPLICA_FAILED', message, { cause: error, retryAfterMs });
+    this.#isOut = true;
     this.#environment.observer.outage(outage);
     this.queue.declareOutage(outage);
   }
@@ -431,32 +489,17 @@ export class Deployment {
     return this.#pool.places.find((place) => place.replica === replica);
   }
 
-  #configureAutoscaler(): void {
-    this.#cancelSample?.();
-    this.#cancelSample = undefined;
+  #configureAutoscaling(): void {
     const { autoscaling } = this.#options;
-    if (autoscaling === undefined) {
-      this.#autoscaler = undefined;
-      return;
-    }
-    this.#autoscaler = new Autoscaler(autoscaling);
-    const sample = () => {
-      this.#cancelSample = this.#clock.schedule(sample, SAMPLE_PERIOD_MS);
-      this.#sample();
-    };
-    this.#cancelSample = this.#clock.schedule(sample, SAMPLE_PERIOD_MS);
-  }
-
-  #sample(): void {
-    if (this.#autoscaler === undefined || this.#isDeleting || this.#isStopped) return;
-    const requests = this.queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
-    this.#scaleTo(this.#autoscaler.sample(this.#clock.now(), this.#target.replicas, requests));
+    if (autoscaling === undefined) this.#autoscaling.stop();
+    else this.#autoscaling.start(autoscaling);
   }
 
   #scaleTo(replicas: number): void {
     const before = this.#target.replicas;
-    if (replicas === before || this.#isStopped || this.#isDeleting) return;
+    if (this.#isStopped || this.#isDeleting) return;
     this.#target = { ...this.#target, replicas };
+    if (replicas === 0) this.queue.endOutage();
     this.#announceScale(before);
     this.#look();
   }

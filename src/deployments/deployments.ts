@@ -1,16 +1,27 @@
 import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isObject } from '../check.js';
 import { checkDeploymentName } from '../deployment-name.js';
-import { InfermuxError, messageOf, show } from '../errors.js';
-import type { Deployment, DeploymentState } from './deployment.js';
+import { anew, InfermuxError, messageOf, reading, show } from '../errors.js';
+import { InTurn } from '../in-turn.js';
+import type { Deployment, DeploymentQueue } from './deployment.js';
 import { type DeploymentOptions, type ResolvedDeploymentOptions, resolveDeployment } from './deployment-options.js';
+import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { Goal } from './goals.js';
+import {
+  checkSavable,
+  copyOptions,
+  restore,
+  type SavedDeployment,
+  type SavedDeployments,
+} from './saved-deployments.js';
 
-export interface DeploymentsEnvironment {
+export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
   /** Makes it, and lets it wait to be started. */
-  create(name: string, options: ResolvedDeploymentOptions): Deployment;
-  /** Nobody can ask for it any more, and its replicas are gone. */
-  gone(deployment: Deployment): void;
+  create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
+  /** A name may stand for another deployment than before, or for none. */
+  changed(): void;
+  /** How many replicas one has that does not say so. */
+  defaultReplicas(name: string): number;
   /** Writes down what deployments there are to be, before that is acted on. */
   save(deployments: SavedDeployments): Promise<void>;
   /** Whether {@link save} keeps anything. */
@@ -20,66 +31,37 @@ export interface DeploymentsEnvironment {
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
-/** A deployment as a checkpoint has it. */
-interface SavedDeployment {
-  /** What the program asked for when it started; null for one that was created later. */
-  readonly declared: DeploymentOptions | null;
-  /** What it is to be; null for one that was deleted. */
-  readonly options: DeploymentOptions | null;
-}
-
-export type SavedDeployments = Readonly<Record<string, SavedDeployment>>;
-
 export interface DeleteOptions {
   /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: they are answered first. */
   readonly force?: boolean | undefined;
 }
 
-/** A snapshot. */
-export interface DeploymentReport {
-  readonly name: string;
-  readonly state: DeploymentState;
-  /** Whether its requests are answered. */
-  readonly ready: boolean;
-  /** How many replicas there are to be, and how many take requests. */
-  readonly targetReplicas: number;
-  readonly runningReplicas: number;
-  /** Requests that wait for a replica. */
-  readonly queued: number;
-  /** Requests given to a replica and not finished. */
-  readonly ongoing: number;
-  /** Why a replica failed, the last time one did. */
-  readonly lastFailure: string | undefined;
-  /** What the last change is to lead to. */
-  readonly goal: Goal;
-  readonly options: ResolvedDeploymentOptions;
-}
-
 /** A deployment, and what it was asked for as. */
-interface Entry {
-  readonly deployment: Deployment;
+interface Entry<Q extends DeploymentQueue> {
+  readonly deployment: Deployment<Q>;
   readonly declared: DeploymentOptions | null;
   given: DeploymentOptions;
 }
 
 /** Creates, changes and deletes deployments. `engine.deployments`. */
-export class Deployments {
-  readonly #environment: DeploymentsEnvironment;
-  readonly #entries = new Map<string, Entry>();
-  /** Those that are being deleted: what ends with them. */
-  readonly #ending = new Map<string, { readonly deployment: Deployment; readonly gone: Promise<unknown> }>();
+export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
+  readonly #environment: DeploymentsEnvironment<Q>;
+  readonly #entries = new Map<string, Entry<Q>>();
+  /** Those that are being deleted, and what their end is. */
+  readonly #ending = new Map<string, { readonly deployment: Deployment<Q>; readonly gone: Promise<void> }>();
   /** Declared ones that were deleted, for the checkpoint. */
   readonly #deleted = new Map<string, DeploymentOptions>();
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #turns = new InTurn();
   #closed: InfermuxError | undefined;
 
   /** @internal */
-  constructor(environment: DeploymentsEnvironment) {
+  constructor(environment: DeploymentsEnvironment<Q>) {
     this.#environment = environment;
   }
 
   /**
-   * Starts one more deployment. One that exists with equal options stays as it is.
+   * Starts one more deployment. One that exists with equal options stays as it is. Where one of that name is being deleted, it
+   * begins when that is gone.
    *
    * @returns when it is written down, if there is a checkpoint; the goal is reached when its replicas run.
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the checkpoint cannot
@@ -87,22 +69,23 @@ export class Deployments {
    */
   async create(name: string, options: DeploymentOptions = {}): Promise<Goal> {
     checkDeploymentName(name);
-    const given = copyOf(options);
-    const resolved = resolveDeployment(`deployment ${show(name)}`, given);
-    this.#checkSavable(name, given);
-    await this.#untilNameIsFree(name);
-    return this.#change(async () => {
-      const existing = this.#entries.get(name)?.deployment;
-      if (existing !== undefined) {
-        if (!existing.differsFrom(resolved)) return existing.goal;
-        const keys = Object.keys(resolved) as (keyof ResolvedDeploymentOptions)[];
-        const others = keys.filter((key) => !isDeepStrictEqual(existing.options[key], resolved[key]));
-        const message = `deployment ${show(name)} exists, with other ${others.join(', ')}: call update`;
-        throw new InfermuxError('FAILED_PRECONDITION', message);
-      }
-      await this.#save({ [name]: { declared: this.#deleted.get(name) ?? null, options: given } });
-      return this.#pursue(this.#begin(name, given, resolved, this.#deleted.get(name) ?? null));
-    });
+    const where = `deployment ${show(name)}`;
+    const given = copyOptions(where, options);
+    const resolved = this.#resolve(name, given);
+    for (;;) {
+      const result = await this.#change(async () => {
+        const ending = this.#ending.get(name);
+        if (ending !== undefined) return ending;
+        const existing = this.#entries.get(name)?.deployment;
+        if (existing !== undefined) return equalGoal(where, existing, resolved);
+        const declared = this.#deleted.get(name) ?? null;
+        await this.#save({ [name]: { declared, options: given } });
+        return this.#pursue(this.#begin(name, given, resolved, declared));
+      });
+      if (!('gone' in result)) return result;
+      // Others are not to wait for that.
+      await this.#environment.during(() => result.gone);
+    }
   }
 
   /**
@@ -114,48 +97,45 @@ export class Deployments {
    *   added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async update(name: string, changes: DeploymentOptions): Promise<Goal> {
-    const expectation = isObject(changes);
+    const expectation = reading('the changes', () => isObject(changes));
     if (expectation !== undefined) {
       throw new InfermuxError('INVALID_ARGUMENT', `the changes must be ${expectation}, got ${show(changes)}`);
     }
-    const copy = copyOf(changes);
+    const copy = copyOptions('the changes', changes);
     return this.#change(async () => {
       const entry = this.#entryOf(name);
       const { deployment } = entry;
       const given = { ...entry.given, ...copy };
-      const resolved = resolveDeployment(`deployment ${show(name)}`, given, deployment.options.replicas);
+      const resolved = this.#resolve(name, given);
       if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
         const message = `deployment ${show(name)}: a handler cannot be added or taken away, since requests for it are of another kind; delete it and create another`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
-      if (!deployment.differsFrom(resolved)) return deployment.goal;
-      this.#checkSavable(name, given);
       await this.#save({ [name]: { declared: entry.declared, options: given } });
       entry.given = given;
-      return this.#pursue(deployment.update(resolved));
+      return this.#pursue(deployment, deployment.update(resolved));
     });
   }
 
   /**
    * Takes a deployment away: its requests are refused from now on, accepted ones are answered within its
-   * `gracefulShutdownTimeoutMs`, then its replicas end.
+   * `gracefulShutdownTimeoutMs`, then its replicas end. A thread that is in a native call by then ends after it.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, or when the checkpoint cannot
    *   be written; `ENGINE_CLOSED`.
    */
   async delete(name: string, options: DeleteOptions = {}): Promise<Goal> {
-    const { force = false } = checkOptions('delete', options, { force: isBoolean });
+    const { force = false } = reading('delete', () => checkOptions('delete', options, { force: isBoolean }));
     return this.#change(async () => {
       const { declared, deployment } = this.#entryOf(name);
       await this.#save({ [name]: declared === null ? undefined : { declared, options: null } });
       this.#entries.delete(name);
+      this.#environment.changed();
       if (declared !== null) this.#deleted.set(name, declared);
-      const goal = this.#pursue(deployment.delete({ force }));
-      const finish = () => {
+      const goal = this.#pursue(deployment, deployment.delete({ force }));
+      const gone = goal.done.then(() => {
         this.#ending.delete(name);
-        this.#environment.gone(deployment);
-      };
-      const gone = goal.done.then(finish, finish);
+      });
       this.#ending.set(name, { deployment, gone });
       return goal;
     });
@@ -164,26 +144,26 @@ export class Deployments {
   /** @throws InfermuxError `FAILED_PRECONDITION` for a name that is not there. */
   get(name: string): DeploymentReport {
     const ending = this.#entries.has(name) ? undefined : this.#ending.get(name);
-    return report(ending?.deployment ?? this.#entryOf(name).deployment);
+    return reportOf(ending?.deployment ?? this.#entryOf(name).deployment);
   }
 
   /** All, those that are being deleted included. */
   list(): DeploymentReport[] {
-    return this.all.map(report);
+    return this.all.map(reportOf);
   }
 
   /** @internal */
-  get all(): Deployment[] {
+  get all(): Deployment<Q>[] {
     return [...this.#entries.values(), ...this.#ending.values()].map(({ deployment }) => deployment);
   }
 
   /** One that takes requests. @internal */
-  find(name: string): Deployment | undefined {
+  find(name: string): Deployment<Q> | undefined {
     return this.#entries.get(name)?.deployment;
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` naming those that are there. @internal */
-  require(name: string): Deployment {
+  require(name: string): Deployment<Q> {
     return this.#entryOf(name).deployment;
   }
 
@@ -193,41 +173,38 @@ export class Deployments {
    * @throws InfermuxError `REPLICA_FAILED` when one that is declared has no replica that starts.
    * @internal
    */
-  async open(
-    declared: Readonly<Record<string, DeploymentOptions>>,
-    defaultReplicas: (name: string) => number,
-    saved: SavedDeployments,
-  ): Promise<void> {
-    const wanted = restore(declared, saved, (name, what) => this.#environment.log('info', { deployment: name }, what));
-    if (this.#environment.isSaved) {
-      for (const [name, { options }] of Object.entries(wanted)) this.#checkSavable(name, options ?? {});
-      await this.#environment.save(wanted);
-    }
+  async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
+    const { log } = this.#environment;
+    const copies = Object.entries(declared).map(([name, options]) => [name, copyOptions(show(name), options)] as const);
+    const wanted = restore(Object.fromEntries(copies), saved, (name, what) => log('info', { deployment: name }, what));
     for (const [name, { declared: own, options }] of Object.entries(wanted)) {
-      if (options !== null) {
-        const resolved = resolveDeployment(`deployment ${show(name)}`, options, defaultReplicas(name));
-        this.#begin(name, options, resolved, own);
-      } else if (own !== null) this.#deleted.set(name, own);
+      if (options !== null) this.#begin(name, options, this.#resolve(name, options), own).start();
+      else if (own !== null) this.#deleted.set(name, own);
     }
-    await Promise.all(
-      [...this.#entries].map(async ([name, { deployment, declared: own }]) => {
-        try {
-          await deployment.untilStarted();
-        } catch (error) {
-          if (own !== null) throw error;
-          this.#environment.log(
-            'warn',
-            { deployment: name, reason: messageOf(error) },
-            'a deployment of the checkpoint does not start',
-          );
-        }
-      }),
-    );
+    await Promise.all([...this.#entries].map(([name, entry]) => this.#untilStarted(name, entry)));
+    // Not before: what a program wants that does not start is not to take the place of what did.
+    await this.#save(wanted);
   }
 
-  /** @internal */
-  close(error: InfermuxError): void {
+  /** Resolves when no change is being written down. @internal */
+  async close(error: InfermuxError): Promise<void> {
     this.#closed ??= error;
+    await this.#turns.untilDone();
+  }
+
+  async #untilStarted(name: string, { deployment, declared, given }: Entry<Q>): Promise<void> {
+    try {
+      await deployment.untilStarted();
+    } catch (error) {
+      // What a checkpoint has can be mended once the engine runs; what the program says cannot.
+      if (isDeepStrictEqual(given, declared)) throw error;
+      const reason = messageOf(error);
+      this.#environment.log('warn', { deployment: name, reason }, 'a deployment of the checkpoint does not start');
+    }
+  }
+
+  #resolve(name: string, given: DeploymentOptions): ResolvedDeploymentOptions {
+    return resolveDeployment(`deployment ${show(name)}`, given, this.#environment.defaultReplicas(name));
   }
 
   #begin(
@@ -235,34 +212,35 @@ export class Deployments {
     given: DeploymentOptions,
     resolved: ResolvedDeploymentOptions,
     declared: DeploymentOptions | null,
-  ): Goal {
+  ): Deployment<Q> {
     const deployment = this.#environment.create(name, resolved);
     this.#entries.set(name, { deployment, declared, given });
+    this.#environment.changed();
     this.#deleted.delete(name);
-    return deployment.start();
+    return deployment;
   }
 
-  /** The process stays up for it. */
-  #pursue(goal: Goal): Goal {
-    void this.#environment.during(() => goal.done).catch(() => undefined);
+  /** The process stays up for it, unless it may take for ever. */
+  #pursue(deployment: Deployment<Q>, goal: Goal = deployment.start()): Goal {
+    void this.#environment.during(() => deployment.untilDecidedOrFailing());
     return goal;
   }
 
   /** One change after the other: what is written down is what is acted on. */
-  #change(work: () => Promise<Goal>): Promise<Goal> {
-    const changed = this.#lastChange.then(() => {
-      if (this.#closed !== undefined) throw new InfermuxError(this.#closed.code, this.#closed.message);
-      return work();
-    });
-    this.#lastChange = changed.catch(() => undefined);
-    return this.#environment.during(() => changed);
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    return this.#environment.during(() =>
+      this.#turns.run(() => {
+        this.#checkOpen();
+        return work();
+      }),
+    );
   }
 
-  async #untilNameIsFree(name: string): Promise<void> {
-    for (let ending = this.#ending.get(name); ending !== undefined; ending = this.#ending.get(name)) await ending.gone;
+  #checkOpen(): void {
+    if (this.#closed !== undefined) throw anew(this.#closed);
   }
 
-  #entryOf(name: string): Entry {
+  #entryOf(name: string): Entry<Q> {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return entry;
     checkDeploymentName(name);
@@ -271,74 +249,24 @@ export class Deployments {
     throw new InfermuxError('FAILED_PRECONDITION', message);
   }
 
+  /** @throws InfermuxError also when the engine was closed meanwhile. */
   async #save(changed: Readonly<Record<string, SavedDeployment | undefined>>): Promise<void> {
     if (!this.#environment.isSaved) return;
-    const all: Record<string, SavedDeployment | undefined> = {};
-    for (const [name, { declared, given: options }] of this.#entries) all[name] = { declared, options };
-    for (const [name, declared] of this.#deleted) all[name] ??= { declared, options: null };
+    for (const [name, saved] of Object.entries(changed)) checkSavable(`deployment ${show(name)}`, saved?.options ?? {});
+    const all = new Map<string, SavedDeployment | undefined>();
+    for (const [name, declared] of this.#deleted) all.set(name, { declared, options: null });
+    for (const [name, { declared, given: options }] of this.#entries) all.set(name, { declared, options });
+    for (const [name, saved] of Object.entries(changed)) all.set(name, saved);
     // JSON leaves out what is undefined.
-    await this.#environment.save({ ...all, ...changed } as SavedDeployments);
-  }
-
-  #checkSavable(name: string, given: DeploymentOptions): void {
-    if (!this.#environment.isSaved) return;
-    checkSavable(`deployment ${show(name)}`, given);
+    await this.#environment.save(Object.fromEntries(all) as SavedDeployments);
+    this.#checkOpen();
   }
 }
 
-/** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
-export function checkSavable(where: string, given: object): void {
-  const plain = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const key = Object.keys(plain).find((name) => !isDeepStrictEqual(asSaved(plain[name]), plain[name]));
-  if (key === undefined) return;
-  const message = `${where}: ${key} cannot be written to a checkpoint, which carries what JSON does`;
-  throw new InfermuxError('FAILED_PRECONDITION', message);
-}
-
-function asSaved(value: unknown): unknown {
-  try {
-    return JSON.parse(JSON.stringify(value));
-  } catch {
-    return undefined;
-  }
-}
-
-/** What the caller gave, as it is now; an address becomes text. */
-function copyOf(options: DeploymentOptions): DeploymentOptions {
-  if (isObject(options) !== undefined) return options;
-  const { handler } = options;
-  return { ...options, ...(handler instanceof URL && { handler: handler.href }) };
-}
-
-function restore(
-  declared: Readonly<Record<string, DeploymentOptions>>,
-  saved: SavedDeployments,
-  log: (name: string, what: string) => void,
-): Record<string, SavedDeployment> {
-  const wanted: Record<string, SavedDeployment> = {};
-  for (const [name, options] of Object.entries(declared)) {
-    const before = Object.hasOwn(saved, name) ? saved[name] : undefined;
-    const own = copyOf(options);
-    const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(own), before.declared);
-    wanted[name] = isAsBefore ? { declared: own, options: before.options } : { declared: own, options: own };
-    if (before !== undefined && !isAsBefore)
-      log(name, 'the deployment is declared otherwise than before, and begins anew');
-  }
-  for (const [name, before] of Object.entries(saved)) {
-    if (Object.hasOwn(declared, name)) continue;
-    if (before.declared === null) wanted[name] = before;
-    else log(name, 'the deployment is declared no more, and left out');
-  }
-  return wanted;
-}
-
-function report(deployment: Deployment): DeploymentReport {
-  const { name, state, isReady, targetReplicas, running, queue, lastFailure, goal, options } = deployment;
-  return {
-    ...{ name, state, ready: isReady, targetReplicas, runningReplicas: running.length, queued: queue.queued },
-    ongoing: running.reduce((sum, { ongoing }) => sum + ongoing, 0),
-    lastFailure: lastFailure?.message,
-    goal,
-    options,
-  };
+/** Of what exists, if it is as it was asked for. */
+function equalGoal(where: string, existing: Deployment<DeploymentQueue>, resolved: ResolvedDeploymentOptions): Goal {
+  const keys = Object.keys(resolved) as (keyof ResolvedDeploymentOptions)[];
+  const others = keys.filter((key) => !isDeepStrictEqual(existing.options[key], resolved[key]));
+  if (others.length === 0) return existing.pursueAgain();
+  throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
 }

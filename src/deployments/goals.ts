@@ -16,24 +16,43 @@ export interface Goal {
 }
 
 /** A goal, for those who pursue it. */
-export class PursuedGoal implements Goal {
-  readonly id = randomUUID();
-  readonly done: Promise<'reached' | 'superseded'>;
+export class PursuedGoal {
+  /** For those who wait for it. */
+  readonly goal: Goal;
+  /** Resolves when it is decided, or may take for ever, since a replica failed. */
+  readonly decidedOrFailing: Promise<void>;
   #status: GoalStatus = 'pending';
   #resolve: (how: 'reached' | 'superseded') => void = () => undefined;
   #reject: (reason: InfermuxError) => void = () => undefined;
+  #replicaFailed: () => void = () => undefined;
 
   constructor() {
-    this.done = new Promise((resolve, reject) => {
+    const done = new Promise<'reached' | 'superseded'>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
     // Nobody has to wait for it.
-    this.done.catch(() => undefined);
+    done.catch(() => undefined);
+    this.decidedOrFailing = new Promise((resolve) => {
+      this.#replicaFailed = resolve;
+      void done.then(() => resolve(), resolve);
+    });
+    const status = () => this.#status;
+    this.goal = {
+      id: randomUUID(),
+      get status() {
+        return status();
+      },
+      done,
+    };
   }
 
   get status(): GoalStatus {
     return this.#status;
+  }
+
+  replicaFailed(): void {
+    this.#replicaFailed();
   }
 
   /** Only the first that happens to it counts. */
@@ -48,4 +67,11 @@ export class PursuedGoal implements Goal {
     this.#status = 'failed';
     this.#reject(reason);
   }
+}
+
+/** One that is reached already. */
+export function reachedGoal(): Goal {
+  const reached = new PursuedGoal();
+  reached.settle('reached');
+  return reached.goal;
 }

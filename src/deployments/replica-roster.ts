@@ -120,6 +120,11 @@ export class ReplicaRoster {
     this.#configuredOf(place).refused = revision;
   }
 
+  /** Those that refused a configuration are asked again. */
+  forgetRefusals(): void {
+    for (const place of this.#places()) this.#configuredOf(place).refused = undefined;
+  }
+
   reconfiguring(place: ReplicaPlace, isReconfiguring: boolean): void {
     this.#configuredOf(place).isReconfiguring = isReconfiguring;
   }

@@ -1,4 +1,5 @@
-import { InfermuxError, show } from '../errors.js';
+import { anew, InfermuxError, reading, show } from '../errors.js';
+import { InTurn } from '../in-turn.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, pointOf, readTraffic, type Traffic } from './traffic.js';
 
 export interface EndpointsEnvironment {
@@ -31,7 +32,7 @@ export interface Route {
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
   #endpoints: ReadonlyMap<string, Traffic> = new Map();
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #turns = new InTurn();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -47,7 +48,7 @@ export class Endpoints {
    */
   async set(name: string, options: EndpointOptions): Promise<void> {
     checkName(name);
-    const read = readTraffic(`endpoint ${show(name)}`, options);
+    const read = reading(`endpoint ${show(name)}`, () => readTraffic(`endpoint ${show(name)}`, options));
     for (const target of [...Object.keys(read.traffic), ...Object.keys(read.shadow)]) {
       this.#environment.checkTarget(target);
     }
@@ -115,15 +116,13 @@ export class Endpoints {
 
   /** One change after the other: what is written down is what is acted on. */
   #change(work: (endpoints: Map<string, Traffic>) => void): Promise<void> {
-    const changed = this.#lastChange.then(async () => {
-      if (this.#closed !== undefined) throw new InfermuxError(this.#closed.code, this.#closed.message);
+    return this.#turns.run(async () => {
+      if (this.#closed !== undefined) throw anew(this.#closed);
       const endpoints = new Map(this.#endpoints);
       work(endpoints);
       await this.#environment.save(Object.fromEntries(endpoints));
       this.#endpoints = endpoints;
     });
-    this.#lastChange = changed.catch(() => undefined);
-    return changed;
   }
 }
 

@@ -28,6 +28,8 @@ export interface HostLoad {
 
 /** What the model manager needs of the rest of the engine. */
 export interface ModelHosts {
+  /** The one that is meant where none is named: `default`, or where that is to have no replicas the first that is to. */
+  defaultDeployment(): string;
   /**
    * How many replicas the deployment is to have.
    *

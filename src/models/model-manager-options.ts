@@ -23,7 +23,7 @@ export type ResolvedRepositoryOptions = {
 };
 
 export interface LoadOptions {
-  /** In whose replicas. Default: the one named `default`. */
+  /** In whose replicas. Default: the one named `default`, or where that has none the first that has. */
   readonly deployment?: string | undefined;
   /** How many replicas are to have it. Default 1. */
   readonly replicas?: number | 'all' | undefined;

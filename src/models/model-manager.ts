@@ -2,8 +2,8 @@ import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../check.js';
 import type { Clock } from '../clock.js';
-import { DEFAULT_DEPLOYMENT } from '../deployment-name.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
+import { InTurn } from '../in-turn.js';
 import { checkModelId } from '../model-id.js';
 import type { WeightPlacement } from '../model-reference.js';
 import type { ModelFiles } from './deployed-files.js';
@@ -11,7 +11,7 @@ import { LoadRecords } from './load-records.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
 import { ModelDeployer } from './model-deployer.js';
 import type { ModelHost, ModelHosts } from './model-host.js';
-import { ModelLoader } from './model-loader.js';
+import { type LoadOrder, ModelLoader } from './model-loader.js';
 import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
 import { type Pin, PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
@@ -25,7 +25,7 @@ export interface ModelManagerOptions {
   readonly directory: string | undefined;
   readonly repository: ResolvedRepositoryOptions;
   /** Of models that name none. */
-  readonly weights: WeightPlacement;
+  weights(): WeightPlacement;
 }
 
 export interface ModelManagerEnvironment {
@@ -38,8 +38,6 @@ export interface ModelManagerEnvironment {
   /** Keeps the process up as long as the work goes on. */
   during<T>(work: () => Promise<T>): Promise<T>;
 }
-
-const LOAD_ONCE = { deployment: DEFAULT_DEPLOYMENT, replicas: 1, pin: false, retries: 0 } as const;
 
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
@@ -58,6 +56,7 @@ export class ModelManager {
   readonly #pinned: PinnedModels;
   #isOpen = false;
   #isStarted = false;
+  readonly #pinTurns = new InTurn();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -69,7 +68,7 @@ export class ModelManager {
     this.#hosts = hosts;
     this.#loader = new ModelLoader(hosts, clock);
     this.#records = new LoadRecords(() => clock.now());
-    this.#sizes = new SizeEstimator(options.weights);
+    this.#sizes = new SizeEstimator(() => options.weights());
     this.#pinned = new PinnedModels({ catalog, hosts, loader: this.#loader }, (model, host, { message: reason }) => {
       if (this.#closed === undefined) {
         environment.log('warn', { model: model.id, replica: host.id, reason }, 'pinned model could not be loaded');
@@ -100,7 +99,7 @@ export class ModelManager {
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
     const {
-      deployment = DEFAULT_DEPLOYMENT,
+      deployment = this.#hosts.defaultDeployment(),
       replicas = 1,
       pin = false,
       wait = true,
@@ -108,10 +107,10 @@ export class ModelManager {
     } = this.#readLoadOptions(options);
     const { retries = 0, timeoutMs = -1 } = more;
     const model = this.#catalog.resolve(target);
-    const loaded = this.#environment.during(async () => {
-      await this.#loader.load(model, { deployment, replicas, pin, retries });
-      if (pin) await this.#setPins(this.#pinned.with({ target, deployment, replicas }));
-    });
+    const order = { deployment, replicas, pin, retries };
+    const loaded = this.#environment.during(() =>
+      pin ? this.#loadPinned(model, target, order) : this.#loader.load(model, order),
+    );
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
       // Whoever waits is told; who does not, or not so long, finds it in the log.
@@ -133,10 +132,10 @@ export class ModelManager {
     checkModelId(target);
     const model = this.#catalog.find(target);
     if (model === undefined) return 0;
-    const freed = await this.#environment.during(() => this.#loader.unload(model.key, 'unloaded'));
-    // Only now: a load that was under way may have pinned it. One that was asked for since comes after this.
-    await this.#setPins(this.#pinned.without(model));
-    return freed;
+    return this.#environment.during(async () => {
+      await this.#changePins(() => this.#pinned.without(model));
+      return this.#loader.unload(model.key, 'unloaded');
+    });
   }
 
   /** {@link unload} for every model. @returns the bytes of all of them. */
@@ -189,7 +188,7 @@ export class ModelManager {
     this.#checkOpen();
     const model = this.#catalog.resolve(target);
     this.checkMayRun(model);
-    await this.#environment.during(() => this.#loader.load(model, LOAD_ONCE));
+    await this.#environment.during(() => this.#loader.load(model, this.#once));
     return this.#report(model);
   }
 
@@ -274,7 +273,7 @@ export class ModelManager {
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const loads = this.#options.repository.loadOnStart
-      ? this.#catalog.models.map((model) => this.#loader.load(model, LOAD_ONCE))
+      ? this.#catalog.models.map((model) => this.#loader.load(model, this.#once))
       : [];
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
@@ -326,10 +325,29 @@ export class ModelManager {
     this.#pinned.set(pins);
   }
 
-  async #setPins(pins: readonly Pin[]): Promise<void> {
-    if (isDeepStrictEqual(pins, this.#pinned.pins)) return;
-    this.#pinned.set(pins);
-    await this.#environment.savePins(pins);
+  /** It is pinned before it is loaded, and if it cannot be loaded it is as it was. */
+  async #loadPinned(model: RegisteredModel, target: string, order: LoadOrder): Promise<void> {
+    const { deployment, replicas } = order;
+    const pin: Pin = { target, deployment, replicas };
+    const before = this.#pinned.find(pin);
+    await this.#changePins(() => this.#pinned.with(pin, pin));
+    try {
+      await this.#loader.load(model, order);
+    } catch (error) {
+      // Somebody else may have pinned it as well since.
+      if (this.#pinned.find(pin) === pin) await this.#changePins(() => this.#pinned.with(pin, before));
+      throw error;
+    }
+  }
+
+  /** One change after the other: what is written down is what is acted on. */
+  #changePins(change: () => readonly Pin[]): Promise<void> {
+    return this.#pinTurns.run(async () => {
+      const pins = change();
+      if (isDeepStrictEqual(pins, this.#pinned.pins)) return;
+      await this.#environment.savePins(pins);
+      this.#pinned.set(pins);
+    });
   }
 
   #checkOpen(): void {
@@ -346,7 +364,11 @@ export class ModelManager {
     const { deployer, sync } = this.#repository('undeploy');
     const { id, version } = await deployer.checkPresent(target);
     await sync.withdraw(id, version, () => deployer.undeploy(target));
-    if (this.#catalog.entry(id) === undefined) await this.#setPins(this.#pinned.withoutId(id));
+    if (this.#catalog.entry(id) === undefined) await this.#changePins(() => this.#pinned.withoutId(id));
+  }
+
+  get #once(): LoadOrder {
+    return { deployment: this.#hosts.defaultDeployment(), replicas: 1, pin: false, retries: 0 };
   }
 
   #readLoadOptions(options: LoadOptions): LoadOptions {
@@ -358,7 +380,12 @@ export class ModelManager {
       retries: isInteger({ lowest: 0 }),
       timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
     } satisfies Record<keyof LoadOptions, Rule>);
-    const wanted = this.#hosts.wanted(read.deployment ?? DEFAULT_DEPLOYMENT);
+    const { deployment = this.#hosts.defaultDeployment() } = read;
+    const wanted = this.#hosts.wanted(deployment);
+    if (wanted === 0) {
+      const message = `deployment ${show(deployment)} is to have no replica at present, and so nothing can be loaded there`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
     const isCount = isInteger({ lowest: 1, highest: wanted });
     const expected = `'all' or an integer from 1 to ${wanted}, which is how many replicas there are`;
     const isReplicas = satisfies((value) => value === 'all' || isCount(value) === undefined, expected);
@@ -401,7 +428,7 @@ export class ModelManager {
       ...{ id, version, path, format, bytes, licence },
       isDefault: this.#catalog.find(id) === model,
       estimatedBytes: this.#sizes.estimate(model),
-      weights: model.weights ?? this.#options.weights,
+      weights: model.weights ?? this.#options.weights(),
       isPinned: this.#pinned.has(model),
       problem: problem?.message,
       replicas: this.#hosts.running().map((host) => this.#records.stateOf(host, key)),
@@ -412,6 +439,6 @@ export class ModelManager {
 function problemReport({ id, problem }: CatalogEntry, { weights }: ModelManagerOptions): ModelReport {
   return {
     ...{ id, version: undefined, isDefault: false, path: undefined, format: undefined, bytes: 0, estimatedBytes: 0 },
-    ...{ weights, isPinned: false, licence: undefined, problem: problem?.message, replicas: [] },
+    ...{ weights: weights(), isPinned: false, licence: undefined, problem: problem?.message, replicas: [] },
   };
 }

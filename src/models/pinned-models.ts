@@ -37,12 +37,14 @@ export class PinnedModels {
     return this.#pins;
   }
 
-  /** The pins with one more; it takes the place of one for the same. */
-  with(pin: Pin): readonly Pin[] {
-    const others = this.#pins.filter(
-      ({ target, deployment }) => target !== pin.target || deployment !== pin.deployment,
-    );
-    return [...others, pin];
+  /** One of the same target and deployment. */
+  find(pin: Pin): Pin | undefined {
+    return this.#pins.find((other) => isSame(other, pin));
+  }
+
+  /** The pins with this one in the place of one of the same target and deployment, or with none there. */
+  with(pin: Pin, wanted: Pin | undefined): readonly Pin[] {
+    return [...this.#pins.filter((other) => !isSame(other, pin)), ...(wanted === undefined ? [] : [wanted])];
   }
 
   /** The pins without those of that id. */
@@ -102,4 +104,8 @@ export class PinnedModels {
     const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
     return hosts.filter((host) => this.#loader.isPinnedOn(key, host)).length;
   }
+}
+
+function isSame(left: Pin, right: Pin): boolean {
+  return left.target === right.target && left.deployment === right.deployment;
 }

@@ -1,5 +1,4 @@
 import type { Clock } from '../clock.js';
-import { DEFAULT_DEPLOYMENT } from '../deployment-name.js';
 import { type InfermuxError, toInfermuxError } from '../errors.js';
 import { FailureMemory } from '../failure-memory.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
@@ -269,7 +268,12 @@ export class RepositorySync {
     try {
       await Promise.all(
         models.map((model) =>
-          this.#loader.load(model, { deployment: DEFAULT_DEPLOYMENT, replicas: 1, pin: false, retries: 0 }),
+          this.#loader.load(model, {
+            deployment: this.#hosts.defaultDeployment(),
+            replicas: 1,
+            pin: false,
+            retries: 0,
+          }),
         ),
       );
     } catch (cause) {

@@ -22,12 +22,12 @@ const MOST_MEASUREMENTS = 9;
 
 /** Guesses what memory a session takes: by its files, and better once models were loaded. */
 export class SizeEstimator {
-  readonly #weights: WeightPlacement;
+  readonly #weights: () => WeightPlacement;
   readonly #measured = new Map<string, number[]>();
   readonly #sums = new Map<Kind, { files: number; memory: number }>();
 
   /** @param weights of models that name none. */
-  constructor(weights: WeightPlacement) {
+  constructor(weights: () => WeightPlacement) {
     this.#weights = weights;
   }
 
@@ -57,7 +57,7 @@ export class SizeEstimator {
     this.#measured.delete(key);
   }
 
-  #kindOf({ format, externalData = [], weights = this.#weights }: RegisteredModel): Kind {
+  #kindOf({ format, externalData = [], weights = this.#weights() }: RegisteredModel): Kind {
     if (weights === 'shared' && format === 'onnx') return 'shared';
     return externalData.length > 0 ? 'onnx with external data' : format;
   }

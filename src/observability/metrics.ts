@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
 import { type ErrorCode, InfermuxError } from '../errors.js';
 import type { UnloadReason } from '../protocol/messages.js';
-import { CounterTally, HistogramTally } from './tallies.js';
+import { CounterTally, HistogramTally, type TallyLine } from './tallies.js';
 
 const PREFIX = 'infermux_';
 /** 0.1 ms to 10 s, in seconds. */
@@ -15,8 +15,8 @@ export interface MetricsSource {
   deployments(): Iterable<{
     readonly name: string;
     readonly queued: number;
-    readonly target: number;
-    readonly running: number;
+    readonly targetReplicas: number;
+    readonly runningReplicas: number;
   }>;
   replicas(): Iterable<{
     readonly id: string;
@@ -74,12 +74,12 @@ export class EngineMetrics {
     this.#requests = this.#tally('router_requests_total', 'Requests accepted for routing.', model);
     this.#errors = this.#counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
     const deployment = ['deployment'];
-    this.#deploymentRequests = this.#tally(
-      'deployment_requests_total',
-      'Requests accepted, copies included.',
+    this.#deploymentRequests = this.#tally('deployment_requests_total', 'Requests, copies included.', deployment);
+    this.#deploymentErrors = this.#tally(
+      'deployment_errors_total',
+      'Of them, refused or answered with an error.',
       deployment,
     );
-    this.#deploymentErrors = this.#tally('deployment_errors_total', 'Requests answered with an error.', deployment);
     const endpoint = ['endpoint'];
     this.#endpointRequests = this.#tally('endpoint_requests_total', 'Requests for endpoints.', endpoint);
     this.#endpointErrors = this.#tally('endpoint_errors_total', 'Of them, answered with an error.', endpoint);
@@ -133,10 +133,10 @@ export class EngineMetrics {
       for (const { name, queued } of source.deployments()) gauge.set({ deployment: name }, queued);
     });
     this.#gauge('deployment_target_replicas', 'Replicas that there are to be.', ['deployment'], (gauge) => {
-      for (const { name, target } of source.deployments()) gauge.set({ deployment: name }, target);
+      for (const { name, targetReplicas } of source.deployments()) gauge.set({ deployment: name }, targetReplicas);
     });
     this.#gauge('deployment_running_replicas', 'Replicas that take requests.', ['deployment'], (gauge) => {
-      for (const { name, running } of source.deployments()) gauge.set({ deployment: name }, running);
+      for (const { name, runningReplicas } of source.deployments()) gauge.set({ deployment: name }, runningReplicas);
     });
     this.#gauge('ongoing_requests', 'Requests given to a replica and not finished.', ['replica'], (gauge) => {
       for (const { id, ongoing } of source.replicas()) gauge.set({ replica: id }, ongoing);
@@ -167,9 +167,18 @@ export class EngineMetrics {
     );
   }
 
-  requestAccepted(model: string, deployment: string): void {
+  requestAccepted(model: string): void {
     this.#requests.add(model, 1);
-    this.#deploymentRequests.add(deployment, 1);
+  }
+
+  /** Requests that came to the deployment, whatever becomes of them. */
+  deploymentRequests(deployment: string): TallyLine {
+    return this.#deploymentRequests.line(deployment);
+  }
+
+  /** It was refused, or answered with an error. */
+  deploymentError(deployment: string): void {
+    this.#deploymentErrors.add(deployment, 1);
   }
 
   endpointRequest(endpoint: string): void {
@@ -213,10 +222,8 @@ export class EngineMetrics {
     this.#verificationFailures.inc(this.#label(model));
   }
 
-  /** @param deployment undefined when it got as far as none. */
-  requestFailed(code: ErrorCode, deployment?: string): void {
+  requestFailed(code: ErrorCode): void {
     this.#errors.inc({ code });
-    if (deployment !== undefined) this.#deploymentErrors.add(deployment, 1);
   }
 
   /** @param type of the model: its format. */

@@ -7,13 +7,18 @@ interface TallyOptions {
   readonly labelNames: readonly string[];
 }
 
+/** What a counter counts under one label, for whoever counts nothing else. */
+export interface TallyLine {
+  sum: number;
+}
+
 /**
  * A counter for what happens with every request: a number in a map, which prom-client's counter takes over when it is
  * read. Its own `inc` takes longer than all else that the calling thread does for a request in a batch.
  */
 export class CounterTally {
   readonly metric: Counter;
-  readonly #sums = new Map<string, number>();
+  readonly #lines = new Map<string, TallyLine>();
   readonly #label: string | undefined;
 
   constructor({ name, help, labelNames }: TallyOptions) {
@@ -29,12 +34,25 @@ export class CounterTally {
 
   /** @param label value of the label; without one, all count together. */
   add(label: string, amount: number): void {
-    this.#sums.set(label, (this.#sums.get(label) ?? 0) + amount);
+    this.line(label).sum += amount;
+  }
+
+  /** To be added to by its holder. */
+  line(label: string): TallyLine {
+    let line = this.#lines.get(label);
+    if (line === undefined) {
+      line = { sum: 0 };
+      this.#lines.set(label, line);
+    }
+    return line;
   }
 
   #collect(): void {
-    for (const [value, sum] of this.#sums) this.metric.inc(labelsOf(this.#label, value), sum);
-    this.#sums.clear();
+    for (const [value, line] of this.#lines) {
+      if (line.sum === 0) continue;
+      this.metric.inc(labelsOf(this.#label, value), line.sum);
+      line.sum = 0;
+    }
   }
 }
 

@@ -15,7 +15,7 @@ export interface ErrorRecord {
 export function toErrorRecord(error: unknown): ErrorRecord {
   const { code, retryable, retryAfterMs } =
     error instanceof InfermuxError ? error : new InfermuxError('INTERNAL', messageOf(error));
-  const { stack, cause } = error instanceof Error ? error : {};
+  const { stack, cause } = readStack(error);
   return {
     code,
     message: messageOf(error),
@@ -24,6 +24,16 @@ export function toErrorRecord(error: unknown): ErrorRecord {
     stack,
     cause: cause === undefined ? undefined : messageOf(cause),
   };
+}
+
+/** Of an error of somebody else, which may be anything. */
+function readStack(error: unknown): { stack?: string | undefined; cause?: unknown } {
+  try {
+    const { stack, cause } = error instanceof Error ? error : {};
+    return { stack: typeof stack === 'string' ? stack : undefined, cause };
+  } catch {
+    return {};
+  }
 }
 
 /** The error again, with the stack of the thread it was thrown in as its cause's stack. */

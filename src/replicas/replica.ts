@@ -388,7 +388,7 @@ export class Replica {
   async #endThread(): Promise<void> {
     // The last message: it waits for those before it, and for their sessions' last users. A thread that never said hello has
     // no sessions, and may never answer.
-    if (this.#hello !== undefined) {
+    if (this.#hello !== undefined && !isFinal(this.#state)) {
       const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
       await Promise.race([release, this.#thread.ended]);
     }

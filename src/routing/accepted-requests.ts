@@ -23,8 +23,8 @@ export class AcceptedRequests {
    */
   readonly #requests: PendingRequest[] = [];
   #idleWaiters: (() => void)[] = [];
-  /** By model key: those who wait until so many more requests have their answer. */
-  readonly #modelWaiters = new Map<string, { left: number; readonly resolve: () => void }[]>();
+  /** Those who wait until these requests have their answer. */
+  readonly #waiters = new Set<{ readonly requests: Set<PendingRequest>; readonly resolve: () => void }>();
 
   constructor(clock: Clock, observer: AcceptedRequestsObserver) {
     this.#clock = clock;
@@ -33,6 +33,10 @@ export class AcceptedRequests {
 
   has(request: PendingRequest): boolean {
     return request.position !== undefined;
+  }
+
+  get isEmpty(): boolean {
+    return this.#requests.length === 0;
   }
 
   /** In order of arrival. */
@@ -46,15 +50,12 @@ export class AcceptedRequests {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Resolves when none of those that there are now is for the model. */
+  /** Resolves when none is left of those there are now that may use the model: a handler uses what it likes. */
   untilNoneOf(modelKey: string): Promise<void> {
-    const left = this.#requests.filter(({ model }) => model.key === modelKey).length;
-    if (left === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      const waiters = this.#modelWaiters.get(modelKey) ?? [];
-      waiters.push({ left, resolve });
-      this.#modelWaiters.set(modelKey, waiters);
-    });
+    const using = ({ model, payload }: PendingRequest) => model.key === modelKey || payload !== undefined;
+    const requests = new Set(this.#requests.filter(using));
+    if (requests.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.add({ requests, resolve }));
   }
 
   /** @returns false when the request is over already: its signal is aborted, or its deadline has passed. */
@@ -123,18 +124,18 @@ export class AcceptedRequests {
 
   #left(request: PendingRequest): void {
     this.#observer.settled(request);
-    if (this.#modelWaiters.size > 0) this.#countDown(request.model.key);
+    if (this.#waiters.size > 0) this.#endWaits(request);
     if (this.#requests.length > 0) return;
     this.#observer.idle();
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
 
-  #countDown(modelKey: string): void {
-    const waiters = this.#modelWaiters.get(modelKey) ?? [];
-    for (const waiter of waiters) {
-      waiter.left -= 1;
-      if (waiter.left === 0) waiter.resolve();
+  #endWaits(request: PendingRequest): void {
+    for (const waiter of this.#waiters) {
+      waiter.requests.delete(request);
+      if (waiter.requests.size > 0) continue;
+      this.#waiters.delete(waiter);
+      waiter.resolve();
     }
-    if (waiters.every(({ left }) => left <= 0)) this.#modelWaiters.delete(modelKey);
   }
 }

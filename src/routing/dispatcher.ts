@@ -42,6 +42,8 @@ export interface DispatcherObserver {
   busy(): void;
   /** There is none from now on. */
   idle(): void;
+  /** A request came, whatever becomes of it. */
+  submitted(): void;
   /** The request is accepted, in the turn in which it was submitted; from now on it must not change. */
   accepted(request: RoutedRequest): void;
   /** Requests are given to the replica. */
@@ -94,6 +96,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #drainRate: DrainRate;
   /** Shadow requests that wait. */
   readonly #shadows = new DenseSet<PendingRequest>();
+  /** What each replica was given and has not answered, in order. */
+  readonly #given = new WeakMap<R, PendingDispatch[]>();
   #queued = 0;
   #sequence = 0;
   /** Requests since the last answer, but for those that its callers may send again. */
@@ -137,6 +141,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   `MODEL_LOAD_FAILED`, or what the replica answered.
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
+    this.#observer.submitted();
     const refusal = this.#refusal ?? this.#outage ?? this.#barredLoads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
@@ -172,7 +177,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     };
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
-      if (!this.#refuseOverflow(pending)) this.#observer.accepted(request);
+      if (!this.#refuseOverflow(pending) && this.#accepted.has(pending)) this.#observer.accepted(request);
       this.#sentWithoutPause += 1;
       if (this.#sentWithoutPause >= this.#lookAfterRequests) {
         this.#sentWithoutPause = 0;
@@ -259,6 +264,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#rejectAllWaiting(error);
   }
 
+  /** There is hope again: requests are accepted, though no replica runs yet. */
+  endOutage(): void {
+    this.#outage = undefined;
+  }
+
+  /** Whether no accepted request is without an answer. */
+  get isIdle(): boolean {
+    return this.#accepted.isEmpty;
+  }
+
   /** Refuses new requests; accepted ones go on, but for copies of others, and wait for no company. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
@@ -290,14 +305,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.add(pending);
     this.#queued += 1;
     if (pending.isShadow) this.#shadows.add(pending);
-    if (this.#shadows.items.length > 0) this.#shedShadows();
     // Behind another request there is nothing to try: that one found no free slot either.
     if (queue.head === pending || queue.isGathering) this.#placement.placeSoon(queue);
+    if (this.#shadows.items.length > 0) this.#shedShadows();
   }
 
   /** They go first when half of the places to wait are taken. */
   #shedShadows(): void {
     const most = this.#maxQueuedRequests === -1 ? UNLIMITED_BESIDE_SHADOWS : this.#maxQueuedRequests / 2;
+    // Some of what came in this turn may not have to wait.
+    if (this.#queued > most) this.#placement.placeNow();
     for (
       let last = this.#shadows.items.at(-1);
       last !== undefined && this.#queued > most;
@@ -352,8 +369,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     }
     this.#drainRate.left(dispatch.requests, this.#queued);
     this.#placement.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    const given = this.#givenTo(replica);
+    given.push(dispatch);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
       (answer) => {
+        given.splice(given.indexOf(dispatch), 1);
         // First what waits, then those who will ask again: the replica is not to wait for them.
         this.#placement.answered(replica, queue, this.#sequence);
         this.#sentWithoutPause = -dispatch.requests;
@@ -365,10 +385,33 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         }
       },
       (cause: unknown) => {
-        this.#failAll(dispatch, cause);
+        this.#replicaFailed(dispatch, given, cause);
         this.#placement.answered(replica, queue, this.#sequence);
       },
     );
+  }
+
+  #givenTo(replica: R): PendingDispatch[] {
+    let given = this.#given.get(replica);
+    if (given === undefined) {
+      given = [];
+      this.#given.set(replica, given);
+    }
+    return given;
+  }
+
+  /** A replica that died had begun the first of what it was given and had not answered; the rest was there by chance. */
+  #replicaFailed(dispatch: PendingDispatch, given: PendingDispatch[], cause: unknown): void {
+    const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
+    const isFirst = given[0] === dispatch;
+    if (!isDead) given.splice(given.indexOf(dispatch), 1);
+    else if (!isFirst) {
+      for (const { requests } of dispatch.groups) {
+        // Handlers may have several under way.
+        for (const pending of requests) if (pending.payload === undefined) pending.attempts -= 1;
+      }
+    }
+    this.#failAll(dispatch, cause);
   }
 
   #failAll({ groups }: PendingDispatch, cause: unknown): void {

@@ -1,17 +1,28 @@
+import { isObject } from '../check.js';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import { checkFeeds, checkOutputNames, readFeeds } from '../feeds.js';
 import { type Handler, type HandlerContext, handlerModel, isHandlersKey } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
-import type { Feeds, Outputs } from '../tensor.js';
+import type { Feeds, Outputs, TensorFeeds } from '../tensor.js';
 import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from './model-multiplexer.js';
 
 export interface HandlerEnvironment {
   readonly replica: string;
   /** Finds a model of the engine by what people call it. */
   resolve(target: string): Promise<ModelReference>;
+  /** Whether the thread is to begin nothing more. */
+  isStopping(): boolean;
+  statsFailed(reason: string): void;
   now(): number;
+}
+
+/** What one request has taken, to be given back when it is answered. */
+interface Holdings {
+  readonly leases: HeldLease[];
+  /** What is got after that is given back at once. */
+  isOver: boolean;
 }
 
 /** Loads the handler's own models, and leaves the engine's to another. */
@@ -95,9 +106,13 @@ export class HandlerHost {
     for (const controller of this.#running.values()) controller.abort();
   }
 
+  get isIdle(): boolean {
+    return this.#running.size === 0;
+  }
+
   /** Resolves when no request is with the handler. */
   untilIdle(): Promise<void> {
-    if (this.#running.size === 0) return Promise.resolve();
+    if (this.isIdle) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
@@ -111,74 +126,128 @@ export class HandlerHost {
     }
   }
 
-  /** @returns what the handler records of itself. */
-  async checkHealth(): Promise<Readonly<Record<string, unknown>> | undefined> {
+  /** @throws what the handler throws. */
+  async checkHealth(): Promise<void> {
     await this.#handler.checkHealth?.();
-    const stats = await this.#handler.recordRoutingStats?.();
-    return stats === undefined ? undefined : structuredClone(stats as Readonly<Record<string, unknown>>);
+  }
+
+  /** What the handler records of itself; undefined if it does not, or fails to, which is told. */
+  async routingStats(): Promise<Readonly<Record<string, unknown>> | undefined> {
+    try {
+      const stats = await this.#handler.recordRoutingStats?.();
+      if (stats === undefined) return undefined;
+      const expectation = isObject(stats);
+      if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
+      return structuredClone(stats as Readonly<Record<string, unknown>>);
+    } catch (cause) {
+      this.#environment.statsFailed(messageOf(cause));
+      return undefined;
+    }
   }
 
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
-    const { now } = this.#environment;
+    const { now, isStopping } = this.#environment;
     const startedAt = now();
-    const leases: HeldLease[] = [];
+    const holdings: Holdings = { leases: [], isOver: false };
     const answer = { requests: 1, joined: false, outputs: undefined };
     try {
+      if (isStopping()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
       const { signal } = this.#running.get(ticket) as AbortController;
       if (signal.aborted) throw new InfermuxError('CANCELLED', 'the request was cancelled');
-      const result = await this.#handler.handle(value, this.#contextOf(modelId, signal, leases));
+      const result = await unlessAborted(signal, () =>
+        this.#handler.handle(value, this.#contextOf(modelId, signal, holdings)),
+      );
       // What cannot be cloned is this request's fault alone.
       const copy: unknown = structuredClone(result);
       return { ...answer, runMs: [now() - startedAt], error: undefined, result: { value: copy } };
     } catch (cause) {
       return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
     } finally {
-      // The thread may sleep as soon as there is an answer.
-      for (const lease of leases) await lease.giveBack();
+      holdings.isOver = true;
+      for (const lease of holdings.leases) await lease.giveBack();
       this.#running.delete(ticket);
-      if (this.#running.size === 0) for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      if (this.isIdle) for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }
 
-  #contextOf(modelId: string | undefined, signal: AbortSignal, leases: HeldLease[]): HandlerContext {
+  #contextOf(modelId: string | undefined, signal: AbortSignal, holdings: Holdings): HandlerContext {
     return {
       replica: this.#environment.replica,
       modelId,
       signal,
       run: (model, feeds, outputs) => this.#runModel(model, feeds, outputs),
-      getModel: (async (id: string) => this.#getModel(id, leases)) as HandlerContext['getModel'],
+      getModel: (async (id: string) => this.#getModel(id, holdings)) as HandlerContext['getModel'],
     };
   }
 
   async #runModel(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    if (outputs !== undefined && !(Array.isArray(outputs) && outputs.every((name) => typeof name === 'string'))) {
+      throw new InfermuxError('INVALID_ARGUMENT', `outputs must be a list of names, got ${show(outputs)}`);
+    }
     const given = readFeeds(feeds);
     const model = await this.#environment.resolve(target);
     const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
     try {
-      const { inputs, outputs: known } = lease.session.metadata;
-      checkFeeds(model.id, given, inputs);
-      checkOutputNames(model.id, outputs, known);
-      return await lease.session.run(given, outputs);
+      return await runSession(model.id, lease.session, given, outputs);
     } finally {
       lease.giveBack();
     }
   }
 
-  /** The lease is given back when the request is answered. */
-  async #getModel(id: string, leases: HeldLease[]): Promise<unknown> {
+  async #getModel(id: string, holdings: Holdings): Promise<unknown> {
     const isOwn = this.#handler.loadModel !== undefined;
     const model = isOwn ? handlerModel(id) : await this.#environment.resolve(id);
     const lease = await this.#models.hold(model);
-    leases.push(lease);
+    if (holdings.isOver) {
+      await lease.giveBack();
+      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)} came after the request was answered`);
+    }
+    holdings.leases.push(lease);
     const { session } = lease;
     if (session instanceof OwnModel) return session.value;
     const { inputs, outputs } = session.metadata;
-    return { id, inputs, outputs, run: (feeds: Feeds, names?: readonly string[]) => this.#runModel(id, feeds, names) };
+    const run = (feeds: Feeds, names?: readonly string[]) =>
+      // It is there as long as it is held, whatever else comes and goes.
+      holdings.isOver ? this.#runModel(id, feeds, names) : runSession(id, session, readFeeds(feeds), names);
+    return { id, inputs, outputs, run };
   }
+}
+
+async function runSession(
+  id: string,
+  session: Session,
+  feeds: TensorFeeds,
+  outputs: readonly string[] | undefined,
+): Promise<Outputs> {
+  const { inputs, outputs: known } = session.metadata;
+  checkFeeds(id, feeds, inputs);
+  checkOutputNames(id, outputs, known);
+  return session.run(feeds, outputs);
+}
+
+/**
+ * What the work returns. Once nobody wants that any more it is not waited for: the requests behind it are not to wait for ever
+ * for a handler that does not mind its signal.
+ */
+async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<unknown> {
+  const aborted = new Promise<never>((_, reject) => {
+    const give = () => reject(new InfermuxError('CANCELLED', 'nobody wants the answer any more'));
+    signal.addEventListener('abort', give, { once: true });
+  });
+  return Promise.race([(async () => work())(), aborted]);
 }
 
 /** What a handler passes on of the engine keeps its code; its own errors are failures of the inference. */
 function handlerError(cause: unknown): InfermuxError {
-  if (cause instanceof InfermuxError) return cause;
+  if (isInfermuxError(cause)) return cause;
   return new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause });
+}
+
+/** Of a value that may throw when it is looked at. */
+function isInfermuxError(value: unknown): value is InfermuxError {
+  try {
+    return value instanceof InfermuxError;
+  } catch {
+    return false;
+  }
 }

@@ -62,16 +62,17 @@ export class MessageHandler {
       case 'reconfigure':
         return replyOf(() => this.#handler.reconfigure(message.userConfig));
       case 'health':
-        return replyOf(
-          async (): Promise<HealthAnswer> => ({
-            routingStats: await this.#started.handler?.checkHealth(),
-          }),
-        );
+        return replyOf(() => this.#checkHealth());
       case 'define':
         return replyOf(async () => this.#targets.defined(message));
       case 'cancel':
         return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
     }
+  }
+
+  /** What goes on although all messages are answered, if anything. Never rejects. */
+  unfinished(): Promise<void> | undefined {
+    return this.#runtime?.models.unfinished();
   }
 
   async #run(message: RunMessage): Promise<Reply> {
@@ -104,9 +105,20 @@ export class MessageHandler {
     return reply;
   }
 
+  async #checkHealth(): Promise<HealthAnswer> {
+    const { handler } = this.#started;
+    await handler?.checkHealth();
+    return { routingStats: await handler?.routingStats() };
+  }
+
   async #release(): Promise<void> {
     const { handler, models } = this.#runtime ?? {};
-    if (this.#counters.isStopping) handler?.cancelAll();
+    if (this.#counters.isStopping) {
+      handler?.cancelAll();
+      // A handler that minds its signal is done by then; another one is not waited for, and the thread takes its models along.
+      await new Promise(setImmediate);
+      if (handler?.isIdle === false) return;
+    }
     // What a handler waits for is no native call, and holds no session.
     await handler?.untilIdle();
     await models?.releaseAll();

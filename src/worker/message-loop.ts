@@ -21,13 +21,17 @@ const MESSAGES_PER_TURN = 256;
  * here needs it, but what an application preloads into its threads might.
  *
  * @param handle must not reject.
+ * @param unfinished what goes on although all messages are answered, if anything: a load that a handler began and did not wait
+ *   for. The thread does not sleep before it is done, since it needs turns of the event loop.
  */
 export function answerMessages(
   port: MessagePort,
   wait: MessageWait,
   handle: (message: ReplicaMessage) => Promise<Reply>,
+  unfinished: () => Promise<void> | undefined = () => undefined,
 ): void {
   let underWay = 0;
+  let isWaiting = false;
   let sinceTurn = 0;
 
   const answer = async ({ id, message }: ToThread): Promise<void> => {
@@ -51,7 +55,16 @@ export function answerMessages(
   };
 
   const serve = (): void => {
-    while (underWay === 0) {
+    while (underWay === 0 && !isWaiting) {
+      const rest = unfinished();
+      if (rest !== undefined) {
+        isWaiting = true;
+        void rest.then(() => {
+          isWaiting = false;
+          serve();
+        });
+        return;
+      }
       // Before it is looked for a message: one that comes after that has changed the count, and ends the sleep at once.
       const posted = wait.posted;
       const received = receiveMessageOnPort(port) as { message: ToThread } | undefined;

@@ -72,6 +72,8 @@ interface Entry {
 interface Flight {
   readonly entry: Promise<Entry>;
   waiters: number;
+  /** Those of them who may want another model before they give it back. */
+  holders: number;
 }
 
 /**
@@ -94,6 +96,8 @@ export class ModelMultiplexer {
   #residentBytes = 0;
   #residentModels = 0;
   #chain: Promise<unknown> = Promise.resolve();
+  /** Steps of the chain that are not done. */
+  #steps = 0;
 
   constructor(options: MultiplexerOptions, loader: SessionLoader, events: MultiplexerEvents, now: () => number) {
     this.#options = options;
@@ -110,19 +114,28 @@ export class ModelMultiplexer {
    * for ever, so there may be more sessions than the bounds allow as long as all are held.
    */
   async hold(model: ModelReference): Promise<HeldLease> {
-    const { session, giveBack } = this.leaseLoaded(model.key) ?? (await this.lease(model));
-    // It is leased, so it is there, unless it is on its way out since.
-    const entry = this.#cache.peek(model.key);
-    const held = entry?.session === session ? entry : undefined;
-    if (held !== undefined) held.holders += 1;
+    checkModelId(model.id);
+    let entry = this.#cache.get(model.key);
+    if (entry === undefined) [entry] = await this.#load(model, { isHeld: true });
+    else {
+      entry.users += 1;
+      entry.holders += 1;
+    }
+    const held = entry;
+    const { session, giveBack } = this.#leaseOf(held, 0);
     return {
       session,
       giveBack: async () => {
-        if (held !== undefined) held.holders -= 1;
+        held.holders -= 1;
         giveBack();
         if (this.#isOverFull()) await this.#inTurn(() => this.#shrink());
       },
     };
+  }
+
+  /** What is not done yet, of what was asked for: its loads need turns of the event loop. */
+  unfinished(): Promise<void> | undefined {
+    return this.#steps === 0 ? undefined : this.#chain.then(() => undefined);
   }
 
   /** Keys of the sessions in the cache, most recently used first. */
@@ -138,7 +151,7 @@ export class ModelMultiplexer {
    */
   async lease(model: ModelReference): Promise<Lease> {
     checkModelId(model.id);
-    return this.leaseLoaded(model.key) ?? this.#leaseAfterLoad(model);
+    return this.leaseLoaded(model.key) ?? this.#leaseOf(...(await this.#load(model)));
   }
 
   /** The model's session if it is there: without a promise, since that is how most requests find it. */
@@ -162,7 +175,7 @@ export class ModelMultiplexer {
     const wasPinned = this.#pinned.has(model.key);
     if (pin) this.#pin(model, replaces);
     try {
-      const lease = this.leaseLoaded(model.key) ?? (await this.#leaseAfterLoad(model, replaces));
+      const lease = this.leaseLoaded(model.key) ?? this.#leaseOf(...(await this.#load(model, { replaces })));
       lease.giveBack();
     } catch (error) {
       if (!wasPinned) this.#pinned.delete(model.key);
@@ -197,16 +210,24 @@ export class ModelMultiplexer {
     this.#pinned.add(key);
   }
 
-  async #leaseAfterLoad(model: ModelReference, replaces?: string): Promise<Lease> {
+  /**
+   * Loads it, or waits for a load under way.
+   *
+   * @returns its entry, of which the caller is a user, and a holder if it said so; and how many milliseconds it waited.
+   */
+  async #load(
+    model: ModelReference,
+    { replaces, isHeld = false }: { replaces?: string | undefined; isHeld?: boolean } = {},
+  ): Promise<[Entry, number]> {
     const startedAt = this.#now();
     let flight = this.#flights.get(model.key);
     if (flight === undefined) {
-      flight = { entry: this.#inTurn(() => this.#load(model, replaces)), waiters: 0 };
+      flight = { entry: this.#inTurn(() => this.#fly(model, replaces)), waiters: 0, holders: 0 };
       this.#flights.set(model.key, flight);
     }
     flight.waiters += 1;
-    const entry = await flight.entry;
-    return this.#leaseOf(entry, this.#now() - startedAt);
+    if (isHeld) flight.holders += 1;
+    return [await flight.entry, this.#now() - startedAt];
   }
 
   /**
@@ -252,18 +273,22 @@ export class ModelMultiplexer {
   }
 
   #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    this.#steps += 1;
     const result = this.#chain.then(step);
-    this.#chain = result.catch(() => undefined);
+    const done = () => {
+      this.#steps -= 1;
+    };
+    this.#chain = result.then(done, done);
     return result;
   }
 
-  async #load(model: ModelReference, replaces: string | undefined): Promise<Entry> {
+  async #fly(model: ModelReference, replaces: string | undefined): Promise<Entry> {
     const { key, bytes } = model;
     try {
       const session = await this.#loadSession(model, replaces);
       // Those who waited hold their lease before anything else can happen to the session.
-      const users = this.#flights.get(key)?.waiters ?? 0;
-      const entry: Entry = { key, session, bytes, users, holders: 0, lastUsedAt: this.#now() };
+      const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
+      const entry: Entry = { key, session, bytes, users, holders, lastUsedAt: this.#now() };
       this.#cache.set(key, entry);
       return entry;
     } finally {

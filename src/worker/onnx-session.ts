@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../errors.js';
 import type { ModelReference } from '../model-reference.js';
-import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../protocol/queue-counters.js';
 import { providersOf } from '../session-settings.js';
 import {
   isTensorType,
@@ -29,6 +29,25 @@ export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versi
  */
 export async function startOnnxruntime(): Promise<void> {
   await ort.InferenceSession.create(new Uint8Array(0), SESSION_DEFAULTS).catch(() => undefined);
+}
+
+/**
+ * Announces the calls, too, that a handler makes of onnxruntime-node by itself, as far as it is the same module: the thread must
+ * not be ended in them either.
+ */
+export function announceForeignCalls(counters: ReplicaCounters): void {
+  const announced = (object: object, name: string, highest?: StopLevel) => {
+    const methods = object as Record<string, (...args: unknown[]) => Promise<unknown>>;
+    const original = methods[name];
+    if (original === undefined) return;
+    methods[name] = function (this: unknown, ...args: unknown[]) {
+      return nativeCall(counters, () => original.apply(this, args), highest);
+    };
+  };
+  const { prototype } = ort.InferenceSession as unknown as { prototype: object };
+  announced(ort.InferenceSession, 'create');
+  announced(prototype, 'run');
+  announced(prototype, 'release', STOP_LEVELS.stopping);
 }
 
 /** Execution providers that onnxruntime-node knows on this system; only a `bundled` one is sure to be usable. */

@@ -17,4 +17,9 @@ const handler = new MessageHandler(settings, counters, post);
 goBehindCallingThread();
 const wait = new MessageWait(counters, availableParallelism(), () => performance.now());
 
-answerMessages(port, wait, (message) => handler.handle(message));
+answerMessages(
+  port,
+  wait,
+  (message) => handler.handle(message),
+  () => handler.unfinished(),
+);

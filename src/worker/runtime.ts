@@ -10,7 +10,7 @@ import { FileHashes } from './file-hashes.js';
 import { HandlerHost, HandlerModelLoader } from './handler-host.js';
 import { importHandler } from './handler-module.js';
 import { ModelMultiplexer, type MultiplexerEvents } from './model-multiplexer.js';
-import { bundledProviders, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
+import { announceForeignCalls, bundledProviders, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
 import { OnnxSessionLoader } from './session-loader.js';
 import { WeightStore } from './weight-store.js';
 
@@ -50,7 +50,15 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);
   const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
   const { resolve } = environment;
-  const handler = module === undefined ? undefined : new HandlerHost(module, models, { replica, resolve, now });
+  const isStopping = () => counters.isStopping;
+  if (module !== undefined) announceForeignCalls(counters);
+  const handler =
+    module === undefined
+      ? undefined
+      : new HandlerHost(module, models, {
+          ...{ replica, resolve, now, isStopping },
+          statsFailed: (reason) => log('warn', { reason }, 'recordRoutingStats of the handler failed'),
+        });
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {
     models,

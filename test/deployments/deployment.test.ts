@@ -14,8 +14,15 @@ let scales: string[];
 const ignore = () => undefined;
 const QUEUE: DeploymentQueue = {
   addReplica: () => expect.fail('nothing can run'),
-  ...{ removeReplica: ignore, modelChanged: ignore, declareOutage: ignore, configure: ignore, close: ignore },
-  ...{ destroy: ignore, untilIdle: async () => undefined, isInUse: () => false, queued: 0 },
+  ...{
+    removeReplica: ignore,
+    modelChanged: ignore,
+    declareOutage: ignore,
+    endOutage: ignore,
+    configure: ignore,
+    close: ignore,
+  },
+  ...{ destroy: ignore, untilIdle: async () => undefined, isInUse: () => false, isIdle: true, queued: 0 },
 };
 
 /** Its threads cannot even be created: what cannot be cloned makes the constructor of Worker throw, as a lack of memory would. */

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -78,7 +78,63 @@ describe('the next engine', () => {
   });
 });
 
+describe('a start that fails', () => {
+  const broken = { handler: '/nowhere/handler.mjs' };
+
+  it('leaves the checkpoint as it was', async () => {
+    file = join(directory(), 'checkpoint.json');
+    await start({ deployments: { a: { handler: HANDLER } } });
+    await engine.deployments.update('a', { replicas: 2, maxQueuedRequests: 77 });
+    await engine.close();
+    const before = readFileSync(file, 'utf8');
+    await expect(start({ deployments: { a: broken } })).rejects.toMatchObject({ code: 'REPLICA_FAILED' });
+    expect(readFileSync(file, 'utf8')).toBe(before);
+    await start({ deployments: { a: { handler: HANDLER } } });
+    expect(engine.deployments.get('a').options).toMatchObject({ replicas: 2, maxQueuedRequests: 77 });
+  });
+
+  it('of what a checkpoint has can be mended once the engine runs', async () => {
+    file = join(directory(), 'checkpoint.json');
+    await start({ deployments: { a: { handler: HANDLER } } });
+    const missed = await engine.deployments.update('a', broken);
+    await expect(missed.done).rejects.toMatchObject({ code: 'REPLICA_FAILED' });
+    await engine.close();
+    await start({ deployments: { a: { handler: HANDLER } } });
+    expect(engine.deployments.get('a')).toMatchObject({ state: 'unhealthy', ready: false });
+    await (await engine.deployments.update('a', { handler: HANDLER })).done;
+    expect(await engine.run<number>('a', { do: 'echo', value: 5 })).toBe(5);
+  });
+});
+
+it('a change that is being written when the engine closes is refused, or is over', async () => {
+  for (let turns = 0; turns < 12; turns += 1) {
+    file = join(directory(), 'checkpoint.json');
+    await start();
+    const outcomes = Promise.all(
+      [engine.deployments.update('default', { replicas: 2 }), engine.deployments.create('late')].map((change) =>
+        change.then(
+          ({ status }) => status,
+          ({ code }) => code,
+        ),
+      ),
+    );
+    for (let turn = 0; turn < turns; turn += 1) await new Promise(setImmediate);
+    await engine.close();
+    for (const outcome of await outcomes) expect(['ENGINE_CLOSED', 'failed', 'reached']).toContain(outcome);
+    expect(engine.status()).toMatchObject({ state: 'closed', replicas: [] });
+  }
+});
+
 describe('a checkpoint that is not to be had', () => {
+  it('keeps a model from being pinned', async () => {
+    const folder = directory();
+    file = join(folder, 'checkpoint.json');
+    await start();
+    rmSync(folder, { recursive: true });
+    await expect(engine.models.load('times-1', { pin: true })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(engine.models.get('times-1')).toMatchObject({ isPinned: false, replicas: [{ state: 'not loaded' }] });
+  });
+
   it('is a refusal, and nothing is changed', async () => {
     const folder = directory({ 'checkpoint.json': '{ "format": "infermux checkpoint", "version": 1 }' });
     file = join(folder, 'checkpoint.json');

@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -158,6 +158,18 @@ describe('a goal', () => {
     expect(replicasOf('other').map(({ labels }) => labels)).toEqual([{ zone: 'a' }, { zone: 'a' }]);
   });
 
+  it('that was missed is tried for again when the same is asked for', async () => {
+    await start();
+    const handler = join(mkdtempSync(join(tmpdir(), 'infermux-deployments-')), 'late.mjs');
+    const missed = await engine.deployments.create('late', { handler });
+    await expect(missed.done).rejects.toMatchObject({ code: 'REPLICA_FAILED' });
+    expect({ ...missed }.status).toBe('failed');
+    writeFileSync(handler, 'export const handle = () => "there";');
+    const again = await engine.deployments.create('late', { handler });
+    expect([again.id === missed.id, await again.done]).toEqual([false, 'reached']);
+    expect(engine.deployments.get('late').state).toBe('healthy');
+  });
+
   it('is out of reach for a handler that is not there; what was there goes on', async () => {
     await start();
     const goal = await engine.deployments.create('broken', { handler: '/nowhere/handler.mjs' });
@@ -218,6 +230,86 @@ it('a deployment without replicas starts one for the first request, and none is 
     expect(await codeOf(engine.run('times-1', row()))).toBe('answered');
     await until(() => engine.status().replicas.length === 0);
   }
+});
+
+it('the last replica stays until what was accepted is answered', async () => {
+  await start({ deployments: { other: {} } });
+  const inFlight = Array.from({ length: 20 }, () => codeOf(engine.run('other/slow', single)));
+  const goal = await engine.deployments.update('other', { replicas: 0 });
+  expect(await codeOf(engine.run('other/slow', single))).toBe('FAILED_PRECONDITION');
+  expect(await Promise.all(inFlight)).toEqual(Array(20).fill('answered'));
+  expect(await goal.done).toBe('reached');
+  expect(replicasOf('other')).toEqual([]);
+});
+
+it('a deployment that could not start, and has no replicas for want of requests, tries again for the next one', async () => {
+  const handler = join(mkdtempSync(join(tmpdir(), 'infermux-deployments-')), 'late.mjs');
+  const scale = { upscaleDelayMs: 0, downscaleDelayMs: 0, lookBackMs: 1 };
+  await start({ deployments: { late: { handler, autoscaling: { minReplicas: 0, maxReplicas: 1, ...scale } } } });
+  expect(await codeOf(engine.run<string>('late', 1))).toBe('REPLICA_FAILED');
+  await until(() => engine.deployments.get('late').targetReplicas === 0);
+  expect(engine.ready).toBe(false);
+  writeFileSync(handler, 'export const handle = () => "there";');
+  expect(await engine.run<string>('late', 1)).toBe('there');
+  expect(engine.ready).toBe(true);
+});
+
+it('a deployment with no place to wait starts its first replica all the same', async () => {
+  await start({ deployments: { tight: { maxQueuedRequests: 0, autoscaling: { minReplicas: 0, maxReplicas: 1 } } } });
+  expect(await codeOf(engine.run('tight/times-1', row()))).toBe('QUEUE_FULL');
+  await until(() => engine.deployments.get('tight').runningReplicas === 1);
+  expect(await codeOf(engine.run('tight/times-1', row()))).toBe('answered');
+});
+
+it('one of the same name begins when the one before it is gone, however they are asked for', async () => {
+  await start({ deployments: { other: {} } });
+  const inFlight = codeOf(engine.run('other/slow', single));
+  const deleted = engine.deployments.delete('other');
+  const created = engine.deployments.create('other', { replicas: 2 });
+  expect(await inFlight).toBe('answered');
+  expect(await (await created).done).toBe('reached');
+  expect((await deleted).status).toBe('reached');
+  expect(engine.deployments.list().map(({ name }) => name)).toEqual(['default', 'other']);
+  expect(idsOf('other')).toEqual(['other-0', 'other-1']);
+});
+
+it("what the caller does with its options later is nobody else's affair", async () => {
+  await start();
+  const labels = { zone: 'a' };
+  const rollingUpdate = { fraction: 0.5 };
+  await (await engine.deployments.create('other', { labels, rollingUpdate })).done;
+  labels.zone = 'b';
+  rollingUpdate.fraction = 7;
+  const goal = await engine.deployments.update('other', { maxQueuedRequests: 9 });
+  expect(goal.status).toBe('reached');
+  expect(engine.deployments.get('other').options).toMatchObject({
+    labels: [{ zone: 'a' }],
+    rollingUpdate: { fraction: 0.5 },
+    maxQueuedRequests: 9,
+  });
+  expect(idsOf('other')).toEqual(['other-0']);
+});
+
+it('an option that is undefined goes back to its default', async () => {
+  await start();
+  await (await engine.deployments.create('other', { replicas: 2, maxQueuedRequests: 9 })).done;
+  await (await engine.deployments.update('other', { replicas: undefined, maxQueuedRequests: undefined })).done;
+  expect(engine.deployments.get('other').options).toMatchObject({ replicas: 1, maxQueuedRequests: 4_096 });
+});
+
+it('a model is loaded in the deployment that has replicas, where none is named', async () => {
+  await start({ replicas: 0, deployments: { other: { replicas: 2 } } });
+  const { replicas } = await engine.models.load('times-1', { replicas: 'all' });
+  expect(replicas.map(({ replica, state }) => [replica, state])).toEqual([
+    ['other-0', 'loaded'],
+    ['other-1', 'loaded'],
+  ]);
+  expect((await engine.models.retrieve('times-2')).replicas.some(({ state }) => state === 'loaded')).toBe(true);
+  const empty = engine.models.load('times-1', { deployment: 'default' });
+  await expect(empty).rejects.toMatchObject({
+    code: 'FAILED_PRECONDITION',
+    message: expect.stringContaining('is to have no replica at present'),
+  });
 });
 
 it('force rejects what was accepted at once', async () => {

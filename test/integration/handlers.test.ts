@@ -100,6 +100,52 @@ describe('a request for a handler', () => {
     expect(await ask({ do: 'run', model: 'times-3', x })).toBe(15);
   });
 
+  it.each(['nothing', 'text', 'an object for a message', 'what cannot be looked at'])(
+    'fails alone also when what is thrown is %s',
+    async (kind) => {
+      await start();
+      const answers = await Promise.all(
+        [
+          { do: 'echo', value: 1 },
+          { do: 'odd', kind },
+          { do: 'echo', value: 2 },
+        ].map((request) => outcome(ask(request))),
+      );
+      expect(answers).toEqual([1, expect.stringContaining('INFERENCE_FAILED: the handler failed: '), 2]);
+      // Nothing is left that a stop would wait for.
+      await engine.close({ graceMs: 1_000 });
+      expect(engine.status().state).toBe('closed');
+    },
+  );
+
+  it('fails once when a model of it cannot be loaded', async () => {
+    engine = await createEngine({ models: { broken: new Uint8Array(100) }, handler: HANDLER, replicas: 1 });
+    expect(await outcome(ask({ do: 'run', model: 'broken', x }, 'default'))).toContain('MODEL_LOAD_FAILED');
+    expect(await ask({}, 'default')).toMatchObject({ requests: 2 });
+  });
+
+  it('may hold more models at once than there is room for, while others come, go and are unloaded', async () => {
+    await start({ maxModelsPerReplica: 1 });
+    const several = { do: 'several', models: ['times-1', 'times-2', 'times-3'] };
+    const calls = Array.from({ length: 30 }, (_, index) =>
+      outcome(ask(index % 3 === 0 ? several : { do: 'both', models: ['times-1', `times-${(index % 3) + 1}`], x })),
+    );
+    for (let round = 0; round < 5; round += 1) await engine.models.unloadAll();
+    const answers = await Promise.all(calls);
+    expect(answers.filter((answer) => typeof answer === 'string')).toEqual([]);
+    await until(() => engine.status().replicas[0]?.models.length === 1);
+  });
+
+  it('may leave a load behind that it did not wait for: it is ended, and its model can be unloaded', async () => {
+    await start({ maxModelsPerReplica: 1 });
+    for (let round = 0; round < 5; round += 1) {
+      expect(await ask({ do: 'race', model: 'times-2' })).toBe('early');
+      expect(await ask({ do: 'run', model: 'times-3', x })).toBe(15);
+      await engine.models.unloadAll();
+      expect(engine.status().replicas[0]?.models).toEqual([]);
+    }
+  });
+
   it('goes to a replica that has the model it names', async () => {
     await start({ replicas: 3 });
     await ask({ do: 'run', model: 'times-2', x }, 'app/times-2');
@@ -123,6 +169,27 @@ describe('a request that nobody wants any more', () => {
     expect(await late).toContain('DEADLINE_EXCEEDED');
     expect(await ask({ do: 'echo', value: 'next' })).toBe('next');
     await until(() => engine.deployments.get('app').ongoing === 0);
+  });
+
+  it('does not hold up those behind it, though its handler goes on for ever', async () => {
+    await start();
+    for (let round = 0; round < 60; round += 1) await ask({ do: 'echo', value: round });
+    const hung = outcome(ask({ do: 'wait', isStubborn: true }, 'app', { timeoutMs: 50 }));
+    const behind = Array.from({ length: 8 }, (_, value) => ask({ do: 'echo', value }));
+    expect(await hung).toContain('DEADLINE_EXCEEDED');
+    expect(await Promise.all(behind)).toEqual(Array.from({ length: 8 }, (_, value) => value));
+    await until(() => engine.deployments.get('app').ongoing === 0);
+  });
+
+  it.each(['close', 'destroy'] as const)('ends with its thread when the engine does: %s', async (how) => {
+    await start({ gracefulShutdownTimeoutMs: 100 });
+    const counter = new Int32Array(new SharedArrayBuffer(4));
+    const late = outcome(ask({ do: 'count', counter }, 'app', { timeoutMs: 50 }));
+    expect(await late).toContain('DEADLINE_EXCEEDED');
+    await engine[how]();
+    const last = Atomics.load(counter, 0);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect([Atomics.load(counter, 0), last > 0]).toEqual([last, true]);
   });
 
   it('does not keep a replica that is given up', async () => {
@@ -178,6 +245,26 @@ describe('health', () => {
     await until(() => engine.status().replicas[0]?.restarts === 1 && engine.ready);
     expect(engine.deployments.get('app').lastFailure).toContain('health check failed: not well');
     expect(await ask({ do: 'echo', value: 1 })).toBe(1);
+  });
+
+  it('replaces a replica whose handler keeps its thread for ever, and the thread is ended', async () => {
+    await start({ healthCheck: { periodMs: 20, timeoutMs: 30, failures: 2 } });
+    // It ends two replicas, and then is answered.
+    expect(await outcome(ask({ do: 'spin' }))).toContain(
+      'REPLICA_FAILED: replica app-0 failed: no answer to a health check',
+    );
+    await until(() => engine.ready);
+    expect(await ask({ do: 'echo', value: 1 })).toBe(1);
+    const before = performance.now();
+    await engine.close();
+    expect(performance.now() - before).toBeLessThan(10_000);
+  });
+
+  it('is not what stats are about: a handler that fails to tell them goes on', async () => {
+    await start({ healthCheck: { periodMs: 5, failures: 1 }, userConfig: { noStats: true } });
+    for (let round = 0; round < 20; round += 1) await ask({ do: 'echo', value: round });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(engine.status().replicas).toMatchObject([{ restarts: 0, routingStats: undefined }]);
   });
 
   it('is asked for again and again, with what the handler tells of itself', async () => {

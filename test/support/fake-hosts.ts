@@ -56,6 +56,10 @@ export class FakeHosts implements ModelHosts {
     this.hosts = Array.from({ length: count }, (_, index) => new FakeHost(`r${index}`, this));
   }
 
+  defaultDeployment(): string {
+    return 'default';
+  }
+
   wanted(): number {
     return this.hosts.length;
   }

@@ -223,6 +223,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
   return {
     busy: nothing,
     idle: nothing,
+    submitted: nothing,
     accepted: nothing,
     given: nothing,
     waited: nothing,

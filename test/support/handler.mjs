@@ -38,6 +38,23 @@ export async function handle(request, context) {
           reject(new Error('aborted'));
         });
       });
+    case 'race':
+      // It does not wait for the model that it asked for.
+      return Promise.race([context.getModel(request.model), 'early']);
+    case 'several': {
+      const models = await Promise.all(request.models.map((id) => context.getModel(id)));
+      return models.length;
+    }
+    case 'odd':
+      throw oddities[request.kind];
+    case 'spin':
+      for (;;);
+    case 'count':
+      // As long as its thread lives.
+      for (;;) {
+        Atomics.add(request.counter, 0, 1);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
     case 'exit':
       process.exit(1);
       break;
@@ -51,10 +68,28 @@ export async function handle(request, context) {
 
 let aborted = 0;
 
+const oddities = {
+  nothing: undefined,
+  text: 'as asked',
+  'an object for a message': Object.assign(new Error(), { message: { a: 1 } }),
+  'what cannot be looked at': new Proxy(
+    {},
+    {
+      get() {
+        throw new Error('hidden');
+      },
+      getPrototypeOf() {
+        throw new Error('hidden');
+      },
+    },
+  ),
+};
+
 export function checkHealth() {
   if (isIll) throw new Error('not well');
 }
 
 export function recordRoutingStats() {
+  if (config.noStats) throw new Error('no stats');
   return { requests };
 }

@@ -1,0 +1,82 @@
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
+import { isObject } from '../check.js';
+import { InfermuxError, messageOf } from '../errors.js';
+import type { DeploymentOptions } from './deployment-options.js';
+
+/** A deployment as a checkpoint has it. */
+export interface SavedDeployment {
+  /** What the program asked for when it started; null for one that was created later. */
+  readonly declared: DeploymentOptions | null;
+  /** What it is to be; null for one that was deleted. */
+  readonly options: DeploymentOptions | null;
+}
+
+export type SavedDeployments = Readonly<Record<string, SavedDeployment>>;
+
+/**
+ * What there is to be at the start: a deployment that is declared as it was when the checkpoint was written is what became of it,
+ * another begins as it is declared; those that were created later are there again.
+ */
+export function restore(
+  declared: Readonly<Record<string, DeploymentOptions>>,
+  saved: SavedDeployments,
+  log: (name: string, what: string) => void,
+): SavedDeployments {
+  const wanted = new Map<string, SavedDeployment>();
+  for (const [name, own] of Object.entries(declared)) {
+    const before = Object.hasOwn(saved, name) ? saved[name] : undefined;
+    const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(own), before.declared);
+    wanted.set(name, { declared: own, options: isAsBefore ? before.options : own });
+    if (before !== undefined && !isAsBefore)
+      log(name, 'the deployment is declared otherwise than before, and begins anew');
+  }
+  for (const [name, before] of Object.entries(saved)) {
+    if (Object.hasOwn(declared, name)) continue;
+    if (before.declared === null) wanted.set(name, before);
+    else log(name, 'the deployment is declared no more, and left out');
+  }
+  return Object.fromEntries(wanted);
+}
+
+/**
+ * Options as they are now, whatever the caller does with its own later and wherever the next process is started.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for what cannot be copied, and so not go to other threads.
+ */
+export function copyOptions(where: string, options: DeploymentOptions): DeploymentOptions {
+  try {
+    // What is no object is refused by name elsewhere.
+    if (isObject(options) !== undefined) return options;
+    const { handler, ...others } = options;
+    const copy = structuredClone(others);
+    return handler === undefined ? copy : { ...copy, handler: addressOf(handler) };
+  } catch (cause) {
+    const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+  }
+}
+
+function addressOf(handler: string | URL): string {
+  const text = handler instanceof URL ? handler.href : handler;
+  const isPath = typeof text === 'string' && text !== '' && !/^[a-z][a-z\d+.-]+:/i.test(text);
+  return isPath ? pathToFileURL(resolve(text)).href : text;
+}
+
+/** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
+export function checkSavable(where: string, given: object): void {
+  const plain = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const key = Object.keys(plain).find((name) => !isDeepStrictEqual(asSaved(plain[name]), plain[name]));
+  if (key === undefined) return;
+  const message = `${where}: ${key} cannot be written to a checkpoint, which carries what JSON does`;
+  throw new InfermuxError('FAILED_PRECONDITION', message);
+}
+
+function asSaved(value: unknown): unknown {
+  try {
+    return JSON.parse(JSON.stringify(value));
+  } catch {
+    return undefined;
+  }
+}
