@@ -12,11 +12,13 @@ import {
 import type { ReplicaState } from '../replicas/replica-state.js';
 import { AutoscalingLoop } from './autoscaling-loop.js';
 import { configChange } from './config-change.js';
+import { ControlLoop } from './control-loop.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
 import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
 import { HealthChecks } from './health-checks.js';
 import { type Action, reconcile, type Target } from './reconcile.js';
 import { ReplicaRoster } from './replica-roster.js';
+import { StartRecord } from './start-record.js';
 
 /** Where a deployment's requests wait, as it needs it. */
 export interface DeploymentQueue {
@@ -67,9 +69,6 @@ export type DeploymentState = 'updating' | 'healthy' | 'unhealthy' | 'deleting';
 
 /** A handler may take so long for another configuration. */
 const RECONFIGURE_TIMEOUT_MS = 60_000;
-/** A goal that so many starts in a row missed is given up, though the starts go on. */
-const MOST_FAILED_STARTS = 20;
-const FAILED_STARTS_PER_REPLICA = 3;
 
 /**
  * One deployment: a loop that performs, step by step, what {@link reconcile} says, until as many replicas of its present
@@ -84,18 +83,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #roster: ReplicaRoster;
   readonly #health: HealthChecks<Replica>;
   readonly #autoscaling: AutoscalingLoop;
+  readonly #loop: ControlLoop<Action>;
+  readonly #starts = new StartRecord();
   #options: ResolvedDeploymentOptions;
   #target: Target;
   #goal = new PursuedGoal();
-  /** Since the present revision was asked for. */
-  #failedStarts = 0;
-  #hasEverRun = false;
   /** Whether no replica could be started the last time some were. */
   #isOut = false;
-  #lastFailure: InfermuxError | undefined;
-  #cancelLook: (() => void) | undefined;
-  #isLooking = false;
-  #mustLookAgain = false;
   #isDeleting = false;
   #isStopped = false;
   #isWaitingForIdle = false;
@@ -121,7 +115,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
       modelChanged: (replica, modelKey) => this.queue.modelChanged(replica, modelKey),
       event: (replica, event) => observer.event(replica, event),
       failed: (place, error, delayMs) => this.#failed(place, error, delayMs),
-      changed: () => this.#look(),
+      changed: () => this.#loop.look(),
     });
     this.#roster = new ReplicaRoster(
       () => this.#pool.places,
@@ -137,6 +131,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     const requests = () => this.queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
     const scaled = { requests, replicas: () => this.#target.replicas, scaleTo: (to: number) => this.#scaleTo(to) };
     this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
+    this.#loop = new ControlLoop(
+      { next: () => this.#next(), perform: (action) => this.#perform(action), rest: () => this.#rest() },
+      this.#clock,
+    );
   }
 
   get options(): ResolvedDeploymentOptions {
@@ -180,7 +178,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** Why a replica failed, the last time one did. */
   get lastFailure(): InfermuxError | undefined {
-    return this.#lastFailure;
+    return this.#starts.lastFailure;
   }
 
   /** Whether the handler brings models of its own; false as long as no replica has run. */
@@ -192,7 +190,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   start(): Goal {
     this.#configureAutoscaling();
     this.#announceScale(0);
-    this.#look();
+    this.#loop.look();
     return this.goal;
   }
 
@@ -202,7 +200,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (this.#goal.status !== 'failed') return this.goal;
     this.#pursue();
     this.#roster.forgetRefusals();
-    this.#look();
+    this.#loop.look();
     return this.goal;
   }
 
@@ -223,7 +221,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
       this.#pool.places.every(({ replica, failuresInRow }) => replica?.state === 'running' || failuresInRow > 0);
     while (!isDecided()) await new Promise<void>((resolve) => this.#startWaiters.push(resolve));
     if (this.running.length > 0 || this.#target.replicas === 0) return;
-    throw this.#lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
+    throw this.#starts.lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
   }
 
   /** @returns the goal that these options are in force. */
@@ -247,7 +245,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     // Otherwise it would have to begin to count anew after each change.
     if (!isDeepStrictEqual(autoscaling, options.autoscaling)) this.#configureAutoscaling();
     this.#announceScale(before.replicas);
-    this.#look();
+    this.#loop.look();
     return this.goal;
   }
 
@@ -299,7 +297,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   /** From now on nothing is started or scaled. */
   #halt(): void {
     this.#isStopped = true;
-    this.#cancelLook?.();
+    this.#loop.stop();
     this.#autoscaling.stop();
     this.#endStartWaits();
   }
@@ -319,53 +317,34 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   #pursue(): void {
     this.#goal.settle('superseded');
     this.#goal = new PursuedGoal();
-    this.#failedStarts = 0;
-    this.#hasEverRun = false;
-    this.#endOutage();
-  }
-
-  /** What is to be is another than what could not be had: so there is hope. */
-  #endOutage(): void {
+    this.#starts.begin(this.running.some((replica) => this.#isAsWanted(replica)));
+    // What is to be is another than what could not be had: so there is hope.
     this.#isOut = false;
     this.queue.endOutage();
   }
 
-  /** Takes steps until there is none to take now; asks again when the next one is due. */
-  #look(): void {
-    if (this.#isLooking) {
-      this.#mustLookAgain = true;
-      return;
-    }
-    this.#isLooking = true;
-    try {
-      do {
-        this.#mustLookAgain = false;
-        for (let action = this.#next(); action !== undefined; action = this.#next()) this.#perform(action);
-      } while (this.#mustLookAgain);
-    } finally {
-      this.#isLooking = false;
-    }
-    this.#settle();
-    this.#lookLater();
-    this.#endStartWaits();
-  }
-
   #next(): Action | undefined {
-    if (this.#isStopped) return undefined;
-    return reconcile(this.#presentTarget, this.#roster.snapshot(this.#target));
+    // What was accepted is answered before the last replica goes.
+    const isNeeded = this.#target.replicas === 0 && !this.queue.isIdle;
+    if (isNeeded) this.#lookWhenIdle();
+    const target = isNeeded ? { ...this.#target, replicas: 1 } : this.#target;
+    return reconcile(target, this.#roster.snapshot(this.#target));
   }
 
-  /** What was accepted is answered before the last replica goes. */
-  get #presentTarget(): Target {
-    if (this.#target.replicas > 0 || this.queue.isIdle) return this.#target;
-    if (!this.#isWaitingForIdle) {
-      this.#isWaitingForIdle = true;
-      void this.queue.untilIdle().then(() => {
-        this.#isWaitingForIdle = false;
-        this.#look();
-      });
-    }
-    return { ...this.#target, replicas: 1 };
+  #lookWhenIdle(): void {
+    if (this.#isWaitingForIdle) return;
+    this.#isWaitingForIdle = true;
+    void this.queue.untilIdle().then(() => {
+      this.#isWaitingForIdle = false;
+      this.#loop.look();
+    });
+  }
+
+  /** @returns milliseconds until one that failed may be started again. */
+  #rest(): number | undefined {
+    if (!this.#isDeleting && this.#roster.isReached(this.#target)) this.#goal.settle('reached');
+    this.#endStartWaits();
+    return this.#roster.nextStartInMs();
   }
 
   #perform(action: Action): void {
@@ -421,25 +400,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
       }
     } finally {
       this.#roster.reconfiguring(place, false);
-      this.#look();
+      this.#loop.look();
     }
-  }
-
-  #settle(): void {
-    if (this.#isDeleting || this.#isStopped) return;
-    if (this.#roster.isReached(this.#target)) this.#goal.settle('reached');
-  }
-
-  /** One that failed may be started again some time later. */
-  #lookLater(): void {
-    this.#cancelLook?.();
-    this.#cancelLook = undefined;
-    const inMs = this.#isStopped ? undefined : this.#roster.nextStartInMs();
-    if (inMs === undefined) return;
-    this.#cancelLook = this.#clock.schedule(() => {
-      this.#cancelLook = undefined;
-      this.#look();
-    }, inMs);
   }
 
   #endStartWaits(): void {
@@ -447,7 +409,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #running(replica: Replica): void {
-    if (this.#placeOf(replica)?.revision === this.#target.revision) this.#hasEverRun = true;
+    if (this.#isAsWanted(replica)) this.#starts.ran();
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#health.watch(replica);
@@ -462,7 +424,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
     if (this.#isStopped) return;
-    this.#lastFailure = error;
+    this.#starts.replicaFailed(error);
     this.#goal.replicaFailed();
     const { observer } = this.#environment;
     if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
@@ -470,10 +432,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #couldNotStart(place: ReplicaPlace, error: InfermuxError): void {
-    if (place.revision === this.#target.revision) this.#failedStarts += 1;
-    const most = Math.min(MOST_FAILED_STARTS, FAILED_STARTS_PER_REPLICA * Math.max(1, this.#target.replicas));
-    if (!this.#isDeleting && !this.#hasEverRun && this.#failedStarts >= most) {
-      const message = `deployment ${this.name}: ${this.#failedStarts} starts failed, and none succeeded: ${error.message}`;
+    if (place.revision === this.#target.revision) this.#starts.startFailed();
+    const failed = this.#starts.missed(this.#target.replicas);
+    if (!this.#isDeleting && failed !== undefined) {
+      const message = `deployment ${this.name}: ${failed} starts failed, and none succeeded: ${error.message}`;
       this.#goal.fail(new InfermuxError('REPLICA_FAILED', message, { cause: error, retryable: false }));
     }
     const retryAfterMs = this.#roster.outageMs();
@@ -485,8 +447,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.queue.declareOutage(outage);
   }
 
-  #placeOf(replica: Replica): ReplicaPlace | undefined {
-    return this.#pool.places.find((place) => place.replica === replica);
+  /** Whether it was started with the present settings. */
+  #isAsWanted(replica: Replica): boolean {
+    return this.#pool.places.find((place) => place.replica === replica)?.revision === this.#target.revision;
   }
 
   #configureAutoscaling(): void {
@@ -501,7 +464,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#target = { ...this.#target, replicas };
     if (replicas === 0) this.queue.endOutage();
     this.#announceScale(before);
-    this.#look();
+    this.#loop.look();
   }
 
   #announceScale(before: number): void {

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../check.js';
-import type { Clock } from '../clock.js';
+import { type Clock, within } from '../clock.js';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
 import { InTurn } from '../in-turn.js';
 import { checkModelId } from '../model-id.js';
@@ -395,12 +395,8 @@ export class ModelManager {
 
   async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
     if (timeoutMs === -1) return work;
-    let cancel: () => void = () => undefined;
-    const late = new Promise<never>((_, reject) => {
-      const error = new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms, and goes on`);
-      cancel = this.#environment.clock.schedule(() => reject(error), timeoutMs);
-    });
-    await Promise.race([work, late]).finally(cancel);
+    if (await within(this.#environment.clock, work, timeoutMs)) return;
+    throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms, and goes on`);
   }
 
   #createSync(scanner: RepositoryScanner): RepositorySync {

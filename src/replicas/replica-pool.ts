@@ -1,5 +1,5 @@
 import type { ResourceLimits } from 'node:worker_threads';
-import type { Clock } from '../clock.js';
+import { type Clock, within } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
 import type { WeightPlacement } from '../model-reference.js';
 import { hashMemory } from '../protocol/hash-memory.js';
@@ -145,16 +145,11 @@ export class ReplicaPool {
       this.#remove(place);
       return;
     }
-    let cancel: () => void = () => undefined;
-    const givenUp = new Promise<void>((resolve) => {
-      if (graceMs === undefined) return;
-      cancel = this.#environment.clock.schedule(() => {
-        replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
-        resolve();
-      }, graceMs);
-    });
-    await Promise.race([replica.stop({ hurry }), givenUp]);
-    cancel();
+    const stopped = replica.stop({ hurry });
+    if (graceMs === undefined) await stopped;
+    else if (!(await within(this.#environment.clock, stopped, graceMs))) {
+      replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
+    }
     this.#remove(place);
   }
 

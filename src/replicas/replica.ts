@@ -254,6 +254,8 @@ export class Replica {
         const answer = posted as Answer<RunAnswer>;
         this.#forgetFailedLoad(key, answer);
         const value = unwrap(answer);
+        // It ran, so it is there, whatever was told of it.
+        if (this.models.get(key) === 'loading') this.#setModel(key, 'loaded');
         if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
         return readAnswer(packed.groups, value);
       },

@@ -96,6 +96,8 @@ export class ModelMultiplexer {
   #residentBytes = 0;
   #residentModels = 0;
   #chain: Promise<unknown> = Promise.resolve();
+  /** Whether there are more than the bounds allow, for the sake of those who hold some. */
+  #hasExceeded = false;
   /** Steps of the chain that are not done. */
   #steps = 0;
 
@@ -128,7 +130,7 @@ export class ModelMultiplexer {
       giveBack: async () => {
         held.holders -= 1;
         giveBack();
-        if (this.#isOverFull()) await this.#inTurn(() => this.#shrink());
+        if (this.#hasExceeded) await this.#inTurn(() => this.#shrink());
       },
     };
   }
@@ -290,6 +292,8 @@ export class ModelMultiplexer {
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
       const entry: Entry = { key, session, bytes, users, holders, lastUsedAt: this.#now() };
       this.#cache.set(key, entry);
+      // What was held when room was to be made may have been given back meanwhile.
+      if (this.#hasExceeded) void this.#inTurn(() => this.#shrink());
       return entry;
     } finally {
       this.#flights.delete(key);
@@ -334,7 +338,10 @@ export class ModelMultiplexer {
     while (this.#isOverFull(added)) {
       const victim = this.#leastRecentlyUsed(leaving);
       if (victim === undefined) {
-        if ([...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0)) return;
+        if ([...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0)) {
+          this.#hasExceeded = true;
+          return;
+        }
         const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${[...this.#pinned].map(show).join(', ')}`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
@@ -357,6 +364,7 @@ export class ModelMultiplexer {
       if (victim === undefined || victim.users > 0) return;
       await this.#unload(victim, 'evicted');
     }
+    this.#hasExceeded = false;
   }
 
   /** The least recently used session that nobody uses; if all are used, the least recently used of them. */
@@ -371,7 +379,10 @@ export class ModelMultiplexer {
   }
 
   async #unload(entry: Entry, reason: UnloadReason): Promise<void> {
-    this.#cache.delete(entry.key);
+    const { key, holders } = entry;
+    this.#cache.delete(key);
+    // Whoever holds it is not waited for in the chain: it may be loaded anew before it is released.
+    if (holders > 0) this.#events.unloaded(key, reason, 0, 0);
     if (entry.users > 0) {
       await new Promise<void>((resolve) => {
         entry.onIdle = resolve;
@@ -382,10 +393,10 @@ export class ModelMultiplexer {
     try {
       await entry.session.release();
     } catch (error) {
-      this.#events.releaseFailed(entry.key, error);
+      this.#events.releaseFailed(key, error);
     }
     this.#resident(-1, -entry.bytes);
-    this.#events.unloaded(entry.key, reason, this.#now() - startedAt, idleMs);
+    if (holders === 0) this.#events.unloaded(key, reason, this.#now() - startedAt, idleMs);
   }
 
   #resident(models: number, bytes: number): void {
