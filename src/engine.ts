@@ -160,6 +160,11 @@ export class InferenceEngine {
       ...{ log, during, defaultReplicas, isSaved: checkpoint !== undefined },
       create: (name, resolved) => this.#createDeployment(name, resolved),
       changed: () => this.#targets.forget(),
+      deleted: (name) => {
+        for (const endpoint of this.endpoints.usersOf(name)) {
+          log('warn', { endpoint, deployment: name }, 'an endpoint has a target in a deployment that is deleted');
+        }
+      },
       save: (deployments) => this.#checkpoint.save({ deployments }),
     });
     this.deployments = this.#deployments;
@@ -170,7 +175,7 @@ export class InferenceEngine {
       isModel: (name) => this.#catalog.find(name) !== undefined,
       save: (endpoints) => this.#checkpoint.save({ endpoints }),
     });
-    this.#targets = new Targets(this.#catalog, this.#deployments);
+    this.#targets = new Targets(this.#catalog, this.#deployments, () => this.endpoints.list().map(({ name }) => name));
     const { models } = this.#checkpoint;
     this.models = new ModelManager(
       {
@@ -362,12 +367,22 @@ export class InferenceEngine {
       }
       // Before the real one, which may take the caller's arrays over.
       for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options);
-      const answer = this.#submit(this.#targets.resolve(route.target, undefined), request, options, reader);
+      const answer = this.#submit(this.#resolveFor(target, route.target), request, options, reader);
       answer.catch(() => this.#metrics.endpointError(target));
       return answer;
     } catch (cause) {
       this.#metrics.endpointError(target);
       throw cause;
+    }
+  }
+
+  /** @throws InfermuxError that names the endpoint too. */
+  #resolveFor(endpoint: string, target: string): Destination {
+    try {
+      return this.#targets.resolve(target, undefined);
+    } catch (cause) {
+      const { code, message } = toInfermuxError(cause);
+      throw new InfermuxError(code, `endpoint ${show(endpoint)}: ${message}`, { cause });
     }
   }
 

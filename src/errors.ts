@@ -55,6 +55,17 @@ export function anew({ code, message, cause, retryable, retryAfterMs }: Infermux
   return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }
 
+/** The error with the stack of what was thrown, so that its place can be found, if it has one. */
+export function withStackOf(thrown: unknown, error: InfermuxError): InfermuxError {
+  try {
+    const { stack } = thrown as Error;
+    if (typeof stack === 'string') error.stack = stack;
+  } catch {
+    // What cannot be looked at has none.
+  }
+  return error;
+}
+
 /** The message of whatever was thrown, on one line. It may be something that throws when it is looked at. */
 export function messageOf(error: unknown): string {
   try {

@@ -15,13 +15,15 @@ export interface Handler {
    * `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
    */
   loadModel?(id: string): unknown;
-  /** Takes the deployment's `userConfig`: before the first request, and whenever it is another. */
+  /** Takes the deployment's `userConfig`, if it has one: before the first request, and whenever it is another. */
   reconfigure?(userConfig: unknown): unknown;
   /** Throws when the replica should be replaced. */
   checkHealth?(): unknown;
   /** A plain object that tells how the replica fares; `engine.status()` shows the last one. Called after each health check. */
   recordRoutingStats?(): unknown;
 }
+
+export type LogFields = Readonly<Record<string, string | number | boolean>>;
 
 /** What a handler is given with each request. */
 export interface HandlerContext {
@@ -39,6 +41,11 @@ export interface HandlerContext {
    * @throws InfermuxError by rejection, as `engine.run`.
    */
   run(model: string, feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
+  /**
+   * Writes to the engine's logger, at once; what goes to the console may come late, or not at all, since the thread sleeps
+   * between requests.
+   */
+  log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   /**
    * The handler's own model, by its `loadModel`; without one the engine's model of that id, as a {@link HandlerModel}. It is
    * not evicted before the request is answered.

@@ -1,4 +1,5 @@
 import type { Deployment, DeploymentState } from './deployments/deployment.js';
+import { reportOf } from './deployments/deployment-report.js';
 import { isHandlersKey, NO_MODEL } from './handler.js';
 import type { ModelCatalog } from './models/model-catalog.js';
 import type { ReplicaPlace } from './replicas/replica-pool.js';
@@ -25,6 +26,8 @@ export interface DeploymentStatus {
   readonly runningReplicas: number;
   /** Requests that wait for one of its replicas. */
   readonly queued: number;
+  /** Why a replica failed, the last time one did. */
+  readonly lastFailure: string | undefined;
 }
 
 export interface ReplicaStatus {
@@ -81,8 +84,9 @@ export function areReady(state: EngineState, deployments: readonly Deployment[])
   return state === 'running' && deployments.every((deployment) => deployment.isReady || isIdle(deployment));
 }
 
-function deploymentStatus({ state, isReady, targetReplicas, running, queue }: Deployment): DeploymentStatus {
-  return { state, ready: isReady, targetReplicas, runningReplicas: running.length, queued: queue.queued };
+function deploymentStatus(deployment: Deployment): DeploymentStatus {
+  const { state, ready, targetReplicas, runningReplicas, queued, lastFailure } = reportOf(deployment);
+  return { state, ready, targetReplicas, runningReplicas, queued, lastFailure };
 }
 
 function replicaStatus(deployment: string, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {

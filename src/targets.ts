@@ -22,12 +22,19 @@ export type Destination =
 export class Targets {
   readonly #catalog: ModelCatalog;
   readonly #deployments: Deployments<Dispatcher<Replica>>;
+  readonly #endpoints: () => readonly string[];
   /** Those of models, by what requests called them. */
   readonly #known = new Map<string, Destination>();
 
-  constructor(catalog: ModelCatalog, deployments: Deployments<Dispatcher<Replica>>) {
+  /** @param endpoints their names, for messages. */
+  constructor(
+    catalog: ModelCatalog,
+    deployments: Deployments<Dispatcher<Replica>>,
+    endpoints: () => readonly string[],
+  ) {
     this.#catalog = catalog;
     this.#deployments = deployments;
+    this.#endpoints = endpoints;
   }
 
   /**
@@ -79,12 +86,32 @@ export class Targets {
     return undefined;
   }
 
+  /** @throws InfermuxError as {@link ModelCatalog.resolve}, with what else the name could have been meant for. */
+  #model(target: string | undefined): RegisteredModel {
+    try {
+      return this.#catalog.resolve(target);
+    } catch (cause) {
+      if (!(cause instanceof InfermuxError) || cause.code !== 'MODEL_NOT_FOUND' || target === undefined) throw cause;
+      if (this.#deployments.find(target) !== undefined) {
+        const message = `deployment ${show(target)} has no handler: name one of its models, as ${show(`${target}/model`)}`;
+        throw new InfermuxError('FAILED_PRECONDITION', message);
+      }
+      const handled = this.#deployments.all.filter(isHandled).map(({ name }) => name);
+      const others = [...named('deployments with a handler', handled), ...named('endpoints', this.#endpoints())];
+      throw others.length === 0 ? cause : new InfermuxError(cause.code, [cause.message, ...others].join('; '));
+    }
+  }
+
   #in(deployment: EngineDeployment, target: string | undefined): Destination {
-    if (!isHandled(deployment)) return { deployment, isHandled: false, model: this.#catalog.resolve(target) };
+    if (!isHandled(deployment)) return { deployment, isHandled: false, model: this.#model(target) };
     if (target !== undefined) checkModelId(target);
     const known = target === undefined || deployment.hasOwnModels ? undefined : this.#catalog.find(target);
     return { deployment, isHandled: true, model: known ?? handlerModel(target) };
   }
+}
+
+function named(what: string, names: readonly string[]): string[] {
+  return names.length === 0 ? [] : [`${what}: ${names.map(show).join(', ')}`];
 }
 
 function isHandled({ options }: EngineDeployment): boolean {

@@ -20,7 +20,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   models: COMMON,
   routing: COMMON,
   replicas: [...COMMON, 'protocol'],
-  deployments: [...COMMON, 'models', 'protocol', 'replicas'],
+  deployments: [...COMMON, 'models', 'replicas'],
   endpoints: COMMON,
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
   options: [...COMMON, 'deployments', 'models', 'env-paths', 'pino', 'prom-client'],

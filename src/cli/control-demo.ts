@@ -98,7 +98,10 @@ async function makeStep(
   let isMade = false;
   const frames = setInterval(() => {
     fewestReplicas = isMade ? fewestReplicas : Math.min(fewestReplicas, running());
-    const replicas = engine.status().replicas.map(({ id, state, ongoing }) => ({ id, state, ongoing }));
+    const replicas = engine
+      .status()
+      .replicas.map(({ id, state, ongoing }) => ({ id, state, ongoing }))
+      .sort((left, right) => left.id.localeCompare(right.id));
     onFrame({ step: name, isMade, replicas, ...load.sinceLastFrame() });
   }, FRAME_MS);
   try {
@@ -207,17 +210,19 @@ class ControlLoad {
       if (pixels === undefined) throw new InfermuxError('INTERNAL', 'there are no digits');
       const startedAt = performance.now();
       this.requests += 1;
+      // What is asked from now on counts, not what was asked before and is answered later.
+      const tallies = [this.#frame, ...this.#tallies];
       try {
         const { model } = await this.#engine.infer({
           target: ENDPOINT,
           feeds: { image: { dims: [1, PIXELS], data: pixels } },
         });
         const microseconds = 1_000 * (performance.now() - startedAt);
-        for (const tally of [this.#frame, ...this.#tallies]) tally.answered(model, microseconds);
+        for (const tally of tallies) tally.answered(model, microseconds);
       } catch (cause) {
         const { code } = toInfermuxError(cause);
         this.#errors.set(code, (this.#errors.get(code) ?? 0) + 1);
-        for (const tally of [this.#frame, ...this.#tallies]) tally.failed();
+        for (const tally of tallies) tally.failed();
       }
     }
   }

@@ -1,7 +1,7 @@
 import { clearScreenDown, cursorTo, moveCursor } from 'node:readline';
 import colors from 'picocolors';
 import type { ControlFrame, ControlReport } from './control-demo.js';
-import { milliseconds, percent, renderTable } from './tables.js';
+import { percent, renderTable } from './tables.js';
 
 const BAR_WIDTH = 40;
 
@@ -48,7 +48,7 @@ function frameLines({ step, isMade, replicas, requestsPerSecond, traffic, errors
     `  ${requestsPerSecond} requests per second, ${failed}`,
     ...Object.entries(traffic).map(([model, share]) => `  ${model.padEnd(12)}${bar(share)} ${percent(share)}`),
     ...replicas.map(
-      ({ id, state, ongoing }) => `  ${STATES[state] ?? '·'} ${id.padEnd(12)}${state.padEnd(9)} ${ongoing}`,
+      ({ id, state, ongoing }) => `  ${STATES[state] ?? '·'} ${id.padEnd(12)}${state.padEnd(9)} ${ongoing} requests`,
     ),
   ];
 }
@@ -61,17 +61,17 @@ function bar(share: number): string {
 /** What the callers noticed. */
 export function controlTables({ steps, requests, errors, callers }: ControlReport): string {
   const table = renderTable(
-    ['step', 'made in', 'requests', 'errors', 'p50 / p95 / p99', 'traffic after', 'replicas, fewest / after'],
+    ['step', 'made in', 'requests', 'errors', 'p50 / p99', 'traffic after', 'replicas'],
     steps.map((step) => [
       step.step,
-      `${step.takenMs} ms`,
+      step.takenMs < 0.05 ? '' : `${step.takenMs} ms`,
       step.requests,
       step.errors,
-      milliseconds(step.latencyMs),
+      `${step.latencyMs.p50.toFixed(1)} / ${step.latencyMs.p99.toFixed(1)} ms`,
       Object.entries(step.traffic)
         .map(([model, share]) => `${model} ${percent(share)}`)
         .join('\n'),
-      `${step.fewestReplicas} / ${step.replicas}`,
+      step.fewestReplicas === step.replicas ? step.replicas : `${step.fewestReplicas} to ${step.replicas}`,
     ]),
   );
   const lost = Object.entries(errors).map(([code, count]) => `${count} ${code}`);

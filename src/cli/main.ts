@@ -34,9 +34,12 @@ program
   .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
   .option('--json', 'print one JSON object instead of tables')
   .option('--control', 'instead change replicas, settings and traffic under load, and show what the callers notice')
-  .option('--hold <seconds>', 'with --control: how long to go on after each change', parseSeconds, 1.5)
+  .option('--hold <seconds>', 'with --control: how long to go on after each change; 1.5 if not said', parseSeconds)
   .exitOverride()
-  .action(async ({ json, control, hold }: DemoFlags) => {
+  .action(async ({ json, control, hold = 1.5 }: DemoFlags, command: Command) => {
+    if (control !== true && command.getOptionValueSource('hold') === 'cli') {
+      command.error("error: option '--hold' goes with '--control'", { exitCode: WRONG_USAGE });
+    }
     if (control === true) {
       const screen = controlScreen();
       const report = await runControlDemo(hold, screen.show).finally(screen.stop);
@@ -112,7 +115,7 @@ function checkAll(directory: string): Promise<RepositoryReport> {
 interface DemoFlags {
   readonly json?: boolean;
   readonly control?: boolean;
-  readonly hold: number;
+  readonly hold?: number;
 }
 
 interface BenchFlags {

@@ -22,10 +22,13 @@ export class Checkpoint {
   readonly file: string;
   readonly #turns = new InTurn();
   #content: CheckpointContent;
+  /** Of the file, as it was read or written last; undefined where there was none. */
+  #text: string | undefined;
 
-  private constructor(file: string, content: CheckpointContent) {
+  private constructor(file: string, content: CheckpointContent, text: string | undefined) {
     this.file = file;
     this.#content = content;
+    this.#text = text;
   }
 
   /**
@@ -35,14 +38,13 @@ export class Checkpoint {
    */
   static async open(file: string): Promise<Checkpoint> {
     const path = resolve(file);
-    let text: string;
+    let text: string | undefined;
     try {
-      text = await readFile(path, 'utf8');
+      text = await readText(path);
     } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return new Checkpoint(path, {});
       throw refusal(path, `could not be read: ${messageOf(cause)}`, cause);
     }
-    return new Checkpoint(path, parse(path, text));
+    return new Checkpoint(path, text === undefined ? {} : parse(path, text), text);
   }
 
   get content(): CheckpointContent {
@@ -53,7 +55,8 @@ export class Checkpoint {
    * Resolves when the file has these parts, and those it had beside them, also after a loss of power. What is saved later is
    * written later.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be written: the file is as it was.
+   * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be written, or somebody else has written to the file: it is as
+   *   it was.
    */
   save(parts: CheckpointContent): Promise<void> {
     return this.#turns.run(async () => {
@@ -71,15 +74,28 @@ export class Checkpoint {
   async #write(content: CheckpointContent): Promise<void> {
     const temporary = `${this.file}.tmp`;
     try {
+      // Two engines would undo each other's changes without a word.
+      if ((await readText(this.file)) !== this.#text) throw new Error('another process has changed it meanwhile');
       const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
       await writeDurably(temporary, text);
       await rename(temporary, this.file);
       await syncDirectory(dirname(this.file));
+      this.#text = text;
     } catch (cause) {
       await rm(temporary, { force: true }).catch(() => undefined);
       const message = `checkpoint ${show(this.file)} could not be written, and nothing was changed: ${messageOf(cause)}`;
       throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
     }
+  }
+}
+
+/** Undefined where there is no such file. */
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw cause;
   }
 }
 

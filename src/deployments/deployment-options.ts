@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import { type Batching, checkBatching } from '../batching.js';
 import { checkOptions, isInteger, isMilliseconds, isObject, type Rule, satisfies } from '../check.js';
 import { InfermuxError, messageOf, show } from '../errors.js';
@@ -12,7 +13,8 @@ import { type AutoscalingOptions, type ResolvedAutoscaling, readAutoscaling } fr
 export interface DeploymentOptions {
   /**
    * Worker threads, each with its own sessions; about 10 MB each. 0: none, and requests are refused. Default: one for each
-   * core this process may use; for a deployment beside the one named `default`, 1.
+   * core this process may use; for a deployment beside the one named `default`, 1. With `autoscaling`: how many to begin with;
+   * default `minReplicas`.
    */
   readonly replicas?: number | undefined;
   /** Most sessions in one replica; the least recently used leaves for a new one. -1: no limit. Default 3. */
@@ -54,11 +56,11 @@ export interface DeploymentOptions {
    */
   readonly gracefulShutdownTimeoutMs?: number | undefined;
   /**
-   * A module, by its path or address, whose `handle` takes the requests in the replica instead of a model: any values that can
+   * A module that Node can import, by its path (from the working directory) or its `file:` URL, whose `handle` takes the requests in the replica instead of a model: any values that can
    * be cloned. It cannot be added or taken away later.
    */
   readonly handler?: string | URL | undefined;
-  /** Plain data for the handler's `reconfigure`. */
+  /** For the handler's `reconfigure`: what JSON can carry. */
   readonly userConfig?: unknown;
   /** Names and values that replicas are told apart by. A list is spread over them. */
   readonly labels?: Labels | readonly Labels[] | undefined;
@@ -235,13 +237,17 @@ function addressOf(where: string, handler: string | URL): string {
 /** What JSON carries: it goes to other threads, and into a checkpoint. */
 function readUserConfig(where: string, userConfig: unknown): unknown {
   if (userConfig === undefined) return undefined;
+  let copy: unknown;
   try {
     checkDepth(userConfig);
-    return JSON.parse(JSON.stringify(userConfig));
+    copy = JSON.parse(JSON.stringify(userConfig));
   } catch (cause) {
     const message = `${where}.userConfig must be what JSON can carry: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
+  if (isDeepStrictEqual(copy, userConfig)) return copy;
+  const message = `${where}.userConfig must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
 function isLabels(value: unknown): boolean {

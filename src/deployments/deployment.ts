@@ -1,15 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Clock, within } from '../clock.js';
 import { InfermuxError } from '../errors.js';
-import type { ReplicaEvent } from '../protocol/messages.js';
 import type { Replica } from '../replicas/replica.js';
 import {
   type ReplicaMemory,
   type ReplicaPlace,
   ReplicaPool,
   type ReplicaPoolEnvironment,
+  type ReplicaPoolObserver,
 } from '../replicas/replica-pool.js';
-import type { ReplicaState } from '../replicas/replica-state.js';
 import { AutoscalingLoop } from './autoscaling-loop.js';
 import { configChange } from './config-change.js';
 import { ControlLoop } from './control-loop.js';
@@ -42,11 +41,9 @@ export interface DeploymentQueue {
   untilIdle(): Promise<void>;
 }
 
-export interface DeploymentObserver {
+export interface DeploymentObserver extends Pick<ReplicaPoolObserver, 'event' | 'stateChanged'> {
   running(replica: Replica): void;
   left(replica: Replica): void;
-  event(replica: Replica, event: ReplicaEvent): void;
-  stateChanged(replica: Replica, state: ReplicaState): void;
   restarting(replica: string, error: InfermuxError, delayMs: number): void;
   outage(error: InfermuxError): void;
   /** There are to be more or fewer replicas, by its options or by the requests there are. */
@@ -425,7 +422,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
     if (this.#isStopped) return;
     this.#starts.replicaFailed(error);
-    this.#goal.replicaFailed();
+    // Otherwise it is decided after a few starts.
+    if (this.#starts.hasRun) this.#goal.replicaFailed();
     const { observer } = this.#environment;
     if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
     observer.restarting(place.id, error, delayMs);

@@ -20,6 +20,7 @@ export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
   create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
   /** A name may stand for another deployment than before, or for none. */
   changed(): void;
+  deleted(name: string): void;
   /** How many replicas one has that does not say so. */
   defaultReplicas(name: string): number;
   /** Writes down what deployments there are to be, before that is acted on. */
@@ -131,6 +132,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       await this.#save({ [name]: declared === null ? undefined : { declared, options: null } });
       this.#entries.delete(name);
       this.#environment.changed();
+      this.#environment.deleted(name);
       if (declared !== null) this.#deleted.set(name, declared);
       const goal = this.#pursue(deployment, deployment.delete({ force }));
       const gone = goal.done.then(() => {

@@ -19,9 +19,9 @@ export interface Goal {
 export class PursuedGoal {
   /** For those who wait for it. */
   readonly goal: Goal;
-  /** Resolves when it is decided, or may take for ever, since a replica failed. */
+  readonly #view: { readonly id: string; status: GoalStatus; readonly done: Goal['done'] };
+  /** Resolves when it is decided, or may take for ever, since a replica failed where others run. */
   readonly decidedOrFailing: Promise<void>;
-  #status: GoalStatus = 'pending';
   #resolve: (how: 'reached' | 'superseded') => void = () => undefined;
   #reject: (reason: InfermuxError) => void = () => undefined;
   #replicaFailed: () => void = () => undefined;
@@ -37,18 +37,12 @@ export class PursuedGoal {
       this.#replicaFailed = resolve;
       void done.then(() => resolve(), resolve);
     });
-    const status = () => this.#status;
-    this.goal = {
-      id: randomUUID(),
-      get status() {
-        return status();
-      },
-      done,
-    };
+    this.#view = { id: randomUUID(), status: 'pending', done };
+    this.goal = this.#view;
   }
 
   get status(): GoalStatus {
-    return this.#status;
+    return this.#view.status;
   }
 
   replicaFailed(): void {
@@ -57,14 +51,14 @@ export class PursuedGoal {
 
   /** Only the first that happens to it counts. */
   settle(status: 'reached' | 'superseded'): void {
-    if (this.#status !== 'pending') return;
-    this.#status = status;
+    if (this.status !== 'pending') return;
+    this.#view.status = status;
     this.#resolve(status);
   }
 
   fail(reason: InfermuxError): void {
-    if (this.#status !== 'pending') return;
-    this.#status = 'failed';
+    if (this.status !== 'pending') return;
+    this.#view.status = 'failed';
     this.#reject(reason);
   }
 }

@@ -73,7 +73,7 @@ export class ReplicaRoster {
   nextStartInMs(): number | undefined {
     const waiting = this.#places().filter((place) => stateOf(place, false) === 'waiting');
     if (waiting.length === 0) return undefined;
-    return Math.max(0, Math.min(...waiting.map(({ startsAt }) => startsAt)) - this.#clock.now());
+    return Math.ceil(Math.max(0, Math.min(...waiting.map(({ startsAt }) => startsAt)) - this.#clock.now()));
   }
 
   /** Milliseconds until the next try, when no replica is up after several failures in a row; undefined as long as there is hope. */

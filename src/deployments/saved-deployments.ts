@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../check.js';
-import { InfermuxError, messageOf } from '../errors.js';
+import { InfermuxError, messageOf, unreadable } from '../errors.js';
 import type { DeploymentOptions } from './deployment-options.js';
 
 /** A deployment as a checkpoint has it. */
@@ -49,9 +49,18 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
   try {
     // What is no object is refused by name elsewhere.
     if (isObject(options) !== undefined) return options;
-    const { handler, ...others } = options;
-    const copy = structuredClone(others);
-    return handler === undefined ? copy : { ...copy, handler: addressOf(handler) };
+    return Object.fromEntries(
+      Object.entries(options).map(([key, value]) => [key, copyOf(`${where}.${key}`, key, value)]),
+    );
+  } catch (cause) {
+    throw unreadable(where, cause);
+  }
+}
+
+function copyOf(where: string, key: string, value: unknown): unknown {
+  if (key === 'handler' && value !== undefined) return addressOf(value as string | URL);
+  try {
+    return structuredClone(value);
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

@@ -14,6 +14,11 @@ export class StartRecord {
     return this.#lastFailure;
   }
 
+  /** Whether a replica as it is to be runs, or ran. */
+  get hasRun(): boolean {
+    return this.#hasRun;
+  }
+
   /** @param isRunning whether a replica as it is to be runs already. */
   begin(isRunning: boolean): void {
     this.#failed = 0;

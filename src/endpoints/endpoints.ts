@@ -102,6 +102,14 @@ export class Endpoints {
     };
   }
 
+  /** Endpoints with a target in the deployment. @internal */
+  usersOf(deployment: string): string[] {
+    const isIn = (target: string) => target === deployment || target.startsWith(`${deployment}/`);
+    return this.list().flatMap(({ name, traffic, shadow }) =>
+      Object.keys({ ...traffic, ...shadow }).some(isIn) ? [name] : [],
+    );
+  }
+
   /** @throws InfermuxError for what cannot be an endpoint. @internal */
   restore(saved: SavedEndpoints): void {
     this.#endpoints = new Map(

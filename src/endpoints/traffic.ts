@@ -31,11 +31,10 @@ export function readTraffic(where: string, options: EndpointOptions): Traffic {
   if (traffic === undefined) throw invalid(`${where}.traffic must be named: shares by target`);
   checkShares(`${where}.traffic`, traffic);
   checkShares(`${where}.shadow`, shadow);
+  if (Object.keys(traffic).length === 0) throw invalid(`${where}.traffic must name a target at least, and names none`);
   const sum = Object.values(traffic).reduce((total, weight) => total + weight, 0);
   if (Math.abs(sum - 1) > TOLERANCE) {
-    throw invalid(
-      `${where}.traffic must add up to 1, and ${Object.values(traffic).join(' + ') || 'no target'} is ${sum}`,
-    );
+    throw invalid(`${where}.traffic must add up to 1, and ${Object.values(traffic).join(' + ')} is ${sum}`);
   }
   return { traffic: { ...traffic }, shadow: { ...shadow } };
 }

@@ -1,7 +1,7 @@
 import { isObject } from '../check.js';
-import { InfermuxError, messageOf, show } from '../errors.js';
+import { InfermuxError, messageOf, show, withStackOf } from '../errors.js';
 import { checkFeeds, checkOutputNames, readFeeds } from '../feeds.js';
-import { type Handler, type HandlerContext, handlerModel, isHandlersKey } from '../handler.js';
+import { type Handler, type HandlerContext, handlerModel, isHandlersKey, type LogFields } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
@@ -14,7 +14,7 @@ export interface HandlerEnvironment {
   resolve(target: string): Promise<ModelReference>;
   /** Whether the thread is to begin nothing more. */
   isStopping(): boolean;
-  statsFailed(reason: string): void;
+  log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
 }
 
@@ -140,7 +140,7 @@ export class HandlerHost {
       if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
       return structuredClone(stats as Readonly<Record<string, unknown>>);
     } catch (cause) {
-      this.#environment.statsFailed(messageOf(cause));
+      this.#environment.log('warn', { reason: messageOf(cause) }, 'recordRoutingStats of the handler failed');
       return undefined;
     }
   }
@@ -157,8 +157,7 @@ export class HandlerHost {
       const result = await unlessAborted(signal, () =>
         this.#handler.handle(value, this.#contextOf(modelId, signal, holdings)),
       );
-      // What cannot be cloned is this request's fault alone.
-      const copy: unknown = structuredClone(result);
+      const copy = copyOf(result);
       return { ...answer, runMs: [now() - startedAt], error: undefined, result: { value: copy } };
     } catch (cause) {
       return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
@@ -176,6 +175,7 @@ export class HandlerHost {
       modelId,
       signal,
       run: (model, feeds, outputs) => this.#runModel(model, feeds, outputs),
+      log: (level, fields, message) => this.#environment.log(level, fields, message),
       getModel: (async (id: string) => this.#getModel(id, holdings)) as HandlerContext['getModel'],
     };
   }
@@ -240,7 +240,20 @@ async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<
 /** What a handler passes on of the engine keeps its code; its own errors are failures of the inference. */
 function handlerError(cause: unknown): InfermuxError {
   if (isInfermuxError(cause)) return cause;
-  return new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause });
+  return withStackOf(
+    cause,
+    new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause }),
+  );
+}
+
+/** What cannot be cloned is this request's fault alone. */
+function copyOf(result: unknown): unknown {
+  try {
+    return structuredClone(result);
+  } catch (cause) {
+    const message = `the handler returned what cannot be cloned: ${messageOf(cause)}`;
+    throw new InfermuxError('INFERENCE_FAILED', message, { cause });
+  }
 }
 
 /** Of a value that may throw when it is looked at. */

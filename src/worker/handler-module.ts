@@ -1,4 +1,4 @@
-import { InfermuxError, messageOf, show } from '../errors.js';
+import { InfermuxError, messageOf, show, withStackOf } from '../errors.js';
 import type { Handler } from '../handler.js';
 
 const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
@@ -36,5 +36,5 @@ function isHandler(exported: unknown): exported is Handler {
 }
 
 function noHandler(message: string, cause?: unknown): InfermuxError {
-  return new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false });
+  return withStackOf(cause, new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false }));
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { InfermuxError, messageOf } from '../errors.js';
+import type { LogFields } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
@@ -37,7 +38,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   const now = () => performance.now();
   const { replica, maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs, userConfig } = settings;
   const hashes = new FileHashes(new HashMemory(settings.fileHashes));
-  const log = (level: 'info' | 'warn', fields: Readonly<Record<string, string | number>>, message: string) =>
+  const log = (level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string) =>
     post({ kind: 'log', level, message, fields });
   const sessions = new OnnxSessionLoader(settings, {
     counters,
@@ -56,8 +57,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     module === undefined
       ? undefined
       : new HandlerHost(module, models, {
-          ...{ replica, resolve, now, isStopping },
-          statsFailed: (reason) => log('warn', { reason }, 'recordRoutingStats of the handler failed'),
+          ...{ replica, resolve, now, isStopping, log },
         });
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {

@@ -267,6 +267,7 @@ describe('the command line', () => {
     [['dmo'], "unknown command 'dmo'"],
     [['demo', 'now'], 'too many arguments'],
     [['demo', '--control', '--hold', 'long'], 'expected a number from 0.01 to 10000'],
+    [['demo', '--hold', '1'], "option '--hold' goes with '--control'"],
     [['inspect'], "missing required argument 'model'"],
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
     [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],

@@ -46,6 +46,16 @@ it('says when it cannot be read', async () => {
   await expect(Checkpoint.open(file)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
 });
 
+it('does not write over what somebody else has written', async () => {
+  const file = fileIn();
+  const [one, other] = [await Checkpoint.open(file), await Checkpoint.open(file)];
+  await one.save({ pins: [1] });
+  const message = expect.stringContaining('another process has changed it meanwhile');
+  await expect(other.save({ pins: [2] })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', message });
+  await one.save({ pins: [3] });
+  expect((await Checkpoint.open(file)).content).toEqual({ pins: [3] });
+});
+
 it('says when it cannot be written, and knows what is in the file', async () => {
   const directory = temporaryDirectory();
   const checkpoint = await Checkpoint.open(join(directory, 'none', 'checkpoint.json'));

@@ -87,7 +87,7 @@ describe('the options of an endpoint', () => {
 
   it.each<[unknown, string]>([
     [{}, 'e.traffic must be named'],
-    [{ traffic: {} }, 'e.traffic must add up to 1, and no target is 0'],
+    [{ traffic: {} }, 'e.traffic must name a target at least, and names none'],
     [{ traffic: { a: 0.5, b: 0.4 } }, 'e.traffic must add up to 1, and 0.5 + 0.4 is 0.9'],
     [{ traffic: { a: 1.5, b: -0.5 } }, 'e.traffic["a"] must be a number above 0, to 1, got 1.5'],
     [{ traffic: { a: 1, b: 0 } }, 'e.traffic["b"] must be a number above 0, to 1, got 0'],

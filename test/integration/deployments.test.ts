@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -186,12 +187,13 @@ describe('a goal', () => {
 
 describe('refusals', () => {
   it('name what there is, and what to do', async () => {
-    await start();
+    const handler = new URL('../support/handler.mjs', import.meta.url);
+    await start({ deployments: { handled: { handler } } });
     const refusal = (call: Promise<unknown>) => call.then(String, ({ code, message }) => `${code}: ${message}`);
     const { deployments } = engine;
     const expected: [Promise<unknown>, string][] = [
-      [deployments.update('none', {}), 'FAILED_PRECONDITION: no deployment "none"; there are: "default"'],
-      [deployments.delete('none'), 'FAILED_PRECONDITION: no deployment "none"; there are: "default"'],
+      [deployments.update('none', {}), 'FAILED_PRECONDITION: no deployment "none"; there are: "default", "handled"'],
+      [deployments.delete('none'), 'FAILED_PRECONDITION: no deployment "none"; there are: "default", "handled"'],
       [engine.run('times-1', row(), { deployment: 'none' }), 'FAILED_PRECONDITION: no deployment "none"'],
       [engine.run('none/times-1', row()), 'FAILED_PRECONDITION: no deployment "none"'],
       [engine.run('default/none', row()), 'MODEL_NOT_FOUND: no model "none"'],
@@ -202,6 +204,20 @@ describe('refusals', () => {
       [deployments.create('a', null as never), 'INVALID_ARGUMENT: deployment "a" must be a plain object, got null'],
       [deployments.update('default', 7 as never), 'INVALID_ARGUMENT: the changes must be a plain object, got 7'],
       [deployments.update('default', { handler: 'a.mjs' }), 'a handler cannot be added or taken away'],
+      [
+        deployments.create('a', { handler: 'a.mjs', userConfig: new Map() }),
+        'userConfig must be what JSON can carry, and comes out of it as {}',
+      ],
+      [
+        deployments.create('a', { handler: 'a.mjs', userConfig: () => 1 }),
+        'deployment "a".userConfig must be plain data',
+      ],
+      [deployments.create('_a'), 'the first a letter or a digit, got "_a"'],
+      [deployments.update('handled', { handler: undefined }), 'a handler cannot be added or taken away'],
+      [
+        engine.run('handeld', row()),
+        'no model "handeld"; known models: "slow", "times-1", "times-2", "times-3"; deployments with a handler: "handled"',
+      ],
       [deployments.delete('default', { force: 1 } as never), 'INVALID_ARGUMENT: delete.force must be true or false'],
     ];
     const refusals = await Promise.all(expected.map(([call]) => refusal(call)));
@@ -310,6 +326,18 @@ it('a model is loaded in the deployment that has replicas, where none is named',
     code: 'FAILED_PRECONDITION',
     message: expect.stringContaining('is to have no replica at present'),
   });
+});
+
+it('a process waits for a change to be decided, though nothing else keeps it up', () => {
+  const script = `
+    import { createEngine } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+    const engine = await createEngine({ models: ${JSON.stringify(directory)}, replicas: 1 });
+    const goal = await engine.deployments.create('h', { handler: '/nowhere/handler.mjs' });
+    console.log(await goal.done.catch(({ code }) => code), goal.status);
+    console.log(await (await engine.deployments.create('other')).done);`;
+  const args = ['--input-type=module', '--eval', script];
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect({ status, stdout }).toEqual({ status: 0, stdout: 'REPLICA_FAILED failed\nreached\n' });
 });
 
 it('force rejects what was accepted at once', async () => {

@@ -104,7 +104,8 @@ describe('traffic', () => {
     await start({ deployments: { other: {} } });
     await engine.endpoints.set('e', { traffic: { 'other/times-1': 1 } });
     await (await engine.deployments.delete('other')).done;
-    expect(await refusal(engine.run('e', row()))).toContain('FAILED_PRECONDITION: no deployment "other"');
+    expect(await refusal(engine.run('e', row()))).toContain('FAILED_PRECONDITION: endpoint "e": no deployment "other"');
+    expect(warnings.join()).toContain('an endpoint has a target in a deployment that is deleted');
     expect(await metric('endpoint_errors_total', 'endpoint="e"')).toBe(1);
   });
 });
@@ -160,6 +161,10 @@ it('refusals name what was wrong', async () => {
     [set('e', { traffic: { none: 1 } }), 'MODEL_NOT_FOUND: no model "none"'],
     [set('e', { traffic: { 'none/times-1': 1 } }), 'FAILED_PRECONDITION: no deployment "none"'],
     [set('e', { traffic: { 'times-1': 0.5 } }), 'INVALID_ARGUMENT: endpoint "e".traffic must add up to 1'],
+    [
+      set('e', { traffic: { default: 1 } }),
+      'deployment "default" has no handler: name one of its models, as "default/model"',
+    ],
     [engine.endpoints.remove('none'), 'FAILED_PRECONDITION: no endpoint "none"; there are: none'],
     [
       engine.run('times-1', row(), { shardKey: '' }),
@@ -170,4 +175,5 @@ it('refusals name what was wrong', async () => {
   for (const [index, [, message]] of expected.entries()) expect(refusals[index]).toContain(message);
   await set('e', { traffic: { 'times-1': 1 } });
   expect(await refusal(engine.run('e', row(), { deployment: 'default' }))).toContain('"e" is an endpoint');
+  expect(await refusal(engine.run('f', row()))).toMatch(/no model "f"; known models: .*; endpoints: "e"/);
 });

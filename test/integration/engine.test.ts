@@ -317,7 +317,14 @@ describe('what can be seen', () => {
     await engine.run('times-1', row(1));
     const { deployments, replicas, models } = engine.status();
     expect(deployments).toEqual({
-      default: { state: 'healthy', ready: true, targetReplicas: 2, runningReplicas: 2, queued: 0 },
+      default: {
+        state: 'healthy',
+        ready: true,
+        targetReplicas: 2,
+        runningReplicas: 2,
+        queued: 0,
+        lastFailure: undefined,
+      },
     });
     expect(replicas).toContainEqual(
       expect.objectContaining({

@@ -83,11 +83,31 @@ describe('a request for a handler', () => {
     );
     expect(answers).toEqual([
       'INFERENCE_FAILED: the handler failed: as asked',
-      expect.stringContaining('INFERENCE_FAILED: the handler failed: () => undefined could not be cloned'),
+      expect.stringContaining('INFERENCE_FAILED: the handler returned what cannot be cloned: () => undefined'),
       expect.stringContaining('INVALID_ARGUMENT: model "times-1": input "x" is missing'),
       expect.stringContaining('MODEL_NOT_FOUND: no model "none"'),
       1,
     ]);
+  });
+
+  it('tells where it failed', async () => {
+    await start();
+    const failed = ask({ do: 'throw' }).catch(({ cause }: InfermuxError) => (cause as Error).stack);
+    expect(await failed).toMatch(/^Error: as asked\n\s+at .*handle.*handler\.mjs:\d+/);
+  });
+
+  it('may write to the log of the engine', async () => {
+    const lines: object[] = [];
+    const logger = {
+      debug: () => 0,
+      info: () => 0,
+      error: () => 0,
+      warn: (...line: object[]) => lines.push(line),
+    } as never;
+    engine = await createEngine({ models, logger, replicas: 1, handler: HANDLER });
+    expect(await ask({ do: 'log' }, 'default')).toBe('said');
+    await until(() => lines.length > 0);
+    expect(lines).toContainEqual([{ replica: 'default-0', page: 7 }, 'something to say']);
   });
 
   it('runs models of the engine, loads them, and follows what their ids stand for', async () => {

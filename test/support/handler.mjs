@@ -45,6 +45,9 @@ export async function handle(request, context) {
       const models = await Promise.all(request.models.map((id) => context.getModel(id)));
       return models.length;
     }
+    case 'log':
+      context.log('warn', { page: 7 }, 'something to say');
+      return 'said';
     case 'odd':
       throw oddities[request.kind];
     case 'spin':
