@@ -12,6 +12,7 @@ import { Endpoints } from './endpoints/endpoints.js';
 import { EngineCheckpoint } from './engine-checkpoint.js';
 import { InfermuxError, reading, show, toInfermuxError, unreadable } from './errors.js';
 import { transferFeeds } from './feeds.js';
+import { isHandlersKey, NO_MODEL } from './handler.js';
 import { KeepAlive } from './keep-alive.js';
 import { ModelCatalog } from './models/model-catalog.js';
 import type { ModelHosts } from './models/model-host.js';
@@ -25,7 +26,7 @@ import type { Replica } from './replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from './replicas/replica-pool.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './requests.js';
 import { Dispatcher } from './routing/dispatcher.js';
-import type { RoutedResult } from './routing/pending-request.js';
+import type { RoutedModel, RoutedResult } from './routing/pending-request.js';
 import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { areReady, type EngineState, type EngineStatus, loadedModels, readStatus, replicasAtWork } from './status.js';
@@ -408,7 +409,6 @@ export class InferenceEngine {
     isShadow = false,
   ): Promise<T> {
     const { deployment, model, isHandled } = destination;
-    if (deployment.targetReplicas === 0) deployment.requestArrived();
     let owned: OwnedRequest;
     try {
       if (isHandled) owned = readHandlerRequest(request, options);
@@ -421,6 +421,7 @@ export class InferenceEngine {
       this.#metrics.deploymentError(deployment.name);
       throw cause;
     }
+    if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0 } = options;
     // A signal that many requests share is no leak.
     if (signal !== undefined) setMaxListeners(0, signal);
@@ -478,18 +479,18 @@ export class InferenceEngine {
       busy: () => this.#keepAlive.hold(),
       idle: () => this.#keepAlive.release(),
       accepted: ({ model, feeds, transferred }) => {
-        this.#metrics.requestAccepted(model.id);
+        this.#metrics.requestAccepted(labelOf(model));
         // Not before: a caller that is refused keeps its arrays.
         if (transferred !== undefined) transferFeeds(feeds, transferred);
       },
       given: (replica, requests) => this.#metrics.requestsGiven(replica, requests),
       waited: (queueMs) => this.#metrics.requestWaited(queueMs),
-      answered: (model, result) => this.#metrics.requestAnswered(model.id, result),
+      answered: (model, result) => this.#metrics.requestAnswered(labelOf(model), result),
       failed: ({ code }, isShadow) => {
         this.#metrics.deploymentError(name);
         if (!isShadow) this.#metrics.requestFailed(code);
       },
-      called: (model, requests) => this.#metrics.called(model.id, requests),
+      called: (model, requests) => this.#metrics.called(labelOf(model), requests),
       batchingSwitchedOff: ({ id: model }, reason) => {
         this.#metrics.batchVerificationFailed(model);
         const message = 'the model gives something else in a batch than alone: batching is switched off for it';
@@ -544,11 +545,14 @@ export class InferenceEngine {
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const { gracefulShutdownTimeoutMs } = this.#defaultOptions;
-    if (!(await within(this.#clock, stopped, gracefulShutdownTimeoutMs))) {
-      const message = 'replicas did not end in time and are given up; a thread in a native call ends after it';
-      this.#log.write('warn', { gracefulShutdownTimeoutMs }, message);
-      for (const deployment of this.#deployments.all) deployment.abandon(new Error('the engine was closed'));
+    const grace = this.#deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
+    const longestMs = Math.max(this.#defaultOptions.gracefulShutdownTimeoutMs, ...grace);
+    if (!(await within(this.#clock, stopped, longestMs))) {
+      this.#log.write(
+        'warn',
+        {},
+        'replicas are still in a native call and are left behind; their threads end after it',
+      );
     }
     await this.#checkpoint.untilWritten();
     this.#metrics.close();
@@ -570,6 +574,11 @@ const toResult: Reader<InferenceResult> =
     const timings = { queueMs, loadMs, runMs, totalMs };
     return { outputs, model: model.id, version, deployment: deployment.name, replica, batchSize, timings };
   };
+
+/** A handler's own models are counted together: there may be any number of them. */
+function labelOf({ id, key }: RoutedModel): string {
+  return isHandlersKey(key) ? NO_MODEL : id;
+}
 
 function closedError(message: string): InfermuxError {
   return new InfermuxError('ENGINE_CLOSED', message);

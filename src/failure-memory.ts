@@ -3,6 +3,9 @@ import { InfermuxError } from './errors.js';
 const FIRST_MS = 1_000;
 const LONGEST_MS = 64_000;
 
+/** A handler may be asked for any number of models that are not there. */
+const MOST = 10_000;
+
 interface Failure {
   readonly error: InfermuxError;
   readonly count: number;
@@ -26,7 +29,11 @@ export class FailureMemory {
   record(key: string, error: InfermuxError): number {
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
     const whileMs = Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
+    // The last to fail is the last to be forgotten.
+    this.#failures.delete(key);
     this.#failures.set(key, { error, count, until: this.#now() + whileMs });
+    const [oldest] = this.#failures.keys();
+    if (this.#failures.size > MOST && oldest !== undefined) this.#failures.delete(oldest);
     return whileMs;
   }
 

@@ -1,5 +1,5 @@
 import { type InfermuxError, toInfermuxError } from './errors.js';
-import { isHandlersKey } from './handler.js';
+import { isHandlersKey, NO_MODEL } from './handler.js';
 import type { ModelCatalog } from './models/model-catalog.js';
 import type { ModelManager } from './models/model-manager.js';
 import type { RegisteredModel } from './models/registered-model.js';
@@ -41,7 +41,9 @@ export class ReplicaEvents {
       return;
     }
     const registered = catalog.byKey(event.key);
-    const { id: model, format: type } = registered ?? { id: event.key, format: 'onnx' };
+    // A handler's own are counted together: there may be any number of them.
+    const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'onnx' };
+    const model = registered?.id ?? event.key;
     switch (event.kind) {
       case 'model-loading':
         log.write('debug', { replica: id, model }, 'model is loading');
@@ -56,14 +58,14 @@ export class ReplicaEvents {
           // A handler asked for it, and it was removed before it was there.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
-        metrics.modelLoaded(id, model, type, loadMs);
+        metrics.modelLoaded(id, label, type, loadMs);
         log.write('info', { replica: id, model, loadMs, bytes, memoryBytes }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
       case 'model-load-failed': {
         const { error, nextTryInMs } = event;
-        models.modelLoadFailed(id, event.key, fromErrorRecord(error), nextTryInMs);
+        if (registered !== undefined) models.modelLoadFailed(id, event.key, fromErrorRecord(error), nextTryInMs);
         metrics.modelLoadFailed(id, type, error.code);
         log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
         break;

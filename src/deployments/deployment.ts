@@ -266,20 +266,19 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.goal;
   }
 
-  /** Ends all replicas and starts none; resolves when their threads are gone. Idempotent. */
-  async stop(how: { hurry: boolean }): Promise<void> {
+  /**
+   * Ends all replicas and starts none; resolves when their threads are gone. Those that do not end in time are given up: their
+   * threads are gone as soon as they are in no native call. Idempotent.
+   */
+  async stop({ hurry }: { hurry: boolean }): Promise<void> {
     this.#halt();
     // One that is being deleted gets there all the same.
     if (!this.#isDeleting) {
       this.#goal.fail(new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`));
     }
-    await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, how)));
+    const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
+    await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, { hurry, graceMs })));
     await this.#pool.untilGone();
-  }
-
-  /** Gives up all replicas that are still there. */
-  abandon(reason: Error): void {
-    for (const { replica } of this.#pool.places) replica?.abandon(reason);
   }
 
   get #mayScaleToZero(): boolean {

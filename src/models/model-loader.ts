@@ -143,9 +143,12 @@ export class ModelLoader {
 
   async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {
     const most = replicas === 'all' ? Number.POSITIVE_INFINITY : replicas;
-    const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
-    const [first, ...rest] = this.#choose(model.key, hosts, most);
+    const hosts = () => this.#hosts.running().filter((host) => host.deployment === deployment);
+    const [first] = this.#choose(model.key, hosts(), 1);
     await this.#loadOn(first, model, { pin });
+    // Others may run by now.
+    const others = hosts().filter((host) => host !== first);
+    const rest = this.#choose(model.key, others, most - 1);
     await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
   }
 

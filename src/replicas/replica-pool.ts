@@ -76,6 +76,8 @@ export interface ReplicaPlace {
   replica: Replica | undefined;
   /** Whether no more is to be started here. */
   isLeaving: boolean;
+  /** Whether its replica was told to stop and did not in time: no fault of what it was given. */
+  isGivenUp: boolean;
   restarts: number;
   failuresInRow: number;
   runningSince: number | undefined;
@@ -114,6 +116,7 @@ export class ReplicaPool {
       settings,
       replica: undefined,
       isLeaving: false,
+      isGivenUp: false,
       restarts: 0,
       failuresInRow: 0,
       runningSince: undefined,
@@ -148,6 +151,7 @@ export class ReplicaPool {
     const stopped = replica.stop({ hurry });
     if (graceMs === undefined) await stopped;
     else if (!(await within(this.#environment.clock, stopped, graceMs))) {
+      place.isGivenUp = true;
       replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
     }
     this.#remove(place);
@@ -238,7 +242,7 @@ export class ReplicaPool {
     const ranMs = this.#environment.clock.now() - place.runningSince;
     place.runningSince = undefined;
     if (ranMs >= RECOVERED_AFTER_MS) place.failuresInRow = 0;
-    this.#observer.left(replica, error);
+    this.#observer.left(replica, place.isGivenUp ? undefined : error);
     this.#failed(place, error);
   }
 

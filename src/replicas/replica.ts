@@ -2,7 +2,7 @@ import type { Transferable } from 'node:worker_threads';
 import { bufferPool } from '../buffer-pool.js';
 import type { Clock } from '../clock.js';
 import { InfermuxError, messageOf } from '../errors.js';
-import { NO_MODEL } from '../handler.js';
+import { isHandlersKey, NO_MODEL } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord, toErrorRecord } from '../protocol/error-record.js';
@@ -362,6 +362,8 @@ export class Replica {
   /** What a message about the model has to tell the thread of it; undefined when it knows. */
   #definitionFor(model: ModelReference): ModelReference | undefined {
     const { key } = model;
+    // A handler's own are told each time: there may be any number of them.
+    if (isHandlersKey(key)) return definitionOf(model);
     if (this.#defined.has(key)) return undefined;
     this.#defined.add(key);
     return definitionOf(model);

@@ -1,6 +1,7 @@
 import type { Batching } from '../batching.js';
 import type { Clock } from '../clock.js';
 import { anew, InfermuxError, toInfermuxError } from '../errors.js';
+import { isHandlersKey, NO_MODEL } from '../handler.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { BarredLoads } from './barred-loads.js';
@@ -98,6 +99,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #shadows = new DenseSet<PendingRequest>();
   /** What each replica was given and has not answered, in order. */
   readonly #given = new WeakMap<R, PendingDispatch[]>();
+  /** Replicas that were told to stop: what they do not finish is none of its requests' doing. */
+  readonly #leaving = new WeakSet<R>();
   #queued = 0;
   #sequence = 0;
   /** Requests since the last answer, but for those that its callers may send again. */
@@ -214,6 +217,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   load might end the next thread too.
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
+    if (crash === undefined) this.#leaving.add(replica);
+    else this.#leaving.delete(replica);
     if (!this.#replicas.has(replica)) return;
     this.#placement.removeReplica(replica);
     for (const modelKey of replica.models.keys()) {
@@ -226,7 +231,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** To be called after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
-    this.#placement.modelChanged(replica, modelKey, this.#queues.get(modelKey));
+    const queue = this.#queues.get(modelKey);
+    this.#placement.modelChanged(replica, modelKey, queue);
+    if (queue !== undefined) this.#forgetTransient(queue);
   }
 
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
@@ -247,6 +254,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Resolves when no accepted request is for the model. To be called when no more will come. */
   untilModelUnused(modelKey: string): Promise<void> {
     return this.#accepted.untilNoneOf(modelKey);
+  }
+
+  /** A handler is asked for whatever its callers think of: what no replica has and nobody waits for is not kept. */
+  #forgetTransient({ model: { key } }: ModelQueue): void {
+    if (isHandlersKey(key) && key !== NO_MODEL && this.#replicas.warm(key).length === 0) this.forgetModel(key);
   }
 
   /** Nobody will ask for the model again, and no request for it is left. */
@@ -376,6 +388,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         given.splice(given.indexOf(dispatch), 1);
         // First what waits, then those who will ask again: the replica is not to wait for them.
         this.#placement.answered(replica, queue, this.#sequence);
+        this.#forgetTransient(queue);
         this.#sentWithoutPause = -dispatch.requests;
         try {
           this.#resolveAll(queue, dispatch, replica, answer);
@@ -385,8 +398,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         }
       },
       (cause: unknown) => {
-        this.#replicaFailed(dispatch, given, cause);
+        this.#replicaFailed(replica, dispatch, given, cause);
         this.#placement.answered(replica, queue, this.#sequence);
+        this.#forgetTransient(queue);
       },
     );
   }
@@ -401,15 +415,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** A replica that died had begun the first of what it was given and had not answered; the rest was there by chance. */
-  #replicaFailed(dispatch: PendingDispatch, given: PendingDispatch[], cause: unknown): void {
+  #replicaFailed(replica: R, dispatch: PendingDispatch, given: PendingDispatch[], cause: unknown): void {
     const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
-    const isFirst = given[0] === dispatch;
     if (!isDead) given.splice(given.indexOf(dispatch), 1);
-    else if (!isFirst) {
-      for (const { requests } of dispatch.groups) {
-        // Handlers may have several under way.
-        for (const pending of requests) if (pending.payload === undefined) pending.attempts -= 1;
-      }
+    else if (given[0] !== dispatch || this.#leaving.has(replica)) {
+      for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
     }
     this.#failAll(dispatch, cause);
   }

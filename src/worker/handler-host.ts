@@ -1,7 +1,15 @@
 import { isObject } from '../check.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../errors.js';
 import { checkFeeds, checkOutputNames, readFeeds } from '../feeds.js';
-import { type Handler, type HandlerContext, handlerModel, isHandlersKey, type LogFields } from '../handler.js';
+import {
+  type Handler,
+  type HandlerContext,
+  handlerModel,
+  isHandlersKey,
+  type LogFields,
+  NO_MODEL,
+} from '../handler.js';
+import { InTurn } from '../in-turn.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
@@ -47,6 +55,9 @@ export class HandlerModelLoader implements SessionLoader {
   }
 }
 
+/** What takes longer to go is left behind: others wait for its place. */
+const DISPOSE_TIMEOUT_MS = 10_000;
+
 /** Whatever a handler's `loadModel` returned, in the place of a session. */
 class OwnModel implements Session {
   readonly metadata = { inputs: [], outputs: [] };
@@ -61,6 +72,13 @@ class OwnModel implements Session {
   }
 
   async release(): Promise<void> {
+    const disposed = this.#dispose();
+    if (!(await endsWithin(disposed, DISPOSE_TIMEOUT_MS))) {
+      throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
+    }
+  }
+
+  async #dispose(): Promise<void> {
     const model = this.value as Partial<Record<PropertyKey, unknown>> | null | undefined;
     const name = [Symbol.asyncDispose, Symbol.dispose, 'dispose'].find((key) => typeof model?.[key] === 'function');
     if (model && name !== undefined) await (model[name] as () => unknown)();
@@ -74,6 +92,7 @@ export class HandlerHost {
   readonly #environment: HandlerEnvironment;
   /** By ticket: what its caller can cancel. */
   readonly #running = new Map<number, AbortController>();
+  readonly #turns = new InTurn();
   #idleWaiters: (() => void)[] = [];
 
   constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {
@@ -87,14 +106,16 @@ export class HandlerHost {
     return { reconfigures: reconfigure !== undefined, loadsModels: loadModel !== undefined };
   }
 
-  /** One after the other; one that fails fails alone. */
-  async run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
-    const modelId = key === handlerModel(undefined).key ? undefined : id;
+  /** One after the other, those of other messages before; one that fails fails alone. */
+  run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
+    const modelId = key === NO_MODEL ? undefined : id;
     // All can be cancelled from now on, also those whose turn has not come.
     for (const { ticket } of requests) this.#running.set(ticket, new AbortController());
-    const answers: CallAnswer[] = [];
-    for (const request of requests) answers.push(await this.#runOne(modelId, request));
-    return answers;
+    return this.#turns.run(async () => {
+      const answers: CallAnswer[] = [];
+      for (const request of requests) answers.push(await this.#runOne(modelId, request));
+      return answers;
+    });
   }
 
   /** Nobody wants the answer any more. */
@@ -174,9 +195,9 @@ export class HandlerHost {
       replica: this.#environment.replica,
       modelId,
       signal,
-      run: (model, feeds, outputs) => this.#runModel(model, feeds, outputs),
+      run: (model, feeds, outputs) => unminded(this.#runModel(model, feeds, outputs)),
       log: (level, fields, message) => this.#environment.log(level, fields, message),
-      getModel: (async (id: string) => this.#getModel(id, holdings)) as HandlerContext['getModel'],
+      getModel: ((id: string) => unminded(this.#getModel(id, holdings))) as HandlerContext['getModel'],
     };
   }
 
@@ -244,6 +265,24 @@ function handlerError(cause: unknown): InfermuxError {
     cause,
     new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause }),
   );
+}
+
+/** A handler need not wait for what it asked for: then its failure is nobody's, and must not end the thread. */
+function unminded<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+async function endsWithin(work: Promise<void>, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds);
+  });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** What cannot be cloned is this request's fault alone. */

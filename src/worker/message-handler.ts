@@ -1,4 +1,5 @@
 import { InfermuxError, messageOf } from '../errors.js';
+import { isHandlersKey } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { packCalls } from '../protocol/call-answers.js';
 import { toErrorRecord } from '../protocol/error-record.js';
@@ -136,6 +137,7 @@ export class MessageHandler {
   }
 
   #modelOf({ model: key, definition }: RunMessage | LoadMessage): ModelReference {
+    if (definition !== undefined && isHandlersKey(key)) return definition;
     if (definition !== undefined) this.#definitions.set(key, definition);
     const model = this.#definitions.get(key);
     if (model === undefined) throw new InfermuxError('INTERNAL', `the replica was told nothing of model ${key}`);

@@ -98,6 +98,8 @@ export class ModelMultiplexer {
   #chain: Promise<unknown> = Promise.resolve();
   /** Whether there are more than the bounds allow, for the sake of those who hold some. */
   #hasExceeded = false;
+  /** Sessions that are in the cache no more, and still held. */
+  #heldOutside = 0;
   /** Steps of the chain that are not done. */
   #steps = 0;
 
@@ -338,7 +340,7 @@ export class ModelMultiplexer {
     while (this.#isOverFull(added)) {
       const victim = this.#leastRecentlyUsed(leaving);
       if (victim === undefined) {
-        if ([...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0)) {
+        if (this.#isAnyHeld()) {
           this.#hasExceeded = true;
           return;
         }
@@ -347,6 +349,10 @@ export class ModelMultiplexer {
       }
       await this.#unload(victim, 'evicted');
     }
+  }
+
+  #isAnyHeld(): boolean {
+    return this.#heldOutside > 0 || [...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0);
   }
 
   #isOverFull(added = { models: 0, bytes: 0 }): boolean {
@@ -382,7 +388,10 @@ export class ModelMultiplexer {
     const { key, holders } = entry;
     this.#cache.delete(key);
     // Whoever holds it is not waited for in the chain: it may be loaded anew before it is released.
-    if (holders > 0) this.#events.unloaded(key, reason, 0, 0);
+    if (holders > 0) {
+      this.#events.unloaded(key, reason, 0, 0);
+      this.#heldOutside += 1;
+    }
     if (entry.users > 0) {
       await new Promise<void>((resolve) => {
         entry.onIdle = resolve;
@@ -397,6 +406,7 @@ export class ModelMultiplexer {
     }
     this.#resident(-1, -entry.bytes);
     if (holders === 0) this.#events.unloaded(key, reason, this.#now() - startedAt, idleMs);
+    else this.#heldOutside -= 1;
   }
 
   #resident(models: number, bytes: number): void {

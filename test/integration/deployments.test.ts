@@ -361,6 +361,18 @@ it('a replica that does not finish in time is given up, and its requests go to a
   expect(await Promise.all(inFlight)).toEqual(Array(4).fill('answered'));
 });
 
+it('a rolling update gives up whatever does not end in time, again and again, and no request is lost', async () => {
+  const handler = new URL('../support/handler.mjs', import.meta.url);
+  await start({ replicas: 0, deployments: { naps: { handler, replicas: 3, gracefulShutdownTimeoutMs: 5 } } });
+  for (let update = 1; update <= 3; update += 1) {
+    const calls = Array.from({ length: 9 }, () => engine.run<string>('naps', { do: 'nap', ms: 60 }));
+    await until(() => engine.status().replicas.every(({ ongoing }) => ongoing > 0));
+    const goal = await engine.deployments.update('naps', { labels: { update: String(update) } });
+    expect(await Promise.all(calls)).toEqual(Array(9).fill('rested'));
+    expect(await goal.done).toBe('reached');
+  }
+});
+
 it('each deployment has a queue, limits and metrics of its own', async () => {
   await start({ deployments: { tight: { maxQueuedRequests: 1 } } });
   const calls = Array.from({ length: 6 }, () => codeOf(engine.run('tight/slow', single)));

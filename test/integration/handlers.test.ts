@@ -90,6 +90,29 @@ describe('a request for a handler', () => {
     ]);
   });
 
+  it('may ask for more than it waits for: what fails of that ends no thread', async () => {
+    await start();
+    for (let round = 0; round < 5; round += 1) expect(await ask({ do: 'leave' })).toBe('left');
+    expect(await ask({ do: 'echo', value: 1 })).toBe(1);
+    expect(engine.status().replicas).toMatchObject([{ restarts: 0 }]);
+  });
+
+  it('is handled when those before it in its replica are', async () => {
+    await start();
+    for (let round = 0; round < 60; round += 1) await ask({ do: 'echo', value: round });
+    const answers = await Promise.all(Array.from({ length: 50 }, () => ask({ do: 'together' })));
+    expect(new Set(answers)).toEqual(new Set([1]));
+  });
+
+  it('may name any number of models, and nothing is left of those that are not there', async () => {
+    await start({ handler: OWN_MODELS, maxModelsPerReplica: 2 });
+    for (let round = 0; round < 300; round += 1) await ask(undefined, `app/tenant-${round}`);
+    const text = await engine.metrics.metrics();
+    expect(text).toContain('infermux_router_requests_total{model="(handler)"} 300');
+    expect(text).not.toContain('model="tenant-1"');
+    expect(engine.status().replicas[0]?.models).toHaveLength(2);
+  });
+
   it('tells where it failed', async () => {
     await start();
     const failed = ask({ do: 'throw' }).catch(({ cause }: InfermuxError) => (cause as Error).stack);
@@ -154,6 +177,16 @@ describe('a request for a handler', () => {
     const answers = await Promise.all(calls);
     expect(answers.filter((answer) => typeof answer === 'string')).toEqual([]);
     await until(() => engine.status().replicas[0]?.models.length === 1);
+  });
+
+  it('keeps what it holds, though that is unloaded and there is room for nothing beside it', async () => {
+    engine = await createEngine({ models, replicas: 0 });
+    const bytes = engine.models.size('times-1');
+    await engine.destroy();
+    await start({ maxModelBytesPerReplica: bytes });
+    const calls = Array.from({ length: 12 }, () => outcome(ask({ do: 'both', models: ['times-1', 'times-2'], x })));
+    for (let round = 0; round < 8; round += 1) await engine.models.unload('times-1');
+    expect(await Promise.all(calls)).toEqual(Array(12).fill({ answer: 10, inputs: ['x'] }));
   });
 
   it('may leave a load behind that it did not wait for: it is ended, and its model can be unloaded', async () => {

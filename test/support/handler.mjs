@@ -48,6 +48,21 @@ export async function handle(request, context) {
     case 'log':
       context.log('warn', { page: 7 }, 'something to say');
       return 'said';
+    case 'leave':
+      // It asks for more than it waits for.
+      void context.getModel('times-1');
+      void context.run('times-1', {});
+      void context.getModel('none');
+      return 'left';
+    case 'together':
+      together += 1;
+      most = Math.max(most, together);
+      await new Promise(setImmediate);
+      together -= 1;
+      return most;
+    case 'nap':
+      await new Promise((resolve) => setTimeout(resolve, request.ms));
+      return 'rested';
     case 'odd':
       throw oddities[request.kind];
     case 'spin':
@@ -70,6 +85,8 @@ export async function handle(request, context) {
 }
 
 let aborted = 0;
+let together = 0;
+let most = 0;
 
 const oddities = {
   nothing: undefined,
