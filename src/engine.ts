@@ -68,7 +68,10 @@ export interface CloseOptions {
 }
 
 export interface InferenceRequest<Request = Feeds> extends RunOptions {
-  /** An endpoint, a model id, which stands for its latest version, `id@version`, or `deployment/model`. */
+  /**
+   * An endpoint, a model id, which stands for its latest version, `id@version`, `deployment/model`, or a deployment with a
+   * handler.
+   */
   readonly target: string;
   /** For a deployment with a handler: what it is given. */
   readonly feeds: Request;
@@ -162,6 +165,7 @@ export class InferenceEngine {
       create: (name, resolved) => this.#createDeployment(name, resolved),
       changed: () => this.#targets.forget(),
       deleted: (name) => {
+        void this.models.deploymentDeleted(name);
         for (const endpoint of this.endpoints.usersOf(name)) {
           log('warn', { endpoint, deployment: name }, 'an endpoint has a target in a deployment that is deleted');
         }
@@ -508,7 +512,8 @@ export class InferenceEngine {
         );
       },
       wanted: (deployment) => this.#deployments.require(deployment).targetReplicas,
-      running: () => this.#deployments.all.flatMap(({ running }) => running),
+      // What is going is not to be given anything.
+      running: () => this.#deployments.all.flatMap(({ state, running }) => (state === 'deleting' ? [] : running)),
       loadRefusal: (model, deployment) => this.#deployments.require(deployment).queue.loadRefusal(model),
       untilUnused: async (key) => {
         await Promise.all(this.#deployments.all.map(({ queue }) => queue.untilModelUnused(key)));
@@ -539,7 +544,8 @@ export class InferenceEngine {
 
   /** Ends all threads; those that overrun are left to end by themselves. */
   #end(how: { hurry: boolean }): Promise<void> {
-    const stopped = Promise.all(this.#deployments.all.map((deployment) => deployment.stop(how)));
+    const stops = this.#deployments.all.map((deployment) => deployment.stop(how));
+    const stopped = Promise.all([...stops, this.#deployments.untilGone()]);
     this.#ended ??= this.#finish(stopped);
     return this.#ended;
   }

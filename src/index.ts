@@ -22,7 +22,7 @@ export {
   type InferenceTimings,
 } from './engine.js';
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './errors.js';
-export type { Handler, HandlerContext, HandlerModel } from './handler.js';
+export type { Handler, HandlerContext, HandlerModel, LogFields } from './handler.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './model-reference.js';
 export type { ModelFiles } from './models/deployed-files.js';
 export type { ReplicaModelState } from './models/load-records.js';
@@ -35,4 +35,4 @@ export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './opt
 export type { RunOptions } from './run-options.js';
 export type { ExecutionProvider, SessionOptions } from './session-settings.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './status.js';
-export type { Feeds, Outputs, Tensor, TensorData, TensorInput, TensorOf, TensorType } from './tensor.js';
+export type { Feeds, Outputs, Tensor, TensorData, TensorInput, TensorOf, TensorType, ValueMetadata } from './tensor.js';

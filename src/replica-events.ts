@@ -42,7 +42,7 @@ export class ReplicaEvents {
     }
     const registered = catalog.byKey(event.key);
     // A handler's own are counted together: there may be any number of them.
-    const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'onnx' };
+    const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'handler' };
     const model = registered?.id ?? event.key;
     switch (event.kind) {
       case 'model-loading':

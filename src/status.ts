@@ -8,7 +8,7 @@ import { isFinal, type ReplicaState } from './replicas/replica-state.js';
 /** A snapshot; nothing in it changes later. */
 export interface EngineStatus {
   readonly state: EngineState;
-  /** Whether requests are answered: each deployment has a replica that runs, or none as long as nothing is asked. */
+  /** Whether requests are answered: each deployment has a replica that runs, but for those that are to have none. */
   readonly ready: boolean;
   /** Requests that wait for a replica. */
   readonly queued: number;
@@ -126,11 +126,11 @@ export function loadedModels(deployments: readonly Deployment[], catalog: ModelC
   ]);
   for (const { replica } of deployments.flatMap(({ places }) => places)) {
     for (const [key, state] of replica?.models ?? []) {
-      const { format = 'onnx', bytes = 0 } = catalog.byKey(key) ?? {};
-      const sum = byType.get(format);
-      if (sum === undefined || state !== 'loaded' || key === NO_MODEL) continue;
+      const model = catalog.byKey(key);
+      const sum = model && byType.get(model.format);
+      if (model === undefined || sum === undefined || state !== 'loaded') continue;
       sum.models += 1;
-      sum.bytes += bytes;
+      sum.bytes += model.bytes;
     }
   }
   return byType.values();

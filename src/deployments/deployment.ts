@@ -196,7 +196,6 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (this.#roster.isReached(this.#target)) return reachedGoal();
     if (this.#goal.status !== 'failed') return this.goal;
     this.#pursue();
-    this.#roster.forgetRefusals();
     this.#loop.look();
     return this.goal;
   }
@@ -237,8 +236,6 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     };
     this.#pursue();
     this.queue.configure(options);
-    if (change.needsReconfigure)
-      for (const place of this.#pool.places) place.settings = { ...place.settings, userConfig: options.userConfig };
     // Otherwise it would have to begin to count anew after each change.
     if (!isDeepStrictEqual(autoscaling, options.autoscaling)) this.#configureAutoscaling();
     this.#announceScale(before.replicas);
@@ -281,6 +278,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     await this.#pool.untilGone();
   }
 
+  /** Resolves when no thread of it is left, those that were given up included. */
+  untilGone(): Promise<void> {
+    return this.#pool.untilGone();
+  }
+
   get #mayScaleToZero(): boolean {
     return this.#options.autoscaling?.minReplicas === 0;
   }
@@ -314,6 +316,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#goal.settle('superseded');
     this.#goal = new PursuedGoal();
     this.#starts.begin(this.running.some((replica) => this.#isAsWanted(replica)));
+    this.#roster.forgetRefusals();
     // What is to be is another than what could not be had: so there is hope.
     this.#isOut = false;
     this.queue.endOutage();
@@ -324,7 +327,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     const isNeeded = this.#target.replicas === 0 && !this.queue.isIdle;
     if (isNeeded) this.#lookWhenIdle();
     const target = isNeeded ? { ...this.#target, replicas: 1 } : this.#target;
-    return reconcile(target, this.#roster.snapshot(this.#target));
+    const action = reconcile(target, this.#roster.snapshot(this.#target));
+    // What goes is told nothing more; what died of it is started again for those who wait.
+    return this.#isDeleting && action?.kind === 'reconfigure' ? undefined : action;
   }
 
   #lookWhenIdle(): void {
@@ -358,8 +363,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (place === undefined) return;
     switch (action.kind) {
       case 'start':
-        // It starts with the configuration as it is now.
-        this.#roster.configured(place, configRevision);
+        // With the configuration that it had; it is told of another when it runs.
         this.#pool.start(place);
         break;
       case 'stop':
@@ -381,6 +385,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         const message = `the handler did not take its userConfig within ${RECONFIGURE_TIMEOUT_MS} ms`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
+      place.settings = { ...place.settings, userConfig };
       this.#roster.configured(place, configRevision);
     } catch (cause) {
       const error = cause as InfermuxError;
@@ -392,7 +397,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
           { deployment: this.name, replica: place.id, reason: error.message },
           'the handler refused its configuration, and goes on with the one it has',
         );
-        if (configRevision === this.#target.configRevision) this.#goal.fail(error);
+        if (!this.#isDeleting && configRevision === this.#target.configRevision) this.#goal.fail(error);
       }
     } finally {
       this.#roster.reconfiguring(place, false);

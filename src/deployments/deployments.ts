@@ -50,6 +50,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #entries = new Map<string, Entry<Q>>();
   /** Those that are being deleted, and what their end is. */
   readonly #ending = new Map<string, { readonly deployment: Deployment<Q>; readonly gone: Promise<void> }>();
+  /** What is left of those that are deleted: threads that were given up. */
+  readonly #lingering = new Set<Promise<void>>();
   /** Declared ones that were deleted, for the checkpoint. */
   readonly #deleted = new Map<string, DeploymentOptions>();
   readonly #turns = new InTurn();
@@ -135,9 +137,12 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       this.#environment.deleted(name);
       if (declared !== null) this.#deleted.set(name, declared);
       const goal = this.#pursue(deployment, deployment.delete({ force }));
-      const gone = goal.done.then(() => {
+      const end = () => {
         this.#ending.delete(name);
-      });
+        const left = deployment.untilGone().finally(() => this.#lingering.delete(left));
+        this.#lingering.add(left);
+      };
+      const gone = goal.done.then(end, end);
       this.#ending.set(name, { deployment, gone });
       return goal;
     });
@@ -186,6 +191,11 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     await Promise.all([...this.#entries].map(([name, entry]) => this.#untilStarted(name, entry)));
     // Not before: what a program wants that does not start is not to take the place of what did.
     await this.#save(wanted);
+  }
+
+  /** Resolves when no thread is left of those that are deleted. @internal */
+  async untilGone(): Promise<void> {
+    await Promise.all(this.#lingering);
   }
 
   /** Resolves when no change is being written down. @internal */

@@ -75,11 +75,19 @@ function addressOf(handler: string | URL): string {
 
 /** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
 export function checkSavable(where: string, given: object): void {
-  const plain = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const plain = withoutUndefined(given) as Readonly<Record<string, unknown>>;
   const key = Object.keys(plain).find((name) => !isDeepStrictEqual(asSaved(plain[name]), plain[name]));
   if (key === undefined) return;
   const message = `${where}: ${key} cannot be written to a checkpoint, which carries what JSON does`;
   throw new InfermuxError('FAILED_PRECONDITION', message);
+}
+
+/** What is undefined counts as absent, however deep. */
+function withoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUndefined);
+  if (isObject(value) !== undefined) return value;
+  const entries = Object.entries(value as object).filter(([, own]) => own !== undefined);
+  return Object.fromEntries(entries.map(([key, own]) => [key, withoutUndefined(own)]));
 }
 
 function asSaved(value: unknown): unknown {

@@ -292,6 +292,16 @@ export class ModelManager {
     if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
   }
 
+  /** Nothing is pinned in it any more. @internal */
+  async deploymentDeleted(name: string): Promise<void> {
+    try {
+      await this.#changePins(() => this.#pinned.pins.filter(({ deployment }) => deployment !== name));
+    } catch (cause) {
+      const reason = toInfermuxError(cause).message;
+      this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay written down');
+    }
+  }
+
   /** @internal */
   modelLoaded(replica: string, model: RegisteredModel, memory: number): void {
     this.#records.loaded(replica, model.key);

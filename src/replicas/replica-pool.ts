@@ -139,9 +139,9 @@ export class ReplicaPool {
    *
    * @param how.hurry do not begin what was given and not begun.
    * @param how.graceMs after so long it is given up: its callers are rejected with `REPLICA_FAILED`, and its thread ends as
-   *   soon as it is in no native call. Without it there is no limit.
+   *   soon as it is in no native call.
    */
-  async stop(place: ReplicaPlace, { hurry, graceMs }: { hurry: boolean; graceMs?: number }): Promise<void> {
+  async stop(place: ReplicaPlace, { hurry, graceMs }: { hurry: boolean; graceMs: number }): Promise<void> {
     const { replica } = place;
     place.isLeaving = true;
     if (replica === undefined || isFinal(replica.state)) {
@@ -149,8 +149,7 @@ export class ReplicaPool {
       return;
     }
     const stopped = replica.stop({ hurry });
-    if (graceMs === undefined) await stopped;
-    else if (!(await within(this.#environment.clock, stopped, graceMs))) {
+    if (!(await within(this.#environment.clock, stopped, graceMs))) {
       place.isGivenUp = true;
       replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
     }
@@ -199,7 +198,7 @@ export class ReplicaPool {
     const { counters: allCounters, fileHashes } = this.#memory;
     const line = allCounters.take();
     if (line === undefined) throw noLineFree();
-    const { labels, ...forThread } = place.settings;
+    const { labels: _labels, ...forThread } = place.settings;
     const { maxModelBytes, modelIdleTimeoutMs, handler } = forThread;
     const settings: WorkerSettings = {
       replica: place.id,
@@ -211,7 +210,7 @@ export class ReplicaPool {
     const { worker: entry = REPLICA_WORKER, resourceLimits, clock } = this.#environment;
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
-      ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModelBytes },
+      ...{ id: place.id, deployment: this.#name, modelIdleTimeoutMs, maxModelBytes },
       ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined },
     };
     const replica = new Replica(options, thread, line.counters, clock, {

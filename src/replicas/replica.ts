@@ -44,7 +44,6 @@ export interface ReplicaThread {
 export interface ReplicaOptions {
   readonly id: string;
   readonly deployment: string;
-  readonly labels: Readonly<Record<string, string>>;
   readonly startTimeoutMs: number;
   /** -1 for never. */
   readonly modelIdleTimeoutMs: number;
@@ -112,8 +111,6 @@ export interface ReplicaCall {
 export class Replica {
   readonly id: string;
   readonly deployment: string;
-  /** Names and values that it is told apart by. */
-  readonly labels: Readonly<Record<string, string>>;
   /** Resolves when its thread is gone and nothing more is done with it. */
   readonly gone: Promise<void>;
   readonly models = new Map<string, ModelState>();
@@ -144,7 +141,6 @@ export class Replica {
   ) {
     this.id = options.id;
     this.deployment = options.deployment;
-    this.labels = options.labels;
     this.gone = new Promise((resolve) => {
       this.#reportGone = resolve;
     });

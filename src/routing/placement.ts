@@ -124,7 +124,9 @@ export class Placement<R extends LoadingReplica> {
   placeNow(): void {
     const queues = [...this.#deferred.items];
     for (const queue of queues) this.#deferred.remove(queue);
-    for (const queue of queues) this.place(queue);
+    // Copies of requests go behind all others, also behind those that came after them in this turn.
+    for (const queue of queues) if (queue.head?.isShadow !== true) this.place(queue);
+    for (const queue of queues) if (queue.head?.isShadow === true) this.place(queue);
   }
 
   /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */

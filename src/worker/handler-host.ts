@@ -47,7 +47,9 @@ export class HandlerModelLoader implements SessionLoader {
   async load(model: ModelReference): Promise<Session> {
     if (!isHandlersKey(model.key)) return this.#others.load(model);
     try {
-      return new OwnModel(await this.#handler.loadModel?.(model.id));
+      const loaded = (async () => this.#handler.loadModel?.(model.id))();
+      if (!(await endsWithin(loaded, LOAD_TIMEOUT_MS))) throw new Error(`it took longer than ${LOAD_TIMEOUT_MS} ms`);
+      return new OwnModel(await loaded);
     } catch (cause) {
       const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
       throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
@@ -55,6 +57,8 @@ export class HandlerModelLoader implements SessionLoader {
   }
 }
 
+/** What takes longer to come is given up, likewise. */
+const LOAD_TIMEOUT_MS = 60_000;
 /** What takes longer to go is left behind: others wait for its place. */
 const DISPOSE_TIMEOUT_MS = 10_000;
 
@@ -273,7 +277,7 @@ function unminded<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-async function endsWithin(work: Promise<void>, milliseconds: number): Promise<boolean> {
+async function endsWithin(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {
     timer = setTimeout(() => resolve(false), milliseconds);

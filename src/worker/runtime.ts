@@ -47,12 +47,13 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
     compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
+  // Before the import: a module may call it as soon as it runs.
+  if (settings.handler !== undefined) announceForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);
   const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
   const { resolve } = environment;
   const isStopping = () => counters.isStopping;
-  if (module !== undefined) announceForeignCalls(counters);
   const handler =
     module === undefined
       ? undefined

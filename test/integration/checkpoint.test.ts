@@ -68,6 +68,17 @@ describe('the next engine', () => {
     expect(deployments()).toEqual({ default: 1 });
   });
 
+  it('keeps options that name nothing', async () => {
+    file = join(directory(), 'checkpoint.json');
+    const healthCheck = { periodMs: undefined, failures: 5 };
+    await start({ deployments: { a: { healthCheck, session: { intraOpNumThreads: undefined } } } });
+    await engine.deployments.update('a', { rollingUpdate: { fraction: undefined }, maxQueuedRequests: 5 });
+    await engine.close();
+    await start({ deployments: { a: { healthCheck, session: { intraOpNumThreads: undefined } } } });
+    const { options } = engine.deployments.get('a');
+    expect(options).toMatchObject({ maxQueuedRequests: 5, healthCheck: { periodMs: 10_000, failures: 5 } });
+  });
+
   it('finds its models, where it names none', async () => {
     file = join(directory(), 'checkpoint.json');
     await start({ models: { one: { path: join(models, 'times-1.onnx'), pinned: true }, gone: scaleModel(9) } });

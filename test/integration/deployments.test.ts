@@ -328,6 +328,23 @@ it('a model is loaded in the deployment that has replicas, where none is named',
   });
 });
 
+it('a deployment is deleted while its handler is in calls of onnxruntime-node of its own, and the process lives', () => {
+  const script = `
+    import { createEngine } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+    const engine = await createEngine({ replicas: 0 });
+    for (let round = 0; round < 5; round += 1) {
+      await engine.deployments.create('eager', { handler: ${JSON.stringify(new URL('../support/eager-handler.mjs', import.meta.url).href)} });
+      await new Promise((resolve) => setTimeout(resolve, 250 + 50 * round));
+      await (await engine.deployments.delete('eager', { force: true })).done;
+    }
+    await engine.close();
+    console.log('alive');`;
+  const env = { ...process.env, EAGER_MODEL: join(directory, 'slow.onnx') };
+  const args = ['--input-type=module', '--eval', script];
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', env });
+  expect({ status, stdout }).toEqual({ status: 0, stdout: 'alive\n' });
+});
+
 it('a process waits for a change to be decided, though nothing else keeps it up', () => {
   const script = `
     import { createEngine } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
@@ -386,6 +403,14 @@ it('each deployment has a queue, limits and metrics of its own', async () => {
   expect(text).toContain('infermux_deployment_running_replicas{deployment="tight"} 1');
   expect(text).toContain('infermux_queued_requests{deployment="default"} 0');
   expect(text).not.toContain('infermux_deployment_errors_total{deployment="default"}');
+});
+
+it('a pin goes with its deployment', async () => {
+  await start({ deployments: { other: {} } });
+  await engine.models.load('times-3', { deployment: 'other', pin: true });
+  expect(engine.models.get('times-3').isPinned).toBe(true);
+  await (await engine.deployments.delete('other')).done;
+  expect(engine.models.get('times-3').isPinned).toBe(false);
 });
 
 it('a pin moves with the replicas, and keeps its number', async () => {

@@ -283,6 +283,29 @@ describe('a configuration', () => {
     expect(engine.deployments.get('app').state).toBe('healthy');
   });
 
+  it('that is refused is asked about again with the next change, and a replica that dies comes back with the last one', async () => {
+    await start({ replicas: 1, userConfig: { factor: 2 } });
+    const refused = await engine.deployments.update('app', { userConfig: { refuse: true } });
+    await expect(refused.done).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    const again = await engine.deployments.update('app', { maxQueuedRequests: 77 });
+    await expect(again.done).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(await outcome(ask({ do: 'exit' }))).toContain('REPLICA_FAILED');
+    await until(() => engine.deployments.get('app').ready);
+    expect(await ask({ do: 'run', model: 'times-1', x })).toBe(10);
+  });
+
+  it('that is refused while its deployment is deleted does not keep that', async () => {
+    await start({ replicas: 2, userConfig: { factor: 2 } });
+    const slow = ask({ do: 'nap', ms: 50 });
+    const refused = await engine.deployments.update('app', { userConfig: { refuse: true } });
+    const deleted = await engine.deployments.delete('app');
+    expect(await slow).toBe('rested');
+    expect(await deleted.done).toBe('reached');
+    expect(['failed', 'superseded']).toContain(refused.status);
+    await (await engine.deployments.create('app', { handler: HANDLER })).done;
+    expect(await ask({ do: 'echo', value: 1 })).toBe(1);
+  });
+
   it('of a handler that does not take one in place comes with new replicas', async () => {
     await start({ handler: OWN_MODELS, userConfig: { any: 1 } });
     const goal = await engine.deployments.update('app', { userConfig: { any: 2 } });

@@ -69,7 +69,7 @@ beforeEach(() => {
   counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
   story = [];
   const options = {
-    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false },
+    ...{ id: 'r0', deployment: 'd', isHandler: false },
     ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
   };
   replica = new Replica(options, thread, counters, clock, {

@@ -67,6 +67,24 @@ describe('a copy of a request', () => {
     expect(order).toEqual(['other', 'other', 'copy', 'copy']);
   });
 
+  it('goes behind what comes in the same turn, though it came first, and is of another model', async () => {
+    setUp(true);
+    const given: string[] = [];
+    const replica = new FakeReplica('r0', 3, {
+      modelChanged: (changed, modelKey) => dispatcher.modelChanged(changed, modelKey),
+      given: (_, { model }) => given.push(model.id),
+    });
+    dispatcher.addReplica(replica);
+    const calls = [submit(B, shadow), submit(A)];
+    clock.runDeferred();
+    expect(given).toEqual(['a']);
+    while (replica.step()) {
+      await flush();
+      clock.runDeferred();
+    }
+    expect(await Promise.all(calls)).toEqual(['answered', 'answered']);
+  });
+
   it('is dropped when half of the places to wait are taken, and the others have all of them', async () => {
     const copies = Array.from({ length: 6 }, () => submit(A, shadow));
     await flush();
