@@ -1,10 +1,11 @@
 import { resolve } from 'node:path';
 import { isInteger, isObject, isText } from './check.js';
+import { checkDeploymentName } from './deployment-name.js';
 import { type Checkpoint, type CheckpointContent, refusal } from './deployments/checkpoint.js';
-import { resolveDeployment } from './deployments/deployment-options.js';
+import { type DeploymentOptions, resolveDeployment } from './deployments/deployment-options.js';
 import { checkSavable, type SavedDeployments } from './deployments/saved-deployments.js';
 import type { SavedEndpoints } from './endpoints/endpoints.js';
-import { readTraffic } from './endpoints/traffic.js';
+import { type EndpointOptions, readTraffic } from './endpoints/traffic.js';
 import { messageOf, show } from './errors.js';
 import type { ModelSource } from './models/model-sources.js';
 import type { Pin } from './models/pinned-models.js';
@@ -61,18 +62,19 @@ function part<T>(file: string, name: string, read: () => T): T {
 
 function readDeployments(saved: unknown): SavedDeployments {
   for (const [name, deployment] of entriesOf(saved)) {
+    checkDeploymentName(name);
     const { declared, options } = Object.fromEntries(entriesOf(deployment));
     // Whether they are right is seen where they are used; here it matters that nothing began before it is.
     for (const given of [declared, options]) {
       if (given === undefined) throw new Error(`${show(name)} has no options`);
-      if (given !== null) resolveDeployment(show(name), given, 1);
+      if (given !== null) resolveDeployment(show(name), given as DeploymentOptions, 1);
     }
   }
   return saved as SavedDeployments;
 }
 
 function readEndpoints(saved: unknown): SavedEndpoints {
-  for (const [name, options] of entriesOf(saved)) readTraffic(show(name), options);
+  for (const [name, options] of entriesOf(saved)) readTraffic(show(name), options as EndpointOptions);
   return saved as SavedEndpoints;
 }
 
@@ -93,11 +95,10 @@ function readModels(saved: unknown): Models {
   return saved as Models;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: what is in a file can be anything, and is checked where it is read.
-function entriesOf(value: any): [string, any][] {
+function entriesOf(value: unknown): [string, unknown][] {
   const expectation = isObject(value);
   if (expectation !== undefined) throw new Error(`${expectation} was expected, got ${show(value)}`);
-  return Object.entries(value);
+  return Object.entries(value as object);
 }
 
 /** Paths do not depend on where the next process is started. */

@@ -35,6 +35,7 @@ import type { Feeds, ModelMetadata, Outputs } from './tensor.js';
 
 /** Copies of requests go behind all others. */
 const LOWEST_PRIORITY = Number.MIN_SAFE_INTEGER;
+
 /** What one request was answered with, and how it fared. */
 export interface InferenceResult<Result = Outputs> {
   readonly outputs: Result;
@@ -53,7 +54,7 @@ export interface InferenceTimings {
   readonly queueMs: number;
   /** Waiting for the model's load; 0 when the replica had it. */
   readonly loadMs: number;
-  /** In onnxruntime. */
+  /** In onnxruntime, or in the handler. */
   readonly runMs: number;
   /** From the call to the answer. */
   readonly totalMs: number;
@@ -83,7 +84,8 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
  * for.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by its
- *   path, that cannot be read, `REPLICA_FAILED` when no replica starts.
+ *   path, that cannot be read, and for a checkpoint that is damaged or newer, `REPLICA_FAILED` when no replica of a deployment
+ *   starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });

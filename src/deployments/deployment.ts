@@ -243,7 +243,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.goal;
   }
 
-  /** A request was accepted; to be told only where {@link targetReplicas} is 0. */
+  /** A request came; to be told only where {@link targetReplicas} is 0. */
   requestArrived(): void {
     if (this.#mayScaleToZero) this.#scaleTo(1);
   }
@@ -389,7 +389,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
       this.#roster.configured(place, configRevision);
     } catch (cause) {
       const error = cause as InfermuxError;
-      // One that died starts again with it.
+      // One that died starts again with the one it had.
       if (replica?.state === 'running') {
         this.#roster.refused(place, configRevision);
         this.#environment.observer.log(

@@ -20,6 +20,7 @@ export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
   create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
   /** A name may stand for another deployment than before, or for none. */
   changed(): void;
+  /** Its requests are refused from now on. */
   deleted(name: string): void;
   /** How many replicas one has that does not say so. */
   defaultReplicas(name: string): number;

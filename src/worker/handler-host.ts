@@ -1,4 +1,5 @@
 import { isObject } from '../check.js';
+import { systemClock, within } from '../clock.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../errors.js';
 import { checkFeeds, checkOutputNames, readFeeds } from '../feeds.js';
 import {
@@ -48,7 +49,7 @@ export class HandlerModelLoader implements SessionLoader {
     if (!isHandlersKey(model.key)) return this.#others.load(model);
     try {
       const loaded = (async () => this.#handler.loadModel?.(model.id))();
-      if (!(await endsWithin(loaded, LOAD_TIMEOUT_MS))) throw new Error(`it took longer than ${LOAD_TIMEOUT_MS} ms`);
+      if (!(await within(systemClock, loaded, LOAD_TIMEOUT_MS))) throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
       return new OwnModel(await loaded);
     } catch (cause) {
       const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
@@ -57,9 +58,8 @@ export class HandlerModelLoader implements SessionLoader {
   }
 }
 
-/** What takes longer to come is given up, likewise. */
+/** What takes longer to come, or to go, is not waited for: others wait for its place. */
 const LOAD_TIMEOUT_MS = 60_000;
-/** What takes longer to go is left behind: others wait for its place. */
 const DISPOSE_TIMEOUT_MS = 10_000;
 
 /** Whatever a handler's `loadModel` returned, in the place of a session. */
@@ -76,10 +76,8 @@ class OwnModel implements Session {
   }
 
   async release(): Promise<void> {
-    const disposed = this.#dispose();
-    if (!(await endsWithin(disposed, DISPOSE_TIMEOUT_MS))) {
-      throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
-    }
+    if (await within(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
+    throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
   }
 
   async #dispose(): Promise<void> {
@@ -275,18 +273,6 @@ function handlerError(cause: unknown): InfermuxError {
 function unminded<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
-}
-
-async function endsWithin(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), milliseconds);
-  });
-  try {
-    return await Promise.race([work.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** What cannot be cloned is this request's fault alone. */

@@ -174,6 +174,10 @@ describe('a checkpoint that is not to be had', () => {
       'is damaged: endpoints: "e".traffic',
     ],
     ['{ "format": "infermux checkpoint", "version": 1, "pins": [{ "target": "a" }] }', 'is damaged: pins: '],
+    [
+      '{ "format": "infermux checkpoint", "version": 1, "deployments": { "a/b": { "declared": null, "options": {} } } }',
+      "is damaged: deployments: a deployment's name must be",
+    ],
     ['{ "format": "infermux checkpoint", "version": 1, "models": { "a": 7 } }', 'is damaged: models: '],
     ['{ "format": "infermux checkpoint", "ver', 'is damaged: '],
   ])('%s keeps the engine from starting, and is left as it is', async (text, reason) => {
