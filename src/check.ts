@@ -40,6 +40,10 @@ export function isMilliseconds({ lowest, or }: { lowest: number; or?: number }):
   return rule(holds, `milliseconds from ${lowest} to ${LONGEST_TIMER_MS}${or === undefined ? '' : `, or ${or}`}`);
 }
 
+export function isOneOf(values: readonly string[]): Rule {
+  return rule((value) => values.includes(value as string), `one of ${values.map(show).join(', ')}`);
+}
+
 /** An object with functions of these names. */
 export function hasMethods(what: string, names: readonly string[]): Rule {
   const holds = (value: unknown) =>

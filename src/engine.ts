@@ -27,7 +27,6 @@ import { ReplicaMemory, type ReplicaPoolEnvironment } from './replicas/replica-p
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './requests.js';
 import { Dispatcher } from './routing/dispatcher.js';
 import type { RoutedModel, RoutedResult } from './routing/pending-request.js';
-import { PowerOfTwoChoicesRouter } from './routing/power-of-two-choices-router.js';
 import { type RunOptions, readInferenceRequest, readRunOptions, timeLeftMs } from './run-options.js';
 import { areReady, type EngineState, type EngineStatus, loadedModels, readStatus, replicasAtWork } from './status.js';
 import { type Destination, type EngineDeployment, Targets } from './targets.js';
@@ -428,7 +427,7 @@ export class InferenceEngine {
       throw cause;
     }
     if (deployment.targetReplicas === 0) deployment.requestArrived();
-    const { signal, priority = 0 } = options;
+    const { signal, priority = 0, shardKey, labels } = options;
     // A signal that many requests share is no leak.
     if (signal !== undefined) setMaxListeners(0, signal);
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
@@ -445,6 +444,8 @@ export class InferenceEngine {
         signal,
         deadline,
         transferred,
+        shardKey,
+        labels,
         isShadow,
         releaseFeeds,
       },
@@ -458,6 +459,7 @@ export class InferenceEngine {
       queue,
       memory: this.#memory,
       pool: this.#environment,
+      random: Math.random,
       weightStore: this.#options.weightStore,
       observer: {
         running: (replica) => this.models.replicaRunning(replica),
@@ -478,7 +480,8 @@ export class InferenceEngine {
 
   #createDispatcher(name: string, options: ResolvedDeploymentOptions): Dispatcher<Replica> {
     const requests = this.#metrics.deploymentRequests(name);
-    return new Dispatcher(options, new PowerOfTwoChoicesRouter(Math.random), this.#clock, {
+    const faults = new Set<string>();
+    return new Dispatcher<Replica>(options, Math.random, this.#clock, {
       submitted: () => {
         requests.sum += 1;
       },
@@ -501,6 +504,17 @@ export class InferenceEngine {
         this.#metrics.batchVerificationFailed(model);
         const message = 'the model gives something else in a batch than alone: batching is switched off for it';
         this.#log.write('warn', { model, reason }, message);
+      },
+      routerFailed: (fault, error) => {
+        this.#metrics.routerFailed(name, fault);
+        // Once for each kind: it may happen with each request.
+        if (faults.has(fault)) return;
+        faults.add(fault);
+        this.#log.write(
+          'error',
+          { deployment: name, fault, err: error },
+          'the router failed, and the default one is asked',
+        );
       },
     });
   }

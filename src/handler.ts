@@ -19,7 +19,10 @@ export interface Handler {
   reconfigure?(userConfig: unknown): unknown;
   /** Throws when the replica should be replaced. */
   checkHealth?(): unknown;
-  /** A plain object that tells how the replica fares; `engine.status()` shows the last one. Called after each health check. */
+  /**
+   * A plain object that tells how the replica fares, for routers and `engine.status()`: the last one counts. Called as the
+   * deployment's option `routingStats` says.
+   */
   recordRoutingStats?(): unknown;
 }
 

@@ -7,6 +7,7 @@ export type {
   Labels,
   ResolvedDeploymentOptions,
   RollingUpdateOptions,
+  RoutingStatsOptions,
 } from './deployments/deployment-options.js';
 export type { DeploymentReport } from './deployments/deployment-report.js';
 export type { DeleteOptions, Deployments } from './deployments/deployments.js';
@@ -22,6 +23,7 @@ export {
   type InferenceTimings,
 } from './engine.js';
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './errors.js';
+export type { EvictionName } from './eviction.js';
 export type { Handler, HandlerContext, HandlerModel, LogFields } from './handler.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './model-reference.js';
 export type { ModelFiles } from './models/deployed-files.js';
@@ -32,6 +34,21 @@ export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from '.
 export type { ModelSource } from './models/model-sources.js';
 export type { SyncReport } from './models/repository-sync.js';
 export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './options.js';
+export type {
+  ModelState,
+  Order,
+  PendingRequestView,
+  ReplicaView,
+  RequestRouter,
+  RouterName,
+  RoutingStats,
+} from './request-router.js';
+export {
+  chooseTwo,
+  rankReplicasViaLocality,
+  rankReplicasViaMultiplex,
+  selectAvailableReplicas,
+} from './routing/ranks.js';
 export type { RunOptions } from './run-options.js';
 export type { ExecutionProvider, SessionOptions } from './session-settings.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './status.js';

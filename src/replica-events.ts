@@ -52,7 +52,7 @@ export class ReplicaEvents {
         const { loadMs, bytes, memoryBytes, metadata } = event;
         catalog.setMetadata(event.key, metadata);
         if (registered !== undefined) {
-          dispatcher.modelLoaded(registered, loadMs, metadata);
+          dispatcher.modelLoaded(replica, registered, loadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
         } else if (!isHandlersKey(event.key)) {
           // A handler asked for it, and it was removed before it was there.

@@ -1,4 +1,4 @@
-import { checkOptions, isBoolean, isMilliseconds, isText, type Rule, satisfies } from './check.js';
+import { checkOptions, isBoolean, isMilliseconds, isObject, isText, type Rule, satisfies } from './check.js';
 
 export interface RunOptions {
   /**
@@ -21,8 +21,13 @@ export interface RunOptions {
   readonly transfer?: boolean | undefined;
   /** The deployment that is to answer. Default: what the target says, otherwise the one named `default`. */
   readonly deployment?: string | undefined;
-  /** Requests of an endpoint with the same key go to the same target, as long as its weights stay. */
+  /**
+   * Requests of an endpoint with the same key go to the same target, as long as its weights stay; with the router
+   * `consistent-hash`, to the same replica.
+   */
   readonly shardKey?: string | undefined;
+  /** Names and values for routers: `rankReplicasViaLocality` goes by `device` and `group`. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
 const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSignal');
@@ -30,6 +35,12 @@ const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSig
 const areNames = satisfies(
   (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
   'a non-empty array of output names',
+);
+
+const areLabels = satisfies(
+  (value) =>
+    isObject(value) === undefined && Object.values(value as object).every((label) => typeof label === 'string'),
+  'an object of strings',
 );
 
 const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
@@ -41,6 +52,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   transfer: isBoolean,
   deployment: isText,
   shardKey: isText,
+  labels: areLabels,
 };
 
 const NONE: RunOptions = Object.freeze({});
@@ -52,14 +64,19 @@ const NONE: RunOptions = Object.freeze({});
  */
 export function readRunOptions(options: RunOptions | undefined): RunOptions {
   if (options === undefined) return NONE;
-  return checkOptions('runOptions', options, RULES);
+  return withOwnLabels(checkOptions('runOptions', options, RULES));
+}
+
+/** The caller may change its own later. */
+function withOwnLabels<T extends RunOptions>(options: T): T {
+  return options.labels === undefined ? options : { ...options, labels: { ...options.labels } };
 }
 
 const anything: Rule = () => undefined;
 
 /** The request of `infer`, checked but for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
-  return checkOptions('the request', request, { target: anything, feeds: anything, ...RULES });
+  return withOwnLabels(checkOptions('the request', request, { target: anything, feeds: anything, ...RULES }));
 }
 
 /**

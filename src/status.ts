@@ -1,9 +1,11 @@
-import type { Deployment, DeploymentState } from './deployments/deployment.js';
+import type { DeploymentState } from './deployments/deployment.js';
 import { reportOf } from './deployments/deployment-report.js';
 import { isHandlersKey, NO_MODEL } from './handler.js';
 import type { ModelCatalog } from './models/model-catalog.js';
 import type { ReplicaPlace } from './replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from './replicas/replica-state.js';
+import type { RoutingStats } from './request-router.js';
+import type { EngineDeployment } from './targets.js';
 
 /** A snapshot; nothing in it changes later. */
 export interface EngineStatus {
@@ -44,8 +46,8 @@ export interface ReplicaStatus {
   /** Bytes of model files whose sessions it has. */
   readonly modelBytes: number;
   readonly restarts: number;
-  /** What its handler last told of itself; undefined if it tells nothing. */
-  readonly routingStats: Readonly<Record<string, unknown>> | undefined;
+  /** How it fares, as routers see it; undefined while it takes no requests. */
+  readonly routingStats: RoutingStats | undefined;
 }
 
 export interface ModelStatus {
@@ -59,7 +61,7 @@ export interface ModelStatus {
 /** The status as it is now. */
 export function readStatus(
   state: EngineState,
-  deployments: readonly Deployment[],
+  deployments: readonly EngineDeployment[],
   catalog: ModelCatalog,
 ): EngineStatus {
   const places = deployments.flatMap((deployment) => deployment.places);
@@ -68,7 +70,9 @@ export function readStatus(
     ready: areReady(state, deployments),
     queued: deployments.reduce((sum, { queue }) => sum + queue.queued, 0),
     deployments: Object.fromEntries(deployments.map((deployment) => [deployment.name, deploymentStatus(deployment)])),
-    replicas: deployments.flatMap(({ name, places: own }) => own.map((place) => replicaStatus(name, place, catalog))),
+    replicas: deployments.flatMap((deployment) =>
+      deployment.places.map((place) => replicaStatus(deployment, place, catalog)),
+    ),
     models: catalog.models.map(({ id, version, key, bytes }) => ({
       id,
       version,
@@ -79,23 +83,23 @@ export function readStatus(
 }
 
 /** Whether the requests of all deployments are answered, but for those that are going or are to have no replica. */
-export function areReady(state: EngineState, deployments: readonly Deployment[]): boolean {
-  const isIdle = (deployment: Deployment) => deployment.state === 'deleting' || deployment.isEmpty;
+export function areReady(state: EngineState, deployments: readonly EngineDeployment[]): boolean {
+  const isIdle = (deployment: EngineDeployment) => deployment.state === 'deleting' || deployment.isEmpty;
   return state === 'running' && deployments.every((deployment) => deployment.isReady || isIdle(deployment));
 }
 
-function deploymentStatus(deployment: Deployment): DeploymentStatus {
+function deploymentStatus(deployment: EngineDeployment): DeploymentStatus {
   const { state, ready, targetReplicas, runningReplicas, queued, lastFailure } = reportOf(deployment);
   return { state, ready, targetReplicas, runningReplicas, queued, lastFailure };
 }
 
-function replicaStatus(deployment: string, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
+function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
   const { id, replica, restarts, settings } = place;
   // What is over has neither models nor work; its counters may be another's by now.
   const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
   return {
     id,
-    deployment,
+    deployment: name,
     state: replica?.state ?? 'starting',
     labels: settings.labels,
     ongoing: counters?.ongoing ?? 0,
@@ -109,7 +113,7 @@ function replicaStatus(deployment: string, place: ReplicaPlace, catalog: ModelCa
       }),
     modelBytes: counters?.bytes ?? 0,
     restarts,
-    routingStats: replica?.routingStats,
+    routingStats: replica && queue.routingStats(replica),
   };
 }
 
@@ -119,7 +123,7 @@ function nameOfOwn(key: string): string {
 }
 
 /** Sessions that are loaded, and bytes of their models' files, by format. */
-export function loadedModels(deployments: readonly Deployment[], catalog: ModelCatalog) {
+export function loadedModels(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
   const byType = new Map([
     ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
     ['ort', { type: 'ort', models: 0, bytes: 0 }],
@@ -137,7 +141,7 @@ export function loadedModels(deployments: readonly Deployment[], catalog: ModelC
 }
 
 /** Replicas with their work and their models. */
-export function* replicasAtWork(deployments: readonly Deployment[], catalog: ModelCatalog) {
+export function* replicasAtWork(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
   for (const { id, replica } of deployments.flatMap(({ places }) => places)) {
     if (replica === undefined) continue;
     const models = [...replica.models.keys()].filter((key) => key !== NO_MODEL);

@@ -9,6 +9,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
 const COMMON = [
   ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference', 'session-settings'],
   ...['clock', 'failure-memory', 'buffer-pool', 'deployment-name', 'handler', 'in-turn'],
+  ...['request-router', 'eviction', 'hash-point'],
 ];
 
 /** Who may import whom, by folder or file of src/; packages by their name. */
@@ -43,8 +44,8 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ],
     ...['replica-events', 'requests', 'routing', 'run-options', 'status', 'targets', 'prom-client'],
   ],
-  status: [...COMMON, 'deployments', 'models', 'replicas'],
-  index: [...COMMON, 'deployments', 'endpoints', 'engine', 'models', 'options', 'run-options', 'status'],
+  status: [...COMMON, 'deployments', 'models', 'replicas', 'targets'],
+  index: [...COMMON, 'deployments', 'endpoints', 'engine', 'models', 'options', 'routing', 'run-options', 'status'],
   cli: [...COMMON, 'deployments', 'engine', 'models', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 

@@ -4,10 +4,10 @@
  */
 import { Bench } from 'tinybench';
 import { QueueCounters } from '../../dist/protocol/queue-counters.js';
+import type { ModelState, ReplicaView } from '../../dist/request-router.js';
 import { firstWithSlot } from '../../dist/routing/first-with-slot.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import { ReplicaIndex } from '../../dist/routing/replica-index.js';
-import type { ModelState, ReplicaView } from '../../dist/routing/request-router.js';
+import { PowerOfTwoChoicesRouter } from '../../dist/routing/routers/power-of-two-choices-router.js';
 
 const REPLICAS = [2, 8, 64, 1_024];
 const CHOICES_PER_SAMPLE = 1_000;
@@ -35,6 +35,12 @@ const SITUATIONS: readonly Situation[] = [
 ];
 
 class BenchReplica implements ReplicaView {
+  readonly deployment = 'default';
+  readonly labels = {};
+  readonly capacity = MOST_ONGOING;
+  readonly freeModels = Number.POSITIVE_INFINITY;
+  readonly expectedWorkMs = 0;
+  readonly routingStats = { throughput: 0, runMs: 0, loadMs: 0 };
   readonly id: string;
   readonly models = new Map<string, ModelState>([['other', 'loaded']]);
   readonly freeBytes = Number.POSITIVE_INFINITY;
@@ -67,7 +73,10 @@ function prepare(count: number, { isWarm, ongoing, waitedMs }: Situation): () =>
     index.setOccupancy(replica, { isIdle: ongoing(position) === 0, isFree: ongoing(position) < MOST_ONGOING });
   }
   const router = new PowerOfTwoChoicesRouter(Math.random);
-  const request = { modelKey: 'model', priority: 0, waitedMs, expectedLoadMs: 10 };
+  const request = {
+    ...{ model: 'model', modelKey: 'model', priority: 0, shardKey: undefined, labels: {}, waitedMs, queued: 1 },
+    ...{ expectedRunMs: 1, expectedLoadMs: 10 },
+  };
   return () => {
     const ranks = router.chooseReplicas(index, request) as Iterable<BenchReplica>[];
     return firstWithSlot(ranks, (replica) => replica.ongoing < MOST_ONGOING);

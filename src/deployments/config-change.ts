@@ -17,9 +17,14 @@ type Key = keyof ResolvedDeploymentOptions;
 /** Nothing of these is in a replica. */
 const LIVE: ReadonlySet<Key> = new Set<Key>([
   ...(['maxOngoingRequests', 'maxQueuedRequests', 'defaultTimeoutMs', 'batching'] as const),
-  ...(['gracefulShutdownTimeoutMs', 'healthCheck', 'rollingUpdate'] as const),
+  ...(['gracefulShutdownTimeoutMs', 'healthCheck', 'rollingUpdate', 'router', 'order', 'routingStats'] as const),
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);
+
+/** Whether the option is the same in both; a router is the same only if it is that very object. */
+export function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: ResolvedDeploymentOptions): boolean {
+  return key === 'router' ? left.router === right.router : isDeepStrictEqual(left[key], right[key]);
+}
 
 /** @param canReconfigure whether the handler takes another configuration while it runs. */
 export function configChange(
@@ -27,7 +32,7 @@ export function configChange(
   after: ResolvedDeploymentOptions,
   canReconfigure: boolean,
 ): ConfigChange {
-  const changed = (Object.keys(after) as Key[]).filter((key) => !isDeepStrictEqual(before[key], after[key]));
+  const changed = (Object.keys(after) as Key[]).filter((key) => !isSameOption(key, before, after));
   const inReplicas = changed.filter((key) => !LIVE.has(key) && !SCALE.has(key));
   const needsReconfigure = canReconfigure && inReplicas.includes('userConfig') && inReplicas.length === 1;
   return {

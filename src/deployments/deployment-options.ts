@@ -2,10 +2,28 @@ import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { type Batching, checkBatching } from '../batching.js';
-import { checkOptions, isInteger, isMilliseconds, isObject, type Rule, satisfies } from '../check.js';
+import {
+  checkOptions,
+  hasMethods,
+  isInteger,
+  isMilliseconds,
+  isObject,
+  isOneOf,
+  type Rule,
+  satisfies,
+} from '../check.js';
 import { InfermuxError, messageOf, show } from '../errors.js';
+import { EVICTIONS, type EvictionName } from '../eviction.js';
 import type { WeightPlacement } from '../model-reference.js';
 import { isWeightPlacement } from '../models/manifest.js';
+import {
+  DEFAULT_ROUTER,
+  ORDERS,
+  type Order,
+  type RequestRouter,
+  ROUTER_NAMES,
+  type RouterName,
+} from '../request-router.js';
 import { checkDepth, providersOf, readSession, type SessionOptions } from '../session-settings.js';
 import { type AutoscalingOptions, type ResolvedAutoscaling, readAutoscaling } from './autoscaler.js';
 
@@ -66,6 +84,19 @@ export interface DeploymentOptions {
   readonly labels?: Labels | readonly Labels[] | undefined;
   readonly healthCheck?: HealthCheckOptions | undefined;
   readonly rollingUpdate?: RollingUpdateOptions | undefined;
+  /** How a replica is chosen for a request: a name, or a router of your own. Default `'power-of-two-choices'`. */
+  readonly router?: RouterName | RequestRouter | undefined;
+  /**
+   * `'model'`: models take turns, so that none keeps another waiting for long. `'fifo'`: requests go strictly in their order of
+   * arrival, whatever their model, by priority; all wait while the first has no replica. Default `'model'`.
+   */
+  readonly order?: Order | undefined;
+  /**
+   * Which session leaves a replica for a new one: the one that was not used for longest, or the one whose place is worth least,
+   * by the requests for it, what its load takes, and its bytes. Default `'lru'`.
+   */
+  readonly eviction?: EvictionName | undefined;
+  readonly routingStats?: RoutingStatsOptions | undefined;
   /** More or fewer replicas by the requests there are. Default: always so many as `replicas` says. */
   readonly autoscaling?: AutoscalingOptions | undefined;
 }
@@ -84,6 +115,14 @@ export interface HealthCheckOptions {
   readonly failures?: number | undefined;
 }
 
+/** When handlers are asked for what `recordRoutingStats` tells. */
+export interface RoutingStatsOptions {
+  /** Milliseconds from one call to the next, give or take a tenth. Default 10000. */
+  readonly periodMs?: number | undefined;
+  /** Milliseconds after which a call that is not answered is given up. Default 30000. */
+  readonly timeoutMs?: number | undefined;
+}
+
 export interface RollingUpdateOptions {
   /** Share of the replicas, from 0 to 1, that are replaced at a time; at least one. Default 0.2. */
   readonly fraction?: number | undefined;
@@ -92,7 +131,7 @@ export interface RollingUpdateOptions {
 type Plain = Exclude<keyof DeploymentOptions, 'devices' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'>;
 
 export type ResolvedDeploymentOptions = {
-  readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate'>]-?: NonNullable<DeploymentOptions[K]>;
+  readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats'>]-?: NonNullable<DeploymentOptions[K]>;
 } & {
   readonly devices: readonly number[] | undefined;
   /** Its address. */
@@ -100,6 +139,7 @@ export type ResolvedDeploymentOptions = {
   readonly userConfig: unknown;
   readonly labels: readonly Labels[];
   readonly healthCheck: { readonly [K in keyof HealthCheckOptions]-?: number };
+  readonly routingStats: { readonly [K in keyof RoutingStatsOptions]-?: number };
   readonly rollingUpdate: { readonly [K in keyof RollingUpdateOptions]-?: number };
   readonly autoscaling: ResolvedAutoscaling | undefined;
 };
@@ -138,6 +178,13 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   handler: satisfies((value) => value instanceof URL || (typeof value === 'string' && value !== ''), 'a path or a URL'),
   userConfig: anything,
   labels: areLabels,
+  router: (value) =>
+    typeof value === 'string'
+      ? isOneOf(ROUTER_NAMES)(value)
+      : hasMethods('the name of a router, or one', ['chooseReplicas'])(value),
+  order: isOneOf(ORDERS),
+  eviction: isOneOf(EVICTIONS),
+  routingStats: isObject,
   healthCheck: isObject,
   rollingUpdate: isObject,
   autoscaling: isObject,
@@ -147,6 +194,11 @@ const HEALTH_CHECK_RULES: Readonly<Record<keyof HealthCheckOptions, Rule>> = {
   periodMs: isMilliseconds({ lowest: 1 }),
   timeoutMs: isMilliseconds({ lowest: 1 }),
   failures: isInteger({ lowest: 1 }),
+};
+
+const ROUTING_STATS_RULES: Readonly<Record<keyof RoutingStatsOptions, Rule>> = {
+  periodMs: isMilliseconds({ lowest: 1 }),
+  timeoutMs: isMilliseconds({ lowest: 1 }),
 };
 
 const ROLLING_UPDATE_RULES: Readonly<Record<keyof RollingUpdateOptions, Rule>> = {
@@ -167,6 +219,7 @@ export function resolveDeployment(
   const options = checkOptions(where, given, DEPLOYMENT_RULES);
   const session = readSession(`${where}.session`, options.session ?? {});
   const healthCheck = checkOptions(`${where}.healthCheck`, options.healthCheck ?? {}, HEALTH_CHECK_RULES);
+  const routingStats = checkOptions(`${where}.routingStats`, options.routingStats ?? {}, ROUTING_STATS_RULES);
   const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
   const autoscaling =
     options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MOST_REPLICAS);
@@ -202,6 +255,10 @@ export function resolveDeployment(
       timeoutMs: healthCheck.timeoutMs ?? 30_000,
       failures: healthCheck.failures ?? 3,
     },
+    router: options.router ?? DEFAULT_ROUTER,
+    order: options.order ?? 'model',
+    eviction: options.eviction ?? 'lru',
+    routingStats: { periodMs: routingStats.periodMs ?? 10_000, timeoutMs: routingStats.timeoutMs ?? 30_000 },
     rollingUpdate: { fraction: rollingUpdate.fraction ?? 0.2 },
     autoscaling,
   });

@@ -17,6 +17,7 @@ import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
 import { HealthChecks } from './health-checks.js';
 import { type Action, reconcile, type Target } from './reconcile.js';
 import { ReplicaRoster } from './replica-roster.js';
+import { RoutingStatsCalls } from './routing-stats-calls.js';
 import { StartRecord } from './start-record.js';
 
 /** Where a deployment's requests wait, as it needs it. */
@@ -57,6 +58,8 @@ export interface DeploymentEnvironment<Q extends DeploymentQueue = DeploymentQue
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
   readonly observer: DeploymentObserver;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
 }
 
 /**
@@ -79,6 +82,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #pool: ReplicaPool;
   readonly #roster: ReplicaRoster;
   readonly #health: HealthChecks<Replica>;
+  readonly #stats: RoutingStatsCalls<Replica>;
   readonly #autoscaling: AutoscalingLoop;
   readonly #loop: ControlLoop<Action>;
   readonly #starts = new StartRecord();
@@ -125,6 +129,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         observer.log('warn', { deployment: name, replica, reason, failuresInRow }, 'replica failed a health check'),
       unhealthy: (replica, error) => replica.abandon(error),
     });
+    this.#stats = new RoutingStatsCalls(
+      () => this.#options.routingStats,
+      this.#clock,
+      environment.random,
+      ({ id: replica }, reason) =>
+        observer.log('warn', { deployment: name, replica, reason }, 'recordRoutingStats of the handler failed'),
+    );
     const requests = () => this.queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
     const scaled = { requests, replicas: () => this.#target.replicas, scaleTo: (to: number) => this.#scaleTo(to) };
     this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
@@ -414,11 +425,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#health.watch(replica);
+    if (replica.hello?.handler?.recordsStats === true) this.#stats.watch(replica);
     this.#environment.observer.running(replica);
   }
 
   #left(replica: Replica, crash: InfermuxError | undefined): void {
     this.#health.forget(replica);
+    this.#stats.forget(replica);
     this.queue.removeReplica(replica, crash);
     this.#environment.observer.left(replica);
   }

@@ -3,6 +3,7 @@ import { checkOptions, isBoolean, isObject } from '../check.js';
 import { checkDeploymentName } from '../deployment-name.js';
 import { anew, InfermuxError, messageOf, reading, show } from '../errors.js';
 import { InTurn } from '../in-turn.js';
+import { isSameOption } from './config-change.js';
 import type { Deployment, DeploymentQueue } from './deployment.js';
 import { type DeploymentOptions, type ResolvedDeploymentOptions, resolveDeployment } from './deployment-options.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
@@ -13,6 +14,7 @@ import {
   restore,
   type SavedDeployment,
   type SavedDeployments,
+  toSaved,
 } from './saved-deployments.js';
 
 export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
@@ -265,13 +267,15 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   /** @throws InfermuxError also when the engine was closed meanwhile. */
   async #save(changed: Readonly<Record<string, SavedDeployment | undefined>>): Promise<void> {
     if (!this.#environment.isSaved) return;
-    for (const [name, saved] of Object.entries(changed)) checkSavable(`deployment ${show(name)}`, saved?.options ?? {});
+    for (const [name, saved] of Object.entries(changed)) checkSaved(`deployment ${show(name)}`, saved);
     const all = new Map<string, SavedDeployment | undefined>();
     for (const [name, declared] of this.#deleted) all.set(name, { declared, options: null });
     for (const [name, { declared, given: options }] of this.#entries) all.set(name, { declared, options });
     for (const [name, saved] of Object.entries(changed)) all.set(name, saved);
     // JSON leaves out what is undefined.
-    await this.#environment.save(Object.fromEntries(all) as SavedDeployments);
+    await this.#environment.save(
+      Object.fromEntries([...all].map(([name, saved]) => [name, saved && asWritten(saved)])) as SavedDeployments,
+    );
     this.#checkOpen();
   }
 }
@@ -279,7 +283,22 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
 /** Of what exists, if it is as it was asked for. */
 function equalGoal(where: string, existing: Deployment<DeploymentQueue>, resolved: ResolvedDeploymentOptions): Goal {
   const keys = Object.keys(resolved) as (keyof ResolvedDeploymentOptions)[];
-  const others = keys.filter((key) => !isDeepStrictEqual(existing.options[key], resolved[key]));
+  const others = keys.filter((key) => !isSameOption(key, existing.options, resolved));
   if (others.length === 0) return existing.pursueAgain();
   throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
+}
+
+/** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
+function checkSaved(where: string, saved: SavedDeployment | undefined): void {
+  if (saved === undefined || saved.options === null) return;
+  const { router } = saved.options;
+  if (typeof router === 'object' && router !== saved.declared?.router) {
+    const message = `${where}: a router of your own is code, which cannot be written to a checkpoint: name it where the engine is created, or name a router of infermux`;
+    throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+  checkSavable(where, toSaved(saved.options));
+}
+
+function asWritten({ declared, options }: SavedDeployment): SavedDeployment {
+  return { declared: declared && toSaved(declared), options: options && toSaved(options) };
 }

@@ -96,6 +96,7 @@ export class ReplicaRoster {
     const device = leastUsed(options.devices ?? [], (id) => others.filter((other) => other.device === id).length);
     const labels = leastUsed(options.labels, (own) => others.filter((other) => hasLabels(other, own)).length) ?? {};
     return {
+      eviction: options.eviction,
       maxModels: options.maxModelsPerReplica,
       maxModelBytes: options.maxModelBytesPerReplica,
       modelIdleTimeoutMs: options.modelIdleTimeoutMs,

@@ -27,8 +27,8 @@ export function restore(
   const wanted = new Map<string, SavedDeployment>();
   for (const [name, own] of Object.entries(declared)) {
     const before = Object.hasOwn(saved, name) ? saved[name] : undefined;
-    const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(own), before.declared);
-    wanted.set(name, { declared: own, options: isAsBefore ? before.options : own });
+    const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(toSaved(own)), before.declared);
+    wanted.set(name, { declared: own, options: isAsBefore ? fromSaved(before.options, own) : own });
     if (before !== undefined && !isAsBefore)
       log(name, 'the deployment is declared otherwise than before, and begins anew');
   }
@@ -58,6 +58,8 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
 }
 
 function copyOf(where: string, key: string, value: unknown): unknown {
+  // It stays on this thread, and it is that one which is meant.
+  if (key === 'router') return value;
   if (key === 'handler' && value !== undefined) return addressOf(value as string | URL);
   try {
     return structuredClone(value);
@@ -71,6 +73,19 @@ function addressOf(handler: string | URL): string {
   const text = handler instanceof URL ? handler.href : handler;
   const isPath = typeof text === 'string' && text !== '' && !/^[a-z][a-z\d+.-]+:/i.test(text);
   return isPath ? pathToFileURL(resolve(text)).href : text;
+}
+
+/** In the place of a router that is code. */
+const DECLARED_ROUTER = 'declared';
+
+/** As a checkpoint has them: a router that is code is the program's to declare. */
+export function toSaved(options: DeploymentOptions): object {
+  return typeof options.router === 'object' ? { ...options, router: DECLARED_ROUTER } : options;
+}
+
+function fromSaved(options: DeploymentOptions | null, declared: DeploymentOptions): DeploymentOptions | null {
+  const isDeclared = (options?.router as unknown) === DECLARED_ROUTER;
+  return isDeclared ? { ...options, router: declared.router } : options;
 }
 
 /** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */

@@ -1,6 +1,7 @@
 import { anew, InfermuxError, reading, show } from '../errors.js';
+import { hashPoint } from '../hash-point.js';
 import { InTurn } from '../in-turn.js';
-import { chooseShadows, chooseTarget, type EndpointOptions, pointOf, readTraffic, type Traffic } from './traffic.js';
+import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
 
 export interface EndpointsEnvironment {
   /** From 0 to below 1. */
@@ -95,7 +96,7 @@ export class Endpoints {
     if (endpoint === undefined) return undefined;
     const { traffic, shadow } = endpoint;
     const point = (...words: string[]) =>
-      shardKey === undefined ? this.#environment.random() : pointOf(name, shardKey, ...words);
+      shardKey === undefined ? this.#environment.random() : hashPoint(name, shardKey, ...words);
     return {
       target: chooseTarget(traffic, point()),
       shadows: chooseShadows(shadow, (target) => point('shadow', target)),

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { checkOptions, isObject } from '../check.js';
 import { InfermuxError, show } from '../errors.js';
 
@@ -69,14 +68,6 @@ export function chooseShadows(
   pointFor: (target: string) => number,
 ): string[] {
   return Object.keys(shadow).filter((target) => pointFor(target) < (shadow[target] ?? 0));
-}
-
-const HASH_BYTES = 6;
-
-/** A point from 0 to below 1 that is always the same for the same words, and evenly spread over all of them. */
-export function pointOf(...words: readonly string[]): number {
-  const hash = createHash('sha256').update(words.join('\0')).digest();
-  return hash.readUIntBE(0, HASH_BYTES) / 2 ** (8 * HASH_BYTES);
 }
 
 function invalid(message: string): InfermuxError {

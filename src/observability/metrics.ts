@@ -56,6 +56,7 @@ export class EngineMetrics {
   readonly #batchSize;
   readonly #batches;
   readonly #verificationFailures;
+  readonly #routerErrors;
 
   /**
    * @param registry the caller's; an own one when undefined.
@@ -109,6 +110,10 @@ export class EngineMetrics {
       'Models that gave something else in a batch than alone.',
       model,
     );
+    this.#routerErrors = this.#counter('router_errors_total', 'What a router did that it should not have, by kind.', [
+      'deployment',
+      'kind',
+    ]);
     this.#getModel = this.#tally('get_model_requests_total', "Requests that asked a replica's session cache.", [
       'replica',
     ]);
@@ -241,6 +246,10 @@ export class EngineMetrics {
     this.#unloads.inc({ replica, reason });
     this.#unloadDuration.observe(unloadMs / 1_000);
     if (reason === 'evicted') this.#ageAtEviction.observe(idleMs / 1_000);
+  }
+
+  routerFailed(deployment: string, kind: string): void {
+    this.#routerErrors.inc({ deployment, kind });
   }
 
   replicaRestarted(replica: string): void {

@@ -1,3 +1,4 @@
+import type { EvictionName } from '../eviction.js';
 import type { ModelReference, WeightPlacement } from '../model-reference.js';
 import type { ModelMetadata } from '../tensor.js';
 import type { ErrorRecord } from './error-record.js';
@@ -9,6 +10,7 @@ export interface WorkerSettings {
   /** The memory of the shared queue counters and the line in it that belongs to this replica. */
   readonly counters: SharedArrayBuffer;
   readonly counterSlot: number;
+  readonly eviction: EvictionName;
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
@@ -39,6 +41,8 @@ interface AboutModel {
   readonly model: string;
   /** What the thread needs to know of it; only with the first message, and the first after an unload. */
   readonly definition: ModelReference | undefined;
+  /** Keys of models that may leave before others, should it need room. */
+  readonly spare: readonly string[] | undefined;
 }
 
 /** One dispatch: requests for one model. */
@@ -116,6 +120,11 @@ export interface HealthMessage {
   readonly kind: 'health';
 }
 
+/** What does the handler tell of itself? */
+export interface RoutingStatsMessage {
+  readonly kind: 'routing-stats';
+}
+
 /** The answer to the event `model-wanted` of this number. */
 export interface DefineMessage {
   readonly kind: 'define';
@@ -138,6 +147,7 @@ export type ReplicaMessage =
   | ReleaseMessage
   | ReconfigureMessage
   | HealthMessage
+  | RoutingStatsMessage
   | DefineMessage
   | CancelMessage;
 
@@ -162,11 +172,8 @@ export interface HandlerAbilities {
   readonly reconfigures: boolean;
   /** It has models of its own. */
   readonly loadsModels: boolean;
-}
-
-export interface HealthAnswer {
-  /** What the handler says of itself, if it does. */
-  readonly routingStats: Readonly<Record<string, unknown>> | undefined;
+  /** It tells how the replica fares. */
+  readonly recordsStats: boolean;
 }
 
 export interface RunAnswer {

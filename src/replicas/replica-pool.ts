@@ -1,6 +1,7 @@
 import type { ResourceLimits } from 'node:worker_threads';
 import { type Clock, within } from '../clock.js';
 import { InfermuxError, toInfermuxError } from '../errors.js';
+import type { EvictionName } from '../eviction.js';
 import type { WeightPlacement } from '../model-reference.js';
 import { hashMemory } from '../protocol/hash-memory.js';
 import type { ReplicaEvent, WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
@@ -31,6 +32,7 @@ export class ReplicaMemory {
 
 /** How a replica is started. */
 export interface ReplicaSettings {
+  readonly eviction: EvictionName;
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
@@ -198,8 +200,8 @@ export class ReplicaPool {
     const { counters: allCounters, fileHashes } = this.#memory;
     const line = allCounters.take();
     if (line === undefined) throw noLineFree();
-    const { labels: _labels, ...forThread } = place.settings;
-    const { maxModelBytes, modelIdleTimeoutMs, handler } = forThread;
+    const { labels, ...forThread } = place.settings;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler } = forThread;
     const settings: WorkerSettings = {
       replica: place.id,
       counters: allCounters.memory,
@@ -210,7 +212,7 @@ export class ReplicaPool {
     const { worker: entry = REPLICA_WORKER, resourceLimits, clock } = this.#environment;
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
-      ...{ id: place.id, deployment: this.#name, modelIdleTimeoutMs, maxModelBytes },
+      ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },
       ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined },
     };
     const replica = new Replica(options, thread, line.counters, clock, {

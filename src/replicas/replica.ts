@@ -11,7 +11,6 @@ import type {
   CallAnswer,
   ExpireAnswer,
   HandlerRequest,
-  HealthAnswer,
   HelloAnswer,
   ReplicaEvent,
   ReplicaMessage,
@@ -44,10 +43,13 @@ export interface ReplicaThread {
 export interface ReplicaOptions {
   readonly id: string;
   readonly deployment: string;
+  readonly labels: Readonly<Record<string, string>>;
   readonly startTimeoutMs: number;
   /** -1 for never. */
   readonly modelIdleTimeoutMs: number;
-  /** Bound on the bytes of its sessions; -1 for none. */
+  /** Bound on its sessions; -1 for none. */
+  readonly maxModels: number;
+  /** Bound on their bytes; -1 for none. */
   readonly maxModelBytes: number;
   /** Whether a handler takes its requests, so that it can be given some that name no model. */
   readonly isHandler: boolean;
@@ -68,8 +70,16 @@ type ModelState = 'loading' | 'loaded';
 export interface ReplicaDispatch {
   readonly model: ModelReference;
   readonly groups: readonly ReplicaGroup[];
+  /** Keys of models that may leave before others, should the model need room. */
+  readonly spare: readonly string[];
   /** Hold batches against single runs. */
   readonly verify: boolean;
+}
+
+interface LoadHow {
+  readonly pin: boolean;
+  readonly replaces?: string | undefined;
+  readonly spare?: readonly string[] | undefined;
 }
 
 /** Requests that are alike: feeds of the model, or what a handler is given. */
@@ -111,6 +121,7 @@ export interface ReplicaCall {
 export class Replica {
   readonly id: string;
   readonly deployment: string;
+  readonly labels: Readonly<Record<string, string>>;
   /** Resolves when its thread is gone and nothing more is done with it. */
   readonly gone: Promise<void>;
   readonly models = new Map<string, ModelState>();
@@ -128,7 +139,7 @@ export class Replica {
   #end: Promise<void> | undefined;
   #hello: HelloAnswer | undefined;
   #hasRun = false;
-  #routingStats: Readonly<Record<string, unknown>> | undefined;
+  #ownStats: Readonly<Record<string, unknown>> | undefined;
   #lastTicket = 0;
   #reportGone: () => void = () => undefined;
 
@@ -141,6 +152,7 @@ export class Replica {
   ) {
     this.id = options.id;
     this.deployment = options.deployment;
+    this.labels = options.labels;
     this.gone = new Promise((resolve) => {
       this.#reportGone = resolve;
     });
@@ -175,6 +187,11 @@ export class Replica {
   get freeBytes(): number {
     const { maxModelBytes } = this.#options;
     return maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes - this.counters.bytes;
+  }
+
+  get freeModels(): number {
+    const { maxModels } = this.#options;
+    return maxModels === -1 ? Number.POSITIVE_INFINITY : Math.max(0, maxModels - this.models.size);
   }
 
   /** Whether it ever took requests. */
@@ -227,7 +244,7 @@ export class Replica {
    * @throws InfermuxError what the thread answers for all of them; `REPLICA_FAILED` when it died or stopped, which says
    *   nothing about the requests.
    */
-  run({ model, groups, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
+  run({ model, groups, spare, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
     if (this.#state !== 'running') {
       return Promise.reject(new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`));
     }
@@ -242,7 +259,14 @@ export class Replica {
       return Promise.reject(new InfermuxError('INTERNAL', message, { cause }));
     }
     const definition = this.#definitionFor(model);
-    const message: RunMessage = { kind: 'run', model: key, definition, groups: packed.groups, verify };
+    const message: RunMessage = {
+      kind: 'run',
+      model: key,
+      definition,
+      groups: packed.groups,
+      spare: someOf(spare),
+      verify,
+    };
     this.counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
     if (!this.models.has(key)) this.#setModel(key, 'loading');
     return this.#thread.post(message, packed.transfer).then(
@@ -279,7 +303,14 @@ export class Replica {
     if (!this.models.has(key)) this.#setModel(key, 'loading');
     let answer: Answer<RunAnswer>;
     try {
-      const message: RunMessage = { kind: 'run', model: key, definition, groups: asked, verify: false };
+      const message: RunMessage = {
+        kind: 'run',
+        model: key,
+        definition,
+        groups: asked,
+        spare: undefined,
+        verify: false,
+      };
       answer = (await this.#thread.post(message)) as Answer<RunAnswer>;
     } catch (cause) {
       return this.#lost(cause);
@@ -302,15 +333,16 @@ export class Replica {
    *
    * @param how.pin never evict it.
    * @param how.replaces key of a session that counts as gone: it leaves when this one is there.
+   * @param how.spare keys of models that may leave before others, should it need room.
    * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
    */
-  async load(model: ModelReference, how: { pin: boolean; replaces?: string | undefined }): Promise<void> {
+  async load(model: ModelReference, how: LoadHow): Promise<void> {
     if (this.#state !== 'running') throw new InfermuxError('REPLICA_FAILED', `replica ${this.id} is ${this.#state}`);
     const { key } = model;
     const definition = this.#definitionFor(model);
     if (!this.models.has(key)) this.#setModel(key, 'loading');
-    const { pin, replaces } = how;
-    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces });
+    const { pin, replaces, spare = [] } = how;
+    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces, spare: someOf(spare) });
     this.#forgetFailedLoad(key, answer);
     unwrap(answer);
   }
@@ -340,13 +372,23 @@ export class Replica {
 
   /** @throws InfermuxError with what the handler's check threw; `REPLICA_FAILED`. Resolves as late as the thread gets to it. */
   async checkHealth(): Promise<void> {
-    const { routingStats } = unwrap((await this.#post({ kind: 'health' })) as Answer<HealthAnswer>);
-    if (routingStats !== undefined) this.#routingStats = routingStats;
+    unwrap(await this.#post({ kind: 'health' }));
+  }
+
+  /**
+   * Asks the handler how the replica fares.
+   *
+   * @param isLate asked when the answer comes: then it does not count any more.
+   * @throws InfermuxError with what the handler threw; `REPLICA_FAILED`.
+   */
+  async recordRoutingStats(isLate: () => boolean): Promise<void> {
+    const stats = unwrap((await this.#post({ kind: 'routing-stats' })) as Answer<Readonly<Record<string, unknown>>>);
+    if (!isLate()) this.#ownStats = stats;
   }
 
   /** What the handler last told of itself; undefined if it tells nothing. */
-  get routingStats(): Readonly<Record<string, unknown>> | undefined {
-    return this.#routingStats;
+  get ownStats(): Readonly<Record<string, unknown>> | undefined {
+    return this.#ownStats;
   }
 
   /** Answers the thread's question for a model. */
@@ -514,6 +556,11 @@ function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
     error: error && fromErrorRecord(error),
     outputs: () => (outputs === undefined ? [] : splitOutputs(outputs, requests, joined ? rows : undefined)),
   };
+}
+
+/** A message is the shorter without it. */
+function someOf(keys: readonly string[]): readonly string[] | undefined {
+  return keys.length === 0 ? undefined : keys;
 }
 
 function unwrap<T>(answer: Answer<T>): T {

@@ -2,31 +2,30 @@ import type { Batching } from '../batching.js';
 import type { Clock } from '../clock.js';
 import { anew, InfermuxError, toInfermuxError } from '../errors.js';
 import { isHandlersKey, NO_MODEL } from '../handler.js';
+import {
+  DEFAULT_ROUTER,
+  type Order,
+  type RequestRouter,
+  type RouterName,
+  type RoutingStats,
+} from '../request-router.js';
 import type { ModelMetadata } from '../tensor.js';
 import { AcceptedRequests } from './accepted-requests.js';
 import { BarredLoads } from './barred-loads.js';
+import type { Candidate, RoutableReplica } from './candidate.js';
+import type { Copy } from './copies.js';
 import { DenseSet } from './dense-set.js';
 import { DrainRate } from './drain-rate.js';
+import type { RouterFault } from './guarded-router.js';
 import { handOut } from './hand-out.js';
 import { ModelQueue } from './model-queue.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
-import { Placement } from './placement.js';
+import { Placement, type PlacementRules } from './placement.js';
 import { ReplicaIndex } from './replica-index.js';
-import type { LoadingReplica } from './replica-slots.js';
-import type { RequestRouter } from './request-router.js';
-import type { RoutedAnswer, RoutedDispatch } from './routed-dispatch.js';
-import { type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
-
-/** A running replica, as the dispatcher needs it. */
-export interface RoutableReplica extends LoadingReplica {
-  /** The model whose load has begun in the thread and not ended. */
-  readonly loadUnderWay: string | undefined;
-  /**
-   * Gives it requests. If the model is not among `models`, it is from now on, as loading.
-   * Rejects with `REPLICA_FAILED` when the replica died or stopped before it answered: then another may be asked.
-   */
-  run(dispatch: RoutedDispatch): Promise<RoutedAnswer>;
-}
+import type { RoutedAnswer } from './routed-dispatch.js';
+import { createRouter } from './routers/create-router.js';
+import { PowerOfTwoChoicesRouter } from './routers/power-of-two-choices-router.js';
+import { type DispatchScope, type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
 
 export interface DispatcherOptions {
   /** Most requests given to a replica and not finished; -1 for no limit but two dispatches. */
@@ -34,6 +33,10 @@ export interface DispatcherOptions {
   /** Most requests that wait; -1 for no limit. */
   readonly maxQueuedRequests: number;
   readonly batching: Batching;
+  /** Default: two choices. */
+  readonly router?: RouterName | RequestRouter;
+  /** Default: models take turns. */
+  readonly order?: Order;
   /** Replicas are looked at after so many requests without an answer between them. Default: 256. */
   readonly lookAfterRequests?: number;
 }
@@ -59,6 +62,8 @@ export interface DispatcherObserver {
   called(model: RoutedModel, requests: number): void;
   /** The model's requests are joined no more. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
+  /** The router did what it should not have; the default one is asked in its place, or nothing is told to it. */
+  routerFailed(fault: RouterFault, error: InfermuxError): void;
 }
 
 /** Those of the promise that was made last. An executor of its own for each would be two objects more for each request. */
@@ -71,6 +76,7 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
 
 /** Inference has no side effect, so a request whose replica died is given to one more. */
 const MOST_ATTEMPTS = 2;
+const NONE: readonly string[] = [];
 /** So many may wait beside shadow requests where there is no limit. */
 const UNLIMITED_BESIDE_SHADOWS = 2_048;
 /** A model is in use for so long after a request for it. */
@@ -89,7 +95,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
-  readonly #replicas = new ReplicaIndex<R>();
+  readonly #replicas = new ReplicaIndex<Candidate<R>>();
+  readonly #random: () => number;
   readonly #queues = new Map<string, ModelQueue>();
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
@@ -99,6 +106,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #shadows = new DenseSet<PendingRequest>();
   /** What each replica was given and has not answered, in order. */
   readonly #given = new WeakMap<R, PendingDispatch[]>();
+  #router: RouterName | RequestRouter;
   /** Replicas that were told to stop: what they do not finish is none of its requests' doing. */
   readonly #leaving = new WeakSet<R>();
   #queued = 0;
@@ -110,7 +118,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Why no replica runs, if none can be had. */
   #outage: InfermuxError | undefined;
 
-  constructor(options: DispatcherOptions, router: RequestRouter, clock: Clock, observer: DispatcherObserver) {
+  /** @param random uniform in [0, 1). */
+  constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
     this.#maxQueuedRequests = options.maxQueuedRequests;
     this.#batching = options.batching;
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
@@ -118,11 +127,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#observer = observer;
     this.#drainRate = new DrainRate(() => clock.now());
     this.#barredLoads = new BarredLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
-    const { maxOngoingRequests } = options;
-    this.#placement = new Placement(maxOngoingRequests, this.#replicas, router, this.#barredLoads, clock, {
-      give: (queue, replica, most) => this.#give(queue, replica, most),
+    this.#random = random;
+    this.#placement = new Placement(rulesOf(options), this.#replicas, this.#barredLoads, clock, {
+      copy: (copy) => this.#copy(copy),
+      give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
     });
+    this.#router = options.router ?? DEFAULT_ROUTER;
+    this.#useRouter();
     this.#accepted = new AcceptedRequests(clock, {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
@@ -161,6 +173,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       payload: request.payload,
       isShadow: request.isShadow,
       outputs: request.outputs,
+      shardKey: request.shardKey,
+      labels: request.labels,
       checked: request.checked,
       priority: request.priority,
       deadline: request.deadline,
@@ -191,11 +205,22 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** From now on; what waits goes by it too, but for the limit of how many may wait. */
-  configure({ maxOngoingRequests, maxQueuedRequests, batching }: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
+  configure(options: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
+    const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
     this.#maxQueuedRequests = maxQueuedRequests;
     this.#batching = batching;
     for (const queue of this.#queues.values()) queue.configure(batching);
-    this.#placement.configure(maxOngoingRequests);
+    if (router !== this.#router) {
+      this.#router = router;
+      this.#useRouter();
+    }
+    this.#placement.configure(rulesOf(options));
+  }
+
+  #useRouter(): void {
+    const fallback = new PowerOfTwoChoicesRouter(this.#random);
+    const router = createRouter(this.#router, this.#random);
+    this.#placement.use(router, fallback, (fault, error) => this.#observer.routerFailed(fault, error));
   }
 
   /** Whether a request for the model waits, or one came a short while ago. */
@@ -219,8 +244,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   removeReplica(replica: R, crash?: InfermuxError): void {
     if (crash === undefined) this.#leaving.add(replica);
     else this.#leaving.delete(replica);
-    if (!this.#replicas.has(replica)) return;
-    this.#placement.removeReplica(replica);
+    if (!this.#placement.removeReplica(replica, crash)) return;
     for (const modelKey of replica.models.keys()) {
       const queue = this.#queues.get(modelKey);
       if (queue === undefined) continue;
@@ -236,8 +260,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue !== undefined) this.#forgetTransient(queue);
   }
 
+  /** What routers see of how the replica fares; undefined when it takes no requests. */
+  routingStats(replica: R): RoutingStats | undefined {
+    return this.#placement.statsOf(replica);
+  }
+
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
-  modelLoaded(model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
+  modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
+    this.#placement.modelLoaded(replica, milliseconds);
     this.#barredLoads.forget(model.key);
     const { times, batching } = this.#queueOf(model);
     times.addLoad(milliseconds);
@@ -364,9 +394,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     return queue;
   }
 
-  #give(queue: ModelQueue, replica: R, most: number): void {
+  #give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void {
+    const { replica } = candidate;
     const { model, batching } = queue;
-    const dispatch = takeDispatch(queue, most);
+    const dispatch = takeDispatch(queue, most, scope);
     if (dispatch.requests === 0) return;
     this.#observer.given(replica.id, dispatch.requests);
     const now = this.#clock.now();
@@ -380,18 +411,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       }
     }
     this.#drainRate.left(dispatch.requests, this.#queued);
-    this.#placement.given(replica, queue, this.#sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    this.#placement.given(candidate, queue, dispatch, this.#sequence);
     const given = this.#givenTo(replica);
     given.push(dispatch);
-    replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), verify: batching.needsProof }).then(
+    const spare = replica.models.has(model.key)
+      ? NONE
+      : this.#placement.spareOn(candidate, (key) => this.#queues.get(key));
+    replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
         given.splice(given.indexOf(dispatch), 1);
         // First what waits, then those who will ask again: the replica is not to wait for them.
-        this.#placement.answered(replica, queue, this.#sequence);
+        this.#placement.answered(candidate, queue, dispatch, this.#sequence);
         this.#forgetTransient(queue);
         this.#sentWithoutPause = -dispatch.requests;
         try {
-          this.#resolveAll(queue, dispatch, replica, answer);
+          this.#resolveAll(queue, dispatch, candidate, answer);
         } catch (cause) {
           // There may be no memory for the copies; those who have no answer yet get this one.
           this.#failAll(dispatch, cause);
@@ -399,10 +433,18 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       },
       (cause: unknown) => {
         this.#replicaFailed(replica, dispatch, given, cause);
-        this.#placement.answered(replica, queue, this.#sequence);
+        this.#placement.answered(candidate, queue, dispatch, this.#sequence);
         this.#forgetTransient(queue);
       },
     );
+  }
+
+  /** A failure is remembered: the model can be had where it is. */
+  #copy({ queue: { model }, candidate: { replica } }: Copy<R>): void {
+    replica.load(model, { pin: false }).then(undefined, (cause: unknown) => {
+      const error = toInfermuxError(cause);
+      if (error.code === 'MODEL_LOAD_FAILED') this.#barredLoads.recordFailure(model, error);
+    });
   }
 
   #givenTo(replica: R): PendingDispatch[] {
@@ -429,18 +471,21 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     for (const { requests } of groups) for (const pending of requests) this.#failed(pending, anew(error));
   }
 
-  #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, replica: R, answer: RoutedAnswer): void {
+  #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, candidate: Candidate<R>, answer: RoutedAnswer): void {
     const { model, batching, times } = queue;
     const { verification, loadMs } = answer;
     if (verification?.mismatch !== undefined) {
       if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
     } else if (verification !== undefined) batching.prove();
     const now = this.#clock.now();
-    const result = { outputs: {}, replica: replica.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
+    const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
     handOut(dispatch, answer, {
       called: (requests, rows, runMs, isRight) => {
         // What was refused took no time, and says nothing of what a call takes.
-        if (runMs > 0) this.#observer.called(model, requests);
+        if (runMs > 0) {
+          this.#observer.called(model, requests);
+          this.#placement.worked(candidate, queue, requests, runMs);
+        }
         if (isRight) times.calls.add(Math.max(1, rows), runMs);
       },
       failed: (pending, error) => this.#failed(pending, error),
@@ -494,4 +539,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#left(pending);
     this.#placement.place(queue);
   }
+}
+
+function rulesOf({ maxOngoingRequests, order = 'model' }: DispatcherOptions): PlacementRules {
+  return { order, maxOngoing: maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests };
 }

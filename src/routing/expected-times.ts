@@ -1,4 +1,4 @@
-import { LatencyFit } from './latency-fit.js';
+import { expectedMs, LatencyFit } from './latency-fit.js';
 import { MovingAverage } from './moving-average.js';
 
 /** Before a model was loaded once: what every load costs, and how fast its bytes are read and prepared. */
@@ -19,6 +19,12 @@ export class ExpectedTimes {
   /** Milliseconds. */
   get loadMs(): number {
     return this.#load.value ?? LOAD_BASE_MS + this.#bytes / LOAD_BYTES_PER_MS;
+  }
+
+  /** Milliseconds of a call for one row; 0 before the first. */
+  get runMs(): number {
+    const estimate = this.calls.estimate();
+    return estimate === undefined ? 0 : expectedMs(estimate, 1);
   }
 
   addLoad(milliseconds: number): void {

@@ -1,4 +1,4 @@
-import type { ReplicaView } from './request-router.js';
+import type { ReplicaView } from '../request-router.js';
 
 /** Of a router's ranks, the first that has a replica with a free slot, and in it the one with the shortest queue. */
 export function firstWithSlot<R extends ReplicaView>(

@@ -79,6 +79,11 @@ export class ModelQueue {
     return this.#levels[0]?.first;
   }
 
+  /** The request that comes after this one, which waits here. */
+  after({ priority, next }: PendingRequest): PendingRequest | undefined {
+    return next ?? this.#levels.find((level) => level.priority < priority)?.first;
+  }
+
   /** Time of the clock at which the request was accepted that waits longest. */
   get waitingSince(): number | undefined {
     let since: number | undefined;
@@ -180,4 +185,9 @@ export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
 
 function turnOf({ servedAt }: ModelQueue, head: PendingRequest): number {
   return Math.max(servedAt, head.sequence);
+}
+
+/** Whether it goes first where requests go as they came: by priority, then in order of arrival. */
+export function isArrivedBefore(left: PendingRequest, right: PendingRequest): boolean {
+  return left.priority > right.priority || (left.priority === right.priority && left.sequence < right.sequence);
 }

@@ -26,6 +26,9 @@ export interface RoutedRequest {
   readonly signal: AbortSignal | undefined;
   /** Buffers of the caller that are taken over once the request is accepted. */
   readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
+  /** For routers. */
+  readonly shardKey: string | undefined;
+  readonly labels: Readonly<Record<string, string>> | undefined;
   /** A copy of another request: the first to be refused when many wait. */
   readonly isShadow: boolean;
   /** Called once it is answered or refused: its feeds are read no more. */

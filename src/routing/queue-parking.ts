@@ -2,28 +2,34 @@ import type { Clock } from '../clock.js';
 import type { InfermuxError } from '../errors.js';
 import type { BarredLoads } from './barred-loads.js';
 import type { ModelQueue } from './model-queue.js';
-import type { ReplicaCandidates } from './request-router.js';
 import type { WaitingModels } from './waiting-models.js';
 import { type WaitingPlace, waitingPlace } from './waiting-place.js';
 
 export interface QueueParkingObserver {
   /** The queue has waited long enough to be looked at again. */
   due(queue: ModelQueue): void;
+  /** Milliseconds until the queue's model is worth another load although replicas have it. */
+  msUntilSpill(queue: ModelQueue): number;
   /** None of the queue's requests can be served for now. */
   refused(queue: ModelQueue, error: InfermuxError): void;
+}
+
+interface WarmReplicas {
+  readonly size: number;
+  warm(modelKey: string): readonly unknown[];
 }
 
 /** Keeps each queue where the replicas' free slots will find it, and knows when its waiting changes that. */
 export class QueueParking {
   readonly #waiting: WaitingModels;
-  readonly #replicas: ReplicaCandidates;
+  readonly #replicas: WarmReplicas;
   readonly #barredLoads: BarredLoads;
   readonly #clock: Clock;
   readonly #observer: QueueParkingObserver;
 
   constructor(
     waiting: WaitingModels,
-    replicas: ReplicaCandidates,
+    replicas: WarmReplicas,
     barredLoads: BarredLoads,
     clock: Clock,
     observer: QueueParkingObserver,
@@ -48,6 +54,7 @@ export class QueueParking {
       gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
       warmReplicas: this.#replicas.warm(queue.modelKey).length,
       replicas: this.#replicas.size,
+      msUntilSpill: () => this.#observer.msUntilSpill(queue),
       waitedMs: queue.waitedMs(this.#clock.now()),
       expectedLoadMs: queue.times.loadMs,
       mayLoadInMs: this.#barredLoads.mayLoadInMs(queue.modelKey),

@@ -1,10 +1,11 @@
+import type { ReplicaView } from '../request-router.js';
 import { DenseSet } from './dense-set.js';
-import type { ReplicaCandidates, ReplicaView } from './request-router.js';
+import type { ReplicaCandidates } from './model-router.js';
 
 const NONE: readonly never[] = [];
 
 /** The running replicas, ordered for what routers ask. A replica that leaves is gone from everything at once. */
-export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates {
+export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R> {
   /** Each replica with the models that the index knows of; follows `replica.models` one change at a time. */
   readonly #entries = new Map<R, Set<string>>();
   readonly #warm = new Map<string, DenseSet<R>>();

@@ -6,6 +6,8 @@ import type { RequestPayload, RoutedModel } from './pending-request.js';
 export interface RoutedDispatch {
   readonly model: RoutedModel;
   readonly groups: readonly RoutedGroup[];
+  /** Keys of models that may leave before others, should the model need room. */
+  readonly spare: readonly string[];
   /** Hold batches against single runs. */
   readonly verify: boolean;
 }

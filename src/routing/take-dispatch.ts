@@ -32,11 +32,19 @@ const MOST_SINGLES = 128;
 /** A dispatch is copied on the calling thread, which must not stop for it. */
 const MOST_BYTES = 4 * 2 ** 20;
 
+/** Which requests of a queue a dispatch may take; by default all. */
+export interface DispatchScope {
+  /** The first to take; the head by default. */
+  readonly from: PendingRequest | undefined;
+  /** Whether the request may go where the first goes. */
+  mayJoin(request: PendingRequest): boolean;
+}
+
 /**
  * Takes the next requests from the queue that go in one message: in their order, until so many are taken or their expected
  * work is enough. Takes at least one if there is one.
  */
-export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
+export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchScope): PendingDispatch {
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
   const batchMs = batchMsOf(batching, estimate);
@@ -45,12 +53,13 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
   let totalMs = 0;
   let requests = 0;
   let bytes = 0;
-  for (let head = queue.head; head !== undefined && requests < most; head = queue.head) {
+  for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
     const rows = batching.isJoined ? commonRows(head.feeds) : 0;
     const group = findGroup(groups, head, rows);
     const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
     bytes += bytesOf(head.feeds);
     if (requests > 0) {
+      if (scope?.mayJoin(head) === false) break;
       // A copy is not to hold up what it is a copy of.
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // One that lost its replica may have ended it, and must not take others along.
@@ -61,7 +70,8 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
       const isFull = group?.joined === true && group.rows + rows > mostRows;
       if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
     }
-    queue.take();
+    const next = queue.after(head);
+    queue.remove(head);
     if (group === undefined) groups.push({ joined: rows > 0, requests: [head], rows });
     else {
       group.requests.push(head);
@@ -70,6 +80,7 @@ export function takeDispatch(queue: ModelQueue, most: number): PendingDispatch {
     totalMs += addedMs;
     requests += 1;
     if (head.attempts > 0) break;
+    head = next;
   }
   // Behind a request that may end its replica nothing is given ahead.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;

@@ -50,6 +50,18 @@ export class WaitingModels {
     return [...this.#queues.items];
   }
 
+  /** The first in this order of those that wait for a replica and that may be. */
+  first(
+    isBefore: (left: ModelQueue, right: ModelQueue) => boolean,
+    may: (queue: ModelQueue) => boolean,
+  ): ModelQueue | undefined {
+    let first: ModelQueue | undefined;
+    for (const queue of this.#queues.items) {
+      if (!queue.isGathering && (first === undefined || isBefore(queue, first)) && may(queue)) first = queue;
+    }
+    return first;
+  }
+
   get firstAnywhere(): ModelQueue | undefined {
     return this.#anywhere.peek();
   }

@@ -1,4 +1,4 @@
-import { msUntilOverdue, msUntilSpill } from './spill.js';
+import { msUntilOverdue } from './spill.js';
 
 /** Where a model's queue stands while it has requests that wait. */
 export type WaitingPlace =
@@ -15,6 +15,8 @@ export interface WaitingModel {
   /** Replicas that have the model or are loading it, of how many. */
   readonly warmReplicas: number;
   readonly replicas: number;
+  /** Milliseconds until it is worth another load, infinite where waiting does not make it so; asked only where it could have one. */
+  msUntilSpill(): number;
   /** Milliseconds that its longest waiting request has waited. */
   readonly waitedMs: number;
   readonly expectedLoadMs: number;
@@ -29,7 +31,10 @@ export function waitingPlace(model: WaitingModel): { place: WaitingPlace; change
   if (model.gatherMs !== undefined) return { place: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { place: 'anywhere', changesInMs: undefined };
   if (model.warmReplicas === model.replicas) return { place: 'warm', changesInMs: undefined };
-  const untilSpillMs = Math.max(msUntilSpill(model), model.mayLoadInMs);
+  const ownMs = model.msUntilSpill();
+  // Whoever is asked whenever something frees is asked also when it may be loaded again.
+  if (ownMs === Number.POSITIVE_INFINITY) return { place: 'warm', changesInMs: model.mayLoadInMs || undefined };
+  const untilSpillMs = Math.max(ownMs, model.mayLoadInMs);
   if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
   const untilOverdueMs = msUntilOverdue(model);
   if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };

@@ -13,6 +13,8 @@ import type { ModelMultiplexer, Session } from './model-multiplexer.js';
 export interface Dispatch {
   readonly model: ModelReference;
   readonly groups: readonly RequestGroup[];
+  /** Keys of models that may leave before others, should the model need room. */
+  readonly spare: readonly string[] | undefined;
   /** Hold batches against single runs. */
   readonly verify: boolean;
 }
@@ -38,8 +40,11 @@ export class Executor {
   }
 
   /** @throws InfermuxError when the model cannot be loaded or the thread is to stop: then no request has an answer. */
-  async run({ model, groups, verify }: Dispatch): Promise<Execution> {
-    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
+  async run({ model, groups, spare, verify }: Dispatch): Promise<Execution> {
+    let requests = 0;
+    for (const group of groups) requests += group.requests;
+    const lease =
+      this.#models.leaseLoaded(model.key, requests) ?? (await this.#models.lease(model, { requests, spare }));
     try {
       const { session, loadMs } = lease;
       const calls: (readonly Call[])[] = [];

@@ -104,8 +104,12 @@ export class HandlerHost {
   }
 
   get abilities(): HandlerAbilities {
-    const { reconfigure, loadModel } = this.#handler;
-    return { reconfigures: reconfigure !== undefined, loadsModels: loadModel !== undefined };
+    const { reconfigure, loadModel, recordRoutingStats } = this.#handler;
+    return {
+      reconfigures: reconfigure !== undefined,
+      loadsModels: loadModel !== undefined,
+      recordsStats: recordRoutingStats !== undefined,
+    };
   }
 
   /** One after the other, those of other messages before; one that fails fails alone. */
@@ -154,18 +158,12 @@ export class HandlerHost {
     await this.#handler.checkHealth?.();
   }
 
-  /** What the handler records of itself; undefined if it does not, or fails to, which is told. */
-  async routingStats(): Promise<Readonly<Record<string, unknown>> | undefined> {
-    try {
-      const stats = await this.#handler.recordRoutingStats?.();
-      if (stats === undefined) return undefined;
-      const expectation = isObject(stats);
-      if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
-      return structuredClone(stats as Readonly<Record<string, unknown>>);
-    } catch (cause) {
-      this.#environment.log('warn', { reason: messageOf(cause) }, 'recordRoutingStats of the handler failed');
-      return undefined;
-    }
+  /** What the handler tells of itself. @throws what it throws; also for what is no plain object, or cannot be cloned. */
+  async routingStats(): Promise<Readonly<Record<string, unknown>>> {
+    const stats = await this.#handler.recordRoutingStats?.();
+    const expectation = isObject(stats);
+    if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
+    return structuredClone(stats as Readonly<Record<string, unknown>>);
   }
 
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {

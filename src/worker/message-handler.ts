@@ -6,7 +6,6 @@ import { toErrorRecord } from '../protocol/error-record.js';
 import type {
   CallAnswer,
   ExpireAnswer,
-  HealthAnswer,
   HelloAnswer,
   LoadMessage,
   ReplicaEvent,
@@ -63,7 +62,9 @@ export class MessageHandler {
       case 'reconfigure':
         return replyOf(() => this.#handler.reconfigure(message.userConfig));
       case 'health':
-        return replyOf(() => this.#checkHealth());
+        return replyOf(async () => this.#started.handler?.checkHealth());
+      case 'routing-stats':
+        return replyOf(() => this.#handler.routingStats());
       case 'define':
         return replyOf(async () => this.#targets.defined(message));
       case 'cancel':
@@ -81,7 +82,7 @@ export class MessageHandler {
     let failed = requests;
     let reply: Reply;
     try {
-      const { groups, verify } = message;
+      const { groups, spare, verify } = message;
       const model = this.#modelOf(message);
       if (groups[0]?.values !== undefined) {
         const calls: CallAnswer[][] = [];
@@ -90,7 +91,7 @@ export class MessageHandler {
         const value: RunAnswer = { loadMs: 0, calls, verification: undefined, buffer: undefined };
         return { answer: { value } };
       }
-      const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, verify });
+      const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
       const packed = packCalls(calls);
       const buffer = bufferToReturn(message.groups);
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
@@ -104,12 +105,6 @@ export class MessageHandler {
       this.#counters.dispatchDone(requests - failed, failed);
     }
     return reply;
-  }
-
-  async #checkHealth(): Promise<HealthAnswer> {
-    const { handler } = this.#started;
-    await handler?.checkHealth();
-    return { routingStats: await handler?.routingStats() };
   }
 
   async #release(): Promise<void> {
@@ -126,8 +121,8 @@ export class MessageHandler {
   }
 
   #load(message: LoadMessage): Promise<void> {
-    const { pin, replaces } = message;
-    return this.#started.models.load(this.#modelOf(message), { pin, replaces });
+    const { pin, replaces, spare } = message;
+    return this.#started.models.load(this.#modelOf(message), { pin, replaces, spare });
   }
 
   async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {

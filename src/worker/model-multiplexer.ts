@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { InfermuxError, show, toInfermuxError } from '../errors.js';
+import type { Eviction } from '../eviction.js';
 import { FailureMemory } from '../failure-memory.js';
 import { checkModelId } from '../model-id.js';
 import type { ModelReference } from '../model-reference.js';
@@ -38,6 +39,8 @@ export interface MultiplexerOptions {
   readonly maxBytes: number;
   /** Milliseconds unused after which `expire` releases a session; -1 for never. */
   readonly idleTimeoutMs: number;
+  /** Says which session leaves for a new one. */
+  readonly eviction: Eviction;
 }
 
 /** A session in use; it is not released before the lease is given back. */
@@ -61,12 +64,20 @@ interface Entry {
   readonly session: Session;
   /** That it is counted with. */
   readonly bytes: number;
+  /** Milliseconds that its load took. */
+  readonly loadMs: number;
   users: number;
   /** Those of them who may want another model before they give it back. */
   holders: number;
   lastUsedAt: number;
   /** Set while somebody waits for `users` to become 0. */
   onIdle?: () => void;
+}
+
+interface LoadHow {
+  readonly pin: boolean;
+  readonly replaces: string | undefined;
+  readonly spare?: readonly string[] | undefined;
 }
 
 interface Flight {
@@ -77,7 +88,7 @@ interface Flight {
 }
 
 /**
- * The session cache of one replica: least recently used first out, bounded by count and bytes.
+ * The session cache of one replica, bounded by count and bytes.
  *
  * All that loads or releases goes through one chain, one step at a time: a load blocks the thread in any case, and so the
  * bounds hold at every moment and events come in the order in which things happened.
@@ -119,6 +130,7 @@ export class ModelMultiplexer {
    */
   async hold(model: ModelReference): Promise<HeldLease> {
     checkModelId(model.id);
+    this.#options.eviction.requested(model.key, 1);
     let entry = this.#cache.get(model.key);
     if (entry === undefined) [entry] = await this.#load(model, { isHeld: true });
     else {
@@ -152,16 +164,25 @@ export class ModelMultiplexer {
    *
    * @throws InfermuxError `INVALID_ARGUMENT` for an id that is no id, `MODEL_LOAD_FAILED` when it cannot be loaded; the
    *   failure is remembered and answered at once for a growing while.
+   * @param how.requests that it is for.
+   * @param how.spare keys of models that may leave before others.
    */
-  async lease(model: ModelReference): Promise<Lease> {
+  async lease(
+    model: ModelReference,
+    { requests = 1, spare }: { requests?: number; spare?: readonly string[] | undefined } = {},
+  ): Promise<Lease> {
     checkModelId(model.id);
-    return this.leaseLoaded(model.key) ?? this.#leaseOf(...(await this.#load(model)));
+    const lease = this.leaseLoaded(model.key, requests);
+    if (lease !== undefined) return lease;
+    this.#options.eviction.requested(model.key, requests);
+    return this.#leaseOf(...(await this.#load(model, { spare })));
   }
 
   /** The model's session if it is there: without a promise, since that is how most requests find it. */
-  leaseLoaded(key: string): Lease | undefined {
+  leaseLoaded(key: string, requests = 1): Lease | undefined {
     const entry = this.#cache.get(key);
     if (entry === undefined) return undefined;
+    this.#options.eviction.requested(key, requests);
     entry.users += 1;
     return this.#leaseOf(entry, 0);
   }
@@ -171,15 +192,16 @@ export class ModelMultiplexer {
    *
    * @param pin never evict it.
    * @param replaces key of a session that counts as gone, and whose place is free once it is released.
+   * @param spare keys of models that may leave before others.
    * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
    */
-  async load(model: ModelReference, { pin, replaces }: { pin: boolean; replaces: string | undefined }): Promise<void> {
+  async load(model: ModelReference, { pin, replaces, spare }: LoadHow): Promise<void> {
     // What was asked for before this is done before it.
     await this.#chain;
     const wasPinned = this.#pinned.has(model.key);
     if (pin) this.#pin(model, replaces);
     try {
-      const lease = this.leaseLoaded(model.key) ?? this.#leaseOf(...(await this.#load(model, { replaces })));
+      const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces, spare })));
       lease.giveBack();
     } catch (error) {
       if (!wasPinned) this.#pinned.delete(model.key);
@@ -221,12 +243,12 @@ export class ModelMultiplexer {
    */
   async #load(
     model: ModelReference,
-    { replaces, isHeld = false }: { replaces?: string | undefined; isHeld?: boolean } = {},
+    { replaces, spare, isHeld = false }: Partial<LoadHow> & { isHeld?: boolean } = {},
   ): Promise<[Entry, number]> {
     const startedAt = this.#now();
     let flight = this.#flights.get(model.key);
     if (flight === undefined) {
-      flight = { entry: this.#inTurn(() => this.#fly(model, replaces)), waiters: 0, holders: 0 };
+      flight = { entry: this.#inTurn(() => this.#fly(model, replaces, spare)), waiters: 0, holders: 0 };
       this.#flights.set(model.key, flight);
     }
     flight.waiters += 1;
@@ -286,13 +308,17 @@ export class ModelMultiplexer {
     return result;
   }
 
-  async #fly(model: ModelReference, replaces: string | undefined): Promise<Entry> {
+  async #fly(
+    model: ModelReference,
+    replaces: string | undefined,
+    spare: readonly string[] | undefined,
+  ): Promise<Entry> {
     const { key, bytes } = model;
     try {
-      const session = await this.#loadSession(model, replaces);
+      const { session, loadMs } = await this.#loadSession(model, replaces, spare);
       // Those who waited hold their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
-      const entry: Entry = { key, session, bytes, users, holders, lastUsedAt: this.#now() };
+      const entry: Entry = { key, session, bytes, loadMs, users, holders, lastUsedAt: this.#now() };
       this.#cache.set(key, entry);
       // What was held when room was to be made may have been given back meanwhile.
       if (this.#hasExceeded) void this.#inTurn(() => this.#shrink());
@@ -302,21 +328,26 @@ export class ModelMultiplexer {
     }
   }
 
-  async #loadSession(model: ModelReference, replaces: string | undefined): Promise<Session> {
+  async #loadSession(
+    model: ModelReference,
+    replaces: string | undefined,
+    spare: readonly string[] | undefined,
+  ): Promise<{ session: Session; loadMs: number }> {
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
     const startedAt = this.#now();
     let loadStartedAt = startedAt;
     try {
       this.#checkFits(model);
-      await this.#makeRoom(model, replaces);
+      await this.#makeRoom(model, replaces, spare);
       this.#events.loading(model.key);
       loadStartedAt = this.#now();
       const session = await this.#loader.load(model);
       this.#failures.forget(model.key);
       this.#resident(1, model.bytes);
-      this.#events.loaded(model, session, this.#now() - loadStartedAt);
-      return session;
+      const loadMs = this.#now() - loadStartedAt;
+      this.#events.loaded(model, session, loadMs);
+      return { session, loadMs };
     } catch (cause) {
       const error = toInfermuxError(cause);
       // A load refused because the thread stops says nothing about the model.
@@ -334,11 +365,15 @@ export class ModelMultiplexer {
     }
   }
 
-  async #makeRoom({ id, bytes }: ModelReference, replaces: string | undefined): Promise<void> {
+  async #makeRoom(
+    { id, bytes }: ModelReference,
+    replaces: string | undefined,
+    spare: readonly string[] | undefined,
+  ): Promise<void> {
     const leaving = replaces === undefined ? undefined : this.#cache.peek(replaces);
     const added = leaving === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - leaving.bytes };
     while (this.#isOverFull(added)) {
-      const victim = this.#leastRecentlyUsed(leaving);
+      const victim = this.#firstToLeave(leaving, spare);
       if (victim === undefined) {
         if (this.#isAnyHeld()) {
           this.#hasExceeded = true;
@@ -366,22 +401,24 @@ export class ModelMultiplexer {
   /** There were more than the bounds allow, as long as somebody held them. */
   async #shrink(): Promise<void> {
     while (this.#isOverFull()) {
-      const victim = this.#leastRecentlyUsed(undefined);
+      const victim = this.#firstToLeave();
       if (victim === undefined || victim.users > 0) return;
       await this.#unload(victim, 'evicted');
     }
     this.#hasExceeded = false;
   }
 
-  /** The least recently used session that nobody uses; if all are used, the least recently used of them. */
-  #leastRecentlyUsed(leaving: Entry | undefined): Entry | undefined {
-    let first: Entry | undefined;
+  /** A session that nobody uses, if there is one; one that is spare before others. */
+  #firstToLeave(leaving?: Entry, spare: readonly string[] = []): Entry | undefined {
+    const [unused, used]: [Entry[], Entry[]] = [[], []];
     for (const entry of this.#cache.rvalues()) {
       if (entry === undefined || entry === leaving || entry.holders > 0 || this.#pinned.has(entry.key)) continue;
-      if (entry.users === 0) return entry;
-      first ??= entry;
+      (entry.users === 0 ? unused : used).push(entry);
     }
-    return first;
+    const [first, ...others] = unused.length > 0 ? unused : used;
+    if (first === undefined) return undefined;
+    const sessions = [first, ...others] as const;
+    return sessions.find(({ key }) => spare.includes(key)) ?? this.#options.eviction.first(sessions);
   }
 
   async #unload(entry: Entry, reason: UnloadReason): Promise<void> {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { InfermuxError, messageOf } from '../errors.js';
+import { createEviction } from '../eviction.js';
 import type { LogFields } from '../handler.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
@@ -50,8 +51,14 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   // Before the import: a module may call it as soon as it runs.
   if (settings.handler !== undefined) announceForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
+  const eviction = createEviction(settings.eviction, now);
   const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);
-  const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs }, loader, reportTo(post, counters), now);
+  const models = new ModelMultiplexer(
+    { maxModels, maxBytes, idleTimeoutMs, eviction },
+    loader,
+    reportTo(post, counters),
+    now,
+  );
   const { resolve } = environment;
   const isStopping = () => counters.isStopping;
   const handler =

@@ -35,6 +35,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
       queue: QUEUE,
       memory: new ReplicaMemory(16),
       pool: { clock },
+      random: () => 0.5,
       weightStore: { directory: '', maxBytes: 1 },
       observer: {
         running: () => expect.fail('nothing can run'),

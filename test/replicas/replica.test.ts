@@ -51,7 +51,7 @@ class FakeThread implements ReplicaThread {
 
 const A = fakeModel('a');
 const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
-const request = { model: A, groups: [group], verify: false };
+const request = { model: A, groups: [group], spare: [], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
 const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };
 const LOADED = { loadMs: 3, bytes: 9, memoryBytes: 9, metadata: { inputs: [], outputs: [] } };
@@ -69,7 +69,7 @@ beforeEach(() => {
   counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
   story = [];
   const options = {
-    ...{ id: 'r0', deployment: 'd', isHandler: false },
+    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false, maxModels: -1 },
     ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
   };
   replica = new Replica(options, thread, counters, clock, {

@@ -15,6 +15,7 @@ beforeEach(() => {
     replica: 'r0',
     counters: all.memory,
     counterSlot: slot,
+    eviction: 'lru',
     maxModels: 1,
     maxModelBytes: -1,
     modelIdleTimeoutMs: -1,
@@ -39,6 +40,7 @@ const message = (key: string): RunMessage => ({
   model: key,
   definition: undefined,
   groups: [],
+  spare: undefined,
   verify: false,
 });
 

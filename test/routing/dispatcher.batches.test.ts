@@ -2,7 +2,6 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Batching } from '../../dist/batching.js';
 import { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import type { TensorFeeds, ValueMetadata } from '../../dist/tensor.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
 
@@ -24,7 +23,7 @@ function setUp(batching: Batching = 'auto', options = {}, defers = false): void 
   switchedOff = [];
   dispatcher = new Dispatcher(
     { maxOngoingRequests: -1, maxQueuedRequests: -1, batching, ...options },
-    new PowerOfTwoChoicesRouter(() => 0),
+    () => 0,
     clock,
     fakeObserver({ batchingSwitchedOff: ({ id }, reason) => switchedOff.push(`${id}: ${reason}`) }),
   );
@@ -34,7 +33,7 @@ function addReplica(id: string, runMs = 0.1): FakeReplica {
   const replica = new FakeReplica(id, 3, {
     modelChanged: (changed, modelKey) => {
       const model = modelKey === A.key ? A : B;
-      if (changed.models.get(modelKey) === 'loaded') dispatcher.modelLoaded(model, 5, METADATA);
+      if (changed.models.get(modelKey) === 'loaded') dispatcher.modelLoaded(changed, model, 5, METADATA);
       dispatcher.modelChanged(changed, modelKey);
     },
     given: (to, dispatch) =>
@@ -68,7 +67,7 @@ async function warmUp(...replicas: FakeReplica[]): Promise<void> {
     replica.models.set(A.key, 'loaded');
     dispatcher.modelChanged(replica, A.key);
   }
-  dispatcher.modelLoaded(A, 5, METADATA);
+  dispatcher.modelLoaded(replicas[0] as FakeReplica, A, 5, METADATA);
   for (let round = 0; round < 10; round += 1) {
     submitMany(256);
     await work(...replicas);
@@ -98,7 +97,7 @@ describe('what waits when a slot frees', () => {
       replica.models.set(A.key, 'loaded');
       dispatcher.modelChanged(replica, A.key);
     }
-    dispatcher.modelLoaded(A, 5, METADATA);
+    dispatcher.modelLoaded(replicas[0] as FakeReplica, A, 5, METADATA);
     for (let round = 0; round < 12; round += 1) {
       submitMany(256);
       for (let turn = 0; turn < 40; turn += 1) {
@@ -356,7 +355,7 @@ it('what fails at once does not count as quick', async () => {
   const replica = addReplica('r0', 200);
   replica.models.set(A.key, 'loaded');
   dispatcher.modelChanged(replica, A.key);
-  dispatcher.modelLoaded(A, 5, METADATA);
+  dispatcher.modelLoaded(replica, A, 5, METADATA);
   replica.failure = new InfermuxError('INVALID_ARGUMENT', 'wrong dims');
   submit();
   await work(replica);

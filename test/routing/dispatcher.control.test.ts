@@ -2,7 +2,6 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
 
 const A = fakeModel('a');
@@ -22,7 +21,7 @@ function setUp(defers = false): void {
     accepted: ({ isShadow }) => accepted.push(isShadow),
     failed: ({ code }, isShadow) => failures.push(`${code}${isShadow ? ' of a shadow' : ''}`),
   });
-  dispatcher = new Dispatcher(OPTIONS, new PowerOfTwoChoicesRouter(() => 0), clock, observer);
+  dispatcher = new Dispatcher(OPTIONS, () => 0, clock, observer);
 }
 
 beforeEach(() => setUp());
@@ -211,7 +210,7 @@ describe('other limits', () => {
     });
     dispatcher.configure(unlimited);
     dispatcher.addReplica(replica);
-    dispatcher.modelLoaded(A, 1, metadata as never);
+    dispatcher.modelLoaded(replica, A, 1, metadata as never);
     await Promise.all([submit(A, { feeds }), work(replica)]);
     for (const batching of ['auto', false, { maxWaitMs: 5 }, false] as const) {
       dispatcher.configure({ ...unlimited, batching });

@@ -4,7 +4,6 @@ import { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import { ExpectedTimes } from '../../dist/routing/expected-times.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import type { ModelMetadata, TensorFeeds, ValueMetadata } from '../../dist/tensor.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
 
@@ -99,7 +98,7 @@ class World {
     const batching = maxWaitMs === undefined ? 'auto' : { maxWaitMs, maxSize: MAX_SIZE };
     this.dispatcher = new Dispatcher(
       { maxOngoingRequests: maxOngoing, maxQueuedRequests, batching, lookAfterRequests },
-      new PowerOfTwoChoicesRouter(random),
+      random,
       this.clock,
       fakeObserver({
         busy: () => {
@@ -124,7 +123,7 @@ class World {
         const model = this.requests.find(({ request }) => request.model.key === modelKey)?.request.model;
         // Only with its metadata is it known that its requests can be joined.
         if (isLoaded && model !== undefined && this.#maxWaitMs !== undefined)
-          this.dispatcher.modelLoaded(model, EXPECTED_LOAD_MS, METADATA);
+          this.dispatcher.modelLoaded(changed, model, EXPECTED_LOAD_MS, METADATA);
         this.dispatcher.modelChanged(changed, modelKey);
       },
       given: (to, dispatch) => {

@@ -2,7 +2,6 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
 
 const A = fakeModel('a');
@@ -34,9 +33,8 @@ function setUp({
       holds -= 1;
     },
   });
-  const router = new PowerOfTwoChoicesRouter(() => 0);
   const options = { maxOngoingRequests, maxQueuedRequests, batching: 'auto', lookAfterRequests } as const;
-  dispatcher = new Dispatcher(options, router, clock, observer);
+  dispatcher = new Dispatcher(options, () => 0, clock, observer);
 }
 
 function addReplica(id: string, maxModels = 3): FakeReplica {
@@ -147,7 +145,7 @@ describe('spilling', () => {
     first.runMs = 1_000;
     submit(A);
     await work(first);
-    dispatcher.modelLoaded(A, 30, { inputs: [], outputs: [] });
+    dispatcher.modelLoaded(first, A, 30, { inputs: [], outputs: [] });
     submit(A);
     submit(A);
     expect(given).toEqual(['a>r0', 'a>r0']);

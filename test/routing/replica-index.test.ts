@@ -1,14 +1,15 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/power-of-two-choices-router.js';
+import type { ModelState, ReplicaView } from '../../dist/request-router.js';
 import { ReplicaIndex } from '../../dist/routing/replica-index.js';
-import type { ModelState, ReplicaView } from '../../dist/routing/request-router.js';
+import { PowerOfTwoChoicesRouter } from '../../dist/routing/routers/power-of-two-choices-router.js';
+import { fakeRequestView, fakeView } from '../support/fakes.js';
 
 interface Replica extends ReplicaView {
   readonly models: Map<string, ModelState>;
 }
 
-const replica = (id: string, freeBytes = 0): Replica => ({ id, ongoing: 0, models: new Map(), freeBytes });
+const replica = (id: string, freeBytes = 0) => fakeView(id, { models: new Map(), freeBytes }) as Replica;
 
 it('finds warm, emptiest, idle and free replicas as a walk over all of them would, whatever changes', () => {
   const change = fc.record({
@@ -70,7 +71,7 @@ it('chooses two different replicas, every pair as often as any other', () => {
     return state / 2_147_483_647;
   });
   const counts = new Map<string, number>();
-  const request = { modelKey: 'a', priority: 0, waitedMs: 0, expectedLoadMs: 10 };
+  const request = fakeRequestView('a');
   for (let draw = 0; draw < 12_000; draw += 1) {
     const [pair] = router.chooseReplicas(index, request);
     const key = [...(pair ?? [])].map(({ id }) => id).join();
@@ -89,9 +90,7 @@ it('ranks warm replicas first, and cold ones behind them only when the wait has 
   for (const one of [warm, roomy, tight, full]) index.add(one);
   const router = new PowerOfTwoChoicesRouter(() => 0);
   const choose = (modelKey: string, waitedMs: number) =>
-    router
-      .chooseReplicas(index, { modelKey, priority: 0, waitedMs, expectedLoadMs: 10 })
-      .map((rank) => [...rank].map(({ id }) => id));
+    router.chooseReplicas(index, fakeRequestView(modelKey, { waitedMs })).map((rank) => [...rank].map(({ id }) => id));
   expect(choose('a', 9)).toEqual([['warm']]);
   expect(choose('a', 10)[0]).toEqual(['warm']);
   expect(choose('a', 10)[1]).toEqual(['roomy', 'tight']);

@@ -1,11 +1,12 @@
 import { expect, it } from 'vitest';
 import { type WaitingModel, waitingPlace } from '../../dist/routing/waiting-place.js';
 
-const model = (changes: Partial<WaitingModel>): WaitingModel => ({
+const model = ({ waitedMs = 0, expectedLoadMs = 100, ...changes }: Partial<WaitingModel>): WaitingModel => ({
+  waitedMs,
+  expectedLoadMs,
+  msUntilSpill: () => expectedLoadMs - waitedMs,
   warmReplicas: 1,
   replicas: 4,
-  waitedMs: 0,
-  expectedLoadMs: 100,
   mayLoadInMs: 0,
   gatherMs: undefined,
   ...changes,

@@ -1,7 +1,9 @@
 import type { Batching } from '../../dist/batching.js';
 import type { Clock } from '../../dist/clock.js';
 import { InfermuxError } from '../../dist/errors.js';
-import type { DispatcherObserver, RoutableReplica } from '../../dist/routing/dispatcher.js';
+import type { PendingRequestView, ReplicaView } from '../../dist/request-router.js';
+import type { RoutableReplica } from '../../dist/routing/candidate.js';
+import type { DispatcherObserver } from '../../dist/routing/dispatcher.js';
 import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
 import type { TensorFeeds } from '../../dist/tensor.js';
@@ -77,7 +79,10 @@ export interface FakeReplicaObserver {
 export class FakeReplica implements RoutableReplica {
   readonly id: string;
   readonly models = new Map<string, 'loading' | 'loaded'>();
-  readonly freeBytes = Number.POSITIVE_INFINITY;
+  readonly deployment = 'default';
+  labels: Readonly<Record<string, string>> = {};
+  ownStats: Readonly<Record<string, unknown>> | undefined;
+  freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];
   /** Milliseconds that every call takes: with 1, requests that are not joined go one by one. */
@@ -89,11 +94,18 @@ export class FakeReplica implements RoutableReplica {
   readonly #observer: FakeReplicaObserver;
   #given: Given[] = [];
   #isDead = false;
+  #ahead: { readonly key: string; readonly resolve: () => void } | undefined;
+  /** Keys of models that the last dispatch or load said are spare. */
+  spare: readonly string[] = [];
 
   constructor(id: string, maxModels: number, observer: FakeReplicaObserver) {
     this.id = id;
     this.#maxModels = maxModels;
     this.#observer = observer;
+  }
+
+  get freeModels(): number {
+    return Math.max(0, this.#maxModels - this.models.size);
   }
 
   get ongoing(): number {
@@ -119,6 +131,7 @@ export class FakeReplica implements RoutableReplica {
 
   run(dispatch: RoutedDispatch): Promise<RoutedAnswer> {
     if (this.#isDead) return Promise.reject(new InfermuxError('REPLICA_FAILED', `${this.id} is dead`));
+    this.spare = dispatch.spare;
     return new Promise((resolve, reject) => {
       this.#given.push({ dispatch, resolve, reject });
       this.#observer.given(this, dispatch);
@@ -126,8 +139,22 @@ export class FakeReplica implements RoutableReplica {
     });
   }
 
+  load({ key }: RoutedModel): Promise<void> {
+    return new Promise((resolve) => {
+      this.#ahead = { key, resolve };
+      this.#set(key, 'loading');
+    });
+  }
+
   /** One step of the thread's work: ends a load, or answers the first dispatch. @returns false when there is nothing to do. */
   step(): boolean {
+    const ahead = this.#ahead;
+    if (ahead !== undefined) {
+      this.#ahead = undefined;
+      this.#loadModel(ahead.key);
+      ahead.resolve();
+      return true;
+    }
     const [first] = this.#given;
     if (first === undefined) return false;
     const { key } = first.dispatch.model;
@@ -140,6 +167,11 @@ export class FakeReplica implements RoutableReplica {
       first.resolve({ loadMs: 0, verification: this.verification, calls });
       return true;
     }
+    this.#loadModel(key);
+    return true;
+  }
+
+  #loadModel(key: string): void {
     for (const old of [...this.models.keys()]) {
       if (this.models.size <= this.#maxModels) break;
       if (this.models.get(old) !== 'loaded') continue;
@@ -148,7 +180,6 @@ export class FakeReplica implements RoutableReplica {
     }
     this.loads.push(key);
     this.#set(key, 'loaded');
-    return true;
   }
 
   /** What it answers instead of outputs. */
@@ -200,6 +231,24 @@ export function fakeModel(id: string, bytes = 1_000, batching?: Batching): Route
   return { id, key: `${id}@1`, path: `/nowhere/${id}.onnx`, bytes, batching };
 }
 
+/** A replica as routers see it, with what a test says of it. */
+export function fakeView(id: string, own: Partial<ReplicaView> = {}): ReplicaView {
+  return {
+    ...{ id, deployment: 'default', labels: {}, ongoing: 0, capacity: Number.POSITIVE_INFINITY, models: new Map() },
+    ...{ freeBytes: Number.POSITIVE_INFINITY, freeModels: Number.POSITIVE_INFINITY, expectedWorkMs: 0 },
+    routingStats: { throughput: 0, runMs: 0, loadMs: 0 },
+    ...own,
+  };
+}
+
+export function fakeRequestView(model: string, own: Partial<PendingRequestView> = {}): PendingRequestView {
+  return {
+    ...{ model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
+    ...{ expectedRunMs: 1, expectedLoadMs: 10 },
+    ...own,
+  };
+}
+
 export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): RoutedRequest {
   const terms = {
     priority: 0,
@@ -208,6 +257,8 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     transferred: undefined,
     releaseFeeds: undefined,
     payload: undefined,
+    shardKey: undefined,
+    labels: undefined,
     isShadow: false,
   };
   return { model, feeds, outputs: undefined, checked: true, ...terms };
@@ -231,6 +282,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
     failed: nothing,
     called: nothing,
     batchingSwitchedOff: nothing,
+    routerFailed: nothing,
     ...overrides,
   };
 }

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { createEviction } from '../../dist/eviction.js';
 import type { RequestGroup } from '../../dist/protocol/messages.js';
 import { packGroups } from '../../dist/protocol/request-groups.js';
 import type { Outputs, Tensor, TensorFeeds } from '../../dist/tensor.js';
@@ -48,13 +49,18 @@ function executorOf(session: Session): Executor {
   };
   const loader = { load: async () => session };
   return new Executor(
-    new ModelMultiplexer({ maxModels: 1, maxBytes: -1, idleTimeoutMs: -1 }, loader, events, () => 0),
+    new ModelMultiplexer(
+      { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },
+      loader,
+      events,
+      () => 0,
+    ),
     () => 0,
   );
 }
 
 const execute = (executor: Executor, groups: readonly RequestGroup[], verify = true) =>
-  executor.run({ model: { key: 'm@1', id: 'm', bytes: 1, path: '/m' }, groups, verify });
+  executor.run({ model: { key: 'm@1', id: 'm', bytes: 1, path: '/m' }, groups, spare: undefined, verify });
 
 const firstNumbers = (calls: readonly { outputs: Outputs | undefined }[], name = 'y') =>
   calls.map(({ outputs }) => [...((outputs as Outputs)[name] as Tensor & { data: Float32Array }).data]);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/errors.js';
+import { createEviction } from '../../dist/eviction.js';
 import type { ModelReference } from '../../dist/model-reference.js';
 import { type Lease, ModelMultiplexer, type MultiplexerOptions } from '../../dist/worker/model-multiplexer.js';
 
@@ -29,7 +30,7 @@ class FakeSessions {
 
   multiplexer(options: Partial<MultiplexerOptions> = {}): ModelMultiplexer {
     return new ModelMultiplexer(
-      { maxModels: 2, maxBytes: -1, idleTimeoutMs: -1, ...options },
+      { maxModels: 2, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1, ...options },
       { load: (reference) => this.#load(reference.key) },
       {
         loading: (key) => this.log.push(`loading ${key}`),

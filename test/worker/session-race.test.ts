@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { createEviction } from '../../dist/eviction.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { ModelMultiplexer, type MultiplexerEvents } from '../../dist/worker/model-multiplexer.js';
 import { OnnxSession } from '../../dist/worker/onnx-session.js';
@@ -22,7 +23,7 @@ it('never releases a real session that runs, though every run is overtaken by an
     },
   };
   const multiplexer = new ModelMultiplexer(
-    { maxModels: 1, maxBytes: -1, idleTimeoutMs: -1 },
+    { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },
     { load: (model) => OnnxSession.load(model, {}, counters) },
     events,
     () => performance.now(),

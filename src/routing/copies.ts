@@ -1,0 +1,148 @@
+import type { Clock } from '../clock.js';
+import type { Candidate, RoutableReplica } from './candidate.js';
+import { DecayedSum } from './decayed-sum.js';
+import type { ModelQueue } from './model-queue.js';
+import type { ReplicaIndex } from './replica-index.js';
+
+/** Work is averaged over about so long. */
+const AVERAGE_MS = 10_000;
+/** A model is to be short of copies for so long, or for as long as a load takes. */
+const SHORT_FOR_MS = 1_000;
+const CHECKS_PER_WHILE = 8;
+/** A copy goes to a replica that has no more than so much of the work of those that have the model, on average. */
+const MUCH_LESS = 0.95;
+/** A copy is spare when it was not used for so long, or so many loads, and others are. */
+const UNUSED_MS = 10_000;
+const UNUSED_LOADS = 10;
+
+/** A model that is to be loaded by one more replica. */
+export interface Copy<R extends RoutableReplica> {
+  readonly queue: ModelQueue;
+  readonly candidate: Candidate<R>;
+}
+
+interface ModelWork {
+  /** Milliseconds of its runs. */
+  readonly ran: DecayedSum;
+  /** Time of the clock since which it is short of copies, if it is. */
+  shortSince: number | undefined;
+  /** Time of the clock at which it is looked at again. */
+  checkAt: number;
+}
+
+/**
+ * Which models are to have another copy, and which copies may go.
+ *
+ * A copy's share is what the other models leave it of its replica. A model is short of copies when its work takes more than half
+ * of their shares: when the replicas that have it are idle for less time than its runs take. By then its requests wait longer
+ * than they would with another copy, though they may never wait for as long as a load takes. When that has lasted, an idle
+ * replica that has room, and less to do than those, loads it; one at a time, since a load keeps a replica from its other models.
+ */
+export class Copies<R extends RoutableReplica> {
+  readonly #replicas: ReplicaIndex<Candidate<R>>;
+  readonly #clock: Clock;
+  readonly #models = new WeakMap<ModelQueue, ModelWork>();
+  readonly #busy = new WeakMap<Candidate<R>, DecayedSum>();
+  readonly #wanted = new Set<ModelQueue>();
+  /** The copy that was named last. */
+  #last: Copy<R> | undefined;
+
+  constructor(replicas: ReplicaIndex<Candidate<R>>, clock: Clock) {
+    this.#replicas = replicas;
+    this.#clock = clock;
+  }
+
+  /** The replica took so long for requests of the queue. */
+  worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number): void {
+    const now = this.#clock.now();
+    const model = this.#workOf(queue, now);
+    model.ran.add(runMs, now);
+    this.#busyOf(candidate).add(runMs, now);
+    if (now >= model.checkAt) this.#check(queue, model, now);
+  }
+
+  /**
+   * The next copy to load, and where: on the least busy of the replicas with nothing to do that have room for it. It is not named
+   * again before it has been short anew.
+   */
+  take(mayLoad: (queue: ModelQueue) => boolean): Copy<R> | undefined {
+    if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
+    const now = this.#clock.now();
+    for (const queue of this.#wanted) {
+      const candidate = mayLoad(queue) ? this.#placeFor(queue, now) : undefined;
+      if (candidate === undefined) continue;
+      this.#wanted.delete(queue);
+      this.#workOf(queue, now).shortSince = undefined;
+      this.#last = { queue, candidate };
+      return this.#last;
+    }
+    return undefined;
+  }
+
+  /** Models of the replica that others have too, and that nobody used here for long: they may leave before any other. */
+  spareOn(candidate: Candidate<R>, queueOf: (modelKey: string) => ModelQueue | undefined): string[] {
+    const now = this.#clock.now();
+    return [...candidate.models.keys()].filter((modelKey) => {
+      if (this.#replicas.warm(modelKey).length < 2) return false;
+      const loadMs = queueOf(modelKey)?.times.loadMs ?? 0;
+      return now - (candidate.usedAt.get(modelKey) ?? 0) > Math.max(UNUSED_MS, UNUSED_LOADS * loadMs);
+    });
+  }
+
+  #check(queue: ModelQueue, model: ModelWork, now: number): void {
+    const whileMs = Math.max(SHORT_FOR_MS, queue.times.loadMs);
+    model.checkAt = now + whileMs / CHECKS_PER_WHILE;
+    const warm = this.#replicas.warm(queue.modelKey);
+    const idle = warm.length - this.#busySum(warm, now);
+    if (warm.length === this.#replicas.size || idle >= model.ran.perMs(now)) {
+      model.shortSince = undefined;
+      this.#wanted.delete(queue);
+      return;
+    }
+    model.shortSince ??= now;
+    if (now - model.shortSince >= whileMs) this.#wanted.add(queue);
+  }
+
+  #isLoadingLast(): boolean {
+    if (this.#last === undefined) return false;
+    const { candidate, queue } = this.#last;
+    return this.#replicas.has(candidate) && candidate.loads.has(queue.modelKey);
+  }
+
+  #placeFor({ modelKey, model }: ModelQueue, now: number): Candidate<R> | undefined {
+    const warm = this.#replicas.warm(modelKey);
+    let least = (MUCH_LESS * this.#busySum(warm, now)) / warm.length;
+    let place: Candidate<R> | undefined;
+    for (const candidate of this.#replicas.idle) {
+      if (!candidate.isIdle || candidate.models.has(modelKey)) continue;
+      if (candidate.freeModels < 1 || candidate.freeBytes < model.bytes) continue;
+      const busy = this.#busyOf(candidate).perMs(now);
+      if (busy >= least) continue;
+      least = busy;
+      place = candidate;
+    }
+    return place;
+  }
+
+  #busySum(warm: readonly Candidate<R>[], now: number): number {
+    return warm.reduce((sum, candidate) => sum + this.#busyOf(candidate).perMs(now), 0);
+  }
+
+  #busyOf(candidate: Candidate<R>): DecayedSum {
+    let busy = this.#busy.get(candidate);
+    if (busy === undefined) {
+      busy = new DecayedSum(AVERAGE_MS);
+      this.#busy.set(candidate, busy);
+    }
+    return busy;
+  }
+
+  #workOf(queue: ModelQueue, now: number): ModelWork {
+    let work = this.#models.get(queue);
+    if (work === undefined) {
+      work = { ran: new DecayedSum(AVERAGE_MS), shortSince: undefined, checkAt: now };
+      this.#models.set(queue, work);
+    }
+    return work;
+  }
+}

@@ -1,0 +1,25 @@
+/** A sum in which what was added earlier counts exponentially less. */
+export class DecayedSum {
+  readonly #timeConstantMs: number;
+  #sum = 0;
+  #at = 0;
+
+  /** @param timeConstantMs after so long an amount counts 1/e of what it was. */
+  constructor(timeConstantMs: number) {
+    this.#timeConstantMs = timeConstantMs;
+  }
+
+  add(amount: number, now: number): void {
+    this.#sum = this.#decayed(now) + amount;
+    this.#at = now;
+  }
+
+  /** What is added per millisecond. */
+  perMs(now: number): number {
+    return this.#decayed(now) / this.#timeConstantMs;
+  }
+
+  #decayed(now: number): number {
+    return this.#sum * Math.exp((this.#at - now) / this.#timeConstantMs);
+  }
+}

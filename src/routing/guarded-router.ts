@@ -1,0 +1,181 @@
+import { InfermuxError, messageOf, show } from '../errors.js';
+import type { PendingRequestView, ReplicaView, RequestRouter, RoutingStats } from '../request-router.js';
+import type { Candidate, RoutableReplica } from './candidate.js';
+import { firstWithSlot } from './first-with-slot.js';
+import type { ModelRouter } from './model-router.js';
+import type { ReplicaIndex } from './replica-index.js';
+
+/** What a router did that it should not have. */
+export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-none' | 'hook-threw';
+
+/** To be told of what a router did that it should not have. */
+export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
+
+/** A candidate as routers see it: nothing of it can be changed. */
+class CandidateView implements ReplicaView {
+  readonly #candidate: Candidate;
+  readonly id: string;
+  readonly deployment: string;
+  readonly labels: Readonly<Record<string, string>>;
+
+  constructor(candidate: Candidate) {
+    this.#candidate = candidate;
+    this.id = candidate.id;
+    this.deployment = candidate.deployment;
+    this.labels = candidate.labels;
+  }
+
+  get ongoing(): number {
+    return this.#candidate.ongoing;
+  }
+
+  get capacity(): number {
+    return this.#candidate.capacity;
+  }
+
+  get models(): ReplicaView['models'] {
+    return this.#candidate.models;
+  }
+
+  get freeBytes(): number {
+    return this.#candidate.freeBytes;
+  }
+
+  get freeModels(): number {
+    return this.#candidate.freeModels;
+  }
+
+  get expectedWorkMs(): number {
+    return this.#candidate.expectedWorkMs;
+  }
+
+  get routingStats(): RoutingStats {
+    return this.#candidate.routingStats;
+  }
+}
+
+/**
+ * Asks a router that may be anybody's, and holds what it says against what there is: whatever it does, requests are placed,
+ * by the default router if need be.
+ */
+export class GuardedRouter<R extends RoutableReplica> {
+  readonly #router: RequestRouter;
+  readonly #fallback: ModelRouter;
+  readonly #faulted: RouterFaultObserver;
+  readonly #views = new Map<Candidate<R>, CandidateView>();
+  readonly #candidates = new Map<string, Candidate<R>>();
+
+  constructor(router: RequestRouter, fallback: ModelRouter, faulted: RouterFaultObserver) {
+    this.#router = router;
+    this.#fallback = fallback;
+    this.#faulted = faulted;
+  }
+
+  /** Other replicas run from now on. */
+  changed(candidates: Iterable<Candidate<R>>): void {
+    const before = new Map(this.#views);
+    this.#views.clear();
+    this.#candidates.clear();
+    for (const candidate of candidates) {
+      this.#views.set(candidate, before.get(candidate) ?? new CandidateView(candidate));
+      this.#candidates.set(candidate.id, candidate);
+    }
+    this.#call('onReplicasChanged', () => this.#router.onReplicasChanged?.([...this.#views.values()]));
+  }
+
+  /**
+   * The replica that the request goes to; undefined when it has to wait.
+   *
+   * @param mayLoad whether the model may be loaded at present; otherwise only replicas that have it are candidates.
+   */
+  choose(
+    index: ReplicaIndex<Candidate<R>>,
+    request: PendingRequestView,
+    mayLoad: boolean,
+    hasSlot: (candidate: Candidate<R>) => boolean,
+  ): Candidate<R> | undefined {
+    const candidates = this.#candidatesFor(request.modelKey, mayLoad);
+    if (candidates.length === 0) return undefined;
+    const ranks = this.#rank(candidates, request);
+    const chosen = ranks && firstWithSlot(ranks, hasSlot);
+    if (chosen !== undefined || ranks?.some((rank) => rank.length > 0)) return chosen;
+    const fallback = firstWithSlot(
+      this.#fallback.chooseReplicas(index, request) as readonly Iterable<Candidate<R>>[],
+      hasSlot,
+    );
+    if (ranks !== undefined && fallback !== undefined) {
+      this.#fault('ranked-none', `it ranked no replica for model ${show(request.model)}, and ${fallback.id} is free`);
+    }
+    return fallback;
+  }
+
+  get followsRequests(): boolean {
+    return this.#router.onRequestRouted !== undefined || this.#router.onRequestCompleted !== undefined;
+  }
+
+  routed(candidate: Candidate<R>, request: PendingRequestView): void {
+    this.#call('onRequestRouted', () => this.#router.onRequestRouted?.(this.#viewOf(candidate), request));
+  }
+
+  completed(candidate: Candidate<R>, request: PendingRequestView): void {
+    this.#call('onRequestCompleted', () => this.#router.onRequestCompleted?.(this.#viewOf(candidate), request));
+  }
+
+  failed(candidate: Candidate<R>, error: Error): void {
+    this.#call('onReplicaFailed', () => this.#router.onReplicaFailed?.(this.#viewOf(candidate), error));
+  }
+
+  #viewOf(candidate: Candidate<R>): CandidateView {
+    return this.#views.get(candidate) ?? new CandidateView(candidate);
+  }
+
+  /** In a list of its own: a router may well sort it in place. */
+  #candidatesFor(modelKey: string, mayLoad: boolean): CandidateView[] {
+    const all = [...this.#views.values()];
+    return mayLoad ? all : all.filter(({ models }) => models.has(modelKey));
+  }
+
+  /** @returns the candidates that it ranked; undefined when it did not do what it should. */
+  #rank(candidates: readonly ReplicaView[], request: PendingRequestView): Candidate<R>[][] | undefined {
+    let ranks: unknown;
+    try {
+      ranks = this.#router.chooseReplicas(candidates, request);
+      if (!Array.isArray(ranks) || !ranks.every(Array.isArray)) {
+        ignoreRejection(ranks);
+        return this.#fault('not-ranks', `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}`);
+      }
+      const found: Candidate<R>[][] = [];
+      for (const rank of ranks) {
+        const known: Candidate<R>[] = [];
+        for (const replica of rank) {
+          const id: unknown = (replica as Partial<ReplicaView> | null | undefined)?.id;
+          const candidate = this.#candidates.get(id as string);
+          if (candidate === undefined) return this.#fault('unknown-replica', `${show(id)} is no candidate`);
+          known.push(candidate);
+        }
+        found.push(known);
+      }
+      return found;
+    } catch (cause) {
+      return this.#fault('threw', `chooseReplicas threw: ${messageOf(cause)}`, cause);
+    }
+  }
+
+  #call(hook: string, work: () => unknown): void {
+    try {
+      ignoreRejection(work());
+    } catch (cause) {
+      this.#fault('hook-threw', `${hook} threw: ${messageOf(cause)}`, cause);
+    }
+  }
+
+  #fault(fault: RouterFault, message: string, cause?: unknown): undefined {
+    this.#faulted(fault, new InfermuxError('INTERNAL', `the router failed: ${message}`, { cause }));
+    return undefined;
+  }
+}
+
+/** A router is not to be asynchronous; where it is, nobody waits for it, and it must not end the process. */
+function ignoreRejection(value: unknown): void {
+  if (value instanceof Promise) value.catch(() => undefined);
+}

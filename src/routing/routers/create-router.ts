@@ -1,0 +1,40 @@
+import type { RequestRouter, RouterName } from '../../request-router.js';
+import type { ModelRouter } from '../model-router.js';
+import { ConsistentHashRouter } from './consistent-hash-router.js';
+import { ExpectedCompletionRouter } from './expected-completion-router.js';
+import { LeastLoadedRouter } from './least-loaded-router.js';
+import { PowerOfTwoChoicesRouter } from './power-of-two-choices-router.js';
+import { RoundRobinRouter } from './round-robin-router.js';
+import { ThroughputAwareRouter } from './throughput-aware-router.js';
+import { UniformRouter } from './uniform-router.js';
+
+type Random = () => number;
+
+const MODEL_ROUTERS = {
+  'power-of-two-choices': (random: Random) => new PowerOfTwoChoicesRouter(random),
+  'least-loaded': () => new LeastLoadedRouter(),
+  'expected-completion': () => new ExpectedCompletionRouter(),
+} as const satisfies Record<string, (random: Random) => ModelRouter>;
+
+const REQUEST_ROUTERS = {
+  'round-robin': () => new RoundRobinRouter(),
+  uniform: (random: Random) => new UniformRouter(random),
+  'throughput-aware': () => new ThroughputAwareRouter(),
+  'consistent-hash': () => new ConsistentHashRouter(),
+} as const satisfies Record<string, (random: Random) => RequestRouter>;
+
+/** A router that goes by the model alone, or one that is asked for each request. */
+export type CreatedRouter =
+  | { readonly scope: 'model'; readonly router: ModelRouter }
+  | { readonly scope: 'request'; readonly router: RequestRouter };
+
+/** @param random uniform in [0, 1). */
+export function createRouter(router: RouterName | RequestRouter, random: Random): CreatedRouter {
+  if (typeof router !== 'string') return { scope: 'request', router };
+  if (isModelRouter(router)) return { scope: 'model', router: MODEL_ROUTERS[router](random) };
+  return { scope: 'request', router: REQUEST_ROUTERS[router](random) };
+}
+
+function isModelRouter(name: RouterName): name is keyof typeof MODEL_ROUTERS {
+  return Object.hasOwn(MODEL_ROUTERS, name);
+}

@@ -1,0 +1,334 @@
+/** What must hold for every router, whoever wrote it: through the dispatcher, with replicas without threads. */
+import fc from 'fast-check';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { InfermuxError } from '../../dist/errors.js';
+import {
+  type Order,
+  type PendingRequestView,
+  type RequestRouter,
+  ROUTER_NAMES,
+  type RouterName,
+} from '../../dist/request-router.js';
+import { Dispatcher } from '../../dist/routing/dispatcher.js';
+import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
+import { readmeRouter } from '../support/readme-router.js';
+
+let fromReadme: RequestRouter;
+
+beforeAll(async () => {
+  fromReadme = await readmeRouter();
+});
+
+const MODELS = Array.from({ length: 6 }, (_, index) => fakeModel(`m${index}`));
+const ROUTERS: readonly (readonly [string, () => RouterName | RequestRouter])[] = [
+  ...ROUTER_NAMES.map((name) => [name, () => name] as const),
+  ["the README's", () => fromReadme],
+];
+
+/** A dispatcher with replicas that work when they are told to. */
+class World {
+  readonly clock = new FakeClock();
+  readonly replicas: FakeReplica[] = [];
+  readonly faults: string[] = [];
+  readonly answers: ('answered' | InfermuxError)[] = [];
+  /** Requests that each replica was given, by its id. */
+  readonly given: string[] = [];
+  readonly dispatcher: Dispatcher<FakeReplica>;
+  #born = 0;
+  submitted = 0;
+
+  constructor(router: RouterName | RequestRouter, how: { order?: Order; random?: () => number } = {}) {
+    this.dispatcher = new Dispatcher(
+      { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false, router, order: how.order ?? 'model' },
+      how.random ?? (() => 0),
+      this.clock,
+      fakeObserver({ routerFailed: (fault, { message }) => this.faults.push(`${fault}: ${message}`) }),
+    );
+  }
+
+  add(maxModels = 3): FakeReplica {
+    const replica = new FakeReplica(`r${this.#born++}`, maxModels, {
+      modelChanged: (changed, modelKey) => this.dispatcher.modelChanged(changed, modelKey),
+      given: (to, { model }) => this.given.push(`${model.id}>${to.id}`),
+    });
+    replica.runMs = 10;
+    this.replicas.push(replica);
+    this.dispatcher.addReplica(replica);
+    return replica;
+  }
+
+  submit(model: number, own: { shardKey?: string; labels?: Record<string, string>; priority?: number } = {}): void {
+    const request = { ...fakeRequest(MODELS[model % MODELS.length] as (typeof MODELS)[0]), ...own };
+    this.submitted += 1;
+    this.dispatcher
+      .submit(request, () => 'answered' as const)
+      .then(
+        (answer) => this.answers.push(answer),
+        (error: InfermuxError) => this.answers.push(error),
+      );
+  }
+
+  async crash(index: number): Promise<void> {
+    const [replica] = this.replicas.splice(index % this.replicas.length, 1);
+    replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
+    await flush();
+    this.add();
+  }
+
+  /** Lets all replicas work until nothing is left to do. */
+  async settle(): Promise<void> {
+    for (let round = 0; round < 2_000 && this.answers.length < this.submitted; round += 1) {
+      for (const replica of this.replicas) replica.step();
+      await flush();
+      this.clock.advance(1);
+      await flush();
+    }
+  }
+}
+
+type Step =
+  | { kind: 'submit'; model: number; shardKey: string | undefined; priority: number }
+  | { kind: 'step'; replica: number }
+  | { kind: 'crash'; replica: number }
+  | { kind: 'advance'; milliseconds: number };
+
+const step = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant('submit' as const),
+      model: fc.nat(5),
+      shardKey: fc.option(fc.constantFrom('a', 'b', 'c'), { nil: undefined }),
+      priority: fc.constantFrom(0, 0, 0, 1),
+    }),
+  },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('step' as const), replica: fc.nat(3) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('crash' as const), replica: fc.nat(3) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('advance' as const), milliseconds: fc.integer({ min: 1, max: 40 }) }),
+  },
+);
+
+describe.each(ROUTERS)('router %s', (_, routerOf) => {
+  it.each(['model', 'fifo'] as const)(
+    'answers every request, whatever happens to replicas, in order %s',
+    async (order) => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { maxLength: 80, size: 'max' }), fc.nat(), async (steps, seed) => {
+          let state = (seed % 2_147_483_646) + 1;
+          const random = () => {
+            state = (state * 48_271) % 2_147_483_647;
+            return state / 2_147_483_647;
+          };
+          const world = new World(routerOf(), { order, random });
+          for (let index = 0; index < 4; index += 1) world.add();
+          for (const each of steps as Step[]) {
+            if (each.kind === 'submit') {
+              const { model, shardKey, priority } = each;
+              world.submit(model, shardKey === undefined ? { priority } : { shardKey, priority });
+            } else if (each.kind === 'step') world.replicas[each.replica]?.step();
+            else if (each.kind === 'crash') await world.crash(each.replica);
+            else world.clock.advance(each.milliseconds);
+            await flush();
+          }
+          await world.settle();
+          expect(world.answers).toHaveLength(world.submitted);
+          // A second crash, or one in a load, is an answer too; anything else is the router's doing.
+          const codes = world.answers.map((answer) => (answer === 'answered' ? 'answered' : answer.code));
+          expect(codes.filter((code) => !['answered', 'REPLICA_FAILED', 'MODEL_LOAD_FAILED'].includes(code))).toEqual(
+            [],
+          );
+          expect(world.faults).toEqual([]);
+        }),
+        { numRuns: 60 },
+      );
+    },
+  );
+
+  it('uses all replicas when many requests come at once', async () => {
+    const world = new World(routerOf(), { random: Math.random });
+    for (let index = 0; index < 4; index += 1) world.add();
+    for (let index = 0; index < 200; index += 1) world.submit(index, { shardKey: `key-${index}` });
+    await world.settle();
+    expect(world.answers).toHaveLength(200);
+    expect(new Set(world.given.map((line) => line.split('>')[1])).size).toBe(4);
+  });
+
+  it('lets a request wait while all replicas are busy, and is asked again when one frees', async () => {
+    const world = new World(routerOf());
+    const [first, second] = [world.add(), world.add()];
+    for (const replica of [first, second]) {
+      for (const { key } of MODELS) replica.models.set(key, 'loaded');
+      for (const { key } of MODELS) world.dispatcher.modelChanged(replica, key);
+    }
+    for (let index = 0; index < 6; index += 1) world.submit(0, { shardKey: `key-${index}` });
+    // No more than one for each; and whoever has a key may wait for its own.
+    const { length } = world.given;
+    expect(length).toBeGreaterThan(0);
+    expect(length).toBeLessThanOrEqual(2);
+    world.clock.advance(500);
+    expect(world.given).toHaveLength(length);
+    for (const replica of [first, second]) replica.step();
+    await flush();
+    expect(world.given.length).toBeGreaterThan(length);
+    await world.settle();
+    expect(world.answers).toHaveLength(6);
+  });
+
+  it('can be exchanged for any other while requests wait', async () => {
+    const world = new World('power-of-two-choices');
+    for (let index = 0; index < 3; index += 1) world.add();
+    for (let index = 0; index < 30; index += 1) world.submit(index);
+    const limits = { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false } as const;
+    world.dispatcher.configure({ ...limits, router: routerOf() });
+    for (let index = 0; index < 30; index += 1) world.submit(index);
+    world.replicas[0]?.step();
+    world.dispatcher.configure({ ...limits, router: 'least-loaded', order: 'fifo' });
+    await world.settle();
+    expect(world.answers).toEqual(Array.from({ length: 60 }, () => 'answered'));
+  });
+});
+
+describe('hooks', () => {
+  it('tell of each request that is routed and, once, of its end; of replicas that come, go and fail', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
+        const open = new Map<PendingRequestView, string>();
+        const [present, failed, wrong]: [Set<string>, string[], string[]] = [new Set(), [], []];
+        const router: RequestRouter = {
+          chooseReplicas: (candidates) => [candidates],
+          onRequestRouted: ({ id }, request) => {
+            if (open.has(request) || !present.has(id)) wrong.push(`routed to ${id}`);
+            open.set(request, id);
+          },
+          onRequestCompleted: ({ id }, request) => {
+            if (open.get(request) !== id) wrong.push(`completed in ${id}`);
+            open.delete(request);
+          },
+          onReplicasChanged: (candidates) => {
+            present.clear();
+            for (const { id } of candidates) present.add(id);
+          },
+          onReplicaFailed: ({ id }) => failed.push(id),
+        };
+        const world = new World(router);
+        for (let index = 0; index < 3; index += 1) world.add();
+        let crashes = 0;
+        for (const each of steps as Step[]) {
+          if (each.kind === 'submit') world.submit(each.model);
+          else if (each.kind === 'step') world.replicas[each.replica]?.step();
+          else if (each.kind === 'advance') world.clock.advance(each.milliseconds);
+          else {
+            crashes += 1;
+            await world.crash(each.replica);
+          }
+          await flush();
+        }
+        await world.settle();
+        expect(wrong).toEqual([]);
+        expect(world.faults).toEqual([]);
+        expect(open.size).toBe(0);
+        expect(failed).toHaveLength(crashes);
+        expect(present).toEqual(new Set(world.replicas.map(({ id }) => id)));
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('a router that does what it should not', () => {
+  const stranger = { id: 'stranger' } as never;
+  it.each<[string, string, Partial<RequestRouter>]>([
+    [
+      'throws',
+      'threw',
+      {
+        chooseReplicas: () => {
+          throw new Error('no idea');
+        },
+      },
+    ],
+    [
+      'throws what is no error',
+      'threw',
+      {
+        chooseReplicas: () => {
+          throw undefined;
+        },
+      },
+    ],
+    ['returns nothing', 'not-ranks', { chooseReplicas: () => undefined as never }],
+    ['returns a list of replicas instead of ranks', 'not-ranks', { chooseReplicas: (all) => all as never }],
+    ['is asynchronous', 'not-ranks', { chooseReplicas: (async () => []) as never }],
+    [
+      'is asynchronous and fails',
+      'not-ranks',
+      {
+        chooseReplicas: (async () => {
+          throw new Error('late');
+        }) as never,
+      },
+    ],
+    ['ranks what is no replica', 'unknown-replica', { chooseReplicas: () => [[stranger]] }],
+    ['ranks null', 'unknown-replica', { chooseReplicas: () => [[null as never]] }],
+    ['never ranks anything', 'ranked-none', { chooseReplicas: () => [] }],
+    ['ranks empty ranks alone', 'ranked-none', { chooseReplicas: () => [[], []] }],
+    [
+      'has a hook that throws',
+      'hook-threw',
+      {
+        onRequestRouted: () => {
+          throw new Error('hook');
+        },
+      },
+    ],
+    [
+      'has a hook that rejects',
+      '',
+      {
+        onRequestCompleted: (async () => {
+          throw new Error('hook');
+        }) as never,
+      },
+    ],
+    [
+      'has hooks that all throw',
+      'hook-threw',
+      {
+        onReplicasChanged: () => {
+          throw new Error('hook');
+        },
+        onRequestCompleted: () => {
+          throw new Error('hook');
+        },
+        onReplicaFailed: () => {
+          throw new Error('hook');
+        },
+      },
+    ],
+  ])('and %s is passed over, and told', async (_, fault, own) => {
+    const world = new World({ chooseReplicas: (candidates) => [candidates], ...own });
+    for (let index = 0; index < 3; index += 1) world.add();
+    for (let index = 0; index < 40; index += 1) world.submit(index);
+    await world.settle();
+    expect(world.answers).toEqual(Array.from({ length: 40 }, () => 'answered'));
+    if (fault === '') expect(world.faults).toEqual([]);
+    else expect(new Set(world.faults.map((line) => line.split(':')[0]))).toEqual(new Set([fault]));
+  });
+
+  it('cannot change what it is shown', async () => {
+    const world = new World({
+      chooseReplicas: (candidates, request) => {
+        (candidates as unknown[]).reverse();
+        (candidates as unknown[]).length = 1;
+        return [candidates, [{ ...candidates[0], note: request.model } as never]];
+      },
+    });
+    for (let index = 0; index < 3; index += 1) world.add();
+    for (let index = 0; index < 10; index += 1) world.submit(0);
+    await world.settle();
+    expect(world.answers).toHaveLength(10);
+    expect(world.faults).toEqual([]);
+  });
+});

@@ -1,0 +1,20 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { RequestRouter } from '../../dist/request-router.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const FOLDER = join(ROOT, '.cache', 'readme-router');
+
+/** The router that the README shows, made by its own words. */
+export async function readmeRouter(): Promise<RequestRouter> {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const code = /```js\n(\/\/ throughput-router\.mjs\n[\s\S]*?)```/.exec(readme)?.[1];
+  if (code === undefined) throw new Error('the README shows no router');
+  mkdirSync(FOLDER, { recursive: true });
+  // Inside the package, so that it finds itself by its name.
+  const file = join(FOLDER, `throughput-router-${process.pid}.mjs`);
+  writeFileSync(file, code);
+  const { ThroughputRouter } = await import(pathToFileURL(file).href);
+  return new ThroughputRouter();
+}
