@@ -8,7 +8,7 @@ export interface Goal {
   readonly what: string;
   /** Round by round. */
   readonly values: readonly number[];
-  readonly unit: '×' | 'ms';
+  readonly unit: '×' | 'ms' | 's' | 'services' | 'seeds';
   readonly limit: number;
   readonly aim: number;
   /** Whether the value may be no more than the limit, instead of no less. */
@@ -48,7 +48,7 @@ function placeOf({ cores, processor, memoryGiB, platform, node, versions }: type
 }
 
 const amount = (value: number, unit: Goal['unit']) =>
-  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ms`;
+  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ${unit}`;
 function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
   const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
   const side = atMost === true ? '≤' : '≥';
@@ -69,12 +69,12 @@ export function goalTable(goals: readonly JudgedGoal[]): string {
   return markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], goals.map(goalLine));
 }
 
-/** Puts the text between the README's marks of this bench. */
-export function writeIntoReadme(bench: string, text: string): void {
-  const readme = new URL('../README.md', import.meta.url);
+/** Puts the text between a README's marks of this bench. */
+export function writeIntoReadme(bench: string, text: string, file = 'README.md'): void {
+  const readme = new URL(`../${file}`, import.meta.url);
   const [begin, end] = [`<!-- ${bench}: written by npm run ${bench} -->`, `<!-- end of ${bench} -->`];
   const before = readFileSync(readme, 'utf8');
-  if (!before.includes(begin) || !before.includes(end)) throw new Error(`README.md has no place for ${bench}`);
+  if (!before.includes(begin) || !before.includes(end)) throw new Error(`${file} has no place for ${bench}`);
   const after = before.slice(before.indexOf(end) + end.length);
   writeFileSync(readme, `${before.slice(0, before.indexOf(begin))}${begin}\n${text}\n${end}${after}`);
 }

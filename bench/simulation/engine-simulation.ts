@@ -1,0 +1,115 @@
+import { createEviction, type EvictionName } from '../../dist/eviction.js';
+import type { RequestRouter, RouterName } from '../../dist/request-router.js';
+import { Dispatcher, type DispatcherObserver } from '../../dist/routing/dispatcher.js';
+import type { RequestPayload } from '../../dist/routing/pending-request.js';
+import { type Outcome, Outcomes } from './outcome.js';
+import { type Random, seeded } from './random.js';
+import { CRASH_EVERY, QUEUE_LIMIT, REJOIN_AFTER, type Setting, slownessOf } from './setting.js';
+import { SimulatedReplica } from './simulated-replica.js';
+import { VirtualClock } from './virtual-clock.js';
+import { SERVICE_MS, type SimulatedModel, Workload } from './workload.js';
+
+const METADATA = { inputs: [], outputs: [] };
+const nothing = () => undefined;
+const never = new AbortController().signal;
+/** Of a request, but for its model and its time. */
+const TERMS = {
+  ...{ feeds: {}, outputs: undefined, checked: true, priority: 0, deadline: undefined, signal: undefined },
+  ...{ transferred: undefined, releaseFeeds: undefined, shardKey: undefined, labels: undefined, isShadow: false },
+};
+
+/** The engine's own dispatcher, router and cache policy, with simulated replicas under them. */
+export function simulateEngine(
+  setting: Setting,
+  router: RouterName | RequestRouter,
+  eviction: EvictionName,
+  seed: number,
+): Outcome {
+  return new EngineSimulation(setting, router, eviction, seed).run();
+}
+
+class EngineSimulation {
+  readonly #clock = new VirtualClock();
+  readonly #setting: Setting;
+  readonly #workload: Workload;
+  readonly #eviction: EvictionName;
+  readonly #outcomes: Outcomes;
+  readonly #random: Random;
+  readonly #dispatcher: Dispatcher<SimulatedReplica>;
+  readonly #replicas: SimulatedReplica[];
+
+  constructor(setting: Setting, router: RouterName | RequestRouter, eviction: EvictionName, seed: number) {
+    this.#setting = setting;
+    this.#workload = new Workload(setting, seed);
+    this.#outcomes = new Outcomes(setting);
+    this.#eviction = eviction;
+    // Another one than that of the requests, which are to be the same for all routers.
+    this.#random = seeded(seed + 1_000_003);
+    const options = { maxOngoingRequests: -1, maxQueuedRequests: QUEUE_LIMIT, batching: false, router } as const;
+    const observer: DispatcherObserver = {
+      ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
+      ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
+      // One that lost two replicas has no answer, and says nothing of the queue.
+      failed: ({ code }) => (code === 'QUEUE_FULL' ? this.#outcomes.refused() : this.#outcomes.lost()),
+      routerFailed: (_fault, error) => {
+        throw error;
+      },
+    };
+    this.#dispatcher = new Dispatcher<SimulatedReplica>(options, this.#random, this.#clock, observer);
+    this.#replicas = Array.from({ length: setting.replicas }, (_, index) =>
+      this.#addReplica(`replica-${index}`, slownessOf(setting, index)),
+    );
+  }
+
+  run(): Outcome {
+    const { trouble } = this.#setting;
+    // Each model is asked for once, and requests come when that is done.
+    if (trouble !== 'cold') {
+      for (const model of this.#workload.models.slice(0, QUEUE_LIMIT)) this.#submit(model, 0, nothing);
+      while (!this.#dispatcher.isIdle) this.#clock.step();
+    }
+    if (trouble === 'crashing') this.#clock.after(CRASH_EVERY * SERVICE_MS, () => this.#crash());
+    this.#scheduleArrival();
+    while (!this.#outcomes.isOver && this.#clock.step());
+    return this.#outcomes.result();
+  }
+
+  #scheduleArrival(): void {
+    const { model, gapMs, serviceMs } = this.#workload.next();
+    this.#clock.after(gapMs, () => {
+      const request = this.#outcomes.arrived();
+      this.#submit(model, serviceMs, (totalMs) => this.#outcomes.answered(request, totalMs));
+      if (!this.#outcomes.isAllArrived) this.#scheduleArrival();
+    });
+  }
+
+  #submit(model: SimulatedModel, serviceMs: number, answered: (totalMs: number) => void): void {
+    const payload: RequestPayload = { value: serviceMs, abandoned: never, abandon: nothing };
+    const submitted = this.#dispatcher.submit({ model, payload, ...TERMS }, ({ totalMs }) => answered(totalMs));
+    submitted.catch(nothing);
+  }
+
+  #addReplica(id: string, slowness: number): SimulatedReplica {
+    const clock = this.#clock;
+    const eviction = createEviction(this.#eviction, () => clock.now());
+    const how = { clock, eviction, slowness, maxBytes: this.#workload.replicaBytes };
+    const replica = new SimulatedReplica(id, how, {
+      modelChanged: (changed, key) => this.#dispatcher.modelChanged(changed, key),
+      loaded: (changed, model, loadMs) => {
+        this.#outcomes.loaded(loadMs);
+        this.#dispatcher.modelLoaded(changed, model, loadMs, METADATA);
+      },
+    });
+    this.#dispatcher.addReplica(replica);
+    return replica;
+  }
+
+  /** One dies, and after a while another one, which has no models, takes its place. */
+  #crash(): void {
+    const replica = this.#replicas.splice(Math.floor(this.#random() * this.#replicas.length), 1)[0];
+    if (replica === undefined) return;
+    replica.crash((error) => this.#dispatcher.removeReplica(replica, error));
+    this.#clock.after(REJOIN_AFTER * SERVICE_MS, () => this.#replicas.push(this.#addReplica(replica.id, 1)));
+    this.#clock.after(CRASH_EVERY * SERVICE_MS, () => this.#crash());
+  }
+}

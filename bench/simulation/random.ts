@@ -1,0 +1,15 @@
+import { uniformFloat64 } from 'pure-rand/distribution/uniformFloat64';
+import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
+
+/** Uniform in [0, 1), the same for the same seed. */
+export type Random = () => number;
+
+export function seeded(seed: number): Random {
+  const generator = xoroshiro128plus(seed);
+  return () => uniformFloat64(generator);
+}
+
+/** Of mean 1. */
+export function exponential(random: Random): number {
+  return -Math.log(1 - random());
+}

@@ -1,0 +1,129 @@
+/**
+ * `npm run simulate`: every router and both cache policies in many settings, with simulated replicas on a virtual clock, beside
+ * two yardsticks. The same every time: all that is random comes from seeds. Writes `results/simulation.*`; `--quick` takes one
+ * seed and writes nothing, `--only TEXT` the settings with that text in their name.
+ */
+import { writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Piscina } from 'piscina';
+import { barChart } from '../../dist/cli/bar-chart.js';
+import { progressBar } from '../../dist/cli/progress-bar.js';
+import { goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
+import type { Case, Contender } from './case.js';
+import { CONTENDERS, COST_AWARE, DEFAULT, goals, isSettled, meanOf, nameOf, type Result, Results } from './goals.js';
+import type { Outcome } from './outcome.js';
+import { LARGEST, SETTINGS, type Setting } from './setting.js';
+
+const { quick, only } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, only: { type: 'string' } },
+}).values;
+const SEEDS = quick ? [1] : [1, 2, 3, 4, 5];
+const chosen = SETTINGS.filter(({ name }) => only === undefined || name.includes(only));
+if (chosen.length === 0)
+  throw new Error(`no setting has ${only} in its name: ${SETTINGS.map(({ name }) => name).join('; ')}`);
+
+const pool = new Piscina<Case, Outcome>({
+  filename: new URL('./case.ts', import.meta.url).href,
+  maxThreads: availableParallelism(),
+  execArgv: ['--import', 'tsx'],
+});
+
+/** All cases, as many at a time as there are cores. */
+async function simulateAll(settings: readonly Setting[]): Promise<Results> {
+  const bar = progressBar('simulations');
+  const total = settings.length * CONTENDERS.length * SEEDS.length;
+  let done = 0;
+  const simulate = async (setting: Setting, contender: Contender, seed: number): Promise<Outcome> => {
+    const outcome = await pool.run({ setting, contender, seed });
+    done += 1;
+    bar.update(done, total);
+    return outcome;
+  };
+  const cases = settings.flatMap((setting) => CONTENDERS.map((contender) => ({ setting, contender })));
+  const results = await Promise.all(
+    cases.map(async ({ setting, contender }): Promise<Result> => {
+      const outcomes = await Promise.all(SEEDS.map((seed) => simulate(setting, contender, seed)));
+      return { setting, contender, outcomes };
+    }),
+  );
+  bar.stop();
+  return new Results(results);
+}
+
+const number = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
+
+/** Rows are settings, columns contenders. */
+function table(results: Results, cell: (result: Result) => string): string {
+  const rows = results.settings.map((setting) => [
+    setting.name,
+    ...CONTENDERS.map((contender) => cell(results.of(setting, contender))),
+  ]);
+  return markdown(['', ...CONTENDERS.map(nameOf)], rows);
+}
+
+function timesOf(result: Result): string {
+  const overrun = result.outcomes.filter(({ isOverrun }) => isOverrun).length;
+  if (overrun > 0) return `limit (${overrun})`;
+  return isSettled(result) ? `${number(meanOf(result, 'mean'))} / ${number(meanOf(result, 'p99'))}` : 'grows';
+}
+
+function loadsOf(result: Result): string {
+  return isSettled(result) ? `${number(meanOf(result, 'loads'))} / ${number(meanOf(result, 'loadTime'))}` : '';
+}
+
+/** Which routers are as good as the best, within a tenth, and how far the default is from it. */
+function verdicts(results: Results): string {
+  const rows = results.settings.map((setting) => {
+    const settled = results.settledRouters(setting);
+    if (settled.length === 0) return [setting.name, 'none settles', '', ''];
+    const best = results.best(setting, 'mean');
+    const good = settled
+      .filter((result) => meanOf(result, 'mean') <= 1.1 * best)
+      .map(({ contender }) => nameOf(contender));
+    const [own, costAware] = [results.of(setting, DEFAULT), results.of(setting, COST_AWARE)];
+    const saved = isSettled(costAware) && meanOf(costAware, 'mean') < 0.9 * meanOf(own, 'mean');
+    return [setting.name, good.join(', '), number(meanOf(own, 'mean') / best), saved ? 'cost-aware' : 'either'];
+  });
+  return markdown(['', 'best routers, within a tenth', "default's mean to the best", 'eviction'], rows);
+}
+
+async function measureLargest(): Promise<number> {
+  const startedAt = performance.now();
+  await pool.run({ setting: LARGEST, contender: DEFAULT, seed: 1 });
+  return (performance.now() - startedAt) / 1_000;
+}
+
+const results = await simulateAll(chosen);
+const largest = only === undefined ? await measureLargest() : undefined;
+await pool.close();
+
+const judged: JudgedGoal[] = [];
+if (only === undefined && largest !== undefined) {
+  const what = `a million requests, ${LARGEST.name}`;
+  const time = { what, values: [largest], unit: 's', limit: 60, aim: 60, atMost: true } as const;
+  judged.push(...[...goals(results), time].map(judge));
+}
+const text = [
+  '## Mean and 99th percentile, in services',
+  '"limit (n)": in n seeds more requests waited than may; "grows": they took longer and longer.',
+  table(results, timesOf),
+  '## Loads for a thousand requests, and their time for each request, in services',
+  table(results, loadsOf),
+  '## Which is best where',
+  verdicts(results),
+  ...(judged.length === 0 ? [] : ['## Goals', goalTable(judged)]),
+].join('\n\n');
+process.stdout.write(`${text}\n`);
+
+if (!quick && only === undefined) {
+  const folder = new URL('../results/', import.meta.url);
+  const data = { seeds: SEEDS, goals: judged, results: results.all };
+  writeFileSync(new URL('simulation.json', folder), `${JSON.stringify(data, undefined, 1)}\n`);
+  writeFileSync(new URL('simulation.md', folder), `# npm run simulate\n\n${text}\n`);
+  const bars = results.all
+    .filter(isSettled)
+    .map((result) => ({ group: result.setting.name, label: nameOf(result.contender), value: meanOf(result, 'mean') }));
+  writeFileSync(new URL('simulation.svg', folder), barChart('Mean time of a request', 'services', bars, 'own'));
+  writeIntoReadme('simulate', `${verdicts(results)}\n\n${goalTable(judged)}`, 'bench/README.md');
+}

@@ -1,0 +1,212 @@
+import { InfermuxError } from '../../dist/errors.js';
+import type { Eviction } from '../../dist/eviction.js';
+import type { ModelState } from '../../dist/request-router.js';
+import type { RoutableReplica } from '../../dist/routing/candidate.js';
+import type { RoutedModel } from '../../dist/routing/pending-request.js';
+import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
+import type { VirtualClock } from './virtual-clock.js';
+import type { SimulatedModel } from './workload.js';
+
+interface Given {
+  readonly dispatch: RoutedDispatch;
+  readonly settle: (answer: RoutedAnswer) => void;
+  readonly fail: (error: InfermuxError) => void;
+}
+
+interface CachedSession {
+  readonly key: string;
+  readonly bytes: number;
+  readonly loadMs: number;
+}
+
+export interface SimulatedReplicaObserver {
+  modelChanged(replica: SimulatedReplica, key: string): void;
+  loaded(replica: SimulatedReplica, model: SimulatedModel, loadMs: number): void;
+}
+
+/** Calls back as soon as it is settled: the simulation has no event loop that promises could wait for. */
+class Answer implements PromiseLike<RoutedAnswer> {
+  #settled: (answer: RoutedAnswer) => unknown = () => undefined;
+  #failed: (error: InfermuxError) => unknown = () => undefined;
+
+  // biome-ignore lint/suspicious/noThenProperty: it is what the dispatcher waits for
+  then<A, B>(
+    settled?: ((answer: RoutedAnswer) => A | PromiseLike<A>) | null,
+    failed?: ((error: unknown) => B | PromiseLike<B>) | null,
+  ): PromiseLike<A | B> {
+    this.#settled = settled ?? this.#settled;
+    this.#failed = failed ?? this.#failed;
+    return this as unknown as PromiseLike<A | B>;
+  }
+
+  settle(answer: RoutedAnswer): void {
+    this.#settled(answer);
+  }
+
+  fail(error: InfermuxError): void {
+    this.#failed(error);
+  }
+}
+
+/** A replica without a thread: what it is given takes its time on the virtual clock, one after the other. */
+export class SimulatedReplica implements RoutableReplica {
+  readonly id: string;
+  readonly deployment = 'default';
+  readonly labels = {};
+  readonly ownStats = undefined;
+  readonly models = new Map<string, ModelState>();
+  readonly #clock: VirtualClock;
+  readonly #eviction: Eviction;
+  readonly #maxBytes: number;
+  readonly #slowness: number;
+  readonly #observer: SimulatedReplicaObserver;
+  /** Least recently used first. */
+  readonly #sessions = new Map<string, CachedSession>();
+  readonly #given: Given[] = [];
+  #bytes = 0;
+  #loadsAhead = false;
+  #ongoing = 0;
+  #loading = 0;
+  #cancel: () => void = () => undefined;
+  loadUnderWay: string | undefined;
+
+  constructor(
+    id: string,
+    how: { clock: VirtualClock; eviction: Eviction; maxBytes: number; slowness: number },
+    observer: SimulatedReplicaObserver,
+  ) {
+    this.id = id;
+    this.#clock = how.clock;
+    this.#eviction = how.eviction;
+    this.#maxBytes = how.maxBytes;
+    this.#slowness = how.slowness;
+    this.#observer = observer;
+  }
+
+  get ongoing(): number {
+    return this.#ongoing;
+  }
+
+  get dispatches(): number {
+    return this.#given.length;
+  }
+
+  get isLoading(): boolean {
+    return this.#loading > 0;
+  }
+
+  get freeModels(): number {
+    return this.freeBytes >= 1_000_000 ? 1 : 0;
+  }
+
+  get freeBytes(): number {
+    return this.#maxBytes - this.#bytes;
+  }
+
+  run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer> {
+    const answer = new Answer();
+    this.#given.push({ dispatch, settle: (value) => answer.settle(value), fail: (error) => answer.fail(error) });
+    this.#ongoing += dispatch.groups.reduce((sum, { feeds }) => sum + feeds.length, 0);
+    const { key } = dispatch.model;
+    if (!this.models.has(key)) this.#set(key, 'loading');
+    if (this.#given.length === 1 && !this.#loadsAhead) this.#begin();
+    return answer;
+  }
+
+  /** It comes after what the replica was given before. */
+  load(model: RoutedModel): PromiseLike<void> {
+    this.#set(model.key, 'loading');
+    if (this.#given.length > 0) throw new Error('copies are loaded in idle time');
+    this.#loadsAhead = true;
+    this.#load(model as SimulatedModel, [], () => {
+      this.#loadsAhead = false;
+      this.#begin();
+    });
+    return new Answer() as unknown as PromiseLike<void>;
+  }
+
+  /** Its thread is gone, and with it its sessions. */
+  crash(leave: (crash: InfermuxError) => void): void {
+    const error = new InfermuxError('REPLICA_FAILED', `${this.id} crashed`);
+    this.#cancel();
+    leave(error);
+    for (const { fail } of this.#given.splice(0)) fail(error);
+  }
+
+  #begin(): void {
+    const [first] = this.#given;
+    if (first === undefined) return;
+    const { model, groups, spare } = first.dispatch;
+    const requests = groups.reduce((sum, { feeds }) => sum + feeds.length, 0);
+    this.#eviction.requested(model.key, requests);
+    const session = this.#sessions.get(model.key);
+    if (session === undefined) this.#load(model as SimulatedModel, spare, () => this.#run(first));
+    else {
+      this.#sessions.delete(model.key);
+      this.#sessions.set(model.key, session);
+      this.#run(first);
+    }
+  }
+
+  #load(model: SimulatedModel, spare: readonly string[], loaded: () => void): void {
+    const { key, bytes } = model;
+    while (this.#bytes + bytes > this.#maxBytes && this.#sessions.size > 0) this.#evict(spare);
+    this.loadUnderWay = key;
+    const loadMs = model.loadMs * this.#slowness;
+    this.#bytes += bytes;
+    this.#after(loadMs, () => {
+      this.loadUnderWay = undefined;
+      this.#sessions.set(key, { key, bytes, loadMs });
+      this.#observer.loaded(this, model, loadMs);
+      this.#set(key, 'loaded');
+      loaded();
+    });
+  }
+
+  #evict(spare: readonly string[]): void {
+    const sessions = [...this.#sessions.values()] as [CachedSession, ...CachedSession[]];
+    const first = sessions.find((session) => spare.includes(session.key));
+    const { key, bytes } = first ?? this.#eviction.first(sessions);
+    this.#sessions.delete(key);
+    this.#bytes -= bytes;
+    this.#set(key, undefined);
+  }
+
+  #run({ dispatch, settle }: Given): void {
+    const times = dispatch.groups.map(({ payloads = [] }) =>
+      payloads.map(({ value }) => (value as number) * this.#slowness),
+    );
+    this.#after(
+      times.flat().reduce((sum, time) => sum + time, 0),
+      () => {
+        this.#given.shift();
+        this.#ongoing -= times.flat().length;
+        const calls = times.map((ofGroup): RoutedCall[] => [
+          {
+            requests: ofGroup.length,
+            joined: false,
+            runMs: ofGroup,
+            error: undefined,
+            outputs: () => ofGroup.map(() => ({})),
+          },
+        ]);
+        // What is given in answer begins at once.
+        this.#begin();
+        settle({ loadMs: 0, verification: undefined, calls });
+      },
+    );
+  }
+
+  #after(milliseconds: number, callback: () => void): void {
+    this.#cancel = this.#clock.after(milliseconds, callback);
+  }
+
+  #set(key: string, state: ModelState | undefined): void {
+    const before = this.models.get(key);
+    if (before === 'loading') this.#loading -= 1;
+    if (state === 'loading') this.#loading += 1;
+    if (state === undefined) this.models.delete(key);
+    else this.models.set(key, state);
+    this.#observer.modelChanged(this, key);
+  }
+}
