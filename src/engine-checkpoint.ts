@@ -3,7 +3,7 @@ import { isInteger, isObject, isText } from './check.js';
 import { checkDeploymentName } from './deployment-name.js';
 import { type Checkpoint, type CheckpointContent, refusal } from './deployments/checkpoint.js';
 import { type DeploymentOptions, resolveDeployment } from './deployments/deployment-options.js';
-import { checkSavable, type SavedDeployments } from './deployments/saved-deployments.js';
+import { checkSavable, type SavedDeployments, withoutDeclaredRouter } from './deployments/saved-deployments.js';
 import type { SavedEndpoints } from './endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from './endpoints/traffic.js';
 import { messageOf, show } from './errors.js';
@@ -67,7 +67,7 @@ function readDeployments(saved: unknown): SavedDeployments {
     // Whether they are right is seen where they are used; here it matters that nothing began before it is.
     for (const given of [declared, options]) {
       if (given === undefined) throw new Error(`${show(name)} has no options`);
-      if (given !== null) resolveDeployment(show(name), given as DeploymentOptions, 1);
+      if (given !== null) resolveDeployment(show(name), withoutDeclaredRouter(given as DeploymentOptions), 1);
     }
   }
   return saved as SavedDeployments;

@@ -480,7 +480,6 @@ export class InferenceEngine {
 
   #createDispatcher(name: string, options: ResolvedDeploymentOptions): Dispatcher<Replica> {
     const requests = this.#metrics.deploymentRequests(name);
-    const faults = new Set<string>();
     return new Dispatcher<Replica>(options, Math.random, this.#clock, {
       submitted: () => {
         requests.sum += 1;
@@ -505,16 +504,11 @@ export class InferenceEngine {
         const message = 'the model gives something else in a batch than alone: batching is switched off for it';
         this.#log.write('warn', { model, reason }, message);
       },
-      routerFailed: (fault, error) => {
+      routerFailed: (fault, error, isFirst) => {
         this.#metrics.routerFailed(name, fault);
-        // Once for each kind: it may happen with each request.
-        if (faults.has(fault)) return;
-        faults.add(fault);
-        this.#log.write(
-          'error',
-          { deployment: name, fault, err: error },
-          'the router failed, and the default one is asked',
-        );
+        // It may happen with each request.
+        if (!isFirst) return;
+        this.#log.write('error', { deployment: name, fault, err: error }, 'the router failed');
       },
     });
   }

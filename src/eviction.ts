@@ -37,7 +37,7 @@ class LruEviction implements Eviction {
 /** The rates of so many models that are not there are kept; then those of the least asked for are forgotten. */
 const MOST_RATES = 8_192;
 /** A request counts half after so many times as long as sessions stay. */
-const HALF_LIVES = 2;
+const HALF_LIVES = 3;
 /** How much the newest gap between two evictions counts. */
 const GAP_WEIGHT = 0.05;
 
@@ -53,7 +53,10 @@ class CostAwareEviction implements Eviction {
   readonly #rates = new Map<string, { value: number; at: number }>();
   readonly #now: () => number;
   #lastAt: number | undefined;
-  #gapMs: number | undefined;
+  #gapMs = 0;
+  #gaps = 0;
+  /** Whether requests came since a session had to leave. */
+  #isRequestedSince = false;
   #halfLifeMs = Number.POSITIVE_INFINITY;
 
   constructor(now: () => number) {
@@ -61,6 +64,7 @@ class CostAwareEviction implements Eviction {
   }
 
   requested(key: string, requests: number): void {
+    this.#isRequestedSince = true;
     const now = this.#now();
     const rate = this.#rates.get(key);
     if (rate === undefined) {
@@ -89,9 +93,14 @@ class CostAwareEviction implements Eviction {
 
   /** One of so many sessions leaves. */
   #learn(sessions: number, now: number): void {
+    // Several may have to leave for one that comes.
+    if (!this.#isRequestedSince) return;
+    this.#isRequestedSince = false;
     if (this.#lastAt !== undefined) {
-      const gapMs = now - this.#lastAt;
-      this.#gapMs = this.#gapMs === undefined ? gapMs : this.#gapMs + GAP_WEIGHT * (gapMs - this.#gapMs);
+      this.#gaps += 1;
+      // The mean of all, as long as they are few.
+      const weight = Math.max(GAP_WEIGHT, 1 / this.#gaps);
+      this.#gapMs += weight * (now - this.#lastAt - this.#gapMs);
       this.#halfLifeMs = HALF_LIVES * sessions * this.#gapMs;
     }
     this.#lastAt = now;

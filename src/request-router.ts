@@ -38,6 +38,8 @@ export type ModelState = 'loading' | 'loaded';
 
 /** What a router sees of the request that is to be placed. */
 export interface PendingRequestView {
+  /** The same whenever the request is told of. */
+  readonly id: number;
   /** The model's id. */
   readonly model: string;
   /** What {@link ReplicaView.models} has the model under: it tells apart its versions and revisions. */
@@ -49,7 +51,7 @@ export interface PendingRequestView {
   readonly labels: Readonly<Record<string, string>>;
   /** Milliseconds that it has waited; where routers go by models, that the longest waiting request for the model has. */
   readonly waitedMs: number;
-  /** Requests that wait for the model, this one included. */
+  /** Requests that wait for the model, this one included as long as it does. */
   readonly queued: number;
   /** Milliseconds that the model's run is expected to take for one request, and its load; from moving averages. */
   readonly expectedRunMs: number;

@@ -62,11 +62,22 @@ describe('cost-aware', () => {
     const eviction = told({ once: 100 }, () => now);
     // Two sessions, and one leaves every second: each stays for two seconds.
     const sessions = [session('once'), session('lately')] as const;
-    for (; now < 20_000; now += 1_000) {
+    for (; now < 60_000; now += 1_000) {
       eviction.requested('lately', 1);
       eviction.first(sessions);
     }
     expect(eviction.first(sessions).key).toBe('once');
+  });
+
+  it('counts several that leave for one that comes as one', () => {
+    let now = 0;
+    const eviction = told({ popular: 100 }, () => now);
+    const sessions = [session('popular'), session('lately')] as const;
+    for (now = 1_000; now < 5_000; now += 1_000) {
+      eviction.requested('lately', 3);
+      for (let leaving = 0; leaving < 5; leaving += 1) eviction.first(sessions);
+    }
+    expect(eviction.first(sessions).key).toBe('lately');
   });
 
   it('remembers a model that is not there, so that it does not begin anew', () => {

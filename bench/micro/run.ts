@@ -74,7 +74,7 @@ function prepare(count: number, { isWarm, ongoing, waitedMs }: Situation): () =>
   }
   const router = new PowerOfTwoChoicesRouter(Math.random);
   const request = {
-    ...{ model: 'model', modelKey: 'model', priority: 0, shardKey: undefined, labels: {}, waitedMs, queued: 1 },
+    ...{ id: 0, model: 'model', modelKey: 'model', priority: 0, shardKey: undefined, labels: {}, waitedMs, queued: 1 },
     ...{ expectedRunMs: 1, expectedLoadMs: 10 },
   };
   return () => {

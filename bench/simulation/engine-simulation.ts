@@ -45,7 +45,12 @@ class EngineSimulation {
     this.#eviction = eviction;
     // Another one than that of the requests, which are to be the same for all routers.
     this.#random = seeded(seed + 1_000_003);
-    const options = { maxOngoingRequests: -1, maxQueuedRequests: QUEUE_LIMIT, batching: false, router } as const;
+    const options = {
+      maxOngoingRequests: -1,
+      maxQueuedRequests: QUEUE_LIMIT * setting.replicas,
+      batching: false,
+      router,
+    } as const;
     const observer: DispatcherObserver = {
       ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
       ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
@@ -65,11 +70,16 @@ class EngineSimulation {
     const { trouble } = this.#setting;
     // Each model is asked for once, and requests come when that is done.
     if (trouble !== 'cold') {
-      for (const model of this.#workload.models.slice(0, QUEUE_LIMIT)) this.#submit(model, 0, nothing);
-      while (!this.#dispatcher.isIdle) this.#clock.step();
+      const { models } = this.#workload;
+      for (let first = 0; first < models.length; first += QUEUE_LIMIT) {
+        for (const model of models.slice(first, first + QUEUE_LIMIT)) this.#submit(model, 0, nothing);
+        while (!this.#dispatcher.isIdle) this.#clock.step();
+      }
     }
     if (trouble === 'crashing') this.#clock.after(CRASH_EVERY * SERVICE_MS, () => this.#crash());
-    this.#scheduleArrival();
+    const { callers } = this.#setting;
+    if (callers === undefined) this.#scheduleArrival();
+    else for (let caller = 0; caller < callers; caller += 1) this.#call();
     while (!this.#outcomes.isOver && this.#clock.step());
     return this.#outcomes.result();
   }
@@ -80,6 +90,17 @@ class EngineSimulation {
       const request = this.#outcomes.arrived();
       this.#submit(model, serviceMs, (totalMs) => this.#outcomes.answered(request, totalMs));
       if (!this.#outcomes.isAllArrived) this.#scheduleArrival();
+    });
+  }
+
+  /** Sends one request after the other. */
+  #call(): void {
+    if (this.#outcomes.isAllArrived) return;
+    const { model, serviceMs } = this.#workload.next();
+    const request = this.#outcomes.arrived();
+    this.#submit(model, serviceMs, (totalMs) => {
+      this.#outcomes.answered(request, totalMs);
+      this.#clock.defer(() => this.#call());
     });
   }
 

@@ -94,6 +94,8 @@ export class Outcomes {
   }
 }
 
-function mean(times: Float64Array): number {
+/** Of those that have an answer. */
+function mean(all: Float64Array): number {
+  const times = all.filter((time) => !Number.isNaN(time));
   return times.reduce((sum, time) => sum + time, 0) / times.length;
 }

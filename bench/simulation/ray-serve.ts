@@ -54,7 +54,7 @@ export function simulateRayServe(setting: Setting, seed: number): Outcome {
   const route = (request: number, arrival: Arrival, since: number): void => {
     const matchUntil = clock.now() + MATCHING_MS * (1 + random());
     waiting += 1;
-    if (waiting > QUEUE_LIMIT) outcomes.refused();
+    if (waiting > QUEUE_LIMIT * setting.replicas) outcomes.refused();
     const attempt = (tries: number): void => {
       const candidates = candidatesFor(arrival.model.key, tries, clock.now() < matchUntil, replicas);
       const chosen = shorterOfTwo(candidates, random);

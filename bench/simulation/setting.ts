@@ -18,10 +18,12 @@ export interface Setting {
   /** One replica takes three times as long; all are empty when requests begin; now and then one dies, and another joins. */
   readonly trouble: 'none' | 'slow' | 'cold' | 'crashing';
   readonly requests: number;
+  /** So many callers, each of which sends its next request when it has its answer; undefined: requests come as `offered` says. */
+  readonly callers?: number;
 }
 
-/** So many may wait; when one more comes, it is as good as sure that more and more will. */
-export const QUEUE_LIMIT = 4_096;
+/** So many may wait, for each replica; when one more comes, it is as good as sure that more and more will. */
+export const QUEUE_LIMIT = 512;
 const SLOWNESS = 3;
 /** From one crash to the next, and from a crash to the next replica. */
 export const CRASH_EVERY = 2_000;
@@ -72,7 +74,7 @@ export const SETTINGS: readonly Setting[] = [
   setting('load 1', { load: 1 }),
   ...LOADS_OF_200,
   setting('10 models, 3 sessions, load 1', { models: 10, sessions: 3, load: 1 }),
-  setting('9 sessions, offered 0.5', { sessions: 9, offered: 0.5, load: 10 }),
+  setting('9 sessions, load 5, offered 0.5', { sessions: 9, offered: 0.5, load: 5 }),
   setting('6 sessions, load 5, offered 0.4', { sessions: 6, offered: 0.4, load: 5 }),
   setting('4 sessions, load 2, offered 0.5', { sessions: 4, offered: 0.5, load: 2 }),
   setting('1,000 models, load 2, offered 0.5', { models: 1_000, offered: 0.5, load: 2 }),
@@ -89,6 +91,11 @@ export const SETTINGS: readonly Setting[] = [
   setting('crashing replicas', { offered: 0.7, trouble: 'crashing' }),
   setting('100 replicas, 1,000 models', { replicas: 100, models: 1_000, sessions: 32, requests: 200_000 }),
 ];
+
+/** What `test/integration/routing.test.ts` lets real threads do. */
+export const TWELVE_MODELS = setting('12 models, 3 sessions, 2 replicas, 8 callers', {
+  ...{ replicas: 2, models: 12, sessions: 3, callers: 8, requests: 6_000 },
+});
 
 /** For the time that a simulation takes. */
 export const LARGEST = setting('1,000 replicas, 10,000 models', {

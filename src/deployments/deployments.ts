@@ -96,7 +96,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
 
   /**
    * Changes the options that are named, and leaves the others; one that is undefined goes back to its default. Another number
-   * of replicas scales; limits, batching, time-outs and checks are in force at once; `userConfig` is given to handlers that
+   * of replicas scales; limits, batching, routing, time-outs and checks are in force at once; `userConfig` is given to handlers that
    * take it while they run; anything else replaces the replicas one after the other, while the others go on.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, for a handler that is to be

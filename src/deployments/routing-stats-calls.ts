@@ -49,10 +49,10 @@ export class RoutingStatsCalls<R extends RecordingReplica> {
       cancel = this.#clock.schedule(() => void call(), periodMs * (1 + jitter));
     };
     const call = async () => {
-      const reason = await this.#call(replica);
-      if (isOver) return;
-      if (reason !== undefined) this.#failed(replica, reason);
-      callLater();
+      await this.#call(replica, (reason) => {
+        if (!isOver) this.#failed(replica, reason);
+      });
+      if (!isOver) callLater();
     };
     this.#watched.set(replica, () => {
       isOver = true;
@@ -66,19 +66,18 @@ export class RoutingStatsCalls<R extends RecordingReplica> {
     this.#watched.delete(replica);
   }
 
-  /** @returns why there is no answer that counts, if so. */
-  async #call(replica: R): Promise<string | undefined> {
+  /** Resolves when it is answered, however late: calls that nobody answers are not to pile up. */
+  async #call(replica: R, failed: (reason: string) => void): Promise<void> {
     const { timeoutMs } = this.#settings();
     let isLate = false;
     try {
       const recorded = replica.recordRoutingStats(() => isLate);
-      if (await within(this.#clock, recorded, timeoutMs)) return undefined;
+      if (await within(this.#clock, recorded, timeoutMs)) return;
       isLate = true;
-      // Nobody waits for it any more.
-      recorded.catch(() => undefined);
-      return `no answer within ${timeoutMs} ms`;
+      failed(`no answer within ${timeoutMs} ms`);
+      await recorded.catch(() => undefined);
     } catch (cause) {
-      return messageOf(cause);
+      failed(messageOf(cause));
     }
   }
 }

@@ -83,6 +83,11 @@ export function toSaved(options: DeploymentOptions): object {
   return typeof options.router === 'object' ? { ...options, router: DECLARED_ROUTER } : options;
 }
 
+/** What can be said of saved options before the program's router is in its place. */
+export function withoutDeclaredRouter(options: DeploymentOptions): DeploymentOptions {
+  return (options.router as unknown) === DECLARED_ROUTER ? { ...options, router: undefined } : options;
+}
+
 function fromSaved(options: DeploymentOptions | null, declared: DeploymentOptions): DeploymentOptions | null {
   const isDeclared = (options?.router as unknown) === DECLARED_ROUTER;
   return isDeclared ? { ...options, router: declared.router } : options;

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.js';
+import { isHandlersKey } from '../handler.js';
 import type { Candidate, RoutableReplica } from './candidate.js';
 import { DecayedSum } from './decayed-sum.js';
 import type { ModelQueue } from './model-queue.js';
@@ -55,9 +56,11 @@ export class Copies<R extends RoutableReplica> {
   /** The replica took so long for requests of the queue. */
   worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number): void {
     const now = this.#clock.now();
+    this.#busyOf(candidate).add(runMs, now);
+    // What a handler has loaded is its own affair.
+    if (isHandlersKey(queue.modelKey)) return;
     const model = this.#workOf(queue, now);
     model.ran.add(runMs, now);
-    this.#busyOf(candidate).add(runMs, now);
     if (now >= model.checkAt) this.#check(queue, model, now);
   }
 
@@ -69,14 +72,25 @@ export class Copies<R extends RoutableReplica> {
     if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
     const now = this.#clock.now();
     for (const queue of this.#wanted) {
+      const work = this.#workOf(queue, now);
+      // It may have been unloaded since, or nobody asks for it any more.
+      if (!this.#isShort(queue, work, now)) {
+        this.#wanted.delete(queue);
+        continue;
+      }
       const candidate = mayLoad(queue) ? this.#placeFor(queue, now) : undefined;
       if (candidate === undefined) continue;
       this.#wanted.delete(queue);
-      this.#workOf(queue, now).shortSince = undefined;
+      work.shortSince = undefined;
       this.#last = { queue, candidate };
       return this.#last;
     }
     return undefined;
+  }
+
+  /** The queue will not be used again. */
+  forget(queue: ModelQueue): void {
+    this.#wanted.delete(queue);
   }
 
   /** Models of the replica that others have too, and that nobody used here for long: they may leave before any other. */
@@ -92,15 +106,19 @@ export class Copies<R extends RoutableReplica> {
   #check(queue: ModelQueue, model: ModelWork, now: number): void {
     const whileMs = Math.max(SHORT_FOR_MS, queue.times.loadMs);
     model.checkAt = now + whileMs / CHECKS_PER_WHILE;
-    const warm = this.#replicas.warm(queue.modelKey);
-    const idle = warm.length - this.#busySum(warm, now);
-    if (warm.length === this.#replicas.size || idle >= model.ran.perMs(now)) {
+    if (!this.#isShort(queue, model, now)) {
       model.shortSince = undefined;
       this.#wanted.delete(queue);
       return;
     }
     model.shortSince ??= now;
     if (now - model.shortSince >= whileMs) this.#wanted.add(queue);
+  }
+
+  #isShort({ modelKey }: ModelQueue, { ran }: ModelWork, now: number): boolean {
+    const warm = this.#replicas.warm(modelKey);
+    if (warm.length === 0 || warm.length === this.#replicas.size) return false;
+    return warm.length - this.#busySum(warm, now) < ran.perMs(now);
   }
 
   #isLoadingLast(): boolean {

@@ -62,8 +62,12 @@ export interface DispatcherObserver {
   called(model: RoutedModel, requests: number): void;
   /** The model's requests are joined no more. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
-  /** The router did what it should not have; the default one is asked in its place, or nothing is told to it. */
-  routerFailed(fault: RouterFault, error: InfermuxError): void;
+  /**
+   * The router did what it should not have; the default one is asked in its place.
+   *
+   * @param isFirst the first time that this router did it.
+   */
+  routerFailed(fault: RouterFault, error: InfermuxError, isFirst: boolean): void;
 }
 
 /** Those of the promise that was made last. An executor of its own for each would be two objects more for each request. */
@@ -218,9 +222,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #useRouter(): void {
+    const told = new Set<RouterFault>();
     const fallback = new PowerOfTwoChoicesRouter(this.#random);
     const router = createRouter(this.#router, this.#random);
-    this.#placement.use(router, fallback, (fault, error) => this.#observer.routerFailed(fault, error));
+    this.#placement.use(router, fallback, (fault, error) => {
+      this.#observer.routerFailed(fault, error, !told.has(fault));
+      told.add(fault);
+    });
   }
 
   /** Whether a request for the model waits, or one came a short while ago. */
@@ -244,13 +252,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   removeReplica(replica: R, crash?: InfermuxError): void {
     if (crash === undefined) this.#leaving.add(replica);
     else this.#leaving.delete(replica);
-    if (!this.#placement.removeReplica(replica, crash)) return;
-    for (const modelKey of replica.models.keys()) {
-      const queue = this.#queues.get(modelKey);
-      if (queue === undefined) continue;
-      if (crash !== undefined && modelKey === replica.loadUnderWay) this.#barredLoads.recordCrash(queue.model, crash);
-      this.#placement.place(queue);
-    }
+    const own = [...replica.models.keys()].flatMap((key) => this.#queues.get(key) ?? []);
+    const queues = this.#placement.removeReplica(replica, own, crash);
+    if (queues === undefined) return;
+    const loading = own.find(({ modelKey }) => modelKey === replica.loadUnderWay);
+    if (crash !== undefined && loading !== undefined) this.#barredLoads.recordCrash(loading.model, crash);
+    for (const queue of queues) this.#placement.place(queue);
   }
 
   /** To be called after the model appeared in or disappeared from the replica, or was loaded. */
@@ -347,8 +354,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.add(pending);
     this.#queued += 1;
     if (pending.isShadow) this.#shadows.add(pending);
-    // Behind another request there is nothing to try: that one found no free slot either.
-    if (queue.head === pending || queue.isGathering) this.#placement.placeSoon(queue);
+    this.#placement.arrived(queue, pending);
     if (this.#shadows.items.length > 0) this.#shedShadows();
   }
 
@@ -441,6 +447,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** A failure is remembered: the model can be had where it is. */
   #copy({ queue: { model }, candidate: { replica } }: Copy<R>): void {
+    // What is still to be answered is answered soon.
+    if (this.#refusal !== undefined) return;
     replica.load(model, { pin: false }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
       if (error.code === 'MODEL_LOAD_FAILED') this.#barredLoads.recordFailure(model, error);
@@ -479,12 +487,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     } else if (verification !== undefined) batching.prove();
     const now = this.#clock.now();
     const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
+    let ran = 0;
+    let totalRunMs = 0;
     handOut(dispatch, answer, {
       called: (requests, rows, runMs, isRight) => {
         // What was refused took no time, and says nothing of what a call takes.
         if (runMs > 0) {
           this.#observer.called(model, requests);
-          this.#placement.worked(candidate, queue, requests, runMs);
+          ran += requests;
+          totalRunMs += runMs;
         }
         if (isRight) times.calls.add(Math.max(1, rows), runMs);
       },
@@ -501,6 +512,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         this.#accepted.resolve(pending, result);
       },
     });
+    if (ran > 0) this.#placement.worked(candidate, queue, ran, totalRunMs);
   }
 
   #failed(pending: PendingRequest, error: InfermuxError): void {

@@ -1,5 +1,5 @@
 import { InfermuxError, messageOf, show } from '../errors.js';
-import type { PendingRequestView, ReplicaView, RequestRouter, RoutingStats } from '../request-router.js';
+import type { ModelState, PendingRequestView, ReplicaView, RequestRouter, RoutingStats } from '../request-router.js';
 import type { Candidate, RoutableReplica } from './candidate.js';
 import { firstWithSlot } from './first-with-slot.js';
 import type { ModelRouter } from './model-router.js';
@@ -11,18 +11,62 @@ export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-no
 /** To be told of what a router did that it should not have. */
 export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
 
+/** A map as it is now, that cannot be changed. */
+class MapView<K, V> implements ReadonlyMap<K, V> {
+  readonly #map: () => ReadonlyMap<K, V>;
+
+  constructor(map: () => ReadonlyMap<K, V>) {
+    this.#map = map;
+  }
+
+  get size(): number {
+    return this.#map().size;
+  }
+
+  get(key: K): V | undefined {
+    return this.#map().get(key);
+  }
+
+  has(key: K): boolean {
+    return this.#map().has(key);
+  }
+
+  keys(): MapIterator<K> {
+    return this.#map().keys();
+  }
+
+  values(): MapIterator<V> {
+    return this.#map().values();
+  }
+
+  entries(): MapIterator<[K, V]> {
+    return this.#map().entries();
+  }
+
+  [Symbol.iterator](): MapIterator<[K, V]> {
+    return this.entries();
+  }
+
+  forEach(callback: (value: V, key: K, map: ReadonlyMap<K, V>) => void): void {
+    for (const [key, value] of this) callback(value, key, this);
+  }
+}
+
 /** A candidate as routers see it: nothing of it can be changed. */
 class CandidateView implements ReplicaView {
   readonly #candidate: Candidate;
   readonly id: string;
   readonly deployment: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly models: ReadonlyMap<string, ModelState>;
 
   constructor(candidate: Candidate) {
     this.#candidate = candidate;
     this.id = candidate.id;
     this.deployment = candidate.deployment;
-    this.labels = candidate.labels;
+    this.labels = Object.freeze({ ...candidate.labels });
+    this.models = new MapView(() => candidate.models);
+    Object.freeze(this);
   }
 
   get ongoing(): number {
@@ -31,10 +75,6 @@ class CandidateView implements ReplicaView {
 
   get capacity(): number {
     return this.#candidate.capacity;
-  }
-
-  get models(): ReplicaView['models'] {
-    return this.#candidate.models;
   }
 
   get freeBytes(): number {
@@ -141,7 +181,8 @@ export class GuardedRouter<R extends RoutableReplica> {
     try {
       ranks = this.#router.chooseReplicas(candidates, request);
       if (!Array.isArray(ranks) || !ranks.every(Array.isArray)) {
-        ignoreRejection(ranks);
+        // It is not to be asynchronous; where it is, it must not end the process.
+        if (ranks instanceof Promise) ranks.catch(() => undefined);
         return this.#fault('not-ranks', `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}`);
       }
       const found: Candidate<R>[][] = [];
@@ -162,10 +203,13 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 
   #call(hook: string, work: () => unknown): void {
+    const threw = (cause: unknown) => void this.#fault('hook-threw', `${hook} threw: ${messageOf(cause)}`, cause);
     try {
-      ignoreRejection(work());
+      const result = work();
+      // Nobody waits for it, and it must not end the process.
+      if (result instanceof Promise) result.catch(threw);
     } catch (cause) {
-      this.#fault('hook-threw', `${hook} threw: ${messageOf(cause)}`, cause);
+      threw(cause);
     }
   }
 
@@ -173,9 +217,4 @@ export class GuardedRouter<R extends RoutableReplica> {
     this.#faulted(fault, new InfermuxError('INTERNAL', `the router failed: ${message}`, { cause }));
     return undefined;
   }
-}
-
-/** A router is not to be asynchronous; where it is, nobody waits for it, and it must not end the process. */
-function ignoreRejection(value: unknown): void {
-  if (value instanceof Promise) value.catch(() => undefined);
 }

@@ -7,7 +7,7 @@ export interface ReplicaCandidates<R extends ReplicaView = ReplicaView> {
   warm(modelKey: string): readonly R[];
   /** Replicas with the fewest models. */
   readonly fewestModels: readonly R[];
-  /** Replicas that were given nothing that is not answered. */
+  /** Replicas that were given nothing that is not answered, and load nothing. */
   readonly idle: readonly R[];
   /** Replicas that can take one more request for a model that they have. */
   readonly free: readonly R[];

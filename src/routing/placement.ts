@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../clock.js';
 import type { Order, PendingRequestView, RoutingStats } from '../request-router.js';
 import { commonRows } from '../tensor.js';
@@ -6,17 +5,21 @@ import type { BarredLoads } from './barred-loads.js';
 import { Candidate, type RoutableReplica } from './candidate.js';
 import { Copies, type Copy } from './copies.js';
 import { DenseSet } from './dense-set.js';
+import { EachRequest } from './each-request.js';
 import { firstWithSlot } from './first-with-slot.js';
 import { GuardedRouter, type RouterFaultObserver } from './guarded-router.js';
-import { isArrivedBefore, isQueueBefore, type ModelQueue } from './model-queue.js';
+import type { ModelQueue } from './model-queue.js';
 import type { ModelRouter } from './model-router.js';
+import { OrderOfArrival } from './order-of-arrival.js';
 import type { PendingRequest } from './pending-request.js';
+import type { PlacingGround, PlacingOrder } from './placing-order.js';
 import { QueueParking, type QueueParkingObserver } from './queue-parking.js';
 import { type ReplicaIndex, warmAmong } from './replica-index.js';
 import { ReplicaSlots } from './replica-slots.js';
 import type { CreatedRouter } from './routers/create-router.js';
 import { type DispatchScope, fullBatchRows, type PendingDispatch } from './take-dispatch.js';
 import { Turn } from './turn.js';
+import { TurnsOfModels } from './turns-of-models.js';
 import { WaitingModels } from './waiting-models.js';
 
 /** What is done with what a placement decides. */
@@ -45,19 +48,9 @@ interface Followed<R extends RoutableReplica> {
 const NO_ROUTER: ModelRouter = { chooseReplicas: () => [], msUntilSpill: () => Number.POSITIVE_INFINITY };
 const NO_LABELS = Object.freeze({});
 
-/** So many requests that find no replica are asked for when something frees; those behind them are asked for later. */
-const MOST_MISSES = 64;
-
 /**
- * Decides which replica is given which model's requests next: for a queue the replica that the router accepts and that has
- * a free slot, for a replica whose slot is free the queue whose turn it is.
- *
- * Where the router goes by models, a slot goes to the first of the models that the replica has, or that no replica has. A
- * model that waits for other, busy replicas gets a load of its own here only when the router finds that it has waited long
- * enough and the replica has nothing else to do: so spilling takes idle capacity and cannot make two loaded replicas evict each
- * other's models. Only when it has waited very long is it served in its turn anywhere.
- *
- * A router that goes by requests is asked for each of those that wait, in their order, whenever something frees.
+ * Decides which replica is given which requests next: the router says where a request may go, the slots say whether there is
+ * room, and the order says whose turn it is.
  */
 export class Placement<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
@@ -72,10 +65,13 @@ export class Placement<R extends RoutableReplica> {
   readonly #barredLoads: BarredLoads;
   #rules: PlacementRules;
   #router: ModelRouter = NO_ROUTER;
+  #order: PlacingOrder<R>;
   /** Set where the router goes by requests; otherwise `#router` decides. */
   #requestRouter: GuardedRouter<R> | undefined;
   /** Queues that are to be placed when the present turn is over. */
   readonly #deferred = new DenseSet<ModelQueue>();
+  /** Requests that came behind others of their queue, and are to be placed then too. */
+  readonly #behind: { readonly queue: ModelQueue; readonly request: PendingRequest }[] = [];
   /** Those whose requests a router is told of. */
   readonly #followed = new WeakMap<PendingDispatch, Followed<R>>();
   #isGatheringAllowed = true;
@@ -104,11 +100,13 @@ export class Placement<R extends RoutableReplica> {
       freed: (candidate) => this.serve(candidate),
       mayLoad: (modelKey) => barredLoads.mayLoadInMs(modelKey) === 0,
     });
+    this.#order = this.#orderFor(rules.order);
   }
 
   /** Batching may have changed as well: whatever waits is placed again. */
   configure(rules: PlacementRules): void {
     this.#rules = rules;
+    this.#order = this.#orderFor(rules.order);
     for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
     for (const queue of this.waiting()) this.place(queue);
   }
@@ -118,6 +116,20 @@ export class Placement<R extends RoutableReplica> {
     this.#router = scope === 'model' ? router : fallback;
     this.#requestRouter = scope === 'model' ? undefined : new GuardedRouter(router, fallback, faulted);
     this.#requestRouter?.changed(this.#replicas.all());
+    this.#order = this.#orderFor(this.#rules.order);
+  }
+
+  #orderFor(order: Order): PlacingOrder<R> {
+    const ground: PlacingGround<R> = {
+      ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
+      choose: (queue, request) => this.#choose(queue, request),
+      give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
+      park: (queue) => this.#parking.park(queue),
+      place: (queue) => this.place(queue),
+      nextTurn: (callback) => this.#clock.nextTurn(callback),
+    };
+    if (order === 'fifo') return new OrderOfArrival(ground, this.#requestRouter === undefined);
+    return this.#requestRouter === undefined ? new TurnsOfModels(ground) : new EachRequest(ground);
   }
 
   addReplica(replica: R): void {
@@ -132,20 +144,22 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * The queues of its models are to be placed after that.
-   *
    * @param failure why it died, if it did.
-   * @returns false when it is not here.
+   * @returns the queues that are to be placed after that, among them those of its models; undefined when it is not here.
    */
-  removeReplica(replica: R, failure: Error | undefined): boolean {
+  removeReplica(
+    replica: R,
+    queuesOfModels: readonly ModelQueue[],
+    failure: Error | undefined,
+  ): Iterable<ModelQueue> | undefined {
     const candidate = this.#candidates.get(replica);
-    if (candidate === undefined) return false;
+    if (candidate === undefined) return undefined;
     this.#candidates.delete(replica);
     this.#replicas.delete(candidate);
     candidate.cancelTimer?.();
     if (failure !== undefined) this.#requestRouter?.failed(candidate, failure);
     this.#requestRouter?.changed(this.#replicas.all());
-    return true;
+    return this.#order.looksAtAll ? new Set([...queuesOfModels, ...this.#waiting.all()]) : queuesOfModels;
   }
 
   /** To be called after the model of this queue, if it has one, appeared in or disappeared from the replica, or was loaded. */
@@ -158,6 +172,7 @@ export class Placement<R extends RoutableReplica> {
     else candidate.usedAt.delete(modelKey);
     if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
     this.#replicas.modelChanged(candidate, modelKey);
+    this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place(queue);
     // A load that ended lets the replica take other work.
     if (!replica.isLoading) this.serve(candidate);
@@ -180,12 +195,17 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * To be called when requests were added to the queue. They often come many at a time, above all when a batch was
+   * To be called when a request was added to the queue. They often come many at a time, above all when a batch was
    * answered: all of them are here before any is placed.
    */
-  placeSoon(queue: ModelQueue): void {
-    const isFirst = this.#deferred.items.length === 0;
-    this.#deferred.add(queue);
+  arrived(queue: ModelQueue, request: PendingRequest): void {
+    const isFirst = this.#deferred.items.length + this.#behind.length === 0;
+    if (queue.head === request || queue.isGathering) this.#deferred.add(queue);
+    // Behind another request there is nothing to try, where that found no free slot either.
+    else if (this.#order.overtakes) this.#behind.push({ queue, request });
+    // It may be worth a load by how many wait: looked at whenever they have doubled.
+    else if (this.#order.spills && (queue.size & (queue.size - 1)) === 0) this.#deferred.add(queue);
+    else return;
     if (!isFirst) return;
     if (this.#turn.isOver) {
       this.#clock.nextTurn(() => this.placeNow());
@@ -203,31 +223,32 @@ export class Placement<R extends RoutableReplica> {
     const queues = [...this.#deferred.items];
     for (const queue of queues) this.#deferred.remove(queue);
     // Copies of requests go behind all others, also behind those that came after them in this turn.
-    for (const queue of queues) if (queue.head?.isShadow !== true) this.place(queue);
-    for (const queue of queues) if (queue.head?.isShadow === true) this.place(queue);
+    this.#placeAll(queues.filter(({ head }) => head?.isShadow !== true));
+    this.#placeAll(queues.filter(({ head }) => head?.isShadow === true));
+    for (const { queue, request } of this.#behind.splice(0)) {
+      if (!request.isWaiting || queue.isGathering) continue;
+      this.#order.placeBehind(queue, request);
+      this.#parking.park(queue);
+    }
+  }
+
+  #placeAll(queues: readonly ModelQueue[]): void {
+    for (const queue of queues) queue.gathersUntil = this.#gatherUntil(queue);
+    this.#order.place(queues.filter(({ isGathering }) => !isGathering));
+    for (const queue of queues) this.#parking.park(queue);
   }
 
   /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
   place(queue: ModelQueue): void {
     queue.gathersUntil = this.#gatherUntil(queue);
-    if (this.#rules.order === 'fifo') {
-      this.#parking.park(queue);
-      this.#placeFirsts();
-      return;
-    }
-    if (!queue.isGathering) {
-      if (this.#requestRouter !== undefined) this.#placeEach(queue, MOST_MISSES);
-      else this.#placeHeads(queue);
-    }
+    if (!queue.isGathering) this.#order.place([queue]);
     this.#parking.park(queue);
   }
 
   /** Gives the replica work as long as it has a free slot and something waits that it may take. */
   serve(candidate: Candidate<R>): void {
     if (!this.#replicas.has(candidate)) return;
-    if (this.#rules.order === 'fifo') this.#placeFirsts();
-    else if (this.#requestRouter !== undefined) this.#placeAll();
-    else this.#serveModels(candidate);
+    this.#order.serve(candidate);
     if (candidate.isIdle) this.#copy();
   }
 
@@ -276,9 +297,9 @@ export class Placement<R extends RoutableReplica> {
     else this.serve(candidate);
   }
 
-  /** The replica took so long for requests of the queue. */
+  /** The replica took so long for so many requests of the queue together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void {
-    candidate.answered(requests, runMs);
+    candidate.answered(requests, runMs / requests);
     this.#copies.worked(candidate, queue, runMs);
     this.#copy();
   }
@@ -292,86 +313,13 @@ export class Placement<R extends RoutableReplica> {
   forget(queue: ModelQueue): void {
     this.#deferred.delete(queue);
     this.#waiting.forget(queue);
+    this.#copies.forget(queue);
   }
 
   /** Nobody waits for company any more. */
   stopGathering(): void {
     this.#isGatheringAllowed = false;
     for (const queue of this.waiting()) this.place(queue);
-  }
-
-  #placeHeads(queue: ModelQueue): void {
-    const choose = () => (queue.head === undefined ? undefined : this.#choose(queue, queue.head));
-    for (let candidate = choose(); candidate !== undefined; candidate = choose()) {
-      const first = this.#whoseTurn(candidate, queue);
-      this.#give(first, candidate);
-      if (first !== queue) this.#parking.park(first);
-    }
-  }
-
-  #serveModels(candidate: Candidate<R>): void {
-    const spilling = new Set<ModelQueue>();
-    for (let queue = this.#nextFor(candidate); queue !== undefined; queue = this.#nextFor(candidate)) {
-      this.#give(queue, candidate);
-      if (this.#parking.park(queue) === 'spilling') spilling.add(queue);
-    }
-    // The next request may have waited long enough for another replica, where the one before it had not.
-    for (const queue of spilling) this.place(queue);
-  }
-
-  /** Places whatever waits, in turns of the models. */
-  #placeAll(): void {
-    let misses = MOST_MISSES;
-    const asked = new Set<ModelQueue>();
-    for (let queue = this.#nextTurn(asked); queue !== undefined && misses > 0; queue = this.#nextTurn(asked)) {
-      asked.add(queue);
-      misses = this.#placeEach(queue, misses);
-      this.#parking.park(queue);
-    }
-  }
-
-  /** The first of the queues whose requests a replica could take, but for these. */
-  #nextTurn(asked: ReadonlySet<ModelQueue>): ModelQueue | undefined {
-    return this.#waiting.first(isQueueBefore, (queue) => !asked.has(queue) && this.#canBeTaken(queue));
-  }
-
-  #canBeTaken(queue: ModelQueue): boolean {
-    return this.#replicas.free.some((candidate) => this.#slots.has(candidate, queue));
-  }
-
-  /**
-   * Asks for each of the queue's requests where it may go: those behind one that has to wait may go elsewhere.
-   *
-   * @param misses so many may have to wait; then those behind them wait as well.
-   * @returns how many are left of these.
-   */
-  #placeEach(queue: ModelQueue, misses: number): number {
-    let left = misses;
-    for (let request = queue.head; request !== undefined && left > 0 && this.#canBeTaken(queue); ) {
-      const from = request;
-      const next = queue.after(from);
-      const candidate = this.#choose(queue, from);
-      if (candidate === undefined) left -= 1;
-      else this.#give(queue, candidate, { from, mayJoin: (other) => areRoutedAlike(from, other) });
-      // It may have gone along.
-      request = next?.isWaiting === false ? queue.head : next;
-    }
-    return left;
-  }
-
-  /** Places what came first, and stops at the first request that has to wait. */
-  #placeFirsts(): void {
-    const nextBut = (but?: ModelQueue) => this.#waiting.first(isQueueOlder, (queue) => queue !== but);
-    for (let queue = nextBut(); queue !== undefined; queue = nextBut()) {
-      const { head } = queue;
-      const candidate = head && this.#choose(queue, head);
-      if (head === undefined || candidate === undefined) return;
-      const other = nextBut(queue)?.head;
-      const mayJoin = (request: PendingRequest) =>
-        (other === undefined || isArrivedBefore(request, other)) && areRoutedAlike(head, request);
-      this.#give(queue, candidate, { from: head, mayJoin });
-      this.#parking.park(queue);
-    }
   }
 
   #choose(queue: ModelQueue, request: PendingRequest): Candidate<R> | undefined {
@@ -386,11 +334,12 @@ export class Placement<R extends RoutableReplica> {
 
   #viewOf(
     queue: ModelQueue,
-    { priority, shardKey, labels = NO_LABELS, acceptedAt }: PendingRequest,
+    { sequence, priority, shardKey, labels = NO_LABELS, acceptedAt }: PendingRequest,
   ): PendingRequestView {
     const { model, times, size } = queue;
     const now = this.#clock.now();
     return {
+      id: sequence,
       model: model.id,
       modelKey: model.key,
       priority,
@@ -405,41 +354,8 @@ export class Placement<R extends RoutableReplica> {
 
   #msUntilSpill(queue: ModelQueue): number {
     const { head } = queue;
-    // Whoever is asked for each request is asked whenever something frees.
-    if (head === undefined || this.#requestRouter !== undefined || this.#rules.order === 'fifo')
-      return Number.POSITIVE_INFINITY;
+    if (head === undefined || !this.#order.spills) return Number.POSITIVE_INFINITY;
     return this.#router.msUntilSpill(this.#replicas.warm(queue.modelKey), this.#viewOf(queue, head));
-  }
-
-  #nextFor(candidate: Candidate<R>): ModelQueue | undefined {
-    const visited = this.#slots.visited(candidate);
-    if (visited !== undefined) return visited;
-    const { isIdle } = candidate;
-    let next = isIdle ? this.#waiting.firstAnywhere : undefined;
-    for (const queue of this.#waiting.among(candidate.models)) {
-      if (next !== undefined && !this.#isTurnBefore(candidate, queue, next)) continue;
-      if (this.#slots.has(candidate, queue)) next = queue;
-    }
-    return next ?? (isIdle ? this.#waiting.firstSpilling : undefined);
-  }
-
-  /**
-   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
-   * longer, and would wait for ever if each new arrival went first.
-   */
-  #whoseTurn(candidate: Candidate<R>, queue: ModelQueue): ModelQueue {
-    const other = this.#nextFor(candidate);
-    const isOthers =
-      other !== undefined && this.#isTurnBefore(candidate, other, queue) && this.#slots.has(candidate, other);
-    return isOthers ? other : queue;
-  }
-
-  /** A model that the replica runs already is as good as served just now. */
-  #isTurnBefore(candidate: Candidate<R>, queue: ModelQueue, other: ModelQueue): boolean {
-    const isEqual = queue.head?.priority === other.head?.priority;
-    if (isEqual && this.#slots.isServing(candidate, other)) return true;
-    if (isEqual && this.#slots.isServing(candidate, queue)) return false;
-    return isQueueBefore(queue, other);
   }
 
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
@@ -473,13 +389,4 @@ export class Placement<R extends RoutableReplica> {
     const until = queue.patientUntil(batching.maxWaitMs);
     return until > this.#clock.now() ? until : undefined;
   }
-}
-
-/** Whether a router that goes by requests may be asked for both at once. */
-function areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean {
-  return left.shardKey === right.shardKey && isDeepStrictEqual(left.labels, right.labels);
-}
-
-function isQueueOlder({ head: left }: ModelQueue, { head: right }: ModelQueue): boolean {
-  return left !== undefined && (right === undefined || isArrivedBefore(left, right));
 }

@@ -61,8 +61,12 @@ export class ReplicaSlots<R extends RoutableReplica> {
 
   /** Notes what the replica has done by now, though the answers have not been handled. */
   lookAt(candidate: Candidate<R>): void {
-    const { dispatches } = candidate.replica;
-    this.#note(candidate, candidate.isIdle, dispatches);
+    this.#note(candidate, candidate.replica.dispatches);
+  }
+
+  /** To be called when the replica began or ended a load. */
+  loadChanged(candidate: Candidate<R>): void {
+    this.#update(candidate);
   }
 
   /** Whether the replica works for the queue now: then others go before it. */
@@ -132,11 +136,12 @@ export class ReplicaSlots<R extends RoutableReplica> {
   }
 
   #update(candidate: Candidate<R>): void {
-    const dispatches = candidate.expectedMs.length;
-    this.#note(candidate, dispatches === 0, dispatches);
+    this.#note(candidate, candidate.expectedMs.length);
   }
 
-  #note(candidate: Candidate<R>, isIdle: boolean, dispatches: number): void {
-    this.#index.setOccupancy(candidate, { isIdle, isFree: candidate.mayTake(dispatches) });
+  #note(candidate: Candidate<R>, dispatches: number): void {
+    const canWork = !candidate.replica.isLoading;
+    const isFree = canWork && candidate.mayTake(dispatches);
+    this.#index.setOccupancy(candidate, { isIdle: canWork && dispatches === 0, isFree });
   }
 }

@@ -81,7 +81,8 @@ export class WaitingModels {
     if (models.size <= this.#queues.items.length) {
       for (const modelKey of models.keys()) {
         const queue = this.#known.get(modelKey);
-        if (queue !== undefined && this.#queues.has(queue)) yield queue;
+        // Most have nothing that waits.
+        if (queue !== undefined && queue.size > 0 && this.#queues.has(queue)) yield queue;
       }
     } else {
       for (const queue of this.#queues.items) {

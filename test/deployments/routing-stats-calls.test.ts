@@ -72,7 +72,11 @@ it('gives up a call that is late, whose answer then counts no more', async () =>
   await advance(50);
   expect(failures).toEqual(['no answer within 50 ms']);
   expect(isLate()).toBe(true);
+  // Nor is another one made as long as it is open.
+  await advance(10_000);
+  expect(failures).toHaveLength(1);
   answer();
+  await flush();
   await advance(100);
   expect(isLate()).toBe(false);
 });

@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createEngine, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
+import { createEngine, type EngineOptions, type InferenceEngine, type RequestRouter } from '../../dist/index.js';
 import { directory } from '../support/directories.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { SteadyLoad } from '../support/steady-load.js';
@@ -25,6 +25,25 @@ const deployments = () =>
 afterEach(() => engine?.destroy());
 
 describe('the next engine', () => {
+  it('has the router that the program declares, and what else became of the deployment', async () => {
+    file = join(directory(), 'checkpoint.json');
+    let asked = 0;
+    const router: RequestRouter = {
+      chooseReplicas: (candidates) => {
+        asked += 1;
+        return [candidates];
+      },
+    };
+    await start({ router });
+    await (await engine.deployments.update('default', { replicas: 2 })).done;
+    await expect(engine.deployments.create('late', { router })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    await engine.close();
+    await start({ router });
+    expect(deployments()).toEqual({ default: 2 });
+    await engine.run('times-1', row);
+    expect(asked).toBe(1);
+  });
+
   it('takes up where the last one left off, with no request lost in between', async () => {
     file = join(directory(), 'checkpoint.json');
     await start({ deployments: { declared: { replicas: 1 }, doomed: {} } });

@@ -73,6 +73,17 @@ it('nor on one that has as much to do', async () => {
   expect(other.models.has(HOT.key)).toBe(false);
 });
 
+it('nor of a model that was unloaded, or that nobody asks for any more', async () => {
+  const [busy, full] = [add('r0', 3, [HOT]), add('r1', 1, [COLD])];
+  await work(busy, HOT, 60_000, 0.9);
+  // From now on there would be room.
+  full.models.delete(COLD.key);
+  busy.models.delete(HOT.key);
+  dispatcher.modelChanged(busy, HOT.key);
+  dispatcher.modelChanged(full, COLD.key);
+  expect([...full.models.keys(), ...busy.models.keys()]).toEqual([]);
+});
+
 it('a copy that was not used for long may leave before others, one in use or alone may not', async () => {
   const [first, second] = [add('r0', 3, [HOT, COLD]), add('r1', 3, [HOT])];
   await work(first, HOT, 1_000, 0.5);

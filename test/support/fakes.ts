@@ -243,7 +243,7 @@ export function fakeView(id: string, own: Partial<ReplicaView> = {}): ReplicaVie
 
 export function fakeRequestView(model: string, own: Partial<PendingRequestView> = {}): PendingRequestView {
   return {
-    ...{ model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
+    ...{ id: 0, model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
     ...{ expectedRunMs: 1, expectedLoadMs: 10 },
     ...own,
   };

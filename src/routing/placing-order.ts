@@ -1,0 +1,41 @@
+import type { Candidate, RoutableReplica } from './candidate.js';
+import type { ModelQueue } from './model-queue.js';
+import type { PendingRequest } from './pending-request.js';
+import type { ReplicaIndex } from './replica-index.js';
+import type { ReplicaSlots } from './replica-slots.js';
+import type { DispatchScope } from './take-dispatch.js';
+import type { WaitingModels } from './waiting-models.js';
+import type { WaitingPlace } from './waiting-place.js';
+
+/** In which order requests are placed: for a queue the replica that the router accepts, for a free replica what comes next. */
+export interface PlacingOrder<R extends RoutableReplica> {
+  /** Whether a model may be worth another load when its requests have waited for a while, though nothing has freed. */
+  readonly spills: boolean;
+  /** Whether replicas that have not got a model may be waited for, so that all are to be looked at when one is gone. */
+  readonly looksAtAll: boolean;
+  /** Whether a request may be placed though others of its model wait before it. */
+  readonly overtakes: boolean;
+  /** Places the requests of these queues, which do not wait for company, as far as the router finds free replicas. */
+  place(queues: readonly ModelQueue[]): void;
+  /** Places a request that came behind others of its queue; only where it overtakes. */
+  placeBehind(queue: ModelQueue, request: PendingRequest): void;
+  /** Gives out work as long as the replica has a free slot and something waits that it may take. */
+  serve(candidate: Candidate<R>): void;
+}
+
+/** What orders work with. */
+export interface PlacingGround<R extends RoutableReplica> {
+  readonly replicas: ReplicaIndex<Candidate<R>>;
+  readonly slots: ReplicaSlots<R>;
+  readonly waiting: WaitingModels;
+  /** Where the router lets the request go; undefined when it has to wait. */
+  choose(queue: ModelQueue, request: PendingRequest): Candidate<R> | undefined;
+  /** Gives the replica its share of the queue's next requests, or of those in the scope. */
+  give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
+  /** To be called when the queue's requests changed. */
+  park(queue: ModelQueue): WaitingPlace | undefined;
+  /** Calls back in the next turn of the event loop. */
+  nextTurn(callback: () => void): void;
+  /** Places all of the queue's requests anew. */
+  place(queue: ModelQueue): void;
+}
