@@ -1,4 +1,5 @@
 import { checkOptions, isBoolean, isMilliseconds, isObject, isText, type Rule, satisfies } from './check.js';
+import { InfermuxError, show } from './errors.js';
 
 export interface RunOptions {
   /**
@@ -37,11 +38,17 @@ const areNames = satisfies(
   'a non-empty array of output names',
 );
 
-const areLabels = satisfies(
-  (value) =>
-    isObject(value) === undefined && Object.values(value as object).every((label) => typeof label === 'string'),
-  'an object of strings',
-);
+/** A copy, read once; keys that are symbols are nobody's labels. */
+function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {
+  const expectation = isObject(labels);
+  const entries = expectation === undefined ? Object.entries(labels as object) : [];
+  if (expectation === undefined && entries.every(([, label]) => typeof label === 'string')) {
+    return Object.freeze(Object.fromEntries(entries));
+  }
+  throw new InfermuxError('INVALID_ARGUMENT', `${where}.labels must be an object of strings, got ${show(labels)}`);
+}
+
+const anything: Rule = () => undefined;
 
 const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   signal: isSignal,
@@ -52,7 +59,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   transfer: isBoolean,
   deployment: isText,
   shardKey: isText,
-  labels: areLabels,
+  labels: anything,
 };
 
 const NONE: RunOptions = Object.freeze({});
@@ -64,19 +71,20 @@ const NONE: RunOptions = Object.freeze({});
  */
 export function readRunOptions(options: RunOptions | undefined): RunOptions {
   if (options === undefined) return NONE;
-  return withOwnLabels(checkOptions('runOptions', options, RULES));
+  return withOwnLabels('runOptions', checkOptions('runOptions', options, RULES));
 }
 
 /** The caller may change its own later. */
-function withOwnLabels<T extends RunOptions>(options: T): T {
-  return options.labels === undefined ? options : { ...options, labels: { ...options.labels } };
+function withOwnLabels<T extends RunOptions>(where: string, options: T): T {
+  return options.labels === undefined ? options : { ...options, labels: readLabels(where, options.labels) };
 }
-
-const anything: Rule = () => undefined;
 
 /** The request of `infer`, checked but for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
-  return withOwnLabels(checkOptions('the request', request, { target: anything, feeds: anything, ...RULES }));
+  return withOwnLabels(
+    'the request',
+    checkOptions('the request', request, { target: anything, feeds: anything, ...RULES }),
+  );
 }
 
 /**

@@ -219,7 +219,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #resolve(name: string, given: DeploymentOptions): ResolvedDeploymentOptions {
-    return resolveDeployment(`deployment ${show(name)}`, given, this.#environment.defaultReplicas(name));
+    const where = `deployment ${show(name)}`;
+    return reading(where, () => resolveDeployment(where, given, this.#environment.defaultReplicas(name)));
   }
 
   #begin(

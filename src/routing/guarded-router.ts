@@ -8,6 +8,10 @@ import type { ReplicaIndex } from './replica-index.js';
 /** What a router did that it should not have. */
 export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-none' | 'hook-threw';
 
+const HOOKS = ['onRequestRouted', 'onRequestCompleted', 'onReplicasChanged', 'onReplicaFailed'] as const;
+
+type Hook = (typeof HOOKS)[number];
+
 /** To be told of what a router did that it should not have. */
 export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
 
@@ -100,6 +104,8 @@ class CandidateView implements ReplicaView {
  */
 export class GuardedRouter<R extends RoutableReplica> {
   readonly #router: RequestRouter;
+  /** As they were when the router began: what it makes of them later is its own affair. */
+  readonly #hooks = new Map<Hook, (...given: unknown[]) => unknown>();
   readonly #fallback: ModelRouter;
   readonly #faulted: RouterFaultObserver;
   readonly #views = new Map<Candidate<R>, CandidateView>();
@@ -109,6 +115,17 @@ export class GuardedRouter<R extends RoutableReplica> {
     this.#router = router;
     this.#fallback = fallback;
     this.#faulted = faulted;
+    for (const name of HOOKS) this.#readHook(name);
+  }
+
+  #readHook(name: Hook): void {
+    try {
+      const hook: unknown = this.#router[name];
+      if (typeof hook === 'function') this.#hooks.set(name, hook.bind(this.#router));
+      else if (hook !== undefined) throw new Error(`it is no function but ${show(hook)}`);
+    } catch (cause) {
+      this.#fault('hook-threw', `${name} cannot be read: ${messageOf(cause)}`, cause);
+    }
   }
 
   /** Other replicas run from now on. */
@@ -120,7 +137,7 @@ export class GuardedRouter<R extends RoutableReplica> {
       this.#views.set(candidate, before.get(candidate) ?? new CandidateView(candidate));
       this.#candidates.set(candidate.id, candidate);
     }
-    this.#call('onReplicasChanged', () => this.#router.onReplicasChanged?.([...this.#views.values()]));
+    this.#call('onReplicasChanged', [...this.#views.values()]);
   }
 
   /**
@@ -150,19 +167,19 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 
   get followsRequests(): boolean {
-    return this.#router.onRequestRouted !== undefined || this.#router.onRequestCompleted !== undefined;
+    return this.#hooks.has('onRequestRouted') || this.#hooks.has('onRequestCompleted');
   }
 
   routed(candidate: Candidate<R>, request: PendingRequestView): void {
-    this.#call('onRequestRouted', () => this.#router.onRequestRouted?.(this.#viewOf(candidate), request));
+    this.#call('onRequestRouted', this.#viewOf(candidate), request);
   }
 
   completed(candidate: Candidate<R>, request: PendingRequestView): void {
-    this.#call('onRequestCompleted', () => this.#router.onRequestCompleted?.(this.#viewOf(candidate), request));
+    this.#call('onRequestCompleted', this.#viewOf(candidate), request);
   }
 
   failed(candidate: Candidate<R>, error: Error): void {
-    this.#call('onReplicaFailed', () => this.#router.onReplicaFailed?.(this.#viewOf(candidate), error));
+    this.#call('onReplicaFailed', this.#viewOf(candidate), error);
   }
 
   #viewOf(candidate: Candidate<R>): CandidateView {
@@ -181,8 +198,7 @@ export class GuardedRouter<R extends RoutableReplica> {
     try {
       ranks = this.#router.chooseReplicas(candidates, request);
       if (!Array.isArray(ranks) || !ranks.every(Array.isArray)) {
-        // It is not to be asynchronous; where it is, it must not end the process.
-        if (ranks instanceof Promise) ranks.catch(() => undefined);
+        whenRejected(ranks, () => undefined);
         return this.#fault('not-ranks', `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}`);
       }
       const found: Candidate<R>[][] = [];
@@ -191,6 +207,7 @@ export class GuardedRouter<R extends RoutableReplica> {
         for (const replica of rank) {
           const id: unknown = (replica as Partial<ReplicaView> | null | undefined)?.id;
           const candidate = this.#candidates.get(id as string);
+          if (candidate === undefined) whenRejected(ranks, () => undefined);
           if (candidate === undefined) return this.#fault('unknown-replica', `${show(id)} is no candidate`);
           known.push(candidate);
         }
@@ -202,12 +219,10 @@ export class GuardedRouter<R extends RoutableReplica> {
     }
   }
 
-  #call(hook: string, work: () => unknown): void {
-    const threw = (cause: unknown) => void this.#fault('hook-threw', `${hook} threw: ${messageOf(cause)}`, cause);
+  #call(name: Hook, ...given: unknown[]): void {
+    const threw = (cause: unknown) => void this.#fault('hook-threw', `${name} threw: ${messageOf(cause)}`, cause);
     try {
-      const result = work();
-      // Nobody waits for it, and it must not end the process.
-      if (result instanceof Promise) result.catch(threw);
+      whenRejected(this.#hooks.get(name)?.(...given), threw);
     } catch (cause) {
       threw(cause);
     }
@@ -216,5 +231,14 @@ export class GuardedRouter<R extends RoutableReplica> {
   #fault(fault: RouterFault, message: string, cause?: unknown): undefined {
     this.#faulted(fault, new InfermuxError('INTERNAL', `the router failed: ${message}`, { cause }));
     return undefined;
+  }
+}
+
+/** Nobody waits for a router; where it is asynchronous, also within lists, it must not end the process. */
+function whenRejected(value: unknown, rejected: (cause: unknown) => void): void {
+  if (Array.isArray(value))
+    for (const item of value.flat(1)) whenRejected(Array.isArray(item) ? undefined : item, rejected);
+  else if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function') {
+    (value as PromiseLike<unknown>).then(undefined, rejected);
   }
 }

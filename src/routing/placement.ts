@@ -338,7 +338,8 @@ export class Placement<R extends RoutableReplica> {
   ): PendingRequestView {
     const { model, times, size } = queue;
     const now = this.#clock.now();
-    return {
+    // Routers are anybody's, and what they are shown is shown to the next as well.
+    return Object.freeze({
       id: sequence,
       model: model.id,
       modelKey: model.key,
@@ -349,7 +350,7 @@ export class Placement<R extends RoutableReplica> {
       queued: size,
       expectedRunMs: times.runMs,
       expectedLoadMs: times.loadMs,
-    };
+    });
   }
 
   #msUntilSpill(queue: ModelQueue): number {

@@ -361,6 +361,20 @@ describe('hooks', () => {
   });
 });
 
+it('a hook whose getter throws is told, and no request is lost', async () => {
+  const world = new World({
+    chooseReplicas: (candidates) => [candidates],
+    get onRequestRouted(): never {
+      throw new Error('hidden');
+    },
+  });
+  world.add();
+  for (let index = 0; index < 5; index += 1) world.submit(index);
+  await world.settle();
+  expect(world.answers).toHaveLength(5);
+  expect(world.faults).toHaveLength(1);
+});
+
 describe('a router that does what it should not', () => {
   const stranger = { id: 'stranger' } as never;
   it.each<[string, string, Partial<RequestRouter>]>([
@@ -398,6 +412,38 @@ describe('a router that does what it should not', () => {
     ['ranks null', 'unknown-replica', { chooseReplicas: () => [[null as never]] }],
     ['never ranks anything', 'ranked-none', { chooseReplicas: () => [] }],
     ['ranks empty ranks alone', 'ranked-none', { chooseReplicas: () => [[], []] }],
+    [
+      'returns a list of promises',
+      'not-ranks',
+      {
+        chooseReplicas: ((all: unknown[]) =>
+          all.map(async () => {
+            throw new Error('x');
+          })) as never,
+      },
+    ],
+    [
+      'ranks promises',
+      'unknown-replica',
+      {
+        chooseReplicas: ((all: unknown[]) => [
+          all.map(async () => {
+            throw new Error('x');
+          }),
+        ]) as never,
+      },
+    ],
+    [
+      'changes what it is shown of the request',
+      'threw',
+      {
+        chooseReplicas: (_, request) => {
+          (request as { modelKey: string }).modelKey = 'x';
+          return [];
+        },
+      },
+    ],
+    ['has a hook that is no function', 'hook-threw', { onRequestRouted: 'yes' as never }],
     [
       'has a hook that throws',
       'hook-threw',
