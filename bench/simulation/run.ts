@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { Piscina } from 'piscina';
 import { barChart } from '../../dist/cli/bar-chart.js';
 import { progressBar } from '../../dist/cli/progress-bar.js';
-import { goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
 import type { Case, Contender } from './case.js';
 import { CONTENDERS, COST_AWARE, DEFAULT, goals, isSettled, meanOf, nameOf, type Result, Results } from './goals.js';
 import type { Outcome } from './outcome.js';
@@ -96,16 +96,7 @@ async function measureLargest(): Promise<number> {
 }
 
 const results = await simulateAll(chosen);
-const largest = only === undefined ? await measureLargest() : undefined;
-await pool.close();
-
-const judged: JudgedGoal[] = [];
-if (only === undefined && largest !== undefined) {
-  const what = `a million requests, ${LARGEST.name}`;
-  const time = { what, values: [largest], unit: 's', limit: 60, aim: 60, atMost: true } as const;
-  judged.push(...[...goals(results), time].map(judge));
-}
-const text = [
+const tables = [
   '## Mean and 99th percentile, in services',
   '"limit (n)": in n seeds more requests waited than may; "grows": they took longer and longer.',
   table(results, timesOf),
@@ -113,9 +104,20 @@ const text = [
   table(results, loadsOf),
   '## Which is best where',
   verdicts(results),
-  ...(judged.length === 0 ? [] : ['## Goals', goalTable(judged)]),
 ].join('\n\n');
-process.stdout.write(`${text}\n`);
+process.stdout.write(`${tables}\n`);
+
+const judged: JudgedGoal[] = [];
+if (only === undefined) {
+  const time: Goal = {
+    ...{ what: `a million requests, ${LARGEST.name}`, values: [await measureLargest()] },
+    ...{ unit: 's', limit: 60, aim: 60, atMost: true },
+  };
+  judged.push(...[...goals(results), time].map(judge));
+}
+await pool.close();
+const text = judged.length === 0 ? tables : `${tables}\n\n## Goals\n\n${goalTable(judged)}`;
+if (judged.length > 0) process.stdout.write(`\n## Goals\n\n${goalTable(judged)}\n`);
 
 if (!quick && only === undefined) {
   const folder = new URL('../results/', import.meta.url);
