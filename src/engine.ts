@@ -397,8 +397,8 @@ export class InferenceEngine {
     this.#metrics.shadowRequest(endpoint, target);
     const failed = (cause: unknown) => this.#metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
     try {
-      const { outputs, timeoutMs, deadline } = options;
-      const own = { outputs, timeoutMs, deadline, priority: LOWEST_PRIORITY };
+      const { outputs, timeoutMs, deadline, shardKey, labels } = options;
+      const own = { outputs, timeoutMs, deadline, shardKey, labels, priority: LOWEST_PRIORITY };
       this.#submit(this.#targets.resolve(target, undefined), request, own, toNothing, true).catch(failed);
     } catch (cause) {
       failed(cause);

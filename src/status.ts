@@ -101,7 +101,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
     id,
     deployment: name,
     state: replica?.state ?? 'starting',
-    labels: settings.labels,
+    labels: { ...settings.labels },
     ongoing: counters?.ongoing ?? 0,
     completed: counters?.completed ?? 0,
     failed: counters?.failed ?? 0,

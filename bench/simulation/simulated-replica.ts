@@ -9,8 +9,8 @@ import type { SimulatedModel } from './workload.js';
 
 interface Given {
   readonly dispatch: RoutedDispatch;
-  readonly settle: (answer: RoutedAnswer) => void;
-  readonly fail: (error: InfermuxError) => void;
+  readonly answer: Answer;
+  readonly requests: number;
 }
 
 interface CachedSession {
@@ -47,6 +47,8 @@ class Answer implements PromiseLike<RoutedAnswer> {
     this.#failed(error);
   }
 }
+
+const NOTHING = {};
 
 /** A replica without a thread: what it is given takes its time on the virtual clock, one after the other. */
 export class SimulatedReplica implements RoutableReplica {
@@ -105,8 +107,10 @@ export class SimulatedReplica implements RoutableReplica {
 
   run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer> {
     const answer = new Answer();
-    this.#given.push({ dispatch, settle: (value) => answer.settle(value), fail: (error) => answer.fail(error) });
-    this.#ongoing += dispatch.groups.reduce((sum, { feeds }) => sum + feeds.length, 0);
+    let requests = 0;
+    for (const { feeds } of dispatch.groups) requests += feeds.length;
+    this.#given.push({ dispatch, answer, requests });
+    this.#ongoing += requests;
     const { key } = dispatch.model;
     if (!this.models.has(key)) this.#set(key, 'loading');
     if (this.#given.length === 1 && !this.#loadsAhead) this.#begin();
@@ -130,15 +134,14 @@ export class SimulatedReplica implements RoutableReplica {
     const error = new InfermuxError('REPLICA_FAILED', `${this.id} crashed`);
     this.#cancel();
     leave(error);
-    for (const { fail } of this.#given.splice(0)) fail(error);
+    for (const { answer } of this.#given.splice(0)) answer.fail(error);
   }
 
   #begin(): void {
     const [first] = this.#given;
     if (first === undefined) return;
-    const { model, groups, spare } = first.dispatch;
-    const requests = groups.reduce((sum, { feeds }) => sum + feeds.length, 0);
-    this.#eviction.requested(model.key, requests);
+    const { model, spare } = first.dispatch;
+    this.#eviction.requested(model.key, first.requests);
     const session = this.#sessions.get(model.key);
     if (session === undefined) this.#load(model as SimulatedModel, spare, () => this.#run(first));
     else {
@@ -172,29 +175,22 @@ export class SimulatedReplica implements RoutableReplica {
     this.#set(key, undefined);
   }
 
-  #run({ dispatch, settle }: Given): void {
-    const times = dispatch.groups.map(({ payloads = [] }) =>
-      payloads.map(({ value }) => (value as number) * this.#slowness),
-    );
-    this.#after(
-      times.flat().reduce((sum, time) => sum + time, 0),
-      () => {
-        this.#given.shift();
-        this.#ongoing -= times.flat().length;
-        const calls = times.map((ofGroup): RoutedCall[] => [
-          {
-            requests: ofGroup.length,
-            joined: false,
-            runMs: ofGroup,
-            error: undefined,
-            outputs: () => ofGroup.map(() => ({})),
-          },
-        ]);
-        // What is given in answer begins at once.
-        this.#begin();
-        settle({ loadMs: 0, verification: undefined, calls });
-      },
-    );
+  #run({ dispatch, answer, requests }: Given): void {
+    let totalMs = 0;
+    const calls = dispatch.groups.map(({ payloads = [] }): RoutedCall[] => {
+      const runMs = payloads.map(({ value }) => (value as number) * this.#slowness);
+      for (const milliseconds of runMs) totalMs += milliseconds;
+      return [
+        { requests: runMs.length, joined: false, runMs, error: undefined, outputs: () => runMs.map(() => NOTHING) },
+      ];
+    });
+    this.#after(totalMs, () => {
+      this.#given.shift();
+      this.#ongoing -= requests;
+      // What is given in answer begins at once.
+      this.#begin();
+      answer.settle({ loadMs: 0, verification: undefined, calls });
+    });
   }
 
   #after(milliseconds: number, callback: () => void): void {

@@ -1,17 +1,16 @@
+import TinyQueue from 'tinyqueue';
 import type { Clock } from '../../dist/clock.js';
-import { IndexedHeap } from '../../dist/routing/indexed-heap.js';
 
 interface Timer {
   readonly at: number;
   readonly order: number;
-  readonly callback: () => void;
+  /** Undefined when it was taken back. */
+  callback: (() => void) | undefined;
 }
 
 /** Time that goes from one event to the next; those of the same moment happen in the order in which they were scheduled. */
 export class VirtualClock implements Clock {
-  readonly #timers = new IndexedHeap<Timer>(
-    (left, right) => left.at < right.at || (left.at === right.at && left.order < right.order),
-  );
+  readonly #timers = new TinyQueue<Timer>([], (left, right) => left.at - right.at || left.order - right.order);
   #now = 0;
   #order = 0;
   #deferred: (() => void)[] = [];
@@ -26,10 +25,10 @@ export class VirtualClock implements Clock {
   }
 
   after(milliseconds: number, callback: () => void): () => void {
-    const timer = { at: this.#now + milliseconds, order: this.#order++, callback };
-    this.#timers.set(timer);
+    const timer: Timer = { at: this.#now + milliseconds, order: this.#order++, callback };
+    this.#timers.push(timer);
     return () => {
-      this.#timers.delete(timer);
+      timer.callback = undefined;
     };
   }
 
@@ -44,8 +43,9 @@ export class VirtualClock implements Clock {
   /** Goes to the next event. @returns false when there is none. */
   step(): boolean {
     this.#runDeferred();
-    const timer = this.#timers.pop();
-    if (timer === undefined) return false;
+    let timer = this.#timers.pop();
+    while (timer !== undefined && timer.callback === undefined) timer = this.#timers.pop();
+    if (timer?.callback === undefined) return false;
     this.#now = timer.at;
     timer.callback();
     this.#runDeferred();

@@ -235,7 +235,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   update(options: ResolvedDeploymentOptions): Goal {
     const change = configChange(this.#options, options, this.#canReconfigure);
     if (!change.isAny) return this.pursueAgain();
-    const { autoscaling } = this.#options;
+    const { autoscaling, routingStats } = this.#options;
     const before = this.#target;
     const replicas = change.needsScale ? replicasAfter(this.#options, options, before.replicas) : before.replicas;
     this.#options = options;
@@ -249,6 +249,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.queue.configure(options);
     // Otherwise it would have to begin to count anew after each change.
     if (!isDeepStrictEqual(autoscaling, options.autoscaling)) this.#configureAutoscaling();
+    if (!isDeepStrictEqual(routingStats, options.routingStats))
+      for (const replica of this.running) this.#askForStats(replica);
     this.#announceScale(before.replicas);
     this.#loop.look();
     return this.goal;
@@ -425,8 +427,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#health.watch(replica);
-    if (replica.hello?.handler?.recordsStats === true) this.#stats.watch(replica);
+    this.#askForStats(replica);
     this.#environment.observer.running(replica);
+  }
+
+  #askForStats(replica: Replica): void {
+    this.#stats.forget(replica);
+    if (replica.hello?.handler?.recordsStats === true) this.#stats.watch(replica);
   }
 
   #left(replica: Replica, crash: InfermuxError | undefined): void {

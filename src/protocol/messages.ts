@@ -41,14 +41,14 @@ interface AboutModel {
   readonly model: string;
   /** What the thread needs to know of it; only with the first message, and the first after an unload. */
   readonly definition: ModelReference | undefined;
-  /** Keys of models that may leave before others, should it need room. */
-  readonly spare: readonly string[] | undefined;
 }
 
 /** One dispatch: requests for one model. */
 export interface RunMessage extends AboutModel {
   readonly kind: 'run';
   readonly groups: readonly RequestGroup[];
+  /** Keys of models that may leave before others, should the model need room. */
+  readonly spare: readonly string[] | undefined;
   /** Hold batches against single runs; no replica has found them to agree yet. */
   readonly verify: boolean;
 }

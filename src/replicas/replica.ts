@@ -79,7 +79,6 @@ export interface ReplicaDispatch {
 interface LoadHow {
   readonly pin: boolean;
   readonly replaces?: string | undefined;
-  readonly spare?: readonly string[] | undefined;
 }
 
 /** Requests that are alike: feeds of the model, or what a handler is given. */
@@ -333,7 +332,6 @@ export class Replica {
    *
    * @param how.pin never evict it.
    * @param how.replaces key of a session that counts as gone: it leaves when this one is there.
-   * @param how.spare keys of models that may leave before others, should it need room.
    * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
    */
   async load(model: ModelReference, how: LoadHow): Promise<void> {
@@ -341,8 +339,8 @@ export class Replica {
     const { key } = model;
     const definition = this.#definitionFor(model);
     if (!this.models.has(key)) this.#setModel(key, 'loading');
-    const { pin, replaces, spare = [] } = how;
-    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces, spare: someOf(spare) });
+    const { pin, replaces } = how;
+    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces });
     this.#forgetFailedLoad(key, answer);
     unwrap(answer);
   }

@@ -23,7 +23,7 @@ export interface RoutableReplica
    */
   run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer>;
   /** Loads the model ahead of requests. It is among `models` from now on, as loading. */
-  load(model: RoutedModel, how: { readonly pin: boolean; readonly spare?: readonly string[] }): PromiseLike<void>;
+  load(model: RoutedModel, how: { readonly pin: boolean }): PromiseLike<void>;
 }
 
 /**
@@ -38,13 +38,16 @@ interface Visit {
 
 /** One dispatch that runs and one that is prefetched. */
 const MOST_DISPATCHES = 2;
-const THROUGHPUT_MS = 10_000;
+/** Work and throughput are averaged over about so long. */
+export const WORK_AVERAGE_MS = 10_000;
 
 /** A running replica among those that a request may go to, with what it was given. */
 export class Candidate<R extends RoutableReplica = RoutableReplica> implements ReplicaView {
   readonly replica: R;
   readonly #clock: Clock;
-  readonly #answered = new DecayedSum(THROUGHPUT_MS);
+  readonly #answered = new DecayedSum(WORK_AVERAGE_MS);
+  /** Milliseconds of its runs: its share of the time is their sum per millisecond. */
+  readonly busy = new DecayedSum(WORK_AVERAGE_MS);
   readonly #runMs = new MovingAverage();
   readonly #loadMs = new MovingAverage();
   /** Milliseconds that each dispatch without an answer is expected to take, its load not counted; the first runs. */

@@ -1,12 +1,10 @@
 import type { Clock } from '../clock.js';
 import { isHandlersKey } from '../handler.js';
-import type { Candidate, RoutableReplica } from './candidate.js';
+import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './candidate.js';
 import { DecayedSum } from './decayed-sum.js';
 import type { ModelQueue } from './model-queue.js';
 import type { ReplicaIndex } from './replica-index.js';
 
-/** Work is averaged over about so long. */
-const AVERAGE_MS = 10_000;
 /** A model is to be short of copies for so long, or for as long as a load takes. */
 const SHORT_FOR_MS = 1_000;
 const CHECKS_PER_WHILE = 8;
@@ -43,7 +41,6 @@ export class Copies<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
   readonly #clock: Clock;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
-  readonly #busy = new WeakMap<Candidate<R>, DecayedSum>();
   readonly #wanted = new Set<ModelQueue>();
   /** The copy that was named last. */
   #last: Copy<R> | undefined;
@@ -56,7 +53,7 @@ export class Copies<R extends RoutableReplica> {
   /** The replica took so long for requests of the queue. */
   worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number): void {
     const now = this.#clock.now();
-    this.#busyOf(candidate).add(runMs, now);
+    candidate.busy.add(runMs, now);
     // What a handler has loaded is its own affair.
     if (isHandlersKey(queue.modelKey)) return;
     const model = this.#workOf(queue, now);
@@ -134,7 +131,7 @@ export class Copies<R extends RoutableReplica> {
     for (const candidate of this.#replicas.idle) {
       if (!candidate.isIdle || candidate.models.has(modelKey)) continue;
       if (candidate.freeModels < 1 || candidate.freeBytes < model.bytes) continue;
-      const busy = this.#busyOf(candidate).perMs(now);
+      const busy = candidate.busy.perMs(now);
       if (busy >= least) continue;
       least = busy;
       place = candidate;
@@ -143,22 +140,13 @@ export class Copies<R extends RoutableReplica> {
   }
 
   #busySum(warm: readonly Candidate<R>[], now: number): number {
-    return warm.reduce((sum, candidate) => sum + this.#busyOf(candidate).perMs(now), 0);
-  }
-
-  #busyOf(candidate: Candidate<R>): DecayedSum {
-    let busy = this.#busy.get(candidate);
-    if (busy === undefined) {
-      busy = new DecayedSum(AVERAGE_MS);
-      this.#busy.set(candidate, busy);
-    }
-    return busy;
+    return warm.reduce((sum, candidate) => sum + candidate.busy.perMs(now), 0);
   }
 
   #workOf(queue: ModelQueue, now: number): ModelWork {
     let work = this.#models.get(queue);
     if (work === undefined) {
-      work = { ran: new DecayedSum(AVERAGE_MS), shortSince: undefined, checkAt: now };
+      work = { ran: new DecayedSum(WORK_AVERAGE_MS), shortSince: undefined, checkAt: now };
       this.#models.set(queue, work);
     }
     return work;

@@ -18,7 +18,6 @@ const PASSED_OVER = 1 / 16;
 export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
-  readonly overtakes = true;
   readonly #ground: PlacingGround<R>;
   /** Queues whose requests were all asked for in this round, in which not all could be at once. */
   readonly #asked = new Set<ModelQueue>();

@@ -207,8 +207,10 @@ export class GuardedRouter<R extends RoutableReplica> {
         for (const replica of rank) {
           const id: unknown = (replica as Partial<ReplicaView> | null | undefined)?.id;
           const candidate = this.#candidates.get(id as string);
-          if (candidate === undefined) whenRejected(ranks, () => undefined);
-          if (candidate === undefined) return this.#fault('unknown-replica', `${show(id)} is no candidate`);
+          if (candidate === undefined) {
+            whenRejected(ranks, () => undefined);
+            return this.#fault('unknown-replica', `${show(id)} is no candidate`);
+          }
           known.push(candidate);
         }
         found.push(known);
@@ -229,7 +231,7 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 
   #fault(fault: RouterFault, message: string, cause?: unknown): undefined {
-    this.#faulted(fault, new InfermuxError('INTERNAL', `the router failed: ${message}`, { cause }));
+    this.#faulted(fault, new InfermuxError('INVALID_ARGUMENT', `the router failed: ${message}`, { cause }));
     return undefined;
   }
 }

@@ -8,7 +8,6 @@ import type { PlacingGround, PlacingOrder } from './placing-order.js';
 export class OrderOfArrival<R extends RoutableReplica> implements PlacingOrder<R> {
   readonly spills: boolean;
   readonly looksAtAll = true;
-  readonly overtakes = false;
   readonly #ground: PlacingGround<R>;
 
   /** @param spills whether the router goes by models, and so by how long they have waited. */
@@ -22,8 +21,6 @@ export class OrderOfArrival<R extends RoutableReplica> implements PlacingOrder<R
     for (const queue of queues) this.#ground.park(queue);
     this.serve();
   }
-
-  placeBehind(): void {}
 
   serve(): void {
     const { choose, give, park } = this.#ground;

@@ -202,7 +202,7 @@ export class Placement<R extends RoutableReplica> {
     const isFirst = this.#deferred.items.length + this.#behind.length === 0;
     if (queue.head === request || queue.isGathering) this.#deferred.add(queue);
     // Behind another request there is nothing to try, where that found no free slot either.
-    else if (this.#order.overtakes) this.#behind.push({ queue, request });
+    else if (this.#order.placeBehind !== undefined) this.#behind.push({ queue, request });
     // It may be worth a load by how many wait: looked at whenever they have doubled.
     else if (this.#order.spills && (queue.size & (queue.size - 1)) === 0) this.#deferred.add(queue);
     else return;
@@ -227,7 +227,7 @@ export class Placement<R extends RoutableReplica> {
     this.#placeAll(queues.filter(({ head }) => head?.isShadow === true));
     for (const { queue, request } of this.#behind.splice(0)) {
       if (!request.isWaiting || queue.isGathering) continue;
-      this.#order.placeBehind(queue, request);
+      this.#order.placeBehind?.(queue, request);
       this.#parking.park(queue);
     }
   }
@@ -326,7 +326,9 @@ export class Placement<R extends RoutableReplica> {
     const view = this.#viewOf(queue, request);
     const hasSlot = (candidate: Candidate<R>) => this.#slots.has(candidate, queue);
     if (this.#requestRouter !== undefined) {
-      return this.#requestRouter.choose(this.#replicas, view, this.#mayLoad(queue), hasSlot);
+      const chosen = this.#requestRouter.choose(this.#replicas, view, this.#mayLoad(queue), hasSlot);
+      // Whatever the router did meanwhile: it may have cancelled the request, or sent others along with which it went.
+      return request.isWaiting ? chosen : undefined;
     }
     const ranks = this.#router.chooseReplicas(this.#replicas, view);
     return firstWithSlot(ranks as readonly Iterable<Candidate<R>>[], hasSlot);

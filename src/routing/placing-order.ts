@@ -13,12 +13,10 @@ export interface PlacingOrder<R extends RoutableReplica> {
   readonly spills: boolean;
   /** Whether replicas that have not got a model may be waited for, so that all are to be looked at when one is gone. */
   readonly looksAtAll: boolean;
-  /** Whether a request may be placed though others of its model wait before it. */
-  readonly overtakes: boolean;
   /** Places the requests of these queues, which do not wait for company, as far as the router finds free replicas. */
   place(queues: readonly ModelQueue[]): void;
-  /** Places a request that came behind others of its queue; only where it overtakes. */
-  placeBehind(queue: ModelQueue, request: PendingRequest): void;
+  /** Places a request that came behind others of its queue; absent where none is placed before those. */
+  placeBehind?(queue: ModelQueue, request: PendingRequest): void;
   /** Gives out work as long as the replica has a free slot and something waits that it may take. */
   serve(candidate: Candidate<R>): void;
 }

@@ -13,7 +13,6 @@ import type { PlacingGround, PlacingOrder } from './placing-order.js';
 export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R> {
   readonly spills = true;
   readonly looksAtAll = false;
-  readonly overtakes = false;
   readonly #ground: PlacingGround<R>;
 
   constructor(ground: PlacingGround<R>) {
@@ -33,8 +32,6 @@ export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R>
       if (first !== queue) park(first);
     }
   }
-
-  placeBehind(): void {}
 
   serve(candidate: Candidate<R>): void {
     const { give, park, place } = this.#ground;

@@ -121,8 +121,8 @@ export class MessageHandler {
   }
 
   #load(message: LoadMessage): Promise<void> {
-    const { pin, replaces, spare } = message;
-    return this.#started.models.load(this.#modelOf(message), { pin, replaces, spare });
+    const { pin, replaces } = message;
+    return this.#started.models.load(this.#modelOf(message), { pin, replaces });
   }
 
   async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {

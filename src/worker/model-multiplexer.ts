@@ -75,9 +75,9 @@ interface Entry {
 }
 
 interface LoadHow {
-  readonly pin: boolean;
-  readonly replaces: string | undefined;
+  readonly replaces?: string | undefined;
   readonly spare?: readonly string[] | undefined;
+  readonly isHeld?: boolean;
 }
 
 interface Flight {
@@ -192,16 +192,15 @@ export class ModelMultiplexer {
    *
    * @param pin never evict it.
    * @param replaces key of a session that counts as gone, and whose place is free once it is released.
-   * @param spare keys of models that may leave before others.
    * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
    */
-  async load(model: ModelReference, { pin, replaces, spare }: LoadHow): Promise<void> {
+  async load(model: ModelReference, { pin, replaces }: { pin: boolean; replaces: string | undefined }): Promise<void> {
     // What was asked for before this is done before it.
     await this.#chain;
     const wasPinned = this.#pinned.has(model.key);
     if (pin) this.#pin(model, replaces);
     try {
-      const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces, spare })));
+      const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces })));
       lease.giveBack();
     } catch (error) {
       if (!wasPinned) this.#pinned.delete(model.key);
@@ -241,10 +240,7 @@ export class ModelMultiplexer {
    *
    * @returns its entry, of which the caller is a user, and a holder if it said so; and how many milliseconds it waited.
    */
-  async #load(
-    model: ModelReference,
-    { replaces, spare, isHeld = false }: Partial<LoadHow> & { isHeld?: boolean } = {},
-  ): Promise<[Entry, number]> {
+  async #load(model: ModelReference, { replaces, spare, isHeld = false }: LoadHow = {}): Promise<[Entry, number]> {
     const startedAt = this.#now();
     let flight = this.#flights.get(model.key);
     if (flight === undefined) {

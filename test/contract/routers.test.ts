@@ -375,6 +375,30 @@ it('a hook whose getter throws is told, and no request is lost', async () => {
   expect(world.faults).toHaveLength(1);
 });
 
+it('a router that cancels requests while it is asked leaves none that is counted or given twice', async () => {
+  const controllers = [0, 1, 2].map(() => new AbortController());
+  let asked = 0;
+  const world = new World({
+    chooseReplicas: (candidates) => {
+      for (const controller of asked++ === 0 ? controllers : []) controller.abort();
+      return [candidates];
+    },
+  });
+  world.add();
+  const model = MODELS[0] as (typeof MODELS)[0];
+  const codes = await Promise.all(
+    controllers.map(({ signal }) =>
+      world.dispatcher.submit({ ...fakeRequest(model), signal }, () => 'answered').catch(({ code }) => code as string),
+    ),
+  );
+  expect(new Set(codes)).toEqual(new Set(['CANCELLED']));
+  expect(world.dispatcher.queued).toBe(0);
+  expect(world.given).toEqual([]);
+  world.submit(0);
+  await world.settle();
+  expect([world.given.length, world.dispatcher.queued]).toEqual([1, 0]);
+});
+
 describe('a router that does what it should not', () => {
   const stranger = { id: 'stranger' } as never;
   it.each<[string, string, Partial<RequestRouter>]>([

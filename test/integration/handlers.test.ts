@@ -349,6 +349,13 @@ describe('health', () => {
     await until(() => engine.status().replicas[0]?.routingStats?.['requests'] === 1);
   });
 
+  it('and by another period from the moment that it is named', async () => {
+    await start({ routingStats: { periodMs: 3_600_000 } });
+    const [name] = engine.deployments.list().filter(({ options }) => options.handler !== undefined);
+    await (await engine.deployments.update(name?.name ?? '', { routingStats: { periodMs: 5 } })).done;
+    await until(() => engine.status().replicas.some(({ routingStats }) => routingStats?.['requests'] !== undefined));
+  });
+
   it('a handler that ends its thread costs its own request alone', async () => {
     await start({ replicas: 2 });
     const others = Array.from({ length: 10 }, (_, value) => ask({ do: 'echo', value }));
