@@ -30,9 +30,12 @@ export interface RoutingStats {
   readonly runMs: number;
   /** Milliseconds that a load takes, likewise. */
   readonly loadMs: number;
-  /** The handler's. What it calls like one of the above goes before. */
+  /** The handler's. A number that it calls like one of the above goes before. */
   readonly [name: string]: unknown;
 }
+
+/** Those that are there without a handler. */
+export const BUILT_IN_STATS = ['throughput', 'runMs', 'loadMs'] as const satisfies readonly (keyof RoutingStats)[];
 
 export type ModelState = 'loading' | 'loaded';
 

@@ -89,7 +89,10 @@ describe('cost-aware', () => {
   it('keeps no more than some thousands in mind', () => {
     const eviction = createEviction('cost-aware', () => 0);
     eviction.requested('dear', 1_000);
-    for (let index = 0; index < 100_000; index += 1) eviction.requested(`m${index}`, 1);
+    eviction.requested('once', 1);
+    for (let index = 0; index < 100_000; index += 1) eviction.requested(`m${index}`, 2);
     expect(eviction.first([session('dear'), session('m99999')]).key).toBe('m99999');
+    // It counts no more than one that was never asked for.
+    expect(eviction.first([session('once'), session('never')]).key).toBe('once');
   });
 });

@@ -15,9 +15,11 @@ export interface Outcome {
   readonly loads: number;
   /** Time of these loads for each request. */
   readonly loadTime: number;
+  /** Requests that had an error for an answer, of those that were let in. */
+  readonly lost: number;
   /** Whether more waited than may at some moment. */
   readonly isOverrun: boolean;
-  /** Whether it is not overrun, and requests do not take longer and longer. */
+  /** Whether it is not overrun, all had an answer, and requests do not take longer and longer. */
   readonly isSettled: boolean;
 }
 
@@ -32,6 +34,7 @@ export class Outcomes {
   #loads = 0;
   #loadMs = 0;
   #refused = 0;
+  #lost = 0;
 
   constructor({ requests, trouble }: Setting) {
     this.#requests = requests;
@@ -55,9 +58,10 @@ export class Outcomes {
     this.#refused += 1;
   }
 
-  /** It will never have an answer. */
+  /** Its answer was an error. */
   lost(): void {
     this.#settled += 1;
+    this.#lost += 1;
   }
 
   loaded(loadMs: number): void {
@@ -81,6 +85,7 @@ export class Outcomes {
     const third = Math.floor(this.#requests / 3);
     const [second, last] = [mean(this.#times.slice(third, 2 * third)), mean(this.#times.slice(2 * third))];
     const isOverrun = this.#refused > 0;
+    const isGrowing = last > GROWTH * second && last > second + GROWTH_SERVICES * SERVICE_MS;
     const average = mean(times);
     times.sort();
     return {
@@ -88,8 +93,9 @@ export class Outcomes {
       p99: (times[Math.floor(0.99 * times.length)] ?? Number.NaN) / SERVICE_MS,
       loads: (1_000 * this.#loads) / measured,
       loadTime: this.#loadMs / measured / SERVICE_MS,
+      lost: this.#lost,
       isOverrun,
-      isSettled: !isOverrun && !(last > GROWTH * second && last > second + GROWTH_SERVICES * SERVICE_MS),
+      isSettled: !isOverrun && this.#settled === this.#requests && !isGrowing,
     };
   }
 }

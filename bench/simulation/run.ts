@@ -1,7 +1,7 @@
 /**
  * `npm run simulate`: every router and both cache policies in many settings, with simulated replicas on a virtual clock, beside
- * two yardsticks. The same every time: all that is random comes from seeds. Writes `results/simulation.*`; `--quick` takes one
- * seed and writes nothing, `--only TEXT` the settings with that text in their name.
+ * two yardsticks. The same every time: all that is random comes from seeds. Writes `results/simulation.*`; `--quick` takes a fifth
+ * of the seeds and writes nothing, `--only TEXT` the settings with that text in their name.
  */
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -18,10 +18,13 @@ import { LARGEST, SETTINGS, type Setting } from './setting.js';
 const { quick, only } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, only: { type: 'string' } },
 }).values;
-const SEEDS = quick ? [1] : [1, 2, 3, 4, 5];
 const chosen = SETTINGS.filter(({ name }) => only === undefined || name.includes(only));
 if (chosen.length === 0)
   throw new Error(`no setting has ${only} in its name: ${SETTINGS.map(({ name }) => name).join('; ')}`);
+
+/** A fifth of them will do for a quick look. */
+const seedsOf = ({ seeds }: Setting) =>
+  Array.from({ length: quick ? Math.ceil(seeds / 5) : seeds }, (_, index) => 1 + index);
 
 const startPool = (threads: number) =>
   new Piscina<Case, Outcome>({
@@ -36,7 +39,7 @@ const startPool = (threads: number) =>
 async function simulateAll(settings: readonly Setting[]): Promise<Results> {
   const pool = startPool(availableParallelism());
   const bar = progressBar('simulations');
-  const total = settings.length * CONTENDERS.length * SEEDS.length;
+  const total = settings.reduce((sum, setting) => sum + CONTENDERS.length * seedsOf(setting).length, 0);
   let done = 0;
   const simulate = async (setting: Setting, contender: Contender, seed: number): Promise<Outcome> => {
     const outcome = await pool.run({ setting, contender, seed });
@@ -47,7 +50,7 @@ async function simulateAll(settings: readonly Setting[]): Promise<Results> {
   const cases = settings.flatMap((setting) => CONTENDERS.map((contender) => ({ setting, contender })));
   const results = await Promise.all(
     cases.map(async ({ setting, contender }): Promise<Result> => {
-      const outcomes = await Promise.all(SEEDS.map((seed) => simulate(setting, contender, seed)));
+      const outcomes = await Promise.all(seedsOf(setting).map((seed) => simulate(setting, contender, seed)));
       return { setting, contender, outcomes };
     }),
   );
@@ -70,7 +73,9 @@ function table(results: Results, cell: (result: Result) => string): string {
 function timesOf(result: Result): string {
   const overrun = result.outcomes.filter(({ isOverrun }) => isOverrun).length;
   if (overrun > 0) return `limit (${overrun})`;
-  return isSettled(result) ? `${number(meanOf(result, 'mean'))} / ${number(meanOf(result, 'p99'))}` : 'grows';
+  if (!isSettled(result)) return 'grows';
+  const lost = result.outcomes.reduce((sum, outcome) => sum + outcome.lost, 0);
+  return `${number(meanOf(result, 'mean'))} / ${number(meanOf(result, 'p99'))}${lost === 0 ? '' : `, ${lost} lost`}`;
 }
 
 function loadsOf(result: Result): string {
@@ -107,7 +112,7 @@ async function measureLargest(): Promise<number> {
 const results = await simulateAll(chosen);
 const tables = [
   '## Mean and 99th percentile, in services',
-  '"limit (n)": in n seeds more requests waited than may; "grows": they took longer and longer.',
+  '"limit (n)": in n seeds more requests waited than may; "grows": they took longer and longer; "lost": an error for an answer.',
   table(results, timesOf),
   '## Loads for a thousand requests, and their time for each request, in services',
   table(results, loadsOf),
@@ -129,7 +134,7 @@ if (judged.length > 0) process.stdout.write(`\n## Goals\n\n${goalTable(judged)}\
 
 if (!quick && only === undefined) {
   const folder = new URL('../results/', import.meta.url);
-  const data = { seeds: SEEDS, goals: judged, results: results.all };
+  const data = { goals: judged, results: results.all };
   writeFileSync(new URL('simulation.json', folder), `${JSON.stringify(data, undefined, 1)}\n`);
   writeFileSync(new URL('simulation.md', folder), `# npm run simulate\n\n${text}\n`);
   const bars = results.all

@@ -18,6 +18,8 @@ export interface Setting {
   /** One replica takes three times as long; all are empty when requests begin; now and then one dies, and another joins. */
   readonly trouble: 'none' | 'slow' | 'cold' | 'crashing';
   readonly requests: number;
+  /** With so many seeds: more, where they differ by much. */
+  readonly seeds: number;
   /** So many callers, each of which sends its next request when it has its answer; undefined: requests come as `offered` says. */
   readonly callers?: number;
 }
@@ -46,6 +48,7 @@ const BASE = {
   sizes: 'alike',
   trouble: 'none',
   requests: 60_000,
+  seeds: 5,
 } as const satisfies Omit<Setting, 'name'>;
 
 function setting(name: string, own: Partial<Setting> = {}): Setting {
@@ -75,6 +78,7 @@ export const SETTINGS: readonly Setting[] = [
   ...LOADS_OF_200,
   setting('10 models, 3 sessions, load 1', { models: 10, sessions: 3, load: 1 }),
   setting('9 sessions, load 5, offered 0.5', { sessions: 9, offered: 0.5, load: 5 }),
+  setting('9 sessions, load 10, offered 0.5 (40 seeds)', { sessions: 9, offered: 0.5, load: 10, seeds: 40 }),
   setting('6 sessions, load 5, offered 0.4', { sessions: 6, offered: 0.4, load: 5 }),
   setting('4 sessions, load 2, offered 0.5', { sessions: 4, offered: 0.5, load: 2 }),
   setting('1,000 models, load 2, offered 0.5', { models: 1_000, offered: 0.5, load: 2 }),

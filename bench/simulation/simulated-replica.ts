@@ -56,6 +56,7 @@ export class SimulatedReplica implements RoutableReplica {
   readonly deployment = 'default';
   readonly labels = {};
   readonly ownStats = undefined;
+  readonly pinned: ReadonlySet<string> = new Set();
   readonly models = new Map<string, ModelState>();
   readonly #clock: VirtualClock;
   readonly #eviction: Eviction;
@@ -118,11 +119,11 @@ export class SimulatedReplica implements RoutableReplica {
   }
 
   /** It comes after what the replica was given before. */
-  load(model: RoutedModel): PromiseLike<void> {
+  load(model: RoutedModel, { spare }: { readonly spare: readonly string[] }): PromiseLike<void> {
     this.#set(model.key, 'loading');
     if (this.#given.length > 0) throw new Error('copies are loaded in idle time');
     this.#loadsAhead = true;
-    this.#load(model as SimulatedModel, [], () => {
+    this.#load(model as SimulatedModel, spare, () => {
       this.#loadsAhead = false;
       this.#begin();
     });

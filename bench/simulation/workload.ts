@@ -2,7 +2,7 @@ import type { RoutedModel } from '../../dist/routing/pending-request.js';
 import { exponential, type Random, seeded } from './random.js';
 import type { Setting } from './setting.js';
 
-/** Milliseconds of one service. Long enough that nothing is given ahead, as with any model that takes its time. */
+/** Milliseconds of one service. Long enough that hardly anything is given ahead, as with any model that takes its time. */
 export const SERVICE_MS = 10;
 const SESSION_BYTES = 1_000_000;
 /** One request in so many takes the longer time. */

@@ -98,6 +98,8 @@ export interface LoadMessage extends AboutModel {
   readonly kind: 'load';
   /** Never evict it. */
   readonly pin: boolean;
+  /** As with a {@link RunMessage}. */
+  readonly spare: readonly string[] | undefined;
   /** Key of a session that counts as gone: it leaves when this one is there. */
   readonly replaces: string | undefined;
 }

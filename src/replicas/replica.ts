@@ -78,6 +78,7 @@ export interface ReplicaDispatch {
 
 interface LoadHow {
   readonly pin: boolean;
+  readonly spare?: readonly string[];
   readonly replaces?: string | undefined;
 }
 
@@ -124,6 +125,8 @@ export class Replica {
   /** Resolves when its thread is gone and nothing more is done with it. */
   readonly gone: Promise<void>;
   readonly models = new Map<string, ModelState>();
+  /** Those of them that never leave to make room for others. */
+  readonly pinned = new Set<string>();
   readonly counters: ReplicaCounters;
   readonly #options: ReplicaOptions;
   readonly #thread: ReplicaThread;
@@ -331,6 +334,7 @@ export class Replica {
    * Loads the model if it is not there. It counts as loading from now on, and so takes no other work meanwhile.
    *
    * @param how.pin never evict it.
+   * @param how.spare keys of models that may leave before others.
    * @param how.replaces key of a session that counts as gone: it leaves when this one is there.
    * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
    */
@@ -339,10 +343,11 @@ export class Replica {
     const { key } = model;
     const definition = this.#definitionFor(model);
     if (!this.models.has(key)) this.#setModel(key, 'loading');
-    const { pin, replaces } = how;
-    const answer = await this.#post({ kind: 'load', model: key, definition, pin, replaces });
+    const { pin, spare = [], replaces } = how;
+    const answer = await this.#post({ kind: 'load', model: key, definition, pin, spare: someOf(spare), replaces });
     this.#forgetFailedLoad(key, answer);
     unwrap(answer);
+    if (pin && this.models.has(key)) this.pinned.add(key);
   }
 
   /**
@@ -497,8 +502,10 @@ export class Replica {
     if (before === state) return;
     if (before === 'loading') this.#loading -= 1;
     if (state === 'loading') this.#loading += 1;
-    if (state === undefined) this.models.delete(key);
-    else this.models.set(key, state);
+    if (state === undefined) {
+      this.models.delete(key);
+      this.pinned.delete(key);
+    } else this.models.set(key, state);
     this.#observer.modelChanged(this, key);
   }
 

@@ -15,6 +15,8 @@ export interface RoutableReplica
   readonly isLoading: boolean;
   /** The model whose load has begun in the thread and not ended. */
   readonly loadUnderWay: string | undefined;
+  /** Models that do not leave to make room for others. */
+  readonly pinned: ReadonlySet<string>;
   /** What its handler told of itself, if it did. */
   readonly ownStats: Readonly<Record<string, unknown>> | undefined;
   /**
@@ -22,8 +24,12 @@ export interface RoutableReplica
    * Rejects with `REPLICA_FAILED` when the replica died or stopped before it answered: then another may be asked.
    */
   run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer>;
-  /** Loads the model ahead of requests. It is among `models` from now on, as loading. */
-  load(model: RoutedModel, how: { readonly pin: boolean }): PromiseLike<void>;
+  /**
+   * Loads the model ahead of requests. It is among `models` from now on, as loading.
+   *
+   * @param how.spare keys of models that may leave before others.
+   */
+  load(model: RoutedModel, how: { readonly pin: boolean; readonly spare: readonly string[] }): PromiseLike<void>;
 }
 
 /**
@@ -52,7 +58,7 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
   readonly #loadMs = new MovingAverage();
   /** Milliseconds that each dispatch without an answer is expected to take, its load not counted; the first runs. */
   readonly expectedMs: number[] = [];
-  /** Time of the clock at which the first began to run. */
+  /** Time of the clock at which the first began to run; its load does not count. */
   begunAt = 0;
   /** Loads that were ordered and have not ended, with the time of the clock at which they are expected to have. */
   readonly loads = new Map<string, number>();

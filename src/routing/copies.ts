@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import { isHandlersKey } from '../handler.js';
+import { isHandlersKey, NO_MODEL } from '../handler.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './candidate.js';
 import { DecayedSum } from './decayed-sum.js';
 import type { ModelQueue } from './model-queue.js';
@@ -13,12 +13,18 @@ const MUCH_LESS = 0.95;
 /** A copy is spare when it was not used for so long, or so many loads, and others are. */
 const UNUSED_MS = 10_000;
 const UNUSED_LOADS = 10;
+const NONE: readonly string[] = [];
 
 /** A model that is to be loaded by one more replica. */
 export interface Copy<R extends RoutableReplica> {
   readonly queue: ModelQueue;
   readonly candidate: Candidate<R>;
+  /** Keys of models there that may leave for it. */
+  readonly spare: readonly string[];
 }
+
+/** The queue of a model, if it has one. */
+export type QueueOf = (modelKey: string) => ModelQueue | undefined;
 
 interface ModelWork {
   /** Milliseconds of its runs. */
@@ -35,18 +41,21 @@ interface ModelWork {
  * A copy's share is what the other models leave it of its replica. A model is short of copies when its work takes more than half
  * of their shares: when the replicas that have it are idle for less time than its runs take. By then its requests wait longer
  * than they would with another copy, though they may never wait for as long as a load takes. When that has lasted, an idle
- * replica that has room, and less to do than those, loads it; one at a time, since a load keeps a replica from its other models.
+ * replica that has room, if only in the place of a spare copy, and less to do than those, loads it; one at a time, since a load
+ * keeps a replica from its other models.
  */
 export class Copies<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
+  readonly #queueOf: QueueOf;
   readonly #clock: Clock;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
   readonly #wanted = new Set<ModelQueue>();
   /** The copy that was named last. */
   #last: Copy<R> | undefined;
 
-  constructor(replicas: ReplicaIndex<Candidate<R>>, clock: Clock) {
+  constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, clock: Clock) {
     this.#replicas = replicas;
+    this.#queueOf = queueOf;
     this.#clock = clock;
   }
 
@@ -75,11 +84,11 @@ export class Copies<R extends RoutableReplica> {
         this.#wanted.delete(queue);
         continue;
       }
-      const candidate = mayLoad(queue) ? this.#placeFor(queue, now) : undefined;
-      if (candidate === undefined) continue;
+      const place = mayLoad(queue) ? this.#placeFor(queue, now) : undefined;
+      if (place === undefined) continue;
       this.#wanted.delete(queue);
       work.shortSince = undefined;
-      this.#last = { queue, candidate };
+      this.#last = place;
       return this.#last;
     }
     return undefined;
@@ -91,11 +100,13 @@ export class Copies<R extends RoutableReplica> {
   }
 
   /** Models of the replica that others have too, and that nobody used here for long: they may leave before any other. */
-  spareOn(candidate: Candidate<R>, queueOf: (modelKey: string) => ModelQueue | undefined): string[] {
+  spareOn(candidate: Candidate<R>): string[] {
+    // What a handler uses is not known here.
+    if (candidate.models.has(NO_MODEL)) return [];
     const now = this.#clock.now();
     return [...candidate.models.keys()].filter((modelKey) => {
-      if (this.#replicas.warm(modelKey).length < 2) return false;
-      const loadMs = queueOf(modelKey)?.times.loadMs ?? 0;
+      if (this.#replicas.warm(modelKey).length < 2 || candidate.replica.pinned.has(modelKey)) return false;
+      const loadMs = this.#queueOf(modelKey)?.times.loadMs ?? 0;
       return now - (candidate.usedAt.get(modelKey) ?? 0) > Math.max(UNUSED_MS, UNUSED_LOADS * loadMs);
     });
   }
@@ -112,8 +123,9 @@ export class Copies<R extends RoutableReplica> {
     if (now - model.shortSince >= whileMs) this.#wanted.add(queue);
   }
 
-  #isShort({ modelKey }: ModelQueue, { ran }: ModelWork, now: number): boolean {
-    const warm = this.#replicas.warm(modelKey);
+  /** @param but a replica that counts as one without the model. */
+  #isShort({ modelKey }: ModelQueue, { ran }: ModelWork, now: number, but?: Candidate<R>): boolean {
+    const warm = this.#replicas.warm(modelKey).filter((candidate) => candidate !== but);
     if (warm.length === 0 || warm.length === this.#replicas.size) return false;
     return warm.length - this.#busySum(warm, now) < ran.perMs(now);
   }
@@ -124,19 +136,34 @@ export class Copies<R extends RoutableReplica> {
     return this.#replicas.has(candidate) && candidate.loads.has(queue.modelKey);
   }
 
-  #placeFor({ modelKey, model }: ModelQueue, now: number): Candidate<R> | undefined {
+  #placeFor(queue: ModelQueue, now: number): Copy<R> | undefined {
+    const { modelKey, model } = queue;
     const warm = this.#replicas.warm(modelKey);
     let least = (MUCH_LESS * this.#busySum(warm, now)) / warm.length;
-    let place: Candidate<R> | undefined;
+    let place: Copy<R> | undefined;
     for (const candidate of this.#replicas.idle) {
       if (!candidate.isIdle || candidate.models.has(modelKey)) continue;
-      if (candidate.freeModels < 1 || candidate.freeBytes < model.bytes) continue;
       const busy = candidate.busy.perMs(now);
       if (busy >= least) continue;
+      const spare = this.#spareForCopy(candidate, model.bytes, now);
+      if (spare === undefined) continue;
       least = busy;
-      place = candidate;
+      place = { queue, candidate, spare };
     }
     return place;
+  }
+
+  /** What may leave for a copy of so many bytes; undefined when there would be no room for it even then. */
+  #spareForCopy(candidate: Candidate<R>, bytes: number, now: number): readonly string[] | undefined {
+    const { freeModels, freeBytes } = candidate;
+    if (freeModels >= 1 && freeBytes >= bytes) return NONE;
+    // Copies of two models that are both short are not to take each other's place again and again.
+    const spare = this.spareOn(candidate).filter((modelKey) => {
+      const queue = this.#queueOf(modelKey);
+      return queue === undefined || !this.#isShort(queue, this.#workOf(queue, now), now, candidate);
+    });
+    const spareBytes = spare.reduce((sum, modelKey) => sum + (this.#queueOf(modelKey)?.model.bytes ?? 0), 0);
+    return freeModels + spare.length >= 1 && freeBytes + spareBytes >= bytes ? spare : undefined;
   }
 
   #busySum(warm: readonly Candidate<R>[], now: number): number {

@@ -132,7 +132,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#drainRate = new DrainRate(() => clock.now());
     this.#barredLoads = new BarredLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     this.#random = random;
-    this.#placement = new Placement(rulesOf(options), this.#replicas, this.#barredLoads, clock, {
+    const queueOf = (modelKey: string) => this.#queues.get(modelKey);
+    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.#barredLoads, clock, {
       copy: (copy) => this.#copy(copy),
       give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
@@ -420,9 +421,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#placement.given(candidate, queue, dispatch, this.#sequence);
     const given = this.#givenTo(replica);
     given.push(dispatch);
-    const spare = replica.models.has(model.key)
-      ? NONE
-      : this.#placement.spareOn(candidate, (key) => this.#queues.get(key));
+    const spare = replica.models.has(model.key) ? NONE : this.#placement.spareOn(candidate);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
         given.splice(given.indexOf(dispatch), 1);
@@ -443,13 +442,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
         this.#forgetTransient(queue);
       },
     );
+    this.#placement.routed(candidate, queue, dispatch);
   }
 
   /** A failure is remembered: the model can be had where it is. */
-  #copy({ queue: { model }, candidate: { replica } }: Copy<R>): void {
+  #copy({ queue: { model }, candidate: { replica }, spare }: Copy<R>): void {
     // What is still to be answered is answered soon.
     if (this.#refusal !== undefined) return;
-    replica.load(model, { pin: false }).then(undefined, (cause: unknown) => {
+    replica.load(model, { pin: false, spare }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
       if (error.code === 'MODEL_LOAD_FAILED') this.#barredLoads.recordFailure(model, error);
     });

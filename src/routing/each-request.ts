@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { RoutableReplica } from './candidate.js';
+import type { Candidate, RoutableReplica } from './candidate.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 import type { PendingRequest } from './pending-request.js';
 import type { PlacingGround, PlacingOrder } from './placing-order.js';
@@ -11,21 +11,38 @@ const MOST_ALIKE = 4;
 /** To pass over one costs so much of asking for one. */
 const PASSED_OVER = 1 / 16;
 
+/** Where a round has stopped in a queue. */
+interface Cut {
+  /** Nobody has been asked for this one yet. */
+  readonly at: PendingRequest;
+  /** Requests from there on that belong to the round: those that come later are asked for when they come. */
+  readonly left: number;
+}
+
+/** Each request that waits is asked for once, in turns of the models. */
+class Round {
+  /** Queues whose requests were all asked for. */
+  readonly asked = new Set<ModelQueue>();
+  readonly cuts = new Map<ModelQueue, Cut>();
+}
+
 /**
  * For routers that go by requests: each is asked for when it comes, and those that wait, in turns of their models, whenever
  * something frees. Those behind one that has to wait may go elsewhere.
+ *
+ * So many may have to wait that a round takes more than one turn of the event loop. Then what frees meanwhile is offered to the
+ * first of all before the round goes on, and another round follows, so that nobody is passed over.
  */
 export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
   readonly #ground: PlacingGround<R>;
-  /** Queues whose requests were all asked for in this round, in which not all could be at once. */
-  readonly #asked = new Set<ModelQueue>();
-  /** Where the round goes on in a queue. */
-  readonly #resumeAt = new WeakMap<ModelQueue, PendingRequest>();
-  #isGoingOn = false;
-  /** Whether something has freed since the round began. */
+  /** The one that goes on in the next turn of the event loop. */
+  #round: Round | undefined;
+  /** Whether something has freed since it began, or more is to be asked for. */
   #isStale = false;
+  /** A slot that is free before its answer has arrived is not for whoever comes then, but for those who waited. */
+  readonly #isAnswered = (candidate: Candidate<R>) => this.#ground.slots.isAnswered(candidate);
 
   constructor(ground: PlacingGround<R>) {
     this.#ground = ground;
@@ -33,89 +50,109 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
 
   place(queues: readonly ModelQueue[]): void {
     for (const queue of queues) {
-      // A slot that is free before its answer has arrived is not for whoever comes at that moment.
-      const first = this.#next();
+      const round = new Round();
+      // A router may want now what it did not before: those who have waited longer are asked for first.
+      const first = this.#next(round);
       if (first !== undefined && first !== queue && isQueueBefore(first, queue)) this.serve();
-      if (this.#placeAll(queue, MOST_MISSES) <= 0) this.#goOn();
+      if (this.#placeAll(queue, round, MOST_MISSES, this.#isAnswered) <= 0) this.#goOnWith(round);
     }
   }
 
   placeBehind(queue: ModelQueue, request: PendingRequest): void {
-    if (this.#canBeTaken(queue)) this.#placeOne(queue, request);
+    this.#placeOne(queue, request, this.#isAnswered);
   }
 
   serve(): void {
-    this.#isStale = this.#isGoingOn;
-    this.#ask();
+    const round = new Round();
+    const under = this.#round;
+    // All were asked for all that is free.
+    if (this.#ask(round)) this.#round = undefined;
+    else this.#goOnWith(round);
+    // Those far behind are to get on however often something frees.
+    if (this.#round === under && under !== undefined) this.#continue(under);
   }
 
-  #ask(): void {
-    let misses = MOST_MISSES;
-    for (let queue = this.#next(); queue !== undefined && misses > 0; queue = this.#next()) {
-      misses = this.#placeAll(queue, misses);
-      if (!this.#resumeAt.has(queue)) this.#asked.add(queue);
-      this.#ground.park(queue);
-    }
-    // All were asked for; whatever frees next begins anew. Otherwise the event loop turns before it goes on.
-    if (misses > 0) this.#asked.clear();
-    if (misses <= 0 || this.#isStale) this.#goOn();
+  /** In the next turn of the event loop; after the round under way, if there is one. */
+  #goOnWith(round: Round): void {
+    this.#isStale = this.#round !== undefined;
+    if (this.#isStale) return;
+    this.#round = round;
+    this.#inNextTurn(round);
   }
 
-  #goOn(): void {
-    if (this.#isGoingOn) return;
-    this.#isGoingOn = true;
+  #inNextTurn(round: Round): void {
     this.#ground.nextTurn(() => {
-      this.#isGoingOn = false;
-      this.#isStale = false;
-      this.#ask();
+      if (this.#round === round) this.#continue(round);
+      if (this.#round === round) this.#inNextTurn(round);
     });
   }
 
+  #continue(round: Round): void {
+    if (!this.#ask(round)) return;
+    this.#round = undefined;
+    if (this.#isStale) this.serve();
+  }
+
+  /** @returns whether the round is over; otherwise it goes on. */
+  #ask(round: Round): boolean {
+    let misses = MOST_MISSES;
+    for (let queue = this.#next(round); queue !== undefined && misses > 0; queue = this.#next(round)) {
+      misses = this.#placeAll(queue, round, misses, anywhere);
+      this.#ground.park(queue);
+    }
+    return misses > 0;
+  }
+
   /** The first of the queues whose requests a replica could take, and that were not asked for yet. */
-  #next(): ModelQueue | undefined {
-    const may = (queue: ModelQueue) => !this.#asked.has(queue) && this.#canBeTaken(queue);
+  #next({ asked }: Round): ModelQueue | undefined {
+    const may = (queue: ModelQueue) => !asked.has(queue) && this.#canBeTaken(queue, anywhere);
     return this.#ground.waiting.first(isQueueBefore, may);
   }
 
   /**
    * @param misses so many may have to wait; then those behind them are left for later.
+   * @param may which replicas they may go to.
    * @returns how many are left of these.
    */
-  #placeAll(queue: ModelQueue, misses: number): number {
+  #placeAll(queue: ModelQueue, round: Round, misses: number, may: (candidate: Candidate<R>) => boolean): number {
+    const cut = round.cuts.get(queue);
+    const isCut = cut?.at.isWaiting === true;
+    let request = isCut ? cut.at : queue.head;
+    let requests = isCut ? cut.left : queue.size;
     let left = misses;
-    const resumed = this.#resumeAt.get(queue);
     const missed: PendingRequest[] = [];
-    const isKnown = (request: PendingRequest) =>
-      missed.filter((other) => areRoutedAlike(other, request)).length >= MOST_ALIKE;
-    let request = resumed?.isWaiting === true ? resumed : queue.head;
-    this.#resumeAt.delete(queue);
-    for (; request !== undefined && left > 0 && this.#canBeTaken(queue); ) {
+    const isKnown = (other: PendingRequest) =>
+      missed.filter((each) => areRoutedAlike(each, other)).length >= MOST_ALIKE;
+    for (; request !== undefined && requests > 0 && left > 0 && this.#canBeTaken(queue, may); requests -= 1) {
       const next = queue.after(request);
       if (isKnown(request)) left -= PASSED_OVER;
-      else if (!this.#placeOne(queue, request)) {
+      else if (!this.#placeOne(queue, request, may)) {
         missed.push(request);
         left -= 1;
       }
       // It may have gone along.
       request = next?.isWaiting === false ? queue.head : next;
     }
-    if (request !== undefined && left <= 0) this.#resumeAt.set(queue, request);
+    if (left <= 0 && request !== undefined && requests > 0) round.cuts.set(queue, { at: request, left: requests });
+    else round.asked.add(queue);
     return left;
   }
 
-  #placeOne(queue: ModelQueue, request: PendingRequest): boolean {
-    const candidate = this.#ground.choose(queue, request);
+  #placeOne(queue: ModelQueue, request: PendingRequest, may: (candidate: Candidate<R>) => boolean): boolean {
+    const candidate = this.#ground.choose(queue, request, may);
     if (candidate === undefined) return false;
     this.#ground.give(queue, candidate, { from: request, mayJoin: (other) => areRoutedAlike(request, other) });
     return true;
   }
 
   /** Otherwise the router need not be asked. */
-  #canBeTaken(queue: ModelQueue): boolean {
+  #canBeTaken(queue: ModelQueue, may: (candidate: Candidate<R>) => boolean): boolean {
     const { replicas, slots } = this.#ground;
-    return replicas.free.some((candidate) => slots.has(candidate, queue));
+    return replicas.free.some((candidate) => may(candidate) && slots.has(candidate, queue));
   }
 }
+
+const anywhere = () => true;
 
 /** Whether a router that goes by requests may be asked for both at once. */
 export function areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean {

@@ -30,7 +30,7 @@ export class OrderOfArrival<R extends RoutableReplica> implements PlacingOrder<R
       if (candidate === undefined) return;
       const next = this.#oldest(queue)?.head;
       const mayJoin = (request: PendingRequest) =>
-        (next === undefined || isArrivedBefore(request, next)) && areRoutedAlike(head, request);
+        (next === undefined || isArrivedBefore(request, next)) && (this.spills || areRoutedAlike(head, request));
       give(queue, candidate, { from: head, mayJoin });
       park(queue);
     }

@@ -3,7 +3,7 @@ import type { Order, PendingRequestView, RoutingStats } from '../request-router.
 import { commonRows } from '../tensor.js';
 import type { BarredLoads } from './barred-loads.js';
 import { Candidate, type RoutableReplica } from './candidate.js';
-import { Copies, type Copy } from './copies.js';
+import { Copies, type Copy, type QueueOf } from './copies.js';
 import { DenseSet } from './dense-set.js';
 import { EachRequest } from './each-request.js';
 import { firstWithSlot } from './first-with-slot.js';
@@ -80,6 +80,7 @@ export class Placement<R extends RoutableReplica> {
   constructor(
     rules: PlacementRules,
     replicas: ReplicaIndex<Candidate<R>>,
+    queueOf: QueueOf,
     barredLoads: BarredLoads,
     clock: Clock,
     actions: PlacementActions<R>,
@@ -89,7 +90,7 @@ export class Placement<R extends RoutableReplica> {
     this.#clock = clock;
     this.#actions = actions;
     this.#turn = new Turn(clock);
-    this.#copies = new Copies(replicas, clock);
+    this.#copies = new Copies(replicas, queueOf, clock);
     this.#barredLoads = barredLoads;
     this.#parking = new QueueParking(this.#waiting, replicas, barredLoads, clock, {
       due: (queue) => this.place(queue),
@@ -105,8 +106,9 @@ export class Placement<R extends RoutableReplica> {
 
   /** Batching may have changed as well: whatever waits is placed again. */
   configure(rules: PlacementRules): void {
+    const { order } = this.#rules;
     this.#rules = rules;
-    this.#order = this.#orderFor(rules.order);
+    if (rules.order !== order) this.#order = this.#orderFor(rules.order);
     for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
     for (const queue of this.waiting()) this.place(queue);
   }
@@ -122,12 +124,22 @@ export class Placement<R extends RoutableReplica> {
   #orderFor(order: Order): PlacingOrder<R> {
     const ground: PlacingGround<R> = {
       ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
-      choose: (queue, request) => this.#choose(queue, request),
+      choose: (queue, request, may) => this.#choose(queue, request, may),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       park: (queue) => this.#parking.park(queue),
       place: (queue) => this.place(queue),
-      nextTurn: (callback) => this.#clock.nextTurn(callback),
+      nextTurn: (callback) => {
+        this.#clock.nextTurn(() => {
+          // Another order may have taken its place.
+          if (this.#order === created) callback();
+        });
+      },
     };
+    const created = this.#createOrder(order, ground);
+    return created;
+  }
+
+  #createOrder(order: Order, ground: PlacingGround<R>): PlacingOrder<R> {
     if (order === 'fifo') return new OrderOfArrival(ground, this.#requestRouter === undefined);
     return this.#requestRouter === undefined ? new TurnsOfModels(ground) : new EachRequest(ground);
   }
@@ -220,12 +232,14 @@ export class Placement<R extends RoutableReplica> {
 
   /** What is to be placed when the present turn is over is placed at once. */
   placeNow(): void {
+    // All of both at once: what a router sends while it is asked is the first of the next turn.
+    const behind = this.#behind.splice(0);
     const queues = [...this.#deferred.items];
     for (const queue of queues) this.#deferred.remove(queue);
     // Copies of requests go behind all others, also behind those that came after them in this turn.
     this.#placeAll(queues.filter(({ head }) => head?.isShadow !== true));
     this.#placeAll(queues.filter(({ head }) => head?.isShadow === true));
-    for (const { queue, request } of this.#behind.splice(0)) {
+    for (const { queue, request } of behind) {
       if (!request.isWaiting || queue.isGathering) continue;
       this.#order.placeBehind?.(queue, request);
       this.#parking.park(queue);
@@ -277,6 +291,10 @@ export class Placement<R extends RoutableReplica> {
     queue.servedAt = nextSequence;
     candidate.usedAt.set(queue.modelKey, this.#clock.now());
     this.#slots.given(candidate, queue, nextSequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** To be called when the replica was told: a router may do anything when it hears of it, even send requests. */
+  routed(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
     const router = this.#requestRouter;
     if (router?.followsRequests !== true) return;
     const requests = dispatch.groups.flatMap(({ requests: own }) => own.map((request) => this.#viewOf(queue, request)));
@@ -305,8 +323,8 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /** Models of the replica that may leave before others: see {@link Copies.spareOn}. */
-  spareOn(candidate: Candidate<R>, queueOf: (modelKey: string) => ModelQueue | undefined): string[] {
-    return this.#copies.spareOn(candidate, queueOf);
+  spareOn(candidate: Candidate<R>): string[] {
+    return this.#copies.spareOn(candidate);
   }
 
   /** The queue will not be used again. */
@@ -322,10 +340,16 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of this.waiting()) this.place(queue);
   }
 
-  #choose(queue: ModelQueue, request: PendingRequest): Candidate<R> | undefined {
+  #choose(
+    queue: ModelQueue,
+    request: PendingRequest,
+    may: (candidate: Candidate<R>) => boolean = () => true,
+  ): Candidate<R> | undefined {
+    const hasSlot = (candidate: Candidate<R>) => this.#slots.has(candidate, queue) && may(candidate);
     const view = this.#viewOf(queue, request);
-    const hasSlot = (candidate: Candidate<R>) => this.#slots.has(candidate, queue);
     if (this.#requestRouter !== undefined) {
+      // A router that is asked for nothing may well rank none.
+      if (!this.#replicas.free.some(hasSlot)) return undefined;
       const chosen = this.#requestRouter.choose(this.#replicas, view, this.#mayLoad(queue), hasSlot);
       // Whatever the router did meanwhile: it may have cancelled the request, or sent others along with which it went.
       return request.isWaiting ? chosen : undefined;

@@ -26,13 +26,21 @@ export interface PlacingGround<R extends RoutableReplica> {
   readonly replicas: ReplicaIndex<Candidate<R>>;
   readonly slots: ReplicaSlots<R>;
   readonly waiting: WaitingModels;
-  /** Where the router lets the request go; undefined when it has to wait. */
-  choose(queue: ModelQueue, request: PendingRequest): Candidate<R> | undefined;
+  /**
+   * Where the router lets the request go; undefined when it has to wait.
+   *
+   * @param may which of the replicas with a free slot are at its disposal: all by default.
+   */
+  choose(
+    queue: ModelQueue,
+    request: PendingRequest,
+    may?: (candidate: Candidate<R>) => boolean,
+  ): Candidate<R> | undefined;
   /** Gives the replica its share of the queue's next requests, or of those in the scope. */
   give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
   /** To be called when the queue's requests changed. */
   park(queue: ModelQueue): WaitingPlace | undefined;
-  /** Calls back in the next turn of the event loop. */
+  /** Calls back in the next turn of the event loop, if this order is in force then. */
   nextTurn(callback: () => void): void;
   /** Places all of the queue's requests anew. */
   place(queue: ModelQueue): void;

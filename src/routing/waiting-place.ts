@@ -32,11 +32,16 @@ export function waitingPlace(model: WaitingModel): { place: WaitingPlace; change
   if (model.warmReplicas === 0) return { place: 'anywhere', changesInMs: undefined };
   if (model.warmReplicas === model.replicas) return { place: 'warm', changesInMs: undefined };
   const ownMs = model.msUntilSpill();
-  // Whoever is asked whenever something frees is asked also when it may be loaded again.
-  if (ownMs === Number.POSITIVE_INFINITY) return { place: 'warm', changesInMs: model.mayLoadInMs || undefined };
+  const untilOverdueMs = msUntilOverdue(model);
+  if (ownMs === Number.POSITIVE_INFINITY) {
+    // Whoever is asked whenever something frees is asked also when it may be loaded again; and it may want none of those that
+    // have it, but one that is never idle.
+    const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
+    if (changes.length === 0) return { place: 'anywhere', changesInMs: undefined };
+    return { place: 'warm', changesInMs: Math.min(...changes) };
+  }
   const untilSpillMs = Math.max(ownMs, model.mayLoadInMs);
   if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
-  const untilOverdueMs = msUntilOverdue(model);
   if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };
   return { place: 'anywhere', changesInMs: undefined };
 }

@@ -14,6 +14,7 @@ import { InTurn } from '../in-turn.js';
 import type { ModelReference } from '../model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../protocol/messages.js';
+import { BUILT_IN_STATS } from '../request-router.js';
 import type { Feeds, Outputs, TensorFeeds } from '../tensor.js';
 import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from './model-multiplexer.js';
 
@@ -158,11 +159,20 @@ export class HandlerHost {
     await this.#handler.checkHealth?.();
   }
 
-  /** What the handler tells of itself. @throws what it throws; also for what is no plain object, or cannot be cloned. */
+  /**
+   * What the handler tells of itself.
+   *
+   * @throws what it throws; also for what is no plain object, or cannot be cloned, or would put no number over one.
+   */
   async routingStats(): Promise<Readonly<Record<string, unknown>>> {
     const stats = await this.#handler.recordRoutingStats?.();
     const expectation = isObject(stats);
     if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
+    for (const name of BUILT_IN_STATS) {
+      const value = (stats as Readonly<Record<string, unknown>>)[name];
+      if (value === undefined || Number.isFinite(value)) continue;
+      throw new Error(`it returned ${show(value)} for ${name} instead of a finite number`);
+    }
     return structuredClone(stats as Readonly<Record<string, unknown>>);
   }
 

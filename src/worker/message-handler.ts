@@ -121,8 +121,8 @@ export class MessageHandler {
   }
 
   #load(message: LoadMessage): Promise<void> {
-    const { pin, replaces } = message;
-    return this.#started.models.load(this.#modelOf(message), { pin, replaces });
+    const { pin, spare, replaces } = message;
+    return this.#started.models.load(this.#modelOf(message), { pin, spare, replaces });
   }
 
   async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {

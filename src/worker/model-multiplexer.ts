@@ -190,17 +190,21 @@ export class ModelMultiplexer {
   /**
    * Loads the model if it is not there.
    *
-   * @param pin never evict it.
-   * @param replaces key of a session that counts as gone, and whose place is free once it is released.
+   * @param how.pin never evict it.
+   * @param how.spare as with {@link lease}.
+   * @param how.replaces key of a session that counts as gone, and whose place is free once it is released.
    * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
    */
-  async load(model: ModelReference, { pin, replaces }: { pin: boolean; replaces: string | undefined }): Promise<void> {
+  async load(
+    model: ModelReference,
+    { pin, spare, replaces }: Pick<LoadHow, 'spare' | 'replaces'> & { readonly pin: boolean },
+  ): Promise<void> {
     // What was asked for before this is done before it.
     await this.#chain;
     const wasPinned = this.#pinned.has(model.key);
     if (pin) this.#pin(model, replaces);
     try {
-      const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces })));
+      const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces, spare })));
       lease.giveBack();
     } catch (error) {
       if (!wasPinned) this.#pinned.delete(model.key);

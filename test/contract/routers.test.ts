@@ -5,6 +5,7 @@ import type { InfermuxError } from '../../dist/errors.js';
 import {
   type Order,
   type PendingRequestView,
+  type ReplicaView,
   type RequestRouter,
   ROUTER_NAMES,
   type RouterName,
@@ -33,6 +34,8 @@ class World {
   readonly answers: ('answered' | InfermuxError)[] = [];
   /** Requests that each replica was given, by its id. */
   readonly given: string[] = [];
+  /** Keys of requests that were answered. */
+  readonly keys: (string | undefined)[] = [];
   readonly dispatcher: Dispatcher<FakeReplica>;
   #born = 0;
   submitted = 0;
@@ -65,7 +68,10 @@ class World {
     const request = { ...fakeRequest(MODELS[model % MODELS.length] as (typeof MODELS)[0]), ...own };
     this.submitted += 1;
     this.dispatcher
-      .submit(request, () => 'answered' as const)
+      .submit(request, () => {
+        this.keys.push(own.shardKey);
+        return 'answered' as const;
+      })
       .then(
         (answer) => this.answers.push(answer),
         (error: InfermuxError) => this.answers.push(error),
@@ -89,6 +95,22 @@ class World {
       await flush();
     }
   }
+}
+
+/** To the replica whose id the key begins with, or to any. */
+const byKey: RequestRouter = {
+  chooseReplicas: (candidates, { shardKey }) => [
+    candidates.filter(({ id }) => shardKey === 'any' || shardKey?.startsWith(id)),
+  ],
+};
+
+function throws(action: () => void): boolean {
+  try {
+    action();
+  } catch {
+    return true;
+  }
+  return false;
 }
 
 type Step =
@@ -217,9 +239,7 @@ it('a request that has to wait holds up none that may go elsewhere', async () =>
 });
 
 it('nor do many that wait hold up those behind them for ever', async () => {
-  const world = new World({
-    chooseReplicas: (candidates, { shardKey }) => [candidates.filter(({ id }) => shardKey?.startsWith(id))],
-  });
+  const world = new World(byKey);
   world.add();
   const second = world.add();
   for (let index = 0; index < 200; index += 1) world.submit(0, { shardKey: `r0 ${index}` });
@@ -282,6 +302,8 @@ it('a model that is cold gets its turn though requests for others never cease', 
     }
     world.submit(0);
     world.submit(1);
+    // One that waits behind it, for the model that never ceases.
+    world.submit(0);
     for (let round = 0; round < 100; round += 1) {
       replica.step();
       // Before the answer that the counters show already has been handled.
@@ -291,6 +313,144 @@ it('a model that is cold gets its turn though requests for others never cease', 
     expect(world.given, router).toContain('m1>r0');
   }
 });
+
+it.each([0, 1, 2, 3, 4, 5, 6])(
+  'a replica that frees %i turns into a round finds the request that wants it',
+  async (turns) => {
+    const world = new World(byKey, { defers: true });
+    for (const replica of [world.add(), world.add(), world.add()]) {
+      for (const { key } of MODELS) replica.models.set(key, 'loaded');
+      for (const { key } of MODELS) world.dispatcher.modelChanged(replica, key);
+    }
+    for (const shardKey of ['r0', 'r1']) world.submit(0, { shardKey });
+    world.clock.runDeferred();
+    expect(world.given).toEqual(['m0>r0', 'm0>r1']);
+    // It is the first of all, and those behind it are more than are asked for in a turn of the event loop.
+    world.submit(0, { shardKey: 'r1 again' });
+    for (let index = 0; index < 200; index += 1) world.submit(1, { shardKey: `r0 ${index}` });
+    for (let turn = 0; turn < turns; turn += 1) world.clock.runDeferred();
+    world.replicas[1]?.step();
+    for (let turn = 0; turn < 30; turn += 1) {
+      await flush();
+      world.clock.runDeferred();
+    }
+    expect(world.given).toEqual(['m0>r0', 'm0>r1', 'm0>r1']);
+  },
+);
+
+it.each([1, 100])('no newcomers pass by %i at the front that want one replica alone', async (atFront) => {
+  const world = new World(byKey);
+  const replicas = [world.add(), world.add()];
+  for (const shardKey of ['r0', 'r1']) world.submit(0, { shardKey });
+  for (let index = 0; index < atFront; index += 1) world.submit(0, { shardKey: `r0 front ${index}` });
+  // Callers that always have some waiting, for whichever replica is free.
+  const send = () => world.submit(0, { shardKey: 'any', labels: { of: String(world.submitted) } });
+  for (let index = 0; index < 10; index += 1) send();
+  const fronts = () => world.keys.filter((key) => key?.startsWith('r0 front')).length;
+  for (let round = 0; round < 600 && fronts() < atFront; round += 1) {
+    replicas[(round + 1) % 2]?.step();
+    await flush();
+    send();
+  }
+  expect(fronts()).toBe(atFront);
+});
+
+it('one that comes is not asked for before those of other models that have waited longer, whatever the router thinks by now', async () => {
+  let isWilling = false;
+  const world = new World({
+    chooseReplicas: (candidates) => [candidates.filter(({ id }) => id === 'r0' || isWilling)],
+  });
+  world.add();
+  world.add();
+  world.submit(0);
+  world.submit(1);
+  isWilling = true;
+  world.submit(2);
+  expect(world.given).toEqual(['m0>r0', 'm1>r1']);
+  await world.settle();
+  expect(world.answers).toHaveLength(3);
+});
+
+it('a model that others have is loaded at last by the one that its request is for, though that is never idle', async () => {
+  const world = new World(byKey);
+  const [first, second] = [world.add(), world.add()] as [FakeReplica, FakeReplica];
+  second.runMs = 0.1;
+  for (const [replica, model] of [
+    [first, 0],
+    [second, 1],
+  ] as const) {
+    replica.models.set(MODELS[model]?.key ?? '', 'loaded');
+    world.dispatcher.modelChanged(replica, MODELS[model]?.key ?? '');
+  }
+  for (let call = 0; call < 20; call += 1) {
+    world.submit(1, { shardKey: 'r1' });
+    second.step();
+    await flush();
+  }
+  for (let call = 0; call < 3; call += 1) world.submit(1, { shardKey: 'r1' });
+  world.submit(0, { shardKey: 'r1' });
+  for (let round = 0; round < 3_000; round += 1) {
+    world.submit(1, { shardKey: 'r1' });
+    second.step();
+    await flush();
+    world.clock.advance(1);
+  }
+  expect(world.given).toContain('m0>r1');
+});
+
+it('a round that another order replaced does not go on', async () => {
+  const world = new World(byKey, { defers: true });
+  const [, second] = [world.add(), world.add(), world.add()];
+  for (const shardKey of ['r0', 'r1']) world.submit(0, { shardKey });
+  world.clock.runDeferred();
+  for (let index = 0; index < 200; index += 1) world.submit(0, { shardKey: `r0 ${index}` });
+  world.submit(0, { shardKey: 'r1 last' });
+  world.clock.runDeferred();
+  const limits = { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false } as const;
+  world.dispatcher.configure({ ...limits, router: byKey, order: 'fifo' });
+  while (second.dispatches > 0) second.step();
+  for (let turn = 0; turn < 30; turn += 1) {
+    await flush();
+    world.clock.runDeferred();
+  }
+  // The first of all waits for the other one.
+  expect(world.given).toEqual(['m0>r0', 'm0>r1']);
+});
+
+it('in order fifo a router is not asked while nothing is free', async () => {
+  let replica: FakeReplica | undefined;
+  let asked = 0;
+  const world = new World(
+    {
+      chooseReplicas: (candidates) => {
+        asked += 1;
+        const free = candidates.filter(({ ongoing, capacity }) => ongoing < capacity);
+        // The thread goes on meanwhile.
+        if (free.length === 0) replica?.step();
+        return [free];
+      },
+    },
+    { order: 'fifo' },
+  );
+  replica = world.add();
+  for (let index = 0; index < 5; index += 1) world.submit(0);
+  await world.settle();
+  expect([world.answers.length, asked, world.faults]).toEqual([5, 5, []]);
+});
+
+it.each(['model', 'fifo'] as const)(
+  'keys split no message where the router goes by models, in order %s',
+  async (order) => {
+    const world = new World('power-of-two-choices', { order });
+    world.add().runMs = 0.1;
+    world.submit(0);
+    await world.settle();
+    // One runs, one is given ahead, and four go together.
+    for (let index = 0; index < 6; index += 1) world.submit(0, { shardKey: `key-${index}` });
+    await world.settle();
+    expect(world.given).toHaveLength(1 + 3);
+  },
+);
 
 it('in order fifo requests that come in one turn go as they came too', async () => {
   const world = new World('power-of-two-choices', { order: 'fifo', defers: true });
@@ -373,6 +533,28 @@ it('a hook whose getter throws is told, and no request is lost', async () => {
   await world.settle();
   expect(world.answers).toHaveLength(5);
   expect(world.faults).toHaveLength(1);
+});
+
+it('a router that sends requests while it is asked, or told, keeps nobody waiting', async () => {
+  let left = 6;
+  const send = () => {
+    if (left-- > 0) world.submit(left);
+  };
+  const world: World = new World(
+    {
+      chooseReplicas: (candidates) => {
+        send();
+        return [candidates];
+      },
+      onRequestRouted: send,
+      onRequestCompleted: send,
+    },
+    { defers: true },
+  );
+  world.add();
+  for (let index = 0; index < 2; index += 1) world.submit(0);
+  await world.settle();
+  expect([world.answers.length, world.submitted, world.dispatcher.queued]).toEqual([8, 8, 0]);
 });
 
 it('a router that cancels requests while it is asked leaves none that is counted or given twice', async () => {
@@ -511,8 +693,17 @@ describe('a router that does what it should not', () => {
   });
 
   it('cannot change what it is shown', async () => {
+    const seen: unknown[] = [];
     const world = new World({
       chooseReplicas: (candidates, request) => {
+        const first = candidates[0] as ReplicaView;
+        const writes = [
+          () => Object.assign(first, { id: 'other' }),
+          () => Object.assign(first.labels, { zone: 'other' }),
+          () => Object.assign(request, { model: 'other' }),
+          () => (first.models as Map<string, string>).set('other', 'loaded'),
+        ];
+        seen.push([candidates.length, writes.filter((write) => !throws(write)).length]);
         (candidates as unknown[]).reverse();
         (candidates as unknown[]).length = 1;
         return [candidates, [{ ...candidates[0], note: request.model } as never]];
@@ -522,6 +713,8 @@ describe('a router that does what it should not', () => {
     for (let index = 0; index < 10; index += 1) world.submit(0);
     await world.settle();
     expect(world.answers).toHaveLength(10);
+    expect(seen.length).toBeGreaterThan(1);
+    expect(seen).toEqual(seen.map(() => [3, 0]));
     expect(world.faults).toEqual([]);
   });
 });

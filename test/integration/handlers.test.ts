@@ -1,3 +1,4 @@
+import { type Logger, pino } from 'pino';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   createEngine,
@@ -17,9 +18,9 @@ const OWN_MODELS = new URL('../support/own-models-handler.mjs', import.meta.url)
 
 let engine: InferenceEngine;
 
-async function start(options: DeploymentOptions = {}): Promise<void> {
+async function start(options: DeploymentOptions = {}, logger?: Logger): Promise<void> {
   const app: DeploymentOptions = { handler: HANDLER, ...options };
-  engine = await createEngine({ models, replicas: 0, deployments: { app } });
+  engine = await createEngine({ models, replicas: 0, deployments: { app }, ...(logger && { logger }) });
 }
 
 const ask = <Answer = unknown>(request: unknown, target = 'app', options: RunOptions = {}) =>
@@ -341,6 +342,15 @@ describe('health', () => {
     for (let round = 0; round < 20; round += 1) await ask({ do: 'echo', value: round });
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(engine.status().replicas).toMatchObject([{ restarts: 0, routingStats: { throughput: expect.any(Number) } }]);
+  });
+
+  it('nor may it put anything but numbers in their place', async () => {
+    const messages: string[] = [];
+    const logger = pino({ level: 'warn' }, { write: (line) => messages.push(line) });
+    await start({ routingStats: { periodMs: 5 }, userConfig: { noNumbers: true } }, logger);
+    await until(() => messages.some((line) => line.includes('NaN for throughput instead of a finite number')));
+    expect(engine.status().replicas).toMatchObject([{ routingStats: { throughput: expect.any(Number) } }]);
+    expect(engine.status().replicas[0]?.routingStats?.throughput).not.toBeNaN();
   });
 
   it('is asked for again and again, with what the handler tells of itself', async () => {

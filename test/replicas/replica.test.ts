@@ -86,6 +86,27 @@ async function startReplica(): Promise<void> {
   await started;
 }
 
+it('knows which of its models are pinned', async () => {
+  await startReplica();
+  const B = fakeModel('b');
+  const load = async (model: typeof A, pin: boolean) => {
+    const loaded = replica.load(model, { pin });
+    thread.emit({ kind: 'model-loaded', key: model.key, ...LOADED });
+    thread.tasks.at(-1)?.answer({ value: undefined });
+    await loaded;
+  };
+  await load(A, true);
+  await load(B, false);
+  expect([...replica.pinned]).toEqual([A.key]);
+  thread.emit({ kind: 'model-unloaded', key: A.key, reason: 'unloaded', unloadMs: 1, idleMs: 1 });
+  expect([...replica.pinned]).toEqual([]);
+  // It failed, so what is there is not pinned.
+  const refused = replica.load(B, { pin: true });
+  thread.tasks.at(-1)?.answer({ error: toErrorRecord(new InfermuxError('FAILED_PRECONDITION', 'no place')) });
+  await expect(refused).rejects.toThrow('no place');
+  expect([...replica.pinned]).toEqual([]);
+});
+
 describe('starting', () => {
   it('counts as running after the hello, and takes nothing before it', async () => {
     await expect(replica.run(request)).rejects.toMatchObject({

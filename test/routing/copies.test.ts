@@ -1,4 +1,6 @@
 import { beforeEach, expect, it } from 'vitest';
+import { NO_MODEL } from '../../dist/handler.js';
+import type { RequestRouter } from '../../dist/request-router.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
 
@@ -58,6 +60,50 @@ it('but not for a moment, nor where it would evict another model', async () => {
   await work(busy, HOT, 60_000, 0.9);
   await work(full, COLD, 100, 0.5);
   expect([...full.models.keys()]).toEqual([COLD.key]);
+});
+
+it('takes the place of a spare copy, unless that is pinned', async () => {
+  const [busy, one, other] = [add('r0', 3, [HOT]), add('r1', 1, [COLD]), add('r2', 1, [COLD])];
+  for (const { pinned } of [one, other]) pinned.add(COLD.key);
+  await work(busy, HOT, 60_000, 0.9);
+  expect([one, other].some(({ models }) => models.has(HOT.key))).toBe(false);
+  for (const { pinned } of [one, other]) pinned.clear();
+  await work(busy, HOT, 10_000, 0.9);
+  const loading = [one, other].filter(({ models }) => models.has(HOT.key));
+  expect(loading.map(({ spare }) => spare)).toEqual([[COLD.key]]);
+  loading[0]?.step();
+  // The last copy is not spare.
+  await work(busy, HOT, 60_000, 0.9);
+  expect([one, other].flatMap(({ models }) => [...models.keys()]).sort()).toEqual([COLD.key, HOT.key]);
+});
+
+it('but not in a replica with a handler, of which nobody knows what it uses', async () => {
+  const replicas = [add('r0', 3, [HOT]), add('r1', 1, [COLD]), add('r2', 1, [COLD])] as const;
+  for (const replica of replicas) {
+    replica.models.set(NO_MODEL, 'loaded');
+    dispatcher.modelChanged(replica, NO_MODEL);
+  }
+  await work(replicas[0], HOT, 60_000, 0.9);
+  expect(replicas.filter(({ models }) => models.has(HOT.key))).toEqual([replicas[0]]);
+});
+
+it('two models that are short do not take the place of each other again and again', async () => {
+  const WARM = fakeModel('warm');
+  const byModel: RequestRouter = {
+    chooseReplicas: (candidates, { model }) => [candidates.filter(({ id }) => id === (model === HOT.id ? 'r0' : 'r1'))],
+  };
+  const options = { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false, router: byModel } as const;
+  dispatcher = new Dispatcher(options, () => 0, clock, fakeObserver());
+  const [first, second, idle] = [add('r0', 1, [HOT]), add('r1', 1, [WARM]), add('r2', 1)];
+  for (let round = 0; round < 20_000; round += 1) {
+    for (const model of [HOT, WARM]) void dispatcher.submit(fakeRequest(model), () => undefined);
+    await flush();
+    clock.advance(RUN_MS);
+    for (const replica of [first, second, idle]) replica.step();
+    await flush();
+    clock.advance(2);
+  }
+  expect(idle.loads).toHaveLength(1);
 });
 
 it('nor on one that has as much to do', async () => {

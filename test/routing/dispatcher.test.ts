@@ -122,6 +122,27 @@ describe('binding', () => {
     expect(slow.ongoing).toBe(1);
   });
 
+  it.each([
+    [60, 2],
+    [30, 1],
+  ])('after a load of %i ms gives %i that take 50 ms each', async (loadMs, ongoing) => {
+    const replica = addReplica('r0', 1);
+    replica.runMs = 50;
+    submit(A);
+    await work(replica);
+    submit(B);
+    await work(replica);
+    submit(A);
+    submit(A);
+    expect(replica.ongoing).toBe(1);
+    clock.advance(loadMs);
+    replica.step();
+    expect([replica.models.get(A.key), replica.ongoing]).toEqual(['loaded', ongoing]);
+    // What is given ahead waits no longer than a load takes.
+    clock.advance(20);
+    expect(replica.ongoing).toBe(2);
+  });
+
   it('never gives more than maxOngoingRequests', async () => {
     setUp({ maxOngoingRequests: 1 });
     const replica = addReplica('r0');

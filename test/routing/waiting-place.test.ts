@@ -23,6 +23,19 @@ it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
   ['its load failed a short while ago', { waitedMs: 100, mayLoadInMs: 700 }, 'warm', 700],
   ['it has waited twenty loads', { waitedMs: 2_000 }, 'anywhere', undefined],
   ['it has waited twenty short loads', { waitedMs: 40, expectedLoadMs: 2 }, 'spilling', 960],
+  ['it is never worth another load', { msUntilSpill: () => Number.POSITIVE_INFINITY }, 'warm', 2_000],
+  [
+    'likewise, and its load failed a short while ago',
+    { msUntilSpill: () => Number.POSITIVE_INFINITY, mayLoadInMs: 700 },
+    'warm',
+    700,
+  ],
+  [
+    'likewise, and it has waited twenty loads',
+    { msUntilSpill: () => Number.POSITIVE_INFINITY, waitedMs: 2_000 },
+    'anywhere',
+    undefined,
+  ],
   ['it has waited a second, and loads are short', { waitedMs: 1_000, expectedLoadMs: 2 }, 'anywhere', undefined],
 ])('when %s', (_, changes, place, changesInMs) => {
   expect(waitingPlace(model(changes))).toEqual({ place, changesInMs });

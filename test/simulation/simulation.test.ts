@@ -65,7 +65,7 @@ describe('the simulation', () => {
       'lru',
       1,
     );
-    expect(outcome.isSettled).toBe(true);
+    expect(outcome).toMatchObject({ isSettled: true, lost: 0 });
     expect(outcome.loads).toBeGreaterThan(0);
   });
 });

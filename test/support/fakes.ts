@@ -82,6 +82,7 @@ export class FakeReplica implements RoutableReplica {
   readonly deployment = 'default';
   labels: Readonly<Record<string, string>> = {};
   ownStats: Readonly<Record<string, unknown>> | undefined;
+  readonly pinned = new Set<string>();
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];
@@ -139,7 +140,8 @@ export class FakeReplica implements RoutableReplica {
     });
   }
 
-  load({ key }: RoutedModel): Promise<void> {
+  load({ key }: RoutedModel, { spare = [] as readonly string[] } = {}): Promise<void> {
+    this.spare = spare;
     return new Promise((resolve) => {
       this.#ahead = { key, resolve };
       this.#set(key, 'loading');

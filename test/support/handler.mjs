@@ -111,5 +111,5 @@ export function checkHealth() {
 
 export function recordRoutingStats() {
   if (config.noStats) throw new Error('no stats');
-  return { requests };
+  return config.noNumbers ? { throughput: Number.NaN } : { requests };
 }

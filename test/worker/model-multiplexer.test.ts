@@ -284,6 +284,21 @@ it('never releases a session in use, never loads one twice and never exceeds its
   );
 });
 
+it('what is said to be spare leaves before others, pinned and used ones apart', async () => {
+  const sessions = new FakeSessions();
+  const multiplexer = sessions.multiplexer({ maxModels: 3 });
+  await multiplexer.load(model('a'), { pin: true, replaces: undefined });
+  const spare = ['a@1', 'c@1', 'd@1'];
+  for (const id of ['b', 'c']) (await sessions.use(multiplexer, id)).giveBack();
+  const lease = await multiplexer.lease(model('d'), { spare });
+  expect(multiplexer.keys()).toEqual(['d@1', 'b@1', 'a@1']);
+  await multiplexer.load(model('e'), { pin: false, spare, replaces: undefined });
+  expect(multiplexer.keys()).toEqual(['e@1', 'd@1', 'a@1']);
+  lease.giveBack();
+  await multiplexer.load(model('f'), { pin: false, spare, replaces: undefined });
+  expect(multiplexer.keys()).toEqual(['f@1', 'e@1', 'a@1']);
+});
+
 describe('models that are pinned, unloaded and replaced', () => {
   const plain = { pin: false, replaces: undefined };
   const pinned = { pin: true, replaces: undefined };
