@@ -11,19 +11,12 @@ const MOST_ALIKE = 4;
 /** To pass over one costs so much of asking for one. */
 const PASSED_OVER = 1 / 16;
 
-/** Where a round has stopped in a queue. */
-interface Cut {
-  /** Nobody has been asked for this one yet. */
-  readonly at: PendingRequest;
-  /** Requests from there on that belong to the round: those that come later are asked for when they come. */
-  readonly left: number;
-}
-
 /** Each request that waits is asked for once, in turns of the models. */
 class Round {
   /** Queues whose requests were all asked for. */
   readonly asked = new Set<ModelQueue>();
-  readonly cuts = new Map<ModelQueue, Cut>();
+  /** Where it goes on in a queue, if not with the head. */
+  readonly resumeAt = new Map<ModelQueue, PendingRequest>();
 }
 
 /**
@@ -64,12 +57,12 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
 
   serve(): void {
     const round = new Round();
-    const under = this.#round;
+    const before = this.#round;
     // All were asked for all that is free.
     if (this.#ask(round)) this.#round = undefined;
     else this.#goOnWith(round);
     // Those far behind are to get on however often something frees.
-    if (this.#round === under && under !== undefined) this.#continue(under);
+    if (before !== undefined && this.#round === before) this.#continue(before);
   }
 
   /** In the next turn of the event loop; after the round under way, if there is one. */
@@ -115,15 +108,14 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
    * @returns how many are left of these.
    */
   #placeAll(queue: ModelQueue, round: Round, misses: number, may: (candidate: Candidate<R>) => boolean): number {
-    const cut = round.cuts.get(queue);
-    const isCut = cut?.at.isWaiting === true;
-    let request = isCut ? cut.at : queue.head;
-    let requests = isCut ? cut.left : queue.size;
     let left = misses;
+    const resumed = round.resumeAt.get(queue);
+    round.resumeAt.delete(queue);
     const missed: PendingRequest[] = [];
     const isKnown = (other: PendingRequest) =>
       missed.filter((each) => areRoutedAlike(each, other)).length >= MOST_ALIKE;
-    for (; request !== undefined && requests > 0 && left > 0 && this.#canBeTaken(queue, may); requests -= 1) {
+    let request = resumed?.isWaiting === true ? resumed : queue.head;
+    while (request !== undefined && left > 0 && this.#canBeTaken(queue, may)) {
       const next = queue.after(request);
       if (isKnown(request)) left -= PASSED_OVER;
       else if (!this.#placeOne(queue, request, may)) {
@@ -133,7 +125,7 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
       // It may have gone along.
       request = next?.isWaiting === false ? queue.head : next;
     }
-    if (left <= 0 && request !== undefined && requests > 0) round.cuts.set(queue, { at: request, left: requests });
+    if (left <= 0 && request !== undefined) round.resumeAt.set(queue, request);
     else round.asked.add(queue);
     return left;
   }

@@ -371,6 +371,29 @@ it('one that comes is not asked for before those of other models that have waite
   expect(world.answers).toHaveLength(3);
 });
 
+it('one that goes along with another hides none that is behind them', async () => {
+  let isOpen = false;
+  const router: RequestRouter = {
+    chooseReplicas: (candidates, request) =>
+      isOpen ? byKey.chooseReplicas(candidates, request) : [candidates.filter(({ id }) => id === 'r0')],
+  };
+  const world = new World(router);
+  for (const replica of [world.add(), world.add(), world.add()]) {
+    replica.runMs = 0.1;
+    replica.models.set(MODELS[0]?.key ?? '', 'loaded');
+    world.dispatcher.modelChanged(replica, MODELS[0]?.key ?? '');
+  }
+  world.submit(0);
+  await world.settle();
+  // One runs, and the others wait for the same one.
+  for (let index = 0; index < 8; index += 1) world.submit(0, { shardKey: `r0 ${index}` });
+  for (const shardKey of ['r1', 'r1', 'r2']) world.submit(0, { shardKey });
+  isOpen = true;
+  const limits = { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false } as const;
+  world.dispatcher.configure({ ...limits, router });
+  expect(world.given).toEqual(['m0>r0', 'm0>r0', 'm0>r1', 'm0>r2']);
+});
+
 it('a model that others have is loaded at last by the one that its request is for, though that is never idle', async () => {
   const world = new World(byKey);
   const [first, second] = [world.add(), world.add()] as [FakeReplica, FakeReplica];
