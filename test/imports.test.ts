@@ -20,7 +20,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache'],
   models: COMMON,
   routing: COMMON,
-  replicas: [...COMMON, 'protocol'],
+  replicas: [...COMMON, 'protocol', 'piscina'],
   deployments: [...COMMON, 'models', 'replicas'],
   endpoints: COMMON,
   observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
@@ -52,6 +52,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
 /** Packages that one file alone may import. */
 const SOLE_IMPORTERS: readonly (readonly [string, string, readonly string[]])[] = [
   ['onnxruntime-node', 'worker', ['worker/onnx-session.ts']],
+  ['piscina', 'replicas', ['replicas/worker-thread.ts']],
   ['lru-cache', 'worker', ['worker/model-multiplexer.ts']],
 ];
 
@@ -94,5 +95,15 @@ describe('the import table', () => {
   it.each(SOLE_IMPORTERS)('%s is imported in %s by %j alone', (name, layer, files) => {
     const importers = imports.filter(({ from, to }) => from === layer && to === name).map(({ file }) => file);
     expect(new Set(importers)).toEqual(new Set(files));
+  });
+
+  it('leaves the making of threads and processes to Piscina', () => {
+    const makers = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .filter((file) => {
+        const text = readFileSync(join(SRC, file), 'utf8');
+        return /\bnew Worker\b|node:(child_process|cluster)/.test(text);
+      });
+    expect(makers).toEqual([]);
   });
 });

@@ -1,10 +1,18 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { EvictionName } from '../eviction.js';
 import type { ModelReference, WeightPlacement } from '../model-reference.js';
 import type { ModelMetadata } from '../tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { PackedTensor } from './packing.js';
 
-/** Settings of a replica's thread, given to it once as `workerData`. */
+/** What the one task of a replica's thread is given: the task is the thread's life, and ends when the replica is told to end. */
+export interface ReplicaTask {
+  readonly settings: WorkerSettings;
+  /** All messages go over it. */
+  readonly port: MessagePort;
+}
+
+/** Settings of a replica's thread. */
 export interface WorkerSettings {
   readonly replica: string;
   /** The memory of the shared queue counters and the line in it that belongs to this replica. */

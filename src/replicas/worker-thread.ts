@@ -1,5 +1,20 @@
-import { type ResourceLimits, type Transferable, Worker } from 'node:worker_threads';
-import type { FromThread, ReplicaEvent, ReplicaMessage, ToThread, WorkerSettings } from '../protocol/messages.js';
+import {
+  MessageChannel,
+  type MessagePort,
+  type ResourceLimits,
+  receiveMessageOnPort,
+  type Transferable,
+  type Worker,
+} from 'node:worker_threads';
+import { ArrayTaskQueue, Piscina } from 'piscina';
+import type {
+  FromThread,
+  ReplicaEvent,
+  ReplicaMessage,
+  ReplicaTask,
+  ToThread,
+  WorkerSettings,
+} from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import type { ReplicaThread } from './replica.js';
 
@@ -16,9 +31,12 @@ export interface WorkerThreadOptions {
 }
 
 /**
- * A replica's thread and the way to it: messages wake it through a word in shared memory, as Piscina's do, and nothing else
- * is on the way. It starts with the first message, and is not started again: a crash is the replica's affair. It does not
- * keep the process up.
+ * A replica's thread and the way to it. The thread is the only one of a Piscina pool, and its life is the pool's only task:
+ * the pool creates the thread, gives it the task, and ends it; a crash or an exit rejects the task. Messages do not go through
+ * the pool but over a port that the task hands over, and wake the thread through a word in shared memory.
+ *
+ * The thread starts with the first message, and is not started again: what follows a crash is for the replica to decide. It
+ * does not keep the process up.
  */
 export class WorkerThread implements ReplicaThread {
   readonly ended: Promise<Error | undefined>;
@@ -32,8 +50,10 @@ export class WorkerThread implements ReplicaThread {
   readonly #unanswered: Unanswered[] = [];
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
   #reportEnd: (cause: Error | undefined) => void = () => undefined;
-  #worker: Worker | undefined;
+  #pool: Piscina | undefined;
+  #port: MessagePort | undefined;
   #cause: Error | undefined;
+  #isTerminated = false;
   #isGone = false;
   #lastId = 0;
 
@@ -53,10 +73,10 @@ export class WorkerThread implements ReplicaThread {
   post(message: ReplicaMessage, transfer: readonly Transferable[] = []): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#isGone) throw this.#cause ?? new Error('the thread is gone');
-      this.#worker ??= this.#start();
+      this.#port ??= this.#start();
       this.#lastId += 1;
       const id = this.#lastId;
-      this.#worker.postMessage({ id, message } satisfies ToThread, transfer);
+      this.#port.postMessage({ id, message } satisfies ToThread, transfer);
       this.#unanswered.push({ id, resolve, reject });
       this.#counters.messagePosted();
     });
@@ -67,38 +87,60 @@ export class WorkerThread implements ReplicaThread {
   }
 
   terminate(): void {
+    this.#isTerminated = true;
     this.#isGone = true;
-    if (this.#worker === undefined) this.#reportEnd(undefined);
-    else void this.#worker.terminate();
+    if (this.#pool === undefined) this.#reportEnd(this.#cause);
+    else void this.#pool.destroy();
   }
 
-  /** It can fail at once, for want of memory or of threads. */
-  #start(): Worker {
+  /** @throws Error when the thread cannot be created, for want of memory or of threads. */
+  #start(): MessagePort {
+    const { entry, settings, resourceLimits } = this.#options;
+    const { port1: port, port2 } = new MessageChannel();
+    const pool = new Piscina({
+      filename: entry.href,
+      minThreads: 0,
+      maxThreads: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      atomics: 'disabled',
+      recordTiming: false,
+      taskQueue: new UnheldTaskQueue(),
+      ...(resourceLimits && { resourceLimits }),
+      ...ownFlags(),
+    });
+    // What happens before the thread takes the task does not reject it.
+    pool.on('error', (error) => this.#keepCause(error));
+    let life: Promise<void>;
     try {
-      const { entry, settings, resourceLimits } = this.#options;
-      const worker = new Worker(entry, {
-        workerData: settings,
-        ...(resourceLimits && { resourceLimits }),
-        ...ownFlags(),
-      });
-      worker.on('message', (message: FromThread) => this.#receive(message));
-      // An answer that cannot be read, for want of memory, is an answer that never comes.
-      worker.on('messageerror', (error) => this.rejectAll(error));
-      worker.on('error', (error) => this.#keepCause(error));
-      // Everything that the thread posted has come by then.
-      worker.on('exit', (code) => {
-        const isExpected = this.#isGone || code === 0;
-        this.#isGone = true;
-        this.#reportEnd(this.#cause ?? (isExpected ? undefined : new Error(`the thread exited with code ${code}`)));
-      });
-      // Only now: to listen for messages keeps the process up.
-      worker.unref();
-      return worker;
+      life = pool.run({ settings, port: port2 } satisfies ReplicaTask, { transferList: [port2] });
     } catch (error) {
+      // The pool must not be destroyed: it would reject the task, whose promise nobody has.
       this.#isGone = true;
+      port.close();
       this.#reportEnd(this.#keepCause(error));
       throw error;
     }
+    this.#pool = pool;
+    life.catch((error) => {
+      if (!this.#isTerminated) this.#keepCause(error);
+      // A task that could not be sent leaves its thread behind.
+      void pool.destroy();
+    });
+    const [worker] = pool.threads as [Worker];
+    worker.once('exit', (code) => {
+      this.#isGone = true;
+      // It took no task that could tell.
+      if (pool.queueSize > 0 && !this.#isTerminated) this.#keepCause(new Error(`worker exited with code: ${code}`));
+      void pool.destroy();
+      this.#receiveRest(port);
+      void life.catch(() => undefined).then(() => this.#reportEnd(this.#cause));
+    });
+    port.on('message', (message: FromThread) => this.#receive(message));
+    // An answer that cannot be read, for want of memory, is an answer that never comes.
+    port.on('messageerror', (error) => this.rejectAll(error));
+    // Only now: to listen for messages keeps the process up.
+    port.unref();
+    return port;
   }
 
   #keepCause(error: unknown): Error {
@@ -106,9 +148,19 @@ export class WorkerThread implements ReplicaThread {
     return this.#cause;
   }
 
+  /** Whatever the thread posted is here when it is gone, and was not necessarily received. */
+  #receiveRest(port: MessagePort): void {
+    try {
+      for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+        this.#receive(next.message as FromThread);
+      }
+    } catch (error) {
+      this.rejectAll(error);
+    }
+    port.close();
+  }
+
   #receive(message: FromThread): void {
-    // What an application preloads into its threads may post something of its own.
-    if (typeof message !== 'object' || message === null) return;
     if ('event' in message) {
       this.#onEvent(message.event);
       return;
@@ -118,6 +170,24 @@ export class WorkerThread implements ReplicaThread {
     const [unanswered] = this.#unanswered.splice(index, 1);
     unanswered?.resolve(message.answer);
   }
+}
+
+/**
+ * Piscina keeps the process up as long as a task runs, which is right for work that somebody waits for. The life of a replica
+ * must not: the worker that took the task is let go as soon as it has it.
+ */
+class UnheldTaskQueue extends ArrayTaskQueue {
+  override shift(): ReturnType<ArrayTaskQueue['shift']> {
+    const task = super.shift();
+    // The pool hands the task over in the same turn, and takes hold of the process then.
+    queueMicrotask(() => (task as HandedOver | null)?.workerInfo?.unref());
+    return task;
+  }
+}
+
+/** A task as Piscina's declarations have it within. */
+interface HandedOver {
+  readonly workerInfo?: { unref(): void } | null;
 }
 
 /** A thread inherits the flags of `node --input-type=module -e`, and could not be started from a file with them. */

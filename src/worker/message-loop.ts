@@ -13,7 +13,7 @@ export interface Reply {
 const MESSAGES_PER_TURN = 256;
 
 /**
- * Answers the messages of a port, for as long as the thread lives.
+ * Answers the messages of a port, until the last of them, `release`, and all before it are answered; then the port is closed.
  *
  * While there is nothing to do the thread waits, and its event loop stands still: so the thread keeps no timers. Messages
  * are handled one after the other, and answered before the next is looked at, unless one has to wait for something; then
@@ -29,10 +29,15 @@ export function answerMessages(
   wait: MessageWait,
   handle: (message: ReplicaMessage) => Promise<Reply>,
   unfinished: () => Promise<void> | undefined = () => undefined,
-): void {
+): Promise<void> {
   let underWay = 0;
   let isWaiting = false;
   let sinceTurn = 0;
+  let isReleased = false;
+  let end: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
 
   const answer = async ({ id, message }: ToThread): Promise<void> => {
     underWay += 1;
@@ -43,6 +48,13 @@ export function answerMessages(
     } catch (error) {
       // There may be no memory for it.
       port.postMessage({ id, answer: { error: toErrorRecord(error) } } satisfies FromThread);
+    }
+    isReleased ||= message.kind === 'release';
+    if (isReleased) {
+      if (underWay > 0) return;
+      port.close();
+      end();
+      return;
     }
     sinceTurn += 1;
     if (sinceTurn < MESSAGES_PER_TURN) serve();
@@ -78,4 +90,5 @@ export function answerMessages(
   port.on('messageerror', (error) => {
     throw error;
   });
+  return ended;
 }

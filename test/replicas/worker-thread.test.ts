@@ -1,14 +1,15 @@
+import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { RunMessage } from '../../dist/protocol/messages.js';
+import type { RunMessage, WorkerSettings } from '../../dist/protocol/messages.js';
 import { QueueCounters } from '../../dist/protocol/queue-counters.js';
 import { WorkerThread } from '../../dist/replicas/worker-thread.js';
 
-const entry = new URL('../support/echo-worker.mjs', import.meta.url);
+const echo = new URL('../support/echo-worker.mjs', import.meta.url);
 
 let thread: WorkerThread;
 
-beforeEach(() => {
+function createThread(entry: URL, own: Partial<WorkerSettings> = {}): WorkerThread {
   const all = new QueueCounters(1);
   const { slot, counters } = all.take() as NonNullable<ReturnType<QueueCounters['take']>>;
   const settings = {
@@ -26,8 +27,13 @@ beforeEach(() => {
     weights: 'private',
     weightStore: { directory: '', maxBytes: 1 },
     fileHashes: new SharedArrayBuffer(0),
+    ...own,
   } as const;
-  thread = new WorkerThread({ entry, settings, resourceLimits: undefined }, counters);
+  return new WorkerThread({ entry, settings, resourceLimits: undefined }, counters);
+}
+
+beforeEach(() => {
+  thread = createThread(echo);
 });
 
 afterEach(async () => {
@@ -86,7 +92,7 @@ describe('a thread', () => {
 
   it.each([
     ['throw', 'thrown in the thread'],
-    ['exit', 'the thread exited with code 3'],
+    ['exit', 'worker exited with code: 3'],
   ])('that ends by %s says why, and leaves what it was given to its owner', async (key, reason) => {
     let rejection: unknown;
     const answer = ask(key).catch((error: unknown) => {
@@ -94,7 +100,7 @@ describe('a thread', () => {
     });
     expect((await thread.ended)?.message).toBe(reason);
     expect(rejection).toBeUndefined();
-    await expect(ask('now')).rejects.toThrow(key === 'throw' ? reason : 'the thread is gone');
+    await expect(ask('now')).rejects.toThrow(reason);
     thread.rejectAll(new Error('it is gone'));
     await answer;
     expect(rejection).toMatchObject({ message: 'it is gone' });
@@ -104,5 +110,65 @@ describe('a thread', () => {
     thread.terminate();
     expect(await thread.ended).toBeUndefined();
     await expect(ask('now')).rejects.toThrow('the thread is gone');
+  });
+
+  it('that was told to release its sessions answers what came before, and then nothing more', async () => {
+    const answers = ['later 1', 'now 2'].map(ask);
+    expect(await Promise.all([...answers, thread.post({ kind: 'release' })])).toEqual([
+      'later 1',
+      'now 2',
+      { value: undefined },
+    ]);
+    let isAnswered = false;
+    const late = ask('now 3').finally(() => {
+      isAnswered = true;
+    });
+    thread.terminate();
+    expect(await thread.ended).toBeUndefined();
+    expect(isAnswered).toBe(false);
+    thread.rejectAll(new Error('too late'));
+    await expect(late).rejects.toThrow('too late');
+  });
+});
+
+describe('a thread that does not get as far as its first message', () => {
+  const failing = async (own: WorkerThread): Promise<[string | undefined, string]> => {
+    const answer = own.post({ kind: 'hello' });
+    const cause = await own.ended;
+    own.rejectAll(new Error('it is gone'));
+    return [cause?.message, await answer.then(String, ({ message }: Error) => message)];
+  };
+
+  it.each([
+    ['fails at its start', 'broken-worker.mjs', 'broken at the start'],
+    ['exits at its start', 'exiting-worker.mjs', 'worker exited with code: 5'],
+    ['has no entry', 'no-such-worker.mjs', 'Cannot find module'],
+  ])('because it %s says why it ended', async (_, file, reason) => {
+    const [cause, answer] = await failing(createThread(new URL(`../support/${file}`, import.meta.url)));
+    expect(cause).toContain(reason);
+    expect(answer).toBe('it is gone');
+  });
+
+  it('because its settings cannot be sent ends too', async () => {
+    const [cause] = await failing(createThread(echo, { userConfig: () => 'a function' }));
+    expect(cause).toContain('could not be cloned');
+  });
+
+  it('because the system creates no more threads fails the message that was to start it', async () => {
+    const threads = createRequire(import.meta.url)('node:worker_threads');
+    const { Worker } = threads;
+    const own = createThread(echo);
+    try {
+      threads.Worker = class {
+        constructor() {
+          throw new Error('no more threads');
+        }
+      };
+      await expect(own.post({ kind: 'hello' })).rejects.toThrow('no more threads');
+    } finally {
+      threads.Worker = Worker;
+    }
+    expect((await own.ended)?.message).toBe('no more threads');
+    await expect(own.post({ kind: 'hello' })).rejects.toThrow('no more threads');
   });
 });

@@ -2,24 +2,25 @@
 //   -1 an uncaught error, -2 process.exit, -3 out of heap; a further value names a file: it dies only if that file was not there
 // yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
 import { openSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { MessageHandler } from '../../dist/worker/message-handler.js';
 import { answerMessages } from '../../dist/worker/message-loop.js';
 import { MessageWait } from '../../dist/worker/message-wait.js';
 
-const counters = new ReplicaCounters(workerData.counters, workerData.counterSlot);
-const handler = new MessageHandler(workerData, counters, (event) => {
-  parentPort.postMessage({ event });
-  if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
-});
+export default async function crashingWorker({ settings, port }) {
+  const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
+  const handler = new MessageHandler(settings, counters, (event) => {
+    port.postMessage({ event });
+    if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
+  });
 
-answerMessages(parentPort, new MessageWait(counters, 2, () => performance.now()), async (message) => {
-  const reply = await handler.handle(message);
-  if (message.kind !== 'run') return reply;
-  const how = deadlyRow(message);
-  return how === undefined ? reply : die(how);
-});
+  await answerMessages(port, new MessageWait(counters, 2, () => performance.now()), async (message) => {
+    const reply = await handler.handle(message);
+    if (message.kind !== 'run') return reply;
+    const how = deadlyRow(message);
+    return how === undefined ? reply : die(how);
+  });
+}
 
 function deadlyRow({ groups }) {
   for (const { inputs } of groups) {

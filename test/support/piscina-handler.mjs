@@ -1,0 +1,4 @@
+// A handler that tells whether it runs in a thread of a Piscina pool.
+import { isWorkerThread } from 'piscina';
+
+export const handle = () => isWorkerThread;
