@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { barChart } from '../dist/cli/bar-chart.js';
+import { barChart } from '../dist/cli/terminal/bar-chart.js';
 import {
   bareLoop,
   type Contender,

@@ -5,55 +5,35 @@ import { describe, expect, it } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
-/** Small files that everybody may use; they may use each other. */
-const COMMON = [
-  ...['errors', 'check', 'tensor', 'feeds', 'batching', 'model-id', 'model-reference', 'session-settings'],
-  ...['clock', 'failure-memory', 'buffer-pool', 'deployment-name', 'handler', 'in-turn'],
-  ...['request-router', 'eviction', 'hash-point'],
-];
+/** What everybody may use; each may import those after it. */
+const FOUNDATION = ['contracts', 'tensors', 'common'];
 
-/** Who may import whom, by folder or file of src/; packages by their name. */
+/** Who may import whom, by folder of src/, whose rooms count as the folder; packages by their name. */
 const TABLE: Readonly<Record<string, readonly string[]>> = {
-  ...Object.fromEntries(COMMON.map((file) => [file, COMMON])),
-  'keep-alive': [],
-  protocol: COMMON,
-  worker: [...COMMON, 'protocol', 'onnxruntime-node', 'lru-cache'],
-  models: COMMON,
-  routing: COMMON,
-  replicas: [...COMMON, 'protocol', 'piscina'],
-  deployments: [...COMMON, 'models', 'replicas'],
-  endpoints: COMMON,
-  observability: [...COMMON, 'protocol', 'pino', 'prom-client'],
-  options: [...COMMON, 'deployments', 'models', 'env-paths', 'pino', 'prom-client'],
-  'run-options': COMMON,
-  targets: [...COMMON, 'deployments', 'models', 'replicas', 'routing'],
-  requests: [...COMMON, 'routing', 'run-options'],
-  'replica-events': [...COMMON, 'models', 'observability', 'protocol', 'replicas', 'routing'],
-  'engine-checkpoint': [...COMMON, 'deployments', 'endpoints', 'models', 'options'],
+  common: [],
+  tensors: ['common'],
+  contracts: ['tensors', 'common'],
+  protocol: FOUNDATION,
+  worker: [...FOUNDATION, 'protocol', 'onnxruntime-node', 'lru-cache'],
+  models: FOUNDATION,
+  routing: FOUNDATION,
+  replicas: [...FOUNDATION, 'protocol', 'piscina'],
+  deployments: [...FOUNDATION, 'models', 'replicas'],
+  endpoints: ['common'],
+  observability: [...FOUNDATION, 'pino', 'prom-client'],
   engine: [
-    ...COMMON,
-    ...[
-      'deployments',
-      'endpoints',
-      'engine-checkpoint',
-      'keep-alive',
-      'models',
-      'observability',
-      'options',
-      'replicas',
-    ],
-    ...['replica-events', 'requests', 'routing', 'run-options', 'status', 'targets', 'prom-client'],
+    ...[...FOUNDATION, 'protocol', 'models', 'routing', 'replicas', 'deployments', 'endpoints', 'observability'],
+    ...['env-paths', 'pino', 'prom-client'],
   ],
-  status: [...COMMON, 'deployments', 'models', 'replicas', 'targets'],
-  index: [...COMMON, 'deployments', 'endpoints', 'engine', 'models', 'options', 'routing', 'run-options', 'status'],
-  cli: [...COMMON, 'deployments', 'engine', 'models', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+  index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'engine'],
+  cli: [...FOUNDATION, 'models', 'deployments', 'engine', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 
 /** Packages that one file alone may import. */
-const SOLE_IMPORTERS: readonly (readonly [string, string, readonly string[]])[] = [
-  ['onnxruntime-node', 'worker', ['worker/onnx-session.ts']],
-  ['piscina', 'replicas', ['replicas/worker-thread.ts']],
-  ['lru-cache', 'worker', ['worker/model-multiplexer.ts']],
+const SOLE_IMPORTERS: readonly (readonly [string, string])[] = [
+  ['onnxruntime-node', 'worker/sessions/onnx-session.ts'],
+  ['lru-cache', 'worker/sessions/model-multiplexer.ts'],
+  ['piscina', 'replicas/threads/worker-thread.ts'],
 ];
 
 interface Import {
@@ -62,24 +42,28 @@ interface Import {
   readonly to: string;
 }
 
+const MOST_FILES_IN_A_ROOM = 12;
+
 const layerOf = (path: string) => path.replace(/\.[jt]s$/, '').split('/')[0] ?? path;
 
-const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts'))
-  .flatMap((file) => {
-    const text = readFileSync(join(SRC, file), 'utf8');
-    const specifiers = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] as string);
-    return specifiers
-      .filter((specifier) => !specifier.startsWith('node:'))
-      .map((specifier) => {
-        const path = relative(SRC, join(SRC, dirname(file), specifier));
-        return { file, from: layerOf(file), to: specifier.startsWith('.') ? layerOf(path) : specifier };
-      });
-  });
+const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+const textOf = (file: string) => readFileSync(join(SRC, file), 'utf8');
+
+const imports: Import[] = files.flatMap((file) => {
+  const specifiers = [...textOf(file).matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(
+    (match) => match[1] as string,
+  );
+  return specifiers
+    .filter((specifier) => !specifier.startsWith('node:'))
+    .map((specifier) => {
+      const path = relative(SRC, join(SRC, dirname(file), specifier));
+      return { file, from: layerOf(file), to: specifier.startsWith('.') ? layerOf(path) : specifier };
+    });
+});
 
 describe('the import table', () => {
   it('is kept by every file', () => {
-    expect(imports.length).toBeGreaterThan(80);
+    expect(imports.length).toBeGreaterThan(400);
     const broken = imports.filter(({ from, to }) => from !== to && !TABLE[from]?.includes(to));
     expect(broken).toEqual([]);
   });
@@ -87,23 +71,31 @@ describe('the import table', () => {
   it('has no line that nobody needs', () => {
     const used = new Set(imports.map(({ from, to }) => `${from} ${to}`));
     const idle = Object.entries(TABLE).flatMap(([from, tos]) =>
-      tos.filter((to) => !COMMON.includes(to) && !used.has(`${from} ${to}`)).map((to) => `${from} ${to}`),
+      tos.filter((to) => !FOUNDATION.includes(to) && !used.has(`${from} ${to}`)).map((to) => `${from} ${to}`),
     );
     expect(idle).toEqual([]);
   });
 
-  it.each(SOLE_IMPORTERS)('%s is imported in %s by %j alone', (name, layer, files) => {
-    const importers = imports.filter(({ from, to }) => from === layer && to === name).map(({ file }) => file);
-    expect(new Set(importers)).toEqual(new Set(files));
+  it.each(SOLE_IMPORTERS)('lets %s be imported by %s alone', (name, file) => {
+    const importers = imports.filter(({ to }) => to === name).map((each) => each.file);
+    expect(new Set(importers)).toEqual(new Set([file]));
   });
 
-  it('leaves the making of threads and processes to Piscina', () => {
-    const makers = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-      .filter((file) => file.endsWith('.ts'))
-      .filter((file) => {
-        const text = readFileSync(join(SRC, file), 'utf8');
-        return /\bnew Worker\b|node:(child_process|cluster)/.test(text);
-      });
-    expect(makers).toEqual([]);
+  it('leaves the creation of threads to Piscina, and creates no process', () => {
+    const creates = /\bnew Worker\b|node:(child_process|cluster)/;
+    expect(files.filter((file) => creates.test(textOf(file)))).toEqual([]);
+  });
+});
+
+describe('the folders of src', () => {
+  it('are the layers, and nothing but the public surface lies beside them', () => {
+    expect(files.filter((file) => !file.includes('/'))).toEqual(['index.ts']);
+    expect([...new Set(files.map(layerOf))].sort()).toEqual(Object.keys(TABLE).sort());
+  });
+
+  it('have at most twelve files in a room', () => {
+    const rooms = new Map<string, number>();
+    for (const file of files) rooms.set(dirname(file), (rooms.get(dirname(file)) ?? 0) + 1);
+    expect([...rooms].filter(([, count]) => count > MOST_FILES_IN_A_ROOM)).toEqual([]);
   });
 });

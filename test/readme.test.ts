@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { OPTION_NAMES } from '../dist/engine/options.js';
 import { createEngine, ERROR_CODES } from '../dist/index.js';
-import { OPTION_NAMES } from '../dist/options.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** A user's folder: the package is installed in it. */

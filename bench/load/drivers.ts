@@ -1,5 +1,5 @@
 import { Bench } from 'tinybench';
-import { closedLoop, Latencies, type Load, measured } from '../../dist/cli/load.js';
+import { closedLoop, Latencies, type Load, measured } from '../../dist/cli/bench/load.js';
 import type { Contender } from './contenders.js';
 import type { BenchModel } from './models.js';
 

@@ -1,4 +1,4 @@
-import type { Load } from '../../dist/cli/load.js';
+import type { Load } from '../../dist/cli/bench/load.js';
 import type { Goal } from '../report.js';
 import { INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32 } from './contenders.js';
 import { type Measurements, median } from './measurements.js';

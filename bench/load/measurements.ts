@@ -1,4 +1,4 @@
-import type { Load } from '../../dist/cli/load.js';
+import type { Load } from '../../dist/cli/bench/load.js';
 
 /** What was measured, round by round. */
 export class Measurements {

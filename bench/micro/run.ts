@@ -3,11 +3,11 @@
  * walk through them to the replica with the shortest queue, over counters in shared memory, as the dispatcher makes it.
  */
 import { Bench } from 'tinybench';
+import type { ModelState, ReplicaView } from '../../dist/contracts/request-router.js';
 import { QueueCounters } from '../../dist/protocol/queue-counters.js';
-import type { ModelState, ReplicaView } from '../../dist/request-router.js';
-import { firstWithSlot } from '../../dist/routing/first-with-slot.js';
-import { ReplicaIndex } from '../../dist/routing/replica-index.js';
-import { PowerOfTwoChoicesRouter } from '../../dist/routing/routers/power-of-two-choices-router.js';
+import { firstWithSlot } from '../../dist/routing/placement/first-with-slot.js';
+import { ReplicaIndex } from '../../dist/routing/placement/replicas/replica-index.js';
+import { PowerOfTwoChoicesRouter } from '../../dist/routing/routers/by-model/power-of-two-choices-router.js';
 
 const REPLICAS = [2, 8, 64, 1_024];
 const CHOICES_PER_SAMPLE = 1_000;

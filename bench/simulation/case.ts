@@ -1,6 +1,6 @@
 /** One simulation, in a thread of its own. */
-import type { EvictionName } from '../../dist/eviction.js';
-import type { RouterName } from '../../dist/request-router.js';
+import type { EvictionName } from '../../dist/contracts/eviction.js';
+import type { RouterName } from '../../dist/contracts/request-router.js';
 import { simulateCentralQueue } from './central-queue.js';
 import { simulateEngine } from './engine-simulation.js';
 import type { Outcome } from './outcome.js';

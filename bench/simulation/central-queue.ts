@@ -1,4 +1,4 @@
-import { IndexedHeap } from '../../dist/routing/indexed-heap.js';
+import { IndexedHeap } from '../../dist/common/indexed-heap.js';
 import { type Outcome, Outcomes } from './outcome.js';
 import type { Setting } from './setting.js';
 import { Workload } from './workload.js';

@@ -1,7 +1,8 @@
-import { createEviction, type EvictionName } from '../../dist/eviction.js';
-import type { RequestRouter, RouterName } from '../../dist/request-router.js';
+import type { EvictionName } from '../../dist/contracts/eviction.js';
+import type { RequestRouter, RouterName } from '../../dist/contracts/request-router.js';
 import { Dispatcher, type DispatcherObserver } from '../../dist/routing/dispatcher.js';
 import type { RequestPayload } from '../../dist/routing/pending-request.js';
+import { createEviction } from '../../dist/worker/sessions/eviction-policies.js';
 import { type Outcome, Outcomes } from './outcome.js';
 import { type Random, seeded } from './random.js';
 import { CRASH_EVERY, QUEUE_LIMIT, REJOIN_AFTER, type Setting, slownessOf } from './setting.js';

@@ -1,4 +1,4 @@
-import { DEFAULT_ROUTER, ROUTER_NAMES, type RouterName } from '../../dist/request-router.js';
+import { DEFAULT_ROUTER, ROUTER_NAMES, type RouterName } from '../../dist/contracts/request-router.js';
 import type { Goal } from '../report.js';
 import type { Contender } from './case.js';
 import type { Outcome } from './outcome.js';

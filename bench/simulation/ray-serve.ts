@@ -1,4 +1,4 @@
-import { chooseTwo } from '../../dist/routing/ranks.js';
+import { chooseTwo } from '../../dist/routing/routers/ranks.js';
 import { type Outcome, Outcomes } from './outcome.js';
 import { type Random, seeded } from './random.js';
 import { CRASH_EVERY, QUEUE_LIMIT, REJOIN_AFTER, type Setting, slownessOf } from './setting.js';

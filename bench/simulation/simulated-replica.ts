@@ -1,9 +1,9 @@
-import { InfermuxError } from '../../dist/errors.js';
-import type { Eviction } from '../../dist/eviction.js';
-import type { ModelState } from '../../dist/request-router.js';
-import type { RoutableReplica } from '../../dist/routing/candidate.js';
+import { InfermuxError } from '../../dist/common/errors.js';
+import type { Eviction } from '../../dist/contracts/eviction.js';
+import type { ModelState } from '../../dist/contracts/request-router.js';
+import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/batches/routed-dispatch.js';
 import type { RoutedModel } from '../../dist/routing/pending-request.js';
-import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
+import type { RoutableReplica } from '../../dist/routing/placement/replicas/candidate.js';
 import type { VirtualClock } from './virtual-clock.js';
 import type { SimulatedModel } from './workload.js';
 

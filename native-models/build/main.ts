@@ -1,6 +1,6 @@
 /** `npm run build:models [id …]`: trains the named models, or all of them, and writes `native-models/<id>/`. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
-import { readDigits } from '../../src/cli/digits.js';
+import { readDigits } from '../../src/cli/demo/digits.js';
 import { buildModel, RECIPES } from './models.js';
 
 const wanted = process.argv.slice(2);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type Digit, PIXELS } from '../../src/cli/digits.js';
+import { type Digit, PIXELS } from '../../src/cli/demo/digits.js';
 import { Convolution, Dense, type Layer, MaxPool, Relu, Reshape } from './layers.js';
 import { encodeModel, type OnnxGraph, type OnnxInitializer, type OnnxNode } from './onnx.js';
 import { seededRandom } from './random.js';

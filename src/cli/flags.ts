@@ -2,8 +2,8 @@
 import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { messageOf, show } from '../errors.js';
-import { parseInputShape } from './random-feeds.js';
+import { messageOf, show } from '../common/errors.js';
+import { parseInputShape } from './bench/random-feeds.js';
 
 /** More is a typing error. */
 export const MOST_CALLERS = 10_000;

@@ -1,10 +1,10 @@
 import Table from 'cli-table3';
-import { type Batching, batchingPolicy, whyNotBatched } from '../batching.js';
-import { createEngine } from '../engine.js';
-import { readOnnxFile } from '../models/onnx-file.js';
-import type { ModelMetadata, ValueMetadata } from '../tensor.js';
+import { type Batching, batchingPolicy, whyNotBatched } from '../contracts/batching.js';
+import { createEngine } from '../engine/engine.js';
+import { readOnnxFile } from '../models/sources/onnx-file.js';
+import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 import { nameModel } from './named-model.js';
-import { printable } from './printable.js';
+import { printable } from './terminal/printable.js';
 
 /** What `infermux inspect` found out. */
 export interface ModelReport extends ModelMetadata {

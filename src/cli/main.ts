@@ -2,18 +2,18 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
-import { MOST_REPLICAS } from '../deployments/deployment-options.js';
-import { InfermuxError, messageOf } from '../errors.js';
-import { benchChart, benchModel, benchTable } from './bench.js';
-import { runControlDemo } from './control-demo.js';
-import { controlScreen, controlTables } from './control-screen.js';
-import { runDemo } from './demo.js';
-import { demoTables } from './demo-tables.js';
+import { InfermuxError, messageOf } from '../common/errors.js';
+import { MOST_REPLICAS } from '../deployments/config/deployment-options.js';
+import { benchChart, benchModel, benchTable } from './bench/bench.js';
+import type { InputShapes } from './bench/random-feeds.js';
+import { runControlDemo } from './demo/control-demo.js';
+import { controlScreen, controlTables } from './demo/control-screen.js';
+import { runDemo } from './demo/demo.js';
+import { demoTables } from './demo/demo-tables.js';
 import { addInputShape, integersUpTo, MOST_CALLERS, parseSeconds, parseWritableFile } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
 import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
-import { progressBar } from './progress-bar.js';
-import type { InputShapes } from './random-feeds.js';
+import { progressBar } from './terminal/progress-bar.js';
 
 /** Exit codes: 0 done, 1 it failed, 2 what was given was wrong. */
 const FAILED = 1;

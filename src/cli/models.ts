@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import Table from 'cli-table3';
-import { createEngine, type InferenceEngine } from '../engine.js';
-import { messageOf } from '../errors.js';
+import { messageOf } from '../common/errors.js';
+import { createEngine, type InferenceEngine } from '../engine/engine.js';
 import type { ModelReport } from '../models/model-manager-options.js';
-import { RepositoryScanner } from '../models/repository-scan.js';
-import { printable } from './printable.js';
+import { RepositoryScanner } from '../models/repository/repository-scanner.js';
+import { printable } from './terminal/printable.js';
 
 /** A directory of models as an engine sees it. */
 export interface RepositoryReport {

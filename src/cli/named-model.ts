@@ -1,5 +1,5 @@
 import { basename, extname } from 'node:path';
-import { type ModelSource, sourceOf } from '../models/model-sources.js';
+import { type ModelSource, sourceOf } from '../models/sources/model-sources.js';
 
 /** The model that a command names by its file. */
 export interface NamedModel {

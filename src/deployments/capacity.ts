@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { providersOf } from '../session-settings.js';
+import { providersOf } from '../contracts/session-settings.js';
 
 /** What a deployment wants of the machine, beside what the others have. */
 export interface Demand {

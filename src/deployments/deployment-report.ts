@@ -1,5 +1,5 @@
+import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
 import type { Deployment, DeploymentState } from './deployment.js';
-import type { ResolvedDeploymentOptions } from './deployment-options.js';
 import type { Goal } from './goals.js';
 
 /** A snapshot, but for the goal, whose status changes. */

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Clock, within } from '../clock.js';
-import { InfermuxError } from '../errors.js';
+import { type Clock, within } from '../common/clock.js';
+import { InfermuxError } from '../common/errors.js';
 import type { Replica } from '../replicas/replica.js';
 import {
   type ReplicaMemory,
@@ -9,16 +9,16 @@ import {
   type ReplicaPoolEnvironment,
   type ReplicaPoolObserver,
 } from '../replicas/replica-pool.js';
-import { AutoscalingLoop } from './autoscaling-loop.js';
-import { configChange } from './config-change.js';
-import { ControlLoop } from './control-loop.js';
-import type { ResolvedDeploymentOptions } from './deployment-options.js';
+import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
+import { configChange } from './config/config-change.js';
+import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
+import { ControlLoop } from './control/control-loop.js';
+import { type Action, reconcile, type Target } from './control/reconcile.js';
+import { ReplicaRoster } from './control/replica-roster.js';
+import { StartRecord } from './control/start-record.js';
 import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
-import { HealthChecks } from './health-checks.js';
-import { type Action, reconcile, type Target } from './reconcile.js';
-import { ReplicaRoster } from './replica-roster.js';
-import { RoutingStatsCalls } from './routing-stats-calls.js';
-import { StartRecord } from './start-record.js';
+import { HealthChecks } from './health/health-checks.js';
+import { RoutingStatsCalls } from './health/routing-stats-calls.js';
 
 /** Where a deployment's requests wait, as it needs it. */
 export interface DeploymentQueue {

@@ -1,13 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
-import { checkOptions, isBoolean, isObject } from '../check.js';
-import { checkDeploymentName } from '../deployment-name.js';
-import { anew, InfermuxError, messageOf, reading, show } from '../errors.js';
-import { InTurn } from '../in-turn.js';
-import { isSameOption } from './config-change.js';
-import type { Deployment, DeploymentQueue } from './deployment.js';
-import { type DeploymentOptions, type ResolvedDeploymentOptions, resolveDeployment } from './deployment-options.js';
-import { type DeploymentReport, reportOf } from './deployment-report.js';
-import type { Goal } from './goals.js';
+import { checkOptions, isBoolean, isObject } from '../common/checks.js';
+import { anew, InfermuxError, messageOf, reading, show } from '../common/errors.js';
+import { InTurn } from '../common/serial-queue.js';
 import {
   checkSavable,
   copyOptions,
@@ -15,7 +9,17 @@ import {
   type SavedDeployment,
   type SavedDeployments,
   toSaved,
-} from './saved-deployments.js';
+} from './checkpoint/saved-deployments.js';
+import { isSameOption } from './config/config-change.js';
+import { checkDeploymentName } from './config/deployment-name.js';
+import {
+  type DeploymentOptions,
+  type ResolvedDeploymentOptions,
+  resolveDeployment,
+} from './config/deployment-options.js';
+import type { Deployment, DeploymentQueue } from './deployment.js';
+import { type DeploymentReport, reportOf } from './deployment-report.js';
+import type { Goal } from './goals.js';
 
 export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
   /** Makes it, and lets it wait to be started. */

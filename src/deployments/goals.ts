@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { InfermuxError } from '../errors.js';
+import type { InfermuxError } from '../common/errors.js';
 
 export type GoalStatus = 'pending' | 'reached' | 'superseded' | 'failed';
 

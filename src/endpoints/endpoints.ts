@@ -1,6 +1,6 @@
-import { anew, InfermuxError, reading, show } from '../errors.js';
-import { hashPoint } from '../hash-point.js';
-import { InTurn } from '../in-turn.js';
+import { anew, InfermuxError, reading, show } from '../common/errors.js';
+import { hashPoint } from '../common/hash-point.js';
+import { InTurn } from '../common/serial-queue.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
 
 export interface EndpointsEnvironment {

@@ -1,5 +1,5 @@
-import { checkOptions, isObject } from '../check.js';
-import { InfermuxError, show } from '../errors.js';
+import { checkOptions, isObject } from '../common/checks.js';
+import { InfermuxError, show } from '../common/errors.js';
 
 export interface EndpointOptions {
   /**

@@ -1,6 +1,6 @@
-import { InfermuxError, show } from '../errors.js';
-import { checkModelId } from '../model-id.js';
-import type { ModelMetadata } from '../tensor.js';
+import { InfermuxError, show } from '../common/errors.js';
+import { checkModelId } from '../common/model-id.js';
+import type { ModelMetadata } from '../tensors/tensor.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 
 /** How many ids a message about an unknown one names. */

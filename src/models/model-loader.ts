@@ -1,6 +1,6 @@
-import type { Clock } from '../clock.js';
-import { InfermuxError, toInfermuxError } from '../errors.js';
-import type { HostLoad, ModelHost, ModelHosts } from './model-host.js';
+import type { Clock } from '../common/clock.js';
+import { InfermuxError, toInfermuxError } from '../common/errors.js';
+import type { HostLoad, ModelHost, ModelHosts } from './model-replicas.js';
 import type { RegisteredModel } from './registered-model.js';
 import { Tails } from './tails.js';
 

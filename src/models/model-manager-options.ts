@@ -1,6 +1,6 @@
-import type { ModelFormat, WeightPlacement } from '../model-reference.js';
+import type { ModelFormat, WeightPlacement } from '../contracts/model-reference.js';
 import type { ReplicaModelState } from './load-records.js';
-import type { VersionPolicy } from './manifest.js';
+import type { VersionPolicy } from './sources/manifest.js';
 
 /** How a directory of models is followed, and when models are loaded. */
 export interface RepositoryOptions {

@@ -1,23 +1,23 @@
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../check.js';
-import { type Clock, within } from '../clock.js';
-import { InfermuxError, show, toInfermuxError } from '../errors.js';
-import { InTurn } from '../in-turn.js';
-import { checkModelId } from '../model-id.js';
-import type { WeightPlacement } from '../model-reference.js';
-import type { ModelFiles } from './deployed-files.js';
+import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
+import { type Clock, within } from '../common/clock.js';
+import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
+import { checkModelId } from '../common/model-id.js';
+import { InTurn } from '../common/serial-queue.js';
+import type { WeightPlacement } from '../contracts/model-reference.js';
 import { LoadRecords } from './load-records.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
-import { ModelDeployer } from './model-deployer.js';
-import type { ModelHost, ModelHosts } from './model-host.js';
 import { type LoadOrder, ModelLoader } from './model-loader.js';
 import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
+import type { ModelHost, ModelHosts } from './model-replicas.js';
 import { type Pin, PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
-import { RepositoryFollower } from './repository-follower.js';
-import { RepositoryScanner } from './repository-scan.js';
-import { RepositorySync, type SyncReport } from './repository-sync.js';
+import type { ModelFiles } from './repository/deployed-files.js';
+import { ModelDeployer } from './repository/model-deployer.js';
+import { RepositoryFollower } from './repository/repository-follower.js';
+import { RepositoryScanner } from './repository/repository-scanner.js';
+import { RepositorySync, type SyncReport } from './repository/repository-sync.js';
 import { SizeEstimator } from './size-estimator.js';
 
 export interface ModelManagerOptions {

@@ -1,7 +1,7 @@
-import { type InfermuxError, toInfermuxError } from '../errors.js';
+import { type InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { ModelCatalog } from './model-catalog.js';
-import type { ModelHost, ModelHosts } from './model-host.js';
 import type { ModelLoader } from './model-loader.js';
+import type { ModelHost, ModelHosts } from './model-replicas.js';
 import { nameOf, type RegisteredModel } from './registered-model.js';
 
 type Replicas = number | 'all';

@@ -1,5 +1,5 @@
-import type { Batching } from '../batching.js';
-import type { ModelFormat, ModelReference } from '../model-reference.js';
+import type { Batching } from '../contracts/batching.js';
+import type { ModelFormat, ModelReference } from '../contracts/model-reference.js';
 
 /** One version of one model, as it was found. */
 export interface FoundModel extends Omit<ModelReference, 'key'> {

@@ -1,4 +1,4 @@
-import type { WeightPlacement } from '../model-reference.js';
+import type { WeightPlacement } from '../contracts/model-reference.js';
 import type { RegisteredModel } from './registered-model.js';
 
 type Kind = 'onnx' | 'onnx with external data' | 'ort' | 'shared';

@@ -1,5 +1,5 @@
 import { type Logger, pino } from 'pino';
-import { messageOf } from '../errors.js';
+import { messageOf } from '../common/errors.js';
 
 /** What the engine needs of a logger; a pino logger is one. */
 export type EngineLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;

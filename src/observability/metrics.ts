@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Metric, Registry } from 'prom-client';
-import { type ErrorCode, InfermuxError } from '../errors.js';
-import type { UnloadReason } from '../protocol/messages.js';
+import { type ErrorCode, InfermuxError } from '../common/errors.js';
+import type { UnloadReason } from '../contracts/eviction.js';
 import { CounterTally, HistogramTally, type TallyLine } from './tallies.js';
 
 const PREFIX = 'infermux_';

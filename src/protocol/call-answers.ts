@@ -1,4 +1,4 @@
-import { agreeFrom, elementsOf, type Outputs, setNamed, type Tensor } from '../tensor.js';
+import { agreeFrom, elementsOf, type Outputs, setNamed, type Tensor } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { CallAnswer } from './messages.js';
 import { ownSlice, type PackedTensor, PackingBuffer, packedBytes, worthTransfer } from './packing.js';

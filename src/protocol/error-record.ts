@@ -1,4 +1,4 @@
-import { type ErrorCode, InfermuxError, messageOf } from '../errors.js';
+import { type ErrorCode, InfermuxError, messageOf } from '../common/errors.js';
 
 /** An InfermuxError as structured clone carries it. */
 export interface ErrorRecord {

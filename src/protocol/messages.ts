@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { EvictionName } from '../eviction.js';
-import type { ModelReference, WeightPlacement } from '../model-reference.js';
-import type { ModelMetadata } from '../tensor.js';
+import type { EvictionName, UnloadReason } from '../contracts/eviction.js';
+import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
+import type { ModelMetadata } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { PackedTensor } from './packing.js';
 
@@ -228,9 +228,6 @@ export interface UnloadAnswer {
 
 /** What comes back for a message: a thrown error would lose its class, code and fields on the way. */
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
-
-/** Why a session left the cache. */
-export type UnloadReason = 'evicted' | 'unloaded' | 'expired' | 'replaced' | 'shutdown';
 
 /** Posted at once, also while the thread is about to block in a load. */
 export type ReplicaEvent =

@@ -1,5 +1,5 @@
-import type { BufferPool } from '../buffer-pool.js';
-import { arrayTypeOf, type TensorData, type TensorType } from '../tensor.js';
+import type { BufferPool } from '../tensors/buffer-pool.js';
+import { arrayTypeOf, type TensorData, type TensorType } from '../tensors/tensor.js';
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
 export interface PackedTensor {

@@ -1,5 +1,5 @@
-import { bufferPool } from '../buffer-pool.js';
-import { elementsOf, setNamed, type Tensor, type TensorFeeds } from '../tensor.js';
+import { bufferPool } from '../tensors/buffer-pool.js';
+import { elementsOf, setNamed, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
 import type { RequestGroup } from './messages.js';
 import { PackingBuffer, packedBytes, partOf } from './packing.js';
 

@@ -1,8 +1,8 @@
 import type { ResourceLimits } from 'node:worker_threads';
-import { type Clock, within } from '../clock.js';
-import { InfermuxError, toInfermuxError } from '../errors.js';
-import type { EvictionName } from '../eviction.js';
-import type { WeightPlacement } from '../model-reference.js';
+import { type Clock, within } from '../common/clock.js';
+import { InfermuxError, toInfermuxError } from '../common/errors.js';
+import type { EvictionName } from '../contracts/eviction.js';
+import type { WeightPlacement } from '../contracts/model-reference.js';
 import { hashMemory } from '../protocol/hash-memory.js';
 import type { ReplicaEvent, WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
@@ -10,7 +10,7 @@ import { guardExit } from './exit-hook.js';
 import { Replica, type ReplicaOptions } from './replica.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
 import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
-import { WorkerThread } from './worker-thread.js';
+import { WorkerThread } from './threads/worker-thread.js';
 
 const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;

@@ -1,4 +1,4 @@
-import { InfermuxError } from '../errors.js';
+import { InfermuxError } from '../common/errors.js';
 
 /** What a replica is doing; `stopped` and `failed` are final, and another replica takes its place if one is wanted. */
 export type ReplicaState = 'starting' | 'running' | 'draining' | 'stopped' | 'failed';

@@ -1,9 +1,8 @@
 import type { Transferable } from 'node:worker_threads';
-import { bufferPool } from '../buffer-pool.js';
-import type { Clock } from '../clock.js';
-import { InfermuxError, messageOf } from '../errors.js';
-import { isHandlersKey, NO_MODEL } from '../handler.js';
-import type { ModelReference } from '../model-reference.js';
+import type { Clock } from '../common/clock.js';
+import { InfermuxError, messageOf } from '../common/errors.js';
+import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import type { ModelReference } from '../contracts/model-reference.js';
 import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord, toErrorRecord } from '../protocol/error-record.js';
 import type {
@@ -23,7 +22,8 @@ import type {
 } from '../protocol/messages.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
 import { type GroupFeeds, packGroups } from '../protocol/request-groups.js';
-import type { Outputs } from '../tensor.js';
+import { bufferPool } from '../tensors/buffer-pool.js';
+import type { Outputs } from '../tensors/tensor.js';
 import { checkTransition, isFinal, type ReplicaState } from './replica-state.js';
 
 /** The thread under a replica. */

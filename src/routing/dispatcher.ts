@@ -1,31 +1,31 @@
-import type { Batching } from '../batching.js';
-import type { Clock } from '../clock.js';
-import { anew, InfermuxError, toInfermuxError } from '../errors.js';
-import { isHandlersKey, NO_MODEL } from '../handler.js';
+import type { Clock } from '../common/clock.js';
+import { DenseSet } from '../common/dense-set.js';
+import { anew, InfermuxError, toInfermuxError } from '../common/errors.js';
+import type { Batching } from '../contracts/batching.js';
+import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
 import {
   DEFAULT_ROUTER,
   type Order,
   type RequestRouter,
   type RouterName,
   type RoutingStats,
-} from '../request-router.js';
-import type { ModelMetadata } from '../tensor.js';
-import { AcceptedRequests } from './accepted-requests.js';
-import { BarredLoads } from './barred-loads.js';
-import type { Candidate, RoutableReplica } from './candidate.js';
-import type { Copy } from './copies.js';
-import { DenseSet } from './dense-set.js';
-import { DrainRate } from './drain-rate.js';
-import type { RouterFault } from './guarded-router.js';
-import { handOut } from './hand-out.js';
-import { ModelQueue } from './model-queue.js';
+} from '../contracts/request-router.js';
+import type { ModelMetadata } from '../tensors/tensor.js';
+import { handOut } from './batches/deliver-answers.js';
+import type { RoutedAnswer } from './batches/routed-dispatch.js';
+import { type DispatchScope, type PendingDispatch, takeDispatch, toRoutedGroup } from './batches/take-dispatch.js';
+import { DrainRate } from './estimates/drain-rate.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
-import { Placement, type PlacementRules } from './placement.js';
-import { ReplicaIndex } from './replica-index.js';
-import type { RoutedAnswer } from './routed-dispatch.js';
+import { BarredLoads } from './placement/load-backoff.js';
+import type { Copy } from './placement/model-copies.js';
+import { Placement, type PlacementRules } from './placement/placement.js';
+import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
+import { ReplicaIndex } from './placement/replicas/replica-index.js';
+import { AcceptedRequests } from './queues/accepted-requests.js';
+import { ModelQueue } from './queues/model-queue.js';
+import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices-router.js';
 import { createRouter } from './routers/create-router.js';
-import { PowerOfTwoChoicesRouter } from './routers/power-of-two-choices-router.js';
-import { type DispatchScope, type PendingDispatch, takeDispatch, toRoutedGroup } from './take-dispatch.js';
+import type { RouterFault } from './routers/guarded-router.js';
 
 export interface DispatcherOptions {
   /** Most requests given to a replica and not finished; -1 for no limit but two dispatches. */

@@ -1,6 +1,6 @@
-import type { Batching } from '../batching.js';
-import type { ModelReference } from '../model-reference.js';
-import type { Outputs, TensorFeeds } from '../tensor.js';
+import type { Batching } from '../contracts/batching.js';
+import type { ModelReference } from '../contracts/model-reference.js';
+import type { Outputs, TensorFeeds } from '../tensors/tensor.js';
 
 /** What routing and replicas need to know of a model. */
 export interface RoutedModel extends ModelReference {

@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import type { FromThread, ReplicaEvent, ReplicaTask } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
-import { MessageHandler } from './message-handler.js';
-import { answerMessages } from './message-loop.js';
-import { MessageWait } from './message-wait.js';
-import { goBehindCallingThread } from './thread-priority.js';
+import { MessageHandler } from './loop/message-handler.js';
+import { answerMessages } from './loop/message-loop.js';
+import { MessageWait } from './loop/message-wait.js';
+import { goBehindCallingThread } from './loop/thread-priority.js';
 
 /** The entry of a replica's thread, as the task of a Piscina pool. Resolves when the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {

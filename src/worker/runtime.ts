@@ -1,20 +1,25 @@
 import { readFileSync } from 'node:fs';
-import { InfermuxError, messageOf } from '../errors.js';
-import { createEviction } from '../eviction.js';
-import type { LogFields } from '../handler.js';
-import type { ModelReference } from '../model-reference.js';
+import { InfermuxError, messageOf } from '../common/errors.js';
+import type { LogFields } from '../contracts/handler.js';
+import type { ModelReference } from '../contracts/model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
-import { Executor } from './executor.js';
-import { FileHashes } from './file-hashes.js';
-import { HandlerHost, HandlerModelLoader } from './handler-host.js';
-import { importHandler } from './handler-module.js';
-import { ModelMultiplexer, type MultiplexerEvents } from './model-multiplexer.js';
-import { announceForeignCalls, bundledProviders, onnxruntimeVersion, startOnnxruntime } from './onnx-session.js';
-import { OnnxSessionLoader } from './session-loader.js';
-import { WeightStore } from './weight-store.js';
+import { HandlerHost, HandlerModelLoader } from './handlers/handler-host.js';
+import { importHandler } from './handlers/handler-module.js';
+import { Executor } from './runs/executor.js';
+import { createEviction } from './sessions/eviction-policies.js';
+import { FileHashes } from './sessions/file-hashes.js';
+import { ModelMultiplexer, type MultiplexerEvents } from './sessions/model-multiplexer.js';
+import {
+  announceForeignCalls,
+  bundledProviders,
+  onnxruntimeVersion,
+  startOnnxruntime,
+} from './sessions/onnx-session.js';
+import { OnnxSessionLoader } from './sessions/session-loader.js';
+import { WeightStore } from './sessions/weight-store.js';
 
 /** What a replica's thread works with, once onnxruntime-node is loaded. */
 export interface Runtime {

@@ -1,7 +1,7 @@
 /** What must hold for every router, whoever wrote it: through the dispatcher, with replicas without threads. */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { InfermuxError } from '../../dist/errors.js';
+import type { InfermuxError } from '../../dist/common/errors.js';
 import {
   type Order,
   type PendingRequestView,
@@ -9,7 +9,7 @@ import {
   type RequestRouter,
   ROUTER_NAMES,
   type RouterName,
-} from '../../dist/request-router.js';
+} from '../../dist/contracts/request-router.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
 import { readmeRouter } from '../support/readme-router.js';

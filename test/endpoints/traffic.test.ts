@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { hashPoint } from '../../dist/common/hash-point.js';
 import { chooseShadows, chooseTarget, readTraffic } from '../../dist/endpoints/traffic.js';
-import { hashPoint } from '../../dist/hash-point.js';
 
 /** The same numbers from 0 to below 1 in every run: mulberry32. */
 function seeded(seed: number): () => number {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type EngineOptions, type InferenceEngine, type InfermuxError } from '../../dist/index.js';
-import type { Tensor } from '../../dist/tensor.js';
+import type { Tensor } from '../../dist/tensors/tensor.js';
 import { identityModel, lookUpModel, mixingModel, modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { TENSOR_TYPES, tensorOf } from '../support/tensors.js';
 

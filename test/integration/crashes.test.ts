@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../dist/clock.js';
-import { type InferenceEngine, startEngine } from '../../dist/engine.js';
-import type { InfermuxError } from '../../dist/errors.js';
-import type { EngineOptions } from '../../dist/options.js';
+import { systemClock } from '../../dist/common/clock.js';
+import type { InfermuxError } from '../../dist/common/errors.js';
+import { type InferenceEngine, startEngine } from '../../dist/engine/engine.js';
+import type { EngineOptions } from '../../dist/engine/options.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 

@@ -1,8 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { simulateEngine } from '../../bench/simulation/engine-simulation.js';
 import { TWELVE_MODELS } from '../../bench/simulation/setting.js';
+import {
+  type ReplicaView,
+  type RequestRouter,
+  ROUTER_NAMES,
+  type RouterName,
+} from '../../dist/contracts/request-router.js';
 import { createEngine, type EngineOptions, type InferenceEngine, type InfermuxError } from '../../dist/index.js';
-import { type ReplicaView, type RequestRouter, ROUTER_NAMES, type RouterName } from '../../dist/request-router.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { InfermuxError } from '../../dist/errors.js';
+import { InfermuxError } from '../../dist/common/errors.js';
 import { ModelCatalog } from '../../dist/models/model-catalog.js';
 import type { FoundModel } from '../../dist/models/registered-model.js';
 

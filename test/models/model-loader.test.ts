@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { InfermuxError } from '../../dist/errors.js';
+import { InfermuxError } from '../../dist/common/errors.js';
 import { ModelLoader } from '../../dist/models/model-loader.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
 import { FakeHosts, gate } from '../support/fake-hosts.js';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { readDigits } from '../../dist/cli/digits.js';
+import { readDigits } from '../../dist/cli/demo/digits.js';
 import { createEngine } from '../../dist/index.js';
 import { buildModel, RECIPES } from '../../native-models/build/models.js';
 

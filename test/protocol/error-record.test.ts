@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ERROR_CODES, type ErrorCode, InfermuxError } from '../../dist/errors.js';
+import { ERROR_CODES, type ErrorCode, InfermuxError } from '../../dist/common/errors.js';
 import { fromErrorRecord, toErrorRecord } from '../../dist/protocol/error-record.js';
 
 const crossThreads = (error: unknown) => fromErrorRecord(structuredClone(toErrorRecord(error)));

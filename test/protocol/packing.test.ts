@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Call, packCalls, splitOutputs } from '../../dist/protocol/call-answers.js';
 import { joinedFeeds, packGroups, singleFeeds } from '../../dist/protocol/request-groups.js';
-import type { Tensor, TensorFeeds } from '../../dist/tensor.js';
+import type { Tensor, TensorFeeds } from '../../dist/tensors/tensor.js';
 import { alikeRequests } from '../support/tensors.js';
 
 /** As a message goes from thread to thread. */

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { InfermuxError } from '../../dist/errors.js';
+import { InfermuxError } from '../../dist/common/errors.js';
 import { toErrorRecord } from '../../dist/protocol/error-record.js';
 import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.js';
 import { bufferToReturn } from '../../dist/protocol/packing.js';

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Batching } from '../../dist/batching.js';
-import { InfermuxError } from '../../dist/errors.js';
+import { InfermuxError } from '../../dist/common/errors.js';
+import type { Batching } from '../../dist/contracts/batching.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import type { TensorFeeds, ValueMetadata } from '../../dist/tensor.js';
+import type { TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
 
 const A = fakeModel('a');

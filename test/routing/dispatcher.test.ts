@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { InfermuxError } from '../../dist/errors.js';
+import { InfermuxError } from '../../dist/common/errors.js';
 import { Dispatcher } from '../../dist/routing/dispatcher.js';
 import type { RoutedRequest } from '../../dist/routing/pending-request.js';
 import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';

@@ -3,7 +3,7 @@ import { simulateCentralQueue } from '../../bench/simulation/central-queue.js';
 import { simulateEngine } from '../../bench/simulation/engine-simulation.js';
 import { simulateRayServe } from '../../bench/simulation/ray-serve.js';
 import { NAMED, SETTINGS, type Setting } from '../../bench/simulation/setting.js';
-import { ROUTER_NAMES } from '../../dist/request-router.js';
+import { ROUTER_NAMES } from '../../dist/contracts/request-router.js';
 
 const ALONE: Setting = {
   ...NAMED,

@@ -3,9 +3,9 @@
 // yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
 import { openSync } from 'node:fs';
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
-import { MessageHandler } from '../../dist/worker/message-handler.js';
-import { answerMessages } from '../../dist/worker/message-loop.js';
-import { MessageWait } from '../../dist/worker/message-wait.js';
+import { MessageHandler } from '../../dist/worker/loop/message-handler.js';
+import { answerMessages } from '../../dist/worker/loop/message-loop.js';
+import { MessageWait } from '../../dist/worker/loop/message-wait.js';
 
 export default async function crashingWorker({ settings, port }) {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);

@@ -3,8 +3,8 @@
 // replica would, and "turned?" is answered with whether its event loop had a turn since the first such question.
 import { parentPort } from 'node:worker_threads';
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
-import { answerMessages } from '../../dist/worker/message-loop.js';
-import { MessageWait } from '../../dist/worker/message-wait.js';
+import { answerMessages } from '../../dist/worker/loop/message-loop.js';
+import { MessageWait } from '../../dist/worker/loop/message-wait.js';
 
 export default async function echoWorker({ settings, port }) {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);

@@ -1,5 +1,5 @@
-import { InfermuxError } from '../../dist/errors.js';
-import type { HostLoad, ModelHost, ModelHosts } from '../../dist/models/model-host.js';
+import { InfermuxError } from '../../dist/common/errors.js';
+import type { HostLoad, ModelHost, ModelHosts } from '../../dist/models/model-replicas.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
 
 /** A replica without a thread: loads what it is told to, at once or when its gate opens. */

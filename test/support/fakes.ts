@@ -1,12 +1,12 @@
-import type { Batching } from '../../dist/batching.js';
-import type { Clock } from '../../dist/clock.js';
-import { InfermuxError } from '../../dist/errors.js';
-import type { PendingRequestView, ReplicaView } from '../../dist/request-router.js';
-import type { RoutableReplica } from '../../dist/routing/candidate.js';
+import type { Clock } from '../../dist/common/clock.js';
+import { InfermuxError } from '../../dist/common/errors.js';
+import type { Batching } from '../../dist/contracts/batching.js';
+import type { PendingRequestView, ReplicaView } from '../../dist/contracts/request-router.js';
+import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/batches/routed-dispatch.js';
 import type { DispatcherObserver } from '../../dist/routing/dispatcher.js';
 import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
-import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/routed-dispatch.js';
-import type { TensorFeeds } from '../../dist/tensor.js';
+import type { RoutableReplica } from '../../dist/routing/placement/replicas/candidate.js';
+import type { TensorFeeds } from '../../dist/tensors/tensor.js';
 
 /** Time that passes only when it is told to. */
 export class FakeClock implements Clock {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import protobuf from 'protobufjs';
-import type { Tensor, TensorData, TensorType } from '../../dist/tensor.js';
+import type { Tensor, TensorData, TensorType } from '../../dist/tensors/tensor.js';
 
 /** Real models, which are not part of the project; tests say so where they are absent. */
 export const SHARED_MODELS =

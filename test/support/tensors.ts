@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { elementsOf, type Tensor, type TensorFeeds, type TensorType } from '../../dist/tensor.js';
+import { elementsOf, type Tensor, type TensorFeeds, type TensorType } from '../../dist/tensors/tensor.js';
 
 const DATA: { readonly [T in TensorType]: (length: number) => fc.Arbitrary<unknown> } = {
   float32: (length) => fc.float32Array({ minLength: length, maxLength: length }),

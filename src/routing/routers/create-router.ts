@@ -1,12 +1,12 @@
-import type { RequestRouter, RouterName } from '../../request-router.js';
-import type { ModelRouter } from '../model-router.js';
-import { ConsistentHashRouter } from './consistent-hash-router.js';
-import { ExpectedCompletionRouter } from './expected-completion-router.js';
-import { LeastLoadedRouter } from './least-loaded-router.js';
-import { PowerOfTwoChoicesRouter } from './power-of-two-choices-router.js';
-import { RoundRobinRouter } from './round-robin-router.js';
-import { ThroughputAwareRouter } from './throughput-aware-router.js';
-import { UniformRouter } from './uniform-router.js';
+import type { RequestRouter, RouterName } from '../../contracts/request-router.js';
+import { ExpectedCompletionRouter } from './by-model/expected-completion-router.js';
+import { LeastLoadedRouter } from './by-model/least-loaded-router.js';
+import type { ModelRouter } from './by-model/model-router.js';
+import { PowerOfTwoChoicesRouter } from './by-model/power-of-two-choices-router.js';
+import { ConsistentHashRouter } from './by-request/consistent-hash-router.js';
+import { RoundRobinRouter } from './by-request/round-robin-router.js';
+import { ThroughputAwareRouter } from './by-request/throughput-aware-router.js';
+import { UniformRouter } from './by-request/uniform-router.js';
 
 type Random = () => number;
 

@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ReplicaView, RequestRouter } from '../../../dist/request-router.js';
-import { chooseTwo } from '../../../dist/routing/ranks.js';
-import { ReplicaIndex } from '../../../dist/routing/replica-index.js';
-import { ConsistentHashRouter } from '../../../dist/routing/routers/consistent-hash-router.js';
-import { ExpectedCompletionRouter } from '../../../dist/routing/routers/expected-completion-router.js';
-import { LeastLoadedRouter } from '../../../dist/routing/routers/least-loaded-router.js';
-import { PowerOfTwoChoicesRouter } from '../../../dist/routing/routers/power-of-two-choices-router.js';
-import { RoundRobinRouter } from '../../../dist/routing/routers/round-robin-router.js';
-import { ThroughputAwareRouter } from '../../../dist/routing/routers/throughput-aware-router.js';
-import { UniformRouter } from '../../../dist/routing/routers/uniform-router.js';
+import type { ReplicaView, RequestRouter } from '../../../dist/contracts/request-router.js';
+import { ReplicaIndex } from '../../../dist/routing/placement/replicas/replica-index.js';
+import { ExpectedCompletionRouter } from '../../../dist/routing/routers/by-model/expected-completion-router.js';
+import { LeastLoadedRouter } from '../../../dist/routing/routers/by-model/least-loaded-router.js';
+import { PowerOfTwoChoicesRouter } from '../../../dist/routing/routers/by-model/power-of-two-choices-router.js';
+import { ConsistentHashRouter } from '../../../dist/routing/routers/by-request/consistent-hash-router.js';
+import { RoundRobinRouter } from '../../../dist/routing/routers/by-request/round-robin-router.js';
+import { ThroughputAwareRouter } from '../../../dist/routing/routers/by-request/throughput-aware-router.js';
+import { UniformRouter } from '../../../dist/routing/routers/by-request/uniform-router.js';
+import { chooseTwo } from '../../../dist/routing/routers/ranks.js';
 import { fakeRequestView, fakeView } from '../../support/fakes.js';
 
 /** Park and Miller's generator, so that a statistical test is the same each time. */

@@ -1,0 +1,124 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import {
+  arrayTypeOf,
+  elementsOf,
+  type Feeds,
+  type TensorData,
+  type TensorInput,
+  type ValueMetadata,
+} from '../../tensors/tensor.js';
+
+/** Shapes of inputs by name, as the command line gives them. */
+export type InputShapes = ReadonlyMap<string, readonly number[]>;
+
+/**
+ * Reads `name=1x3x224x224`.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT`.
+ */
+export function parseInputShape(text: string): [name: string, dims: number[]] {
+  const [, name, dims] = /^(.+)=(\d+(?:x\d+)*)$/.exec(text) ?? [];
+  if (name === undefined || dims === undefined) {
+    throw invalid(`--input must be like image=1x3x224x224, got ${show(text)}`);
+  }
+  return [name, dims.split('x').map(Number)];
+}
+
+/** More is a typing error, or would not fit into memory several times. */
+const MOST_BYTES = 2 ** 30;
+
+/**
+ * Random feeds of one request for a model. A free first dimension is 1; others must be given.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for shapes that are missing, do not fit, are too large or name no input.
+ */
+export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShapes, random: () => number): Feeds {
+  for (const name of shapes.keys()) {
+    if (!inputs.some((input) => input.name === name)) {
+      const known = inputs.map((input) => show(input.name)).join(', ') || 'none';
+      throw invalid(`--input: the model has no input ${show(name)}; its inputs: ${known}`);
+    }
+  }
+  const all = inputs.map((input) => ({ input, dims: dimsOf(input, shapes) }));
+  const wanting = all.filter(({ dims }) => dims === undefined);
+  if (wanting.length > 0) {
+    const flags = wanting.map(({ input }) => `--input ${input.name}=${exampleOf(input.shape)}`).join(' ');
+    const reasons = wanting.map(({ input }) => describe(input, shapes.get(input.name))).join('; ');
+    throw invalid(`${reasons}. Give shapes that fit, like ${flags}`);
+  }
+  return Object.fromEntries(all.map(({ input, dims = [] }) => [input.name, randomTensor(input, dims, random)]));
+}
+
+/** Bytes of typed arrays; strings do not count. */
+export function bytesOfFeeds(feeds: Feeds): number {
+  return Object.values(feeds).reduce((sum, { data }) => sum + (ArrayBuffer.isView(data) ? data.byteLength : 0), 0);
+}
+
+/** Undefined when they are not all known or do not fit. */
+function dimsOf({ name, shape }: ValueMetadata, shapes: InputShapes): number[] | undefined {
+  const dims = shapes.get(name) ?? shape.map((size, axis) => (typeof size === 'string' && axis === 0 ? 1 : size));
+  const isComplete = dims.every((size): size is number => typeof size === 'number');
+  const fits =
+    dims.length === shape.length && shape.every((size, axis) => typeof size === 'string' || size === dims[axis]);
+  // "No shape" and "scalar" look alike: then whatever is given may be right.
+  return isComplete && (fits || shape.length === 0) ? [...dims] : undefined;
+}
+
+function describe({ name, shape }: ValueMetadata, given: readonly number[] | undefined): string {
+  const declared = `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
+  const got = given === undefined ? '' : `, got ${given.join('x')}`;
+  return `input ${show(name)} has the shape ${declared}${got}`;
+}
+
+/** Free dimensions are 8: with 1, a sequence or an image would hardly be one. */
+function exampleOf(shape: readonly (number | string)[]): string {
+  return shape.map((size, axis) => (typeof size === 'number' ? size : axis === 0 ? 1 : 8)).join('x');
+}
+
+function randomTensor({ name, type }: ValueMetadata, dims: number[], random: () => number): TensorInput {
+  const elements = elementsOf(dims);
+  const bytes = elements * (type === 'string' ? 1 : arrayTypeOf(type).BYTES_PER_ELEMENT);
+  if (bytes > MOST_BYTES) {
+    throw invalid(
+      `input ${show(name)}: ${dims.join('x')} is ${bytes.toLocaleString('en')} bytes; at most ${MOST_BYTES.toLocaleString('en')} are made`,
+    );
+  }
+  return { type, dims, data: randomData(type, elements, random) };
+}
+
+function invalid(message: string): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+/** Whole numbers are 0 or 1, which are tokens, classes and flags of nearly every model that asks for some. */
+function randomData(type: ValueMetadata['type'], length: number, random: () => number): TensorData {
+  const bit = () => (random() < 0.5 ? 0 : 1);
+  switch (type) {
+    case 'float32':
+      return Float32Array.from({ length }, random);
+    case 'float64':
+      return Float64Array.from({ length }, random);
+    case 'float16':
+      // The bits of 0 and of 1.
+      return Uint16Array.from({ length }, () => bit() * 0x3c00);
+    case 'int64':
+      return BigInt64Array.from({ length }, () => BigInt(bit()));
+    case 'uint64':
+      return BigUint64Array.from({ length }, () => BigInt(bit()));
+    case 'string':
+      return Array.from({ length }, () => `text ${bit()}`);
+    case 'int8':
+      return Int8Array.from({ length }, bit);
+    case 'int16':
+      return Int16Array.from({ length }, bit);
+    case 'uint16':
+      return Uint16Array.from({ length }, bit);
+    case 'int32':
+      return Int32Array.from({ length }, bit);
+    case 'uint32':
+      return Uint32Array.from({ length }, bit);
+    case 'uint8':
+    case 'bool':
+      return Uint8Array.from({ length }, bit);
+  }
+}

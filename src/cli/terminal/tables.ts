@@ -1,0 +1,23 @@
+import Table from 'cli-table3';
+import colors from 'picocolors';
+import type { Percentiles } from '../demo/demo-figures.js';
+
+/** A table for a terminal, numbers to the right; without a head where all its names are empty. */
+export function renderTable(head: string[], rows: (string | number)[][]): string {
+  const hasHead = head.some((name) => name !== '');
+  const table = new Table({
+    ...(hasHead ? { head: head.map((name) => colors.bold(name)) } : {}),
+    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
+    style: { head: [], border: [] },
+  });
+  table.push(...rows);
+  return table.toString();
+}
+
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+export function milliseconds({ p50, p95, p99 }: Percentiles): string {
+  return `${[p50, p95, p99].map((value) => value.toFixed(2)).join(' / ')} ms`;
+}

@@ -1,0 +1,118 @@
+import { checkOptions, isBoolean, isInteger, isMilliseconds, type Rule } from '../common/checks.js';
+import { InfermuxError, show } from '../common/errors.js';
+import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
+
+export interface BatchingOptions {
+  /** Most rows (along axis 0) of one call; a request that has more runs alone. Default 128. */
+  readonly maxSize?: number | undefined;
+  /**
+   * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when rows for
+   * a full batch wait. What has gathered goes to one replica together. Default 0: none waits.
+   */
+  readonly maxWaitMs?: number | undefined;
+  /**
+   * Milliseconds that one call may take: batches become as large as this allows, by what recent ones took. Default: 5, or
+   * half as long again as a request alone, whichever is more.
+   */
+  readonly targetLatencyMs?: number | undefined;
+  /** Hold the first batch of a model against single runs. Default true. */
+  readonly verify?: boolean | undefined;
+}
+
+/**
+ * `'auto'`: models whose inputs and outputs all have the same symbolic first dimension are batched. `false`: none. An
+ * object: like `'auto'`, with these settings.
+ */
+export type Batching = 'auto' | false | BatchingOptions;
+
+/** How one model's requests are joined. */
+export interface BatchingPolicy {
+  readonly isEnabled: boolean;
+  /** True when someone who knows the model asked for it: then free first dimensions need not have the same name. */
+  readonly isOwn: boolean;
+  readonly maxSize: number;
+  readonly maxWaitMs: number;
+  /** Undefined: chosen by what a request alone takes. */
+  readonly targetLatencyMs: number | undefined;
+  readonly verify: boolean;
+}
+
+const RULES: Readonly<Record<keyof BatchingOptions, Rule>> = {
+  maxSize: isInteger({ lowest: 1 }),
+  maxWaitMs: isMilliseconds({ lowest: 0 }),
+  targetLatencyMs: isMilliseconds({ lowest: 0 }),
+  verify: isBoolean,
+};
+
+const AUTO: BatchingPolicy = {
+  isEnabled: true,
+  isOwn: false,
+  maxSize: 128,
+  maxWaitMs: 0,
+  targetLatencyMs: undefined,
+  verify: true,
+};
+
+/**
+ * @param where names the option in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ */
+export function checkBatching(where: string, batching: unknown): Batching {
+  if (batching === 'auto' || batching === false) return batching;
+  if (batching === null || typeof batching !== 'object' || Array.isArray(batching)) {
+    const expected = "'auto', false or { maxSize, maxWaitMs, targetLatencyMs, verify }";
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(batching)}`);
+  }
+  return checkOptions(where, batching as BatchingOptions, RULES);
+}
+
+/** A model's own setting goes before the engine's, key by key. */
+export function batchingPolicy(engine: Batching, own: Batching | undefined): BatchingPolicy {
+  const isEnabled = (own ?? engine) !== false;
+  return { ...AUTO, ...settings(engine), ...settings(own), isEnabled, isOwn: typeof own === 'object' };
+}
+
+function settings(batching: Batching | undefined): Partial<BatchingPolicy> {
+  if (typeof batching !== 'object') return {};
+  return Object.fromEntries(Object.entries(batching).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * Why requests for the model cannot be joined on axis 0; undefined when they can.
+ *
+ * @param isOwn whether free first dimensions of other names, or of none, are taken for the same.
+ */
+export function whyNotBatched({ inputs, outputs }: ModelMetadata, isOwn = false): string | undefined {
+  if (inputs.length === 0) return 'it has no inputs';
+  const values = [
+    ...inputs.map((value) => ({ value, what: `input ${show(value.name)}` })),
+    ...outputs.map((value) => ({ value, what: `output ${show(value.name)}` })),
+  ];
+  const [first] = values;
+  const inner = new Set(inputs.flatMap(({ shape }) => shape.slice(1)));
+  for (const { value, what } of values) {
+    const reason = whyNotFree(value, what, isOwn);
+    if (reason !== undefined) return reason;
+    if (isOwn) continue;
+    if (first !== undefined && value.shape[0] !== first.value.shape[0]) {
+      return `${what} has ${show(value.shape[0])} as its first dimension, ${first.what} has ${show(first.value.shape[0])}`;
+    }
+    const free = value.shape.slice(1).find((size) => typeof size === 'string' && !isKnown(size, value.shape, inner));
+    if (free !== undefined) return `${what} has a free dimension ${show(free)}, which may depend on the other rows`;
+  }
+  return undefined;
+}
+
+/** Whether a dimension beyond the first follows from the request alone: an input has it there too. */
+function isKnown(size: string, shape: readonly (number | string)[], inner: ReadonlySet<number | string>): boolean {
+  return inner.has(size) && size !== shape[0];
+}
+
+function whyNotFree({ shape }: ValueMetadata, what: string, isOwn: boolean): string | undefined {
+  const [rows] = shape;
+  // onnxruntime reports "no shape" and "scalar" alike.
+  if (rows === undefined) return isOwn ? undefined : `${what} is a scalar or declares no shape`;
+  if (typeof rows === 'number') return `the first dimension of ${what} is always ${rows}`;
+  if (rows === '' && !isOwn) return `the first dimension of ${what} is free, but has no name`;
+  return undefined;
+}

@@ -1,0 +1,160 @@
+import type { Clock } from '../../common/clock.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { ReplicaPlace, ReplicaSettings } from '../../replicas/replica-pool.js';
+import { isFinal } from '../../replicas/replica-state.js';
+import { restartDelayMs } from '../../replicas/restart-backoff.js';
+import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
+import type { PlaceSnapshot, PlaceState, Target } from './reconcile.js';
+
+/** How a place stands with the user's configuration. */
+interface Configured {
+  /** The one that it has. */
+  revision: number;
+  /** One that its handler did not take. */
+  refused: number | undefined;
+  isReconfiguring: boolean;
+}
+
+/** Reads of a deployment's places what a decision about them needs. */
+export class ReplicaRoster {
+  readonly #places: () => readonly ReplicaPlace[];
+  readonly #clock: Clock;
+  readonly #isInUse: (modelKey: string) => boolean;
+  readonly #configured = new WeakMap<ReplicaPlace, Configured>();
+
+  /** @param isInUse whether requests for a model wait, or came a short while ago. */
+  constructor(places: () => readonly ReplicaPlace[], clock: Clock, isInUse: (modelKey: string) => boolean) {
+    this.#places = places;
+    this.#clock = clock;
+    this.#isInUse = isInUse;
+  }
+
+  /** Replicas that take requests. */
+  get running(): Replica[] {
+    return this.#places().flatMap(({ replica }) => (replica?.state === 'running' ? [replica] : []));
+  }
+
+  snapshot({ configRevision }: Target): PlaceSnapshot[] {
+    const { running } = this;
+    const now = this.#clock.now();
+    return this.#places().map((place) => {
+      const { id, replica, revision, startsAt } = place;
+      const configured = this.#configuredOf(place);
+      const models = replica === undefined ? [] : [...replica.models.keys()];
+      const isSole = (key: string) =>
+        running.every((other) => other === replica || !other.models.has(key)) && this.#isInUse(key);
+      return {
+        id,
+        state: stateOf(place, configured.refused === configRevision),
+        revision,
+        configRevision: configured.revision,
+        isReconfiguring: configured.isReconfiguring,
+        startsInMs: startsAt - now,
+        soleModels: models.filter(isSole).length,
+        ongoing: replica?.ongoing ?? 0,
+        models: models.length,
+      };
+    });
+  }
+
+  /** Whether all is as it is to be, and nothing else is there any more. */
+  isReached(target: Target): boolean {
+    const places = this.snapshot(target);
+    return (
+      places.length === target.replicas &&
+      places.every(
+        ({ state, revision, configRevision }) =>
+          state === 'running' && revision === target.revision && configRevision === target.configRevision,
+      )
+    );
+  }
+
+  /** Milliseconds until a replica that failed may be started again; undefined when none waits for that. */
+  nextStartInMs(): number | undefined {
+    const waiting = this.#places().filter((place) => stateOf(place, false) === 'waiting');
+    if (waiting.length === 0) return undefined;
+    return Math.ceil(Math.max(0, Math.min(...waiting.map(({ startsAt }) => startsAt)) - this.#clock.now()));
+  }
+
+  /** Milliseconds until the next try, when no replica is up after several failures in a row; undefined as long as there is hope. */
+  outageMs(): number | undefined {
+    const places = this.#places().filter(({ isLeaving }) => !isLeaving);
+    const isHopeless = ({ replica, failuresInRow }: ReplicaPlace) =>
+      replica?.state !== 'running' && restartDelayMs(failuresInRow) > 0;
+    return places.length > 0 && places.every(isHopeless) ? this.nextStartInMs() : undefined;
+  }
+
+  /** How the next replica is to be started: with the device and the labels that the fewest have. */
+  settingsFor(
+    revision: number,
+    options: ResolvedDeploymentOptions,
+    weightStore: ReplicaSettings['weightStore'],
+  ): ReplicaSettings {
+    const others = this.#places()
+      .filter((place) => place.revision === revision && !place.isLeaving)
+      .map(({ settings }) => settings);
+    const device = leastUsed(options.devices ?? [], (id) => others.filter((other) => other.device === id).length);
+    const labels = leastUsed(options.labels, (own) => others.filter((other) => hasLabels(other, own)).length) ?? {};
+    return {
+      eviction: options.eviction,
+      maxModels: options.maxModelsPerReplica,
+      maxModelBytes: options.maxModelBytesPerReplica,
+      modelIdleTimeoutMs: options.modelIdleTimeoutMs,
+      session: { ...options.session },
+      device,
+      weights: options.weights,
+      weightStore,
+      labels: device === undefined ? labels : { device: String(device), ...labels },
+      handler: options.handler,
+      userConfig: options.userConfig,
+    };
+  }
+
+  /** It has this configuration, or is started with it. */
+  configured(place: ReplicaPlace, revision: number): void {
+    const configured = this.#configuredOf(place);
+    configured.revision = revision;
+    configured.refused = undefined;
+  }
+
+  refused(place: ReplicaPlace, revision: number): void {
+    this.#configuredOf(place).refused = revision;
+  }
+
+  /** Those that refused a configuration are asked again. */
+  forgetRefusals(): void {
+    for (const place of this.#places()) this.#configuredOf(place).refused = undefined;
+  }
+
+  reconfiguring(place: ReplicaPlace, isReconfiguring: boolean): void {
+    this.#configuredOf(place).isReconfiguring = isReconfiguring;
+  }
+
+  #configuredOf(place: ReplicaPlace): Configured {
+    let configured = this.#configured.get(place);
+    if (configured === undefined) {
+      configured = { revision: 0, refused: undefined, isReconfiguring: false };
+      this.#configured.set(place, configured);
+    }
+    return configured;
+  }
+}
+
+function stateOf({ replica, isLeaving }: ReplicaPlace, isStuck: boolean): PlaceState {
+  if (isLeaving) return 'draining';
+  if (replica === undefined || isFinal(replica.state)) return 'waiting';
+  if (replica.state === 'starting') return 'starting';
+  return isStuck ? 'stuck' : 'running';
+}
+
+/** The first of those that are used least; undefined when there are none. */
+function leastUsed<T>(choices: readonly T[], uses: (choice: T) => number): T | undefined {
+  return choices.reduce<T | undefined>(
+    (best, choice) => (best === undefined || uses(choice) < uses(best) ? choice : best),
+    undefined,
+  );
+}
+
+function hasLabels({ labels }: ReplicaSettings, wanted: Readonly<Record<string, string>>): boolean {
+  return Object.entries(wanted).every(([name, value]) => labels[name] === value);
+}

@@ -1,0 +1,120 @@
+import { resolve } from 'node:path';
+import { isInteger, isObject, isText } from '../common/checks.js';
+import { messageOf, show } from '../common/errors.js';
+import { type Checkpoint, type CheckpointContent, refusal } from '../deployments/checkpoint/checkpoint.js';
+import {
+  checkSavable,
+  type SavedDeployments,
+  withoutDeclaredRouter,
+} from '../deployments/checkpoint/saved-deployments.js';
+import { checkDeploymentName } from '../deployments/config/deployment-name.js';
+import { type DeploymentOptions, resolveDeployment } from '../deployments/config/deployment-options.js';
+import type { SavedEndpoints } from '../endpoints/endpoints.js';
+import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
+import type { Pin } from '../models/pinned-models.js';
+import type { ModelSource } from '../models/sources/model-sources.js';
+import { checkFollowable, checkModels, type EngineOptions, type ResolvedOptions } from './options.js';
+
+type Models = NonNullable<EngineOptions['models']>;
+
+/** What an engine is to be by its checkpoint; nothing, and kept nowhere, without one. */
+export class EngineCheckpoint {
+  readonly deployments: SavedDeployments;
+  readonly endpoints: SavedEndpoints;
+  readonly pins: readonly Pin[];
+  /** Those of the options, or if they name none those of the checkpoint. */
+  readonly models: Models;
+  readonly #checkpoint: Checkpoint | undefined;
+
+  /** @throws InfermuxError `FAILED_PRECONDITION` when a part of the file is damaged. */
+  constructor(checkpoint: Checkpoint | undefined, options: ResolvedOptions) {
+    this.#checkpoint = checkpoint;
+    const { deployments, endpoints, models, pins } = checkpoint?.content ?? {};
+    const file = checkpoint?.file ?? '';
+    this.deployments = part(file, 'deployments', () => readDeployments(deployments ?? {}));
+    this.endpoints = part(file, 'endpoints', () => readEndpoints(endpoints ?? {}));
+    this.pins = part(file, 'pins', () => readPins(pins ?? []));
+    const saved = part(file, 'models', () => readModels(models ?? {}));
+    this.models = options.isModelsGiven ? options.models : saved;
+    checkFollowable(this.models, options.repository);
+  }
+
+  /** Resolves when it is written, at once where nothing is kept. @throws InfermuxError `FAILED_PRECONDITION`. */
+  async save(content: CheckpointContent): Promise<void> {
+    await this.#checkpoint?.save(content);
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async untilWritten(): Promise<void> {
+    await this.#checkpoint?.untilWritten();
+  }
+
+  /** Keeps which models there are, but for those that are in memory alone. */
+  async saveModels(): Promise<void> {
+    if (this.#checkpoint === undefined) return;
+    await this.save({ models: savable(this.models) });
+  }
+}
+
+function part<T>(file: string, name: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw refusal(file, `is damaged: ${name}: ${messageOf(cause)}`, cause);
+  }
+}
+
+function readDeployments(saved: unknown): SavedDeployments {
+  for (const [name, deployment] of entriesOf(saved)) {
+    checkDeploymentName(name);
+    const { declared, options } = Object.fromEntries(entriesOf(deployment));
+    // Whether they are right is seen where they are used; here it matters that nothing began before it is.
+    for (const given of [declared, options]) {
+      if (given === undefined) throw new Error(`${show(name)} has no options`);
+      if (given !== null) resolveDeployment(show(name), withoutDeclaredRouter(given as DeploymentOptions), 1);
+    }
+  }
+  return saved as SavedDeployments;
+}
+
+function readEndpoints(saved: unknown): SavedEndpoints {
+  for (const [name, options] of entriesOf(saved)) readTraffic(show(name), options as EndpointOptions);
+  return saved as SavedEndpoints;
+}
+
+function readPins(saved: unknown): readonly Pin[] {
+  if (!Array.isArray(saved)) throw new Error(`a list was expected, got ${show(saved)}`);
+  const isCount = isInteger({ lowest: 1 });
+  for (const pin of saved) {
+    const { target, deployment, replicas } = Object.fromEntries(entriesOf(pin));
+    const isPin = isText(target) === undefined && isText(deployment) === undefined;
+    if (!isPin || (replicas !== 'all' && isCount(replicas) !== undefined)) throw new Error(`${show(pin)} is no pin`);
+  }
+  return saved;
+}
+
+function readModels(saved: unknown): Models {
+  if (typeof saved !== 'string') entriesOf(saved);
+  checkModels(saved as Models);
+  return saved as Models;
+}
+
+function entriesOf(value: unknown): [string, unknown][] {
+  const expectation = isObject(value);
+  if (expectation !== undefined) throw new Error(`${expectation} was expected, got ${show(value)}`);
+  return Object.entries(value as object);
+}
+
+/** Paths do not depend on where the next process is started. */
+function savable(models: Models): Models {
+  if (typeof models === 'string') return resolve(models);
+  const inFiles: Record<string, string | ModelSource> = {};
+  for (const [id, source] of Object.entries(models)) {
+    if (typeof source === 'string') inFiles[id] = resolve(source);
+    else if (!(source instanceof Uint8Array) && source.path !== undefined) {
+      checkSavable(`options.models[${show(id)}]`, source);
+      inFiles[id] = { ...source, path: resolve(source.path) };
+    }
+  }
+  return inFiles;
+}

@@ -1,0 +1,73 @@
+import { InfermuxError, messageOf } from '../common/errors.js';
+import type { RequestPayload } from '../routing/pending-request.js';
+import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, wholeBuffers } from '../tensors/feeds.js';
+import type { Feeds, ModelMetadata, TensorFeeds } from '../tensors/tensor.js';
+import type { RunOptions } from './run-options.js';
+
+/** What a caller gave, on memory of its own. */
+export interface OwnedRequest {
+  readonly feeds: TensorFeeds;
+  readonly payload: RequestPayload | undefined;
+  readonly outputs: readonly string[] | undefined;
+  readonly checked: boolean;
+  readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
+  readonly releaseFeeds: (() => void) | undefined;
+}
+
+/**
+ * Reads a request for a model.
+ *
+ * @param metadata undefined until the model was loaded once.
+ * @throws InfermuxError `INVALID_ARGUMENT`.
+ */
+export function readModelRequest(
+  modelId: string,
+  metadata: ModelMetadata | undefined,
+  given: Feeds,
+  { outputs, transfer }: RunOptions,
+): OwnedRequest {
+  const feeds = readFeeds(given);
+  if (metadata !== undefined) {
+    checkFeeds(modelId, feeds, metadata.inputs);
+    checkOutputNames(modelId, outputs, metadata.outputs);
+  }
+  const transferred = transfer === true ? wholeBuffers(feeds) : undefined;
+  return {
+    releaseFeeds: ownFeeds(feeds, transferred),
+    feeds,
+    payload: undefined,
+    outputs: outputs && [...outputs],
+    checked: metadata !== undefined,
+    transferred,
+  };
+}
+
+const NO_FEEDS: TensorFeeds = Object.freeze({});
+
+/**
+ * Copies a request for a handler.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for what cannot be cloned.
+ */
+export function readHandlerRequest(request: unknown, { outputs, transfer }: RunOptions): OwnedRequest {
+  if (outputs !== undefined || transfer === true) {
+    const message = 'outputs and transfer are for models, and a handler takes this request';
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  let value: unknown;
+  try {
+    value = structuredClone(request);
+  } catch (cause) {
+    const message = `the request cannot be cloned, and so cannot go to a handler: ${messageOf(cause)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+  }
+  const controller = new AbortController();
+  return {
+    releaseFeeds: undefined,
+    feeds: NO_FEEDS,
+    payload: { value, abandoned: controller.signal, abandon: () => controller.abort() },
+    outputs: undefined,
+    checked: true,
+    transferred: undefined,
+  };
+}

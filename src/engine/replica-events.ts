@@ -1,0 +1,90 @@
+import { type InfermuxError, toInfermuxError } from '../common/errors.js';
+import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import type { ModelCatalog } from '../models/model-catalog.js';
+import type { ModelManager } from '../models/model-manager.js';
+import type { RegisteredModel } from '../models/registered-model.js';
+import type { Log } from '../observability/logger.js';
+import type { EngineMetrics } from '../observability/metrics.js';
+import { fromErrorRecord } from '../protocol/error-record.js';
+import type { ReplicaEvent } from '../protocol/messages.js';
+import type { Replica } from '../replicas/replica.js';
+import type { Dispatcher } from '../routing/dispatcher.js';
+
+/** A load that takes longer is worth a warning. */
+const SLOW_LOAD_MS = 1_000;
+
+export interface ReplicaEventsEnvironment {
+  readonly catalog: ModelCatalog;
+  readonly models: ModelManager;
+  readonly metrics: EngineMetrics;
+  readonly log: Log;
+}
+
+/** Passes on what replicas report: to the dispatcher, the model manager, the metrics and the log. */
+export class ReplicaEvents {
+  readonly #environment: ReplicaEventsEnvironment;
+
+  constructor(environment: ReplicaEventsEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** @param dispatcher of the replica's deployment. */
+  handle(dispatcher: Dispatcher<Replica>, replica: Replica, event: ReplicaEvent): void {
+    const { catalog, models, metrics, log } = this.#environment;
+    const { id } = replica;
+    if (event.kind === 'log') {
+      log.write(event.level, { replica: id, ...event.fields }, event.message);
+      return;
+    }
+    if (event.kind === 'model-wanted') {
+      replica.define(event.wanted, this.#wantedBy(event.target));
+      return;
+    }
+    const registered = catalog.byKey(event.key);
+    // A handler's own are counted together: there may be any number of them.
+    const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'handler' };
+    const model = registered?.id ?? event.key;
+    switch (event.kind) {
+      case 'model-loading':
+        log.write('debug', { replica: id, model }, 'model is loading');
+        break;
+      case 'model-loaded': {
+        const { loadMs, bytes, memoryBytes, metadata } = event;
+        catalog.setMetadata(event.key, metadata);
+        if (registered !== undefined) {
+          dispatcher.modelLoaded(replica, registered, loadMs, metadata);
+          models.modelLoaded(id, registered, memoryBytes);
+        } else if (!isHandlersKey(event.key)) {
+          // A handler asked for it, and it was removed before it was there.
+          void replica.unload(event.key, 'unloaded').catch(() => undefined);
+        }
+        metrics.modelLoaded(id, label, type, loadMs);
+        log.write('info', { replica: id, model, loadMs, bytes, memoryBytes }, 'model loaded');
+        if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
+        break;
+      }
+      case 'model-load-failed': {
+        const { error, nextTryInMs } = event;
+        if (registered !== undefined) models.modelLoadFailed(id, event.key, fromErrorRecord(error), nextTryInMs);
+        metrics.modelLoadFailed(id, type, error.code);
+        log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
+        break;
+      }
+      case 'model-unloaded':
+        metrics.modelUnloaded(id, event.reason, event.unloadMs, event.idleMs);
+        log.write('info', { replica: id, model, reason: event.reason }, 'model unloaded');
+        break;
+    }
+  }
+
+  #wantedBy(target: string): RegisteredModel | InfermuxError {
+    const { catalog, models } = this.#environment;
+    try {
+      const model = catalog.resolve(target);
+      models.checkMayRun(model);
+      return model;
+    } catch (cause) {
+      return toInfermuxError(cause);
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import type { RoutingStats } from '../contracts/request-router.js';
+import type { DeploymentState } from '../deployments/deployment.js';
+import { reportOf } from '../deployments/deployment-report.js';
+import type { ModelCatalog } from '../models/model-catalog.js';
+import type { ReplicaPlace } from '../replicas/replica-pool.js';
+import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
+import type { EngineDeployment } from './targets.js';
+
+/** A snapshot; nothing in it changes later. */
+export interface EngineStatus {
+  readonly state: EngineState;
+  /** Whether requests are answered: each deployment has a replica that runs, but for those that are to have none. */
+  readonly ready: boolean;
+  /** Requests that wait for a replica. */
+  readonly queued: number;
+  readonly deployments: Readonly<Record<string, DeploymentStatus>>;
+  readonly replicas: readonly ReplicaStatus[];
+  readonly models: readonly ModelStatus[];
+}
+
+export type EngineState = 'running' | 'closing' | 'closed';
+
+export interface DeploymentStatus {
+  readonly state: DeploymentState;
+  readonly ready: boolean;
+  readonly targetReplicas: number;
+  readonly runningReplicas: number;
+  /** Requests that wait for one of its replicas. */
+  readonly queued: number;
+  /** Why a replica failed, the last time one did. */
+  readonly lastFailure: string | undefined;
+}
+
+export interface ReplicaStatus {
+  readonly id: string;
+  readonly deployment: string;
+  readonly state: ReplicaState;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Requests given to it and not finished. */
+  readonly ongoing: number;
+  /** Requests answered with outputs, and with an error, since it last started. */
+  readonly completed: number;
+  readonly failed: number;
+  readonly models: readonly { readonly id: string; readonly version: number; readonly state: 'loading' | 'loaded' }[];
+  /** Bytes of model files whose sessions it has. */
+  readonly modelBytes: number;
+  readonly restarts: number;
+  /** How it fares, as routers see it; undefined while it takes no requests. */
+  readonly routingStats: RoutingStats | undefined;
+}
+
+export interface ModelStatus {
+  readonly id: string;
+  readonly version: number;
+  readonly bytes: number;
+  /** Replicas that have it or are loading it. */
+  readonly replicas: readonly string[];
+}
+
+/** The status as it is now. */
+export function readStatus(
+  state: EngineState,
+  deployments: readonly EngineDeployment[],
+  catalog: ModelCatalog,
+): EngineStatus {
+  const places = deployments.flatMap((deployment) => deployment.places);
+  return {
+    state,
+    ready: areReady(state, deployments),
+    queued: deployments.reduce((sum, { queue }) => sum + queue.queued, 0),
+    deployments: Object.fromEntries(deployments.map((deployment) => [deployment.name, deploymentStatus(deployment)])),
+    replicas: deployments.flatMap((deployment) =>
+      deployment.places.map((place) => replicaStatus(deployment, place, catalog)),
+    ),
+    models: catalog.models.map(({ id, version, key, bytes }) => ({
+      id,
+      version,
+      bytes,
+      replicas: places.filter(({ replica }) => replica?.models.has(key)).map((place) => place.id),
+    })),
+  };
+}
+
+/** Whether the requests of all deployments are answered, but for those that are going or are to have no replica. */
+export function areReady(state: EngineState, deployments: readonly EngineDeployment[]): boolean {
+  const isIdle = (deployment: EngineDeployment) => deployment.state === 'deleting' || deployment.isEmpty;
+  return state === 'running' && deployments.every((deployment) => deployment.isReady || isIdle(deployment));
+}
+
+function deploymentStatus(deployment: EngineDeployment): DeploymentStatus {
+  const { state, ready, targetReplicas, runningReplicas, queued, lastFailure } = reportOf(deployment);
+  return { state, ready, targetReplicas, runningReplicas, queued, lastFailure };
+}
+
+function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
+  const { id, replica, restarts, settings } = place;
+  // What is over has neither models nor work; its counters may be another's by now.
+  const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
+  return {
+    id,
+    deployment: name,
+    state: replica?.state ?? 'starting',
+    labels: { ...settings.labels },
+    ongoing: counters?.ongoing ?? 0,
+    completed: counters?.completed ?? 0,
+    failed: counters?.failed ?? 0,
+    models: [...(replica?.models ?? [])]
+      .filter(([key]) => key !== NO_MODEL)
+      .map(([key, modelState]) => {
+        const { id: modelId, version } = catalog.byKey(key) ?? { id: nameOfOwn(key), version: 1 };
+        return { id: modelId, version, state: modelState };
+      }),
+    modelBytes: counters?.bytes ?? 0,
+    restarts,
+    routingStats: replica && queue.routingStats(replica),
+  };
+}
+
+/** What a handler calls a model of its own. */
+function nameOfOwn(key: string): string {
+  return isHandlersKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
+}
+
+/** Sessions that are loaded, and bytes of their models' files, by format. */
+export function loadedModels(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
+  const byType = new Map([
+    ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
+    ['ort', { type: 'ort', models: 0, bytes: 0 }],
+  ]);
+  for (const { replica } of deployments.flatMap(({ places }) => places)) {
+    for (const [key, state] of replica?.models ?? []) {
+      const model = catalog.byKey(key);
+      const sum = model && byType.get(model.format);
+      if (model === undefined || sum === undefined || state !== 'loaded') continue;
+      sum.models += 1;
+      sum.bytes += model.bytes;
+    }
+  }
+  return byType.values();
+}
+
+/** Replicas with their work and their models. */
+export function* replicasAtWork(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
+  for (const { id, replica } of deployments.flatMap(({ places }) => places)) {
+    if (replica === undefined) continue;
+    const models = [...replica.models.keys()].filter((key) => key !== NO_MODEL);
+    const names = models.map((key) => catalog.byKey(key)?.id ?? nameOfOwn(key));
+    yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models: names };
+  }
+}

@@ -1,0 +1,119 @@
+import { InfermuxError, show } from '../common/errors.js';
+import { checkModelId } from '../common/model-id.js';
+import { handlerModel } from '../contracts/handler.js';
+import { DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
+import type { Deployment } from '../deployments/deployment.js';
+import type { Deployments } from '../deployments/deployments.js';
+import type { ModelCatalog } from '../models/model-catalog.js';
+import type { RegisteredModel } from '../models/registered-model.js';
+import type { Replica } from '../replicas/replica.js';
+import type { Dispatcher } from '../routing/dispatcher.js';
+import type { RoutedModel } from '../routing/pending-request.js';
+
+/** A deployment whose requests wait in a dispatcher. */
+export type EngineDeployment = Deployment<Dispatcher<Replica>>;
+
+/** Where a request goes. */
+export type Destination =
+  | { readonly deployment: EngineDeployment; readonly isHandled: false; readonly model: RegisteredModel }
+  | { readonly deployment: EngineDeployment; readonly isHandled: true; readonly model: RoutedModel };
+
+/** Says what a request's target stands for: a model, a model of a deployment, or a deployment with a handler. */
+export class Targets {
+  readonly #catalog: ModelCatalog;
+  readonly #deployments: Deployments<Dispatcher<Replica>>;
+  readonly #endpoints: () => readonly string[];
+  /** Those of models, by what requests called them. */
+  readonly #known = new Map<string, Destination>();
+
+  /** @param endpoints their names, for messages. */
+  constructor(
+    catalog: ModelCatalog,
+    deployments: Deployments<Dispatcher<Replica>>,
+    endpoints: () => readonly string[],
+  ) {
+    this.#catalog = catalog;
+    this.#deployments = deployments;
+    this.#endpoints = endpoints;
+  }
+
+  /**
+   * @param deploymentName whose replicas are meant, if the request names one.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` for a deployment that
+   *   is not there, or is to have no replica.
+   */
+  resolve(target: string, deploymentName: string | undefined): Destination {
+    const known = deploymentName === undefined ? this.#known.get(target) : undefined;
+    const destination = known ?? this.#find(target, deploymentName);
+    const { deployment, isHandled } = destination;
+    if (deployment.isEmpty) {
+      const message = `deployment ${show(deployment.name)} is to have no replica (replicas: 0): name another, or update it`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    // What a handler's target stands for depends on what its replicas say.
+    if (known === undefined && deploymentName === undefined && !isHandled) this.#known.set(target, destination);
+    return destination;
+  }
+
+  /** To be called when a name may stand for something else than before. */
+  forget(): void {
+    this.#known.clear();
+  }
+
+  #find(target: string, deploymentName: string | undefined): Destination {
+    if (deploymentName !== undefined) {
+      const deployment = this.#deployments.require(deploymentName);
+      return this.#in(deployment, isHandled(deployment) && target === deploymentName ? undefined : target);
+    }
+    if (this.#catalog.find(target) === undefined) {
+      const elsewhere = typeof target === 'string' ? this.#elsewhere(target) : undefined;
+      if (elsewhere !== undefined) return elsewhere;
+    }
+    return this.#in(this.#deployments.require(DEFAULT_DEPLOYMENT), target);
+  }
+
+  /** What names a deployment; undefined when it does not. */
+  #elsewhere(target: string): Destination | undefined {
+    const own = this.#deployments.find(target);
+    if (own !== undefined && isHandled(own)) return this.#in(own, undefined);
+    const slash = target.indexOf('/');
+    if (slash === -1) return undefined;
+    const [name, model] = [target.slice(0, slash), target.slice(slash + 1)];
+    const deployment = this.#deployments.find(name);
+    if (deployment !== undefined) return this.#in(deployment, model);
+    // It was meant for one that is gone, or was never there.
+    if (this.#catalog.find(model) !== undefined) this.#deployments.require(name);
+    return undefined;
+  }
+
+  /** @throws InfermuxError as {@link ModelCatalog.resolve}, with what else the name could have been meant for. */
+  #model(target: string | undefined): RegisteredModel {
+    try {
+      return this.#catalog.resolve(target);
+    } catch (cause) {
+      if (!(cause instanceof InfermuxError) || cause.code !== 'MODEL_NOT_FOUND' || target === undefined) throw cause;
+      if (this.#deployments.find(target) !== undefined) {
+        const message = `deployment ${show(target)} has no handler: name one of its models, as ${show(`${target}/model`)}`;
+        throw new InfermuxError('FAILED_PRECONDITION', message);
+      }
+      const handled = this.#deployments.all.filter(isHandled).map(({ name }) => name);
+      const others = [...named('deployments with a handler', handled), ...named('endpoints', this.#endpoints())];
+      throw others.length === 0 ? cause : new InfermuxError(cause.code, [cause.message, ...others].join('; '));
+    }
+  }
+
+  #in(deployment: EngineDeployment, target: string | undefined): Destination {
+    if (!isHandled(deployment)) return { deployment, isHandled: false, model: this.#model(target) };
+    if (target !== undefined) checkModelId(target);
+    const known = target === undefined || deployment.hasOwnModels ? undefined : this.#catalog.find(target);
+    return { deployment, isHandled: true, model: known ?? handlerModel(target) };
+  }
+}
+
+function named(what: string, names: readonly string[]): string[] {
+  return names.length === 0 ? [] : [`${what}: ${names.map(show).join(', ')}`];
+}
+
+function isHandled({ options }: EngineDeployment): boolean {
+  return options.handler !== undefined;
+}

@@ -1,0 +1,67 @@
+import { basename } from 'node:path';
+import { InfermuxError, show } from '../../common/errors.js';
+import { parseManifest } from '../sources/manifest.js';
+import { checkFileName } from './file-names.js';
+import { isNamedByFolder, MANIFEST, versionOf } from './model-folder.js';
+
+/** A model's files by name, `/` between folders: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on. */
+export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;
+
+/**
+ * The files that are to be deployed, as they are now.
+ *
+ * @param isVersion whether they are one version of a model; otherwise they may hold folders of versions.
+ * @throws InfermuxError `INVALID_ARGUMENT` for names that lead elsewhere, a bad manifest, or files that are no model.
+ */
+export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8Array> {
+  if (files === null || typeof files !== 'object' || Array.isArray(files)) {
+    throw new InfermuxError('INVALID_ARGUMENT', `files must be an object of bytes by file name, got ${show(files)}`);
+  }
+  const read = new Map<string, Uint8Array>();
+  for (const [name, contents] of Object.entries(files)) {
+    checkFileName(name);
+    if (typeof contents !== 'string' && !(contents instanceof Uint8Array)) {
+      throw new InfermuxError(
+        'INVALID_ARGUMENT',
+        `file ${show(name)} must be a Uint8Array or a string, got ${show(contents)}`,
+      );
+    }
+    // A copy: what is written is what came with the call.
+    const bytes = Buffer.from(contents as Uint8Array);
+    if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
+    read.set(name, bytes);
+  }
+  checkLayout([...read.keys()], isVersion);
+  return read;
+}
+
+function checkLayout(names: readonly string[], isVersion: boolean): void {
+  const seen = new Map<string, string>();
+  for (const name of names) {
+    // On some systems these are one file.
+    const folded = name.normalize('NFC').toLowerCase();
+    const other = seen.get(folded);
+    if (other !== undefined)
+      throw new InfermuxError('INVALID_ARGUMENT', `files ${show(other)} and ${show(name)} differ in case only`);
+    seen.set(folded, name);
+    const parent = names.find((one) => name.startsWith(`${one}/`));
+    if (parent !== undefined)
+      throw new InfermuxError('INVALID_ARGUMENT', `${show(parent)} cannot be a file and a folder`);
+  }
+  const isModel = (name: string) => {
+    const [first = '', second] = name.split('/');
+    return (
+      isNamedByFolder(name) ||
+      (!isVersion &&
+        second !== undefined &&
+        versionOf(first) !== undefined &&
+        isNamedByFolder(name.slice(first.length + 1)))
+    );
+  };
+  if (names.some(isModel)) return;
+  const expected = isVersion ? 'model.onnx or model.ort' : 'model.onnx or model.ort, or <version>/model.onnx';
+  throw new InfermuxError(
+    'INVALID_ARGUMENT',
+    `files must hold a ${expected}; got ${names.map(show).join(', ') || 'none'}`,
+  );
+}

@@ -1,0 +1,52 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import { checkModelId } from '../../common/model-id.js';
+
+/** Names that Windows keeps for devices, whatever suffix they have. */
+const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
+/** Longest name of a file on the usual file systems, in bytes. */
+const MOST_BYTES = 255;
+
+/**
+ * Checks the name of a model or version that is to be made a folder of.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT`.
+ */
+export function checkNewId(target: unknown): { id: string; version: number | undefined } {
+  checkModelId(target);
+  const [id = '', version, ...more] = target.split('@');
+  const reason = whyNoName(id);
+  if (reason !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `model id ${show(target)}: ${reason}`);
+  if (more.length > 0 || (version !== undefined && !/^[1-9]\d{0,14}$/.test(version))) {
+    throw new InfermuxError(
+      'INVALID_ARGUMENT',
+      `model id ${show(target)}: after "@" a version is expected, a positive integer`,
+    );
+  }
+  return { id, version: version === undefined ? undefined : Number(version) };
+}
+
+/**
+ * Checks the name of a file that is to be written in a folder; `/` separates folders in it.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT`.
+ */
+export function checkFileName(name: string): void {
+  const reasons = name.split('/').map(whyNoName);
+  const reason = reasons.find((one) => one !== undefined);
+  if (reason !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `file ${show(name)}: ${reason}`);
+}
+
+/** Why nothing may be called so on any system, if so. */
+function whyNoName(name: string): string | undefined {
+  if (name.trim() === '') return 'a name must not be blank, nor a path begin or end with "/"';
+  if (name === '..' || name === '.') return 'it must not lead out of its folder';
+  if (name.startsWith('.')) return 'a name must not begin with "."';
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for.
+  if (/[\u0000-\u001f\u007f]/.test(name)) return 'a name must not hold control characters';
+  if (/[/\\:*?"<>|]/.test(name)) return 'a name must not hold any of / \\ : * ? " < > |';
+  if (/[. ]$/.test(name)) return 'a name must not end with "." or a space';
+  if (RESERVED.test(name)) return 'the name is reserved on Windows';
+  if (Buffer.byteLength(name) > MOST_BYTES) return `a name must not be longer than ${MOST_BYTES} bytes`;
+  // A lone surrogate is written as another character, and could not be found again.
+  return name.isWellFormed() ? undefined : 'a name must be well-formed Unicode';
+}

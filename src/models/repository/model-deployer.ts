@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto';
+import type { Stats } from 'node:fs';
+import { lstat, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { isWithin } from '../sources/model-files.js';
+import { readFiles } from './deployed-files.js';
+import { checkNewId } from './file-names.js';
+import { findModelFile, folderManifest, isNamedByFolder, kindOf, SUFFIXES, versionOf } from './model-folder.js';
+
+/** In the repository: what is being written or removed. Its name begins with a dot, so that no scan finds it. */
+const STAGING = '.infermux-staging';
+/** A staged folder that old belongs to nobody any more. */
+const ABANDONED_MS = 3_600_000;
+
+/** Puts models into a directory and takes them out, all or nothing. */
+export class ModelDeployer {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /**
+   * Writes the files beside the repository's models, syncs them to the disk, and renames their folder into place: at no
+   * moment, not even when the process is killed, can half of them be seen.
+   *
+   * @param target a model id, or `id@version`.
+   * @returns the id.
+   * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead elsewhere, or files that are no model;
+   *   `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written.
+   */
+  async deploy(target: unknown, files: unknown): Promise<string> {
+    const { id, version } = checkNewId(target);
+    const contents = readFiles(files, version !== undefined);
+    return this.#changing(async () => {
+      await this.#checkFree(id, version);
+      const staged = join(await this.#stagingFolder(), randomUUID());
+      try {
+        await writeFolder(staged, contents);
+        const place = join(this.#directory, id, version === undefined ? '' : String(version));
+        if (version !== undefined) await mkdir(dirname(place), { recursive: true });
+        await this.#renameInto(staged, place, target as string);
+      } catch (error) {
+        await rm(staged, { recursive: true, force: true });
+        throw error;
+      }
+      return id;
+    });
+  }
+
+  /**
+   * @returns what the target names.
+   * @throws InfermuxError `INVALID_ARGUMENT`, also for a link that leads out of the directory, `MODEL_NOT_FOUND`,
+   *   `FAILED_PRECONDITION`.
+   */
+  async checkPresent(target: unknown): Promise<{ id: string; version: number | undefined }> {
+    const { id, version } = checkNewId(target);
+    await this.#changing(() => this.#pathsOf(id, version));
+    return { id, version };
+  }
+
+  /**
+   * Takes the model's files away; what is half removed when the process is killed is seen no more.
+   *
+   * @throws InfermuxError as {@link checkPresent}.
+   */
+  async undeploy(target: unknown): Promise<void> {
+    const { id, version } = checkNewId(target);
+    await this.#changing(async () => {
+      for (const path of await this.#pathsOf(id, version)) await this.#take(path);
+      // What is left of a model is about its versions, and there is none.
+      const folder = join(this.#directory, id);
+      const isLeft = version !== undefined && (await kindOf(folder)) === 'folder' && !(await isModelFolder(folder));
+      if (isLeft) await this.#take(folder);
+    });
+  }
+
+  /** Out of sight first: it takes a while. */
+  async #take(path: string): Promise<void> {
+    const staged = join(await this.#stagingFolder(), randomUUID());
+    await rename(path, staged);
+    await syncFolder(dirname(path));
+    await rm(staged, { recursive: true, force: true });
+  }
+
+  /** Removes what a process left behind that was killed. */
+  async cleanUp(): Promise<void> {
+    const staging = join(this.#directory, STAGING);
+    if ((await statOf(staging))?.isDirectory() !== true) return;
+    for (const name of await readdir(staging)) {
+      const path = join(staging, name);
+      const found = await statOf(path);
+      if (found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS) {
+        await rm(path, { recursive: true, force: true });
+      }
+    }
+  }
+
+  /** Whatever the file system refuses is a failed precondition. */
+  async #changing<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      await this.cleanUp();
+      return await work();
+    } catch (cause) {
+      if (cause instanceof InfermuxError) throw cause;
+      const message = `${this.#directory} cannot be changed: ${messageOf(cause)}`;
+      throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+    }
+  }
+
+  /** Where the model is, or one version of it. */
+  async #pathsOf(id: string, version: number | undefined): Promise<string[]> {
+    const own = version === undefined ? undefined : join(this.#directory, id, String(version));
+    if (own !== undefined) await this.#checkInside(own);
+    if (own !== undefined && (await isModelFolder(own))) return [own];
+    const paths: string[] = [];
+    for (const path of this.#namesOf(id)) {
+      await this.#checkInside(path);
+      const isFolder = path === join(this.#directory, id);
+      const isThere = await (isFolder ? isModelFolder(path) : isModelFile(path));
+      if (isThere && (version === undefined || (await versionAt(path)) === version)) paths.push(path);
+    }
+    if (paths.length > 0) return paths;
+    const name = version === undefined ? id : `${id}@${version}`;
+    throw new InfermuxError('MODEL_NOT_FOUND', `no model ${show(name)} in ${this.#directory}`);
+  }
+
+  #namesOf(id: string): string[] {
+    return ['', ...SUFFIXES].map((suffix) => join(this.#directory, `${id}${suffix}`));
+  }
+
+  async #checkFree(id: string, version: number | undefined): Promise<void> {
+    for (const path of this.#namesOf(id)) {
+      await this.#checkInside(path);
+      const found = await statOf(path);
+      if (found === undefined) continue;
+      if (version === undefined || !found.isDirectory()) throw alreadyExists(id, path);
+    }
+    if (version === undefined) return;
+    const folder = join(this.#directory, id);
+    const own = join(folder, String(version));
+    if ((await statOf(own)) !== undefined) throw alreadyExists(`${id}@${version}`, own);
+    const direct = (await namesIn(folder)).find(isNamedByFolder);
+    if (direct !== undefined) {
+      const message = `${join(folder, direct)} stands for the whole folder: versions need folders of their own, ${id}/<version>/`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+  }
+
+  /** A link may lead to a place within the repository, but not out of it. */
+  async #checkInside(path: string): Promise<void> {
+    const real = await realpath(path).catch(() => undefined);
+    const isLink = (await statOf(path))?.isSymbolicLink() === true;
+    const isInside = real === undefined ? !isLink : isWithin(await realpath(this.#directory), real);
+    if (isInside) return;
+    throw new InfermuxError('INVALID_ARGUMENT', `${path} is a link that leads out of ${this.#directory}`);
+  }
+
+  async #stagingFolder(): Promise<string> {
+    const staging = join(this.#directory, STAGING);
+    const found = await statOf(staging);
+    if (found === undefined) await mkdir(staging).catch(ignoreExisting);
+    else if (!found.isDirectory())
+      throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, and no link`);
+    return staging;
+  }
+
+  /** A folder of that name may have come meanwhile; rename would replace an empty one. */
+  async #renameInto(staged: string, place: string, target: string): Promise<void> {
+    if ((await statOf(place)) !== undefined) throw alreadyExists(target, place);
+    try {
+      await rename(staged, place);
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw alreadyExists(target, place);
+      throw cause;
+    }
+    await syncFolder(dirname(place));
+  }
+}
+
+async function writeFolder(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  const folders = new Set([folder]);
+  await mkdir(folder);
+  for (const [name, contents] of files) {
+    const path = join(folder, name);
+    for (let parent = dirname(path); !folders.has(parent); parent = dirname(parent)) folders.add(parent);
+    await mkdir(dirname(path), { recursive: true });
+    const handle = await open(path, 'wx');
+    try {
+      await handle.writeFile(contents);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+  for (const path of folders) await syncFolder(path);
+}
+
+/** So that the names in it outlast a power failure; not every system lets a folder be opened. */
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path).catch(() => undefined);
+  await handle?.sync().catch(() => undefined);
+  await handle?.close();
+}
+
+async function isModelFile(path: string): Promise<boolean> {
+  return (await kindOf(path)) === 'file';
+}
+
+/** What is something else is not ours to remove. */
+async function isModelFolder(path: string): Promise<boolean> {
+  if ((await kindOf(path)) !== 'folder') return false;
+  const versions = (await namesIn(path)).filter((name) => versionOf(name) !== undefined);
+  for (const folder of ['', ...versions]) if ((await findModelFile(join(path, folder))) !== undefined) return true;
+  return false;
+}
+
+/** Of a model that has one version only: a file, or a folder that it stands for. */
+async function versionAt(path: string): Promise<number | undefined> {
+  if ((await kindOf(path)) === 'file') return 1;
+  if ((await findModelFile(path)) === undefined) return undefined;
+  return (await folderManifest(path)).manifest.version ?? 1;
+}
+
+function ignoreExisting(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error;
+}
+
+/** Undefined when there is nothing; links are not followed. */
+async function statOf(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch(() => []);
+}
+
+function alreadyExists(target: string, path: string): InfermuxError {
+  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(target)} is there already: ${path}`);
+}

@@ -1,0 +1,45 @@
+import type { CatalogEntry } from '../model-catalog.js';
+import type { FoundModel, RegisteredModel } from '../registered-model.js';
+import type { RepositoryScan, ScannedModel } from './repository-scanner.js';
+
+/** Ids of the models that have changed between two looks. */
+export function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<string> {
+  const unsettled = new Set<string>();
+  for (const [id, model] of second.models) {
+    const before = first.models.get(id);
+    if (before === undefined || fingerprintOf(before) !== fingerprintOf(model)) unsettled.add(id);
+  }
+  return unsettled;
+}
+
+function fingerprintOf({ served, problem }: ScannedModel): string {
+  return [problem?.message, ...served.map(({ fingerprint }) => fingerprint)].join('\n');
+}
+
+/** Whether what was found is what is served, or has the problem that is known. */
+export function isSame(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
+  if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
+  return (
+    entry.served.length === served.length &&
+    served.every((found) => entry.served.some((model) => areSame(model, found)))
+  );
+}
+
+export function areEqual(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {
+  return one.length === other.length && one.every((model, index) => model === other[index]);
+}
+
+/** Whether they are the same version with the same files. */
+export function areSame(one: FoundModel, other: FoundModel): boolean {
+  return one.version === other.version && one.fingerprint === other.fingerprint;
+}
+
+/** The one whose place the model takes: that of its version, or the one that the id has stood for. */
+export function predecessorOf(
+  model: RegisteredModel,
+  served: readonly RegisteredModel[],
+  current: readonly RegisteredModel[],
+): RegisteredModel | undefined {
+  const sameVersion = current.find(({ version }) => version === model.version);
+  return sameVersion ?? (model === served.at(-1) ? current.at(-1) : undefined);
+}

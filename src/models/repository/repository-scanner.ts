@@ -1,0 +1,211 @@
+import { basename, dirname, join, resolve } from 'node:path';
+import { InfermuxError, messageOf, show, toInfermuxError } from '../../common/errors.js';
+import { type FoundModel, formatOf } from '../registered-model.js';
+import type { Manifest, VersionPolicy } from '../sources/manifest.js';
+import { isWithin, ModelFileReader } from '../sources/model-files.js';
+import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from './model-folder.js';
+
+/** One model of a directory as it is now. */
+export interface ScannedModel {
+  readonly id: string;
+  /** The versions that its policy serves. */
+  readonly served: readonly FoundModel[];
+  /** All versions that are there. */
+  readonly versions: readonly number[];
+  /** When the youngest of its files was last written to or replaced: milliseconds as of `Date.now()`. */
+  readonly changedAt: number;
+  /** Why it cannot be served, if so. */
+  readonly problem: InfermuxError | undefined;
+}
+
+export interface RepositoryScan {
+  readonly models: ReadonlyMap<string, ScannedModel>;
+  /** Names in the directory that look like models and are none, with the reason. */
+  readonly passedOver: ReadonlyMap<string, string>;
+}
+
+interface Candidate {
+  readonly version: number;
+  readonly path: string;
+  /** Goes before what the model's folder says of all versions. */
+  readonly manifest: Manifest;
+  /** Manifests that the model depends on. */
+  readonly manifests: readonly string[];
+}
+
+const NAMES_AT_ONCE = 64;
+
+/** What one name of the directory stands for. */
+interface Entry {
+  readonly id: string;
+  readonly candidates: readonly Candidate[];
+  readonly policy: VersionPolicy | undefined;
+}
+
+/**
+ * Finds the models of a directory: `<id>.onnx`, `<id>/model.onnx` or `<id>/<version>/model.onnx`, and the same with `.ort`.
+ * Links are followed. A model with a problem does not keep the others from being found.
+ */
+export class RepositoryScanner {
+  readonly directory: string;
+  readonly #policy: VersionPolicy;
+  readonly #files = new ModelFileReader();
+
+  /** @param policy for models that name none. */
+  constructor(directory: string, policy: VersionPolicy) {
+    this.directory = resolve(directory);
+    this.#policy = policy;
+  }
+
+  /**
+   * @param only look for this model alone.
+   * @param except as if this version were not there.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read.
+   */
+  async scan(only?: string, except?: number): Promise<RepositoryScan> {
+    const passedOver = new Map<string, string>();
+    const models = new Map<string, ScannedModel>();
+    const isWanted = (name: string) =>
+      only === undefined || name === only || SUFFIXES.some((suffix) => name === only + suffix);
+    const names = (await listNames(this.directory)).filter(isWanted);
+    // Not all at once: what comes back from the file system is handled on the calling thread.
+    for (let start = 0; start < names.length; start += NAMES_AT_ONCE) {
+      const some = names.slice(start, start + NAMES_AT_ONCE);
+      const found = await Promise.all(some.map((name) => this.#readName(name, passedOver, except)));
+      for (const model of found) {
+        if (model === undefined) continue;
+        const other = models.get(model.id);
+        models.set(model.id, other === undefined ? model : asTwice(other, model));
+      }
+    }
+    if (only === undefined)
+      this.#files.keepOnly(new Set([...models.values()].flatMap(({ served }) => served.map(({ path }) => path))));
+    return { models, passedOver };
+  }
+
+  async #readName(
+    name: string,
+    passedOver: Map<string, string>,
+    except: number | undefined,
+  ): Promise<ScannedModel | undefined> {
+    if (name.startsWith('.')) return undefined;
+    const suffix = SUFFIXES.find((candidate) => name.endsWith(candidate));
+    let id = name;
+    try {
+      const path = join(this.directory, name);
+      const isFile = suffix !== undefined && (await kindOf(path)) === 'file';
+      if (isFile) id = basename(name, suffix);
+      const entry = isFile ? fileEntry(id, path) : await folderEntry(id, path);
+      if (entry === undefined) {
+        if (suffix !== undefined)
+          passedOver.set(name, 'it is neither a file nor a folder, or a link that leads nowhere');
+        return undefined;
+      }
+      const candidates = entry.candidates.filter(({ version }) => version !== except);
+      if (except !== undefined && candidates.length === 0) return undefined;
+      const reason = whyPassedOver(entry);
+      if (reason === undefined) return await this.#choose({ ...entry, candidates });
+      passedOver.set(name, reason);
+      return undefined;
+    } catch (cause) {
+      return { id, served: [], versions: [], changedAt: 0, problem: toInfermuxError(cause) };
+    }
+  }
+
+  async #choose({ id, candidates, policy = this.#policy }: Entry): Promise<ScannedModel> {
+    const versions = candidates.map(({ version }) => version).sort((left, right) => left - right);
+    const served = chooseVersions(versions, policy);
+    if (served.length === 0) {
+      const message = `model ${show(id)}: of the versions ${show(policy)} to be served none is there; there are: ${versions.join(', ')}`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    const chosen = candidates.filter(({ version }) => served.includes(version));
+    const read = await Promise.all(chosen.map((candidate) => this.#read(id, candidate)));
+    const changedAt = Math.max(...read.map((one) => one.changedAt));
+    return { id, served: read.map(({ model }) => model), versions, changedAt, problem: undefined };
+  }
+
+  async #read(id: string, { version, path, manifest, manifests }: Candidate) {
+    const { batching, session, weights, pinned = false, warmUp, sha256, licence } = manifest;
+    try {
+      const { bytes, externalData, fingerprint, changedAt } = await this.#files.read(path, manifests);
+      const model: FoundModel = {
+        ...{ id, version, path, bytes, externalData, fingerprint, format: formatOf(path) },
+        ...{ batching, session, weights, isPinned: pinned, warmUp, licence },
+        sha256: hashesByPath(path, sha256),
+      };
+      return { model, changedAt };
+    } catch (cause) {
+      if (cause instanceof InfermuxError) throw cause;
+      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+    }
+  }
+}
+
+function fileEntry(id: string, path: string): Entry {
+  return { id, candidates: [{ version: 1, path, manifest: {}, manifests: [] }], policy: 'all' };
+}
+
+async function folderEntry(id: string, folder: string): Promise<Entry | undefined> {
+  if ((await kindOf(folder)) !== 'folder') return undefined;
+  const names = await listNames(folder);
+  const direct = await findModelFile(folder);
+  const isVersioned = names.some((name) => versionOf(name) !== undefined);
+  // A folder of something else may have a model.json that is none of ours.
+  if (direct === undefined && !isVersioned) return { id, candidates: [], policy: undefined };
+  const { manifest, paths } = await folderManifest(folder);
+  if (direct !== undefined) {
+    const { version = 1 } = manifest;
+    return { id, candidates: [{ version, path: direct, manifest, manifests: paths }], policy: 'all' };
+  }
+  // A hash is one file's.
+  const { sha256: _, ...common } = manifest;
+  const found = await Promise.all(names.map((name) => versionEntry(folder, name, common, paths)));
+  return { id, candidates: found.filter((candidate) => candidate !== undefined), policy: manifest.versions };
+}
+
+async function versionEntry(
+  folder: string,
+  name: string,
+  common: Manifest,
+  manifests: readonly string[],
+): Promise<Candidate | undefined> {
+  const version = versionOf(name);
+  const path = version === undefined ? undefined : await findModelFile(join(folder, name));
+  if (version === undefined || path === undefined) return undefined;
+  const own = await folderManifest(join(folder, name));
+  return { version, path, manifest: { ...common, ...own.manifest }, manifests: [...manifests, ...own.paths] };
+}
+
+function whyPassedOver({ id, candidates }: Entry): string | undefined {
+  // "@" separates id and version in a request, so such a name could never be asked for.
+  if (id.includes('@')) return 'a name with "@" could not be asked for';
+  return candidates.length === 0 ? 'the folder has no model.onnx or model.ort, and no version that has one' : undefined;
+}
+
+/** @param versions in ascending order. */
+function chooseVersions(versions: readonly number[], policy: VersionPolicy): readonly number[] {
+  if (policy === 'latest') return versions.slice(-1);
+  return policy === 'all' ? versions : versions.filter((version) => policy.includes(version));
+}
+
+function hashesByPath(path: string, sha256: Manifest['sha256']): Readonly<Record<string, string>> | undefined {
+  if (sha256 === undefined) return undefined;
+  if (typeof sha256 === 'string') return { [path]: sha256.toLowerCase() };
+  const folder = dirname(path);
+  return Object.fromEntries(
+    Object.entries(sha256).map(([name, hash]) => {
+      const file = resolve(folder, name);
+      if (!isWithin(folder, file)) {
+        throw new InfermuxError('INVALID_ARGUMENT', `${path}: sha256 names ${show(name)}, which is not in its folder`);
+      }
+      return [file, hash.toLowerCase()];
+    }),
+  );
+}
+
+function asTwice(one: ScannedModel, other: ScannedModel): ScannedModel {
+  const paths = [one, other].map(({ id, served }) => served[0]?.path ?? id).join(' and ');
+  const problem = new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(one.id)} is there twice, as ${paths}`);
+  return { ...one, served: [], problem };
+}

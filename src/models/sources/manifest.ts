@@ -1,0 +1,123 @@
+import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
+import { InfermuxError, show } from '../../common/errors.js';
+import { type Batching, checkBatching } from '../../contracts/batching.js';
+import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
+import { readSession } from '../../contracts/session-settings.js';
+import { isTensorType } from '../../tensors/tensor.js';
+
+/** Which versions of a model are served: the newest, all, or those listed. */
+export type VersionPolicy = 'latest' | 'all' | readonly number[];
+
+/** What infermux reads of a `model.json`; whatever else it holds is for people. */
+export interface Manifest {
+  /** A positive integer. */
+  readonly version?: number;
+  /** Beside folders of versions: which of them are served. */
+  readonly versions?: VersionPolicy;
+  /** How its requests are joined; goes before the engine's option. */
+  readonly batching?: Batching;
+  /** For `InferenceSession.create`; goes before the engine's option, key by key. */
+  readonly session?: Readonly<Record<string, unknown>>;
+  readonly weights?: WeightPlacement;
+  /** Loaded in every replica from the start, and never evicted. */
+  readonly pinned?: boolean;
+  /** Inputs of runs that a load ends with. */
+  readonly warmUp?: readonly WarmUpInputs[];
+  /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
+  readonly sha256?: string | Readonly<Record<string, string>>;
+  readonly licence?: string;
+}
+
+export const isVersionPolicy: Rule = satisfies(
+  (value) =>
+    value === 'latest' ||
+    value === 'all' ||
+    (Array.isArray(value) &&
+      value.length > 0 &&
+      [...value].every((version) => Number.isSafeInteger(version) && version > 0)),
+  "'latest', 'all' or a list of positive integers",
+);
+
+export const isWeightPlacement: Rule = satisfies(
+  (value) => value === 'private' || value === 'shared',
+  "'private' or 'shared'",
+);
+
+const WRITING_KEYS = ['optimizedModelFilePath', 'enableProfiling', 'profileFilePrefix'];
+
+const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
+
+const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
+  version: satisfies((value) => isInteger({ lowest: 1 })(value) === undefined, 'a positive integer'),
+  versions: isVersionPolicy,
+  session: isObject,
+  weights: isWeightPlacement,
+  pinned: isBoolean,
+  warmUp: satisfies(
+    (value) => Array.isArray(value) && value.every(areWarmUpInputs),
+    'a list of { input: { dims, type?, data? } }',
+  ),
+  sha256: satisfies(
+    (value) => isHash(value) || (isObject(value) === undefined && Object.values(value as object).every(isHash)),
+    '64 hexadecimal digits, or an object of them by file name',
+  ),
+  licence: isText,
+};
+
+/**
+ * @param where names the file in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` when the text is no manifest.
+ */
+export function parseManifest(text: string, where: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text.replace(/^\uFEFF/, ''));
+  } catch (cause) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
+  }
+  return readManifest(value as Record<string, unknown>, where);
+}
+
+function readManifest(value: Readonly<Record<string, unknown>>, where: string): Manifest {
+  const manifest: Record<string, unknown> = {};
+  for (const [key, rule] of Object.entries(RULES)) {
+    const own = value[key];
+    if (own === undefined) continue;
+    const expectation = rule(own);
+    if (expectation !== undefined) {
+      throw new InfermuxError('INVALID_ARGUMENT', `${where}: ${key} must be ${expectation}, got ${show(own)}`);
+    }
+    manifest[key] = own;
+  }
+  if (value['session'] !== undefined) manifest['session'] = readOwnSession(`${where}: session`, value['session']);
+  if (value['batching'] !== undefined) manifest['batching'] = checkBatching(`${where}: batching`, value['batching']);
+  return manifest;
+}
+
+/** A model that somebody deploys is not to write files wherever it likes. */
+function readOwnSession(where: string, session: unknown): Manifest['session'] {
+  const writing = WRITING_KEYS.find((key) => Object.hasOwn(session as object, key));
+  if (writing !== undefined) {
+    const message = `${where}: ${writing} writes files, and is for options.session alone`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  return readSession(where, session as Readonly<Record<string, unknown>>);
+}
+
+function areWarmUpInputs(value: unknown): boolean {
+  return isObject(value) === undefined && Object.values(value as object).every(isWarmUpInput);
+}
+
+function isWarmUpInput(value: unknown): boolean {
+  if (isObject(value) !== undefined) return false;
+  const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
+  const areDims = Array.isArray(dims) && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+  const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
+  const isData =
+    data === undefined ||
+    (Array.isArray(data) && data.every((element) => typeof element === 'number' || typeof element === 'string'));
+  return areDims && isType && isData;
+}

@@ -1,0 +1,85 @@
+import { basename, resolve } from 'node:path';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import type { Batching } from '../../contracts/batching.js';
+import type { WeightPlacement } from '../../contracts/model-reference.js';
+import { type FoundModel, formatOf } from '../registered-model.js';
+import { folderManifest, isNamedByFolder } from '../repository/model-folder.js';
+import type { Manifest } from './manifest.js';
+import { ModelFileReader } from './model-files.js';
+
+/** Where one model comes from. */
+export interface ModelSource {
+  /** File of the model: ONNX or ORT format. Either this or `bytes`. */
+  readonly path?: string | undefined;
+  /** The model itself, for one that is in no file. It is copied. */
+  readonly bytes?: Uint8Array | undefined;
+  /** A positive integer; default 1. */
+  readonly version?: number | undefined;
+  /** How its requests are joined; goes before the engine's option, key by key. */
+  readonly batching?: Batching | undefined;
+  /** For `InferenceSession.create`; goes before the engine's option, key by key. */
+  readonly session?: Readonly<Record<string, unknown>> | undefined;
+  /** Goes before the engine's option. */
+  readonly weights?: WeightPlacement | undefined;
+  /** Loaded in every replica from the start, and never evicted. Default false. */
+  readonly pinned?: boolean | undefined;
+}
+
+/**
+ * The models that are named one by one.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for an id that is none, `FAILED_PRECONDITION` for a file that cannot be read.
+ */
+export function readSources(
+  sources: Readonly<Record<string, string | Uint8Array | ModelSource>>,
+): Promise<FoundModel[]> {
+  const files = new ModelFileReader();
+  return Promise.all(
+    Object.entries(sources).map(([id, source]) => {
+      if (id === '' || id.includes('@')) {
+        throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
+      }
+      return readSource(id, toSource(source), files);
+    }),
+  );
+}
+
+function toSource(source: string | Uint8Array | ModelSource): ModelSource {
+  if (typeof source === 'string') return { path: source };
+  return source instanceof Uint8Array ? { bytes: source } : source;
+}
+
+async function readSource(id: string, source: ModelSource, files: ModelFileReader): Promise<FoundModel> {
+  const { path, bytes, version = 1, pinned = false, ...settings } = source;
+  const common = { ...settings, id, version, isPinned: pinned };
+  if (bytes !== undefined) return { ...common, ...inMemory(id, bytes) };
+  const absolute = resolve(path as string);
+  try {
+    const { bytes: size, externalData, fingerprint } = await files.read(absolute);
+    return { ...common, path: absolute, bytes: size, externalData, fingerprint, format: formatOf(absolute) };
+  } catch (cause) {
+    throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** On shared memory, so that every replica reads the same copy. */
+function inMemory(id: string, bytes: Uint8Array) {
+  const contents = new SharedArrayBuffer(bytes.byteLength);
+  new Uint8Array(contents).set(bytes);
+  // The ORT format is a flatbuffer with this file identifier.
+  const format = Buffer.from(bytes.subarray(4, 8)).toString('latin1') === 'ORTM' ? 'ort' : 'onnx';
+  return { path: `${id} (in memory)`, contents, bytes: bytes.byteLength, fingerprint: 'in memory', format } as const;
+}
+
+/**
+ * What is known of one model file: a `model.json` beside a `model.onnx` or `model.ort` is about it.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
+ */
+export async function sourceOf(path: string): Promise<ModelSource> {
+  const absolute = resolve(path);
+  if (!isNamedByFolder(basename(absolute))) return { path };
+  const { manifest } = await folderManifest(resolve(absolute, '..'));
+  const { version, batching, session, weights }: Manifest = manifest;
+  return { path, version, batching, session, weights };
+}

@@ -1,0 +1,53 @@
+import { InfermuxError } from '../../common/errors.js';
+import type { Outputs } from '../../tensors/tensor.js';
+import type { PendingRequest } from '../pending-request.js';
+import type { RoutedAnswer, RoutedCall } from './routed-dispatch.js';
+import type { PendingDispatch } from './take-dispatch.js';
+
+export interface HandOutObserver {
+  /** A call of so many requests and rows took so long; it failed unless `isRight`. */
+  called(requests: number, rows: number, runMs: number, isRight: boolean): void;
+  answered(pending: PendingRequest, outputs: Outputs, runMs: number, batchSize: number): void;
+  failed(pending: PendingRequest, error: InfermuxError): void;
+}
+
+/** Goes through a replica's answer and tells of each call, and then of each of its requests. */
+export function handOut({ groups }: PendingDispatch, { calls }: RoutedAnswer, observer: HandOutObserver): void {
+  for (const [index, { requests, rows }] of groups.entries()) {
+    let first = 0;
+    for (const call of calls[index] ?? []) {
+      const rowsOfOne = rows / requests.length;
+      handOutCall(requests, first, call, call.joined ? rowsOfOne * call.requests : rowsOfOne, observer);
+      first += call.requests;
+    }
+    // Nobody is to wait for ever, though a replica that leaves out a request has a defect.
+    for (; first < requests.length; first += 1) observer.failed(requests[first] as PendingRequest, unanswered());
+  }
+}
+
+function handOutCall(
+  requests: readonly PendingRequest[],
+  first: number,
+  call: RoutedCall,
+  rows: number,
+  observer: HandOutObserver,
+): void {
+  const { error, joined, runMs } = call;
+  const batchSize = joined ? call.requests : 1;
+  const outputs = call.outputs();
+  const last = Math.min(first + call.requests, requests.length);
+  for (let index = first; index < last; index += 1) {
+    const pending = requests[index] as PendingRequest;
+    const own = outputs[index - first];
+    // A handler may answer with nothing.
+    const isRight = error === undefined && index - first < outputs.length;
+    const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
+    if (!joined || index === first) observer.called(batchSize, rows, ownMs, isRight);
+    if (isRight) observer.answered(pending, own as Outputs, ownMs, batchSize);
+    else observer.failed(pending, error ?? unanswered());
+  }
+}
+
+function unanswered(): InfermuxError {
+  return new InfermuxError('INTERNAL', 'the replica left the request without an answer');
+}

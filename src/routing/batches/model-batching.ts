@@ -1,0 +1,66 @@
+import { type BatchingPolicy, whyNotBatched } from '../../contracts/batching.js';
+import type { ModelMetadata } from '../../tensors/tensor.js';
+
+/** Whether one model's requests are joined, as far as is known by now. */
+export class ModelBatching {
+  #policy: BatchingPolicy;
+  #metadata: ModelMetadata | undefined;
+  #isJoined = false;
+  #isSwitchedOff = false;
+  #isProven = false;
+
+  constructor(policy: BatchingPolicy) {
+    this.#policy = policy;
+  }
+
+  /** False also as long as the model's inputs and outputs are not known. */
+  get isJoined(): boolean {
+    return this.#isJoined && !this.#isSwitchedOff;
+  }
+
+  get maxSize(): number {
+    return this.#policy.maxSize;
+  }
+
+  get targetLatencyMs(): number | undefined {
+    return this.#policy.targetLatencyMs;
+  }
+
+  /** Whether requests are ever to wait for company. */
+  get mayGather(): boolean {
+    return this.#policy.maxWaitMs > 0;
+  }
+
+  /** Milliseconds that a request may wait for company. */
+  get maxWaitMs(): number {
+    return this.isJoined ? this.#policy.maxWaitMs : 0;
+  }
+
+  /** Whether batches are to be held against single runs. */
+  get needsProof(): boolean {
+    return this.#policy.verify && !this.#isProven;
+  }
+
+  /** What was proven, and that it was switched off, stays. */
+  configure(policy: BatchingPolicy): void {
+    this.#policy = policy;
+    if (this.#metadata !== undefined) this.setMetadata(this.#metadata);
+  }
+
+  setMetadata(metadata: ModelMetadata): void {
+    this.#metadata = metadata;
+    const { isEnabled, isOwn } = this.#policy;
+    this.#isJoined = isEnabled && whyNotBatched(metadata, isOwn) === undefined;
+  }
+
+  prove(): void {
+    this.#isProven = true;
+  }
+
+  /** @returns false when it was off already. */
+  switchOff(): boolean {
+    const wasOn = !this.#isSwitchedOff;
+    this.#isSwitchedOff = true;
+    return wasOn;
+  }
+}

@@ -1,0 +1,161 @@
+import { agreeFrom, commonRows, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
+import type { PendingRequest, RequestPayload } from '../pending-request.js';
+import type { ModelQueue } from '../queues/model-queue.js';
+import type { ModelBatching } from './model-batching.js';
+import type { RoutedGroup } from './routed-dispatch.js';
+
+/** Requests of one dispatch that are alike: they run as one call, or one by one if they cannot be joined. */
+export interface PendingGroup {
+  readonly joined: boolean;
+  readonly requests: PendingRequest[];
+  /** Along axis 0, of all its requests. */
+  rows: number;
+}
+
+export interface PendingDispatch {
+  readonly groups: readonly PendingGroup[];
+  readonly requests: number;
+  /** Milliseconds that its calls are expected to take; undefined when the model never ran. */
+  readonly expectedMs: number | undefined;
+}
+
+/** A batch may take so long without being asked to, or so many times as long as a request alone. */
+const BATCH_MS = 5;
+const BATCH_TO_SINGLE = 1.5;
+/** Requests that cannot be joined share a message up to so much expected work. */
+const SINGLES_MS = 1;
+/** A guess; to count them takes longer. */
+const STRING_BYTES = 32;
+/** However quick they are: the answers of all of them come together. */
+const MOST_SINGLES = 128;
+/** A dispatch is copied on the calling thread, which must not stop for it. */
+const MOST_BYTES = 4 * 2 ** 20;
+
+/** Which requests of a queue a dispatch may take; by default all. */
+export interface DispatchScope {
+  /** The first to take; the head by default. */
+  readonly from: PendingRequest | undefined;
+  /** Whether the request may go where the first goes. */
+  mayJoin(request: PendingRequest): boolean;
+}
+
+/**
+ * Takes the next requests from the queue that go in one message: in their order, until so many are taken or their expected
+ * work is enough. Takes at least one if there is one.
+ */
+export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchScope): PendingDispatch {
+  const { batching, times } = queue;
+  const estimate = times.calls.estimate();
+  const batchMs = batchMsOf(batching, estimate);
+  const mostRows = mostRowsOf(batching, estimate);
+  const groups: PendingGroup[] = [];
+  let totalMs = 0;
+  let requests = 0;
+  let bytes = 0;
+  for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
+    const rows = batching.isJoined ? commonRows(head.feeds) : 0;
+    const group = findGroup(groups, head, rows);
+    const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
+    bytes += bytesOf(head.feeds);
+    if (requests > 0) {
+      if (scope?.mayJoin(head) === false) break;
+      // A copy is not to hold up what it is a copy of.
+      if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
+      // One that lost its replica may have ended it, and must not take others along.
+      if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
+      if (rows === 0 && requests >= MOST_SINGLES) break;
+      const isEnough = totalMs + addedMs > (rows > 0 ? batchMs : SINGLES_MS);
+      // One batch by itself is bounded in time by its rows.
+      const isFull = group?.joined === true && group.rows + rows > mostRows;
+      if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
+    }
+    const next = queue.after(head);
+    queue.remove(head);
+    if (group === undefined) groups.push({ joined: rows > 0, requests: [head], rows });
+    else {
+      group.requests.push(head);
+      group.rows += rows;
+    }
+    totalMs += addedMs;
+    requests += 1;
+    if (head.attempts > 0) break;
+    head = next;
+  }
+  // Behind a request that may end its replica nothing is given ahead.
+  const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
+  return { groups, requests, expectedMs: isKnown ? totalMs : undefined };
+}
+
+/** Rows of the largest batch that the model is given at present: one until it has run. */
+export function fullBatchRows({ batching, times }: ModelQueue): number {
+  return mostRowsOf(batching, times.calls.estimate());
+}
+
+function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined): number {
+  if (estimate === undefined) return 1;
+  return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate)));
+}
+
+function batchMsOf({ targetLatencyMs }: ModelBatching, estimate: LatencyEstimate | undefined): number {
+  if (targetLatencyMs !== undefined) return targetLatencyMs;
+  return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, 1));
+}
+
+/** What the request adds to the expected time. */
+function addedMsOf(estimate: LatencyEstimate, rows: number, group: PendingGroup | undefined): number {
+  return rows > 0 && group !== undefined ? estimate.slope * rows : expectedMs(estimate, Math.max(1, rows));
+}
+
+/** The last is tried first: most requests are like the one before. */
+function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: number): PendingGroup | undefined {
+  for (let index = groups.length - 1; index >= 0; index -= 1) {
+    const group = groups[index] as PendingGroup;
+    if (belongs(head, rows, group)) return group;
+  }
+  return undefined;
+}
+
+function belongs(request: PendingRequest, rows: number, group: PendingGroup): boolean {
+  const [first] = group.requests;
+  if (first === undefined || group.joined !== rows > 0 || first.checked !== request.checked) return false;
+  return areSameNames(first.outputs, request.outputs) && areAlike(first.feeds, request.feeds, group.joined ? 1 : 0);
+}
+
+function areSameNames(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {
+  if (left === right) return true;
+  return left?.length === right?.length && left?.every((name, index) => name === right?.[index]) === true;
+}
+
+/** Same inputs, of the same types and dims from this axis on. */
+function areAlike(left: TensorFeeds, right: TensorFeeds, axis: number): boolean {
+  let inputs = 0;
+  for (const name in left) {
+    const other = right[name];
+    if (other === undefined || !agreeFrom(axis, left[name] as Tensor, other)) return false;
+    inputs += 1;
+  }
+  for (const _ in right) inputs -= 1;
+  return inputs === 0;
+}
+
+function bytesOf(feeds: TensorFeeds): number {
+  let bytes = 0;
+  for (const name in feeds) {
+    const { data } = feeds[name] as Tensor;
+    bytes += ArrayBuffer.isView(data) ? data.byteLength : STRING_BYTES * data.length;
+  }
+  return bytes;
+}
+
+/** The group as a replica gets it. */
+export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
+  const [first] = requests;
+  return {
+    joined: joined && requests.length > 1,
+    feeds: requests.map((request) => request.feeds),
+    payloads: first?.payload && requests.map(({ payload }) => payload as RequestPayload),
+    outputs: first?.outputs,
+    checked: first?.checked ?? false,
+  };
+}

@@ -1,0 +1,79 @@
+import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
+import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
+import type { PlacingGround, PlacingOrder } from './placement-order.js';
+
+/**
+ * For routers that go by models: the requests of a model wait in one line, and models take turns.
+ *
+ * A slot goes to the first of the models that the replica has, or that no replica has. A model that waits for other, busy replicas
+ * gets a load of its own here only when the router finds that it is worth one, and the replica has nothing else to do: so spilling
+ * takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited very long is it served
+ * in its turn anywhere.
+ */
+export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R> {
+  readonly spills = true;
+  readonly looksAtAll = false;
+  readonly #ground: PlacingGround<R>;
+
+  constructor(ground: PlacingGround<R>) {
+    this.#ground = ground;
+  }
+
+  place(queues: readonly ModelQueue[]): void {
+    for (const queue of queues) this.#place(queue);
+  }
+
+  #place(queue: ModelQueue): void {
+    const { choose, give, park } = this.#ground;
+    const next = () => (queue.head === undefined ? undefined : choose(queue, queue.head));
+    for (let candidate = next(); candidate !== undefined; candidate = next()) {
+      const first = this.#whoseTurn(candidate, queue);
+      give(first, candidate);
+      if (first !== queue) park(first);
+    }
+  }
+
+  serve(candidate: Candidate<R>): void {
+    const { give, park, place } = this.#ground;
+    const spilling = new Set<ModelQueue>();
+    for (let queue = this.#nextFor(candidate); queue !== undefined; queue = this.#nextFor(candidate)) {
+      give(queue, candidate);
+      if (park(queue) === 'spilling') spilling.add(queue);
+    }
+    // The next request may have waited long enough for another replica, where the one before it had not.
+    for (const queue of spilling) place(queue);
+  }
+
+  #nextFor(candidate: Candidate<R>): ModelQueue | undefined {
+    const { slots, waiting } = this.#ground;
+    const visited = slots.visited(candidate);
+    if (visited !== undefined) return visited;
+    const { isIdle } = candidate;
+    let next = isIdle ? waiting.firstAnywhere : undefined;
+    for (const queue of waiting.among(candidate.models)) {
+      if (next !== undefined && !this.#isTurnBefore(candidate, queue, next)) continue;
+      if (slots.has(candidate, queue)) next = queue;
+    }
+    return next ?? (isIdle ? waiting.firstSpilling : undefined);
+  }
+
+  /**
+   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
+   * longer, and would wait for ever if each new arrival went first.
+   */
+  #whoseTurn(candidate: Candidate<R>, queue: ModelQueue): ModelQueue {
+    const other = this.#nextFor(candidate);
+    const isOthers =
+      other !== undefined && this.#isTurnBefore(candidate, other, queue) && this.#ground.slots.has(candidate, other);
+    return isOthers ? other : queue;
+  }
+
+  /** A model that the replica runs already is as good as served just now. */
+  #isTurnBefore(candidate: Candidate<R>, queue: ModelQueue, other: ModelQueue): boolean {
+    const { slots } = this.#ground;
+    const isEqual = queue.head?.priority === other.head?.priority;
+    if (isEqual && slots.isServing(candidate, other)) return true;
+    if (isEqual && slots.isServing(candidate, queue)) return false;
+    return isQueueBefore(queue, other);
+  }
+}

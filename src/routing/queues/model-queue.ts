@@ -1,0 +1,193 @@
+import { type Batching, batchingPolicy } from '../../contracts/batching.js';
+import { commonRows } from '../../tensors/tensor.js';
+import { ModelBatching } from '../batches/model-batching.js';
+import { ExpectedTimes } from '../estimates/expected-times.js';
+import type { PendingRequest, RoutedModel } from '../pending-request.js';
+
+/** The requests of one priority, linked in order of arrival. */
+interface Level {
+  readonly priority: number;
+  first: PendingRequest | undefined;
+  last: PendingRequest | undefined;
+}
+
+/** The requests that wait for one model: by priority, then in order of arrival. */
+export class ModelQueue {
+  readonly model: RoutedModel;
+  readonly times: ExpectedTimes;
+  readonly batching: ModelBatching;
+  /** Highest priority first; none is empty. */
+  readonly #levels: Level[] = [];
+  #size = 0;
+  #rows = 0;
+  /** Requests that have a deadline. */
+  #deadlines = 0;
+  /**
+   * Sequence number of the first request to arrive after the model was last served. What waited for other models by then
+   * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
+   */
+  servedAt = 0;
+  /** Time of the clock at which requests were last given to a replica. */
+  lastGivenAt = Number.NEGATIVE_INFINITY;
+  /** Time of the clock until which its requests wait for company; undefined when they do not. */
+  gathersUntil: number | undefined;
+  /** Set while a timer runs that looks at the queue again. */
+  timer: { readonly at: number; readonly cancel: () => void } | undefined;
+
+  /** @param batching for a model that says nothing of its own. */
+  constructor(model: RoutedModel, batching: Batching) {
+    this.model = model;
+    this.times = new ExpectedTimes(model.bytes);
+    this.batching = new ModelBatching(batchingPolicy(batching, model.batching));
+  }
+
+  /** @param batching for a model that says nothing of its own. */
+  configure(batching: Batching): void {
+    this.batching.configure(batchingPolicy(batching, this.model.batching));
+    // Rows and deadlines are only kept for models whose requests gather.
+    this.#rows = 0;
+    this.#deadlines = 0;
+    if (!this.batching.mayGather) return;
+    for (const { first } of this.#levels) {
+      for (let request = first; request !== undefined; request = request.next) this.#count(request, 1);
+    }
+  }
+
+  get modelKey(): string {
+    return this.model.key;
+  }
+
+  get isGathering(): boolean {
+    return this.gathersUntil !== undefined;
+  }
+
+  /** Whether its first request has lost a replica. */
+  get isRetrying(): boolean {
+    return (this.head?.attempts ?? 0) > 0;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Rows along axis 0 of all its requests; one that has none counts as one. Kept only for models whose requests gather. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  get head(): PendingRequest | undefined {
+    return this.#levels[0]?.first;
+  }
+
+  /** The request that comes after this one, which waits here. */
+  after({ priority, next }: PendingRequest): PendingRequest | undefined {
+    return next ?? this.#levels.find((level) => level.priority < priority)?.first;
+  }
+
+  /** Time of the clock at which the request was accepted that waits longest. */
+  get waitingSince(): number | undefined {
+    let since: number | undefined;
+    for (const { first } of this.#levels) {
+      if (first !== undefined && (since === undefined || first.acceptedAt < since)) since = first.acceptedAt;
+    }
+    return since;
+  }
+
+  /** Milliseconds that the longest waiting request has waited by then; 0 when none waits. */
+  waitedMs(now: number): number {
+    return now - (this.waitingSince ?? now);
+  }
+
+  /**
+   * Time of the clock until which its requests may wait for company: each so many milliseconds, but no longer than half of
+   * the time that its caller gave it.
+   */
+  patientUntil(maxWaitMs: number): number {
+    let until = (this.waitingSince ?? Number.NEGATIVE_INFINITY) + maxWaitMs;
+    if (this.#deadlines === 0) return until;
+    for (const { first } of this.#levels) {
+      for (let request = first; request !== undefined; request = request.next) {
+        const { acceptedAt, deadline } = request;
+        if (deadline !== undefined) until = Math.min(until, (acceptedAt + deadline) / 2);
+      }
+    }
+    return until;
+  }
+
+  add(request: PendingRequest): void {
+    const level = this.#levelOf(request.priority);
+    // A request that comes back from a replica was here before those that came since.
+    let previous = level.last;
+    while (previous !== undefined && previous.sequence > request.sequence) previous = previous.previous;
+    const next = previous === undefined ? level.first : previous.next;
+    request.previous = previous;
+    request.next = next;
+    if (previous === undefined) level.first = request;
+    else previous.next = request;
+    if (next === undefined) level.last = request;
+    else next.previous = request;
+    request.isWaiting = true;
+    this.#size += 1;
+    if (this.batching.mayGather) this.#count(request, 1);
+  }
+
+  take(): PendingRequest | undefined {
+    const { head } = this;
+    if (head !== undefined) this.remove(head);
+    return head;
+  }
+
+  /** @returns false when the request does not wait here. */
+  remove(request: PendingRequest): boolean {
+    if (!request.isWaiting) return false;
+    const { previous, next } = request;
+    const level = this.#levelOf(request.priority);
+    if (previous === undefined) level.first = next;
+    else previous.next = next;
+    if (next === undefined) level.last = previous;
+    else next.previous = previous;
+    if (level.first === undefined) this.#levels.splice(this.#levels.indexOf(level), 1);
+    request.previous = undefined;
+    request.next = undefined;
+    request.isWaiting = false;
+    this.#size -= 1;
+    if (this.batching.mayGather) this.#count(request, -1);
+    return true;
+  }
+
+  #count({ feeds, deadline }: PendingRequest, sign: 1 | -1): void {
+    this.#rows += sign * Math.max(1, commonRows(feeds));
+    if (deadline !== undefined) this.#deadlines += sign;
+  }
+
+  #levelOf(priority: number): Level {
+    let low = 0;
+    let high = this.#levels.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#levels[middle] as Level).priority > priority) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#levels[low];
+    if (found?.priority === priority) return found;
+    const level: Level = { priority, first: undefined, last: undefined };
+    this.#levels.splice(low, 0, level);
+    return level;
+  }
+}
+
+/** The queue whose turn comes first: by the priority of its head, then in turns; an empty one comes last. */
+export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
+  if (left.head === undefined) return false;
+  if (right.head === undefined || left.head.priority > right.head.priority) return true;
+  return left.head.priority === right.head.priority && turnOf(left, left.head) < turnOf(right, right.head);
+}
+
+function turnOf({ servedAt }: ModelQueue, head: PendingRequest): number {
+  return Math.max(servedAt, head.sequence);
+}
+
+/** Whether it goes first where requests go as they came: by priority, then in order of arrival. */
+export function isArrivedBefore(left: PendingRequest, right: PendingRequest): boolean {
+  return left.priority > right.priority || (left.priority === right.priority && left.sequence < right.sequence);
+}

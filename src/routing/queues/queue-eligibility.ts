@@ -1,0 +1,84 @@
+import type { Clock } from '../../common/clock.js';
+import type { InfermuxError } from '../../common/errors.js';
+import type { BarredLoads } from '../placement/load-backoff.js';
+import { type WaitingPlace, waitingPlace } from './eligibility.js';
+import type { ModelQueue } from './model-queue.js';
+import type { WaitingModels } from './waiting-models.js';
+
+export interface QueueParkingObserver {
+  /** The queue has waited long enough to be looked at again. */
+  due(queue: ModelQueue): void;
+  /** Milliseconds until the queue's model is worth another load although replicas have it. */
+  msUntilSpill(queue: ModelQueue): number;
+  /** None of the queue's requests can be served for now. */
+  refused(queue: ModelQueue, error: InfermuxError): void;
+}
+
+interface WarmReplicas {
+  readonly size: number;
+  warm(modelKey: string): readonly unknown[];
+}
+
+/** Keeps each queue where the replicas' free slots will find it, and knows when its waiting changes that. */
+export class QueueParking {
+  readonly #waiting: WaitingModels;
+  readonly #replicas: WarmReplicas;
+  readonly #barredLoads: BarredLoads;
+  readonly #clock: Clock;
+  readonly #observer: QueueParkingObserver;
+
+  constructor(
+    waiting: WaitingModels,
+    replicas: WarmReplicas,
+    barredLoads: BarredLoads,
+    clock: Clock,
+    observer: QueueParkingObserver,
+  ) {
+    this.#waiting = waiting;
+    this.#replicas = replicas;
+    this.#barredLoads = barredLoads;
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  /** To be called whenever the queue's requests, `gathersUntil` or the replicas changed; with `gathersUntil` up to date. */
+  park(queue: ModelQueue): WaitingPlace | undefined {
+    const refusal = this.#barredLoads.refusal(queue.modelKey);
+    if (refusal !== undefined) this.#observer.refused(queue, refusal);
+    if (queue.head === undefined) {
+      this.#waiting.delete(queue);
+      this.#stopTimer(queue);
+      return undefined;
+    }
+    const { place, changesInMs } = waitingPlace({
+      gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
+      warmReplicas: this.#replicas.warm(queue.modelKey).length,
+      replicas: this.#replicas.size,
+      msUntilSpill: () => this.#observer.msUntilSpill(queue),
+      waitedMs: queue.waitedMs(this.#clock.now()),
+      expectedLoadMs: queue.times.loadMs,
+      mayLoadInMs: this.#barredLoads.mayLoadInMs(queue.modelKey),
+    });
+    this.#waiting.put(queue, place);
+    if (changesInMs === undefined) this.#stopTimer(queue);
+    else this.#startTimer(queue, changesInMs);
+    return place;
+  }
+
+  #startTimer(queue: ModelQueue, delayMs: number): void {
+    const at = this.#clock.now() + delayMs;
+    // One that rings too early looks again and starts the next.
+    if (queue.timer !== undefined && queue.timer.at <= at) return;
+    this.#stopTimer(queue);
+    const ring = () => {
+      queue.timer = undefined;
+      this.#observer.due(queue);
+    };
+    queue.timer = { at, cancel: this.#clock.schedule(ring, delayMs) };
+  }
+
+  #stopTimer(queue: ModelQueue): void {
+    queue.timer?.cancel();
+    queue.timer = undefined;
+  }
+}

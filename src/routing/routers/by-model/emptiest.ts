@@ -1,0 +1,13 @@
+import type { ReplicaView } from '../../../contracts/request-router.js';
+
+/** The one with the fewest models, and of these with most free bytes; none of none. */
+export function emptiest(replicas: readonly ReplicaView[]): ReplicaView[] {
+  let best: ReplicaView | undefined;
+  for (const replica of replicas) if (best === undefined || isEmptier(replica, best)) best = replica;
+  return best === undefined ? [] : [best];
+}
+
+function isEmptier(left: ReplicaView, right: ReplicaView): boolean {
+  const [fewer, more] = [left.models.size, right.models.size];
+  return fewer < more || (fewer === more && left.freeBytes > right.freeBytes);
+}

@@ -1,0 +1,18 @@
+import type { PendingRequestView, ReplicaView, RequestRouter } from '../../../contracts/request-router.js';
+import { selectAvailableReplicas } from '../ranks.js';
+
+/** The replicas in turn, but for those that cannot take the request, whatever models they have. For replicas that have all models. */
+export class RoundRobinRouter implements RequestRouter {
+  #last: string | undefined;
+
+  chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): ReplicaView[][] {
+    const start = candidates.findIndex(({ id }) => id === this.#last) + 1;
+    const inTurn = [...candidates.slice(start), ...candidates.slice(0, start)];
+    const [next] = selectAvailableReplicas(inTurn, request);
+    return next === undefined ? [] : [[next]];
+  }
+
+  onRequestRouted({ id }: ReplicaView): void {
+    this.#last = id;
+  }
+}

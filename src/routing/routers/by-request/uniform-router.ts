@@ -1,0 +1,18 @@
+import type { PendingRequestView, ReplicaView, RequestRouter } from '../../../contracts/request-router.js';
+import { selectAvailableReplicas } from '../ranks.js';
+
+/** One of the replicas that can take the request, all as likely, whatever models they have. For replicas that have all models. */
+export class UniformRouter implements RequestRouter {
+  readonly #random: () => number;
+
+  /** @param random uniform in [0, 1). */
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): ReplicaView[][] {
+    const available = selectAvailableReplicas(candidates, request);
+    const drawn = available[Math.floor(this.#random() * available.length)];
+    return drawn === undefined ? [] : [[drawn]];
+  }
+}

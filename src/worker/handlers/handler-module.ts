@@ -1,0 +1,40 @@
+import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
+import type { Handler } from '../../contracts/handler.js';
+
+const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
+
+/**
+ * Imports a handler's module.
+ *
+ * @throws InfermuxError `REPLICA_FAILED` when it cannot be imported or is no handler.
+ */
+export async function importHandler(address: string): Promise<Handler> {
+  let module: Readonly<Record<string, unknown>>;
+  try {
+    module = await import(address);
+  } catch (cause) {
+    throw noHandler(`handler ${address} could not be imported: ${messageOf(cause)}`, cause);
+  }
+  const byDefault = module['default'];
+  const exported = typeof module['handle'] === 'function' ? module : byDefault;
+  if (!isHandler(exported)) {
+    const names = Object.keys(module).map(show).join(', ') || 'nothing';
+    throw noHandler(`handler ${address} must export a function handle, by name or in its default; it exports ${names}`);
+  }
+  for (const name of OPTIONAL) {
+    const optional = exported[name];
+    if (optional === undefined || typeof optional === 'function') continue;
+    throw noHandler(`handler ${address}: ${name} must be a function, got ${show(optional)}`);
+  }
+  return exported;
+}
+
+function isHandler(exported: unknown): exported is Handler {
+  return (
+    exported !== null && typeof exported === 'object' && typeof (exported as Partial<Handler>).handle === 'function'
+  );
+}
+
+function noHandler(message: string, cause?: unknown): InfermuxError {
+  return withStackOf(cause, new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false }));
+}

@@ -1,0 +1,49 @@
+import type { ModelReference } from '../../contracts/model-reference.js';
+import { fromErrorRecord } from '../../protocol/error-record.js';
+import type { DefineMessage } from '../../protocol/messages.js';
+import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+
+/**
+ * Which model a handler means by an id: the calling thread knows, and is asked once for each, until an id may stand for
+ * another model than before.
+ */
+export class ModelTargets {
+  readonly #counters: Pick<ReplicaCounters, 'catalogRevision'>;
+  readonly #ask: (wanted: number, target: string) => void;
+  readonly #known = new Map<string, ModelReference>();
+  readonly #asked = new Map<number, (message: DefineMessage) => void>();
+  #revision: number;
+  #lastWanted = 0;
+
+  constructor(counters: Pick<ReplicaCounters, 'catalogRevision'>, ask: (wanted: number, target: string) => void) {
+    this.#counters = counters;
+    this.#ask = ask;
+    this.#revision = counters.catalogRevision;
+  }
+
+  /** @throws InfermuxError what the calling thread says of a target that it does not know. */
+  async resolve(target: string): Promise<ModelReference> {
+    const revision = this.#counters.catalogRevision;
+    if (revision !== this.#revision) {
+      this.#revision = revision;
+      this.#known.clear();
+    }
+    const known = this.#known.get(target);
+    if (known !== undefined) return known;
+    this.#lastWanted += 1;
+    const wanted = this.#lastWanted;
+    const { model } = await new Promise<DefineMessage>((resolve) => {
+      this.#asked.set(wanted, resolve);
+      this.#ask(wanted, target);
+    });
+    if ('error' in model) throw fromErrorRecord(model.error);
+    // What came before the last change is right for this request, and must not be kept.
+    if (revision === this.#counters.catalogRevision) this.#known.set(target, model.value);
+    return model.value;
+  }
+
+  defined(message: DefineMessage): void {
+    this.#asked.get(message.wanted)?.(message);
+    this.#asked.delete(message.wanted);
+  }
+}

@@ -1,0 +1,195 @@
+import { InfermuxError, messageOf } from '../../common/errors.js';
+import { isHandlersKey } from '../../contracts/handler.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import { packCalls } from '../../protocol/call-answers.js';
+import { toErrorRecord } from '../../protocol/error-record.js';
+import type {
+  CallAnswer,
+  ExpireAnswer,
+  HelloAnswer,
+  LoadMessage,
+  ReplicaEvent,
+  ReplicaMessage,
+  RunAnswer,
+  RunMessage,
+  UnloadAnswer,
+  UnloadMessage,
+  WorkerSettings,
+} from '../../protocol/messages.js';
+import { bufferToReturn } from '../../protocol/packing.js';
+import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import type { HandlerHost } from '../handlers/handler-host.js';
+import { ModelTargets } from '../handlers/model-lookup.js';
+import type { Runtime } from '../runtime.js';
+import type { Reply } from './message-loop.js';
+
+/**
+ * What a replica's thread does with its messages. onnxruntime-node is imported by the first of them, which can say what went
+ * wrong.
+ */
+export class MessageHandler {
+  readonly #settings: WorkerSettings;
+  readonly #counters: ReplicaCounters;
+  readonly #post: (event: ReplicaEvent) => void;
+  /** The models that messages have told of. */
+  readonly #definitions = new Map<string, ModelReference>();
+  /** What a handler has asked for. */
+  readonly #targets: ModelTargets;
+  #runtime: Runtime | undefined;
+
+  constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
+    this.#settings = settings;
+    this.#counters = counters;
+    this.#post = post;
+    this.#targets = new ModelTargets(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
+  }
+
+  /** Never rejects: errors are answers too. */
+  handle(message: ReplicaMessage): Promise<Reply> {
+    switch (message.kind) {
+      case 'run':
+        return this.#run(message);
+      case 'load':
+        return replyOf(() => this.#load(message));
+      case 'unload':
+        return replyOf(() => this.#unload(message));
+      case 'hello':
+        return replyOf(() => this.#start());
+      case 'expire':
+        return replyOf(async (): Promise<ExpireAnswer> => ({ nextInMs: await this.#started.models.expire() }));
+      case 'release':
+        return replyOf(() => this.#release());
+      case 'reconfigure':
+        return replyOf(() => this.#handler.reconfigure(message.userConfig));
+      case 'health':
+        return replyOf(async () => this.#started.handler?.checkHealth());
+      case 'routing-stats':
+        return replyOf(() => this.#handler.routingStats());
+      case 'define':
+        return replyOf(async () => this.#targets.defined(message));
+      case 'cancel':
+        return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
+    }
+  }
+
+  /** What goes on although all messages are answered, if anything. Never rejects. */
+  unfinished(): Promise<void> | undefined {
+    return this.#runtime?.models.unfinished();
+  }
+
+  async #run(message: RunMessage): Promise<Reply> {
+    const requests = requestsIn(message);
+    let failed = requests;
+    let reply: Reply;
+    try {
+      const { groups, spare, verify } = message;
+      const model = this.#modelOf(message);
+      if (groups[0]?.values !== undefined) {
+        const calls: CallAnswer[][] = [];
+        for (const { values = [] } of groups) calls.push(await this.#handler.run(model, values));
+        failed = calls.flat().filter(({ error }) => error !== undefined).length;
+        const value: RunAnswer = { loadMs: 0, calls, verification: undefined, buffer: undefined };
+        return { answer: { value } };
+      }
+      const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
+      const packed = packCalls(calls);
+      const buffer = bufferToReturn(message.groups);
+      const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
+      reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
+      failed = 0;
+      for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
+    } catch (error) {
+      reply = { answer: { error: toErrorRecord(error) } };
+    } finally {
+      // Before the answer is posted, so that the router sees the slot free as early as it is.
+      this.#counters.dispatchDone(requests - failed, failed);
+    }
+    return reply;
+  }
+
+  async #release(): Promise<void> {
+    const { handler, models } = this.#runtime ?? {};
+    if (this.#counters.isStopping) {
+      handler?.cancelAll();
+      // A handler that minds its signal is done by then; another one is not waited for, and the thread takes its models along.
+      await new Promise(setImmediate);
+      if (handler?.isIdle === false) return;
+    }
+    // What a handler waits for is no native call, and holds no session.
+    await handler?.untilIdle();
+    await models?.releaseAll();
+  }
+
+  #load(message: LoadMessage): Promise<void> {
+    const { pin, spare, replaces } = message;
+    return this.#started.models.load(this.#modelOf(message), { pin, spare, replaces });
+  }
+
+  async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {
+    // Before anything is waited for: a later message may tell of it again.
+    this.#definitions.delete(model);
+    return { bytes: await this.#started.models.unload(model, reason) };
+  }
+
+  #modelOf({ model: key, definition }: RunMessage | LoadMessage): ModelReference {
+    if (definition !== undefined && isHandlersKey(key)) return definition;
+    if (definition !== undefined) this.#definitions.set(key, definition);
+    const model = this.#definitions.get(key);
+    if (model === undefined) throw new InfermuxError('INTERNAL', `the replica was told nothing of model ${key}`);
+    return model;
+  }
+
+  async #start(): Promise<HelloAnswer> {
+    const { startRuntime } = await this.#importRuntime();
+    this.#runtime = await startRuntime(this.#settings, {
+      counters: this.#counters,
+      post: this.#post,
+      resolve: (target) => this.#targets.resolve(target),
+    });
+    return this.#runtime.hello;
+  }
+
+  /** Loading the native library counts as a native call: the thread must not be ended in it. */
+  async #importRuntime() {
+    if (!this.#counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+    try {
+      return await importRuntime();
+    } finally {
+      this.#counters.leaveNativeCall();
+    }
+  }
+
+  get #handler(): HandlerHost {
+    const { handler } = this.#started;
+    if (handler === undefined) throw new InfermuxError('INTERNAL', 'the replica has no handler');
+    return handler;
+  }
+
+  get #started(): Runtime {
+    if (this.#runtime === undefined) throw new InfermuxError('INTERNAL', 'the replica got work before its hello');
+    return this.#runtime;
+  }
+}
+
+function requestsIn({ groups }: RunMessage): number {
+  let sum = 0;
+  for (const { requests } of groups) sum += requests;
+  return sum;
+}
+
+async function replyOf(work: () => Promise<unknown>): Promise<Reply> {
+  try {
+    return { answer: { value: await work() } };
+  } catch (error) {
+    return { answer: { error: toErrorRecord(error) } };
+  }
+}
+
+async function importRuntime() {
+  try {
+    return await import('../runtime.js');
+  } catch (cause) {
+    const message = `onnxruntime-node could not be loaded; is it installed beside infermux? ${messageOf(cause)}`;
+    throw new InfermuxError('REPLICA_FAILED', message, { cause, retryable: false });
+  }
+}

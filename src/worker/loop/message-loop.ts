@@ -1,0 +1,94 @@
+import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
+import { toErrorRecord } from '../../protocol/error-record.js';
+import type { Answer, FromThread, ReplicaMessage, ToThread } from '../../protocol/messages.js';
+import type { MessageWait } from './message-wait.js';
+
+/** The answer to one message, and what is handed over with it. */
+export interface Reply {
+  readonly answer: Answer<unknown>;
+  readonly transfer?: readonly Transferable[];
+}
+
+/** While messages follow each other the event loop is asked for after so many; Node may handle a thousand more before. */
+const MESSAGES_PER_TURN = 256;
+
+/**
+ * Answers the messages of a port, until the last of them, `release`, and all before it are answered; then the port is closed.
+ *
+ * While there is nothing to do the thread waits, and its event loop stands still: so the thread keeps no timers. Messages
+ * are handled one after the other, and answered before the next is looked at, unless one has to wait for something; then
+ * the event loop runs and brings the others. While one message follows the other it has a turn only now and then: nothing
+ * here needs it, but what an application preloads into its threads might.
+ *
+ * @param handle must not reject.
+ * @param unfinished what goes on although all messages are answered, if anything: a load that a handler began and did not wait
+ *   for. The thread does not sleep before it is done, since it needs turns of the event loop.
+ */
+export function answerMessages(
+  port: MessagePort,
+  wait: MessageWait,
+  handle: (message: ReplicaMessage) => Promise<Reply>,
+  unfinished: () => Promise<void> | undefined = () => undefined,
+): Promise<void> {
+  let underWay = 0;
+  let isWaiting = false;
+  let sinceTurn = 0;
+  let isReleased = false;
+  let end: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+
+  const answer = async ({ id, message }: ToThread): Promise<void> => {
+    underWay += 1;
+    const { answer, transfer = [] } = await handle(message);
+    underWay -= 1;
+    try {
+      port.postMessage({ id, answer } satisfies FromThread, transfer as Transferable[]);
+    } catch (error) {
+      // There may be no memory for it.
+      port.postMessage({ id, answer: { error: toErrorRecord(error) } } satisfies FromThread);
+    }
+    isReleased ||= message.kind === 'release';
+    if (isReleased) {
+      if (underWay > 0) return;
+      port.close();
+      end();
+      return;
+    }
+    sinceTurn += 1;
+    if (sinceTurn < MESSAGES_PER_TURN) serve();
+    else setImmediate(afterTurn);
+  };
+
+  const afterTurn = (): void => {
+    sinceTurn = 0;
+    serve();
+  };
+
+  const serve = (): void => {
+    while (underWay === 0 && !isWaiting) {
+      const rest = unfinished();
+      if (rest !== undefined) {
+        isWaiting = true;
+        void rest.then(() => {
+          isWaiting = false;
+          serve();
+        });
+        return;
+      }
+      // Before it is looked for a message: one that comes after that has changed the count, and ends the sleep at once.
+      const posted = wait.posted;
+      const received = receiveMessageOnPort(port) as { message: ToThread } | undefined;
+      if (received === undefined) wait.untilPosted(posted);
+      else void answer(received.message);
+    }
+  };
+
+  port.on('message', (message: ToThread) => void answer(message));
+  // Nobody knows what it was: the thread ends, and with it the wait for an answer.
+  port.on('messageerror', (error) => {
+    throw error;
+  });
+  return ended;
+}

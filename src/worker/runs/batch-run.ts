@@ -1,0 +1,101 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import { type Call, splitOutputs, toPacked } from '../../protocol/call-answers.js';
+import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
+import type { RequestGroup } from '../../protocol/messages.js';
+import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-groups.js';
+import { type Outputs, setNamed, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { areSameFeeds, whyDifferent } from './compare.js';
+
+/** What runs feeds: a session. */
+export interface Runner {
+  run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
+}
+
+/** A group of requests that is to run as one call. */
+export type Batch = RequestGroup & { readonly rows: number | readonly number[] };
+
+export interface BatchRun {
+  readonly calls: readonly Call[];
+  /** What the batch gave otherwise than its requests alone; null when they were compared and agree. */
+  readonly mismatch: string | null | undefined;
+}
+
+/** Runs each request of the group as a call of its own. */
+export async function runSingly(runner: Runner, group: RequestGroup, now: () => number): Promise<Call[]> {
+  const calls: Call[] = [];
+  for (const feeds of singleFeeds(group)) {
+    const startedAt = now();
+    let outputs: Outputs | undefined;
+    let error: ErrorRecord | undefined;
+    try {
+      outputs = await runner.run(feeds, group.outputs);
+    } catch (cause) {
+      error = toErrorRecord(cause);
+    }
+    calls.push({ requests: 1, runMs: now() - startedAt, outputs, error });
+  }
+  return calls;
+}
+
+/**
+ * Runs the batch as one call. Where that fails, or gives what cannot be told apart, its requests run one by one, so that
+ * each has the answer it would have had alone.
+ *
+ * @param compare hold the results against those of single runs, all outputs of the model, whatever is wanted.
+ */
+export async function runBatch(runner: Runner, batch: Batch, compare: boolean, now: () => number): Promise<BatchRun> {
+  const asked = compare ? { ...batch, outputs: undefined } : batch;
+  const startedAt = now();
+  let outputs: Outputs;
+  try {
+    outputs = await runner.run(joinedFeeds(asked), asked.outputs);
+  } catch (error) {
+    return afterFailure(error, await runSingly(runner, batch, now));
+  }
+  const call: Call = { requests: batch.requests, runMs: now() - startedAt, outputs, error: undefined };
+  const unsplittable = whyNotSplit(outputs, totalRows(batch.rows, batch.requests));
+  if (unsplittable === undefined && !compare) return { calls: [call], mismatch: undefined };
+  const calls = await runSingly(runner, asked, now);
+  const wanted = (all: readonly Call[]) => all.map((one) => withOutputs(one, batch.outputs));
+  // A thread that is told to stop runs nothing more, which says nothing about the model.
+  if (calls.some((single) => single.error?.code === 'REPLICA_FAILED')) return { calls, mismatch: undefined };
+  const mismatch = unsplittable ?? whyUnlike(splitOutputs(toPacked(outputs), batch.requests, batch.rows), calls);
+  return mismatch === undefined ? { calls: wanted([call]), mismatch: null } : { calls: wanted(calls), mismatch };
+}
+
+function withOutputs(call: Call, names: readonly string[] | undefined): Call {
+  if (names === undefined || call.outputs === undefined) return call;
+  const outputs: Record<string, Tensor> = {};
+  for (const name of names) setNamed(outputs, name, call.outputs[name] as Tensor);
+  return { requests: call.requests, runMs: call.runMs, outputs, error: call.error };
+}
+
+/** What the batch holds over and over, if it does: then it says little about how rows that differ get on. */
+export function uniformFeeds(batch: Batch): TensorFeeds | undefined {
+  const [first, ...others] = singleFeeds(batch);
+  return first !== undefined && others.every((other) => areSameFeeds(first, other)) ? first : undefined;
+}
+
+/** If no request fails alone, the model does not bear batches; otherwise one request was bad. */
+function afterFailure(error: unknown, calls: Call[]): BatchRun {
+  const isModels = error instanceof InfermuxError && error.code === 'INFERENCE_FAILED';
+  const doesNotBear = isModels && calls.every((call) => call.outputs !== undefined);
+  return { calls, mismatch: doesNotBear ? `it fails, though no request does alone: ${error.message}` : undefined };
+}
+
+function whyNotSplit(outputs: Outputs, rows: number): string | undefined {
+  for (const [name, { dims }] of Object.entries(outputs)) {
+    if (dims[0] !== rows) return `output ${show(name)} has dims [${dims}] for ${rows} rows`;
+  }
+  return undefined;
+}
+
+function whyUnlike(outputs: readonly Outputs[], calls: readonly Call[]): string | undefined {
+  // What ran in the batch and fails alone cannot be compared, and must not be taken for proven.
+  const failed = calls.find((call) => call.outputs === undefined);
+  if (failed !== undefined) return `a request fails alone: ${failed.error?.message}`;
+  return whyDifferent(
+    outputs,
+    calls.map((call) => call.outputs as Outputs),
+  );
+}

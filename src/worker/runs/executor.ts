@@ -1,0 +1,108 @@
+import type { ModelReference } from '../../contracts/model-reference.js';
+import type { Call } from '../../protocol/call-answers.js';
+import { toErrorRecord } from '../../protocol/error-record.js';
+import type { RequestGroup, Verification } from '../../protocol/messages.js';
+import { singleFeeds } from '../../protocol/request-groups.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/feeds.js';
+import { setNamed, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import type { ModelMultiplexer, Session } from '../sessions/model-multiplexer.js';
+import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
+import { areSameFeeds } from './compare.js';
+
+/** Requests for one model. */
+export interface Dispatch {
+  readonly model: ModelReference;
+  readonly groups: readonly RequestGroup[];
+  /** Keys of models that may leave before others, should the model need room. */
+  readonly spare: readonly string[] | undefined;
+  /** Hold batches against single runs. */
+  readonly verify: boolean;
+}
+
+/** What became of one dispatch. */
+export interface Execution {
+  readonly loadMs: number;
+  /** The calls made for each group. */
+  readonly calls: readonly (readonly Call[])[];
+  readonly verification: Verification | undefined;
+}
+
+/** Runs dispatches on the sessions of one replica. */
+export class Executor {
+  readonly #models: ModelMultiplexer;
+  readonly #now: () => number;
+  /** The last request of which a batch of nothing else was right: that need not be proven again. */
+  readonly #provenUniform = new WeakMap<Session, TensorFeeds>();
+
+  constructor(models: ModelMultiplexer, now: () => number) {
+    this.#models = models;
+    this.#now = now;
+  }
+
+  /** @throws InfermuxError when the model cannot be loaded or the thread is to stop: then no request has an answer. */
+  async run({ model, groups, spare, verify }: Dispatch): Promise<Execution> {
+    let requests = 0;
+    for (const group of groups) requests += group.requests;
+    const lease =
+      this.#models.leaseLoaded(model.key, requests) ?? (await this.#models.lease(model, { requests, spare }));
+    try {
+      const { session, loadMs } = lease;
+      const calls: (readonly Call[])[] = [];
+      let verification: Verification | undefined;
+      for (const group of groups) {
+        const refused = refuse(model.id, group, session);
+        const isFoundOut = verification?.mismatch !== undefined;
+        if (refused !== undefined) calls.push(refused);
+        else if (!isBatch(group) || isFoundOut) calls.push(await runSingly(session, group, this.#now));
+        else {
+          const run = await this.#runBatch(session, group, verify);
+          calls.push(run.calls);
+          if (run.mismatch !== undefined) verification = { mismatch: run.mismatch ?? undefined };
+        }
+      }
+      return { loadMs, calls, verification };
+    } finally {
+      lease.giveBack();
+    }
+  }
+
+  /** Right answers for requests that are all the same prove nothing about others: `mismatch` is undefined then. */
+  async #runBatch(session: Session, batch: Batch, verify: boolean): Promise<BatchRun> {
+    if (!verify) return runBatch(session, batch, false, this.#now);
+    const uniform = uniformFeeds(batch);
+    const known = this.#provenUniform.get(session);
+    const isKnown = uniform !== undefined && known !== undefined && areSameFeeds(uniform, known);
+    const run = await runBatch(session, batch, !isKnown, this.#now);
+    if (uniform === undefined || run.mismatch !== null) return run;
+    this.#provenUniform.set(session, copyOf(uniform));
+    return { calls: run.calls, mismatch: undefined };
+  }
+}
+
+/** Without the rest of the memory that they are part of. */
+function copyOf(feeds: TensorFeeds): TensorFeeds {
+  const copy: Record<string, Tensor> = {};
+  for (const name in feeds) {
+    const tensor = feeds[name] as Tensor;
+    setNamed(copy, name, { ...tensor, data: tensor.data.slice() } as Tensor);
+  }
+  return copy;
+}
+
+function isBatch(group: RequestGroup): group is Batch {
+  return group.rows !== undefined;
+}
+
+/** Answers the whole group when it does not fit the model: its requests are alike in all that is checked. */
+function refuse(modelId: string, group: RequestGroup, { metadata }: Session): Call[] | undefined {
+  if (group.checked) return undefined;
+  try {
+    const [first = {}] = singleFeeds(group);
+    checkFeeds(modelId, first, metadata.inputs);
+    checkOutputNames(modelId, group.outputs, metadata.outputs);
+    return undefined;
+  } catch (cause) {
+    const error = toErrorRecord(cause);
+    return Array.from({ length: group.requests }, () => ({ requests: 1, runMs: 0, outputs: undefined, error }));
+  }
+}

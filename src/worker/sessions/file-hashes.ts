@@ -1,0 +1,34 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { HashMemory } from '../../protocol/hash-memory.js';
+
+const CHUNK_BYTES = 2 ** 20;
+
+/**
+ * SHA-256 of files. What one thread has hashed the others find in shared memory, as long as the file is the same: by its
+ * inode, size and times, of which that of its last change cannot be set back.
+ */
+export class FileHashes {
+  readonly #known: HashMemory;
+
+  constructor(known: HashMemory) {
+    this.#known = known;
+  }
+
+  /** In hexadecimal digits. @throws Error when the file cannot be read. */
+  async of(path: string): Promise<string> {
+    const found = await stat(path, { bigint: true });
+    // A device may never end.
+    if (!found.isFile()) throw new Error(`${path} is not a file`);
+    const { dev, ino, size, mtimeNs, ctimeNs } = found;
+    const state = createHash('sha256').update([dev, ino, size, mtimeNs, ctimeNs].join()).digest();
+    const known = this.#known.get(state);
+    if (known !== undefined) return Buffer.from(known).toString('hex');
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES })) hash.update(chunk as Buffer);
+    const digest = hash.digest();
+    this.#known.set(state, digest);
+    return digest.toString('hex');
+  }
+}

@@ -1,0 +1,286 @@
+import { join } from 'node:path';
+import * as ort from 'onnxruntime-node';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import { providersOf } from '../../contracts/session-settings.js';
+import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
+import {
+  isTensorType,
+  type ModelMetadata,
+  type Outputs,
+  setNamed,
+  type Tensor,
+  type TensorFeeds,
+  type ValueMetadata,
+} from '../../tensors/tensor.js';
+import type { Session } from './model-multiplexer.js';
+
+// The environment would write to stderr what comes as an exception too.
+ort.env.logLevel = 'fatal';
+
+/** One thread per session, because replicas are the parallelism; errors come as exceptions, so nothing is logged. */
+const SESSION_DEFAULTS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 } as const;
+
+export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versions.common;
+
+/**
+ * Starts onnxruntime's environment, which takes some 50 ms once in a process and would otherwise be paid, and measured, by
+ * the first load. There is no call for it; the attempt to load nothing starts it and fails.
+ */
+export async function startOnnxruntime(): Promise<void> {
+  await ort.InferenceSession.create(new Uint8Array(0), SESSION_DEFAULTS).catch(() => undefined);
+}
+
+/**
+ * Announces the calls, too, that a handler makes of onnxruntime-node by itself, as far as it is the same module: the thread must
+ * not be ended in them either.
+ */
+export function announceForeignCalls(counters: ReplicaCounters): void {
+  const announced = (object: object, name: string, highest?: StopLevel) => {
+    const methods = object as Record<string, (...args: unknown[]) => Promise<unknown>>;
+    const original = methods[name];
+    if (original === undefined) return;
+    methods[name] = function (this: unknown, ...args: unknown[]) {
+      return nativeCall(counters, () => original.apply(this, args), highest);
+    };
+  };
+  const { prototype } = ort.InferenceSession as unknown as { prototype: object };
+  announced(ort.InferenceSession, 'create');
+  announced(prototype, 'run');
+  announced(prototype, 'release', STOP_LEVELS.stopping);
+}
+
+/** Execution providers that onnxruntime-node knows on this system; only a `bundled` one is sure to be usable. */
+const supportedProviders: readonly { name: string; bundled: boolean }[] = ort.listSupportedBackends();
+
+export const bundledProviders: readonly string[] = supportedProviders
+  .filter(({ bundled }) => bundled)
+  .map(({ name }) => name);
+
+/** Passed through to `InferenceSession.create`. */
+export type SessionSettings = Readonly<Record<string, unknown>>;
+
+/** Names of the files of a compiled model. */
+export const COMPILED = { model: 'model.onnx', weights: 'weights.bin' } as const;
+/** Smaller ones are no page of memory, and stay in the model. */
+const LEAST_MAPPED_BYTES = 1_024;
+
+/** A loaded model: the one place that knows onnxruntime-node. Every native call is announced in the replica's counters. */
+export class OnnxSession implements Session {
+  readonly metadata: ModelMetadata;
+  readonly #id: string;
+  readonly #session: ort.InferenceSession;
+  readonly #counters: ReplicaCounters;
+
+  private constructor({ id }: ModelReference, session: ort.InferenceSession, counters: ReplicaCounters) {
+    this.#id = id;
+    this.#session = session;
+    this.#counters = counters;
+    this.metadata = { inputs: session.inputMetadata.map(readValue), outputs: session.outputMetadata.map(readValue) };
+  }
+
+  /**
+   * @param compiled what {@link compile} made of it, to be loaded in its place with the same options.
+   * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop.
+   */
+  static async load(
+    model: ModelReference,
+    options: SessionSettings,
+    counters: ReplicaCounters,
+    compiled?: string,
+  ): Promise<OnnxSession> {
+    const session = await (compiled === undefined
+      ? createSession(model, options, counters)
+      : // It is optimised already; to do so again would change nothing.
+        createSession(
+          { ...model, path: compiled, contents: undefined },
+          { ...options, graphOptimizationLevel: 'disabled' },
+          counters,
+        ));
+    const reason = unsupportedValue(session);
+    if (reason !== undefined) {
+      await nativeCall(counters, () => session.release());
+      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
+    }
+    return new OnnxSession(model, session, counters);
+  }
+
+  /**
+   * Optimises a model for this machine and these options, and writes it into the folder: its weights, packed as the kernels
+   * want them, into a file of their own that sessions map.
+   *
+   * @returns paths of model and weights; the latter is not there when the model has next to none.
+   * @throws InfermuxError as {@link load}.
+   */
+  static async compile(
+    model: ModelReference,
+    options: SessionSettings,
+    counters: ReplicaCounters,
+    folder: string,
+  ): Promise<{ path: string; weights: string }> {
+    const path = join(folder, COMPILED.model);
+    const session = await createSession(model, compileOptions(options, path), counters);
+    await nativeCall(counters, () => session.release());
+    return { path, weights: join(folder, COMPILED.weights) };
+  }
+
+  /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said; `REPLICA_FAILED` when the thread is to stop. */
+  async run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    // Plain objects serve as tensors for every type; an ort.Tensor of float16 breaks on Node 24.
+    const inputs: Record<string, object> = {};
+    for (const { name } of this.metadata.inputs) {
+      const { type, dims, data } = feeds[name] as Tensor;
+      setNamed(inputs, name, { type, dims, data, location: 'cpu' });
+    }
+    if (!this.#counters.enterNativeCall()) throw stopping();
+    let results: ort.InferenceSession.ReturnType;
+    try {
+      const names = outputs ?? this.#session.outputNames;
+      results = await inThisTurn(() => this.#session.run(inputs as ort.InferenceSession.FeedsType, names));
+    } catch (cause) {
+      throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
+    } finally {
+      this.#counters.leaveNativeCall();
+    }
+    const read: Record<string, Tensor> = {};
+    for (const name in results) setNamed(read, name, readOutput(results[name] as ort.Tensor));
+    return read;
+  }
+
+  /** Returns the session's memory. To be called once, with no run under way. */
+  async release(): Promise<void> {
+    await nativeCall(this.#counters, () => this.#session.release(), STOP_LEVELS.stopping);
+  }
+}
+
+async function createSession(
+  model: ModelReference,
+  options: SessionSettings,
+  counters: ReplicaCounters,
+): Promise<ort.InferenceSession> {
+  const providers = providersOf(options);
+  const where = `model ${show(model.id)}`;
+  const unknown = providers.find((name) => !supportedProviders.some((provider) => provider.name === name));
+  if (unknown !== undefined) {
+    const message = `${where}: execution provider ${show(unknown)} is not available; ${describeProviders()}`;
+    throw new InfermuxError('MODEL_LOAD_FAILED', message);
+  }
+  const all = { ...SESSION_DEFAULTS, ...options };
+  const { path, contents } = model;
+  try {
+    return await nativeCall(counters, () =>
+      contents === undefined
+        ? ort.InferenceSession.create(path, all)
+        : // It refuses shared memory.
+          ort.InferenceSession.create(new Uint8Array(contents).slice(), all),
+    );
+  } catch (cause) {
+    if (cause instanceof InfermuxError) throw cause;
+    const said = messageOf(cause);
+    throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hintFor(said, model, providers)}`, { cause });
+  }
+}
+
+/** What makes onnxruntime write what it has made of a model. */
+function compileOptions(options: SessionSettings, path: string): SessionSettings {
+  const extra = options['extra'] as { session?: Readonly<Record<string, string>> } | undefined;
+  const session = {
+    ...extra?.session,
+    optimized_model_external_initializers_file_name: COMPILED.weights,
+    optimized_model_external_initializers_min_size_in_bytes: String(LEAST_MAPPED_BYTES),
+    save_external_prepacked_constant_initializers: '1',
+  };
+  return { ...options, optimizedModelFilePath: path, extra: { ...extra, session } };
+}
+
+/**
+ * The process aborts when a thread is ended inside a native call, so each is announced before it begins. The call itself
+ * may happen in a later turn of this thread; it counts as begun from here on.
+ */
+async function nativeCall<T>(
+  counters: ReplicaCounters,
+  call: () => Promise<T>,
+  highestStop: Parameters<ReplicaCounters['enterNativeCall']>[0] = STOP_LEVELS.none,
+): Promise<T> {
+  if (!counters.enterNativeCall(highestStop)) {
+    throw stopping();
+  }
+  try {
+    return await call();
+  } finally {
+    counters.leaveNativeCall();
+  }
+}
+
+/**
+ * onnxruntime-node blocks its thread while it runs, and so puts each run off to an immediate, for the sake of others who
+ * wait for that thread's event loop. Nobody waits for a replica's, and a turn of it takes longer than a small model: so
+ * what the call wants to do in an immediate is done at once.
+ */
+function inThisTurn<T>(call: () => T): T {
+  const { setImmediate } = globalThis;
+  const atOnce = (callback: (...args: unknown[]) => void, ...args: unknown[]) => callback(...args);
+  globalThis.setImmediate = atOnce as unknown as typeof setImmediate;
+  try {
+    return call();
+  } finally {
+    globalThis.setImmediate = setImmediate;
+  }
+}
+
+/** Why a thread that is to stop begins nothing more. */
+export function stopping(): InfermuxError {
+  return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+}
+
+/** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */
+const NO_MODEL = /Protobuf parsing failed|ModelProto does not have a graph|ORT model verification failed/;
+
+/** What onnxruntime's message leaves open. */
+function hintFor(said: string, { path }: ModelReference, providers: readonly string[]): string {
+  if (NO_MODEL.test(said)) {
+    return ` (${path} is not an ONNX or ORT model, or not all of one: a download cut short, or a pointer to a large file?)`;
+  }
+  const asked = providers.filter((name) => name !== 'cpu');
+  return asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
+}
+
+function describeProviders(): string {
+  const others = supportedProviders.filter(({ bundled }) => !bundled).map(({ name }) => name);
+  const needs = others.length === 0 ? '' : `; ${others.join(', ')} need libraries of their own`;
+  return `available here: ${bundledProviders.join(', ')}${needs}`;
+}
+
+/** Says which input or output onnxruntime-node cannot carry; a run with an int4 output would abort the process. */
+function unsupportedValue(session: ort.InferenceSession): string | undefined {
+  for (const [direction, values] of [
+    ['input', session.inputMetadata],
+    ['output', session.outputMetadata],
+  ] as const) {
+    for (const value of values) {
+      const what = `${direction} ${show(value.name)}`;
+      if (!value.isTensor) return `${what} is a sequence, map or optional; onnxruntime-node carries tensors only`;
+      if (!isTensorType(value.type)) return `${what} has type ${value.type}, which onnxruntime-node cannot carry`;
+    }
+  }
+  return undefined;
+}
+
+function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
+  if (!value.isTensor || !isTensorType(value.type)) {
+    throw new InfermuxError('INTERNAL', `${value.name} was not checked before it was read`);
+  }
+  return { name: value.name, type: value.type, shape: [...value.shape] };
+}
+
+function readOutput({ type, dims, data }: ort.Tensor): Tensor {
+  // float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array.
+  const carried = type === 'float16' ? bitsOf(data as Uint16Array) : data;
+  return { type, dims: dims.slice(), data: carried } as Tensor;
+}
+
+function bitsOf(data: Uint16Array): Uint16Array {
+  return data instanceof Uint16Array
+    ? data
+    : new Uint16Array((data as Uint16Array).buffer, 0, (data as Uint16Array).length);
+}

@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
+import { onDevice, providersOf } from '../../contracts/session-settings.js';
+import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import type { FileHashes } from './file-hashes.js';
+import type { SessionLoader } from './model-multiplexer.js';
+import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings, stopping } from './onnx-session.js';
+import { runWarmUps } from './warm-up.js';
+import { STORE_FORMAT, type WeightStore } from './weight-store.js';
+
+/** Sharing less is not worth the files: what a session takes beside its weights is as much. */
+const LEAST_SHARED_BYTES = 2 ** 20;
+
+export interface SessionLoaderOptions {
+  /** Of models that name none, key by key. */
+  readonly session: SessionSettings;
+  /** Of models that name none. */
+  readonly weights: WeightPlacement;
+  /** Id of the device for execution providers other than `cpu` that name none. */
+  readonly device?: number | undefined;
+}
+
+export interface SessionLoaderEnvironment {
+  readonly counters: ReplicaCounters;
+  readonly store: WeightStore;
+  readonly hashes: FileHashes;
+  /** Told when a model is loaded with weights of its own although they were to be shared. */
+  notShared(model: ModelReference, reason: string): void;
+  /** Told when a model was compiled for the store. */
+  compiled(model: ModelReference, milliseconds: number): void;
+}
+
+/** Loads sessions: checks the files, finds or makes shared weights, and ends with the model's warm-up runs. */
+export class OnnxSessionLoader implements SessionLoader {
+  readonly #options: SessionLoaderOptions;
+  readonly #environment: SessionLoaderEnvironment;
+
+  constructor(options: SessionLoaderOptions, environment: SessionLoaderEnvironment) {
+    this.#options = options;
+    this.#environment = environment;
+  }
+
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop. */
+  async load(model: ModelReference): Promise<OnnxSession> {
+    await this.#checkHashes(model);
+    const { session: common, device } = this.#options;
+    const merged = mergeSettings(common, model.session ?? {});
+    const options = device === undefined ? merged : onDevice(merged, device);
+    const weights = model.weights ?? this.#options.weights;
+    const shared = weights === 'shared' ? await this.#loadShared(model, options) : undefined;
+    const session = shared ?? (await OnnxSession.load(model, options, this.#environment.counters));
+    try {
+      await runWarmUps(session, model);
+      return session;
+    } catch (error) {
+      await session.release().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #checkHashes({ id, sha256 = {} }: ModelReference): Promise<void> {
+    for (const [path, expected] of Object.entries(sha256)) {
+      const hash = await this.#hashOf(id, path);
+      if (hash === expected) continue;
+      const message = `model ${show(id)}: ${path} is not what its model.json says: SHA-256 is ${hash}, expected ${expected}`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message);
+    }
+  }
+
+  async #hashOf(id: string, path: string): Promise<string> {
+    try {
+      return await this.#environment.hashes.of(path);
+    } catch (cause) {
+      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** Undefined where the model is to have weights of its own. */
+  async #loadShared(model: ModelReference, options: SessionSettings): Promise<OnnxSession | undefined> {
+    const { counters, store, notShared } = this.#environment;
+    if (model.bytes < LEAST_SHARED_BYTES) return undefined;
+    const reason = whyNotShared(model, options);
+    if (reason !== undefined) {
+      notShared(model, reason);
+      return undefined;
+    }
+    try {
+      const key = await this.#keyOf(model, options);
+      const { folder, declined } = await store.find(
+        key,
+        (into) => this.#compile(model, options, into),
+        () => {
+          if (counters.isStopping) throw stopping();
+        },
+      );
+      if (declined !== undefined) {
+        notShared(model, declined);
+        return undefined;
+      }
+      return await OnnxSession.load(model, options, counters, join(folder, COMPILED.model)).catch(async (error) => {
+        // It was whole, so it is onnxruntime that does not take it; or it was removed meanwhile, and is found out tomorrow.
+        if (!isStopping(error)) await store.decline(key, messageOf(error));
+        throw error;
+      });
+    } catch (error) {
+      if (isStopping(error)) throw error;
+      notShared(model, messageOf(error));
+      return undefined;
+    }
+  }
+
+  /** @returns why it is not worth it. */
+  async #compile(model: ModelReference, options: SessionSettings, folder: string): Promise<string | undefined> {
+    const { counters, compiled } = this.#environment;
+    const startedAt = performance.now();
+    let weights: string;
+    try {
+      ({ weights } = await OnnxSession.compile(model, options, counters, folder));
+    } catch (error) {
+      if (isStopping(error)) throw error;
+      return `it could not be compiled: ${messageOf(error)}`;
+    }
+    compiled(model, performance.now() - startedAt);
+    const bytes = await stat(weights).then(
+      ({ size }) => size,
+      () => 0,
+    );
+    return bytes < LEAST_SHARED_BYTES ? `only ${bytes} bytes of it could be shared` : undefined;
+  }
+
+  /** Names what the compiled model depends on. */
+  async #keyOf(model: ModelReference, options: SessionSettings): Promise<string> {
+    const { path, contents, externalData = [] } = model;
+    const key = createHash('sha256');
+    if (contents !== undefined) key.update(new Uint8Array(contents));
+    else for (const file of [path, ...externalData]) key.update(await this.#environment.hashes.of(file));
+    key.update(JSON.stringify([STORE_FORMAT, onnxruntimeVersion, process.arch, cpuFeatures(), sortedKeys(options)]));
+    return key.digest('hex');
+  }
+}
+
+function whyNotShared({ format }: ModelReference, options: SessionSettings): string | undefined {
+  const other = providersOf(options).find((name) => name !== 'cpu');
+  if (other !== undefined) return `the execution provider ${other} has weights of its own`;
+  if (format === 'ort') return 'a model in the ORT format cannot be compiled again';
+  return options['optimizedModelFilePath'] === undefined ? undefined : 'it is to be written to optimizedModelFilePath';
+}
+
+/** Optimised graphs are bound to what the CPU can do. */
+function cpuFeatures(): string {
+  try {
+    return /^(?:flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[0] ?? '';
+  } catch {
+    return cpus()[0]?.model ?? '';
+  }
+}
+
+/** The model's settings go before; objects are merged key by key. */
+function mergeSettings(common: SessionSettings, own: SessionSettings): SessionSettings {
+  const merged: Record<string, unknown> = { ...common };
+  for (const [key, value] of Object.entries(own)) {
+    const other = merged[key];
+    merged[key] = isPlain(value) && isPlain(other) ? mergeSettings(other, value) : value;
+  }
+  return merged;
+}
+
+function sortedKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sortedKeys);
+  if (!isPlain(value)) return value;
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sortedKeys(value[key])]),
+  );
+}
+
+function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
+function isStopping(error: unknown): boolean {
+  return error instanceof InfermuxError && error.code === 'REPLICA_FAILED';
+}

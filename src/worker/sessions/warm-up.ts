@@ -1,0 +1,65 @@
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import type { ModelReference, WarmUpInput, WarmUpInputs } from '../../contracts/model-reference.js';
+import { checkFeeds } from '../../tensors/feeds.js';
+import {
+  ARRAY_TYPES,
+  elementsOf,
+  setNamed,
+  type Tensor,
+  type TensorFeeds,
+  type TensorType,
+} from '../../tensors/tensor.js';
+import type { Session } from './model-multiplexer.js';
+
+/** More elements for one input are a typing error. */
+const MOST_ELEMENTS = 2 ** 28;
+
+/**
+ * Runs the session on each of the model's warm-up inputs.
+ *
+ * @throws InfermuxError `MODEL_LOAD_FAILED` when they do not fit the model or the run fails: so would requests.
+ */
+export async function runWarmUps(session: Session, { id, warmUp = [] }: ModelReference): Promise<void> {
+  for (const [index, inputs] of warmUp.entries()) {
+    try {
+      const feeds = toFeeds(inputs, session);
+      checkFeeds(id, feeds, session.metadata.inputs);
+      await session.run(feeds, undefined);
+    } catch (cause) {
+      // Told to stop, it says nothing of the model.
+      if (cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED') throw cause;
+      const message = `model ${show(id)}: warm-up run ${index + 1} failed: ${messageOf(cause)}`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
+    }
+  }
+}
+
+function toFeeds(inputs: WarmUpInputs, { metadata }: Session): TensorFeeds {
+  const feeds: Record<string, Tensor> = {};
+  for (const [name, input] of Object.entries(inputs)) {
+    const declared = metadata.inputs.find((value) => value.name === name)?.type ?? 'float32';
+    setNamed(feeds, name, toTensor(name, input, input.type ?? (declared as TensorType)));
+  }
+  return feeds;
+}
+
+function toTensor(name: string, { dims, data }: WarmUpInput, type: TensorType): Tensor {
+  const elements = elementsOf(dims);
+  if (elements > MOST_ELEMENTS) throw new Error(`input ${show(name)} has ${elements} elements`);
+  if (data !== undefined && data.length !== elements) {
+    throw new Error(`input ${show(name)} has dims for ${elements} elements, and data has ${data.length}`);
+  }
+  return { type, dims, data: toData(type, elements, data) } as Tensor;
+}
+
+function toData(type: TensorType, elements: number, data: WarmUpInput['data']): unknown {
+  if (type === 'string') return data?.map(String) ?? new Array<string>(elements).fill('');
+  const array = new ARRAY_TYPES[type](elements);
+  const isBig = array instanceof BigInt64Array || array instanceof BigUint64Array;
+  const text = isBig ? undefined : data?.find((element) => typeof element === 'string');
+  if (text !== undefined) throw new Error(`${show(text)} is no ${type}`);
+  for (const [index, element] of data?.entries() ?? []) {
+    (array as unknown as unknown[])[index] = isBig ? BigInt(element) : Number(element);
+  }
+  return array;
+}

@@ -1,0 +1,74 @@
+import { beforeEach, expect, it } from 'vitest';
+import { InfermuxError } from '../../../dist/common/errors.js';
+import { RepositoryFollower } from '../../../dist/models/repository/repository-follower.js';
+import { FakeClock, flush } from '../../support/fakes.js';
+
+let clock: FakeClock;
+let looks: number[];
+let story: string[];
+let failing: InfermuxError | undefined;
+let unsettled: string[];
+
+beforeEach(() => {
+  clock = new FakeClock();
+  looks = [];
+  story = [];
+  failing = undefined;
+  unsettled = [];
+});
+
+function follower(pollMs: number): RepositoryFollower {
+  const look = async () => {
+    looks.push(clock.now());
+    if (failing !== undefined) throw failing;
+    return { added: [], changed: [], removed: [], unsettled, failed: [] };
+  };
+  return new RepositoryFollower(pollMs, look, clock, {
+    unreadable: ({ message }, failuresInRow) => story.push(`${message} ${failuresInRow}`),
+    readableAgain: () => story.push('readable'),
+  });
+}
+
+async function pass(seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second += 1) {
+    clock.advance(1_000);
+    await flush();
+  }
+}
+
+it('looks every so often', async () => {
+  follower(2_000).follow(0);
+  await pass(7);
+  expect(looks).toEqual([2_000, 4_000, 6_000]);
+});
+
+it('waits twice as long after each look that failed, up to 64 s, and says when it can be read again', async () => {
+  failing = new InfermuxError('FAILED_PRECONDITION', 'gone');
+  follower(1_000).follow(0);
+  await pass(200);
+  expect(looks.map((at) => at / 1_000)).toEqual([1, 3, 7, 15, 31, 63, 127, 191]);
+  expect(story.slice(0, 2)).toEqual(['gone 1', 'gone 2']);
+  failing = undefined;
+  await pass(58);
+  expect([story.at(-1), looks.slice(-4).map((at) => at / 1_000)]).toEqual(['readable', [255, 256, 257, 258]]);
+});
+
+it('looks again at a directory that is not followed only as long as something is being written', async () => {
+  unsettled = ['a'];
+  follower(0).follow(1);
+  await pass(2);
+  unsettled = [];
+  await pass(5);
+  expect(looks).toEqual([1_000, 2_000, 3_000]);
+  follower(0).follow(0);
+  expect(clock.timers).toBe(0);
+});
+
+it('stops', async () => {
+  const stopped = follower(1_000);
+  stopped.follow(0);
+  await pass(1);
+  stopped.stop();
+  await pass(3);
+  expect([looks, clock.timers]).toEqual([[1_000], 0]);
+});

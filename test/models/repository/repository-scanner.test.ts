@@ -1,0 +1,191 @@
+import { chmodSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { nameOf } from '../../../dist/models/registered-model.js';
+import { RepositoryScanner } from '../../../dist/models/repository/repository-scanner.js';
+import type { VersionPolicy } from '../../../dist/models/sources/manifest.js';
+import { readSources } from '../../../dist/models/sources/model-sources.js';
+import { directory, writeFiles } from '../../support/directories.js';
+import { externalModel } from '../../support/onnx-models.js';
+
+async function scan(root: string, policy: VersionPolicy = 'latest') {
+  const { models, passedOver } = await new RepositoryScanner(root, policy).scan();
+  const served = [...models.values()].flatMap((model) => model.served);
+  return { models, passedOver, served, names: served.map(nameOf).sort() };
+}
+
+describe('a directory', () => {
+  it('holds models as files, in folders, and in folders of versions', async () => {
+    const root = directory({
+      'plain.onnx': 'four',
+      'mobile.ort': '',
+      'folder/model.onnx': '',
+      'folder/model.json': '\uFEFF{ "version": 3, "licence": "MIT" }',
+      'versioned/1/model.onnx': '',
+      'versioned/12/model.onnx': '',
+      'versioned/latest/model.onnx': '',
+      'data/readme.txt': 'no model',
+      'notes.txt': 'no model',
+      'odd@name.onnx': 'cannot be asked for',
+      '.hidden/model.onnx': '',
+    });
+    symlinkSync(join(root, 'plain.onnx'), join(root, 'link.onnx'));
+    const { names, served, passedOver } = await scan(root, 'all');
+    expect(names).toEqual(['folder@3', 'link@1', 'mobile@1', 'plain@1', 'versioned@1', 'versioned@12']);
+    expect(served.find(({ id }) => id === 'plain')).toMatchObject({ bytes: 4, path: join(root, 'plain.onnx') });
+    expect(served.find(({ id }) => id === 'folder')).toMatchObject({ licence: 'MIT', format: 'onnx' });
+    expect(served.find(({ id }) => id === 'mobile')).toMatchObject({ format: 'ort' });
+    expect([...passedOver.keys()].sort()).toEqual(['data', 'odd@name.onnx']);
+  });
+
+  it.each<[VersionPolicy, string[]]>([
+    ['latest', ['m@12']],
+    ['all', ['m@1', 'm@12', 'm@2']],
+    [
+      [2, 1, 7],
+      ['m@1', 'm@2'],
+    ],
+  ])('serves the versions %j', async (policy, names) => {
+    const files = { 'm/1/model.onnx': '', 'm/2/model.onnx': '', 'm/12/model.onnx': '' };
+    expect((await scan(directory(files), policy)).names).toEqual(names);
+    const own = directory({ ...files, 'm/model.json': JSON.stringify({ versions: policy }) });
+    expect((await scan(own)).names).toEqual(names);
+  });
+
+  it('tells of all versions, also of those that it does not serve', async () => {
+    const { models } = await scan(directory({ 'm/1/model.onnx': '', 'm/12/model.onnx': '' }));
+    expect(models.get('m')).toMatchObject({ versions: [1, 12], problem: undefined });
+  });
+
+  it('reads what a model says of itself, and of all its versions', async () => {
+    const hash = 'ab'.repeat(32);
+    const root = directory({
+      'a/model.onnx': '',
+      'a/model.json': JSON.stringify({
+        batching: { maxSize: 8 },
+        session: { enableMemPattern: false },
+        weights: 'shared',
+        pinned: true,
+        warmUp: [{ x: { dims: [1, 4] } }],
+        sha256: hash.toUpperCase(),
+      }),
+      'b/model.json': '{ "batching": false, "versions": "all", "licence": "MIT" }',
+      'b/1/model.onnx': '',
+      'b/1/model.json': '{ "batching": "auto" }',
+      'b/2/model.onnx': '',
+    });
+    const { served } = await scan(root);
+    expect(served[0]).toMatchObject({
+      ...{ batching: { maxSize: 8 }, session: { enableMemPattern: false }, weights: 'shared', isPinned: true },
+      warmUp: [{ x: { dims: [1, 4] } }],
+      sha256: { [join(root, 'a', 'model.onnx')]: hash },
+    });
+    expect(served.slice(1)).toMatchObject([
+      { version: 1, batching: 'auto', licence: 'MIT' },
+      { version: 2, batching: false, licence: 'MIT' },
+    ]);
+  });
+
+  it('counts the external data of a model, and sees it change', async () => {
+    const { model, weights } = externalModel('weights.bin');
+    const root = directory({ 'a/model.onnx': model, 'a/weights.bin': weights });
+    const scanner = new RepositoryScanner(root, 'latest');
+    const read = async () => (await scanner.scan()).models.get('a')?.served[0];
+    const first = await read();
+    expect(first).toMatchObject({
+      bytes: model.byteLength + weights.byteLength,
+      externalData: [join(root, 'a', 'weights.bin')],
+    });
+    expect((await read())?.fingerprint).toBe(first?.fingerprint);
+    writeFiles(root, { 'a/weights.bin': new Uint8Array(weights.byteLength + 1) });
+    expect((await read())?.fingerprint).not.toBe(first?.fingerprint);
+  });
+
+  it.each([
+    ['{ "batching": "on" }', "batching must be 'auto', false or"],
+    ['{', 'is not JSON'],
+    ['[]', 'must hold an object'],
+    ['{ "version": 1.5 }', 'version must be a positive integer, got 1.5'],
+    ['{ "sha256": "abc" }', 'sha256 must be 64 hexadecimal digits'],
+    ['{ "warmUp": [{ "x": [1] }] }', 'warmUp must be a list of'],
+    ['{ "warmUp": [{ "x": { "dims": [-1] } }] }', 'warmUp must be a list of'],
+    ['{ "weights": "both" }', "weights must be 'private' or 'shared'"],
+    ['{ "pinned": 1 }', 'pinned must be true or false'],
+    ['{ "session": [] }', 'session must be a plain object'],
+    ['{ "session": { "executionProviders": [null] } }', 'session.executionProviders must be'],
+    ['{ "session": { "intraOpNumThreads": 100000 } }', 'an integer from 0 to 1024'],
+    ['{ "session": { "optimizedModelFilePath": "/tmp/x" } }', 'optimizedModelFilePath writes files'],
+    [`{ "session": { "extra": ${'{"a":'.repeat(6_000)}1${'}'.repeat(6_000)} } }`, 'must be plain data'],
+    [`{ "sha256": { "../../etc/passwd": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
+    [`{ "sha256": { "/dev/zero": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
+    ['{ "licence": "" }', 'licence must be a non-empty string'],
+  ])('has a problem with the manifest %j, and serves the other models', async (manifest, message) => {
+    const { models, names } = await scan(
+      directory({ 'a/model.onnx': '', 'a/model.json': manifest, 'b/model.onnx': '' }),
+    );
+    expect(names).toEqual(['b@1']);
+    expect(models.get('a')?.problem).toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(models.get('a')?.problem?.message).toContain(message);
+    expect(models.get('a')?.problem?.message).toMatch(/a\/model\.(json|onnx)/);
+  });
+
+  it('has a problem with a model that is there twice, naming both files', async () => {
+    const root = directory({ 'a.onnx': '', 'a/model.onnx': '' });
+    const { problem } = (await scan(root)).models.get('a') ?? {};
+    expect(problem?.code).toBe('MODEL_ALREADY_EXISTS');
+    expect(problem?.message).toContain(`${join(root, 'a', 'model.onnx')} and ${join(root, 'a.onnx')}`);
+  });
+
+  it('has a problem with versions of which none is there', async () => {
+    const { models } = await scan(directory({ 'a/2/model.onnx': '', 'a/model.json': '{ "versions": [3] }' }));
+    expect(models.get('a')?.problem?.message).toContain(
+      'of the versions [ 3 ] to be served none is there; there are: 2',
+    );
+  });
+
+  it('has a problem with external data that is not there', async () => {
+    const { models } = await scan(directory({ 'a/model.onnx': externalModel('weights.bin').model }));
+    expect(models.get('a')?.problem).toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(models.get('a')?.problem?.message).toContain('weights.bin');
+  });
+
+  it.skipIf(process.getuid?.() === 0)('has a problem with a folder that cannot be read: it is not gone', async () => {
+    const root = directory({ 'a/model.onnx': '', 'b.onnx': '' });
+    chmodSync(join(root, 'a'), 0);
+    const { models } = await scan(root);
+    chmodSync(join(root, 'a'), 0o700);
+    expect(models.get('a')?.problem).toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(models.get('b')?.problem).toBeUndefined();
+  });
+
+  it('that is not there is a failed precondition', async () => {
+    await expect(scan('/nowhere/at/all')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+  });
+});
+
+describe('models by id', () => {
+  it('are files with their version, or bytes', async () => {
+    const root = directory({ 'a.onnx': '', 'b.onnx': '' });
+    const models = await readSources({
+      a: join(root, 'a.onnx'),
+      b: { path: join(root, 'b.onnx'), version: 2, pinned: true },
+      c: Uint8Array.of(1, 2, 3),
+      d: { bytes: new TextEncoder().encode('....ORTM') },
+    });
+    expect(models.map(nameOf)).toEqual(['a@1', 'b@2', 'c@1', 'd@1']);
+    expect(models.map(({ isPinned }) => isPinned)).toEqual([false, true, false, false]);
+    expect(models[2]).toMatchObject({ bytes: 3, format: 'onnx', path: 'c (in memory)' });
+    expect(new Uint8Array(models[2]?.contents as SharedArrayBuffer)).toEqual(Uint8Array.of(1, 2, 3));
+    expect(models[3]?.format).toBe('ort');
+  });
+
+  it.each([
+    [{ a: '/nowhere/a.onnx' }, 'FAILED_PRECONDITION', 'model "a": ENOENT'],
+    [{ a: tmpdir() }, 'FAILED_PRECONDITION', 'is not a file'],
+    [{ 'a@2': '/a.onnx' }, 'INVALID_ARGUMENT', 'an id must not be empty or hold "@", got "a@2"'],
+  ])('%j is refused', async (sources, code, message) => {
+    const reading = Promise.resolve().then(() => readSources(sources));
+    await expect(reading).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
+  });
+});

@@ -1,0 +1,257 @@
+import { renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { type Clock, systemClock } from '../../../dist/common/clock.js';
+import { InfermuxError } from '../../../dist/common/errors.js';
+import { ModelCatalog } from '../../../dist/models/model-catalog.js';
+import { ModelLoader } from '../../../dist/models/model-loader.js';
+import { RepositoryScanner } from '../../../dist/models/repository/repository-scanner.js';
+import { RepositorySync, type SyncReport } from '../../../dist/models/repository/repository-sync.js';
+import { directory, writeFiles } from '../../support/directories.js';
+import { FakeHosts, gate } from '../../support/fake-hosts.js';
+import { until } from '../../support/until.js';
+
+let root: string;
+let hosts: FakeHosts;
+let catalog: ModelCatalog;
+let sync: RepositorySync;
+let story: string[];
+/** What happens while a look waits for files to settle. */
+let meanwhile: () => void;
+
+/** Lets no time pass, but what happens in it. */
+const clock: Clock = {
+  ...systemClock,
+  schedule: (callback) => {
+    meanwhile();
+    queueMicrotask(callback);
+    return () => undefined;
+  },
+};
+
+function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
+  root = directory(files);
+  hosts = new FakeHosts(2);
+  catalog = new ModelCatalog();
+  story = [];
+  meanwhile = () => undefined;
+  hosts.loaded = ({ key }) => catalog.setMetadata(key, { inputs: [], outputs: [] });
+  const loader = new ModelLoader(hosts, clock);
+  const scanner = new RepositoryScanner(root, 'latest');
+  sync = new RepositorySync(
+    { scanner, settleMs },
+    { catalog, loader, hosts, clock },
+    {
+      served: (id, change) => story.push(`${id} ${change}`),
+      removed: (id) => story.push(`${id} removed`),
+      failed: (id, { message }) => story.push(`${id}: ${message}`),
+      forgotten: (key) => story.push(`${key} forgotten`),
+    },
+  );
+}
+
+const look = (load = false): Promise<SyncReport> => sync.sync({ wait: true, load });
+const nothing: SyncReport = { added: [], changed: [], removed: [], unsettled: [], failed: [] };
+
+beforeEach(() => start({ 'a/model.onnx': 'one', 'b.onnx': 'b' }));
+
+describe('a look at the directory', () => {
+  it('finds what is new, and nothing the second time', async () => {
+    expect(await look()).toEqual({ ...nothing, added: ['a', 'b'] });
+    expect(await look()).toEqual(nothing);
+    expect(catalog.models.map(({ key }) => key)).toEqual(['a@1', 'b@1']);
+    expect(hosts.log).toEqual([]);
+  });
+
+  it('loads what is new when it is told to', async () => {
+    await look(true);
+    expect(hosts.log).toEqual(['r0 loads a@1', 'r1 loads b@1']);
+  });
+
+  it('unloads what is gone, after its last request', async () => {
+    await look(true);
+    const { opened, open } = gate();
+    hosts.inUse.set('b@1', opened);
+    rmSync(join(root, 'b.onnx'));
+    const looked = look();
+    await until(() => story.includes('b removed'));
+    expect(catalog.find('b')).toBeUndefined();
+    expect(hosts.log).not.toContain('r1 unloads b@1 unloaded');
+    open();
+    expect(await looked).toEqual({ ...nothing, removed: ['b'] });
+    expect(hosts.log).toContain('r1 unloads b@1 unloaded');
+    expect([hosts.forgotten, catalog.byKey('b@1')]).toEqual([['b@1'], undefined]);
+  });
+
+  it('replaces what has changed, once the new one is loaded', async () => {
+    await look(true);
+    const { opened, open } = gate();
+    hosts.gates.set('a', opened);
+    writeFiles(root, { 'a/model.onnx': 'another' });
+    const looked = look();
+    await until(() => hosts.log.includes('r0 loads a@1#2 for a@1'));
+    expect(catalog.resolve('a').key).toBe('a@1');
+    open();
+    expect(await looked).toEqual({ ...nothing, changed: ['a'] });
+    expect(catalog.resolve('a').key).toBe('a@1#2');
+    expect(hosts.log.at(-1)).toBe('r0 unloads a@1 replaced');
+  });
+
+  it('replaces what nobody has used without a load', async () => {
+    await look();
+    writeFiles(root, { 'a/model.onnx': 'another' });
+    await look();
+    expect([catalog.resolve('a').key, hosts.log]).toEqual(['a@1#2', []]);
+  });
+
+  it('keeps what was there when the new one does not load, says so once, and does not try all the time', async () => {
+    await look(true);
+    hosts.fail('a', 99);
+    writeFiles(root, { 'a/model.onnx': 'broken' });
+    for (let time = 0; time < 3; time += 1) expect((await look()).failed).toMatchObject([{ id: 'a' }]);
+    expect(catalog.resolve('a').key).toBe('a@1');
+    expect(hosts.log.filter((line) => line.includes('#2'))).toHaveLength(1);
+    expect(story.filter((line) => line === 'a: a is broken')).toHaveLength(1);
+    expect(catalog.entry('a')?.problem?.message).toBe('a is broken');
+    hosts.failures.clear();
+    writeFiles(root, { 'a/model.onnx': 'mended and longer' });
+    expect(await look()).toEqual({ ...nothing, changed: ['a'] });
+    expect([catalog.resolve('a').key, catalog.entry('a')?.problem]).toEqual(['a@1#3', undefined]);
+    expect(hosts.forgotten).toEqual(['a@1#2', 'a@1']);
+  });
+
+  it('loads a new version before the old one leaves, and keeps the old one if it does not load', async () => {
+    start({ 'a/1/model.onnx': 'one' });
+    await look(true);
+    hosts.fail('a', 1);
+    writeFiles(root, { 'a/2/model.onnx': 'two' });
+    expect((await look()).failed).toMatchObject([{ id: 'a' }]);
+    expect(catalog.resolve('a').version).toBe(1);
+    writeFiles(root, { 'a/3/model.onnx': 'three' });
+    await look();
+    expect([catalog.resolve('a').version, catalog.find('a@1')]).toEqual([3, undefined]);
+    expect(hosts.log.slice(-2)).toEqual(['r0 loads a@3 for a@1', 'r0 unloads a@1 replaced']);
+  });
+
+  it('serves the versions that load, and for one that does not what was there', async () => {
+    start({ 'a/model.json': '{ "versions": "all" }', 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look(true);
+    hosts.failures.set('a', [undefined, new InfermuxError('MODEL_LOAD_FAILED', 'a is broken')]);
+    writeFiles(root, { 'a/1/model.onnx': 'another one', 'a/2/model.onnx': 'broken' });
+    expect((await look()).failed).toMatchObject([{ id: 'a', error: { message: 'a is broken' } }]);
+    expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1#2', 'a@2']);
+    rmSync(join(root, 'a'), { recursive: true });
+    await look();
+    await until(() => hosts.hosts.every(({ models }) => ![...models.keys()].some((key) => key.startsWith('a@'))));
+    expect(hosts.forgotten).toHaveLength(4);
+  });
+
+  it('does one thing after the other to a model, and leaves no session behind', async () => {
+    await look(true);
+    const looks = [1, 2, 3].map((time) => {
+      writeFiles(root, { 'a/model.onnx': 'x'.repeat(10 + time) });
+      return look();
+    });
+    await Promise.all(looks);
+    await look();
+    const keys = hosts.hosts.flatMap(({ models }) => [...models.keys()].filter((key) => key.startsWith('a@')));
+    expect(new Set(keys)).toEqual(new Set([catalog.resolve('a').key]));
+  });
+
+  it('is not fooled by what it saw before a deploy or an undeploy was done', async () => {
+    await look();
+    // Seen by the look before, done while it waits for files to settle.
+    start({ 'a/model.onnx': 'one', 'new/model.onnx': 'new' }, 60_000);
+    let isFirst = true;
+    const { opened, open } = gate();
+    meanwhile = () => {
+      if (!isFirst) return;
+      isFirst = false;
+      writeFiles(root, { 'late/model.onnx': 'late' });
+      void sync
+        .refresh('late')
+        .then(() => sync.withdraw('a', undefined, async () => rmSync(join(root, 'a'), { recursive: true })))
+        .then(open);
+    };
+    const looked = look();
+    await opened;
+    await looked;
+    expect([catalog.find('a'), catalog.find('late')?.key]).toEqual([undefined, 'late@1']);
+  });
+
+  it('goes back to an older version when the newest is removed', async () => {
+    start({ 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look();
+    expect(catalog.resolve('a').version).toBe(2);
+    rmSync(join(root, 'a', '2'), { recursive: true });
+    await look();
+    expect(catalog.resolve('a').version).toBe(1);
+  });
+
+  it('knows why a model cannot be served, and serves it when that is mended', async () => {
+    start({ 'a/model.onnx': 'one', 'a/model.json': '{' });
+    expect((await look()).failed).toMatchObject([{ id: 'a', error: { code: 'INVALID_ARGUMENT' } }]);
+    expect(() => catalog.resolve('a')).toThrow('is not JSON');
+    writeFiles(root, { 'a/model.json': '{}' });
+    await look();
+    expect(catalog.resolve('a').key).toBe('a@1');
+  });
+
+  it('keeps what is served when its manifest becomes bad', async () => {
+    await look(true);
+    writeFiles(root, { 'a/model.json': '{' });
+    expect((await look()).failed).toMatchObject([{ id: 'a' }]);
+    expect(catalog.resolve('a').key).toBe('a@1');
+  });
+
+  it('changes nothing when the directory cannot be read', async () => {
+    await look();
+    renameSync(root, `${root}-elsewhere`);
+    await expect(look()).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
+    expect(catalog.models).toHaveLength(2);
+    renameSync(`${root}-elsewhere`, root);
+    expect(await look()).toEqual(nothing);
+  });
+
+  it('does not let one slow model hold up the others', async () => {
+    await look(true);
+    const { opened, open } = gate();
+    hosts.gates.set('a', opened);
+    writeFiles(root, { 'a/model.onnx': 'slow', 'b.onnx': 'quick' });
+    await sync.sync({ wait: false, load: false });
+    await until(() => catalog.resolve('b').key !== 'b@1');
+    expect(await sync.sync({ wait: false, load: false })).toMatchObject({ unsettled: ['a'] });
+    expect(catalog.resolve('a').key).toBe('a@1');
+    open();
+    await until(() => catalog.resolve('a').key !== 'a@1');
+  });
+});
+
+describe('a model that is still being written', () => {
+  const LONG_MS = 60_000;
+
+  it('waits for the next look', async () => {
+    start({ 'a/model.onnx': 'first half' }, LONG_MS);
+    meanwhile = () => writeFiles(root, { 'a/model.onnx': 'first half, second half' });
+    expect(await look()).toEqual({ ...nothing, unsettled: ['a'] });
+    expect(catalog.find('a')).toBeUndefined();
+    meanwhile = () => undefined;
+    expect(await look()).toEqual({ ...nothing, added: ['a'] });
+  });
+
+  it('is served as before meanwhile', async () => {
+    start({ 'a/model.onnx': 'whole' }, LONG_MS);
+    await look();
+    writeFiles(root, { 'a/model.onnx': 'first half' });
+    meanwhile = () => writeFiles(root, { 'a/model.onnx': 'first half, second half' });
+    expect((await look()).unsettled).toEqual(['a']);
+    expect(catalog.resolve('a').key).toBe('a@1');
+  });
+
+  it('is not waited for when it was last written to long ago', async () => {
+    start({ 'a/model.onnx': 'whole' }, LONG_MS);
+    await look();
+    meanwhile = () => expect.fail('nothing has changed');
+    expect(await look()).toEqual(nothing);
+  });
+});

@@ -1,0 +1,58 @@
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { readOnnxFile } from '../../../dist/models/sources/onnx-file.js';
+import { directory, writeFiles } from '../../support/directories.js';
+import { externalModel, scaleModel } from '../../support/onnx-models.js';
+import { areSharedModelsHere, SHARED_MODELS } from '../../support/shared-models.js';
+
+const read = (bytes: Uint8Array) => readOnnxFile(join(directory({ 'model.onnx': bytes }), 'model.onnx'));
+
+describe('an ONNX file', () => {
+  it('tells its producer and operator sets', async () => {
+    expect(await read(scaleModel(2))).toEqual({
+      producer: 'infermux native-models',
+      opsets: { 'ai.onnx': 17 },
+      externalData: [],
+    });
+  });
+
+  it('tells which files hold its weights', async () => {
+    expect((await read(externalModel('weights/part-1.bin').model))?.externalData).toEqual(['weights/part-1.bin']);
+  });
+
+  it('is read without its weights, however large they are', async () => {
+    const large = scaleModel(2, 4);
+    const { model } = externalModel('weights.bin', 5_000_000);
+    expect((await read(model))?.externalData).toEqual(['weights.bin']);
+    expect(large.byteLength).toBeLessThan(1_000);
+  });
+
+  it('is none when it is something else or is not there', async () => {
+    expect(await read(new Uint8Array(0))).toBeUndefined();
+    expect(await read(new TextEncoder().encode('version https://git-lfs.github.com/spec/v1'))).toBeUndefined();
+    expect(await readOnnxFile('/nowhere/model.onnx')).toBeUndefined();
+    // Space taken ahead for a download; field by field it would take minutes.
+    expect(await read(new Uint8Array(50_000_000))).toBeUndefined();
+  });
+
+  it('neither throws nor hangs, whatever is in it or wherever it is cut', async () => {
+    const root = directory();
+    const whole = externalModel('weights.bin', 8).model;
+    const change = fc.tuple(fc.nat(whole.length - 1), fc.nat(255));
+    await fc.assert(
+      fc.asyncProperty(fc.nat(whole.length), fc.array(change, { maxLength: 8 }), async (length, changes) => {
+        const bytes = whole.slice(0, length);
+        for (const [at, byte] of changes) if (at < length) bytes[at] = byte;
+        writeFiles(root, { 'model.onnx': bytes });
+        await readOnnxFile(join(root, 'model.onnx'));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it.skipIf(!areSharedModelsHere)('of the real world is read as well', async () => {
+    const model = join(SHARED_MODELS, 'cases', 'super-resolution-10', 'model.onnx');
+    expect(await readOnnxFile(model)).toMatchObject({ opsets: { 'ai.onnx': 10 }, externalData: [] });
+  });
+});

@@ -1,0 +1,42 @@
+import { expect, it } from 'vitest';
+import { type WaitingModel, waitingPlace } from '../../../dist/routing/queues/eligibility.js';
+
+const model = ({ waitedMs = 0, expectedLoadMs = 100, ...changes }: Partial<WaitingModel>): WaitingModel => ({
+  waitedMs,
+  expectedLoadMs,
+  msUntilSpill: () => expectedLoadMs - waitedMs,
+  warmReplicas: 1,
+  replicas: 4,
+  mayLoadInMs: 0,
+  gatherMs: undefined,
+  ...changes,
+});
+
+it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
+  ['no replica has it', { warmReplicas: 0 }, 'anywhere', undefined],
+  ['every replica has it', { warmReplicas: 4, waitedMs: 9_999 }, 'warm', undefined],
+  ['its requests wait for company', { gatherMs: 3, warmReplicas: 0 }, 'gathering', 3],
+  ['that wait is over, but nobody has looked again', { gatherMs: -1 }, 'gathering', 0],
+  ['it has just begun to wait', {}, 'warm', 100],
+  ['it has waited almost as long as a load takes', { waitedMs: 99 }, 'warm', 1],
+  ['it has waited as long as a load takes', { waitedMs: 100 }, 'spilling', 1_900],
+  ['its load failed a short while ago', { waitedMs: 100, mayLoadInMs: 700 }, 'warm', 700],
+  ['it has waited twenty loads', { waitedMs: 2_000 }, 'anywhere', undefined],
+  ['it has waited twenty short loads', { waitedMs: 40, expectedLoadMs: 2 }, 'spilling', 960],
+  ['it is never worth another load', { msUntilSpill: () => Number.POSITIVE_INFINITY }, 'warm', 2_000],
+  [
+    'likewise, and its load failed a short while ago',
+    { msUntilSpill: () => Number.POSITIVE_INFINITY, mayLoadInMs: 700 },
+    'warm',
+    700,
+  ],
+  [
+    'likewise, and it has waited twenty loads',
+    { msUntilSpill: () => Number.POSITIVE_INFINITY, waitedMs: 2_000 },
+    'anywhere',
+    undefined,
+  ],
+  ['it has waited a second, and loads are short', { waitedMs: 1_000, expectedLoadMs: 2 }, 'anywhere', undefined],
+])('when %s', (_, changes, place, changesInMs) => {
+  expect(waitingPlace(model(changes))).toEqual({ place, changesInMs });
+});
