@@ -15,7 +15,7 @@ import { type WeightyModel, writeWeightyModels } from './models.js';
 const { rounds = '3' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
 const ROUNDS = Number(rounds);
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
-const MOST_REPLICAS = 4;
+const MAX_REPLICAS = 4;
 const KINDS = ['private', 'shared'] as const;
 const CASE = fileURLToPath(new URL('case.mjs', import.meta.url));
 
@@ -54,7 +54,7 @@ function measure({ path, row }: WeightyModel, store: string): Round {
   const dims = JSON.stringify(row);
   const load = (kind: Kind, replicas: number) => runCase<Loads>('load', path, kind, store, String(replicas), dims);
   const compileMs = load('shared', 1).loads[0] as number;
-  const counts = Array.from({ length: MOST_REPLICAS }, (_, index) => index + 1);
+  const counts = Array.from({ length: MAX_REPLICAS }, (_, index) => index + 1);
   // In turns, so that both see the machine as it is at the time.
   const pairs = counts.map((replicas) => ({ private: load('private', replicas), shared: load('shared', replicas) }));
   for (const pair of pairs) {
@@ -109,7 +109,7 @@ function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kin
     compile,
     milliseconds((round) => firstLoadMs(round, kind)),
     milliseconds((round) => furtherLoadMs(round, kind)),
-    Array.from({ length: MOST_REPLICAS }, (_, index) =>
+    Array.from({ length: MAX_REPLICAS }, (_, index) =>
       megabytes(median(all.map(({ loads }) => loads[kind][index]?.bytes ?? Number.NaN))),
     ).join(' / '),
     megabytes(median(all.map((round) => bytesPerReplica(round, kind)))),

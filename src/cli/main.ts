@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { InfermuxError, messageOf } from '../common/errors.js';
-import { MOST_REPLICAS } from '../deployments/config/deployment-options.js';
+import { MAX_REPLICAS } from '../deployments/config/deployment-options.js';
 import { benchChart, benchModel, benchTable } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { runControlDemo } from './demo/control-demo.js';
@@ -69,9 +69,7 @@ program
   .argument('<model>', 'an ONNX or ORT file')
   .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
   .option('--callers <list>', 'concurrent callers to try', integersUpTo(MOST_CALLERS), [1, 4, 16, 64, 256])
-  .option('--replicas <list>', 'replicas to try', integersUpTo(MOST_REPLICAS), [
-    ...new Set([1, availableParallelism()]),
-  ])
+  .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
   .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 1)
   .option('--svg <file>', 'write a bar chart too', parseWritableFile)
   .option('--json', 'print one JSON object instead of a table')

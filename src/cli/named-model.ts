@@ -1,5 +1,5 @@
 import { basename, extname } from 'node:path';
-import { type ModelSource, sourceOf } from '../models/sources/model-sources.js';
+import { type ModelSource, readModelSource } from '../models/sources/model-sources.js';
 
 /** The model that a command names by its file. */
 export interface NamedModel {
@@ -12,5 +12,5 @@ export interface NamedModel {
 export async function nameModel(path: string): Promise<NamedModel> {
   const name = basename(path, extname(path));
   // "@" separates id and version.
-  return { id: name.replaceAll('@', '-') || 'model', source: await sourceOf(path) };
+  return { id: name.replaceAll('@', '-') || 'model', source: await readModelSource(path) };
 }

@@ -27,7 +27,7 @@ export const systemClock: Clock = {
 };
 
 /** Whether the work ended within so many milliseconds; it goes on if it did not. */
-export async function within(clock: Clock, work: Promise<unknown>, milliseconds: number): Promise<boolean> {
+export async function settlesWithin(clock: Clock, work: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let cancel: () => void = () => undefined;
   const late = new Promise<false>((resolve) => {
     cancel = clock.schedule(() => resolve(false), milliseconds);

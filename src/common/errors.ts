@@ -51,7 +51,7 @@ export function toInfermuxError(error: unknown): InfermuxError {
 }
 
 /** The same error for another caller, with a stack of its own. */
-export function anew({ code, message, cause, retryable, retryAfterMs }: InfermuxError): InfermuxError {
+export function cloneError({ code, message, cause, retryable, retryAfterMs }: InfermuxError): InfermuxError {
   return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }
 
@@ -90,16 +90,16 @@ export function show(value: unknown): string {
  * What the work returns; whatever else than an InfermuxError it throws becomes `INVALID_ARGUMENT`. For reading what a
  * caller gave, where getters and proxies may throw.
  */
-export function reading<T>(what: string, work: () => T): T {
+export function readingInput<T>(what: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {
-    throw unreadable(what, cause);
+    throw unreadableInput(what, cause);
   }
 }
 
-/** What {@link reading} throws for what its work threw. */
-export function unreadable(what: string, cause: unknown): InfermuxError {
+/** What {@link readingInput} throws for what its work threw. */
+export function unreadableInput(what: string, cause: unknown): InfermuxError {
   if (cause instanceof InfermuxError) return cause;
   return new InfermuxError('INVALID_ARGUMENT', `${what} could not be read: ${messageOf(cause)}`, { cause });
 }

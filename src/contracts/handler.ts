@@ -76,6 +76,6 @@ export function handlerModel(id: string | undefined): ModelReference {
 }
 
 /** Whether the key is that of a {@link handlerModel}. */
-export function isHandlersKey(key: string): boolean {
+export function isHandlerKey(key: string): boolean {
   return key.endsWith(NO_MODEL);
 }

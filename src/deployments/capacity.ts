@@ -18,7 +18,10 @@ export interface Capacity {
 }
 
 /** Why so many replicas are more than the machine bears; undefined when they are not. */
-export function whyTooMany({ replicas, further, bytesPerReplica }: Demand, capacity: Capacity): string | undefined {
+export function overcommitReason(
+  { replicas, further, bytesPerReplica }: Demand,
+  capacity: Capacity,
+): string | undefined {
   const { cores, availableBytes } = capacity;
   if (further <= 0) return undefined;
   const bytes = further * bytesPerReplica;

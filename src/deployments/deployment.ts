@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Clock, within } from '../common/clock.js';
+import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
 import type { Replica } from '../replicas/replica.js';
 import {
@@ -44,7 +44,7 @@ export interface DeploymentQueue {
 
 export interface DeploymentObserver extends Pick<ReplicaPoolObserver, 'event' | 'stateChanged'> {
   running(replica: Replica): void;
-  left(replica: Replica): void;
+  removed(replica: Replica): void;
   restarting(replica: string, error: InfermuxError, delayMs: number): void;
   outage(error: InfermuxError): void;
   /** There are to be more or fewer replicas, by its options or by the requests there are. */
@@ -111,7 +111,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     const { observer } = environment;
     this.#pool = new ReplicaPool(name, environment.memory, environment.pool, {
       running: (replica) => this.#running(replica),
-      left: (replica, crash) => this.#left(replica, crash),
+      removed: (replica, crash) => this.#removed(replica, crash),
       stateChanged: (replica, state) => observer.stateChanged(replica, state),
       modelChanged: (replica, modelKey) => this.queue.modelChanged(replica, modelKey),
       event: (replica, event) => observer.event(replica, event),
@@ -316,7 +316,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   async #drain(force: boolean): Promise<void> {
     const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
     const until = this.#clock.now() + graceMs;
-    if (!force) await within(this.#clock, this.queue.untilIdle(), graceMs);
+    if (!force) await settlesWithin(this.#clock, this.queue.untilIdle(), graceMs);
     const message = `deployment ${this.name} was deleted, and the request was not answered within ${graceMs} ms`;
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
     this.#halt();
@@ -394,7 +394,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#roster.reconfiguring(place, true);
     try {
       const done = replica?.reconfigure(userConfig) ?? Promise.resolve();
-      if (!(await within(this.#clock, done, RECONFIGURE_TIMEOUT_MS))) {
+      if (!(await settlesWithin(this.#clock, done, RECONFIGURE_TIMEOUT_MS))) {
         const message = `the handler did not take its userConfig within ${RECONFIGURE_TIMEOUT_MS} ms`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
@@ -436,11 +436,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (replica.hello?.handler?.recordsStats === true) this.#stats.watch(replica);
   }
 
-  #left(replica: Replica, crash: InfermuxError | undefined): void {
+  #removed(replica: Replica, crash: InfermuxError | undefined): void {
     this.#health.forget(replica);
     this.#stats.forget(replica);
     this.queue.removeReplica(replica, crash);
-    this.#environment.observer.left(replica);
+    this.#environment.observer.removed(replica);
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {

@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
-import { anew, InfermuxError, messageOf, reading, show } from '../common/errors.js';
-import { InTurn } from '../common/serial-queue.js';
+import { cloneError, InfermuxError, messageOf, readingInput, show } from '../common/errors.js';
+import { SerialQueue } from '../common/serial-queue.js';
 import {
   checkSavable,
   copyOptions,
-  restore,
+  restoreDeployments,
   type SavedDeployment,
   type SavedDeployments,
   toSaved,
@@ -61,7 +61,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #lingering = new Set<Promise<void>>();
   /** Declared ones that were deleted, for the checkpoint. */
   readonly #deleted = new Map<string, DeploymentOptions>();
-  readonly #turns = new InTurn();
+  readonly #turns = new SerialQueue();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -107,7 +107,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    *   added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async update(name: string, changes: DeploymentOptions): Promise<Goal> {
-    const expectation = reading('the changes', () => isObject(changes));
+    const expectation = readingInput('the changes', () => isObject(changes));
     if (expectation !== undefined) {
       throw new InfermuxError('INVALID_ARGUMENT', `the changes must be ${expectation}, got ${show(changes)}`);
     }
@@ -135,7 +135,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    *   be written; `ENGINE_CLOSED`.
    */
   async delete(name: string, options: DeleteOptions = {}): Promise<Goal> {
-    const { force = false } = reading('delete', () => checkOptions('delete', options, { force: isBoolean }));
+    const { force = false } = readingInput('delete', () => checkOptions('delete', options, { force: isBoolean }));
     return this.#change(async () => {
       const { declared, deployment } = this.#entryOf(name);
       await this.#save({ [name]: declared === null ? undefined : { declared, options: null } });
@@ -190,7 +190,9 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
     const { log } = this.#environment;
     const copies = Object.entries(declared).map(([name, options]) => [name, copyOptions(show(name), options)] as const);
-    const wanted = restore(Object.fromEntries(copies), saved, (name, what) => log('info', { deployment: name }, what));
+    const wanted = restoreDeployments(Object.fromEntries(copies), saved, (name, what) =>
+      log('info', { deployment: name }, what),
+    );
     for (const [name, { declared: own, options }] of Object.entries(wanted)) {
       if (options !== null) this.#begin(name, options, this.#resolve(name, options), own).start();
       else if (own !== null) this.#deleted.set(name, own);
@@ -224,7 +226,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
 
   #resolve(name: string, given: DeploymentOptions): ResolvedDeploymentOptions {
     const where = `deployment ${show(name)}`;
-    return reading(where, () => resolveDeployment(where, given, this.#environment.defaultReplicas(name)));
+    return readingInput(where, () => resolveDeployment(where, given, this.#environment.defaultReplicas(name)));
   }
 
   #begin(
@@ -257,7 +259,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #checkOpen(): void {
-    if (this.#closed !== undefined) throw anew(this.#closed);
+    if (this.#closed !== undefined) throw cloneError(this.#closed);
   }
 
   #entryOf(name: string): Entry<Q> {

@@ -1,6 +1,6 @@
-import { anew, InfermuxError, reading, show } from '../common/errors.js';
+import { cloneError, InfermuxError, readingInput, show } from '../common/errors.js';
 import { hashPoint } from '../common/hash-point.js';
-import { InTurn } from '../common/serial-queue.js';
+import { SerialQueue } from '../common/serial-queue.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
 
 export interface EndpointsEnvironment {
@@ -33,7 +33,7 @@ export interface Route {
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
   #endpoints: ReadonlyMap<string, Traffic> = new Map();
-  readonly #turns = new InTurn();
+  readonly #turns = new SerialQueue();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -49,7 +49,7 @@ export class Endpoints {
    */
   async set(name: string, options: EndpointOptions): Promise<void> {
     checkName(name);
-    const read = reading(`endpoint ${show(name)}`, () => readTraffic(`endpoint ${show(name)}`, options));
+    const read = readingInput(`endpoint ${show(name)}`, () => readTraffic(`endpoint ${show(name)}`, options));
     for (const target of [...Object.keys(read.traffic), ...Object.keys(read.shadow)]) {
       this.#environment.checkTarget(target);
     }
@@ -126,7 +126,7 @@ export class Endpoints {
   /** One change after the other: what is written down is what is acted on. */
   #change(work: (endpoints: Map<string, Traffic>) => void): Promise<void> {
     return this.#turns.run(async () => {
-      if (this.#closed !== undefined) throw anew(this.#closed);
+      if (this.#closed !== undefined) throw cloneError(this.#closed);
       const endpoints = new Map(this.#endpoints);
       work(endpoints);
       await this.#environment.save(Object.fromEntries(endpoints));

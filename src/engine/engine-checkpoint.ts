@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { isInteger, isObject, isText } from '../common/checks.js';
 import { messageOf, show } from '../common/errors.js';
-import { type Checkpoint, type CheckpointContent, refusal } from '../deployments/checkpoint/checkpoint.js';
+import { type Checkpoint, type CheckpointContent, checkpointRefused } from '../deployments/checkpoint/checkpoint.js';
 import {
   checkSavable,
   type SavedDeployments,
@@ -60,7 +60,7 @@ function part<T>(file: string, name: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    throw refusal(file, `is damaged: ${name}: ${messageOf(cause)}`, cause);
+    throw checkpointRefused(file, `is damaged: ${name}: ${messageOf(cause)}`, cause);
   }
 }
 

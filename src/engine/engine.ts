@@ -1,19 +1,19 @@
 import { setMaxListeners } from 'node:events';
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from '../common/checks.js';
-import { systemClock, within } from '../common/clock.js';
-import { InfermuxError, reading, show, toInfermuxError, unreadable } from '../common/errors.js';
-import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
-import { demandOf, machineCapacity, whyTooMany } from '../deployments/capacity.js';
+import { settlesWithin, systemClock } from '../common/clock.js';
+import { InfermuxError, readingInput, show, toInfermuxError, unreadableInput } from '../common/errors.js';
+import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
+import { demandOf, machineCapacity, overcommitReason } from '../deployments/capacity.js';
 import { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import { DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
-import { MOST_REPLICAS, type ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
+import { MAX_REPLICAS, type ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
 import { Deployment } from '../deployments/deployment.js';
 import { Deployments } from '../deployments/deployments.js';
 import { Endpoints } from '../endpoints/endpoints.js';
 import { ModelCatalog } from '../models/model-catalog.js';
 import { ModelManager } from '../models/model-manager.js';
-import type { ModelHosts } from '../models/model-replicas.js';
+import type { ModelReplicas } from '../models/model-replicas.js';
 import { readSources } from '../models/sources/model-sources.js';
 import { Log } from '../observability/logger.js';
 import { EngineMetrics } from '../observability/metrics.js';
@@ -95,7 +95,7 @@ export async function startEngine(
   options: EngineOptions | undefined,
   environment: ReplicaPoolEnvironment,
 ): Promise<InferenceEngine> {
-  const resolved = reading('options', () => resolveOptions(options));
+  const resolved = readingInput('options', () => resolveOptions(options));
   const { checkpoint: named } = resolved;
   const checkpoint = named && (await Checkpoint.open(named.file));
   return InferenceEngine.start(resolved, checkpoint, environment);
@@ -122,7 +122,7 @@ export class InferenceEngine {
    * @readonly
    */
   readonly endpoints: Endpoints;
-  readonly #memory = new ReplicaMemory(2 * MOST_REPLICAS);
+  readonly #memory = new ReplicaMemory(2 * MAX_REPLICAS);
   readonly #catalog = new ModelCatalog(() => {
     this.#targets.forget();
     this.#memory.counters.catalogChanged();
@@ -296,7 +296,7 @@ export class InferenceEngine {
    * @throws InfermuxError `INVALID_ARGUMENT` for a grace that is none; the engine goes on then.
    */
   async close(options: CloseOptions = {}): Promise<void> {
-    const { graceMs = this.#defaultOptions.gracefulShutdownTimeoutMs } = reading('close', () =>
+    const { graceMs = this.#defaultOptions.gracefulShutdownTimeoutMs } = readingInput('close', () =>
       checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) }),
     );
     this.#closed ??= this.#keepAlive.during(async () => {
@@ -304,7 +304,7 @@ export class InferenceEngine {
       const queues = this.#deployments.all.map(({ queue }) => queue);
       for (const queue of queues) queue.close(closedError('the engine is closing'));
       const idle = Promise.all(queues.map((queue) => queue.untilIdle()));
-      const isDrained = await within(this.#clock, idle, graceMs);
+      const isDrained = await settlesWithin(this.#clock, idle, graceMs);
       const late = closedError(`the engine was closed and ${graceMs} ms of grace passed`);
       if (!isDrained) for (const queue of queues) queue.destroy(late);
       await this.#end({ hurry: !isDrained });
@@ -355,7 +355,7 @@ export class InferenceEngine {
 
   /** What is refused before it is accepted is a rejection too, and nothing is thrown at the caller. */
   #refuse(cause: unknown): Promise<never> {
-    const error = unreadable('the request', cause);
+    const error = unreadableInput('the request', cause);
     this.#metrics.requestFailed(error.code);
     return Promise.reject(error);
   }
@@ -463,7 +463,7 @@ export class InferenceEngine {
       weightStore: this.#options.weightStore,
       observer: {
         running: (replica) => this.models.replicaRunning(replica),
-        left: (replica) => this.models.replicaLeft(replica.id),
+        removed: (replica) => this.models.replicaLeft(replica.id),
         event: (replica, event) => this.#events.handle(queue, replica, event),
         stateChanged: ({ id, hello }, state) =>
           this.#log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
@@ -513,7 +513,7 @@ export class InferenceEngine {
     });
   }
 
-  #modelHosts(): ModelHosts {
+  #modelHosts(): ModelReplicas {
     return {
       defaultDeployment: () => {
         const { all } = this.#deployments;
@@ -536,7 +536,7 @@ export class InferenceEngine {
 
   #onScaled(deployment: string, from: number, to: number): void {
     if (from > 0) this.#log.write('info', { deployment, from, to }, 'deployment is scaled');
-    const reason = whyTooMany(demandOf(this.#deployments.all, to - from), machineCapacity());
+    const reason = overcommitReason(demandOf(this.#deployments.all, to - from), machineCapacity());
     if (reason === undefined) return;
     this.#log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine bears');
   }
@@ -563,7 +563,7 @@ export class InferenceEngine {
   async #finish(stopped: Promise<unknown>): Promise<void> {
     const grace = this.#deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(this.#defaultOptions.gracefulShutdownTimeoutMs, ...grace);
-    if (!(await within(this.#clock, stopped, longestMs))) {
+    if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
       this.#log.write(
         'warn',
         {},
@@ -593,7 +593,7 @@ const toResult: Reader<InferenceResult> =
 
 /** A handler's own models are counted together: there may be any number of them. */
 function labelOf({ id, key }: RoutedModel): string {
-  return isHandlersKey(key) ? NO_MODEL : id;
+  return isHandlerKey(key) ? NO_MODEL : id;
 }
 
 function closedError(message: string): InfermuxError {

@@ -1,6 +1,6 @@
 import { InfermuxError, messageOf } from '../common/errors.js';
 import type { RequestPayload } from '../routing/pending-request.js';
-import { checkFeeds, checkOutputNames, ownFeeds, readFeeds, wholeBuffers } from '../tensors/feeds.js';
+import { checkFeeds, checkOutputNames, copyFeeds, readFeeds, transferableBuffers } from '../tensors/feeds.js';
 import type { Feeds, ModelMetadata, TensorFeeds } from '../tensors/tensor.js';
 import type { RunOptions } from './run-options.js';
 
@@ -31,9 +31,9 @@ export function readModelRequest(
     checkFeeds(modelId, feeds, metadata.inputs);
     checkOutputNames(modelId, outputs, metadata.outputs);
   }
-  const transferred = transfer === true ? wholeBuffers(feeds) : undefined;
+  const transferred = transfer === true ? transferableBuffers(feeds) : undefined;
   return {
-    releaseFeeds: ownFeeds(feeds, transferred),
+    releaseFeeds: copyFeeds(feeds, transferred),
     feeds,
     payload: undefined,
     outputs: outputs && [...outputs],

@@ -1,5 +1,5 @@
 import { type InfermuxError, toInfermuxError } from '../common/errors.js';
-import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import type { ModelCatalog } from '../models/model-catalog.js';
 import type { ModelManager } from '../models/model-manager.js';
 import type { RegisteredModel } from '../models/registered-model.js';
@@ -54,7 +54,7 @@ export class ReplicaEvents {
         if (registered !== undefined) {
           dispatcher.modelLoaded(replica, registered, loadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
-        } else if (!isHandlersKey(event.key)) {
+        } else if (!isHandlerKey(event.key)) {
           // A handler asked for it, and it was removed before it was there.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }

@@ -1,4 +1,4 @@
-import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import type { RoutingStats } from '../contracts/request-router.js';
 import type { DeploymentState } from '../deployments/deployment.js';
 import { reportOf } from '../deployments/deployment-report.js';
@@ -119,7 +119,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
 
 /** What a handler calls a model of its own. */
 function nameOfOwn(key: string): string {
-  return isHandlersKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
+  return isHandlerKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
 }
 
 /** Sessions that are loaded, and bytes of their models' files, by format. */

@@ -1,5 +1,5 @@
 import type { InfermuxError } from '../common/errors.js';
-import type { ModelHost } from './model-replicas.js';
+import type { ModelReplica } from './model-replicas.js';
 
 /** How one replica stands with one model. */
 export interface ReplicaModelState {
@@ -43,7 +43,7 @@ export class LoadRecords {
     for (const ofReplica of this.#failures.values()) ofReplica.delete(key);
   }
 
-  stateOf({ id: replica, models }: ModelHost, key: string): ReplicaModelState {
+  stateOf({ id: replica, models }: ModelReplica, key: string): ReplicaModelState {
     const state = models.get(key);
     if (state !== undefined) return { replica, state };
     const failure = this.#failures.get(replica)?.get(key);

@@ -1,8 +1,8 @@
 import type { Clock } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
-import type { HostLoad, ModelHost, ModelHosts } from './model-replicas.js';
+import { KeyedTasks } from './keyed-tasks.js';
+import type { ModelReplica, ModelReplicas, ReplicaLoad } from './model-replicas.js';
 import type { RegisteredModel } from './registered-model.js';
-import { Tails } from './tails.js';
 
 /** How a model is to be loaded. */
 export interface LoadOrder {
@@ -20,12 +20,12 @@ const LONGEST_PAUSE_MS = 64_000;
 
 /** Loads models on replicas, and unloads them. */
 export class ModelLoader {
-  readonly #hosts: ModelHosts;
+  readonly #hosts: ModelReplicas;
   readonly #clock: Clock;
   /** Loads under way by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
   /** Unloads under way by model key. What is asked for after one is done after it. */
-  readonly #unloading = new Tails();
+  readonly #unloading = new KeyedTasks();
   /** Keys of models that were loaded because somebody said so, and not unloaded since. */
   readonly #wanted = new Set<string>();
   /** Ids of the replicas that never evict it, by model key. */
@@ -34,7 +34,7 @@ export class ModelLoader {
   readonly #pauses = new Map<() => void, string>();
   #closed: InfermuxError | undefined;
 
-  constructor(hosts: ModelHosts, clock: Clock) {
+  constructor(hosts: ModelReplicas, clock: Clock) {
     this.#hosts = hosts;
     this.#clock = clock;
   }
@@ -70,7 +70,7 @@ export class ModelLoader {
     return this.#track(model, async () => {
       const having = this.#hosts.running().filter((host) => host.models.has(old.key));
       const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#hosts.running(), 1);
-      const how = (host: ModelHost | undefined) => {
+      const how = (host: ModelReplica | undefined) => {
         const isPinned = host !== undefined && this.isPinnedOn(old.key, host);
         return { pin: model.isPinned || isPinned, replaces: old.key };
       };
@@ -81,7 +81,7 @@ export class ModelLoader {
   }
 
   /** Loads it on this replica, as one that is never evicted. */
-  pinOn(host: ModelHost, model: RegisteredModel): Promise<void> {
+  pinOn(host: ModelReplica, model: RegisteredModel): Promise<void> {
     return this.#track(model, () => this.#loadOn(host, model, { pin: true }));
   }
 
@@ -104,7 +104,7 @@ export class ModelLoader {
     return freed.reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  isPinnedOn(key: string, { id }: ModelHost): boolean {
+  isPinnedOn(key: string, { id }: ModelReplica): boolean {
     return this.#pinnedOn.get(key)?.has(id) === true;
   }
 
@@ -152,7 +152,7 @@ export class ModelLoader {
     await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
   }
 
-  async #loadOn(host: ModelHost | undefined, model: RegisteredModel, how: HostLoad): Promise<void> {
+  async #loadOn(host: ModelReplica | undefined, model: RegisteredModel, how: ReplicaLoad): Promise<void> {
     if (this.#closed !== undefined) throw this.#closed;
     if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
@@ -170,7 +170,7 @@ export class ModelLoader {
     }
   }
 
-  #choose(key: string, hosts: readonly ModelHost[], count: number): ModelHost[] {
+  #choose(key: string, hosts: readonly ModelReplica[], count: number): ModelReplica[] {
     const places = hosts.map((host, index) => ({ host, index, has: host.models.has(key) }));
     places.sort(
       (left, right) =>

@@ -1,16 +1,16 @@
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
-import { type Clock, within } from '../common/clock.js';
+import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
-import { InTurn } from '../common/serial-queue.js';
+import { SerialQueue } from '../common/serial-queue.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
 import { LoadRecords } from './load-records.js';
 import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
 import { type LoadOrder, ModelLoader } from './model-loader.js';
 import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
-import type { ModelHost, ModelHosts } from './model-replicas.js';
+import type { ModelReplica, ModelReplicas } from './model-replicas.js';
 import { type Pin, PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 import type { ModelFiles } from './repository/deployed-files.js';
@@ -30,7 +30,7 @@ export interface ModelManagerOptions {
 
 export interface ModelManagerEnvironment {
   readonly catalog: ModelCatalog;
-  readonly hosts: ModelHosts;
+  readonly hosts: ModelReplicas;
   readonly clock: Clock;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
   /** Writes down what callers have pinned, before it is acted on. */
@@ -46,7 +46,7 @@ export class ModelManager {
   readonly #options: ModelManagerOptions;
   readonly #environment: ModelManagerEnvironment;
   readonly #catalog: ModelCatalog;
-  readonly #hosts: ModelHosts;
+  readonly #hosts: ModelReplicas;
   readonly #loader: ModelLoader;
   readonly #records: LoadRecords;
   readonly #sizes: SizeEstimator;
@@ -56,7 +56,7 @@ export class ModelManager {
   readonly #pinned: PinnedModels;
   #isOpen = false;
   #isStarted = false;
-  readonly #pinTurns = new InTurn();
+  readonly #pinTurns = new SerialQueue();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -279,7 +279,7 @@ export class ModelManager {
   }
 
   /** @internal */
-  replicaRunning(host: ModelHost): void {
+  replicaRunning(host: ModelReplica): void {
     // Those from the start are waited for.
     if (this.#isStarted) void this.#pinned.loadOn(host);
   }
@@ -405,7 +405,7 @@ export class ModelManager {
 
   async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
     if (timeoutMs === -1) return work;
-    if (await within(this.#environment.clock, work, timeoutMs)) return;
+    if (await settlesWithin(this.#environment.clock, work, timeoutMs)) return;
     throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms, and goes on`);
   }
 

@@ -2,7 +2,7 @@ import type { InfermuxError } from '../common/errors.js';
 import type { RegisteredModel } from './registered-model.js';
 
 /** A running replica, as the model manager needs it. */
-export interface ModelHost {
+export interface ModelReplica {
   readonly id: string;
   readonly deployment: string;
   /** Sessions it has, or is loading, by model key. */
@@ -14,12 +14,12 @@ export interface ModelHost {
    *
    * @throws InfermuxError `MODEL_LOAD_FAILED`, `FAILED_PRECONDITION` when it has no place to pin it, `REPLICA_FAILED`.
    */
-  load(model: RegisteredModel, how: HostLoad): Promise<void>;
+  load(model: RegisteredModel, how: ReplicaLoad): Promise<void>;
   /** Resolves with the bytes of the session when it is gone, after its last user; 0 when it was not there. */
   unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number>;
 }
 
-export interface HostLoad {
+export interface ReplicaLoad {
   /** Never evict it. */
   readonly pin: boolean;
   /** Key of a session that leaves when this one is there: it counts as gone, so that nothing is evicted for want of its place. */
@@ -27,7 +27,7 @@ export interface HostLoad {
 }
 
 /** What the model manager needs of the rest of the engine. */
-export interface ModelHosts {
+export interface ModelReplicas {
   /** The one that is meant where none is named: `default`, or where that is to have no replicas the first that is to. */
   defaultDeployment(): string;
   /**
@@ -37,7 +37,7 @@ export interface ModelHosts {
    */
   wanted(deployment: string): number;
   /** Those of all deployments, the default one's first. */
-  running(): ModelHost[];
+  running(): ModelReplica[];
   /** Why the model is not to be loaded in that deployment now, if so: its load has ended a thread a short while ago. */
   loadRefusal(model: RegisteredModel, deployment: string): InfermuxError | undefined;
   /** Resolves when no accepted request is for the model. To be called when nobody can ask for it any more. */

@@ -1,7 +1,7 @@
 import { type InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { ModelCatalog } from './model-catalog.js';
 import type { ModelLoader } from './model-loader.js';
-import type { ModelHost, ModelHosts } from './model-replicas.js';
+import type { ModelReplica, ModelReplicas } from './model-replicas.js';
 import { nameOf, type RegisteredModel } from './registered-model.js';
 
 type Replicas = number | 'all';
@@ -17,14 +17,14 @@ export interface Pin {
 /** Keeps pinned models where they are to be: those that say so themselves, and those that a caller has pinned. */
 export class PinnedModels {
   readonly #catalog: ModelCatalog;
-  readonly #hosts: ModelHosts;
+  readonly #hosts: ModelReplicas;
   readonly #loader: ModelLoader;
-  readonly #onFailure: (model: RegisteredModel, host: ModelHost, error: InfermuxError) => void;
+  readonly #onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void;
   #pins: readonly Pin[] = [];
 
   constructor(
-    { catalog, hosts, loader }: { catalog: ModelCatalog; hosts: ModelHosts; loader: ModelLoader },
-    onFailure: (model: RegisteredModel, host: ModelHost, error: InfermuxError) => void,
+    { catalog, hosts, loader }: { catalog: ModelCatalog; hosts: ModelReplicas; loader: ModelLoader },
+    onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void,
   ) {
     this.#catalog = catalog;
     this.#hosts = hosts;
@@ -77,7 +77,7 @@ export class PinnedModels {
     await Promise.all(this.#hosts.running().map((host) => this.loadOn(host)));
   }
 
-  async loadOn(host: ModelHost): Promise<void> {
+  async loadOn(host: ModelReplica): Promise<void> {
     for (const model of this.#missingOn(host)) {
       // Another one may have taken its place while those before it were loaded.
       if (this.#catalog.find(nameOf(model)) !== model) continue;
@@ -87,7 +87,7 @@ export class PinnedModels {
     }
   }
 
-  *#missingOn(host: ModelHost): IterableIterator<RegisteredModel> {
+  *#missingOn(host: ModelReplica): IterableIterator<RegisteredModel> {
     const wanted = new Map<RegisteredModel, Replicas>();
     for (const model of this.#catalog.models) if (model.isPinned) wanted.set(model, 'all');
     for (const { target, deployment, replicas } of this.#pins) {

@@ -1,7 +1,7 @@
-import { agreeFrom, elementsOf, type Outputs, setNamed, type Tensor } from '../tensors/tensor.js';
+import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { CallAnswer } from './messages.js';
-import { ownSlice, type PackedTensor, PackingBuffer, packedBytes, worthTransfer } from './packing.js';
+import { copySlice, type PackedTensor, PackingBuffer, packedBytes, transferListOf } from './packing.js';
 import { rowsAt } from './request-groups.js';
 
 /** One ONNX call that was made, for one request or for a batch. */
@@ -34,7 +34,7 @@ export function packCalls(groups: readonly (readonly Call[])[]): { calls: CallAn
       for (const { data } of outputs ?? []) if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
     }
   }
-  return { calls, transfer: worthTransfer(buffers) };
+  return { calls, transfer: transferListOf(buffers) };
 }
 
 /** Neighbours whose answers can be put end to end. */
@@ -123,8 +123,8 @@ function splitRows(
     const count = rowsAt(rows, index);
     const end = start + count * elementsPerRow;
     if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
-    const own = { type, dims: ownDims, data: ownSlice(data, start, end) } as Tensor;
-    setNamed(all[index] as Record<string, Tensor>, name, own);
+    const own = { type, dims: ownDims, data: copySlice(data, start, end) } as Tensor;
+    setProperty(all[index] as Record<string, Tensor>, name, own);
     start = end;
   }
 }
@@ -138,7 +138,7 @@ function splitEvenly(all: Record<string, Tensor>[], { name, type, dims, data }: 
   const elements = elementsOf(dims);
   const ownDims = Object.freeze(dims.slice());
   for (let index = 0; index < all.length; index += 1) {
-    const own = { type, dims: ownDims, data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
-    setNamed(all[index] as Record<string, Tensor>, name, own);
+    const own = { type, dims: ownDims, data: copySlice(data, index * elements, (index + 1) * elements) } as Tensor;
+    setProperty(all[index] as Record<string, Tensor>, name, own);
   }
 }

@@ -22,7 +22,7 @@ const COPIED_BELOW_BYTES = 16_384;
 const RETURNED_FROM_BYTES = 65_536;
 
 /** The buffers if they are to be handed over with a message, none if they are better copied with it. */
-export function worthTransfer(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
+export function transferListOf(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
   let bytes = 0;
   for (const { byteLength } of buffers) bytes += byteLength;
   return bytes < COPIED_BELOW_BYTES ? [] : [...new Set(buffers)];
@@ -56,7 +56,7 @@ export class PackingBuffer {
 
   /** What to transfer with the message. */
   get transfer(): ArrayBuffer[] {
-    return worthTransfer([this.#buffer]);
+    return transferListOf([this.#buffer]);
   }
 
   /** The elements of all parts, in their order. All are of the given type. */
@@ -87,7 +87,7 @@ function aligned(bytes: number): number {
 }
 
 /** The elements from `start` to `end` on memory of their own. */
-export function ownSlice(data: TensorData, start: number, end: number): TensorData {
+export function copySlice(data: TensorData, start: number, end: number): TensorData {
   if (ArrayBuffer.isView(data) && start === 0 && data.byteLength === data.buffer.byteLength && end === data.length) {
     return data;
   }
@@ -95,6 +95,6 @@ export function ownSlice(data: TensorData, start: number, end: number): TensorDa
 }
 
 /** The elements from `start` to `end`; a typed array shares its memory with the whole. */
-export function partOf(data: TensorData, start: number, end: number): TensorData {
+export function viewSlice(data: TensorData, start: number, end: number): TensorData {
   return (ArrayBuffer.isView(data) ? data.subarray(start, end) : data.slice(start, end)) as TensorData;
 }

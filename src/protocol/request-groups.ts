@@ -1,7 +1,7 @@
 import { bufferPool } from '../tensors/buffer-pool.js';
-import { elementsOf, setNamed, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
+import { elementsOf, setProperty, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
 import type { RequestGroup } from './messages.js';
-import { PackingBuffer, packedBytes, partOf } from './packing.js';
+import { PackingBuffer, packedBytes, viewSlice } from './packing.js';
 
 /** What a group is made of: the feeds of its requests, which agree as {@link RequestGroup} says. */
 export interface GroupFeeds {
@@ -69,7 +69,7 @@ export function rowsAt(rows: number | readonly number[], index: number): number 
 /** All requests of a batch as the feeds of one call. */
 export function joinedFeeds({ inputs }: RequestGroup): TensorFeeds {
   const feeds: Record<string, Tensor> = {};
-  for (const { name, type, dims, data } of inputs) setNamed(feeds, name, { type, dims, data } as Tensor);
+  for (const { name, type, dims, data } of inputs) setProperty(feeds, name, { type, dims, data } as Tensor);
   return feeds;
 }
 
@@ -86,7 +86,7 @@ export function singleFeeds(group: RequestGroup): TensorFeeds[] {
       const count = rows === undefined ? undefined : rowsAt(rows, index);
       const end = start + (count === undefined ? elements : count * elementsPerRow);
       const ownDims = count === undefined ? dims : [count, ...dims.slice(1)];
-      setNamed(feeds, name, { type, dims: ownDims, data: partOf(data, start, end) } as Tensor);
+      setProperty(feeds, name, { type, dims: ownDims, data: viewSlice(data, start, end) } as Tensor);
       start = end;
     }
   }

@@ -1,5 +1,5 @@
 import type { ResourceLimits } from 'node:worker_threads';
-import { type Clock, within } from '../common/clock.js';
+import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { EvictionName } from '../contracts/eviction.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
@@ -58,7 +58,7 @@ export interface ReplicaPoolObserver {
   /** The replica takes requests from now on. */
   running(replica: Replica): void;
   /** The replica takes no more requests; `crash` is why, if it failed. */
-  left(replica: Replica, crash?: InfermuxError): void;
+  removed(replica: Replica, crash?: InfermuxError): void;
   stateChanged(replica: Replica, state: ReplicaState): void;
   modelChanged(replica: Replica, modelKey: string): void;
   event(replica: Replica, event: ReplicaEvent): void;
@@ -151,7 +151,7 @@ export class ReplicaPool {
       return;
     }
     const stopped = replica.stop({ hurry });
-    if (!(await within(this.#environment.clock, stopped, graceMs))) {
+    if (!(await settlesWithin(this.#environment.clock, stopped, graceMs))) {
       place.isGivenUp = true;
       replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
     }
@@ -217,7 +217,7 @@ export class ReplicaPool {
     };
     const replica = new Replica(options, thread, line.counters, clock, {
       stateChanged: (changed, state) => {
-        if (state === 'draining') this.#observer.left(changed);
+        if (state === 'draining') this.#observer.removed(changed);
         this.#observer.stateChanged(changed, state);
       },
       failed: (failed, error) => this.#died(place, failed, error),
@@ -243,7 +243,7 @@ export class ReplicaPool {
     const ranMs = this.#environment.clock.now() - place.runningSince;
     place.runningSince = undefined;
     if (ranMs >= RECOVERED_AFTER_MS) place.failuresInRow = 0;
-    this.#observer.left(replica, place.isGivenUp ? undefined : error);
+    this.#observer.removed(replica, place.isGivenUp ? undefined : error);
     this.#failed(place, error);
   }
 

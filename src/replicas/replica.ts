@@ -1,7 +1,7 @@
 import type { Transferable } from 'node:worker_threads';
 import type { Clock } from '../common/clock.js';
 import { InfermuxError, messageOf } from '../common/errors.js';
-import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import { splitOutputs } from '../protocol/call-answers.js';
 import { fromErrorRecord, toErrorRecord } from '../protocol/error-record.js';
@@ -266,7 +266,7 @@ export class Replica {
       model: key,
       definition,
       groups: packed.groups,
-      spare: someOf(spare),
+      spare: nonEmpty(spare),
       verify,
     };
     this.counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
@@ -344,7 +344,7 @@ export class Replica {
     const definition = this.#definitionFor(model);
     if (!this.models.has(key)) this.#setModel(key, 'loading');
     const { pin, spare = [], replaces } = how;
-    const answer = await this.#post({ kind: 'load', model: key, definition, pin, spare: someOf(spare), replaces });
+    const answer = await this.#post({ kind: 'load', model: key, definition, pin, spare: nonEmpty(spare), replaces });
     this.#forgetFailedLoad(key, answer);
     unwrap(answer);
     if (pin && this.models.has(key)) this.pinned.add(key);
@@ -404,7 +404,7 @@ export class Replica {
   #definitionFor(model: ModelReference): ModelReference | undefined {
     const { key } = model;
     // A handler's own are told each time: there may be any number of them.
-    if (isHandlersKey(key)) return definitionOf(model);
+    if (isHandlerKey(key)) return definitionOf(model);
     if (this.#defined.has(key)) return undefined;
     this.#defined.add(key);
     return definitionOf(model);
@@ -564,7 +564,7 @@ function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
 }
 
 /** A message is the shorter without it. */
-function someOf(keys: readonly string[]): readonly string[] | undefined {
+function nonEmpty(keys: readonly string[]): readonly string[] | undefined {
   return keys.length === 0 ? undefined : keys;
 }
 

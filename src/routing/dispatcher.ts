@@ -1,8 +1,8 @@
 import type { Clock } from '../common/clock.js';
 import { DenseSet } from '../common/dense-set.js';
-import { anew, InfermuxError, toInfermuxError } from '../common/errors.js';
+import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { Batching } from '../contracts/batching.js';
-import { isHandlersKey, NO_MODEL } from '../contracts/handler.js';
+import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import {
   DEFAULT_ROUTER,
   type Order,
@@ -11,13 +11,13 @@ import {
   type RoutingStats,
 } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
-import { handOut } from './batches/deliver-answers.js';
+import { deliverAnswers } from './batches/deliver-answers.js';
 import type { RoutedAnswer } from './batches/routed-dispatch.js';
 import { type DispatchScope, type PendingDispatch, takeDispatch, toRoutedGroup } from './batches/take-dispatch.js';
 import { DrainRate } from './estimates/drain-rate.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
-import { BarredLoads } from './placement/load-backoff.js';
-import type { Copy } from './placement/model-copies.js';
+import { LoadBackoff } from './placement/load-backoff.js';
+import type { ModelCopy } from './placement/model-copies.js';
 import { Placement, type PlacementRules } from './placement/placement.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
@@ -104,7 +104,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #queues = new Map<string, ModelQueue>();
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
-  readonly #barredLoads: BarredLoads;
+  readonly #loadBackoff: LoadBackoff;
   readonly #drainRate: DrainRate;
   /** Shadow requests that wait. */
   readonly #shadows = new DenseSet<PendingRequest>();
@@ -130,10 +130,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#clock = clock;
     this.#observer = observer;
     this.#drainRate = new DrainRate(() => clock.now());
-    this.#barredLoads = new BarredLoads(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
+    this.#loadBackoff = new LoadBackoff(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     this.#random = random;
     const queueOf = (modelKey: string) => this.#queues.get(modelKey);
-    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.#barredLoads, clock, {
+    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.#loadBackoff, clock, {
       copy: (copy) => this.#copy(copy),
       give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
@@ -162,11 +162,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     this.#observer.submitted();
-    const refusal = this.#refusal ?? this.#outage ?? this.#barredLoads.refusal(request.model.key);
+    const refusal = this.#refusal ?? this.#outage ?? this.#loadBackoff.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#observer.failed(refusal, request.isShadow);
-      return Promise.reject(anew(refusal));
+      return Promise.reject(cloneError(refusal));
     }
     const promise = new Promise<T>(
       keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void,
@@ -257,7 +257,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const queues = this.#placement.removeReplica(replica, own, crash);
     if (queues === undefined) return;
     const loading = own.find(({ modelKey }) => modelKey === replica.loadUnderWay);
-    if (crash !== undefined && loading !== undefined) this.#barredLoads.recordCrash(loading.model, crash);
+    if (crash !== undefined && loading !== undefined) this.#loadBackoff.recordCrash(loading.model, crash);
     for (const queue of queues) this.#placement.place(queue);
   }
 
@@ -276,7 +276,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** A load of the model succeeded, took so long and told its inputs and outputs. */
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
     this.#placement.modelLoaded(replica, milliseconds);
-    this.#barredLoads.forget(model.key);
+    this.#loadBackoff.forget(model.key);
     const { times, batching } = this.#queueOf(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
@@ -286,7 +286,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   loadRefusal(model: RoutedModel): InfermuxError | undefined {
     // Were this load to end one too, it would be known which model it was.
     this.#queueOf(model);
-    return this.#barredLoads.loadRefusal(model.key);
+    return this.#loadBackoff.loadRefusal(model.key);
   }
 
   /** Resolves when no accepted request is for the model. To be called when no more will come. */
@@ -296,7 +296,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** A handler is asked for whatever its callers think of: what no replica has and nobody waits for is not kept. */
   #forgetTransient({ model: { key } }: ModelQueue): void {
-    if (isHandlersKey(key) && key !== NO_MODEL && this.#replicas.warm(key).length === 0) this.forgetModel(key);
+    if (isHandlerKey(key) && key !== NO_MODEL && this.#replicas.warm(key).length === 0) this.forgetModel(key);
   }
 
   /** Nobody will ask for the model again, and no request for it is left. */
@@ -305,7 +305,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue === undefined || queue.head !== undefined) return;
     this.#placement.forget(queue);
     this.#queues.delete(modelKey);
-    this.#barredLoads.forget(modelKey);
+    this.#loadBackoff.forget(modelKey);
   }
 
   /** No replica runs and none could be started: refuses what waits and what comes, until a replica is added. */
@@ -327,7 +327,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests; accepted ones go on, but for copies of others, and wait for no company. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
-    for (const shadow of [...this.#shadows.items]) this.#accepted.reject(shadow, anew(refusal));
+    for (const shadow of [...this.#shadows.items]) this.#accepted.reject(shadow, cloneError(refusal));
     this.#placement.stopGathering();
   }
 
@@ -340,7 +340,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   destroy(error: InfermuxError): void {
     this.#refusal ??= error;
     this.#rejectAllWaiting(error);
-    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, anew(error));
+    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, cloneError(error));
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
@@ -375,7 +375,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** It waits no more. */
-  #left(pending: PendingRequest): void {
+  #leftQueue(pending: PendingRequest): void {
     this.#queued -= 1;
     if (pending.isShadow) this.#shadows.delete(pending);
   }
@@ -411,13 +411,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.lastGivenAt = now;
     for (const { requests } of dispatch.groups) {
       for (const pending of requests) {
-        this.#left(pending);
+        this.#leftQueue(pending);
         pending.attempts += 1;
         pending.dispatchedAt = now;
         this.#observer.waited(now - pending.acceptedAt);
       }
     }
-    this.#drainRate.left(dispatch.requests, this.#queued);
+    this.#drainRate.drained(dispatch.requests, this.#queued);
     this.#placement.given(candidate, queue, dispatch, this.#sequence);
     const given = this.#givenTo(replica);
     given.push(dispatch);
@@ -446,12 +446,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** A failure is remembered: the model can be had where it is. */
-  #copy({ queue: { model }, candidate: { replica }, spare }: Copy<R>): void {
+  #copy({ queue: { model }, candidate: { replica }, spare }: ModelCopy<R>): void {
     // What is still to be answered is answered soon.
     if (this.#refusal !== undefined) return;
     replica.load(model, { pin: false, spare }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
-      if (error.code === 'MODEL_LOAD_FAILED') this.#barredLoads.recordFailure(model, error);
+      if (error.code === 'MODEL_LOAD_FAILED') this.#loadBackoff.recordFailure(model, error);
     });
   }
 
@@ -476,7 +476,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   #failAll({ groups }: PendingDispatch, cause: unknown): void {
     const error = toInfermuxError(cause);
-    for (const { requests } of groups) for (const pending of requests) this.#failed(pending, anew(error));
+    for (const { requests } of groups) for (const pending of requests) this.#failed(pending, cloneError(error));
   }
 
   #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, candidate: Candidate<R>, answer: RoutedAnswer): void {
@@ -489,7 +489,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
     let ran = 0;
     let totalRunMs = 0;
-    handOut(dispatch, answer, {
+    deliverAnswers(dispatch, answer, {
       called: (requests, rows, runMs, isRight) => {
         // What was refused took no time, and says nothing of what a call takes.
         if (runMs > 0) {
@@ -522,7 +522,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
     if (isOwnLoad && this.#replicas.warm(model.key).length > 0) {
       // It was to spill, and can be had where it is: its file may have been replaced since by one that is broken.
-      this.#barredLoads.recordFailure(model, error);
+      this.#loadBackoff.recordFailure(model, error);
       pending.attempts -= 1;
       this.#enqueue(pending);
       return;
@@ -531,16 +531,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#accepted.reject(pending, error);
       return;
     }
-    const refusal = this.#outage ?? this.#barredLoads.refusal(model.key);
+    const refusal = this.#outage ?? this.#loadBackoff.refusal(model.key);
     if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
-      this.#accepted.reject(pending, anew(refusal ?? error));
+      this.#accepted.reject(pending, cloneError(refusal ?? error));
     else this.#enqueue(pending);
   }
 
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
-      this.#left(pending);
-      this.#accepted.reject(pending, anew(error));
+      this.#leftQueue(pending);
+      this.#accepted.reject(pending, cloneError(error));
     }
   }
 
@@ -548,7 +548,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.get(pending.model.key);
     if (queue?.remove(pending) !== true) return;
-    this.#left(pending);
+    this.#leftQueue(pending);
     this.#placement.place(queue);
   }
 }

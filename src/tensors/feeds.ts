@@ -1,4 +1,4 @@
-import { InfermuxError, show, unreadable } from '../common/errors.js';
+import { InfermuxError, show, unreadableInput } from '../common/errors.js';
 import { bufferPool } from './buffer-pool.js';
 import {
   ARRAY_TYPES,
@@ -6,7 +6,7 @@ import {
   elementsOf,
   type Feeds,
   isTensorType,
-  setNamed,
+  setProperty,
   type Tensor,
   type TensorData,
   type TensorFeeds,
@@ -19,7 +19,7 @@ const LARGEST_DIM = 2 ** 31 - 1;
 
 /**
  * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see
- * {@link ownFeeds} and {@link transferFeeds}.
+ * {@link copyFeeds} and {@link transferFeeds}.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
@@ -29,9 +29,9 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
   }
   const read: Record<string, Tensor> = {};
   try {
-    for (const name in feeds) if (Object.hasOwn(feeds, name)) setNamed(read, name, readTensor(feeds[name], name));
+    for (const name in feeds) if (Object.hasOwn(feeds, name)) setProperty(read, name, readTensor(feeds[name], name));
   } catch (cause) {
-    throw unreadable('feeds', cause);
+    throw unreadableInput('feeds', cause);
   }
   return read;
 }
@@ -43,7 +43,7 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
  *   worth it.
  * @throws InfermuxError `INVALID_ARGUMENT` for an array that has changed its length since it was read.
  */
-export function ownFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
+export function copyFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
   let taken: ArrayBuffer[] | undefined;
   for (const name in feeds) {
     const tensor = feeds[name] as { type: TensorType; dims: readonly number[]; data: TensorData };
@@ -81,7 +81,7 @@ export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuff
     for (const [index, tensor] of tensors.entries()) tensor.data = own[index] ?? tensor.data;
   } catch {
     // WebAssembly memory, say, belongs to its owner for good.
-    ownFeeds(feeds);
+    copyFeeds(feeds);
   }
 }
 
@@ -208,7 +208,7 @@ function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean 
  * The buffers of the feeds that can be taken over. A view on a part (of Node's pooled Buffers, say) cannot be, without
  * taking the rest along.
  */
-export function wholeBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
+export function transferableBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
   const buffers = new Set<ArrayBuffer>();
   for (const { data } of Object.values(feeds)) {
     if (!ArrayBuffer.isView(data) || data.length === 0) continue;

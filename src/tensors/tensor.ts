@@ -100,7 +100,7 @@ export function agreeFrom(axis: number, left: Omit<Tensor, 'data'>, right: Omit<
 }
 
 /** Adds a property of any name; assigning to "__proto__" would not. */
-export function setNamed<T>(record: Record<string, T>, name: string, value: T): void {
+export function setProperty<T>(record: Record<string, T>, name: string, value: T): void {
   if (name === '__proto__') {
     Object.defineProperty(record, name, { value, enumerable: true, configurable: true, writable: true });
   } else {

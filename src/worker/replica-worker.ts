@@ -4,14 +4,14 @@ import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { MessageWait } from './loop/message-wait.js';
-import { goBehindCallingThread } from './loop/thread-priority.js';
+import { lowerThreadPriority } from './loop/thread-priority.js';
 
 /** The entry of a replica's thread, as the task of a Piscina pool. Resolves when the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
   const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);
   const handler = new MessageHandler(settings, counters, post);
-  goBehindCallingThread();
+  lowerThreadPriority();
   const wait = new MessageWait(counters, availableParallelism(), () => performance.now());
   await answerMessages(
     port,

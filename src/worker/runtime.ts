@@ -12,12 +12,7 @@ import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
 import { FileHashes } from './sessions/file-hashes.js';
 import { ModelMultiplexer, type MultiplexerEvents } from './sessions/model-multiplexer.js';
-import {
-  announceForeignCalls,
-  bundledProviders,
-  onnxruntimeVersion,
-  startOnnxruntime,
-} from './sessions/onnx-session.js';
+import { bundledProviders, countForeignCalls, onnxruntimeVersion, startOnnxruntime } from './sessions/onnx-session.js';
 import { OnnxSessionLoader } from './sessions/session-loader.js';
 import { WeightStore } from './sessions/weight-store.js';
 
@@ -54,7 +49,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
   // Before the import: a module may call it as soon as it runs.
-  if (settings.handler !== undefined) announceForeignCalls(counters);
+  if (settings.handler !== undefined) countForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const eviction = createEviction(settings.eviction, now);
   const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { demandOf, whyTooMany } from '../../dist/deployments/capacity.js';
+import { demandOf, overcommitReason } from '../../dist/deployments/capacity.js';
 
 const MB = 2 ** 20;
 
@@ -11,7 +11,7 @@ it.each<[number, number, number, string | undefined]>([
   [2, 2, 600, '2 more replicas are expected to take 1200 MB, and 1000 MB of memory are left'],
 ])('%d replicas, %d of them new, of %d MB on 2 cores with 1000 MB: %s', (replicas, further, megabytes, expected) => {
   const demand = { replicas, further, bytesPerReplica: megabytes * MB };
-  expect(whyTooMany(demand, { cores: 2, availableBytes: 1_000 * MB })).toBe(expected);
+  expect(overcommitReason(demand, { cores: 2, availableBytes: 1_000 * MB })).toBe(expected);
 });
 
 it('counts replicas that compute on the CPU, and what those there are hold on average', () => {

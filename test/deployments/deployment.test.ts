@@ -39,7 +39,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
       weightStore: { directory: '', maxBytes: 1 },
       observer: {
         running: () => expect.fail('nothing can run'),
-        ...{ left: ignore, event: ignore, stateChanged: ignore, log: ignore },
+        ...{ removed: ignore, event: ignore, stateChanged: ignore, log: ignore },
         restarting: (_, __, delayMs) => delays.push(delayMs),
         outage: (error) => outages.push(error),
         scaled: (from, to) => scales.push(`${from} to ${to}`),

@@ -1,9 +1,9 @@
 import { InfermuxError } from '../../dist/common/errors.js';
-import type { HostLoad, ModelHost, ModelHosts } from '../../dist/models/model-replicas.js';
+import type { ModelReplica, ModelReplicas, ReplicaLoad } from '../../dist/models/model-replicas.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
 
 /** A replica without a thread: loads what it is told to, at once or when its gate opens. */
-export class FakeHost implements ModelHost {
+export class FakeHost implements ModelReplica {
   readonly id: string;
   readonly deployment = 'default';
   readonly models = new Map<string, 'loading' | 'loaded'>();
@@ -15,7 +15,7 @@ export class FakeHost implements ModelHost {
     this.#hosts = hosts;
   }
 
-  async load(model: RegisteredModel, { pin, replaces }: HostLoad): Promise<void> {
+  async load(model: RegisteredModel, { pin, replaces }: ReplicaLoad): Promise<void> {
     const { key } = model;
     if (this.models.get(key) === 'loaded') return;
     this.#hosts.log.push(
@@ -39,7 +39,7 @@ export class FakeHost implements ModelHost {
   }
 }
 
-export class FakeHosts implements ModelHosts {
+export class FakeHosts implements ModelReplicas {
   readonly log: string[] = [];
   /** By model id: what the next loads of it fail with; undefined where they do not. */
   readonly failures = new Map<string, (InfermuxError | undefined)[]>();

@@ -3,16 +3,16 @@ import { describe, expect, it } from 'vitest';
 import {
   checkFeeds,
   checkOutputNames,
-  ownFeeds,
+  copyFeeds,
   readFeeds,
+  transferableBuffers,
   transferFeeds,
-  wholeBuffers,
 } from '../../dist/tensors/feeds.js';
 import type { Feeds, Tensor, TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const one = (input: unknown): Tensor => {
   const feeds = readFeeds({ x: input } as Feeds);
-  ownFeeds(feeds);
+  copyFeeds(feeds);
   return feeds['x'] as Tensor;
 };
 const message = (call: () => unknown): string => {
@@ -99,16 +99,16 @@ describe('ownership', () => {
     const large = (first: number) => readFeeds({ x: { data: new Float32Array(10_000).fill(first), dims: [10_000] } });
     const bufferOf = (feeds: TensorFeeds) => (feeds['x'] as { data: Float32Array }).data.buffer;
     const [one, two, three] = [large(1), large(2), large(3)];
-    const giveBack = ownFeeds(one);
-    ownFeeds(two);
+    const giveBack = copyFeeds(one);
+    copyFeeds(two);
     expect(bufferOf(two)).not.toBe(bufferOf(one));
     giveBack?.();
     giveBack?.();
-    ownFeeds(three);
+    copyFeeds(three);
     expect(bufferOf(three)).toBe(bufferOf(one));
     expect(three).toEqual(large(3));
     const four = large(4);
-    ownFeeds(four);
+    copyFeeds(four);
     expect(bufferOf(four)).not.toBe(bufferOf(three));
   });
 
@@ -138,13 +138,13 @@ describe('ownership', () => {
       },
     };
     const read = readFeeds(feeds);
-    expect(message(() => ownFeeds(read))).toBe('INVALID_ARGUMENT: input "x": data changed its length meanwhile');
+    expect(message(() => copyFeeds(read))).toBe('INVALID_ARGUMENT: input "x": data changed its length meanwhile');
   });
 
   it('has nothing to give back of small ones and of those it took over', () => {
-    expect(ownFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toBeUndefined();
+    expect(copyFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toBeUndefined();
     const taken = readFeeds({ x: { data: new Float32Array(10_000), dims: [10_000] } });
-    expect(ownFeeds(taken, wholeBuffers(taken))).toBeUndefined();
+    expect(copyFeeds(taken, transferableBuffers(taken))).toBeUndefined();
   });
 
   it('takes arrays over when told to', () => {
@@ -156,8 +156,8 @@ describe('ownership', () => {
       view: { data: view, dims: [2] },
       empty: { data: empty, dims: [0] },
     });
-    const buffers = wholeBuffers(feeds);
-    ownFeeds(feeds, buffers);
+    const buffers = transferableBuffers(feeds);
+    copyFeeds(feeds, buffers);
     transferFeeds(feeds, buffers);
     expect({ data: data.length, view: view.length }).toEqual({ data: 0, view: 2 });
     expect(feeds).toMatchObject({

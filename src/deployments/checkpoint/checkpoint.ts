@@ -2,7 +2,7 @@ import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { InTurn } from '../../common/serial-queue.js';
+import { SerialQueue } from '../../common/serial-queue.js';
 
 /** What is in a checkpoint; each part is read and checked by those whose it is. */
 export interface CheckpointContent {
@@ -20,7 +20,7 @@ const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] 
 /** A file with what an engine is to be, so that the next one takes up where it left off. It is whole at every moment. */
 export class Checkpoint {
   readonly file: string;
-  readonly #turns = new InTurn();
+  readonly #turns = new SerialQueue();
   #content: CheckpointContent;
   /** Of the file, as it was read or written last; undefined where there was none. */
   #text: string | undefined;
@@ -42,7 +42,7 @@ export class Checkpoint {
     try {
       text = await readText(path);
     } catch (cause) {
-      throw refusal(path, `could not be read: ${messageOf(cause)}`, cause);
+      throw checkpointRefused(path, `could not be read: ${messageOf(cause)}`, cause);
     }
     return new Checkpoint(path, text === undefined ? {} : parse(path, text), text);
   }
@@ -127,25 +127,28 @@ function parse(path: string, text: string): CheckpointContent {
   try {
     content = JSON.parse(text);
   } catch (cause) {
-    throw refusal(path, `is damaged: ${messageOf(cause)}`, cause);
+    throw checkpointRefused(path, `is damaged: ${messageOf(cause)}`, cause);
   }
   if (isObject(content) !== undefined || content['format'] !== FORMAT)
-    throw refusal(path, 'is no checkpoint of infermux');
+    throw checkpointRefused(path, 'is no checkpoint of infermux');
   const { version } = content;
   if (!Number.isSafeInteger(version) || (version as number) < 1) {
-    throw refusal(path, `is damaged: its version is ${show(version)}`);
+    throw checkpointRefused(path, `is damaged: its version is ${show(version)}`);
   }
   if ((version as number) > VERSION) {
-    throw refusal(path, `has version ${version}, and this infermux reads up to version ${VERSION}: use a newer one`);
+    throw checkpointRefused(
+      path,
+      `has version ${version}, and this infermux reads up to version ${VERSION}: use a newer one`,
+    );
   }
   const stranger = Object.keys(content).find((key) => !['format', 'version', ...PARTS].includes(key));
-  if (stranger !== undefined) throw refusal(path, `is damaged: it has a part ${show(stranger)}`);
+  if (stranger !== undefined) throw checkpointRefused(path, `is damaged: it has a part ${show(stranger)}`);
   const { format: _format, version: _version, ...parts } = content;
   return parts;
 }
 
 /** Why a checkpoint is not taken up. */
-export function refusal(path: string, reason: string, cause?: unknown): InfermuxError {
+export function checkpointRefused(path: string, reason: string, cause?: unknown): InfermuxError {
   const message = `checkpoint ${show(path)} ${reason}. It is left as it is; move it away to start without it`;
   return new InfermuxError('FAILED_PRECONDITION', message, { cause });
 }

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../common/checks.js';
-import { InfermuxError, messageOf, unreadable } from '../../common/errors.js';
+import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
 
 /** A deployment as a checkpoint has it. */
@@ -19,7 +19,7 @@ export type SavedDeployments = Readonly<Record<string, SavedDeployment>>;
  * What there is to be at the start: a deployment that is declared as it was when the checkpoint was written is what became of it,
  * another begins as it is declared; those that were created later are there again.
  */
-export function restore(
+export function restoreDeployments(
   declared: Readonly<Record<string, DeploymentOptions>>,
   saved: SavedDeployments,
   log: (name: string, what: string) => void,
@@ -53,7 +53,7 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
       Object.entries(options).map(([key, value]) => [key, copyOf(`${where}.${key}`, key, value)]),
     );
   } catch (cause) {
-    throw unreadable(where, cause);
+    throw unreadableInput(where, cause);
   }
 }
 

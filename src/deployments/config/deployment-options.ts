@@ -145,7 +145,7 @@ export type ResolvedDeploymentOptions = {
 };
 
 /** More than any machine has cores for; a typo should not start ten thousand threads. */
-export const MOST_REPLICAS = 1_024;
+export const MAX_REPLICAS = 1_024;
 
 const anything: Rule = () => undefined;
 
@@ -163,7 +163,7 @@ const areLabels = satisfies(
 );
 
 export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> = {
-  replicas: isInteger({ lowest: 0, highest: MOST_REPLICAS }),
+  replicas: isInteger({ lowest: 0, highest: MAX_REPLICAS }),
   maxModelsPerReplica: isInteger({ lowest: 1, or: -1 }),
   maxModelBytesPerReplica: isInteger({ lowest: 1, or: -1 }),
   modelIdleTimeoutMs: isMilliseconds({ lowest: 1, or: -1 }),
@@ -221,8 +221,7 @@ export function resolveDeployment(
   const healthCheck = checkOptions(`${where}.healthCheck`, options.healthCheck ?? {}, HEALTH_CHECK_RULES);
   const routingStats = checkOptions(`${where}.routingStats`, options.routingStats ?? {}, ROUTING_STATS_RULES);
   const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
-  const autoscaling =
-    options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MOST_REPLICAS);
+  const autoscaling = options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MAX_REPLICAS);
   const { handler } = options;
   if (options.userConfig !== undefined && handler === undefined) {
     throw new InfermuxError(

@@ -1,4 +1,4 @@
-import { type Clock, within } from '../../common/clock.js';
+import { type Clock, settlesWithin } from '../../common/clock.js';
 import { messageOf } from '../../common/errors.js';
 
 export interface RoutingStatsSettings {
@@ -72,7 +72,7 @@ export class RoutingStatsCalls<R extends RecordingReplica> {
     let isLate = false;
     try {
       const recorded = replica.recordRoutingStats(() => isLate);
-      if (await within(this.#clock, recorded, timeoutMs)) return;
+      if (await settlesWithin(this.#clock, recorded, timeoutMs)) return;
       isLate = true;
       failed(`no answer within ${timeoutMs} ms`);
       await recorded.catch(() => undefined);

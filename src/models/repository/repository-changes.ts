@@ -17,20 +17,20 @@ function fingerprintOf({ served, problem }: ScannedModel): string {
 }
 
 /** Whether what was found is what is served, or has the problem that is known. */
-export function isSame(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
+export function isAsServed(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
   if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
   return (
     entry.served.length === served.length &&
-    served.every((found) => entry.served.some((model) => areSame(model, found)))
+    served.every((found) => entry.served.some((model) => isSameRevision(model, found)))
   );
 }
 
-export function areEqual(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {
+export function areSameModels(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {
   return one.length === other.length && one.every((model, index) => model === other[index]);
 }
 
 /** Whether they are the same version with the same files. */
-export function areSame(one: FoundModel, other: FoundModel): boolean {
+export function isSameRevision(one: FoundModel, other: FoundModel): boolean {
   return one.version === other.version && one.fingerprint === other.fingerprint;
 }
 

@@ -1,12 +1,12 @@
 import type { Clock } from '../../common/clock.js';
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
+import { KeyedTasks } from '../keyed-tasks.js';
 import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
 import type { ModelLoader } from '../model-loader.js';
-import type { ModelHosts } from '../model-replicas.js';
+import type { ModelReplicas } from '../model-replicas.js';
 import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
-import { Tails } from '../tails.js';
-import { areEqual, areSame, isSame, predecessorOf, unsettledOf } from './repository-changes.js';
+import { areSameModels, isAsServed, isSameRevision, predecessorOf, unsettledOf } from './repository-changes.js';
 import type { RepositoryScanner, ScannedModel } from './repository-scanner.js';
 
 /** What a look at the directory came to: ids of models. */
@@ -49,12 +49,12 @@ export class RepositorySync {
   readonly #settleMs: number;
   readonly #catalog: ModelCatalog;
   readonly #loader: ModelLoader;
-  readonly #hosts: ModelHosts;
+  readonly #hosts: ModelReplicas;
   readonly #clock: Clock;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
   /** What is being done to each model, by id. */
-  readonly #turns = new Tails();
+  readonly #turns = new KeyedTasks();
   /** When each model was last changed, in changes. */
   readonly #changedAt = new Map<string, number>();
   #sequence = 0;
@@ -65,7 +65,12 @@ export class RepositorySync {
 
   constructor(
     { scanner, settleMs }: { scanner: RepositoryScanner; settleMs: number },
-    { catalog, loader, hosts, clock }: { catalog: ModelCatalog; loader: ModelLoader; hosts: ModelHosts; clock: Clock },
+    {
+      catalog,
+      loader,
+      hosts,
+      clock,
+    }: { catalog: ModelCatalog; loader: ModelLoader; hosts: ModelReplicas; clock: Clock },
     observer: SyncObserver,
   ) {
     this.#scanner = scanner;
@@ -192,7 +197,7 @@ export class RepositorySync {
     const entry = this.#catalog.entry(id);
     if (scanned === undefined) return entry === undefined ? 'none' : 'removed';
     if (entry === undefined) return 'added';
-    return isSame(entry, scanned) ? 'none' : 'changed';
+    return isAsServed(entry, scanned) ? 'none' : 'changed';
   }
 
   async #apply(id: string, scanned: ScannedModel | undefined, order: Applied): Promise<Change> {
@@ -213,7 +218,7 @@ export class RepositorySync {
     const { id, versions } = scanned;
     const current = entry?.served ?? [];
     const wanted = scanned.served.map(
-      (found) => current.find((model) => areSame(model, found)) ?? this.#candidate(found),
+      (found) => current.find((model) => isSameRevision(model, found)) ?? this.#candidate(found),
     );
     const { served, failure } = await this.#proven(wanted, current, order.force === true);
     for (const model of served) {
@@ -222,7 +227,7 @@ export class RepositorySync {
     if (failure !== undefined) this.#fail(scanned, served, failure);
     else this.#catalog.put({ id, served, versions, problem: undefined });
     this.#noteChange(id);
-    if (!areEqual(served, current)) this.#observer.served(id, entry === undefined ? 'added' : 'changed');
+    if (!areSameModels(served, current)) this.#observer.served(id, entry === undefined ? 'added' : 'changed');
     const retired = this.#retire(
       current.filter((model) => !served.includes(model)),
       'replaced',
@@ -316,7 +321,7 @@ export class RepositorySync {
   #candidate(found: FoundModel): RegisteredModel {
     const name = nameOf(found);
     const known = this.#candidates.get(name);
-    if (known !== undefined && areSame(known, found)) return known;
+    if (known !== undefined && isSameRevision(known, found)) return known;
     this.#dropCandidate(name);
     const model = this.#catalog.register(found);
     this.#candidates.set(name, model);

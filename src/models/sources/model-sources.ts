@@ -76,7 +76,7 @@ function inMemory(id: string, bytes: Uint8Array) {
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
  */
-export async function sourceOf(path: string): Promise<ModelSource> {
+export async function readModelSource(path: string): Promise<ModelSource> {
   const absolute = resolve(path);
   if (!isNamedByFolder(basename(absolute))) return { path };
   const { manifest } = await folderManifest(resolve(absolute, '..'));

@@ -4,7 +4,7 @@ import type { PendingRequest } from '../pending-request.js';
 import type { RoutedAnswer, RoutedCall } from './routed-dispatch.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
-export interface HandOutObserver {
+export interface AnswerObserver {
   /** A call of so many requests and rows took so long; it failed unless `isRight`. */
   called(requests: number, rows: number, runMs: number, isRight: boolean): void;
   answered(pending: PendingRequest, outputs: Outputs, runMs: number, batchSize: number): void;
@@ -12,12 +12,12 @@ export interface HandOutObserver {
 }
 
 /** Goes through a replica's answer and tells of each call, and then of each of its requests. */
-export function handOut({ groups }: PendingDispatch, { calls }: RoutedAnswer, observer: HandOutObserver): void {
+export function deliverAnswers({ groups }: PendingDispatch, { calls }: RoutedAnswer, observer: AnswerObserver): void {
   for (const [index, { requests, rows }] of groups.entries()) {
     let first = 0;
     for (const call of calls[index] ?? []) {
       const rowsOfOne = rows / requests.length;
-      handOutCall(requests, first, call, call.joined ? rowsOfOne * call.requests : rowsOfOne, observer);
+      deliverCall(requests, first, call, call.joined ? rowsOfOne * call.requests : rowsOfOne, observer);
       first += call.requests;
     }
     // Nobody is to wait for ever, though a replica that leaves out a request has a defect.
@@ -25,12 +25,12 @@ export function handOut({ groups }: PendingDispatch, { calls }: RoutedAnswer, ob
   }
 }
 
-function handOutCall(
+function deliverCall(
   requests: readonly PendingRequest[],
   first: number,
   call: RoutedCall,
   rows: number,
-  observer: HandOutObserver,
+  observer: AnswerObserver,
 ): void {
   const { error, joined, runMs } = call;
   const batchSize = joined ? call.requests : 1;

@@ -16,7 +16,7 @@ export class DrainRate {
   }
 
   /** So many requests left for a replica together, and so many still wait. */
-  left(requests: number, stillWaiting: number): void {
+  drained(requests: number, stillWaiting: number): void {
     const now = this.#now();
     if (this.#lastLeftAt !== undefined) this.#gapMs.add((now - this.#lastLeftAt) / requests);
     this.#lastLeftAt = stillWaiting > 0 ? now : undefined;

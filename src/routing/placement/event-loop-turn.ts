@@ -14,7 +14,7 @@ const LONGEST_ALLOWANCE_MS = 10;
  * much to those who answer it. Otherwise, when more and more requests come in each turn because each takes longer, hardly
  * any would be handed out, and the backlog would never go.
  */
-export class Turn {
+export class EventLoopTurn {
   readonly #clock: Clock;
   #startedAt: number | undefined;
   #longestMs = LONGEST_TURN_MS;

@@ -7,7 +7,7 @@ import type { RoutedModel } from '../pending-request.js';
  * Models that are not loaded for a while: their load ended a thread, and might end the next one too, or it failed on one
  * replica while another one has the model and can go on serving it.
  */
-export class BarredLoads {
+export class LoadBackoff {
   readonly #failures: FailureMemory;
   readonly #hasModel: (modelKey: string) => boolean;
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.js';
-import { isHandlersKey, NO_MODEL } from '../../contracts/handler.js';
+import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { DecayedSum } from '../estimates/decayed-sum.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
@@ -16,7 +16,7 @@ const UNUSED_LOADS = 10;
 const NONE: readonly string[] = [];
 
 /** A model that is to be loaded by one more replica. */
-export interface Copy<R extends RoutableReplica> {
+export interface ModelCopy<R extends RoutableReplica> {
   readonly queue: ModelQueue;
   readonly candidate: Candidate<R>;
   /** Keys of models there that may leave for it. */
@@ -44,14 +44,14 @@ interface ModelWork {
  * replica that has room, if only in the place of a spare copy, and less to do than those, loads it; one at a time, since a load
  * keeps a replica from its other models.
  */
-export class Copies<R extends RoutableReplica> {
+export class ModelCopies<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
   readonly #queueOf: QueueOf;
   readonly #clock: Clock;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
   readonly #wanted = new Set<ModelQueue>();
   /** The copy that was named last. */
-  #last: Copy<R> | undefined;
+  #last: ModelCopy<R> | undefined;
 
   constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, clock: Clock) {
     this.#replicas = replicas;
@@ -64,7 +64,7 @@ export class Copies<R extends RoutableReplica> {
     const now = this.#clock.now();
     candidate.busy.add(runMs, now);
     // What a handler has loaded is its own affair.
-    if (isHandlersKey(queue.modelKey)) return;
+    if (isHandlerKey(queue.modelKey)) return;
     const model = this.#workOf(queue, now);
     model.ran.add(runMs, now);
     if (now >= model.checkAt) this.#check(queue, model, now);
@@ -74,7 +74,7 @@ export class Copies<R extends RoutableReplica> {
    * The next copy to load, and where: on the least busy of the replicas with nothing to do that have room for it. It is not named
    * again before it has been short anew.
    */
-  take(mayLoad: (queue: ModelQueue) => boolean): Copy<R> | undefined {
+  take(mayLoad: (queue: ModelQueue) => boolean): ModelCopy<R> | undefined {
     if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
     const now = this.#clock.now();
     for (const queue of this.#wanted) {
@@ -136,11 +136,11 @@ export class Copies<R extends RoutableReplica> {
     return this.#replicas.has(candidate) && candidate.loads.has(queue.modelKey);
   }
 
-  #placeFor(queue: ModelQueue, now: number): Copy<R> | undefined {
+  #placeFor(queue: ModelQueue, now: number): ModelCopy<R> | undefined {
     const { modelKey, model } = queue;
     const warm = this.#replicas.warm(modelKey);
     let least = (MUCH_LESS * this.#busySum(warm, now)) / warm.length;
-    let place: Copy<R> | undefined;
+    let place: ModelCopy<R> | undefined;
     for (const candidate of this.#replicas.idle) {
       if (!candidate.isIdle || candidate.models.has(modelKey)) continue;
       const busy = candidate.busy.perMs(now);

@@ -5,27 +5,27 @@ import { commonRows } from '../../tensors/tensor.js';
 import { type DispatchScope, fullBatchRows, type PendingDispatch } from '../batches/take-dispatch.js';
 import type { PendingRequest } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
-import { QueueParking, type QueueParkingObserver } from '../queues/queue-eligibility.js';
+import { QueueEligibility, type QueueEligibilityObserver } from '../queues/queue-eligibility.js';
 import { WaitingModels } from '../queues/waiting-models.js';
 import type { ModelRouter } from '../routers/by-model/model-router.js';
 import type { CreatedRouter } from '../routers/create-router.js';
 import { GuardedRouter, type RouterFaultObserver } from '../routers/guarded-router.js';
-import { Turn } from './event-loop-turn.js';
+import { EventLoopTurn } from './event-loop-turn.js';
 import { firstWithSlot } from './first-with-slot.js';
-import type { BarredLoads } from './load-backoff.js';
-import { Copies, type Copy, type QueueOf } from './model-copies.js';
-import { OrderOfArrival } from './orders/fifo-order.js';
-import { TurnsOfModels } from './orders/per-model-order.js';
-import { EachRequest } from './orders/per-request-order.js';
-import type { PlacingGround, PlacingOrder } from './orders/placement-order.js';
+import type { LoadBackoff } from './load-backoff.js';
+import { ModelCopies, type ModelCopy, type QueueOf } from './model-copies.js';
+import { FifoOrder } from './orders/fifo-order.js';
+import { PerModelOrder } from './orders/per-model-order.js';
+import { PerRequestOrder } from './orders/per-request-order.js';
+import type { PlacementContext, PlacementOrder } from './orders/placement-order.js';
 import { Candidate, type RoutableReplica } from './replicas/candidate.js';
 import { type ReplicaIndex, warmAmong } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 
 /** What is done with what a placement decides. */
-export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueParkingObserver, 'refused'> {
+export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
   /** Loads a copy of a model in a replica that is idle. */
-  copy(copy: Copy<R>): void;
+  copy(copy: ModelCopy<R>): void;
   /** Gives the replica the next requests of the queue, at least one and at most so many, and tells {@link Placement.given}. */
   give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
 }
@@ -58,14 +58,14 @@ export class Placement<R extends RoutableReplica> {
   readonly #clock: Clock;
   readonly #actions: PlacementActions<R>;
   readonly #waiting = new WaitingModels();
-  readonly #parking: QueueParking;
+  readonly #eligibility: QueueEligibility;
   readonly #slots: ReplicaSlots<R>;
-  readonly #turn: Turn;
-  readonly #copies: Copies<R>;
-  readonly #barredLoads: BarredLoads;
+  readonly #turn: EventLoopTurn;
+  readonly #copies: ModelCopies<R>;
+  readonly #loadBackoff: LoadBackoff;
   #rules: PlacementRules;
   #router: ModelRouter = NO_ROUTER;
-  #order: PlacingOrder<R>;
+  #order: PlacementOrder<R>;
   /** Set where the router goes by requests; otherwise `#router` decides. */
   #requestRouter: GuardedRouter<R> | undefined;
   /** Queues that are to be placed when the present turn is over. */
@@ -81,7 +81,7 @@ export class Placement<R extends RoutableReplica> {
     rules: PlacementRules,
     replicas: ReplicaIndex<Candidate<R>>,
     queueOf: QueueOf,
-    barredLoads: BarredLoads,
+    loadBackoff: LoadBackoff,
     clock: Clock,
     actions: PlacementActions<R>,
   ) {
@@ -89,17 +89,17 @@ export class Placement<R extends RoutableReplica> {
     this.#replicas = replicas;
     this.#clock = clock;
     this.#actions = actions;
-    this.#turn = new Turn(clock);
-    this.#copies = new Copies(replicas, queueOf, clock);
-    this.#barredLoads = barredLoads;
-    this.#parking = new QueueParking(this.#waiting, replicas, barredLoads, clock, {
+    this.#turn = new EventLoopTurn(clock);
+    this.#copies = new ModelCopies(replicas, queueOf, clock);
+    this.#loadBackoff = loadBackoff;
+    this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place(queue),
       msUntilSpill: (queue) => this.#msUntilSpill(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
       freed: (candidate) => this.serve(candidate),
-      mayLoad: (modelKey) => barredLoads.mayLoadInMs(modelKey) === 0,
+      mayLoad: (modelKey) => loadBackoff.mayLoadInMs(modelKey) === 0,
     });
     this.#order = this.#orderFor(rules.order);
   }
@@ -121,12 +121,12 @@ export class Placement<R extends RoutableReplica> {
     this.#order = this.#orderFor(this.#rules.order);
   }
 
-  #orderFor(order: Order): PlacingOrder<R> {
-    const ground: PlacingGround<R> = {
+  #orderFor(order: Order): PlacementOrder<R> {
+    const context: PlacementContext<R> = {
       ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
       choose: (queue, request, may) => this.#choose(queue, request, may),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
-      park: (queue) => this.#parking.park(queue),
+      updateEligibility: (queue) => this.#eligibility.update(queue),
       place: (queue) => this.place(queue),
       nextTurn: (callback) => {
         this.#clock.nextTurn(() => {
@@ -135,13 +135,13 @@ export class Placement<R extends RoutableReplica> {
         });
       },
     };
-    const created = this.#createOrder(order, ground);
+    const created = this.#createOrder(order, context);
     return created;
   }
 
-  #createOrder(order: Order, ground: PlacingGround<R>): PlacingOrder<R> {
-    if (order === 'fifo') return new OrderOfArrival(ground, this.#requestRouter === undefined);
-    return this.#requestRouter === undefined ? new TurnsOfModels(ground) : new EachRequest(ground);
+  #createOrder(order: Order, context: PlacementContext<R>): PlacementOrder<R> {
+    if (order === 'fifo') return new FifoOrder(context, this.#requestRouter === undefined);
+    return this.#requestRouter === undefined ? new PerModelOrder(context) : new PerRequestOrder(context);
   }
 
   addReplica(replica: R): void {
@@ -151,7 +151,7 @@ export class Placement<R extends RoutableReplica> {
     this.#slots.configure(candidate, this.#rules.maxOngoing);
     this.#requestRouter?.changed(this.#replicas.all());
     // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
-    for (const queue of this.#waiting.all()) this.#parking.park(queue);
+    for (const queue of this.#waiting.all()) this.#eligibility.update(queue);
     this.serve(candidate);
   }
 
@@ -242,21 +242,21 @@ export class Placement<R extends RoutableReplica> {
     for (const { queue, request } of behind) {
       if (!request.isWaiting || queue.isGathering) continue;
       this.#order.placeBehind?.(queue, request);
-      this.#parking.park(queue);
+      this.#eligibility.update(queue);
     }
   }
 
   #placeAll(queues: readonly ModelQueue[]): void {
     for (const queue of queues) queue.gathersUntil = this.#gatherUntil(queue);
     this.#order.place(queues.filter(({ isGathering }) => !isGathering));
-    for (const queue of queues) this.#parking.park(queue);
+    for (const queue of queues) this.#eligibility.update(queue);
   }
 
   /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
   place(queue: ModelQueue): void {
     queue.gathersUntil = this.#gatherUntil(queue);
     if (!queue.isGathering) this.#order.place([queue]);
-    this.#parking.park(queue);
+    this.#eligibility.update(queue);
   }
 
   /** Gives the replica work as long as it has a free slot and something waits that it may take. */
@@ -272,7 +272,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   #mayLoad({ modelKey }: ModelQueue): boolean {
-    return this.#barredLoads.mayLoadInMs(modelKey) === 0;
+    return this.#loadBackoff.mayLoadInMs(modelKey) === 0;
   }
 
   /** The shared counters show which replicas are done, before their answers can be handled. */
@@ -322,7 +322,7 @@ export class Placement<R extends RoutableReplica> {
     this.#copy();
   }
 
-  /** Models of the replica that may leave before others: see {@link Copies.spareOn}. */
+  /** Models of the replica that may leave before others: see {@link ModelCopies.spareOn}. */
   spareOn(candidate: Candidate<R>): string[] {
     return this.#copies.spareOn(candidate);
   }

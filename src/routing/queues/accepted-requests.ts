@@ -72,7 +72,7 @@ export class AcceptedRequests {
   resolve(request: PendingRequest, result: RoutedResult): void {
     if (!this.#leave(request)) return;
     request.resolve(request.read(result));
-    this.#left(request);
+    this.#settled(request);
   }
 
   reject(request: PendingRequest, error: InfermuxError): void {
@@ -80,7 +80,7 @@ export class AcceptedRequests {
     request.payload?.abandon();
     this.#observer.rejected(request, error);
     request.reject(error);
-    this.#left(request);
+    this.#settled(request);
   }
 
   #arm(request: PendingRequest): void {
@@ -122,7 +122,7 @@ export class AcceptedRequests {
     return true;
   }
 
-  #left(request: PendingRequest): void {
+  #settled(request: PendingRequest): void {
     this.#observer.settled(request);
     if (this.#waiters.size > 0) this.#endWaits(request);
     if (this.#requests.length > 0) return;

@@ -1,7 +1,7 @@
 import { msUntilOverdue } from '../routers/by-model/spill.js';
 
 /** Where a model's queue stands while it has requests that wait. */
-export type WaitingPlace =
+export type Eligibility =
   /** Its requests wait for company. */
   | 'gathering'
   /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
@@ -27,21 +27,21 @@ export interface WaitingModel {
 }
 
 /** Where the model belongs now, and in how many milliseconds its waiting changes that; undefined when it does not. */
-export function waitingPlace(model: WaitingModel): { place: WaitingPlace; changesInMs: number | undefined } {
-  if (model.gatherMs !== undefined) return { place: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
-  if (model.warmReplicas === 0) return { place: 'anywhere', changesInMs: undefined };
-  if (model.warmReplicas === model.replicas) return { place: 'warm', changesInMs: undefined };
+export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; changesInMs: number | undefined } {
+  if (model.gatherMs !== undefined) return { eligibility: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
+  if (model.warmReplicas === 0) return { eligibility: 'anywhere', changesInMs: undefined };
+  if (model.warmReplicas === model.replicas) return { eligibility: 'warm', changesInMs: undefined };
   const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
   if (ownMs === Number.POSITIVE_INFINITY) {
     // Whoever is asked whenever something frees is asked also when it may be loaded again; and it may want none of those that
     // have it, but one that is never idle.
     const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
-    if (changes.length === 0) return { place: 'anywhere', changesInMs: undefined };
-    return { place: 'warm', changesInMs: Math.min(...changes) };
+    if (changes.length === 0) return { eligibility: 'anywhere', changesInMs: undefined };
+    return { eligibility: 'warm', changesInMs: Math.min(...changes) };
   }
   const untilSpillMs = Math.max(ownMs, model.mayLoadInMs);
-  if (untilSpillMs > 0) return { place: 'warm', changesInMs: untilSpillMs };
-  if (untilOverdueMs > 0) return { place: 'spilling', changesInMs: untilOverdueMs };
-  return { place: 'anywhere', changesInMs: undefined };
+  if (untilSpillMs > 0) return { eligibility: 'warm', changesInMs: untilSpillMs };
+  if (untilOverdueMs > 0) return { eligibility: 'spilling', changesInMs: untilOverdueMs };
+  return { eligibility: 'anywhere', changesInMs: undefined };
 }

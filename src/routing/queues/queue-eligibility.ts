@@ -1,11 +1,11 @@
 import type { Clock } from '../../common/clock.js';
 import type { InfermuxError } from '../../common/errors.js';
-import type { BarredLoads } from '../placement/load-backoff.js';
-import { type WaitingPlace, waitingPlace } from './eligibility.js';
+import type { LoadBackoff } from '../placement/load-backoff.js';
+import { type Eligibility, eligibilityOf } from './eligibility.js';
 import type { ModelQueue } from './model-queue.js';
 import type { WaitingModels } from './waiting-models.js';
 
-export interface QueueParkingObserver {
+export interface QueueEligibilityObserver {
   /** The queue has waited long enough to be looked at again. */
   due(queue: ModelQueue): void;
   /** Milliseconds until the queue's model is worth another load although replicas have it. */
@@ -20,49 +20,49 @@ interface WarmReplicas {
 }
 
 /** Keeps each queue where the replicas' free slots will find it, and knows when its waiting changes that. */
-export class QueueParking {
+export class QueueEligibility {
   readonly #waiting: WaitingModels;
   readonly #replicas: WarmReplicas;
-  readonly #barredLoads: BarredLoads;
+  readonly #loadBackoff: LoadBackoff;
   readonly #clock: Clock;
-  readonly #observer: QueueParkingObserver;
+  readonly #observer: QueueEligibilityObserver;
 
   constructor(
     waiting: WaitingModels,
     replicas: WarmReplicas,
-    barredLoads: BarredLoads,
+    loadBackoff: LoadBackoff,
     clock: Clock,
-    observer: QueueParkingObserver,
+    observer: QueueEligibilityObserver,
   ) {
     this.#waiting = waiting;
     this.#replicas = replicas;
-    this.#barredLoads = barredLoads;
+    this.#loadBackoff = loadBackoff;
     this.#clock = clock;
     this.#observer = observer;
   }
 
   /** To be called whenever the queue's requests, `gathersUntil` or the replicas changed; with `gathersUntil` up to date. */
-  park(queue: ModelQueue): WaitingPlace | undefined {
-    const refusal = this.#barredLoads.refusal(queue.modelKey);
+  update(queue: ModelQueue): Eligibility | undefined {
+    const refusal = this.#loadBackoff.refusal(queue.modelKey);
     if (refusal !== undefined) this.#observer.refused(queue, refusal);
     if (queue.head === undefined) {
       this.#waiting.delete(queue);
       this.#stopTimer(queue);
       return undefined;
     }
-    const { place, changesInMs } = waitingPlace({
+    const { eligibility, changesInMs } = eligibilityOf({
       gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
       warmReplicas: this.#replicas.warm(queue.modelKey).length,
       replicas: this.#replicas.size,
       msUntilSpill: () => this.#observer.msUntilSpill(queue),
       waitedMs: queue.waitedMs(this.#clock.now()),
       expectedLoadMs: queue.times.loadMs,
-      mayLoadInMs: this.#barredLoads.mayLoadInMs(queue.modelKey),
+      mayLoadInMs: this.#loadBackoff.mayLoadInMs(queue.modelKey),
     });
-    this.#waiting.put(queue, place);
+    this.#waiting.put(queue, eligibility);
     if (changesInMs === undefined) this.#stopTimer(queue);
     else this.#startTimer(queue, changesInMs);
-    return place;
+    return eligibility;
   }
 
   #startTimer(queue: ModelQueue, delayMs: number): void {

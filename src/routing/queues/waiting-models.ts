@@ -1,6 +1,6 @@
 import { DenseSet } from '../../common/dense-set.js';
 import { IndexedHeap } from '../../common/indexed-heap.js';
-import type { WaitingPlace } from './eligibility.js';
+import type { Eligibility } from './eligibility.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 
 /** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
@@ -13,15 +13,15 @@ export class WaitingModels {
   /** Those whose first request has lost a replica. */
   readonly #retried = new DenseSet<ModelQueue>();
 
-  /** To be called whenever the queue's head or place changed. */
-  put(queue: ModelQueue, place: WaitingPlace): void {
+  /** To be called whenever the queue's head or eligibility changed. */
+  put(queue: ModelQueue, eligibility: Eligibility): void {
     this.#known.set(queue.modelKey, queue);
     this.#queues.add(queue);
     if (queue.isRetrying) this.#retried.add(queue);
     else this.#retried.remove(queue);
-    if (place === 'anywhere') this.#anywhere.set(queue);
+    if (eligibility === 'anywhere') this.#anywhere.set(queue);
     else this.#anywhere.delete(queue);
-    if (place === 'spilling') this.#spilling.set(queue);
+    if (eligibility === 'spilling') this.#spilling.set(queue);
     else this.#spilling.delete(queue);
   }
 

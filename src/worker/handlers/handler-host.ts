@@ -1,12 +1,12 @@
 import { isObject } from '../../common/checks.js';
-import { systemClock, within } from '../../common/clock.js';
+import { settlesWithin, systemClock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
-import { InTurn } from '../../common/serial-queue.js';
+import { SerialQueue } from '../../common/serial-queue.js';
 import {
   type Handler,
   type HandlerContext,
   handlerModel,
-  isHandlersKey,
+  isHandlerKey,
   type LogFields,
   NO_MODEL,
 } from '../../contracts/handler.js';
@@ -47,10 +47,11 @@ export class HandlerModelLoader implements SessionLoader {
 
   /** @throws InfermuxError `MODEL_LOAD_FAILED` with what the handler threw. */
   async load(model: ModelReference): Promise<Session> {
-    if (!isHandlersKey(model.key)) return this.#others.load(model);
+    if (!isHandlerKey(model.key)) return this.#others.load(model);
     try {
       const loaded = (async () => this.#handler.loadModel?.(model.id))();
-      if (!(await within(systemClock, loaded, LOAD_TIMEOUT_MS))) throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
+      if (!(await settlesWithin(systemClock, loaded, LOAD_TIMEOUT_MS)))
+        throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
       return new OwnModel(await loaded);
     } catch (cause) {
       const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
@@ -77,7 +78,7 @@ class OwnModel implements Session {
   }
 
   async release(): Promise<void> {
-    if (await within(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
+    if (await settlesWithin(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
     throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
   }
 
@@ -95,7 +96,7 @@ export class HandlerHost {
   readonly #environment: HandlerEnvironment;
   /** By ticket: what its caller can cancel. */
   readonly #running = new Map<number, AbortController>();
-  readonly #turns = new InTurn();
+  readonly #turns = new SerialQueue();
   #idleWaiters: (() => void)[] = [];
 
   constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {

@@ -7,7 +7,7 @@ import type { ReplicaCounters } from '../../protocol/queue-counters.js';
  * Which model a handler means by an id: the calling thread knows, and is asked once for each, until an id may stand for
  * another model than before.
  */
-export class ModelTargets {
+export class ModelLookup {
   readonly #counters: Pick<ReplicaCounters, 'catalogRevision'>;
   readonly #ask: (wanted: number, target: string) => void;
   readonly #known = new Map<string, ModelReference>();

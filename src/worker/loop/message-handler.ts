@@ -1,5 +1,5 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
-import { isHandlersKey } from '../../contracts/handler.js';
+import { isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { packCalls } from '../../protocol/call-answers.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
@@ -19,7 +19,7 @@ import type {
 import { bufferToReturn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
-import { ModelTargets } from '../handlers/model-lookup.js';
+import { ModelLookup } from '../handlers/model-lookup.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
 
@@ -34,14 +34,14 @@ export class MessageHandler {
   /** The models that messages have told of. */
   readonly #definitions = new Map<string, ModelReference>();
   /** What a handler has asked for. */
-  readonly #targets: ModelTargets;
+  readonly #targets: ModelLookup;
   #runtime: Runtime | undefined;
 
   constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
-    this.#targets = new ModelTargets(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
+    this.#targets = new ModelLookup(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
   }
 
   /** Never rejects: errors are answers too. */
@@ -132,7 +132,7 @@ export class MessageHandler {
   }
 
   #modelOf({ model: key, definition }: RunMessage | LoadMessage): ModelReference {
-    if (definition !== undefined && isHandlersKey(key)) return definition;
+    if (definition !== undefined && isHandlerKey(key)) return definition;
     if (definition !== undefined) this.#definitions.set(key, definition);
     const model = this.#definitions.get(key);
     if (model === undefined) throw new InfermuxError('INTERNAL', `the replica was told nothing of model ${key}`);

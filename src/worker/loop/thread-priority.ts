@@ -10,7 +10,7 @@ const NICE = 10;
  *
  * Linux alone counts niceness by thread, and takes 0 for the present one; elsewhere this would change the whole process.
  */
-export function goBehindCallingThread(): void {
+export function lowerThreadPriority(): void {
   if (process.platform !== 'linux') return;
   try {
     setPriority(0, Math.min(19, getPriority(0) + NICE));

@@ -3,7 +3,7 @@ import { type Call, splitOutputs, toPacked } from '../../protocol/call-answers.j
 import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup } from '../../protocol/messages.js';
 import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-groups.js';
-import { type Outputs, setNamed, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import { areSameFeeds, whyDifferent } from './compare.js';
 
 /** What runs feeds: a session. */
@@ -66,7 +66,7 @@ export async function runBatch(runner: Runner, batch: Batch, compare: boolean, n
 function withOutputs(call: Call, names: readonly string[] | undefined): Call {
   if (names === undefined || call.outputs === undefined) return call;
   const outputs: Record<string, Tensor> = {};
-  for (const name of names) setNamed(outputs, name, call.outputs[name] as Tensor);
+  for (const name of names) setProperty(outputs, name, call.outputs[name] as Tensor);
   return { requests: call.requests, runMs: call.runMs, outputs, error: call.error };
 }
 

@@ -4,7 +4,7 @@ import { toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/feeds.js';
-import { setNamed, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import type { ModelMultiplexer, Session } from '../sessions/model-multiplexer.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
 import { areSameFeeds } from './compare.js';
@@ -84,7 +84,7 @@ function copyOf(feeds: TensorFeeds): TensorFeeds {
   const copy: Record<string, Tensor> = {};
   for (const name in feeds) {
     const tensor = feeds[name] as Tensor;
-    setNamed(copy, name, { ...tensor, data: tensor.data.slice() } as Tensor);
+    setProperty(copy, name, { ...tensor, data: tensor.data.slice() } as Tensor);
   }
   return copy;
 }

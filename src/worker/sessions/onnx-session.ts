@@ -8,7 +8,7 @@ import {
   isTensorType,
   type ModelMetadata,
   type Outputs,
-  setNamed,
+  setProperty,
   type Tensor,
   type TensorFeeds,
   type ValueMetadata,
@@ -35,7 +35,7 @@ export async function startOnnxruntime(): Promise<void> {
  * Announces the calls, too, that a handler makes of onnxruntime-node by itself, as far as it is the same module: the thread must
  * not be ended in them either.
  */
-export function announceForeignCalls(counters: ReplicaCounters): void {
+export function countForeignCalls(counters: ReplicaCounters): void {
   const announced = (object: object, name: string, highest?: StopLevel) => {
     const methods = object as Record<string, (...args: unknown[]) => Promise<unknown>>;
     const original = methods[name];
@@ -130,7 +130,7 @@ export class OnnxSession implements Session {
     const inputs: Record<string, object> = {};
     for (const { name } of this.metadata.inputs) {
       const { type, dims, data } = feeds[name] as Tensor;
-      setNamed(inputs, name, { type, dims, data, location: 'cpu' });
+      setProperty(inputs, name, { type, dims, data, location: 'cpu' });
     }
     if (!this.#counters.enterNativeCall()) throw stopping();
     let results: ort.InferenceSession.ReturnType;
@@ -143,7 +143,7 @@ export class OnnxSession implements Session {
       this.#counters.leaveNativeCall();
     }
     const read: Record<string, Tensor> = {};
-    for (const name in results) setNamed(read, name, readOutput(results[name] as ort.Tensor));
+    for (const name in results) setProperty(read, name, readOutput(results[name] as ort.Tensor));
     return read;
   }
 

@@ -4,7 +4,7 @@ import { checkFeeds } from '../../tensors/feeds.js';
 import {
   ARRAY_TYPES,
   elementsOf,
-  setNamed,
+  setProperty,
   type Tensor,
   type TensorFeeds,
   type TensorType,
@@ -38,7 +38,7 @@ function toFeeds(inputs: WarmUpInputs, { metadata }: Session): TensorFeeds {
   const feeds: Record<string, Tensor> = {};
   for (const [name, input] of Object.entries(inputs)) {
     const declared = metadata.inputs.find((value) => value.name === name)?.type ?? 'float32';
-    setNamed(feeds, name, toTensor(name, input, input.type ?? (declared as TensorType)));
+    setProperty(feeds, name, toTensor(name, input, input.type ?? (declared as TensorType)));
   }
   return feeds;
 }

@@ -1,13 +1,13 @@
 import { beforeEach, expect, it } from 'vitest';
-import { Turn } from '../../../dist/routing/placement/event-loop-turn.js';
+import { EventLoopTurn } from '../../../dist/routing/placement/event-loop-turn.js';
 import { FakeClock } from '../../support/fakes.js';
 
 let clock: FakeClock;
-let turn: Turn;
+let turn: EventLoopTurn;
 
 beforeEach(() => {
   clock = new FakeClock({ defers: true });
-  turn = new Turn(clock);
+  turn = new EventLoopTurn(clock);
 });
 
 it('a turn is over a millisecond after its first answer, until the next turn', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { type WaitingModel, waitingPlace } from '../../../dist/routing/queues/eligibility.js';
+import { eligibilityOf, type WaitingModel } from '../../../dist/routing/queues/eligibility.js';
 
 const model = ({ waitedMs = 0, expectedLoadMs = 100, ...changes }: Partial<WaitingModel>): WaitingModel => ({
   waitedMs,
@@ -37,6 +37,6 @@ it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
     undefined,
   ],
   ['it has waited a second, and loads are short', { waitedMs: 1_000, expectedLoadMs: 2 }, 'anywhere', undefined],
-])('when %s', (_, changes, place, changesInMs) => {
-  expect(waitingPlace(model(changes))).toEqual({ place, changesInMs });
+])('when %s', (_, changes, eligibility, changesInMs) => {
+  expect(eligibilityOf(model(changes))).toEqual({ eligibility, changesInMs });
 });

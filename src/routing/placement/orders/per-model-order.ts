@@ -1,6 +1,6 @@
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
-import type { PlacingGround, PlacingOrder } from './placement-order.js';
+import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
 /**
  * For routers that go by models: the requests of a model wait in one line, and models take turns.
@@ -10,13 +10,13 @@ import type { PlacingGround, PlacingOrder } from './placement-order.js';
  * takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited very long is it served
  * in its turn anywhere.
  */
-export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R> {
+export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = true;
   readonly looksAtAll = false;
-  readonly #ground: PlacingGround<R>;
+  readonly #context: PlacementContext<R>;
 
-  constructor(ground: PlacingGround<R>) {
-    this.#ground = ground;
+  constructor(context: PlacementContext<R>) {
+    this.#context = context;
   }
 
   place(queues: readonly ModelQueue[]): void {
@@ -24,28 +24,28 @@ export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R>
   }
 
   #place(queue: ModelQueue): void {
-    const { choose, give, park } = this.#ground;
+    const { choose, give, updateEligibility } = this.#context;
     const next = () => (queue.head === undefined ? undefined : choose(queue, queue.head));
     for (let candidate = next(); candidate !== undefined; candidate = next()) {
       const first = this.#whoseTurn(candidate, queue);
       give(first, candidate);
-      if (first !== queue) park(first);
+      if (first !== queue) updateEligibility(first);
     }
   }
 
   serve(candidate: Candidate<R>): void {
-    const { give, park, place } = this.#ground;
+    const { give, updateEligibility, place } = this.#context;
     const spilling = new Set<ModelQueue>();
     for (let queue = this.#nextFor(candidate); queue !== undefined; queue = this.#nextFor(candidate)) {
       give(queue, candidate);
-      if (park(queue) === 'spilling') spilling.add(queue);
+      if (updateEligibility(queue) === 'spilling') spilling.add(queue);
     }
     // The next request may have waited long enough for another replica, where the one before it had not.
     for (const queue of spilling) place(queue);
   }
 
   #nextFor(candidate: Candidate<R>): ModelQueue | undefined {
-    const { slots, waiting } = this.#ground;
+    const { slots, waiting } = this.#context;
     const visited = slots.visited(candidate);
     if (visited !== undefined) return visited;
     const { isIdle } = candidate;
@@ -64,13 +64,13 @@ export class TurnsOfModels<R extends RoutableReplica> implements PlacingOrder<R>
   #whoseTurn(candidate: Candidate<R>, queue: ModelQueue): ModelQueue {
     const other = this.#nextFor(candidate);
     const isOthers =
-      other !== undefined && this.#isTurnBefore(candidate, other, queue) && this.#ground.slots.has(candidate, other);
+      other !== undefined && this.#isTurnBefore(candidate, other, queue) && this.#context.slots.has(candidate, other);
     return isOthers ? other : queue;
   }
 
   /** A model that the replica runs already is as good as served just now. */
   #isTurnBefore(candidate: Candidate<R>, queue: ModelQueue, other: ModelQueue): boolean {
-    const { slots } = this.#ground;
+    const { slots } = this.#context;
     const isEqual = queue.head?.priority === other.head?.priority;
     if (isEqual && slots.isServing(candidate, other)) return true;
     if (isEqual && slots.isServing(candidate, queue)) return false;

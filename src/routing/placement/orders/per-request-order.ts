@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { PendingRequest } from '../../pending-request.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
-import type { PlacingGround, PlacingOrder } from './placement-order.js';
+import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
 /** So many requests that find no replica are asked for in a turn of the event loop. */
 const MOST_MISSES = 64;
@@ -26,19 +26,19 @@ class Round {
  * So many may have to wait that a round takes more than one turn of the event loop. Then what frees meanwhile is offered to the
  * first of all before the round goes on, and another round follows, so that nobody is passed over.
  */
-export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
+export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
-  readonly #ground: PlacingGround<R>;
+  readonly #context: PlacementContext<R>;
   /** The one that goes on in the next turn of the event loop. */
   #round: Round | undefined;
   /** Whether something has freed since it began, or more is to be asked for. */
   #isStale = false;
   /** A slot that is free before its answer has arrived is not for whoever comes then, but for those who waited. */
-  readonly #isAnswered = (candidate: Candidate<R>) => this.#ground.slots.isAnswered(candidate);
+  readonly #isAnswered = (candidate: Candidate<R>) => this.#context.slots.isAnswered(candidate);
 
-  constructor(ground: PlacingGround<R>) {
-    this.#ground = ground;
+  constructor(context: PlacementContext<R>) {
+    this.#context = context;
   }
 
   place(queues: readonly ModelQueue[]): void {
@@ -74,7 +74,7 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
   }
 
   #inNextTurn(round: Round): void {
-    this.#ground.nextTurn(() => {
+    this.#context.nextTurn(() => {
       if (this.#round === round) this.#continue(round);
       if (this.#round === round) this.#inNextTurn(round);
     });
@@ -91,7 +91,7 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
     let misses = MOST_MISSES;
     for (let queue = this.#next(round); queue !== undefined && misses > 0; queue = this.#next(round)) {
       misses = this.#placeAll(queue, round, misses, anywhere);
-      this.#ground.park(queue);
+      this.#context.updateEligibility(queue);
     }
     return misses > 0;
   }
@@ -99,7 +99,7 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
   /** The first of the queues whose requests a replica could take, and that were not asked for yet. */
   #next({ asked }: Round): ModelQueue | undefined {
     const may = (queue: ModelQueue) => !asked.has(queue) && this.#canBeTaken(queue, anywhere);
-    return this.#ground.waiting.first(isQueueBefore, may);
+    return this.#context.waiting.first(isQueueBefore, may);
   }
 
   /**
@@ -131,15 +131,15 @@ export class EachRequest<R extends RoutableReplica> implements PlacingOrder<R> {
   }
 
   #placeOne(queue: ModelQueue, request: PendingRequest, may: (candidate: Candidate<R>) => boolean): boolean {
-    const candidate = this.#ground.choose(queue, request, may);
+    const candidate = this.#context.choose(queue, request, may);
     if (candidate === undefined) return false;
-    this.#ground.give(queue, candidate, { from: request, mayJoin: (other) => areRoutedAlike(request, other) });
+    this.#context.give(queue, candidate, { from: request, mayJoin: (other) => areRoutedAlike(request, other) });
     return true;
   }
 
   /** Otherwise the router need not be asked. */
   #canBeTaken(queue: ModelQueue, may: (candidate: Candidate<R>) => boolean): boolean {
-    const { replicas, slots } = this.#ground;
+    const { replicas, slots } = this.#context;
     return replicas.free.some((candidate) => may(candidate) && slots.has(candidate, queue));
   }
 }

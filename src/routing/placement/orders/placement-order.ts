@@ -1,6 +1,6 @@
 import type { DispatchScope } from '../../batches/take-dispatch.js';
 import type { PendingRequest } from '../../pending-request.js';
-import type { WaitingPlace } from '../../queues/eligibility.js';
+import type { Eligibility } from '../../queues/eligibility.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { WaitingModels } from '../../queues/waiting-models.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
@@ -8,7 +8,7 @@ import type { ReplicaIndex } from '../replicas/replica-index.js';
 import type { ReplicaSlots } from '../replicas/replica-slots.js';
 
 /** In which order requests are placed: for a queue the replica that the router accepts, for a free replica what comes next. */
-export interface PlacingOrder<R extends RoutableReplica> {
+export interface PlacementOrder<R extends RoutableReplica> {
   /** Whether a model may be worth another load when its requests have waited for a while, though nothing has freed. */
   readonly spills: boolean;
   /** Whether replicas that have not got a model may be waited for, so that all are to be looked at when one is gone. */
@@ -22,7 +22,7 @@ export interface PlacingOrder<R extends RoutableReplica> {
 }
 
 /** What orders work with. */
-export interface PlacingGround<R extends RoutableReplica> {
+export interface PlacementContext<R extends RoutableReplica> {
   readonly replicas: ReplicaIndex<Candidate<R>>;
   readonly slots: ReplicaSlots<R>;
   readonly waiting: WaitingModels;
@@ -39,7 +39,7 @@ export interface PlacingGround<R extends RoutableReplica> {
   /** Gives the replica its share of the queue's next requests, or of those in the scope. */
   give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
   /** To be called when the queue's requests changed. */
-  park(queue: ModelQueue): WaitingPlace | undefined;
+  updateEligibility(queue: ModelQueue): Eligibility | undefined;
   /** Calls back in the next turn of the event loop, if this order is in force then. */
   nextTurn(callback: () => void): void;
   /** Places all of the queue's requests anew. */

@@ -1,17 +1,17 @@
 /** The last promise of what is done for each key, as long as it is not settled; as they are kept none rejects. */
-export class Tails {
-  readonly #tails = new Map<string, Promise<unknown>>();
+export class KeyedTasks {
+  readonly #latest = new Map<string, Promise<unknown>>();
 
   get size(): number {
-    return this.#tails.size;
+    return this.#latest.size;
   }
 
   has(key: string): boolean {
-    return this.#tails.has(key);
+    return this.#latest.has(key);
   }
 
   get(key: string): Promise<unknown> | undefined {
-    return this.#tails.get(key);
+    return this.#latest.get(key);
   }
 
   /** @returns the same promise. */
@@ -19,9 +19,9 @@ export class Tails {
     const settled = running
       .catch(() => undefined)
       .finally(() => {
-        if (this.#tails.get(key) === settled) this.#tails.delete(key);
+        if (this.#latest.get(key) === settled) this.#latest.delete(key);
       });
-    this.#tails.set(key, settled);
+    this.#latest.set(key, settled);
     return running;
   }
 }
