@@ -4,7 +4,8 @@ import { toErrorRecord } from '../../dist/protocol/error-record.js';
 import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.js';
 import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
-import { Replica, type ReplicaThread } from '../../dist/replicas/replica.js';
+import { Replica } from '../../dist/replicas/replica.js';
+import type { ReplicaThread } from '../../dist/replicas/replica-thread.js';
 import { FakeClock, fakeModel } from '../support/fakes.js';
 
 interface Task {

@@ -16,7 +16,7 @@ import type {
   WorkerSettings,
 } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
-import type { ReplicaThread } from '../replica.js';
+import type { ReplicaThread } from '../replica-thread.js';
 
 interface Unanswered {
   readonly id: number;

@@ -144,7 +144,7 @@ describe('a thread that does not get as far as its first message', () => {
     ['exits at its start', 'exiting-worker.mjs', 'worker exited with code: 5'],
     ['has no entry', 'no-such-worker.mjs', 'Cannot find module'],
   ])('because it %s says why it ended', async (_, file, reason) => {
-    const [cause, answer] = await failing(createThread(new URL(`../support/${file}`, import.meta.url)));
+    const [cause, answer] = await failing(createThread(new URL(`../../support/${file}`, import.meta.url)));
     expect(cause).toContain(reason);
     expect(answer).toBe('it is gone');
   });

@@ -1,0 +1,56 @@
+import type { InfermuxError } from '../../common/errors.js';
+import { splitOutputs } from '../../protocol/call-answers.js';
+import { fromErrorRecord } from '../../protocol/error-record.js';
+import type { Answer, CallAnswer, RequestGroup, RunAnswer, Verification } from '../../protocol/messages.js';
+import type { Outputs } from '../../tensors/tensor.js';
+
+/** What became of one dispatch. */
+export interface ReplicaAnswer {
+  /** Milliseconds that the dispatch waited for a load. */
+  readonly loadMs: number;
+  readonly verification: Verification | undefined;
+  /** The calls made for each group; they answer its requests in order. */
+  readonly calls: readonly (readonly ReplicaCall[])[];
+}
+
+/** One onnxruntime call for several requests, or several calls for one request each with equal dims or errors. */
+export interface ReplicaCall {
+  readonly requests: number;
+  /** Whether the requests ran as one call. */
+  readonly joined: boolean;
+  /** Milliseconds of each call. */
+  readonly runMs: readonly number[];
+  readonly error: InfermuxError | undefined;
+  /** Each request's outputs on memory of their own, or what the handler returned for it; empty when the call failed. */
+  outputs(): readonly Outputs[];
+}
+
+/** The value of an answer. @throws InfermuxError the error that the thread answered with. */
+export function unwrap<T>(answer: Answer<T>): T {
+  if ('error' in answer) throw fromErrorRecord(answer.error);
+  return answer.value;
+}
+
+export function readAnswer(groups: readonly RequestGroup[], { loadMs, verification, calls }: RunAnswer): ReplicaAnswer {
+  return {
+    loadMs,
+    verification,
+    calls: calls.map((ofGroup, index) => ofGroup.map((call) => readCall(call, groups[index]?.rows))),
+  };
+}
+
+/** The outputs are split only when they are asked for: the next dispatch goes first. */
+function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
+  const { requests, joined, runMs, outputs, error, result } = call;
+  if (result !== undefined) {
+    // The caller of a handler knows the form of its answer.
+    return { requests, joined, runMs, error: undefined, outputs: () => [result.value as Outputs] };
+  }
+  return {
+    requests,
+    joined,
+    runMs,
+    error: error && fromErrorRecord(error),
+    outputs: () => (outputs === undefined ? [] : splitOutputs(outputs, requests, joined ? rows : undefined)),
+  };
+}

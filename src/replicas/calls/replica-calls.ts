@@ -1,0 +1,130 @@
+import { InfermuxError, messageOf } from '../../common/errors.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import { toErrorRecord } from '../../protocol/error-record.js';
+import type {
+  Answer,
+  ReplicaMessage,
+  RunAnswer,
+  RunMessage,
+  UnloadAnswer,
+  UnloadMessage,
+} from '../../protocol/messages.js';
+import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import { packGroups } from '../../protocol/request-groups.js';
+import { bufferPool } from '../../tensors/buffer-pool.js';
+import type { ReplicaModels } from '../replica-models.js';
+import type { ReplicaThread } from '../replica-thread.js';
+import { definitionOf, type ModelDefinitions } from './model-definitions.js';
+import { type ReplicaAnswer, readAnswer, unwrap } from './replica-answer.js';
+import type { ReplicaDispatch } from './replica-dispatch.js';
+
+export interface LoadSettings {
+  /** Never evict the model. */
+  readonly pin: boolean;
+  /** Keys of models that may be evicted before others. */
+  readonly spare?: readonly string[];
+  /** Key of a session that counts as gone: it is released when this one is there. */
+  readonly replaces?: string | undefined;
+}
+
+export interface CallEnvironment {
+  readonly thread: ReplicaThread;
+  readonly counters: ReplicaCounters;
+  readonly models: ReplicaModels;
+  readonly definitions: ModelDefinitions;
+  /** The thread gave no answer, not even an error. @throws InfermuxError `REPLICA_FAILED`. */
+  lost(cause: unknown): never;
+}
+
+/** What a replica asks of its thread for models. Each call is one message and its answer. */
+export class ReplicaCalls {
+  readonly #environment: CallEnvironment;
+
+  constructor(environment: CallEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** @throws InfermuxError what the thread answers; `REPLICA_FAILED` when it gives no answer. */
+  async ask<T>(message: ReplicaMessage): Promise<T> {
+    let answer: Answer<T>;
+    try {
+      answer = (await this.#environment.thread.post(message)) as Answer<T>;
+    } catch (cause) {
+      return this.#environment.lost(cause);
+    }
+    return unwrap(answer);
+  }
+
+  /**
+   * Runs the requests of one dispatch. A model that is not there counts as loading from now on.
+   *
+   * @throws InfermuxError by rejection: what the thread answers for all of them; `REPLICA_FAILED` when it died or stopped,
+   *   which says nothing about the requests.
+   */
+  run({ model, groups, spare, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
+    const { thread, counters, models, definitions, lost } = this.#environment;
+    const { key } = model;
+    let packed: ReturnType<typeof packGroups>;
+    try {
+      packed = packGroups(groups);
+    } catch (cause) {
+      // There may be no memory for the copy.
+      const message = `the request could not be copied: ${messageOf(cause)}`;
+      return Promise.reject(new InfermuxError('INTERNAL', message, { cause }));
+    }
+    const message: RunMessage = {
+      kind: 'run',
+      model: key,
+      definition: definitions.definitionFor(model),
+      groups: packed.groups,
+      spare: nonEmpty(spare),
+      verify,
+    };
+    counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
+    models.asked(key);
+    return thread.post(message, packed.transfer).then((posted) => {
+      const answer = posted as Answer<RunAnswer>;
+      if ('error' in answer) models.failed(key);
+      const value = unwrap(answer);
+      models.ran(key);
+      if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
+      return readAnswer(packed.groups, value);
+    }, lost);
+  }
+
+  /**
+   * Loads the model if it is not there. It counts as loading from now on.
+   *
+   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
+   */
+  async load(model: ModelReference, { pin, spare = [], replaces }: LoadSettings): Promise<void> {
+    const { models, definitions } = this.#environment;
+    const { key } = model;
+    const definition = definitions.definitionFor(model);
+    models.asked(key);
+    try {
+      await this.ask({ kind: 'load', model: key, definition, pin, spare: nonEmpty(spare), replaces });
+    } catch (error) {
+      models.failed(key);
+      throw error;
+    }
+    if (pin && models.states.has(key)) models.pinned.add(key);
+  }
+
+  /** @returns bytes of the model's files. @throws InfermuxError `REPLICA_FAILED`. */
+  async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
+    const { bytes } = await this.ask<UnloadAnswer>({ kind: 'unload', model: key, reason });
+    return bytes;
+  }
+
+  /** Answers the thread's question for a model. */
+  define(wanted: number, model: ModelReference | InfermuxError): void {
+    const answer = model instanceof InfermuxError ? { error: toErrorRecord(model) } : { value: definitionOf(model) };
+    this.ask({ kind: 'define', wanted, model: answer }).catch(() => undefined);
+  }
+}
+
+/** A message without the list is shorter. */
+function nonEmpty(keys: readonly string[]): readonly string[] | undefined {
+  return keys.length === 0 ? undefined : keys;
+}

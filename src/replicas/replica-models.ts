@@ -1,0 +1,83 @@
+import type { ReplicaEvent } from '../protocol/messages.js';
+
+export type ModelState = 'loading' | 'loaded';
+
+/** The models that a replica has or is loading, by what it was asked and by what its thread reports. */
+export class ReplicaModels {
+  readonly states = new Map<string, ModelState>();
+  /** Models that are never evicted. */
+  readonly pinned = new Set<string>();
+  readonly #changed: (modelKey: string) => void;
+  #loading = 0;
+  #loadUnderWay: string | undefined;
+
+  /** @param changed called when a model appeared, disappeared or went from loading to loaded. */
+  constructor(changed: (modelKey: string) => void) {
+    this.#changed = changed;
+  }
+
+  /** Whether a load was ordered and has not ended. */
+  get isLoading(): boolean {
+    return this.#loading > 0;
+  }
+
+  /** Key of the model whose load has begun in the thread and has not ended. */
+  get loadUnderWay(): string | undefined {
+    return this.#loadUnderWay;
+  }
+
+  /** A message that needs the model is about to go to the thread. A model that is not there counts as loading from now on. */
+  asked(key: string): void {
+    if (!this.states.has(key)) this.set(key, 'loading');
+  }
+
+  /** A run of the model was answered, so the model is there, whatever was reported. */
+  ran(key: string): void {
+    if (this.states.get(key) === 'loading') this.set(key, 'loaded');
+  }
+
+  /** A message that needed the model was answered with an error. The thread reports no load for a failure that it only remembers. */
+  failed(key: string): void {
+    if (this.states.get(key) === 'loading') this.set(key, undefined);
+  }
+
+  set(key: string, state: ModelState | undefined): void {
+    const before = this.states.get(key);
+    if (before === state) return;
+    if (before === 'loading') this.#loading -= 1;
+    if (state === 'loading') this.#loading += 1;
+    if (state === undefined) {
+      this.states.delete(key);
+      this.pinned.delete(key);
+    } else this.states.set(key, state);
+    this.#changed(key);
+  }
+
+  reported(event: ReplicaEvent): void {
+    switch (event.kind) {
+      case 'model-loading':
+        this.#loadUnderWay = event.key;
+        this.set(event.key, 'loading');
+        break;
+      case 'model-loaded':
+        this.#loadUnderWay = undefined;
+        this.set(event.key, 'loaded');
+        break;
+      case 'model-load-failed':
+        this.#loadUnderWay = undefined;
+        this.set(event.key, undefined);
+        break;
+      case 'model-unloaded':
+        this.set(event.key, undefined);
+        break;
+      case 'model-wanted':
+      case 'log':
+        break;
+    }
+  }
+
+  /** The thread is gone; nobody is told. */
+  clear(): void {
+    this.states.clear();
+  }
+}

@@ -1,0 +1,16 @@
+import type { Transferable } from 'node:worker_threads';
+import type { ReplicaEvent, ReplicaMessage } from '../protocol/messages.js';
+
+/** The thread under a replica. */
+export interface ReplicaThread {
+  /** Sends one message; the first message starts the thread. Resolves with the answer. */
+  post(message: ReplicaMessage, transfer?: readonly Transferable[]): Promise<unknown>;
+  /** Rejects all messages that have no answer. The thread never does so by itself, not even when it ends. */
+  rejectAll(error: unknown): void;
+  /** Sets the listener for the thread's events. It is called in order with the answers. */
+  onEvent(listener: (event: ReplicaEvent) => void): void;
+  /** Resolves when the thread is gone, with the error that ended it, if an error did. */
+  readonly ended: Promise<Error | undefined>;
+  /** Ends the thread wherever it is. Call it only when the thread is in no native call. */
+  terminate(): void;
+}
