@@ -28,16 +28,11 @@ export type { DeleteOptions, Deployments } from './deployments/deployments.js';
 export type { Goal, GoalStatus } from './deployments/goals.js';
 export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';
-export {
-  type CloseOptions,
-  createEngine,
-  type InferenceEngine,
-  type InferenceRequest,
-  type InferenceResult,
-  type InferenceTimings,
-} from './engine/engine.js';
+export { createEngine } from './engine/create-engine.js';
+export type { CloseOptions, InferenceEngine } from './engine/engine.js';
 export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './engine/options.js';
-export type { RunOptions } from './engine/run-options.js';
+export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
+export type { InferenceRequest, RunOptions } from './engine/requests/run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './engine/status.js';
 export type { ReplicaModelState } from './models/load-records.js';
 export type { ModelManager } from './models/model-manager.js';

@@ -1,6 +1,6 @@
 import Table from 'cli-table3';
 import { type Batching, batchingPolicy, whyNotBatched } from '../contracts/batching.js';
-import { createEngine } from '../engine/engine.js';
+import { createEngine } from '../index.js';
 import { readOnnxFile } from '../models/sources/onnx-file.js';
 import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 import { nameModel } from './named-model.js';

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import Table from 'cli-table3';
 import { messageOf } from '../common/errors.js';
-import { createEngine, type InferenceEngine } from '../engine/engine.js';
+import { createEngine, type InferenceEngine } from '../index.js';
 import type { ModelReport } from '../models/model-manager-options.js';
 import { RepositoryScanner } from '../models/repository/repository-scanner.js';
 import { printable } from './terminal/printable.js';

@@ -5,7 +5,7 @@ import { reportOf } from '../deployments/deployment-report.js';
 import type { ModelCatalog } from '../models/model-catalog.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
-import type { EngineDeployment } from './targets.js';
+import type { EngineDeployment } from './requests/targets.js';
 
 /** A snapshot; nothing in it changes later. */
 export interface EngineStatus {

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../dist/common/errors.js';
 import { type EngineOptions, resolveOptions } from '../../dist/engine/options.js';
-import { readRunOptions, timeLeftMs } from '../../dist/engine/run-options.js';
+import { readRunOptions, timeLeftMs } from '../../dist/engine/requests/run-options.js';
 
 const refusal = (call: () => unknown): string => {
   try {

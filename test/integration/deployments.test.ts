@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../dist/common/clock.js';
-import { startEngine } from '../../dist/engine/engine.js';
+import { startEngine } from '../../dist/engine/create-engine.js';
 import type { EngineOptions, InferenceEngine, InfermuxError } from '../../dist/index.js';
 import { modelDirectory, scaleModel, slowRunModel } from '../support/onnx-models.js';
 import { SteadyLoad } from '../support/steady-load.js';

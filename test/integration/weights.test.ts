@@ -160,7 +160,7 @@ describe.each(['private', 'shared'])('200 cycles of loading and unloading with %
     const { before, after } = lastLine(child.stdout);
     // A session that was not released would be 3 MB, and one in each cycle 600 MB.
     expect(after - before).toBeLessThan(15);
-  }, 60_000);
+  }, 180_000);
 });
 
 it.each<[string, (staged: string[]) => boolean]>([

@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import colors from 'picocolors';
-import { createEngine, type InferenceEngine } from '../../engine/engine.js';
-import type { Feeds } from '../../tensors/tensor.js';
+import type { Feeds } from '../../index.js';
+import { createEngine, type InferenceEngine } from '../../index.js';
 import { nameModel } from '../named-model.js';
 import { type Bar, barChart } from '../terminal/bar-chart.js';
 import { closedLoop, type Load } from './load.js';

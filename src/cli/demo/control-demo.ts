@@ -1,7 +1,7 @@
 import { createHistogram } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InfermuxError, toInfermuxError } from '../../common/errors.js';
-import { createEngine, type InferenceEngine } from '../../engine/engine.js';
+import { createEngine, type InferenceEngine } from '../../index.js';
 import { type Percentiles, percentiles, round } from './demo-figures.js';
 import { MODELS, PIXELS, readDigits } from './digits.js';
 

@@ -1,6 +1,6 @@
 import { createHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
-import { createEngine, type InferenceEngine, type InferenceResult } from '../../engine/engine.js';
-import type { Outputs } from '../../tensors/tensor.js';
+import type { Outputs } from '../../index.js';
+import { createEngine, type InferenceEngine, type InferenceResult } from '../../index.js';
 import { type Percentiles, percentiles, round } from './demo-figures.js';
 import { type Digit, MODELS, PIXELS, readDigits } from './digits.js';
 

@@ -1,14 +1,14 @@
-import { InfermuxError, show } from '../common/errors.js';
-import { checkModelId } from '../common/model-id.js';
-import { handlerModel } from '../contracts/handler.js';
-import { DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
-import type { Deployment } from '../deployments/deployment.js';
-import type { Deployments } from '../deployments/deployments.js';
-import type { ModelCatalog } from '../models/model-catalog.js';
-import type { RegisteredModel } from '../models/registered-model.js';
-import type { Replica } from '../replicas/replica.js';
-import type { Dispatcher } from '../routing/dispatcher.js';
-import type { RoutedModel } from '../routing/pending-request.js';
+import { InfermuxError, show } from '../../common/errors.js';
+import { checkModelId } from '../../common/model-id.js';
+import { handlerModel } from '../../contracts/handler.js';
+import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
+import type { Deployment } from '../../deployments/deployment.js';
+import type { Deployments } from '../../deployments/deployments.js';
+import type { ModelCatalog } from '../../models/model-catalog.js';
+import type { RegisteredModel } from '../../models/registered-model.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { Dispatcher } from '../../routing/dispatcher.js';
+import type { RoutedModel } from '../../routing/pending-request.js';
 
 /** A deployment whose requests wait in a dispatcher. */
 export type EngineDeployment = Deployment<Dispatcher<Replica>>;

@@ -1,5 +1,14 @@
-import { checkOptions, isBoolean, isMilliseconds, isObject, isText, type Rule, satisfies } from '../common/checks.js';
-import { InfermuxError, show } from '../common/errors.js';
+import {
+  checkOptions,
+  isBoolean,
+  isMilliseconds,
+  isObject,
+  isText,
+  type Rule,
+  satisfies,
+} from '../../common/checks.js';
+import { InfermuxError, show } from '../../common/errors.js';
+import type { Feeds } from '../../tensors/tensor.js';
 
 export interface RunOptions {
   /**
@@ -29,6 +38,16 @@ export interface RunOptions {
   readonly shardKey?: string | undefined;
   /** Names and values for routers: `rankReplicasViaLocality` goes by `device` and `group`. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+export interface InferenceRequest<Request = Feeds> extends RunOptions {
+  /**
+   * An endpoint, a model id, which stands for its latest version, `id@version`, `deployment/model`, or a deployment with a
+   * handler.
+   */
+  readonly target: string;
+  /** For a deployment with a handler: what it is given. */
+  readonly feeds: Request;
 }
 
 const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSignal');

@@ -1,14 +1,14 @@
-import { type InfermuxError, toInfermuxError } from '../common/errors.js';
-import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
-import type { ModelCatalog } from '../models/model-catalog.js';
-import type { ModelManager } from '../models/model-manager.js';
-import type { RegisteredModel } from '../models/registered-model.js';
-import type { Log } from '../observability/logger.js';
-import type { EngineMetrics } from '../observability/metrics.js';
-import { fromErrorRecord } from '../protocol/error-record.js';
-import type { ReplicaEvent } from '../protocol/messages.js';
-import type { Replica } from '../replicas/replica.js';
-import type { Dispatcher } from '../routing/dispatcher.js';
+import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
+import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
+import type { ModelCatalog } from '../../models/model-catalog.js';
+import type { ModelManager } from '../../models/model-manager.js';
+import type { RegisteredModel } from '../../models/registered-model.js';
+import type { Log } from '../../observability/logger.js';
+import type { EngineMetrics } from '../../observability/metrics.js';
+import { fromErrorRecord } from '../../protocol/error-record.js';
+import type { ReplicaEvent } from '../../protocol/messages.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { Dispatcher } from '../../routing/dispatcher.js';
 
 /** A load that takes longer is worth a warning. */
 const SLOW_LOAD_MS = 1_000;

@@ -1,0 +1,30 @@
+import { systemClock } from '../common/clock.js';
+import { readingInput } from '../common/errors.js';
+import { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
+import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
+import { InferenceEngine } from './engine.js';
+import { type EngineOptions, resolveOptions } from './options.js';
+
+/**
+ * Starts an engine: reads what models there are, and resolves when its replicas run and those models are loaded that are to
+ * be there from the start; usually none. A model of a directory that cannot be served is logged, and refused when it is asked
+ * for.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by its
+ *   path, that cannot be read, and for a checkpoint that is damaged or newer, `REPLICA_FAILED` when no replica of a deployment
+ *   starts.
+ */
+export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
+  return startEngine(options, { clock: systemClock });
+}
+
+/** {@link createEngine} with the surroundings named: for tests. */
+export async function startEngine(
+  options: EngineOptions | undefined,
+  environment: ReplicaPoolEnvironment,
+): Promise<InferenceEngine> {
+  const resolved = readingInput('options', () => resolveOptions(options));
+  const { checkpoint: named } = resolved;
+  const checkpoint = named && (await Checkpoint.open(named.file));
+  return InferenceEngine.start(resolved, checkpoint, environment);
+}

@@ -1,0 +1,116 @@
+import { type Clock, settlesWithin } from '../common/clock.js';
+import { InfermuxError } from '../common/errors.js';
+import type { ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
+import type { Deployments } from '../deployments/deployments.js';
+import type { Endpoints } from '../endpoints/endpoints.js';
+import type { ModelManager } from '../models/model-manager.js';
+import type { Log } from '../observability/logger.js';
+import type { EngineMetrics } from '../observability/metrics.js';
+import type { Replica } from '../replicas/replica.js';
+import type { Dispatcher } from '../routing/dispatcher.js';
+import type { EngineCheckpoint } from './engine-checkpoint.js';
+import type { KeepAlive } from './keep-alive.js';
+import type { EngineState } from './status.js';
+
+/** The parts of the engine that are ended. */
+export interface EngineShutdownParts {
+  readonly models: ModelManager;
+  readonly deployments: Deployments<Dispatcher<Replica>>;
+  readonly endpoints: Endpoints;
+  readonly checkpoint: EngineCheckpoint;
+  readonly keepAlive: KeepAlive;
+  readonly metrics: EngineMetrics;
+  readonly log: Log;
+  /** Options of the default deployment. */
+  readonly defaultOptions: ResolvedDeploymentOptions;
+}
+
+/** Ends an engine, at once or when its accepted work is done, and knows how far it is. Each way settles once. */
+export class EngineShutdown {
+  readonly #parts: EngineShutdownParts;
+  readonly #clock: Clock;
+  #state: EngineState = 'running';
+  #closed: Promise<void> | undefined;
+  #destroyed: Promise<void> | undefined;
+  #ended: Promise<void> | undefined;
+
+  constructor(parts: EngineShutdownParts, clock: Clock) {
+    this.#parts = parts;
+    this.#clock = clock;
+  }
+
+  get state(): EngineState {
+    return this.#state;
+  }
+
+  /** @throws InfermuxError `ENGINE_CLOSED` when the engine takes no work any more. */
+  checkRunning(): void {
+    if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
+  }
+
+  /** Takes no new work, finishes what was accepted within the grace, and ends the threads. The first call's grace counts. */
+  close(graceMs: number): Promise<void> {
+    const { keepAlive, deployments } = this.#parts;
+    this.#closed ??= keepAlive.during(async () => {
+      await this.#begin();
+      const queues = deployments.all.map(({ queue }) => queue);
+      for (const queue of queues) queue.close(closedError('the engine is closing'));
+      const idle = Promise.all(queues.map((queue) => queue.untilIdle()));
+      const isDrained = await settlesWithin(this.#clock, idle, graceMs);
+      const late = closedError(`the engine was closed and ${graceMs} ms of grace passed`);
+      if (!isDrained) for (const queue of queues) queue.destroy(late);
+      await this.#end({ hurry: !isDrained });
+    });
+    return this.#closed;
+  }
+
+  /** Rejects all work at once and ends the threads as soon as they are in no native call. */
+  destroy(): Promise<void> {
+    const { keepAlive, deployments } = this.#parts;
+    this.#destroyed ??= keepAlive.during(async () => {
+      const begun = this.#begin();
+      const error = closedError('the engine was destroyed');
+      for (const { queue } of deployments.all) queue.destroy(error);
+      await begun;
+      await this.#end({ hurry: true });
+    });
+    return this.#destroyed;
+  }
+
+  /** Resolves when no change is under way any more. */
+  async #begin(): Promise<void> {
+    const { models, endpoints, deployments } = this.#parts;
+    const error = closedError('the engine is closing');
+    if (this.#state === 'running') {
+      this.#state = 'closing';
+      models.close(error);
+      endpoints.close(error);
+    }
+    await deployments.close(error);
+  }
+
+  /** Ends all threads; those that overrun are left to end by themselves. */
+  #end(how: { hurry: boolean }): Promise<void> {
+    const { deployments } = this.#parts;
+    const stops = deployments.all.map((deployment) => deployment.stop(how));
+    const stopped = Promise.all([...stops, deployments.untilGone()]);
+    this.#ended ??= this.#finish(stopped);
+    return this.#ended;
+  }
+
+  async #finish(stopped: Promise<unknown>): Promise<void> {
+    const { deployments, checkpoint, metrics, log, defaultOptions } = this.#parts;
+    const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
+    const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
+    if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
+      log.write('warn', {}, 'replicas are still in a native call and are left behind; their threads end after it');
+    }
+    await checkpoint.untilWritten();
+    metrics.close();
+    this.#state = 'closed';
+  }
+}
+
+function closedError(message: string): InfermuxError {
+  return new InfermuxError('ENGINE_CLOSED', message);
+}

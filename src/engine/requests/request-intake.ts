@@ -1,0 +1,135 @@
+import { setMaxListeners } from 'node:events';
+import type { Clock } from '../../common/clock.js';
+import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
+import type { Endpoints } from '../../endpoints/endpoints.js';
+import type { ModelCatalog } from '../../models/model-catalog.js';
+import type { ModelManager } from '../../models/model-manager.js';
+import type { EngineMetrics } from '../../observability/metrics.js';
+import type { Feeds } from '../../tensors/tensor.js';
+import { type ResultReader, toNothing } from './inference-result.js';
+import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
+import { type RunOptions, timeLeftMs } from './run-options.js';
+import type { Destination, Targets } from './targets.js';
+
+/** Shadow requests go behind all others. */
+const LOWEST_PRIORITY = Number.MIN_SAFE_INTEGER;
+
+/** The parts of the engine that a request meets before it waits. */
+export interface RequestIntakeParts {
+  readonly endpoints: Endpoints;
+  readonly targets: Targets;
+  readonly models: ModelManager;
+  readonly catalog: ModelCatalog;
+  readonly metrics: EngineMetrics;
+}
+
+/** Takes requests in: finds what their target stands for, owns what the caller gave, and hands them to a dispatcher. */
+export class RequestIntake {
+  readonly #parts: RequestIntakeParts;
+  readonly #clock: Clock;
+
+  constructor(parts: RequestIntakeParts, clock: Clock) {
+    this.#parts = parts;
+    this.#clock = clock;
+  }
+
+  /**
+   * @param reader makes of the answer what the promise resolves with.
+   * @throws InfermuxError for a target that is not there, or a request that does not fit.
+   */
+  submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
+    const { endpoints, targets, metrics } = this.#parts;
+    const route = endpoints.route(target, options.shardKey);
+    if (route === undefined) {
+      return this.#submitTo(targets.resolve(target, options.deployment), request, options, reader);
+    }
+    metrics.endpointRequest(target);
+    try {
+      if (options.deployment !== undefined) {
+        const message = `${show(target)} is an endpoint, whose targets name their deployments: leave out runOptions.deployment`;
+        throw new InfermuxError('INVALID_ARGUMENT', message);
+      }
+      // Before the real one, which may take the caller's arrays over.
+      for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options);
+      const answer = this.#submitTo(this.#resolveFor(target, route.target), request, options, reader);
+      answer.catch(() => metrics.endpointError(target));
+      return answer;
+    } catch (cause) {
+      metrics.endpointError(target);
+      throw cause;
+    }
+  }
+
+  /** @throws InfermuxError that names the endpoint too. */
+  #resolveFor(endpoint: string, target: string): Destination {
+    try {
+      return this.#parts.targets.resolve(target, undefined);
+    } catch (cause) {
+      const { code, message } = toInfermuxError(cause);
+      throw new InfermuxError(code, `endpoint ${show(endpoint)}: ${message}`, { cause });
+    }
+  }
+
+  /** The answer is dropped, and errors are counted only. */
+  #submitShadow(endpoint: string, target: string, request: unknown, options: RunOptions): void {
+    const { metrics, targets } = this.#parts;
+    metrics.shadowRequest(endpoint, target);
+    const failed = (cause: unknown) => metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
+    try {
+      const { outputs, timeoutMs, deadline, shardKey, labels } = options;
+      const own = { outputs, timeoutMs, deadline, shardKey, labels, priority: LOWEST_PRIORITY };
+      this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, true).catch(failed);
+    } catch (cause) {
+      failed(cause);
+    }
+  }
+
+  /** All of this happens in the caller's turn, so that what it gave is owned before it goes on. */
+  #submitTo<T>(
+    destination: Destination,
+    request: unknown,
+    options: RunOptions,
+    reader: ResultReader<T>,
+    isShadow = false,
+  ): Promise<T> {
+    const { deployment, model } = destination;
+    const { feeds, payload, outputs, checked, transferred, releaseFeeds } = this.#own(destination, request, options);
+    if (deployment.targetReplicas === 0) deployment.requestArrived();
+    const { signal, priority = 0, shardKey, labels } = options;
+    // A signal that many requests share is no leak.
+    if (signal !== undefined) setMaxListeners(0, signal);
+    const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
+    const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
+    return deployment.queue.submit(
+      {
+        model,
+        feeds,
+        payload,
+        outputs,
+        checked,
+        priority,
+        signal,
+        deadline,
+        transferred,
+        shardKey,
+        labels,
+        isShadow,
+        releaseFeeds,
+      },
+      reader(destination),
+    );
+  }
+
+  #own({ deployment, model, isHandled }: Destination, request: unknown, options: RunOptions): OwnedRequest {
+    const { models, catalog, metrics } = this.#parts;
+    try {
+      if (isHandled) return readHandlerRequest(request, options);
+      models.checkMayRun(model);
+      return readModelRequest(model.id, catalog.metadata(model.key), request as Feeds, options);
+    } catch (cause) {
+      metrics.deploymentRequests(deployment.name).sum += 1;
+      metrics.deploymentError(deployment.name);
+      throw cause;
+    }
+  }
+}

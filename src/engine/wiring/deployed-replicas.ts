@@ -1,0 +1,25 @@
+import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
+import type { Deployments } from '../../deployments/deployments.js';
+import type { ModelReplicas } from '../../models/model-replicas.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { Dispatcher } from '../../routing/dispatcher.js';
+
+/** The replicas of all deployments, as the model manager needs them. */
+export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>): ModelReplicas {
+  return {
+    defaultDeployment: () => {
+      const { all } = deployments;
+      return (all.find(({ isEmpty, state }) => !isEmpty && state !== 'deleting') ?? all[0])?.name ?? DEFAULT_DEPLOYMENT;
+    },
+    wanted: (deployment) => deployments.require(deployment).targetReplicas,
+    // A deployment that is being deleted must not be given anything.
+    running: () => deployments.all.flatMap(({ state, running }) => (state === 'deleting' ? [] : running)),
+    loadRefusal: (model, deployment) => deployments.require(deployment).queue.loadRefusal(model),
+    untilUnused: async (key) => {
+      await Promise.all(deployments.all.map(({ queue }) => queue.untilModelUnused(key)));
+    },
+    forget: (key) => {
+      for (const { queue } of deployments.all) queue.forgetModel(key);
+    },
+  };
+}

@@ -1,0 +1,65 @@
+import { demandOf, machineCapacity, overcommitReason } from '../../deployments/capacity.js';
+import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import { Deployment, type DeploymentObserver } from '../../deployments/deployment.js';
+import type { ModelManager } from '../../models/model-manager.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
+import { Dispatcher } from '../../routing/dispatcher.js';
+import type { EngineDeployment } from '../requests/targets.js';
+import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
+import type { ReplicaEvents } from './replica-events.js';
+
+export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironment {
+  readonly memory: ReplicaMemory;
+  readonly pool: ReplicaPoolEnvironment;
+  readonly weightStore: { readonly directory: string; readonly maxBytes: number };
+  /** All deployments of the engine. */
+  deployments(): readonly EngineDeployment[];
+  models(): ModelManager;
+  events(): ReplicaEvents;
+}
+
+/** Makes deployments whose requests wait in a dispatcher, and passes on what happens to them. */
+export class DeploymentFactory {
+  readonly #environment: DeploymentFactoryEnvironment;
+
+  constructor(environment: DeploymentFactoryEnvironment) {
+    this.#environment = environment;
+  }
+
+  create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
+    const { memory, pool, weightStore } = this.#environment;
+    const observer = observeDispatcher(name, this.#environment);
+    const queue = new Dispatcher<Replica>(options, Math.random, pool.clock, observer);
+    return new Deployment(name, options, {
+      ...{ queue, memory, pool, weightStore, random: Math.random },
+      observer: this.#observe(name, queue),
+    });
+  }
+
+  #observe(deployment: string, queue: Dispatcher<Replica>): DeploymentObserver {
+    const { log, metrics, models, events } = this.#environment;
+    return {
+      running: (replica) => models().replicaRunning(replica),
+      removed: (replica) => models().replicaLeft(replica.id),
+      event: (replica, event) => events().handle(queue, replica, event),
+      stateChanged: ({ id, hello }, state) =>
+        log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
+      restarting: (replica, error, delayMs) => {
+        metrics.replicaRestarted(replica);
+        log.write('warn', { replica, err: error, delayMs }, 'replica failed and is restarted');
+      },
+      outage: (error) => log.write('error', { deployment, err: error }, 'no replica can be started'),
+      scaled: (from, to) => this.#scaled(deployment, from, to),
+      log: (level, fields, message) => log.write(level, fields, message),
+    };
+  }
+
+  #scaled(deployment: string, from: number, to: number): void {
+    const { log, deployments } = this.#environment;
+    if (from > 0) log.write('info', { deployment, from, to }, 'deployment is scaled');
+    const reason = overcommitReason(demandOf(deployments(), to - from), machineCapacity());
+    if (reason === undefined) return;
+    log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine bears');
+  }
+}

@@ -1,0 +1,126 @@
+import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
+import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
+import { MAX_REPLICAS, type ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import { Deployments } from '../../deployments/deployments.js';
+import { Endpoints } from '../../endpoints/endpoints.js';
+import { ModelCatalog } from '../../models/model-catalog.js';
+import { ModelManager } from '../../models/model-manager.js';
+import { Log } from '../../observability/logger.js';
+import { EngineMetrics } from '../../observability/metrics.js';
+import type { Replica } from '../../replicas/replica.js';
+import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
+import type { Dispatcher } from '../../routing/dispatcher.js';
+import { EngineCheckpoint } from '../engine-checkpoint.js';
+import { KeepAlive } from '../keep-alive.js';
+import { defaultReplicas, type ResolvedOptions } from '../options.js';
+import { Targets } from '../requests/targets.js';
+import { loadedModels, replicasAtWork } from '../status.js';
+import { deployedReplicas } from './deployed-replicas.js';
+import { DeploymentFactory } from './deployment-factory.js';
+import { ReplicaEvents } from './replica-events.js';
+
+/** The layers of one engine, each knowing what it needs of the others. */
+export class EngineParts {
+  readonly keepAlive = new KeepAlive();
+  readonly log: Log;
+  readonly metrics: EngineMetrics;
+  readonly checkpoint: EngineCheckpoint;
+  readonly catalog: ModelCatalog;
+  readonly models: ModelManager;
+  readonly deployments: Deployments<Dispatcher<Replica>>;
+  readonly endpoints: Endpoints;
+  readonly targets: Targets;
+  readonly #options: ResolvedOptions;
+  readonly #environment: ReplicaPoolEnvironment;
+  /** Replicas that are ending have a line of the counters too. */
+  readonly #memory = new ReplicaMemory(2 * MAX_REPLICAS);
+  readonly #events: ReplicaEvents;
+
+  constructor(options: ResolvedOptions, checkpoint: Checkpoint | undefined, environment: ReplicaPoolEnvironment) {
+    this.#options = options;
+    this.#environment = environment;
+    this.log = new Log(options.logger);
+    this.checkpoint = new EngineCheckpoint(checkpoint, options);
+    this.metrics = this.#createMetrics();
+    this.catalog = new ModelCatalog(() => {
+      this.targets.forget();
+      this.#memory.counters.catalogChanged();
+    });
+    this.deployments = this.#createDeployments(checkpoint !== undefined);
+    this.endpoints = this.#createEndpoints();
+    this.targets = new Targets(this.catalog, this.deployments, () => this.endpoints.list().map(({ name }) => name));
+    this.models = this.#createModelManager();
+    this.#events = new ReplicaEvents(this);
+  }
+
+  /** Options of the default deployment as they are now; as they were at the start, once it is deleted. */
+  get defaultOptions(): ResolvedDeploymentOptions {
+    return this.deployments.find(DEFAULT_DEPLOYMENT)?.options ?? this.#options.deployments[DEFAULT_DEPLOYMENT];
+  }
+
+  readonly #write: Log['write'] = (level, fields, message) => this.log.write(level, fields, message);
+
+  readonly #during = <T>(work: () => Promise<T>): Promise<T> => this.keepAlive.during(work);
+
+  #createMetrics(): EngineMetrics {
+    const { registry, metrics } = this.#options;
+    return new EngineMetrics(
+      {
+        deployments: () => this.deployments.list(),
+        replicas: () => replicasAtWork(this.deployments.all, this.catalog),
+        loaded: () => loadedModels(this.deployments.all, this.catalog),
+      },
+      { registry, modelLabels: metrics.modelLabels ?? true },
+    );
+  }
+
+  #createDeployments(isSaved: boolean): Deployments<Dispatcher<Replica>> {
+    const { keepAlive, metrics, log } = this;
+    const factory = new DeploymentFactory({
+      ...{ keepAlive, metrics, log, memory: this.#memory, pool: this.#environment },
+      weightStore: this.#options.weightStore,
+      deployments: () => this.deployments.all,
+      models: () => this.models,
+      events: () => this.#events,
+    });
+    return new Deployments({
+      ...{ log: this.#write, during: this.#during, defaultReplicas, isSaved },
+      create: (name, options) => factory.create(name, options),
+      changed: () => this.targets.forget(),
+      deleted: (name) => this.#deploymentDeleted(name),
+      save: (deployments) => this.checkpoint.save({ deployments }),
+    });
+  }
+
+  #deploymentDeleted(name: string): void {
+    void this.models.deploymentDeleted(name);
+    for (const endpoint of this.endpoints.usersOf(name)) {
+      const fields = { endpoint, deployment: name };
+      this.log.write('warn', fields, 'an endpoint has a target in a deployment that is deleted');
+    }
+  }
+
+  #createEndpoints(): Endpoints {
+    return new Endpoints({
+      log: this.#write,
+      random: Math.random,
+      checkTarget: (target) => void this.targets.resolve(target, undefined),
+      isModel: (name) => this.catalog.find(name) !== undefined,
+      save: (endpoints) => this.checkpoint.save({ endpoints }),
+    });
+  }
+
+  #createModelManager(): ModelManager {
+    const { models } = this.checkpoint;
+    const options = {
+      directory: typeof models === 'string' ? models : undefined,
+      repository: this.#options.repository,
+      weights: () => this.defaultOptions.weights,
+    };
+    return new ModelManager(options, {
+      ...{ catalog: this.catalog, hosts: deployedReplicas(this.deployments), clock: this.#environment.clock },
+      ...{ log: this.#write, during: this.#during },
+      savePins: (pins) => this.checkpoint.save({ pins }),
+    });
+  }
+}
