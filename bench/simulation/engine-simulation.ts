@@ -1,6 +1,7 @@
 import type { EvictionName } from '../../dist/contracts/eviction.js';
 import type { RequestRouter, RouterName } from '../../dist/contracts/request-router.js';
-import { Dispatcher, type DispatcherObserver } from '../../dist/routing/dispatcher.js';
+import { Dispatcher } from '../../dist/routing/dispatcher.js';
+import type { DispatcherObserver } from '../../dist/routing/dispatcher-options.js';
 import type { RequestPayload } from '../../dist/routing/pending-request.js';
 import { createEviction } from '../../dist/worker/sessions/eviction-policies.js';
 import { type Outcome, Outcomes } from './outcome.js';

@@ -1,20 +1,14 @@
 import type { Clock } from '../common/clock.js';
-import { DenseSet } from '../common/dense-set.js';
-import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
+import { cloneError, type InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { Batching } from '../contracts/batching.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
-import {
-  DEFAULT_ROUTER,
-  type Order,
-  type RequestRouter,
-  type RouterName,
-  type RoutingStats,
-} from '../contracts/request-router.js';
+import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
-import { deliverAnswers } from './batches/deliver-answers.js';
-import type { RoutedAnswer } from './batches/routed-dispatch.js';
-import { type DispatchScope, type PendingDispatch, takeDispatch, toRoutedGroup } from './batches/take-dispatch.js';
-import { DrainRate } from './estimates/drain-rate.js';
+import { AnsweredDispatches } from './batches/answered-dispatches.js';
+import { FailedRequests } from './batches/failed-requests.js';
+import { GivenDispatches } from './batches/given-dispatches.js';
+import { type DispatchScope, takeDispatch, toRoutedGroup } from './batches/take-dispatch.js';
+import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
@@ -23,52 +17,10 @@ import type { Candidate, RoutableReplica } from './placement/replicas/candidate.
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
 import { ModelQueue } from './queues/model-queue.js';
+import { QueueLimit } from './queues/queue-limit.js';
 import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices-router.js';
 import { createRouter } from './routers/create-router.js';
 import type { RouterFault } from './routers/guarded-router.js';
-
-export interface DispatcherOptions {
-  /** Most requests given to a replica and not finished; -1 for no limit but two dispatches. */
-  readonly maxOngoingRequests: number;
-  /** Most requests that wait; -1 for no limit. */
-  readonly maxQueuedRequests: number;
-  readonly batching: Batching;
-  /** Default: two choices. */
-  readonly router?: RouterName | RequestRouter;
-  /** Default: models take turns. */
-  readonly order?: Order;
-  /** Replicas are looked at after so many requests without an answer between them. Default: 256. */
-  readonly lookAfterRequests?: number;
-}
-
-export interface DispatcherObserver {
-  /** There is work from now on; the process must stay up for it. */
-  busy(): void;
-  /** There is none from now on. */
-  idle(): void;
-  /** A request came, whatever becomes of it. */
-  submitted(): void;
-  /** The request is accepted, in the turn in which it was submitted; from now on it must not change. */
-  accepted(request: RoutedRequest): void;
-  /** Requests are given to the replica. */
-  given(replica: string, requests: number): void;
-  /** One of them waited so long. */
-  waited(queueMs: number): void;
-  /** A request was answered. */
-  answered(model: RoutedModel, result: RoutedResult): void;
-  /** A request was refused or answered with an error. */
-  failed(error: InfermuxError, isShadow: boolean): void;
-  /** A call was made for so many requests at once. */
-  called(model: RoutedModel, requests: number): void;
-  /** The model's requests are joined no more. */
-  batchingSwitchedOff(model: RoutedModel, reason: string): void;
-  /**
-   * The router did what it should not have; the default one is asked in its place.
-   *
-   * @param isFirst the first time that this router did it.
-   */
-  routerFailed(fault: RouterFault, error: InfermuxError, isFirst: boolean): void;
-}
 
 /** Those of the promise that was made last. An executor of its own for each would be two objects more for each request. */
 const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
@@ -78,11 +30,7 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
   settlers.reject = reject;
 }
 
-/** Inference has no side effect, so a request whose replica died is given to one more. */
-const MOST_ATTEMPTS = 2;
 const NONE: readonly string[] = [];
-/** So many may wait beside shadow requests where there is no limit. */
-const UNLIMITED_BESIDE_SHADOWS = 2_048;
 /** A model is in use for so long after a request for it. */
 const IN_USE_MS = 60_000;
 /** A caller that sends so many requests without a pause has kept answers from being handled for a fifth of a millisecond. */
@@ -94,7 +42,6 @@ const LOOK_AFTER_REQUESTS = 256;
  * {@link Placement}.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
-  #maxQueuedRequests: number;
   #batching: Batching;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
@@ -105,15 +52,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
   readonly #loadBackoff: LoadBackoff;
-  readonly #drainRate: DrainRate;
-  /** Shadow requests that wait. */
-  readonly #shadows = new DenseSet<PendingRequest>();
-  /** What each replica was given and has not answered, in order. */
-  readonly #given = new WeakMap<R, PendingDispatch[]>();
+  readonly #limit: QueueLimit;
+  readonly #given = new GivenDispatches<R>();
+  readonly #answers: AnsweredDispatches<R>;
+  readonly #failures: FailedRequests;
   #router: RouterName | RequestRouter;
-  /** Replicas that were told to stop: what they do not finish is none of its requests' doing. */
-  readonly #leaving = new WeakSet<R>();
-  #queued = 0;
   #sequence = 0;
   /** Requests since the last answer, but for those that its callers may send again. */
   #sentWithoutPause = 0;
@@ -124,12 +67,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** @param random uniform in [0, 1). */
   constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
-    this.#maxQueuedRequests = options.maxQueuedRequests;
     this.#batching = options.batching;
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#clock = clock;
     this.#observer = observer;
-    this.#drainRate = new DrainRate(() => clock.now());
     this.#loadBackoff = new LoadBackoff(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     this.#random = random;
     const queueOf = (modelKey: string) => this.#queues.get(modelKey);
@@ -146,11 +87,26 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       rejected: ({ isShadow }, error) => observer.failed(error, isShadow),
       settled: (pending) => this.#leaveQueue(pending),
     });
+    this.#limit = new QueueLimit(options.maxQueuedRequests, clock, {
+      placeNow: () => this.#placement.placeNow(),
+      reject: (pending, error) => this.#accepted.reject(pending, error),
+    });
+    this.#failures = new FailedRequests(this.#accepted, this.#loadBackoff, {
+      isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
+      outage: () => this.#outage,
+      enqueue: (pending) => this.#enqueue(pending),
+    });
+    this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, {
+      answered: (model, result) => observer.answered(model, result),
+      called: (model, requests) => observer.called(model, requests),
+      batchingSwitchedOff: (model, reason) => observer.batchingSwitchedOff(model, reason),
+      worked: (candidate, queue, requests, runMs) => this.#placement.worked(candidate, queue, requests, runMs),
+    });
   }
 
   /** Requests that wait for a replica. */
   get queued(): number {
-    return this.#queued;
+    return this.#limit.queued;
   }
 
   /**
@@ -199,7 +155,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     };
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
-      if (!this.#refuseOverflow(pending) && this.#accepted.has(pending)) this.#observer.accepted(request);
+      if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) this.#observer.accepted(request);
       this.#sentWithoutPause += 1;
       if (this.#sentWithoutPause >= this.#lookAfterRequests) {
         this.#sentWithoutPause = 0;
@@ -212,7 +168,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** From now on; what waits goes by it too, but for the limit of how many may wait. */
   configure(options: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
     const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
-    this.#maxQueuedRequests = maxQueuedRequests;
+    this.#limit.configure(maxQueuedRequests);
     this.#batching = batching;
     for (const queue of this.#queues.values()) queue.configure(batching);
     if (router !== this.#router) {
@@ -251,8 +207,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   load might end the next thread too.
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
-    if (crash === undefined) this.#leaving.add(replica);
-    else this.#leaving.delete(replica);
+    this.#given.removed(replica, crash);
     const own = [...replica.models.keys()].flatMap((key) => this.#queues.get(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
     if (queues === undefined) return;
@@ -327,7 +282,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests; accepted ones go on, but for copies of others, and wait for no company. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
-    for (const shadow of [...this.#shadows.items]) this.#accepted.reject(shadow, cloneError(refusal));
+    for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, cloneError(refusal));
     this.#placement.stopGathering();
   }
 
@@ -353,43 +308,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #enqueue(pending: PendingRequest): void {
     const queue = this.#queueOf(pending.model);
     queue.add(pending);
-    this.#queued += 1;
-    if (pending.isShadow) this.#shadows.add(pending);
+    this.#limit.entered(pending);
     this.#placement.arrived(queue, pending);
-    if (this.#shadows.items.length > 0) this.#shedShadows();
-  }
-
-  /** They go first when half of the places to wait are taken. */
-  #shedShadows(): void {
-    const most = this.#maxQueuedRequests === -1 ? UNLIMITED_BESIDE_SHADOWS : this.#maxQueuedRequests / 2;
-    // Some of what came in this turn may not have to wait.
-    if (this.#queued > most) this.#placement.placeNow();
-    for (
-      let last = this.#shadows.items.at(-1);
-      last !== undefined && this.#queued > most;
-      last = this.#shadows.items.at(-1)
-    ) {
-      const message = 'the copy of a request was dropped: half of the places to wait are taken (maxQueuedRequests)';
-      this.#accepted.reject(last, new InfermuxError('QUEUE_FULL', message));
-    }
-  }
-
-  /** It waits no more. */
-  #leftQueue(pending: PendingRequest): void {
-    this.#queued -= 1;
-    if (pending.isShadow) this.#shadows.delete(pending);
-  }
-
-  /** @returns true when there was no place for the request to wait. */
-  #refuseOverflow(pending: PendingRequest): boolean {
-    const most = this.#maxQueuedRequests;
-    if (most === -1 || this.#queued <= most) return false;
-    this.#placement.placeNow();
-    if (!pending.isWaiting) return false;
-    const retryAfterMs = this.#drainRate.retryAfterMs(this.#queued);
-    const message = `${most} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
-    this.#accepted.reject(pending, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));
-    return true;
+    this.#limit.shedShadows();
   }
 
   #queueOf(model: RoutedModel): ModelQueue {
@@ -411,33 +332,33 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     queue.lastGivenAt = now;
     for (const { requests } of dispatch.groups) {
       for (const pending of requests) {
-        this.#leftQueue(pending);
+        this.#limit.left(pending);
         pending.attempts += 1;
         pending.dispatchedAt = now;
         this.#observer.waited(now - pending.acceptedAt);
       }
     }
-    this.#drainRate.drained(dispatch.requests, this.#queued);
+    this.#limit.drained(dispatch.requests);
     this.#placement.given(candidate, queue, dispatch, this.#sequence);
-    const given = this.#givenTo(replica);
-    given.push(dispatch);
+    this.#given.add(replica, dispatch);
     const spare = replica.models.has(model.key) ? NONE : this.#placement.spareOn(candidate);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
-        given.splice(given.indexOf(dispatch), 1);
+        this.#given.delete(replica, dispatch);
         // First what waits, then those who will ask again: the replica is not to wait for them.
         this.#placement.answered(candidate, queue, dispatch, this.#sequence);
         this.#forgetTransient(queue);
         this.#sentWithoutPause = -dispatch.requests;
         try {
-          this.#resolveAll(queue, dispatch, candidate, answer);
+          this.#answers.answer(queue, dispatch, candidate, answer);
         } catch (cause) {
           // There may be no memory for the copies; those who have no answer yet get this one.
-          this.#failAll(dispatch, cause);
+          this.#failures.failAll(dispatch, cause);
         }
       },
       (cause: unknown) => {
-        this.#replicaFailed(replica, dispatch, given, cause);
+        this.#given.failed(replica, dispatch, cause);
+        this.#failures.failAll(dispatch, cause);
         this.#placement.answered(candidate, queue, dispatch, this.#sequence);
         this.#forgetTransient(queue);
       },
@@ -455,91 +376,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
   }
 
-  #givenTo(replica: R): PendingDispatch[] {
-    let given = this.#given.get(replica);
-    if (given === undefined) {
-      given = [];
-      this.#given.set(replica, given);
-    }
-    return given;
-  }
-
-  /** A replica that died had begun the first of what it was given and had not answered; the rest was there by chance. */
-  #replicaFailed(replica: R, dispatch: PendingDispatch, given: PendingDispatch[], cause: unknown): void {
-    const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
-    if (!isDead) given.splice(given.indexOf(dispatch), 1);
-    else if (given[0] !== dispatch || this.#leaving.has(replica)) {
-      for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
-    }
-    this.#failAll(dispatch, cause);
-  }
-
-  #failAll({ groups }: PendingDispatch, cause: unknown): void {
-    const error = toInfermuxError(cause);
-    for (const { requests } of groups) for (const pending of requests) this.#failed(pending, cloneError(error));
-  }
-
-  #resolveAll(queue: ModelQueue, dispatch: PendingDispatch, candidate: Candidate<R>, answer: RoutedAnswer): void {
-    const { model, batching, times } = queue;
-    const { verification, loadMs } = answer;
-    if (verification?.mismatch !== undefined) {
-      if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
-    } else if (verification !== undefined) batching.prove();
-    const now = this.#clock.now();
-    const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
-    let ran = 0;
-    let totalRunMs = 0;
-    deliverAnswers(dispatch, answer, {
-      called: (requests, rows, runMs, isRight) => {
-        // What was refused took no time, and says nothing of what a call takes.
-        if (runMs > 0) {
-          this.#observer.called(model, requests);
-          ran += requests;
-          totalRunMs += runMs;
-        }
-        if (isRight) times.calls.add(Math.max(1, rows), runMs);
-      },
-      failed: (pending, error) => this.#failed(pending, error),
-      answered: (pending, outputs, runMs, batchSize) => {
-        if (!this.#accepted.has(pending)) return;
-        const { acceptedAt, dispatchedAt } = pending;
-        result.outputs = outputs;
-        result.batchSize = batchSize;
-        result.queueMs = dispatchedAt - acceptedAt;
-        result.runMs = runMs;
-        result.totalMs = now - acceptedAt;
-        this.#observer.answered(model, result);
-        this.#accepted.resolve(pending, result);
-      },
-    });
-    if (ran > 0) this.#placement.worked(candidate, queue, ran, totalRunMs);
-  }
-
-  #failed(pending: PendingRequest, error: InfermuxError): void {
-    if (!this.#accepted.has(pending)) return;
-    const { model, payload } = pending;
-    // A handler may fail of a model that its request does not name.
-    const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
-    if (isOwnLoad && this.#replicas.warm(model.key).length > 0) {
-      // It was to spill, and can be had where it is: its file may have been replaced since by one that is broken.
-      this.#loadBackoff.recordFailure(model, error);
-      pending.attempts -= 1;
-      this.#enqueue(pending);
-      return;
-    }
-    if (error.code !== 'REPLICA_FAILED') {
-      this.#accepted.reject(pending, error);
-      return;
-    }
-    const refusal = this.#outage ?? this.#loadBackoff.refusal(model.key);
-    if (refusal !== undefined || pending.attempts >= MOST_ATTEMPTS)
-      this.#accepted.reject(pending, cloneError(refusal ?? error));
-    else this.#enqueue(pending);
-  }
-
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
-      this.#leftQueue(pending);
+      this.#limit.left(pending);
       this.#accepted.reject(pending, cloneError(error));
     }
   }
@@ -548,7 +387,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.get(pending.model.key);
     if (queue?.remove(pending) !== true) return;
-    this.#leftQueue(pending);
+    this.#limit.left(pending);
     this.#placement.place(queue);
   }
 }

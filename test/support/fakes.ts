@@ -3,7 +3,7 @@ import { InfermuxError } from '../../dist/common/errors.js';
 import type { Batching } from '../../dist/contracts/batching.js';
 import type { PendingRequestView, ReplicaView } from '../../dist/contracts/request-router.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/batches/routed-dispatch.js';
-import type { DispatcherObserver } from '../../dist/routing/dispatcher.js';
+import type { DispatcherObserver } from '../../dist/routing/dispatcher-options.js';
 import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
 import type { RoutableReplica } from '../../dist/routing/placement/replicas/candidate.js';
 import type { TensorFeeds } from '../../dist/tensors/tensor.js';

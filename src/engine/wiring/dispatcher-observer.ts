@@ -1,7 +1,7 @@
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import type { Log } from '../../observability/logger.js';
 import type { EngineMetrics } from '../../observability/metrics.js';
-import type { DispatcherObserver } from '../../routing/dispatcher.js';
+import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { RoutedModel } from '../../routing/pending-request.js';
 import { transferFeeds } from '../../tensors/feeds.js';
 import type { KeepAlive } from '../keep-alive.js';

@@ -1,0 +1,77 @@
+import type { Clock } from '../../common/clock.js';
+import type { RoutedModel, RoutedResult } from '../pending-request.js';
+import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
+import type { AcceptedRequests } from '../queues/accepted-requests.js';
+import type { ModelQueue } from '../queues/model-queue.js';
+import { deliverAnswers } from './deliver-answers.js';
+import type { FailedRequests } from './failed-requests.js';
+import type { RoutedAnswer } from './routed-dispatch.js';
+import type { PendingDispatch } from './take-dispatch.js';
+
+export interface AnsweredDispatchesObserver<R extends RoutableReplica> {
+  /** A request is about to get its result. */
+  answered(model: RoutedModel, result: RoutedResult): void;
+  /** A call was made for so many requests at once. */
+  called(model: RoutedModel, requests: number): void;
+  /** The model's requests are joined no more. */
+  batchingSwitchedOff(model: RoutedModel, reason: string): void;
+  /** The replica took so long for so many requests of the queue together. */
+  worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void;
+}
+
+/** Gives each request of an answered dispatch its result or error, and learns from the answer how long calls take. */
+export class AnsweredDispatches<R extends RoutableReplica> {
+  readonly #accepted: AcceptedRequests;
+  readonly #failures: FailedRequests;
+  readonly #clock: Clock;
+  readonly #observer: AnsweredDispatchesObserver<R>;
+
+  constructor(
+    accepted: AcceptedRequests,
+    failures: FailedRequests,
+    clock: Clock,
+    observer: AnsweredDispatchesObserver<R>,
+  ) {
+    this.#accepted = accepted;
+    this.#failures = failures;
+    this.#clock = clock;
+    this.#observer = observer;
+  }
+
+  /** May throw when there is no memory for the copies; some requests have their answer then. */
+  answer(queue: ModelQueue, dispatch: PendingDispatch, candidate: Candidate<R>, answer: RoutedAnswer): void {
+    const { model, batching, times } = queue;
+    const { verification, loadMs } = answer;
+    if (verification?.mismatch !== undefined) {
+      if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
+    } else if (verification !== undefined) batching.prove();
+    const now = this.#clock.now();
+    const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
+    let ran = 0;
+    let totalRunMs = 0;
+    deliverAnswers(dispatch, answer, {
+      called: (requests, rows, runMs, isRight) => {
+        // A refused call took no time, and says nothing about how long a call takes.
+        if (runMs > 0) {
+          this.#observer.called(model, requests);
+          ran += requests;
+          totalRunMs += runMs;
+        }
+        if (isRight) times.calls.add(Math.max(1, rows), runMs);
+      },
+      failed: (pending, error) => this.#failures.fail(pending, error),
+      answered: (pending, outputs, runMs, batchSize) => {
+        if (!this.#accepted.has(pending)) return;
+        const { acceptedAt, dispatchedAt } = pending;
+        result.outputs = outputs;
+        result.batchSize = batchSize;
+        result.queueMs = dispatchedAt - acceptedAt;
+        result.runMs = runMs;
+        result.totalMs = now - acceptedAt;
+        this.#observer.answered(model, result);
+        this.#accepted.resolve(pending, result);
+      },
+    });
+    if (ran > 0) this.#observer.worked(candidate, queue, ran, totalRunMs);
+  }
+}

@@ -1,0 +1,57 @@
+import { cloneError, type InfermuxError, toInfermuxError } from '../../common/errors.js';
+import type { PendingRequest } from '../pending-request.js';
+import type { LoadBackoff } from '../placement/load-backoff.js';
+import type { AcceptedRequests } from '../queues/accepted-requests.js';
+import type { PendingDispatch } from './take-dispatch.js';
+
+/** A run has no side effect, so a request whose replica died is given to one more. */
+const MAX_ATTEMPTS = 2;
+
+export interface FailedRequestsEnvironment {
+  /** Whether a replica has the model. */
+  isWarm(modelKey: string): boolean;
+  /** Why no replica runs, if none can be started. */
+  outage(): InfermuxError | undefined;
+  /** Lets the request wait for a replica again. */
+  enqueue(request: PendingRequest): void;
+}
+
+/** Decides what becomes of a request whose run failed: it waits for another replica, or is answered with the error. */
+export class FailedRequests {
+  readonly #accepted: AcceptedRequests;
+  readonly #loadBackoff: LoadBackoff;
+  readonly #environment: FailedRequestsEnvironment;
+
+  constructor(accepted: AcceptedRequests, loadBackoff: LoadBackoff, environment: FailedRequestsEnvironment) {
+    this.#accepted = accepted;
+    this.#loadBackoff = loadBackoff;
+    this.#environment = environment;
+  }
+
+  failAll({ groups }: PendingDispatch, cause: unknown): void {
+    const error = toInfermuxError(cause);
+    for (const { requests } of groups) for (const pending of requests) this.fail(pending, cloneError(error));
+  }
+
+  fail(pending: PendingRequest, error: InfermuxError): void {
+    if (!this.#accepted.has(pending)) return;
+    const { model, payload } = pending;
+    // A handler may fail because of a model that its request does not name.
+    const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
+    if (isOwnLoad && this.#environment.isWarm(model.key)) {
+      // The request was spilled. Another replica has the model; its file may have been replaced since by a broken one.
+      this.#loadBackoff.recordFailure(model, error);
+      pending.attempts -= 1;
+      this.#environment.enqueue(pending);
+      return;
+    }
+    if (error.code !== 'REPLICA_FAILED') {
+      this.#accepted.reject(pending, error);
+      return;
+    }
+    const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
+    if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
+      this.#accepted.reject(pending, cloneError(refusal ?? error));
+    else this.#environment.enqueue(pending);
+  }
+}

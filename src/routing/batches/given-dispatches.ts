@@ -1,0 +1,40 @@
+import { InfermuxError } from '../../common/errors.js';
+import type { PendingDispatch } from './take-dispatch.js';
+
+/** What each replica was given and has not answered, in order, so that it is known which requests a death is to blame on. */
+export class GivenDispatches<R extends object> {
+  readonly #given = new WeakMap<R, PendingDispatch[]>();
+  /** Replicas that were told to stop: what they do not finish is not their requests' doing. */
+  readonly #stopping = new WeakSet<R>();
+
+  /** The dispatch is about to be given to the replica. */
+  add(replica: R, dispatch: PendingDispatch): void {
+    const given = this.#given.get(replica);
+    if (given === undefined) this.#given.set(replica, [dispatch]);
+    else given.push(dispatch);
+  }
+
+  /** The replica has answered. */
+  delete(replica: R, dispatch: PendingDispatch): void {
+    const given = this.#given.get(replica);
+    given?.splice(given.indexOf(dispatch), 1);
+  }
+
+  /** @param crash why the replica takes no requests any more; undefined when it was told to stop. */
+  removed(replica: R, crash: InfermuxError | undefined): void {
+    if (crash === undefined) this.#stopping.add(replica);
+    else this.#stopping.delete(replica);
+  }
+
+  /**
+   * The dispatch was rejected. A replica that died had begun the first of what it was given and not answered; the others were
+   * there by chance, and lose no attempt.
+   */
+  failed(replica: R, dispatch: PendingDispatch, cause: unknown): void {
+    const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
+    if (!isDead) this.delete(replica, dispatch);
+    else if (this.#given.get(replica)?.[0] !== dispatch || this.#stopping.has(replica)) {
+      for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
+    }
+  }
+}
