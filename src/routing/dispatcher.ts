@@ -1,6 +1,5 @@
 import type { Clock } from '../common/clock.js';
 import { cloneError, type InfermuxError, toInfermuxError } from '../common/errors.js';
-import type { Batching } from '../contracts/batching.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
@@ -16,7 +15,8 @@ import { Placement, type PlacementRules } from './placement/placement.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
-import { ModelQueue } from './queues/model-queue.js';
+import type { ModelQueue } from './queues/model-queue.js';
+import { ModelQueues } from './queues/model-queues.js';
 import { QueueLimit } from './queues/queue-limit.js';
 import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices-router.js';
 import { createRouter } from './routers/create-router.js';
@@ -42,13 +42,12 @@ const LOOK_AFTER_REQUESTS = 256;
  * {@link Placement}.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
-  #batching: Batching;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
   readonly #replicas = new ReplicaIndex<Candidate<R>>();
   readonly #random: () => number;
-  readonly #queues = new Map<string, ModelQueue>();
+  readonly #queues: ModelQueues;
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
   readonly #loadBackoff: LoadBackoff;
@@ -67,13 +66,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** @param random uniform in [0, 1). */
   constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
-    this.#batching = options.batching;
+    this.#queues = new ModelQueues(options.batching);
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#clock = clock;
     this.#observer = observer;
     this.#loadBackoff = new LoadBackoff(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
     this.#random = random;
-    const queueOf = (modelKey: string) => this.#queues.get(modelKey);
+    const queueOf = (modelKey: string) => this.#queues.find(modelKey);
     this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.#loadBackoff, clock, {
       copy: (copy) => this.#copy(copy),
       give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
@@ -169,8 +168,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   configure(options: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
     const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
     this.#limit.configure(maxQueuedRequests);
-    this.#batching = batching;
-    for (const queue of this.#queues.values()) queue.configure(batching);
+    this.#queues.configure(batching);
     if (router !== this.#router) {
       this.#router = router;
       this.#useRouter();
@@ -190,7 +188,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Whether a request for the model waits, or one came a short while ago. */
   isInUse(modelKey: string): boolean {
-    const queue = this.#queues.get(modelKey);
+    const queue = this.#queues.find(modelKey);
     if (queue === undefined) return false;
     return queue.head !== undefined || this.#clock.now() - queue.lastGivenAt < IN_USE_MS;
   }
@@ -208,7 +206,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     this.#given.removed(replica, crash);
-    const own = [...replica.models.keys()].flatMap((key) => this.#queues.get(key) ?? []);
+    const own = [...replica.models.keys()].flatMap((key) => this.#queues.find(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
     if (queues === undefined) return;
     const loading = own.find(({ modelKey }) => modelKey === replica.loadUnderWay);
@@ -218,7 +216,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** To be called after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
-    const queue = this.#queues.get(modelKey);
+    const queue = this.#queues.find(modelKey);
     this.#placement.modelChanged(replica, modelKey, queue);
     if (queue !== undefined) this.#forgetTransient(queue);
   }
@@ -232,7 +230,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
     this.#placement.modelLoaded(replica, milliseconds);
     this.#loadBackoff.forget(model.key);
-    const { times, batching } = this.#queueOf(model);
+    const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
   }
@@ -240,7 +238,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Why the model is not to be loaded now, if so: its load has ended a thread a short while ago. */
   loadRefusal(model: RoutedModel): InfermuxError | undefined {
     // Were this load to end one too, it would be known which model it was.
-    this.#queueOf(model);
+    this.#queues.of(model);
     return this.#loadBackoff.loadRefusal(model.key);
   }
 
@@ -256,7 +254,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Nobody will ask for the model again, and no request for it is left. */
   forgetModel(modelKey: string): void {
-    const queue = this.#queues.get(modelKey);
+    const queue = this.#queues.find(modelKey);
     if (queue === undefined || queue.head !== undefined) return;
     this.#placement.forget(queue);
     this.#queues.delete(modelKey);
@@ -306,20 +304,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #enqueue(pending: PendingRequest): void {
-    const queue = this.#queueOf(pending.model);
+    const queue = this.#queues.of(pending.model);
     queue.add(pending);
     this.#limit.entered(pending);
     this.#placement.arrived(queue, pending);
     this.#limit.shedShadows();
-  }
-
-  #queueOf(model: RoutedModel): ModelQueue {
-    let queue = this.#queues.get(model.key);
-    if (queue === undefined) {
-      queue = new ModelQueue(model, this.#batching);
-      this.#queues.set(model.key, queue);
-    }
-    return queue;
   }
 
   #give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void {
@@ -385,7 +374,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** A request that has its answer waits no more, and the next one may go where it could not. */
   #leaveQueue(pending: PendingRequest): void {
-    const queue = this.#queues.get(pending.model.key);
+    const queue = this.#queues.find(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#limit.left(pending);
     this.#placement.place(queue);
