@@ -1,15 +1,10 @@
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import type {
-  ModelState,
-  PendingRequestView,
-  ReplicaView,
-  RequestRouter,
-  RoutingStats,
-} from '../../contracts/request-router.js';
+import type { PendingRequestView, ReplicaView, RequestRouter } from '../../contracts/request-router.js';
 import { firstWithSlot } from '../placement/first-with-slot.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { ReplicaIndex } from '../placement/replicas/replica-index.js';
 import type { ModelRouter } from './by-model/model-router.js';
+import { CandidateView } from './candidate-view.js';
 
 /** What a router did that it should not have. */
 export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-none' | 'hook-threw';
@@ -20,89 +15,6 @@ type Hook = (typeof HOOKS)[number];
 
 /** To be told of what a router did that it should not have. */
 export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
-
-/** A map as it is now, that cannot be changed. */
-class MapView<K, V> implements ReadonlyMap<K, V> {
-  readonly #map: () => ReadonlyMap<K, V>;
-
-  constructor(map: () => ReadonlyMap<K, V>) {
-    this.#map = map;
-  }
-
-  get size(): number {
-    return this.#map().size;
-  }
-
-  get(key: K): V | undefined {
-    return this.#map().get(key);
-  }
-
-  has(key: K): boolean {
-    return this.#map().has(key);
-  }
-
-  keys(): MapIterator<K> {
-    return this.#map().keys();
-  }
-
-  values(): MapIterator<V> {
-    return this.#map().values();
-  }
-
-  entries(): MapIterator<[K, V]> {
-    return this.#map().entries();
-  }
-
-  [Symbol.iterator](): MapIterator<[K, V]> {
-    return this.entries();
-  }
-
-  forEach(callback: (value: V, key: K, map: ReadonlyMap<K, V>) => void): void {
-    for (const [key, value] of this) callback(value, key, this);
-  }
-}
-
-/** A candidate as routers see it: nothing of it can be changed. */
-class CandidateView implements ReplicaView {
-  readonly #candidate: Candidate;
-  readonly id: string;
-  readonly deployment: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly models: ReadonlyMap<string, ModelState>;
-
-  constructor(candidate: Candidate) {
-    this.#candidate = candidate;
-    this.id = candidate.id;
-    this.deployment = candidate.deployment;
-    this.labels = Object.freeze({ ...candidate.labels });
-    this.models = new MapView(() => candidate.models);
-    Object.freeze(this);
-  }
-
-  get ongoing(): number {
-    return this.#candidate.ongoing;
-  }
-
-  get capacity(): number {
-    return this.#candidate.capacity;
-  }
-
-  get freeBytes(): number {
-    return this.#candidate.freeBytes;
-  }
-
-  get freeModels(): number {
-    return this.#candidate.freeModels;
-  }
-
-  get expectedWorkMs(): number {
-    return this.#candidate.expectedWorkMs;
-  }
-
-  get routingStats(): RoutingStats {
-    return this.#candidate.routingStats;
-  }
-}
 
 /**
  * Asks a router that may be anybody's, and holds what it says against what there is: whatever it does, requests are placed,
