@@ -42,6 +42,10 @@ export class LoadBackoff {
     return this.loadRefusal(modelKey)?.retryAfterMs ?? 0;
   }
 
+  mayLoad(modelKey: string): boolean {
+    return this.mayLoadInMs(modelKey) === 0;
+  }
+
   /** Why the model can be had from no replica, if so: none has it, and its load ended one a short while ago. */
   refusal(modelKey: string): InfermuxError | undefined {
     if (!this.#failures.has(modelKey) || this.#hasModel(modelKey)) return undefined;

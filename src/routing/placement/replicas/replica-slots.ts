@@ -14,7 +14,7 @@ export interface ReplicaSlotsObserver<R extends RoutableReplica> {
   mayLoad(modelKey: string): boolean;
 }
 
-/** Says which replica may be given requests of which model now. */
+/** Says which replica may be given requests of which model now, and how many. */
 export class ReplicaSlots<R extends RoutableReplica> {
   readonly #index: ReplicaIndex<Candidate<R>>;
   readonly #waiting: WaitingModels;
@@ -79,11 +79,6 @@ export class ReplicaSlots<R extends RoutableReplica> {
     return candidate.last === queue && candidate.expectedMs.length > 0;
   }
 
-  /** How many more requests the replica may be given; at least 1 where it has a slot. */
-  room(candidate: Candidate<R>): number {
-    return Math.max(1, candidate.maxOngoing - candidate.ongoing);
-  }
-
   has(candidate: Candidate<R>, queue: ModelQueue): boolean {
     const { replica } = candidate;
     if (replica.isLoading || queue.isGathering) return false;
@@ -95,6 +90,25 @@ export class ReplicaSlots<R extends RoutableReplica> {
     if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
     if (this.#isAnotherIdle(queue)) return false;
     return candidate.mayPrefetch(dispatches) && (this.#isVisiting(candidate, queue) || !this.#isLoadBefore(queue));
+  }
+
+  /** How many of the queue's requests the replica is given now, when it has a slot for them; at least 1. */
+  share(candidate: Candidate<R>, queue: ModelQueue): number {
+    const room = Math.max(1, candidate.maxOngoing - candidate.ongoing);
+    return Math.min(this.#fairShare(candidate, queue), room);
+  }
+
+  /** What waits is shared among the warm replicas that are as free as this one; what gathered goes together. */
+  #fairShare({ isIdle }: Candidate<R>, queue: ModelQueue): number {
+    const { size, modelKey, batching } = queue;
+    if (size <= 1 || batching.maxWaitMs > 0) return size;
+    const candidates = isIdle ? this.#index.idle : this.#index.free;
+    let free = 0;
+    for (const other of warmAmong(this.#index.warm(modelKey), candidates, modelKey)) {
+      if (isIdle ? other.isIdle : this.has(other, queue)) free += 1;
+      if (free === size) break;
+    }
+    return Math.ceil(size / Math.max(1, free));
   }
 
   /** The queue that the replica stays with, if it can take requests of it now. */
