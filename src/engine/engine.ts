@@ -21,7 +21,7 @@ import type { Replica } from '../replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import { Dispatcher } from '../routing/dispatcher.js';
 import type { RoutedModel, RoutedResult } from '../routing/pending-request.js';
-import { transferFeeds } from '../tensors/feeds.js';
+import { transferFeeds } from '../tensors/own-feeds.js';
 import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
 import { EngineCheckpoint } from './engine-checkpoint.js';
 import { KeepAlive } from './keep-alive.js';

@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  checkFeeds,
-  checkOutputNames,
-  copyFeeds,
-  readFeeds,
-  transferableBuffers,
-  transferFeeds,
-} from '../../dist/tensors/feeds.js';
+import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
+import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/own-feeds.js';
+import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Feeds, Tensor, TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const one = (input: unknown): Tensor => {
