@@ -2,7 +2,7 @@ import { InfermuxError, show } from '../common/errors.js';
 import type { Tensor, TensorFeeds, ValueMetadata } from './tensor.js';
 
 /**
- * Holds feeds against what the model declares.
+ * Checks feeds against the inputs that the model declares.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a missing or unknown input, a wrong type, rank or fixed dimension.
  */
@@ -21,7 +21,7 @@ export function checkFeeds(model: string, feeds: TensorFeeds, inputs: readonly V
   throw invalid(`model ${show(model)} has no input ${show(stranger)}; expected ${names(inputs)}`);
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` when a wanted output is not one of the model's. */
+/** @throws InfermuxError `INVALID_ARGUMENT` when the model has no output of a wanted name. */
 export function checkOutputNames(
   model: string,
   wanted: readonly string[] | undefined,
@@ -37,7 +37,7 @@ function checkTensor(model: string, tensor: Tensor, input: ValueMetadata): void 
   if (tensor.type !== input.type) {
     throw invalid(`${inputOf(model, input)} must be ${input.type}, got ${tensor.type}`);
   }
-  // onnxruntime reports "no shape" and "scalar" alike as []; only a run can tell.
+  // onnxruntime reports both "no shape" and "scalar" as []; only a run can tell.
   if (input.shape.length === 0) return;
   const fits =
     tensor.dims.length === input.shape.length &&

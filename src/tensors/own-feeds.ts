@@ -5,18 +5,18 @@ import { arrayTypeOf, elementsOf, type TensorData, type TensorFeeds, type Tensor
 type TypedArray = Exclude<TensorData, readonly string[]>;
 type ArrayTensorType = Exclude<TensorType, 'string'>;
 
-/** Copies up to so many bytes share a buffer: one for each costs the garbage collector more than all else of a request. */
+/** Copies up to this size share a buffer: one for each costs the collector more than the rest of a request. */
 const SHARED_UP_TO_BYTES = 1_024;
 const SHARED_BYTES = 65_536;
-/** Every view starts at a multiple of the largest element. */
+/** Every view starts at a multiple of the largest element's size. */
 const ALIGNMENT = 8;
 
 /**
- * Puts the feeds on memory of their own, but for those on the `kept` buffers.
+ * Puts the feeds on memory of their own, except those on the `kept` buffers.
  *
- * @returns to be called when nobody reads the feeds any more, so that their memory is used again; undefined where it is not
- *   worth it.
- * @throws InfermuxError `INVALID_ARGUMENT` for an array that has changed its length since it was read.
+ * @returns a function to call when nobody reads the feeds any more, so that their memory is used again; undefined when
+ *   they are too small for that.
+ * @throws InfermuxError `INVALID_ARGUMENT` for an array whose length has changed since it was read.
  */
 export function copyFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
   let taken: ArrayBuffer[] | undefined;
@@ -24,7 +24,7 @@ export function copyFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike
     const tensor = feeds[name] as { type: TensorType; dims: readonly number[]; data: TensorData };
     const { type, dims, data } = tensor;
     if (kept !== undefined && isOn(kept, data)) continue;
-    // A buffer can be resized by another thread, or by a getter of the next input; the memory of others must not show.
+    // Another thread, or a getter of the next input, can resize a buffer; bytes of other requests must not show.
     if (data.length !== elementsOf(dims)) {
       throw new InfermuxError('INVALID_ARGUMENT', `input ${show(name)}: data changed its length meanwhile`);
     }
@@ -40,24 +40,24 @@ export function copyFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike
   return taken && giveBackOnce(taken);
 }
 
-/** A buffer that was given back twice would be two requests'. */
+/** A buffer that was given back twice would go to two requests. */
 function giveBackOnce(taken: ArrayBuffer[]): () => void {
   return () => {
     for (const buffer of taken.splice(0)) bufferPool.giveBack(buffer);
   };
 }
 
-/** Takes these buffers over: the caller's arrays on them are empty from now on. */
+/** Transfers these buffers: the caller's arrays on them are empty from now on. */
 export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
   if (buffers.size === 0) return;
   try {
     const tensors = Object.values(feeds) as { data: TensorData }[];
     const taken = tensors.map(({ data }) => (isOn(buffers, data) ? data : undefined));
-    // All at once, because two inputs may share a buffer.
+    // All are transferred at once, because two inputs may share a buffer.
     const own = structuredClone(taken, { transfer: [...buffers] });
     for (const [index, tensor] of tensors.entries()) tensor.data = own[index] ?? tensor.data;
   } catch {
-    // WebAssembly memory, say, belongs to its owner for good.
+    // Some buffers cannot be transferred, for example WebAssembly memory.
     copyFeeds(feeds);
   }
 }
@@ -67,8 +67,8 @@ function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean 
 }
 
 /**
- * The buffers of the feeds that can be taken over. A view on a part (of Node's pooled Buffers, say) cannot be, without
- * taking the rest along.
+ * Returns the buffers of the feeds that can be transferred. A view on a part of a buffer is left out, because the rest
+ * would be transferred too (for example with Node's pooled Buffers).
  */
 export function transferableBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
   const buffers = new Set<ArrayBuffer>();
@@ -94,11 +94,11 @@ function copyOntoShared(type: ArrayTensorType, data: TensorData): TensorData {
   return copy;
 }
 
-/** Not with the class of the data, which may be one of the caller's and do as it likes with the buffer. */
+/** Copies with a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
 function copyOnto(buffer: ArrayBuffer, offset: number, type: ArrayTensorType, data: TensorData): TensorData {
   const ArrayType = arrayTypeOf(type);
   const copy = new ArrayType(buffer, offset, data.length) as Float32Array;
-  // An empty array may be one that was detached, which can no longer be read.
+  // An empty array may be detached, and then it cannot be read.
   if (data.length > 0) copy.set(data as Float32Array);
   return copy;
 }

@@ -13,14 +13,14 @@ import {
 } from './tensor.js';
 
 const LARGEST_DIM = 2 ** 31 - 1;
-/** float16 and bool share their array with uint16 and uint8, and must be named. */
+/** Types that the class of the data tells; float16 and bool share theirs with others and must be named. */
 const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
   (type) => type !== 'float16' && type !== 'bool' && type !== 'string',
 );
 
 /**
- * Checks what can be checked of feeds without knowing the model. The arrays are still the caller's: see
- * `copyFeeds` and `transferFeeds`.
+ * Checks feeds as far as that is possible without the model. The arrays are still the caller's: see `copyFeeds` and
+ * `transferFeeds`.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
@@ -52,12 +52,12 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor {
   return { type, dims, data } as Tensor;
 }
 
-/** Requests tend to have the dims of the one before: then they share them, and nothing waits in memory but the data. */
+/** A request often has the dims of the one before: then both share one array, and only the data takes memory. */
 let lastDims: readonly number[] = [];
 
 function readDims(name: string, given: readonly number[]): readonly number[] {
   if (Array.isArray(given) && isSame(given, lastDims)) return lastDims;
-  // Copied before it is checked: a hole in an array is skipped by `every`, and becomes undefined here.
+  // The copy comes before the check: `every` skips a hole in an array, and the copy turns it into undefined.
   const dims = Array.isArray(given) ? [...given] : undefined;
   if (dims === undefined || !dims.every(isDim)) {
     throw invalid(
@@ -74,7 +74,7 @@ function isSame(left: readonly number[], right: readonly number[]): boolean {
   return true;
 }
 
-/** Messages are put together only when there is something to say: this is on the way of every request. */
+/** Call it only for an error: building messages on the way of every request would be slow. */
 function inputNamed(name: string): string {
   return `input ${show(name)}`;
 }
@@ -101,7 +101,7 @@ function readData(name: string, input: TensorInput): TensorData {
   throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${show(data)}`);
 }
 
-/** onnxruntime-node would cut the one at its NUL and change the other, and answer for that. */
+/** onnxruntime-node would cut a string at a NUL, replace half a surrogate pair, and answer for the changed string. */
 function readStrings(name: string, data: readonly string[]): readonly string[] {
   const bad = data.findIndex((text) => text.includes('\0') || !text.isWellFormed());
   if (bad === -1) return data;
@@ -112,7 +112,7 @@ function readStrings(name: string, data: readonly string[]): readonly string[] {
 
 /** Node 24's Float16Array has the same bytes as the Uint16Array that carries float16 on every version. */
 function isFloat16Array(data: TensorData): data is Uint16Array {
-  // What most requests carry is told by its class.
+  // A quick exit: most requests carry a Float32Array.
   if (data instanceof Float32Array) return false;
   return Object.prototype.toString.call(data) === '[object Float16Array]';
 }
@@ -134,7 +134,7 @@ function readType(name: string, named: string | undefined, data: TensorData): Te
   }
   const inferred = inferType(data);
   if (inferred === undefined) {
-    throw invalid(`${inputNamed(name)}: no tensor type is carried by a ${data.constructor.name}`);
+    throw invalid(`${inputNamed(name)}: data must be the array of a tensor type, got a ${data.constructor.name}`);
   }
   return inferred;
 }

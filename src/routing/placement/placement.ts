@@ -20,27 +20,27 @@ import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
 
-/** What is done with what a placement decides. */
+/** Carries out what a placement decides. */
 export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
-  /** Loads a copy of a model in a replica that is idle. */
+  /** Loads a copy of a model in an idle replica. */
   copy(copy: ModelCopy<R>): void;
-  /** Gives the replica the next requests of the queue, at least one and at most so many, and tells {@link Placement.given}. */
+  /** Gives the replica the next requests of the queue, from one to `most`, and calls {@link Placement.given}. */
   give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
 }
 
 /** How a placement decides. */
 export interface PlacementRules {
-  /** Infinite for no limit but two dispatches. */
+  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
   readonly maxOngoing: number;
-  /** Whether models take turns, or requests go strictly in their order of arrival, whatever their model. */
+  /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
   readonly order: Order;
 }
 
 const anywhere = () => true;
 
 /**
- * Decides which replica is given which requests next: the router says where a request may go, the slots say whether there is
- * room, and the order says whose turn it is.
+ * Decides which replica is given which requests next. The router says where a request may go, the slots say whether
+ * there is room, and the order says whose turn it is.
  */
 export class Placement<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
@@ -59,7 +59,7 @@ export class Placement<R extends RoutableReplica> {
   #rules: PlacementRules;
   #order: PlacementOrder<R>;
 
-  /** @param replicas filled and emptied here. */
+  /** @param replicas the placement adds replicas to this index, and deletes them. */
   constructor(
     rules: PlacementRules,
     replicas: ReplicaIndex<Candidate<R>>,
@@ -96,7 +96,7 @@ export class Placement<R extends RoutableReplica> {
     this.#order = this.#orderFor(rules.order);
   }
 
-  /** Batching may have changed as well: whatever waits is placed again. */
+  /** Takes new rules and places every waiting request again, because batching may have changed as well. */
   configure(rules: PlacementRules): void {
     const { order } = this.#rules;
     this.#rules = rules;
@@ -105,7 +105,7 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of this.waiting()) this.place(queue);
   }
 
-  /** Puts the router in force; {@link ActiveRouter.use} has the terms. Place whatever waits after that. */
+  /** Puts the router in force, as {@link ActiveRouter.use} does. Place every waiting request after that. */
   use(router: CreatedRouter, fallback: ModelRouter, faulted: RouterFaultObserver): void {
     this.#router.use(router, fallback, faulted);
     this.#order = this.#orderFor(this.#rules.order);
@@ -121,7 +121,7 @@ export class Placement<R extends RoutableReplica> {
       place: (queue) => this.place(queue),
       nextTurn: (callback) => {
         this.#clock.nextTurn(() => {
-          // Another order may have taken its place.
+          // Another order may be in force by then.
           if (this.#order === created) callback();
         });
       },
@@ -136,14 +136,17 @@ export class Placement<R extends RoutableReplica> {
     this.#replicas.add(candidate);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
     this.#router.replicasChanged();
-    // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
+    // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
     for (const queue of this.#waiting.all()) this.#eligibility.update(queue);
     this.serve(candidate);
   }
 
   /**
-   * @param failure why it died, if it did.
-   * @returns the queues that are to be placed after that, among them those of its models; undefined when it is not here.
+   * Removes the replica.
+   *
+   * @param queuesOfModels queues of the models that the replica has.
+   * @param failure why the replica died, if it did.
+   * @returns the queues to place after that, among them `queuesOfModels`; undefined when the replica is unknown.
    */
   removeReplica(
     replica: R,
@@ -160,7 +163,7 @@ export class Placement<R extends RoutableReplica> {
     return this.#order.looksAtAll ? new Set([...queuesOfModels, ...this.#waiting.all()]) : queuesOfModels;
   }
 
-  /** To be called after the model of this queue, if it has one, appeared in or disappeared from the replica, or was loaded. */
+  /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
   modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
     const candidate = this.#candidates.get(replica);
     if (candidate === undefined) return;
@@ -172,32 +175,32 @@ export class Placement<R extends RoutableReplica> {
     this.#replicas.modelChanged(candidate, modelKey);
     this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place(queue);
-    // A load that ended lets the replica take other work.
+    // When no load is under way, the replica can take other work.
     if (!replica.isLoading) this.serve(candidate);
   }
 
-  /** A load of a model took so long in the replica. */
+  /** The replica has loaded a model, in this many milliseconds. */
   modelLoaded(replica: R, milliseconds: number): void {
     this.#candidates.get(replica)?.loaded(milliseconds);
   }
 
-  /** What routers see of how the replica fares; undefined when it is not here. */
+  /** The statistics of the replica that routers see; undefined when the replica is unknown. */
   statsOf(replica: R): RoutingStats | undefined {
     return this.#candidates.get(replica)?.routingStats;
   }
 
-  /** Queues with requests that wait, for a replica or for company. */
+  /** Queues with waiting requests, whether they wait for a replica or for company. */
   waiting(): ModelQueue[] {
     this.placeNow();
     return this.#waiting.all();
   }
 
-  /** To be called when a request was added to the queue. */
+  /** Call it after the request was added to the queue. */
   arrived(queue: ModelQueue, request: PendingRequest): void {
     this.#arrivals.add(queue, request, this.#order);
   }
 
-  /** What is to be placed when the present turn is over is placed at once. */
+  /** Places the requests that have arrived in the present turn, without waiting for its end. */
   placeNow(): void {
     this.#arrivals.placeNow();
   }
@@ -208,14 +211,14 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of queues) this.#eligibility.update(queue);
   }
 
-  /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
+  /** Gives the queue's requests to replicas, as long as the router finds one with a free slot. */
   place(queue: ModelQueue): void {
     this.#gathering.update(queue, this.#rules.maxOngoing);
     if (!queue.isGathering) this.#order.place([queue]);
     this.#eligibility.update(queue);
   }
 
-  /** Gives the replica work as long as it has a free slot and something waits that it may take. */
+  /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
     if (!this.#replicas.has(candidate)) return;
     this.#order.serve(candidate);
@@ -227,7 +230,7 @@ export class Placement<R extends RoutableReplica> {
     if (copy !== undefined) this.#actions.copy(copy);
   }
 
-  /** The shared counters show which replicas are done, before their answers can be handled. */
+  /** Serves replicas that have a free slot by the shared counters, which are ahead of the answers. */
   look(): void {
     this.placeNow();
     for (const candidate of this.#replicas.all()) this.#slots.lookAt(candidate);
@@ -235,7 +238,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * To be called before the replica is told.
+   * Call it before the replica is told.
    *
    * @param nextSequence sequence number of the next request to arrive.
    */
@@ -245,12 +248,12 @@ export class Placement<R extends RoutableReplica> {
     this.#slots.given(candidate, queue, nextSequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
   }
 
-  /** To be called when the replica was told: a router may do anything when it hears of it, even send requests. */
+  /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
   routed(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
     this.#router.routed(candidate, queue, dispatch);
   }
 
-  /** To be called when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
+  /** Call it when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
   answered(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, nextSequence: number): void {
     this.#turn.begin();
     queue.servedAt = nextSequence;
@@ -262,14 +265,14 @@ export class Placement<R extends RoutableReplica> {
     else this.serve(candidate);
   }
 
-  /** The replica took so long for so many requests of the queue together. */
+  /** The replica took `runMs` for all these requests of the queue together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
     this.#copies.worked(candidate, queue, runMs);
     this.#copy();
   }
 
-  /** Models of the replica that may leave before others: see {@link ModelCopies.spareOn}. */
+  /** Keys of the replica's models that may be evicted before others: see {@link ModelCopies.spareOn}. */
   spareOn(candidate: Candidate<R>): string[] {
     return this.#copies.spareOn(candidate);
   }
@@ -281,7 +284,7 @@ export class Placement<R extends RoutableReplica> {
     this.#copies.forget(queue);
   }
 
-  /** Nobody waits for company any more. */
+  /** From now on no request waits for company. */
   stopGathering(): void {
     this.#gathering.stop();
     for (const queue of this.waiting()) this.place(queue);
@@ -289,7 +292,7 @@ export class Placement<R extends RoutableReplica> {
 
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
     this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope);
-    // What is left may have to wait for company again.
+    // The remaining requests may have to wait for company again.
     this.#gathering.update(queue, this.#rules.maxOngoing);
   }
 }

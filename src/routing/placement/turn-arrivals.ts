@@ -14,8 +14,8 @@ export interface TurnArrivalsObserver {
 }
 
 /**
- * The requests that arrived in the present turn. Requests often arrive many at a time, above all after a batch was answered:
- * they are placed when the turn is over, so that all of them are here before any is placed.
+ * The requests that arrived in the present turn. Requests often arrive many at a time, above all after a batch was
+ * answered: they are placed when the turn is over, so that all of them are here before any is placed.
  */
 export class TurnArrivals {
   readonly #clock: Clock;

@@ -3,7 +3,7 @@ import { commonRows } from '../../tensors/tensor.js';
 import { fullBatchRows } from '../batches/take-dispatch.js';
 import type { ModelQueue } from './model-queue.js';
 
-/** Says how long the requests of a queue wait for company. */
+/** Decides how long the requests of a queue wait for company. */
 export class Gathering {
   readonly #clock: Clock;
   #isStopped = false;

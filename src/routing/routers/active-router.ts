@@ -11,7 +11,7 @@ import type { ModelRouter } from './by-model/model-router.js';
 import type { CreatedRouter } from './create-router.js';
 import { GuardedRouter, type RouterFaultObserver } from './guarded-router.js';
 
-/** Requests that were given to a replica, and the router that is told what becomes of them. */
+/** Requests that were given to a replica, and the router that hears when they are completed. */
 interface Followed<R extends RoutableReplica> {
   readonly router: GuardedRouter<R>;
   readonly requests: readonly PendingRequestView[];
