@@ -1,6 +1,6 @@
 import { InfermuxError, show } from './errors.js';
 
-/** Says what a value should be when it is not; undefined when it is. */
+/** Returns what the value should be when it is something else; undefined when the value is right. */
 export type Rule = (value: unknown) => string | undefined;
 
 const rule =
@@ -10,11 +10,11 @@ const rule =
 
 export const isBoolean = rule((value) => typeof value === 'boolean', 'true or false');
 export const isText = rule((value) => typeof value === 'string' && value !== '', 'a non-empty string');
-/** Maps, dates and instances of classes are not meant: their own keys say nothing. */
+/** Refuses maps, dates and instances of classes, because their own keys say nothing. */
 export const isObject = rule((value) => {
   if (value === null || typeof value !== 'object') return false;
   const prototype = Object.getPrototypeOf(value);
-  // A literal of another realm (a vm context, a test runner) has that realm's Object.prototype.
+  // A literal from another realm (a vm context, a test runner) has that realm's Object.prototype.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }, 'a plain object');
 
@@ -30,10 +30,10 @@ export function isInteger({ lowest, highest, or }: { lowest: number; highest?: n
   );
 }
 
-/** Longest delay that a timer can have, in milliseconds: 24.8 days. */
+/** Longest delay of a timer, in milliseconds: 24.8 days. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Milliseconds from `lowest` to 24.8 days, whole or not, or exactly `or`. */
+/** Milliseconds, whole or not, from `lowest` to 24.8 days, or exactly `or`. */
 export function isMilliseconds({ lowest, or }: { lowest: number; or?: number }): Rule {
   const holds = (value: unknown) =>
     typeof value === 'number' && (value === or || (value >= lowest && value <= LONGEST_TIMER_MS));
@@ -44,7 +44,7 @@ export function isOneOf(values: readonly string[]): Rule {
   return rule((value) => values.includes(value as string), `one of ${values.map(show).join(', ')}`);
 }
 
-/** An object with functions of these names. */
+/** An object with methods of these names. */
 export function hasMethods(what: string, names: readonly string[]): Rule {
   const holds = (value: unknown) =>
     value !== null &&
@@ -58,7 +58,7 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
 }
 
 /**
- * Holds every key of a plain options object against its rule; a key that is undefined counts as absent.
+ * Checks every key of a plain options object by its rule; a key that is undefined counts as absent.
  *
  * @param where names the object in messages.
  * @returns a copy.
@@ -69,7 +69,7 @@ export function checkOptions<T extends object>(where: string, options: T, rules:
   if (expected !== undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(options)}`);
   }
-  // Read once: what is checked is what is used, whatever a getter says next time.
+  // Each value is read once, so that the checked value is used, whatever a getter returns next time.
   const copy = { ...options };
   for (const [key, value] of Object.entries(copy)) {
     const check = Object.hasOwn(rules, key) ? rules[key] : undefined;

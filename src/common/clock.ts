@@ -1,19 +1,19 @@
-/** Time as the engine sees it. Injected, so that tests and simulations move it by hand. */
+/** Time as the engine sees it. It is injected, so that tests and simulations move it by hand. */
 export interface Clock {
   /** Milliseconds from an arbitrary start; never runs backwards. */
   now(): number;
   /**
-   * Calls back once after `delayMs`; the returned function takes it back. Does not keep the process up by itself: what
-   * must happen is held up by a `KeepAlive`.
+   * Calls back once after `delayMs`; the returned function cancels that. A timer does not keep the process up: a
+   * `KeepAlive` does, while there is work.
    */
   schedule(callback: () => void, delayMs: number): () => void;
-  /** Calls back once, when the code that runs now is done, and all that waits for promises which it settled. */
+  /** Calls back once, after the running code and after the callbacks of promises that it settled. */
   defer(callback: () => void): void;
-  /** Calls back once in the next turn of the event loop, when whatever else is due there had its chance. */
+  /** Calls back once in the next turn of the event loop, after other events had their chance. */
   nextTurn(callback: () => void): void;
 }
 
-/** A longer delay would make Node's timers fire at once; a deadline beyond 24.8 days acts by then. */
+/** With a longer delay Node's timers fire at once. A later deadline acts after this time: 24.8 days. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -26,7 +26,7 @@ export const systemClock: Clock = {
   nextTurn: (callback) => setImmediate(callback),
 };
 
-/** Whether the work ended within so many milliseconds; it goes on if it did not. */
+/** Resolves with whether the work ended within this time. Otherwise the work goes on. */
 export async function settlesWithin(clock: Clock, work: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let cancel: () => void = () => undefined;
   const late = new Promise<false>((resolve) => {

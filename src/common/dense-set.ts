@@ -1,13 +1,14 @@
 /**
  * A set as an array without holes, for walking and for drawing at random.
  *
- * What is taken out for now stays a key of the table of positions, as it comes back with the next dispatch. V8 gives a Map or
- * a Set a new table after a few deletions, and the outgrown one holds on to its successor: as soon as one of them is old, all
- * that come after become old as well, and the whole heap is collected again and again.
+ * An item that is removed for now stays a key of the table of positions, because it comes back with the next dispatch.
+ * V8 gives a Map or a Set a new table after a few deletions, and the outgrown table holds on to its successor: as soon
+ * as one table is in the old generation, all later ones get there as well, and the whole heap is collected again and
+ * again.
  */
 export class DenseSet<T> {
   readonly #items: T[] = [];
-  /** -1 for what is not in the set at present. */
+  /** -1 for an item that is not in the set at present. */
   readonly #positions = new Map<T, number>();
 
   get items(): readonly T[] {
@@ -24,7 +25,7 @@ export class DenseSet<T> {
     this.#items.push(item);
   }
 
-  /** Takes it out for now. */
+  /** Removes the item for now. */
   remove(item: T): void {
     const position = this.#positions.get(item) ?? -1;
     if (position === -1) return;
@@ -35,7 +36,7 @@ export class DenseSet<T> {
     this.#positions.set(last, position);
   }
 
-  /** Takes it out for good. */
+  /** Removes the item for good. */
   delete(item: T): void {
     this.remove(item);
     this.#positions.delete(item);

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 
-/** Every code an {@link InfermuxError} can carry: what it means, and whether the same call may succeed later. */
+/** Every code of an {@link InfermuxError}: its meaning, and whether the same call may succeed later. */
 export const ERROR_CODES = {
   INVALID_ARGUMENT: { retryable: false, meaning: 'An option, id or tensor is not of the expected form.' },
   MODEL_NOT_FOUND: { retryable: false, meaning: 'No model of that id or version is registered.' },
@@ -23,13 +23,13 @@ export type ErrorCode = keyof typeof ERROR_CODES;
 
 export interface InfermuxErrorOptions {
   readonly cause?: unknown;
-  /** Milliseconds after which the call is worth another try. */
+  /** Milliseconds after which another try is worth it. */
   readonly retryAfterMs?: number | undefined;
-  /** Overrides what {@link ERROR_CODES} says of the code. */
+  /** Default: as {@link ERROR_CODES} says for the code. */
   readonly retryable?: boolean | undefined;
 }
 
-/** The one class of error that infermux rejects or throws with. Branch on `code`, never on the message. */
+/** The only class of error that infermux throws or rejects with. Branch on `code`, never on the message. */
 export class InfermuxError extends Error {
   override readonly name = 'InfermuxError';
   readonly code: ErrorCode;
@@ -44,29 +44,29 @@ export class InfermuxError extends Error {
   }
 }
 
-/** `error` itself if it is an InfermuxError, else one of code `INTERNAL` around it. */
+/** Returns the error itself if it is an InfermuxError, otherwise one of code `INTERNAL` around it. */
 export function toInfermuxError(error: unknown): InfermuxError {
   if (error instanceof InfermuxError) return error;
   return new InfermuxError('INTERNAL', messageOf(error), { cause: error });
 }
 
-/** The same error for another caller, with a stack of its own. */
+/** Returns the same error for another caller, with its own stack. */
 export function cloneError({ code, message, cause, retryable, retryAfterMs }: InfermuxError): InfermuxError {
   return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }
 
-/** The error with the stack of what was thrown, so that its place can be found, if it has one. */
+/** Gives the error the stack of the thrown value, if that has one, so that its place can be found. */
 export function withStackOf(thrown: unknown, error: InfermuxError): InfermuxError {
   try {
     const { stack } = thrown as Error;
     if (typeof stack === 'string') error.stack = stack;
   } catch {
-    // What cannot be looked at has none.
+    // The thrown value may throw when it is read: then it has no stack.
   }
   return error;
 }
 
-/** The message of whatever was thrown, on one line. It may be something that throws when it is looked at. */
+/** Returns the message of a thrown value, on one line, even of a value that throws when it is read. */
 export function messageOf(error: unknown): string {
   try {
     const message: unknown = error instanceof Error ? error.message : undefined;
@@ -76,7 +76,7 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** A value as error messages show it: short, on one line, whatever it is. */
+/** Returns any value as error messages show it: short, on one line. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   try {
@@ -87,8 +87,8 @@ export function show(value: unknown): string {
 }
 
 /**
- * What the work returns; whatever else than an InfermuxError it throws becomes `INVALID_ARGUMENT`. For reading what a
- * caller gave, where getters and proxies may throw.
+ * Returns what the work returns; an error that is not an InfermuxError becomes one of code `INVALID_ARGUMENT`. Use it
+ * to read a caller's values, whose getters and proxies may throw.
  */
 export function readingInput<T>(what: string, work: () => T): T {
   try {
@@ -98,7 +98,7 @@ export function readingInput<T>(what: string, work: () => T): T {
   }
 }
 
-/** What {@link readingInput} throws for what its work threw. */
+/** Returns the error that {@link readingInput} throws in place of `cause`. */
 export function unreadableInput(what: string, cause: unknown): InfermuxError {
   if (cause instanceof InfermuxError) return cause;
   return new InfermuxError('INVALID_ARGUMENT', `${what} could not be read: ${messageOf(cause)}`, { cause });

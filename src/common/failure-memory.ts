@@ -3,7 +3,7 @@ import { InfermuxError } from './errors.js';
 const FIRST_MS = 1_000;
 const LONGEST_MS = 64_000;
 
-/** A handler may be asked for any number of models that are not there. */
+/** Most failures that are remembered: a handler may be asked for any number of missing models. */
 const MOST = 10_000;
 
 interface Failure {
@@ -13,23 +13,23 @@ interface Failure {
 }
 
 /**
- * Remembers failed loads, so that a broken model costs one load a while and not one per request. The while doubles
- * with every failure in a row, from 1 s to 64 s.
+ * Remembers failed loads for a while, so that a broken model costs one load per while, not one per request. The while
+ * doubles with every failure in a row, from 1 s to 64 s.
  */
 export class FailureMemory {
   readonly #now: () => number;
   readonly #failures = new Map<string, Failure>();
 
-  /** @param now milliseconds from any start. */
+  /** @param now returns milliseconds from any start. */
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  /** @returns milliseconds for which it is remembered. */
+  /** @returns milliseconds for which the failure is remembered. */
   record(key: string, error: InfermuxError): number {
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
     const whileMs = Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
-    // The last to fail is the last to be forgotten.
+    // Deleted first, so that the latest failure is the last in order and is forgotten last.
     this.#failures.delete(key);
     this.#failures.set(key, { error, count, until: this.#now() + whileMs });
     const [oldest] = this.#failures.keys();
@@ -41,12 +41,12 @@ export class FailureMemory {
     this.#failures.delete(key);
   }
 
-  /** Whether the last load failed, however long ago. */
+  /** Whether the last load failed, no matter how long ago. */
   has(key: string): boolean {
     return this.#failures.has(key);
   }
 
-  /** The failure that is still remembered, with the time until the next try; undefined when a try may be made. */
+  /** Returns the failure while it is remembered, with the time until the next try; undefined when a try may be made. */
   recall(key: string): InfermuxError | undefined {
     const failure = this.#failures.get(key);
     if (failure === undefined) return undefined;

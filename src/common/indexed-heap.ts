@@ -1,5 +1,5 @@
 /**
- * A binary heap that knows where its items are, so that any of them can leave or move in O(log n).
+ * A binary heap that knows the positions of its items, so that any item can be deleted or moved in O(log n).
  * `isBefore` must be a strict order; ties come out in no particular order.
  */
 export class IndexedHeap<T> {
@@ -19,7 +19,7 @@ export class IndexedHeap<T> {
     return this.#positions.has(item);
   }
 
-  /** The first item, which stays. */
+  /** Returns the first item and keeps it. */
   peek(): T | undefined {
     return this.#items[0];
   }
@@ -30,7 +30,7 @@ export class IndexedHeap<T> {
     return first;
   }
 
-  /** Adds the item, or moves it to where it now belongs. */
+  /** Adds the item, or moves it to its new place. */
   set(item: T): void {
     const position = this.#positions.get(item) ?? this.#items.length;
     this.#place(item, position);

@@ -3,36 +3,37 @@ import { InfermuxError, show } from '../common/errors.js';
 import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 
 export interface BatchingOptions {
-  /** Most rows (along axis 0) of one call; a request that has more runs alone. Default 128. */
+  /** Most rows (along axis 0) of one call. A request with more rows runs alone. Default 128. */
   readonly maxSize?: number | undefined;
   /**
-   * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when rows for
-   * a full batch wait. What has gathered goes to one replica together. Default 0: none waits.
+   * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when
+   * enough rows for a full batch wait. The requests that have gathered go to one replica together. Default 0: no
+   * request waits.
    */
   readonly maxWaitMs?: number | undefined;
   /**
-   * Milliseconds that one call may take: batches become as large as this allows, by what recent ones took. Default: 5, or
-   * half as long again as a request alone, whichever is more.
+   * Milliseconds that one call may take. Batches become as large as this allows, by the times of recent calls. Default:
+   * 5, or 1.5 times as long as a request alone, whichever is more.
    */
   readonly targetLatencyMs?: number | undefined;
-  /** Hold the first batch of a model against single runs. Default true. */
+  /** Whether the first batch of a model is compared with single runs. Default true. */
   readonly verify?: boolean | undefined;
 }
 
 /**
- * `'auto'`: models whose inputs and outputs all have the same symbolic first dimension are batched. `false`: none. An
- * object: like `'auto'`, with these settings.
+ * `'auto'`: batches models whose inputs and outputs all have the same symbolic first dimension. `false`: batches no
+ * model. An object: like `'auto'`, with these settings.
  */
 export type Batching = 'auto' | false | BatchingOptions;
 
-/** How one model's requests are joined. */
+/** How the requests of one model are joined. */
 export interface BatchingPolicy {
   readonly isEnabled: boolean;
-  /** True when someone who knows the model asked for it: then free first dimensions need not have the same name. */
+  /** Whether the model has batching options of its own: then free first dimensions need not have the same name. */
   readonly isOwn: boolean;
   readonly maxSize: number;
   readonly maxWaitMs: number;
-  /** Undefined: chosen by what a request alone takes. */
+  /** Undefined: chosen by the time of a request alone. */
   readonly targetLatencyMs: number | undefined;
   readonly verify: boolean;
 }
@@ -66,7 +67,7 @@ export function checkBatching(where: string, batching: unknown): Batching {
   return checkOptions(where, batching as BatchingOptions, RULES);
 }
 
-/** A model's own setting goes before the engine's, key by key. */
+/** Merges the settings key by key; the model's own setting goes before the engine's. */
 export function batchingPolicy(engine: Batching, own: Batching | undefined): BatchingPolicy {
   const isEnabled = (own ?? engine) !== false;
   return { ...AUTO, ...settings(engine), ...settings(own), isEnabled, isOwn: typeof own === 'object' };
@@ -78,9 +79,9 @@ function settings(batching: Batching | undefined): Partial<BatchingPolicy> {
 }
 
 /**
- * Why requests for the model cannot be joined on axis 0; undefined when they can.
+ * Returns why requests for the model cannot be joined on axis 0; undefined when they can.
  *
- * @param isOwn whether free first dimensions of other names, or of none, are taken for the same.
+ * @param isOwn whether free first dimensions count as the same although their names differ or are missing.
  */
 export function whyNotBatched({ inputs, outputs }: ModelMetadata, isOwn = false): string | undefined {
   if (inputs.length === 0) return 'it has no inputs';
@@ -103,14 +104,14 @@ export function whyNotBatched({ inputs, outputs }: ModelMetadata, isOwn = false)
   return undefined;
 }
 
-/** Whether a dimension beyond the first follows from the request alone: an input has it there too. */
+/** Whether a dimension after the first follows from the request alone: an input has the same one after its first. */
 function isKnown(size: string, shape: readonly (number | string)[], inner: ReadonlySet<number | string>): boolean {
   return inner.has(size) && size !== shape[0];
 }
 
 function whyNotFree({ shape }: ValueMetadata, what: string, isOwn: boolean): string | undefined {
   const [rows] = shape;
-  // onnxruntime reports "no shape" and "scalar" alike.
+  // onnxruntime reports "no shape" and "scalar" in the same way.
   if (rows === undefined) return isOwn ? undefined : `${what} is a scalar or declares no shape`;
   if (typeof rows === 'number') return `the first dimension of ${what} is always ${rows}`;
   if (rows === '' && !isOwn) return `the first dimension of ${what} is free, but has no name`;

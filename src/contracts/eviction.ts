@@ -1,22 +1,26 @@
-/** How a replica decides which session leaves for another one. */
+/** Names of the policies by which a replica chooses the session to evict. */
 export const EVICTIONS = ['lru', 'cost-aware'] as const;
 
 export type EvictionName = (typeof EVICTIONS)[number];
 
-/** What a policy needs to know of a session that may leave. */
+/** A session that may be evicted, as a policy sees it. */
 export interface EvictableSession {
   readonly key: string;
-  /** Bytes of its model's files. */
+  /** Bytes of the model's files. */
   readonly bytes: number;
-  /** Milliseconds that its load took. */
+  /** Milliseconds that the load took. */
   readonly loadMs: number;
 }
 
-/** Decides which session is to leave. Pure but for what it was told; one for each replica. */
+/** Chooses the session to evict. Each replica has its own. It is pure, except for what `requested` told it. */
 export interface Eviction {
-  /** So many requests came for the model, whether it is there or not. */
+  /** These requests came for the model, whether the replica has it or not. */
   requested(key: string, requests: number): void;
-  /** @param sessions least recently used first; at least one. */
+  /**
+   * Returns the session to evict first.
+   *
+   * @param sessions least recently used first; at least one.
+   */
   first<S extends EvictableSession>(sessions: readonly [S, ...S[]]): S;
 }
 

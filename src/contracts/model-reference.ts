@@ -2,32 +2,32 @@ import type { TensorType } from '../tensors/tensor.js';
 
 export type ModelFormat = 'onnx' | 'ort';
 
-/** Where a session's weights are: in memory of its own, or in pages that all sessions of the model map. */
+/** Where a session's weights are: in its own memory, or in pages that all sessions of the model map. */
 export type WeightPlacement = 'private' | 'shared';
 
-/** What a replica needs to know of a model to load it. */
+/** What a replica needs in order to load a model. */
 export interface ModelReference {
-  /** Names one revision of one version of one model, and its session in the cache. */
+  /** Identifies one revision of one version of one model, and its session in the cache. */
   readonly key: string;
-  /** The id that people know, for messages. */
+  /** The id that users know, for messages. */
   readonly id: string;
-  /** File of the model; for one in memory, what messages call it. */
+  /** File of the model; for a model in memory, its name in messages. */
   readonly path: string;
-  /** Bytes of its files, external data included. */
+  /** Bytes of the model's files, external data included. */
   readonly bytes: number;
   /** Default: ONNX. */
   readonly format?: ModelFormat | undefined;
-  /** The model itself, where it is in memory. */
+  /** The model itself, if it is in memory. */
   readonly contents?: SharedArrayBuffer | undefined;
-  /** Files beside it that hold some of its weights. */
+  /** Files beside the model's that hold some of its weights. */
   readonly externalData?: readonly string[] | undefined;
-  /** What its files must hash to, by path: SHA-256 in hexadecimal digits. */
+  /** Expected SHA-256 of its files, by path, in hexadecimal digits. */
   readonly sha256?: Readonly<Record<string, string>> | undefined;
-  /** For `InferenceSession.create`; goes before the engine's, key by key. */
+  /** Options for `InferenceSession.create`; they go before the engine's, key by key. */
   readonly session?: Readonly<Record<string, unknown>> | undefined;
-  /** The engine's when undefined. */
+  /** Default: the engine's. */
   readonly weights?: WeightPlacement | undefined;
-  /** Runs that a load ends with, so that the first request finds everything warm. */
+  /** Runs at the end of a load, so that the first request is fast. */
   readonly warmUp?: readonly WarmUpInputs[] | undefined;
 }
 
@@ -36,8 +36,8 @@ export type WarmUpInputs = Readonly<Record<string, WarmUpInput>>;
 
 export interface WarmUpInput {
   readonly dims: readonly number[];
-  /** Default: the type that the model declares. */
+  /** Default: the type that the model declares for the input. */
   readonly type?: TensorType | undefined;
-  /** One number, or for strings one string, for each element. Default: zeros, or empty strings. */
+  /** One number for each element, or one string for a string tensor. Default: zeros, or empty strings. */
   readonly data?: readonly (number | string)[] | undefined;
 }

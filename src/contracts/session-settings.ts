@@ -5,11 +5,11 @@ import { InfermuxError, messageOf } from '../common/errors.js';
 export type ExecutionProvider = string | { readonly name: string };
 
 /**
- * Passed through to onnxruntime-node's `InferenceSession.create`, whose own `SessionOptions` fit as they are. Keys that it
- * does not know it ignores.
+ * Options that are passed through to onnxruntime-node's `InferenceSession.create`. Its own `SessionOptions` fit as they
+ * are. It ignores unknown keys.
  */
 export interface SessionOptions {
-  /** In order of preference. Default `['cpu']`. One that is not available fails the load. */
+  /** In order of preference. Default `['cpu']`. An unavailable provider fails the load. */
   readonly executionProviders?: readonly ExecutionProvider[] | undefined;
   /** Threads within one operator. Default 1: the replicas are the parallelism. */
   readonly intraOpNumThreads?: number | undefined;
@@ -23,7 +23,7 @@ export interface SessionOptions {
   readonly profileFilePrefix?: string | undefined;
   readonly optimizedModelFilePath?: string | undefined;
   readonly logId?: string | undefined;
-  /** 0 verbose … 4 fatal. Default 4: errors come as exceptions. */
+  /** From 0 (verbose) to 4 (fatal). Default 4, because errors come as exceptions. */
   readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
   readonly logVerbosityLevel?: number | undefined;
   readonly externalData?: readonly unknown[] | undefined;
@@ -34,12 +34,12 @@ export interface SessionOptions {
 }
 
 const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
-/** More threads within one operator are a typing error, and would take the process's memory. */
+/** A larger number of threads is a typing error, and would take the process's memory. */
 const MOST_THREADS = 1_024;
-/** Deeper ones are an attack on the stack of whoever walks through them. */
+/** Deeper nesting would overflow the stack of the code that walks through it. */
 const MOST_DEPTH = 32;
 
-/** Keys that infermux knows the form of; the rest is onnxruntime-node's to judge. */
+/** Keys that infermux checks; onnxruntime-node checks the others. */
 const RULES: Readonly<Record<string, Rule>> = {
   executionProviders: satisfies(
     (value) => Array.isArray(value) && value.length > 0 && [...value].every(isProvider),
@@ -52,10 +52,11 @@ const RULES: Readonly<Record<string, Rule>> = {
 };
 
 /**
- * A copy of settings for `InferenceSession.create`, which replicas that start later get too.
+ * Returns a copy of the settings for `InferenceSession.create`, which later replicas get too.
  *
  * @param where names the settings in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` for keys of the wrong form, and for what cannot go to another thread.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a value of the wrong form, and for a value that cannot go to another
+ *   thread.
  */
 export function readSession<T extends object>(where: string, session: T): T {
   const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(RULES, key)));
@@ -64,19 +65,19 @@ export function readSession<T extends object>(where: string, session: T): T {
     checkDepth(session);
     return structuredClone(Object.fromEntries(Object.entries(session).filter(([, value]) => value !== undefined))) as T;
   } catch (cause) {
-    const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
+    const message = `${where} must be plain data, because it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
 }
 
 /**
- * A cycle survives a clone, and would end the process in onnxruntime-node.
+ * Refuses cycles and deep nesting. A cycle survives a clone, and would end the process in onnxruntime-node.
  *
- * @throws Error for what is nested too deep.
+ * @throws Error when the value is nested too deep.
  */
 export function checkDepth(value: unknown, depth = 0): void {
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return;
-  if (depth > MOST_DEPTH) throw new Error(`it is nested more than ${MOST_DEPTH} deep, or a circular structure`);
+  if (depth > MOST_DEPTH) throw new Error(`it is nested more than ${MOST_DEPTH} levels deep, or circular`);
   for (const part of Object.values(value)) checkDepth(part, depth + 1);
 }
 
@@ -85,7 +86,7 @@ function isProvider(value: unknown): boolean {
   return isObject(value) === undefined && isText((value as { name?: unknown }).name) === undefined;
 }
 
-/** Names of the execution providers that the settings name. */
+/** Returns the names of the settings' execution providers. */
 export function providersOf({ executionProviders }: { readonly executionProviders?: unknown }): string[] {
   if (!Array.isArray(executionProviders)) return [];
   return executionProviders.map((provider: string | { name: string }) =>
@@ -93,7 +94,7 @@ export function providersOf({ executionProviders }: { readonly executionProvider
   );
 }
 
-/** The settings with this device for all execution providers but `cpu` that name none of their own. */
+/** Returns the settings with this device for each execution provider that names no device, except `cpu`. */
 export function onDevice<T extends { readonly executionProviders?: unknown }>(settings: T, deviceId: number): T {
   const { executionProviders } = settings;
   if (!Array.isArray(executionProviders)) return settings;

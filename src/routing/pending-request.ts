@@ -2,40 +2,40 @@ import type { Batching } from '../contracts/batching.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import type { Outputs, TensorFeeds } from '../tensors/tensor.js';
 
-/** What routing and replicas need to know of a model. */
+/** A model as routing and replicas know it. */
 export interface RoutedModel extends ModelReference {
-  /** Its own setting; the engine's when undefined. */
+  /** The model's own setting. Default: the engine's. */
   readonly batching?: Batching | undefined;
 }
 
-/** What a replica is asked to compute, and on what terms. */
+/** A request as it comes to the dispatcher: what a replica has to compute, and on what terms. */
 export interface RoutedRequest {
   readonly model: RoutedModel;
-  /** Read whenever the request is given to a replica. Empty where it has a payload. */
+  /** Read each time the request is given to a replica. Empty when the request has a payload. */
   readonly feeds: TensorFeeds;
-  /** For a handler. */
+  /** Set for a handler. */
   readonly payload: RequestPayload | undefined;
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
-  /** True when the feeds were held against the model's metadata already. */
+  /** Whether the feeds were already checked against the model's metadata. */
   readonly checked: boolean;
   /** Higher first. */
   readonly priority: number;
-  /** Time of the clock at which the caller no longer wants the answer. */
+  /** Clock time from which on the caller no longer wants the answer. */
   readonly deadline: number | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Buffers of the caller that are taken over once the request is accepted. */
+  /** Buffers of the caller that are transferred once the request is accepted. */
   readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
   /** For routers. */
   readonly shardKey: string | undefined;
   readonly labels: Readonly<Record<string, string>> | undefined;
-  /** A copy of another request: the first to be refused when many wait. */
+  /** Whether it is a shadow of another request: shadows are refused first when many requests wait. */
   readonly isShadow: boolean;
-  /** Called once it is answered or refused: its feeds are read no more. */
+  /** Called once the request is answered or refused: its feeds are not read any more. */
   readonly releaseFeeds: (() => void) | undefined;
 }
 
-/** What a handler is given. */
+/** The value that a handler is given. */
 export interface RequestPayload {
   readonly value: unknown;
   /** Aborted when nobody wants the answer any more. */
@@ -43,13 +43,13 @@ export interface RequestPayload {
   abandon(): void;
 }
 
-/** What a caller gets. Times in milliseconds. */
+/** The answer to a request. Times are in milliseconds. */
 export interface RoutedResult {
   readonly outputs: Outputs;
   readonly replica: string;
   /** Requests that shared the onnxruntime call. */
   readonly batchSize: number;
-  /** From acceptance to the replica. */
+  /** From acceptance until the request was given to the replica. */
   readonly queueMs: number;
   readonly loadMs: number;
   readonly runMs: number;
@@ -57,24 +57,24 @@ export interface RoutedResult {
   readonly totalMs: number;
 }
 
-/** An accepted request on its way; settles its caller's promise once. */
+/** An accepted request without an answer. It settles its caller's promise once. */
 export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'releaseFeeds'> {
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
   readonly acceptedAt: number;
-  /** Makes of the result what its caller gets. */
+  /** Turns the result into what the caller gets. */
   readonly read: (result: RoutedResult) => unknown;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
   dispatchedAt: number;
-  /** How often it was given to a replica. */
+  /** How often the request was given to a replica. */
   attempts: number;
-  /** True while it is in its model's queue, which sets it and the neighbours there. */
+  /** Whether the request is in its model's queue, which sets this and the two neighbours. */
   isWaiting: boolean;
   previous: PendingRequest | undefined;
   next: PendingRequest | undefined;
-  /** Set among the accepted requests, as long as it has no answer. */
+  /** Position among the accepted requests; undefined once the request has its answer. */
   position: number | undefined;
-  /** Takes back the deadline's timer and the signal's listener, and releases the feeds. */
+  /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
   cleanUp: (() => void) | undefined;
 }

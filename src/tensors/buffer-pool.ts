@@ -1,17 +1,17 @@
-/** What an engine that has become quiet may hold on to. */
+/** Most bytes that the pool of a quiet engine keeps. */
 const MAX_BYTES = 32 * 2 ** 20;
 
 /** Buffers of one size, a power of two. */
 interface Shelf {
   readonly size: number;
   readonly buffers: ArrayBuffer[];
-  /** Which take it was that wanted one last. */
+  /** Number of the last take of this size. */
   wantedAt: number;
 }
 
 /**
- * Buffers that are used again. A new one has to be cleared, is counted by V8 as memory that a full collection might win
- * back, and is collected: for tensors from some kilobytes on that takes longer than to fill it.
+ * Buffers that are used again. A new buffer has to be cleared, V8 counts it as memory that a full collection might
+ * free, and it has to be collected: for tensors of some kilobytes and more that takes longer than filling it.
  */
 export class BufferPool {
   readonly #maxBytes: number;
@@ -19,7 +19,7 @@ export class BufferPool {
   #takes = 0;
   #bytes = 0;
 
-  /** @param maxBytes of all that is kept for later. */
+  /** @param maxBytes most bytes that are kept for later. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -29,7 +29,7 @@ export class BufferPool {
     return this.#bytes;
   }
 
-  /** A buffer of at least so many bytes, which hold whatever they held. */
+  /** Returns a buffer of at least this many bytes, which is not cleared. */
   take(bytes: number): ArrayBuffer {
     if (bytes > this.#maxBytes) return new ArrayBuffer(bytes);
     const size = 2 ** (32 - Math.clz32(bytes - 1));
@@ -46,7 +46,7 @@ export class BufferPool {
     return buffer;
   }
 
-  /** To be called once for what was taken, when nobody reads or writes it any more. */
+  /** Call it once for a taken buffer, when nobody reads or writes it any more. */
   giveBack(buffer: ArrayBuffer): void {
     const { byteLength } = buffer;
     const shelf = this.#shelves.get(byteLength);
@@ -56,7 +56,7 @@ export class BufferPool {
     if (this.#bytes > this.#maxBytes) this.#dropOverflow();
   }
 
-  /** The sizes that nobody wanted for longest go first. */
+  /** Drops buffers of the sizes that were not taken for the longest time. */
   #dropOverflow(): void {
     const oldestFirst = [...this.#shelves.values()].sort((left, right) => left.wantedAt - right.wantedAt);
     for (const { size, buffers } of oldestFirst) {
@@ -65,5 +65,5 @@ export class BufferPool {
   }
 }
 
-/** For what the calling thread copies on the way to a replica. */
+/** The pool for copies that the calling thread makes on the way to a replica. */
 export const bufferPool: BufferPool = new BufferPool(MAX_BYTES);

@@ -1,4 +1,4 @@
-/** Element types that onnxruntime-node carries in and out, and the array that holds each. */
+/** Element types that onnxruntime-node takes and returns, and the class of array for each. */
 export const ARRAY_TYPES = {
   float32: Float32Array,
   float64: Float64Array,
@@ -38,39 +38,39 @@ interface DataByType {
 /** Elements in row-major order. */
 export type TensorData = DataByType[TensorType];
 
-/** What a caller passes for one input; an `ort.Tensor` on the CPU fits as it is. */
+/** One input as a caller passes it. An `ort.Tensor` on the CPU fits as it is. */
 export interface TensorInput {
   readonly data: TensorData;
   /** The shape; its product is the length of `data`. `[]` is a scalar. */
   readonly dims: readonly number[];
-  /** Inferred from the class of `data`; must be named for `bool` and `float16`. */
+  /** Default: inferred from the class of `data`. `bool` and `float16` must be named. */
   readonly type?: TensorType | (string & Record<never, never>) | undefined;
 }
 
-/** A tensor of one type; `dims` is its shape, and the product of it the length of `data`. */
+/** A tensor of one type. `dims` is its shape, and its product is the length of `data`. */
 export interface TensorOf<T extends TensorType> {
   readonly type: T;
   readonly dims: readonly number[];
   readonly data: DataByType[T];
 }
 
-/** Its `type` tells what its `data` is. */
+/** A tensor of any type; `type` tells the class of `data`. */
 export type Tensor = { [T in TensorType]: TensorOf<T> }[TensorType];
 
 /** Inputs by name. */
 export type Feeds = Readonly<Record<string, TensorInput>>;
 
-/** Inputs by name, checked and with their type resolved. */
+/** Inputs by name, checked, with their types resolved. */
 export type TensorFeeds = Readonly<Record<string, Tensor>>;
 
-/** Outputs by name; every `data` belongs to the caller alone, `dims` are frozen. */
+/** Outputs by name. Every `data` belongs to the caller alone; `dims` are frozen. */
 export type Outputs = Readonly<Record<string, Tensor>>;
 
-/** One input or output as its model declares it. */
+/** One input or output as the model declares it. */
 export interface ValueMetadata {
   readonly name: string;
   readonly type: TensorType;
-  /** A number is a fixed dimension, a string (possibly empty) a free one. `[]` also stands for "no shape given". */
+  /** A number is a fixed dimension, a string (possibly empty) is a free one. `[]` also stands for "no shape". */
   readonly shape: readonly (number | string)[];
 }
 
@@ -81,7 +81,7 @@ export interface ModelMetadata {
 
 type TypedArrayConstructor = Exclude<(typeof ARRAY_TYPES)[TensorType], ArrayConstructor>;
 
-/** The class of array that holds elements of a type. */
+/** Returns the class of array that holds elements of a type. */
 export function arrayTypeOf(type: Exclude<TensorType, 'string'>): TypedArrayConstructor {
   return ARRAY_TYPES[type];
 }
@@ -90,7 +90,7 @@ export function isTensorType(type: unknown): type is TensorType {
   return typeof type === 'string' && Object.hasOwn(ARRAY_TYPES, type);
 }
 
-/** Whether two tensors have the same type and, from this axis on, the same dims. */
+/** Whether two tensors have the same type, the same rank and, from this axis on, the same dims. */
 export function agreeFrom(axis: number, left: Omit<Tensor, 'data'>, right: Omit<Tensor, 'data'>): boolean {
   if (left.type !== right.type || left.dims.length !== right.dims.length) return false;
   for (let index = axis; index < left.dims.length; index += 1) {
@@ -99,7 +99,7 @@ export function agreeFrom(axis: number, left: Omit<Tensor, 'data'>, right: Omit<
   return true;
 }
 
-/** Adds a property of any name; assigning to "__proto__" would not. */
+/** Adds a property of any name; an assignment to "__proto__" adds none. */
 export function setProperty<T>(record: Record<string, T>, name: string, value: T): void {
   if (name === '__proto__') {
     Object.defineProperty(record, name, { value, enumerable: true, configurable: true, writable: true });
@@ -108,14 +108,14 @@ export function setProperty<T>(record: Record<string, T>, name: string, value: T
   }
 }
 
-/** Elements in a tensor of these dims. */
+/** Returns the number of elements in a tensor of these dims. */
 export function elementsOf(dims: readonly number[]): number {
   let elements = 1;
   for (const size of dims) elements *= size;
   return elements;
 }
 
-/** Rows along axis 0, if all inputs have the same and there are any; otherwise 0. */
+/** Returns the rows along axis 0 if all inputs have the same number; otherwise 0. */
 export function commonRows(feeds: TensorFeeds): number {
   let common: number | undefined;
   for (const name in feeds) {

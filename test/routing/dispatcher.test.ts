@@ -577,7 +577,7 @@ describe('failing replicas', () => {
     const replica = addReplica('r0');
     const answer = submit(A);
     crash(replica);
-    await expect(answer).rejects.toThrow('model "a": the replica died while it loaded it');
+    await expect(answer).rejects.toThrow('model "a": the replica died while loading the model');
   });
 
   it('passes a failed load on and does not count the model as warm', async () => {

@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  checkFeeds,
-  checkOutputNames,
-  copyFeeds,
-  readFeeds,
-  transferableBuffers,
-  transferFeeds,
-} from '../../dist/tensors/feeds.js';
+import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
+import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/own-feeds.js';
+import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Feeds, Tensor, TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const one = (input: unknown): Tensor => {
@@ -58,7 +53,7 @@ describe('feeds are refused with what was expected and what came', () => {
     [{ data }, 'input "x": dims must be an array of integers from 0 to 2147483647, got undefined'],
     [{ data: [1, 2], dims: [2] }, 'array of strings, got an array with 1 at index 0'],
     [{ data: 'text', dims: [] }, 'input "x": data must be a typed array or an array of strings, got "text"'],
-    [{ data: new Uint8ClampedArray(1), dims: [1] }, 'no tensor type is carried by a Uint8ClampedArray'],
+    [{ data: new Uint8ClampedArray(1), dims: [1] }, 'data must be the array of a tensor type, got a Uint8ClampedArray'],
     [{ data, dims: [4], type: 'int32' }, 'int32 data must be a Int32Array, got a Float32Array'],
     [{ data, dims: [4], type: 'bfloat16' }, 'type must be one of float32'],
   ])('%j', (input, expected) => {

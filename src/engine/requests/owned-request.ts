@@ -1,7 +1,10 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import type { RequestPayload } from '../../routing/pending-request.js';
-import { checkFeeds, checkOutputNames, copyFeeds, readFeeds, transferableBuffers } from '../../tensors/feeds.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { copyFeeds, transferableBuffers } from '../../tensors/own-feeds.js';
+import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, ModelMetadata, TensorFeeds } from '../../tensors/tensor.js';
+
 import type { RunOptions } from './run-options.js';
 
 /** What a caller gave, on memory of its own. */

@@ -3,7 +3,7 @@ import type { Log } from '../../observability/logger.js';
 import type { EngineMetrics } from '../../observability/metrics.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { RoutedModel } from '../../routing/pending-request.js';
-import { transferFeeds } from '../../tensors/feeds.js';
+import { transferFeeds } from '../../tensors/own-feeds.js';
 import type { KeepAlive } from '../keep-alive.js';
 
 export interface DispatcherObserverEnvironment {

@@ -5,13 +5,13 @@ import type { RoutedAnswer, RoutedCall } from './routed-dispatch.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
 export interface AnswerObserver {
-  /** A call of so many requests and rows took so long; it failed unless `isRight`. */
+  /** A call for these requests and rows took `runMs`. It failed unless `isRight`. */
   called(requests: number, rows: number, runMs: number, isRight: boolean): void;
   answered(pending: PendingRequest, outputs: Outputs, runMs: number, batchSize: number): void;
   failed(pending: PendingRequest, error: InfermuxError): void;
 }
 
-/** Goes through a replica's answer and tells of each call, and then of each of its requests. */
+/** Goes through a replica's answer and reports each call and each of its requests. */
 export function deliverAnswers({ groups }: PendingDispatch, { calls }: RoutedAnswer, observer: AnswerObserver): void {
   for (const [index, { requests, rows }] of groups.entries()) {
     let first = 0;
@@ -20,7 +20,7 @@ export function deliverAnswers({ groups }: PendingDispatch, { calls }: RoutedAns
       deliverCall(requests, first, call, call.joined ? rowsOfOne * call.requests : rowsOfOne, observer);
       first += call.requests;
     }
-    // Nobody is to wait for ever, though a replica that leaves out a request has a defect.
+    // A replica that leaves out a request has a defect, but its caller must not wait for ever.
     for (; first < requests.length; first += 1) observer.failed(requests[first] as PendingRequest, unanswered());
   }
 }
@@ -39,7 +39,7 @@ function deliverCall(
   for (let index = first; index < last; index += 1) {
     const pending = requests[index] as PendingRequest;
     const own = outputs[index - first];
-    // A handler may answer with nothing.
+    // A handler may return undefined, so the length tells whether there is an answer.
     const isRight = error === undefined && index - first < outputs.length;
     const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
     if (!joined || index === first) observer.called(batchSize, rows, ownMs, isRight);

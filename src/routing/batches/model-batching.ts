@@ -1,7 +1,7 @@
 import { type BatchingPolicy, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelMetadata } from '../../tensors/tensor.js';
 
-/** Whether one model's requests are joined, as far as is known by now. */
+/** Whether the requests of one model are joined, by what is known so far. */
 export class ModelBatching {
   #policy: BatchingPolicy;
   #metadata: ModelMetadata | undefined;
@@ -13,7 +13,7 @@ export class ModelBatching {
     this.#policy = policy;
   }
 
-  /** False also as long as the model's inputs and outputs are not known. */
+  /** False also while the model's inputs and outputs are unknown. */
   get isJoined(): boolean {
     return this.#isJoined && !this.#isSwitchedOff;
   }
@@ -26,7 +26,7 @@ export class ModelBatching {
     return this.#policy.targetLatencyMs;
   }
 
-  /** Whether requests are ever to wait for company. */
+  /** Whether requests ever wait for company. */
   get mayGather(): boolean {
     return this.#policy.maxWaitMs > 0;
   }
@@ -36,12 +36,12 @@ export class ModelBatching {
     return this.isJoined ? this.#policy.maxWaitMs : 0;
   }
 
-  /** Whether batches are to be held against single runs. */
+  /** Whether batches have to be compared with single runs. */
   get needsProof(): boolean {
     return this.#policy.verify && !this.#isProven;
   }
 
-  /** What was proven, and that it was switched off, stays. */
+  /** Takes a new policy. A proof and a switch-off outlast it. */
   configure(policy: BatchingPolicy): void {
     this.#policy = policy;
     if (this.#metadata !== undefined) this.setMetadata(this.#metadata);
@@ -57,7 +57,7 @@ export class ModelBatching {
     this.#isProven = true;
   }
 
-  /** @returns false when it was off already. */
+  /** @returns false when batching was already off. */
   switchOff(): boolean {
     const wasOn = !this.#isSwitchedOff;
     this.#isSwitchedOff = true;

@@ -6,45 +6,48 @@ import type { RequestPayload, RoutedModel } from '../pending-request.js';
 export interface RoutedDispatch {
   readonly model: RoutedModel;
   readonly groups: readonly RoutedGroup[];
-  /** Keys of models that may leave before others, should the model need room. */
+  /** Keys of models that may be evicted before others when the model needs room. */
   readonly spare: readonly string[];
-  /** Hold batches against single runs. */
+  /** Whether batches are to be compared with single runs. */
   readonly verify: boolean;
 }
 
-/** Requests with the same outputs wanted and inputs of the same type and dims, but for axis 0 where they are joined. */
+/** Requests for the same outputs, with inputs of the same types and dims; axis 0 may differ when they are joined. */
 export interface RoutedGroup {
   /** Whether they run as one call; otherwise one by one. */
   readonly joined: boolean;
   /** One for each request. */
   readonly feeds: readonly TensorFeeds[];
-  /** One for each, where a handler takes them; then their feeds are empty. */
+  /** One for each request, for a handler; the feeds are empty then. */
   readonly payloads: readonly RequestPayload[] | undefined;
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
-  /** True when the feeds were held against the model's metadata already. */
+  /** Whether the feeds were already checked against the model's metadata. */
   readonly checked: boolean;
 }
 
-/** What a replica answers. */
+/** A replica's answer to a dispatch. */
 export interface RoutedAnswer {
   /** Milliseconds that the dispatch waited for a load. */
   readonly loadMs: number;
-  /** How batches compared with single runs, if they were compared. */
+  /** How batches compared with single runs; undefined when they were not compared. */
   readonly verification: { readonly mismatch: string | undefined } | undefined;
-  /** The calls that were made for each group; they answer its requests in their order. */
+  /** The calls that were made for each group. They answer its requests in order. */
   readonly calls: readonly (readonly RoutedCall[])[];
 }
 
-/** One onnxruntime call for several requests, or several calls for one request each that came to the same. */
+/** One onnxruntime call for several requests, or several calls for one request each, with the same dims or error. */
 export interface RoutedCall {
   readonly requests: number;
   /** Whether it was one call. */
   readonly joined: boolean;
   /** Milliseconds of each call. */
   readonly runMs: readonly number[];
-  /** Why it failed, if it did. */
+  /** Why the call failed; undefined when it succeeded. */
   readonly error: InfermuxError | undefined;
-  /** Each request's outputs on memory of their own, or what a handler returned; none if it failed. Made when asked for, so to be asked for once. */
+  /**
+   * Each request's outputs on memory of their own, or what a handler returned; none when the call failed. Call it once,
+   * because each call makes them.
+   */
   outputs(): readonly Outputs[];
 }

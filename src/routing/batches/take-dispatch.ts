@@ -5,44 +5,44 @@ import type { ModelQueue } from '../queues/model-queue.js';
 import type { ModelBatching } from './model-batching.js';
 import type { RoutedGroup } from './routed-dispatch.js';
 
-/** Requests of one dispatch that are alike: they run as one call, or one by one if they cannot be joined. */
+/** Requests of one dispatch that are alike: they run as one call, or one by one when they cannot be joined. */
 export interface PendingGroup {
   readonly joined: boolean;
   readonly requests: PendingRequest[];
-  /** Along axis 0, of all its requests. */
+  /** Rows along axis 0 of all its requests. */
   rows: number;
 }
 
 export interface PendingDispatch {
   readonly groups: readonly PendingGroup[];
   readonly requests: number;
-  /** Milliseconds that its calls are expected to take; undefined when the model never ran. */
+  /** Milliseconds that its calls are expected to take; undefined when that is unknown. */
   readonly expectedMs: number | undefined;
 }
 
-/** A batch may take so long without being asked to, or so many times as long as a request alone. */
+/** Without a `targetLatencyMs` a batch may take this long, or this many times as long as a request alone. */
 const BATCH_MS = 5;
 const BATCH_TO_SINGLE = 1.5;
-/** Requests that cannot be joined share a message up to so much expected work. */
+/** Requests that cannot be joined share a message up to this much expected work. */
 const SINGLES_MS = 1;
-/** A guess; to count them takes longer. */
+/** A guess per string, because counting the bytes takes too long. */
 const STRING_BYTES = 32;
-/** However quick they are: the answers of all of them come together. */
+/** A limit however quick they are, because all their answers come together. */
 const MOST_SINGLES = 128;
-/** A dispatch is copied on the calling thread, which must not stop for it. */
+/** A dispatch is copied on the calling thread, which it must not block. */
 const MOST_BYTES = 4 * 2 ** 20;
 
-/** Which requests of a queue a dispatch may take; by default all. */
+/** Which requests of a queue a dispatch may take. */
 export interface DispatchScope {
-  /** The first to take; the head by default. */
+  /** The first request to take. Default: the head. */
   readonly from: PendingRequest | undefined;
   /** Whether the request may go where the first goes. */
   mayJoin(request: PendingRequest): boolean;
 }
 
 /**
- * Takes the next requests from the queue that go in one message: in their order, until so many are taken or their expected
- * work is enough. Takes at least one if there is one.
+ * Takes the next requests from the queue that go in one message, in their order: at most `most`, and no more than their
+ * expected work allows. Takes at least one if there is one.
  */
 export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchScope): PendingDispatch {
   const { batching, times } = queue;
@@ -60,13 +60,13 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     bytes += bytesOf(head.feeds);
     if (requests > 0) {
       if (scope?.mayJoin(head) === false) break;
-      // A copy is not to hold up what it is a copy of.
+      // A shadow must not hold up the request that it shadows.
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
-      // One that lost its replica may have ended it, and must not take others along.
+      // A request that lost its replica may have ended it, and must not take others along.
       if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
       if (rows === 0 && requests >= MOST_SINGLES) break;
       const isEnough = totalMs + addedMs > (rows > 0 ? batchMs : SINGLES_MS);
-      // One batch by itself is bounded in time by its rows.
+      // The time of a single batch is bounded by its rows.
       const isFull = group?.joined === true && group.rows + rows > mostRows;
       if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
     }
@@ -82,12 +82,12 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     if (head.attempts > 0) break;
     head = next;
   }
-  // Behind a request that may end its replica nothing is given ahead.
+  // Nothing is given ahead behind a request that may end its replica.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
   return { groups, requests, expectedMs: isKnown ? totalMs : undefined };
 }
 
-/** Rows of the largest batch that the model is given at present: one until it has run. */
+/** Rows of the largest batch that the model is given at present: one until its first run. */
 export function fullBatchRows({ batching, times }: ModelQueue): number {
   return mostRowsOf(batching, times.calls.estimate());
 }
@@ -102,12 +102,12 @@ function batchMsOf({ targetLatencyMs }: ModelBatching, estimate: LatencyEstimate
   return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, 1));
 }
 
-/** What the request adds to the expected time. */
+/** Milliseconds that the request adds to the expected time. */
 function addedMsOf(estimate: LatencyEstimate, rows: number, group: PendingGroup | undefined): number {
   return rows > 0 && group !== undefined ? estimate.slope * rows : expectedMs(estimate, Math.max(1, rows));
 }
 
-/** The last is tried first: most requests are like the one before. */
+/** Tries the last group first, because most requests are like the one before. */
 function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: number): PendingGroup | undefined {
   for (let index = groups.length - 1; index >= 0; index -= 1) {
     const group = groups[index] as PendingGroup;
@@ -127,7 +127,7 @@ function areSameNames(left: readonly string[] | undefined, right: readonly strin
   return left?.length === right?.length && left?.every((name, index) => name === right?.[index]) === true;
 }
 
-/** Same inputs, of the same types and dims from this axis on. */
+/** Whether both have the same inputs, of the same types and the same dims from this axis on. */
 function areAlike(left: TensorFeeds, right: TensorFeeds, axis: number): boolean {
   let inputs = 0;
   for (const name in left) {
@@ -148,7 +148,7 @@ function bytesOf(feeds: TensorFeeds): number {
   return bytes;
 }
 
-/** The group as a replica gets it. */
+/** Returns the group as a replica gets it. */
 export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
   const [first] = requests;
   return {

@@ -1,10 +1,10 @@
-/** A sum in which what was added earlier counts exponentially less. */
+/** A sum in which earlier amounts count exponentially less. */
 export class DecayedSum {
   readonly #timeConstantMs: number;
   #sum = 0;
   #at = 0;
 
-  /** @param timeConstantMs after so long an amount counts 1/e of what it was. */
+  /** @param timeConstantMs time after which an amount counts 1/e of what it was. */
   constructor(timeConstantMs: number) {
     this.#timeConstantMs = timeConstantMs;
   }
@@ -14,7 +14,7 @@ export class DecayedSum {
     this.#at = now;
   }
 
-  /** What is added per millisecond. */
+  /** The amount added per millisecond, as a recent average. */
   perMs(now: number): number {
     return this.#decayed(now) / this.#timeConstantMs;
   }

@@ -1,11 +1,11 @@
 import { expectedMs, LatencyFit } from './latency-fit.js';
 import { MovingAverage } from './moving-average.js';
 
-/** Before a model was loaded once: what every load costs, and how fast its bytes are read and prepared. */
+/** The guess before the first load of a model: a fixed cost, and a speed at which its bytes are read and prepared. */
 const LOAD_BASE_MS = 2;
 const LOAD_BYTES_PER_MS = 250_000;
 
-/** What one model's loads and calls are expected to take, from what they took. */
+/** The expected times of one model's loads and calls, from what they took so far. */
 export class ExpectedTimes {
   readonly calls = new LatencyFit();
   readonly #bytes: number;
@@ -16,7 +16,7 @@ export class ExpectedTimes {
     this.#bytes = bytes;
   }
 
-  /** Milliseconds. */
+  /** Milliseconds of a load. */
   get loadMs(): number {
     return this.#load.value ?? LOAD_BASE_MS + this.#bytes / LOAD_BYTES_PER_MS;
   }

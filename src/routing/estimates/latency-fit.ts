@@ -1,15 +1,15 @@
-/** How much the newest call counts; of what is older than some 60 calls, little is left. */
+/** Weight of the newest call; calls older than some 60 calls count little. */
 const WEIGHT = 0.05;
-/** Sizes that vary less than so much of their mean, squared, say nothing about what another size would take. */
+/** When the variance of the sizes is below this fraction of their squared mean, it says nothing about other sizes. */
 const LEAST_SPREAD = 1e-3;
-/** So many times the mean size makes a call a larger one. */
+/** A call counts as larger from this many times the mean size on. */
 const LARGER = 1.2;
-/** A larger size that did not pay may pay by now. */
+/** A larger size that did not pay may pay later, so it is tried again. */
 const TRY_AGAIN_AFTER_CALLS = 1_000;
 
 /**
- * What calls of a model take by their size: latency = a·n + b, by least squares over recent calls, older ones forgotten
- * exponentially.
+ * The latency of a model's calls by their size: latency = a·n + b, by least squares over recent calls. Older calls are
+ * forgotten exponentially.
  */
 export class LatencyFit {
   #weight = 0;
@@ -20,7 +20,7 @@ export class LatencyFit {
   #largest = 0;
   #callsSinceLarger = 0;
 
-  /** A call of so many rows took so long. */
+  /** A call of `size` rows took this long. */
   add(size: number, milliseconds: number): void {
     const keep = 1 - WEIGHT;
     this.#weight = keep * this.#weight + 1;
@@ -32,13 +32,13 @@ export class LatencyFit {
     this.#callsSinceLarger = size > LARGER * (this.#sizes / this.#weight) ? 0 : this.#callsSinceLarger + 1;
   }
 
-  /** What calls are expected to take by now; undefined before the first. */
+  /** The present estimate; undefined before the first call. */
   estimate(): LatencyEstimate | undefined {
     if (this.#weight === 0) return undefined;
     const size = this.#sizes / this.#weight;
     const time = this.#times / this.#weight;
     const variance = this.#sizesSquared / this.#weight - size * size;
-    // One size alone leaves the line open; through the origin is the cautious guess.
+    // One size alone does not determine the line; a line through the origin is the cautious guess.
     if (variance <= LEAST_SPREAD * size * size) {
       const isOpen = this.#largest <= LARGER * size || this.#callsSinceLarger >= TRY_AGAIN_AFTER_CALLS;
       return { slope: time / size, base: 0, tried: { size, largest: this.#largest, isOpen } };
@@ -56,10 +56,10 @@ export interface LatencyEstimate {
   readonly slope: number;
   readonly base: number;
   readonly tried: {
-    /** Mean of recent calls. */
+    /** Mean size of recent calls. */
     readonly size: number;
     readonly largest: number;
-    /** Whether all recent ones had that size and nothing is known of larger ones. */
+    /** Whether all recent calls had about that size and nothing is known of larger ones. */
     readonly isOpen: boolean;
   };
 }
@@ -69,8 +69,9 @@ export function expectedMs({ slope, base }: LatencyEstimate, size: number): numb
 }
 
 /**
- * The largest size expected to take no longer; at least 1. No more than twice the largest that was tried, and as long as
- * nothing is known of larger sizes, twice that, if it was quick enough: so they are found out step by step.
+ * Returns the largest size that is expected to take no longer than `milliseconds`; at least 1, and at most twice the
+ * largest size that was tried. While nothing is known of larger sizes, it is twice the recent size if that was quick
+ * enough: so larger sizes are tried step by step.
  */
 export function largestWithin(estimate: LatencyEstimate, milliseconds: number): number {
   const { slope, base, tried } = estimate;

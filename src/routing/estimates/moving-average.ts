@@ -1,9 +1,9 @@
-/** An exponentially weighted moving average; the first sample counts whole. */
+/** An exponentially weighted moving average that starts with the first sample. */
 export class MovingAverage {
   readonly #weight: number;
   #value: number | undefined;
 
-  /** @param weight how much a new sample counts, from 0 to 1. */
+  /** @param weight of a new sample, from 0 to 1. */
   constructor(weight = 0.2) {
     this.#weight = weight;
   }

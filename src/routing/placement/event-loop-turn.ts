@@ -1,18 +1,19 @@
 import type { Clock } from '../../common/clock.js';
 
-/** So long may one turn of the event loop go on with handling answers and handing out work, if its callers took no longer. */
+/** A turn hands out work for this long, or for as long as callers took to send their requests. */
 const LONGEST_TURN_MS = 1;
-/** And never longer, whatever else callers did meanwhile. */
+/** A turn never hands out work for longer than this, whatever else callers did meanwhile. */
 const LONGEST_ALLOWANCE_MS = 10;
 
 /**
- * The present turn of the event loop. Node handles messages as long as they keep coming: when each answer lets a request be
- * given, and that is answered before the next message is looked at, timers and sockets would starve for a hundred
- * milliseconds and more. So after a while work is given in the next turn only.
+ * The present turn of the event loop, and whether it has lasted long enough. Node handles messages as long as they keep
+ * coming. Each answer frees a slot for the next request, whose answer may arrive before Node looks for the next
+ * message: timers and sockets would starve for a hundred milliseconds and more. So after a while work is handed out in
+ * the next turn.
  *
- * The turn begins with its first answer: the time that callers take to send a burst of requests is their own, and gives as
- * much to those who answer it. Otherwise, when more and more requests come in each turn because each takes longer, hardly
- * any would be handed out, and the backlog would never go.
+ * The turn begins with its first answer. The time that callers take to send a burst of requests does not count, and the
+ * turn may hand out work for as long as they took. Otherwise a longer turn would bring more requests, hardly any of
+ * them would be handed out, and the backlog would never shrink.
  */
 export class EventLoopTurn {
   readonly #clock: Clock;
@@ -23,7 +24,7 @@ export class EventLoopTurn {
     this.#clock = clock;
   }
 
-  /** To be called with each answer. */
+  /** Call it with each answer. */
   begin(): void {
     if (this.#startedAt !== undefined) return;
     this.#startedAt = this.#clock.now();
@@ -37,7 +38,7 @@ export class EventLoopTurn {
     return this.#startedAt !== undefined && this.#clock.now() - this.#startedAt >= this.#longestMs;
   }
 
-  /** Callers sent requests for so long without a pause. */
+  /** Callers sent requests for this long without a pause. */
   callersTook(milliseconds: number): void {
     this.#longestMs = Math.max(this.#longestMs, Math.min(milliseconds, LONGEST_ALLOWANCE_MS));
   }

@@ -1,6 +1,6 @@
 import type { ReplicaView } from '../../contracts/request-router.js';
 
-/** Of a router's ranks, the first that has a replica with a free slot, and in it the one with the shortest queue. */
+/** Returns the replica with the fewest requests among those with a free slot, in the first rank that has one. */
 export function firstWithSlot<R extends ReplicaView>(
   ranks: readonly Iterable<R>[],
   hasSlot: (replica: R) => boolean,

@@ -4,8 +4,8 @@ import { FailureMemory } from '../../common/failure-memory.js';
 import type { RoutedModel } from '../pending-request.js';
 
 /**
- * Models that are not loaded for a while: their load ended a thread, and might end the next one too, or it failed on one
- * replica while another one has the model and can go on serving it.
+ * Models that are not loaded for a while. Their load ended a thread, and might end the next one too; or it failed on
+ * one replica while another replica has the model and goes on serving it.
  */
 export class LoadBackoff {
   readonly #failures: FailureMemory;
@@ -19,11 +19,11 @@ export class LoadBackoff {
 
   /** The load ended a thread. */
   recordCrash({ key, id }: RoutedModel, crash: InfermuxError): void {
-    const message = `model ${show(id)}: the replica died while it loaded it: ${crash.message}`;
+    const message = `model ${show(id)}: the replica died while loading the model: ${crash.message}`;
     this.#failures.record(key, new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash }));
   }
 
-  /** The load failed where the model was to be had elsewhere. */
+  /** The load failed, but another replica has the model. */
   recordFailure({ key }: RoutedModel, error: InfermuxError): void {
     if (this.#failures.recall(key) === undefined) this.#failures.record(key, error);
   }
@@ -32,17 +32,21 @@ export class LoadBackoff {
     this.#failures.forget(modelKey);
   }
 
-  /** Why the model may not be loaded anywhere now, if so. */
+  /** Why no replica may load the model now; undefined when one may. */
   loadRefusal(modelKey: string): InfermuxError | undefined {
     return this.#failures.recall(modelKey);
   }
 
-  /** Milliseconds until the model may be loaded again; 0 when it may be. */
+  /** Milliseconds until the model may be loaded again; 0 when it may be loaded now. */
   mayLoadInMs(modelKey: string): number {
     return this.loadRefusal(modelKey)?.retryAfterMs ?? 0;
   }
 
-  /** Why the model can be had from no replica, if so: none has it, and its load ended one a short while ago. */
+  mayLoad(modelKey: string): boolean {
+    return this.mayLoadInMs(modelKey) === 0;
+  }
+
+  /** Why no replica can serve the model, if so: none has it, and its last load failed a short while ago. */
   refusal(modelKey: string): InfermuxError | undefined {
     if (!this.#failures.has(modelKey) || this.#hasModel(modelKey)) return undefined;
     return this.#failures.recall(modelKey);

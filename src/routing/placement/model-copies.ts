@@ -5,44 +5,45 @@ import type { ModelQueue } from '../queues/model-queue.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 
-/** A model is to be short of copies for so long, or for as long as a load takes. */
+/** A model gets a copy after it was short of copies for this long, or for the time of a load if that is longer. */
 const SHORT_FOR_MS = 1_000;
 const CHECKS_PER_WHILE = 8;
-/** A copy goes to a replica that has no more than so much of the work of those that have the model, on average. */
+/** A copy goes to a replica that is less busy than this fraction of the average of the model's replicas. */
 const MUCH_LESS = 0.95;
-/** A copy is spare when it was not used for so long, or so many loads, and others are. */
+/** A copy is spare when it was unused for this long and for the time of this many loads. */
 const UNUSED_MS = 10_000;
 const UNUSED_LOADS = 10;
 const NONE: readonly string[] = [];
 
-/** A model that is to be loaded by one more replica. */
+/** One more replica for a model. */
 export interface ModelCopy<R extends RoutableReplica> {
   readonly queue: ModelQueue;
   readonly candidate: Candidate<R>;
-  /** Keys of models there that may leave for it. */
+  /** Keys of models in that replica that may be evicted for it. */
   readonly spare: readonly string[];
 }
 
-/** The queue of a model, if it has one. */
+/** Returns the queue of a model, if it has one. */
 export type QueueOf = (modelKey: string) => ModelQueue | undefined;
 
 interface ModelWork {
-  /** Milliseconds of its runs. */
+  /** Milliseconds that its runs took. */
   readonly ran: DecayedSum;
-  /** Time of the clock since which it is short of copies, if it is. */
+  /** Clock time since when the model is short of copies; undefined when it is not. */
   shortSince: number | undefined;
-  /** Time of the clock at which it is looked at again. */
+  /** Clock time of the next check. */
   checkAt: number;
 }
 
 /**
- * Which models are to have another copy, and which copies may go.
+ * Decides which models get another copy, and which copies may be evicted.
  *
- * A copy's share is what the other models leave it of its replica. A model is short of copies when its work takes more than half
- * of their shares: when the replicas that have it are idle for less time than its runs take. By then its requests wait longer
- * than they would with another copy, though they may never wait for as long as a load takes. When that has lasted, an idle
- * replica that has room, if only in the place of a spare copy, and less to do than those, loads it; one at a time, since a load
- * keeps a replica from its other models.
+ * The share of a copy is the time of its replica that the other models leave to it. A model is short of copies when its
+ * runs take more than half of the shares: when its replicas are idle for less time than its runs take. Its requests
+ * then wait longer than they would with another copy, though they may never wait for as long as a load takes. When that
+ * has lasted for a while, an idle replica loads the model. That replica is less busy than the model's replicas, and has
+ * room, if only in the place of a spare copy. There is one load at a time, because a load keeps a replica from its
+ * other models.
  */
 export class ModelCopies<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
@@ -50,7 +51,7 @@ export class ModelCopies<R extends RoutableReplica> {
   readonly #clock: Clock;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
   readonly #wanted = new Set<ModelQueue>();
-  /** The copy that was named last. */
+  /** The copy that `take` returned last. */
   #last: ModelCopy<R> | undefined;
 
   constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, clock: Clock) {
@@ -59,11 +60,11 @@ export class ModelCopies<R extends RoutableReplica> {
     this.#clock = clock;
   }
 
-  /** The replica took so long for requests of the queue. */
+  /** The replica took `runMs` for requests of the queue. */
   worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number): void {
     const now = this.#clock.now();
     candidate.busy.add(runMs, now);
-    // What a handler has loaded is its own affair.
+    // Only the handler knows what it has loaded.
     if (isHandlerKey(queue.modelKey)) return;
     const model = this.#workOf(queue, now);
     model.ran.add(runMs, now);
@@ -71,15 +72,15 @@ export class ModelCopies<R extends RoutableReplica> {
   }
 
   /**
-   * The next copy to load, and where: on the least busy of the replicas with nothing to do that have room for it. It is not named
-   * again before it has been short anew.
+   * Returns the next copy to load, in the least busy of the idle replicas that have room for it. A model is not
+   * returned again until it has been short of copies anew.
    */
   take(mayLoad: (queue: ModelQueue) => boolean): ModelCopy<R> | undefined {
     if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
     const now = this.#clock.now();
     for (const queue of this.#wanted) {
       const work = this.#workOf(queue, now);
-      // It may have been unloaded since, or nobody asks for it any more.
+      // The model may be unloaded by now, or no longer in demand.
       if (!this.#isShort(queue, work, now)) {
         this.#wanted.delete(queue);
         continue;
@@ -99,9 +100,9 @@ export class ModelCopies<R extends RoutableReplica> {
     this.#wanted.delete(queue);
   }
 
-  /** Models of the replica that others have too, and that nobody used here for long: they may leave before any other. */
+  /** Keys of models that other replicas have too and that were long unused here: they may be evicted first. */
   spareOn(candidate: Candidate<R>): string[] {
-    // What a handler uses is not known here.
+    // The models that a handler uses are not known here.
     if (candidate.models.has(NO_MODEL)) return [];
     const now = this.#clock.now();
     return [...candidate.models.keys()].filter((modelKey) => {
@@ -123,7 +124,7 @@ export class ModelCopies<R extends RoutableReplica> {
     if (now - model.shortSince >= whileMs) this.#wanted.add(queue);
   }
 
-  /** @param but a replica that counts as one without the model. */
+  /** @param but a replica that is counted as if it did not have the model. */
   #isShort({ modelKey }: ModelQueue, { ran }: ModelWork, now: number, but?: Candidate<R>): boolean {
     const warm = this.#replicas.warm(modelKey).filter((candidate) => candidate !== but);
     if (warm.length === 0 || warm.length === this.#replicas.size) return false;
@@ -153,11 +154,11 @@ export class ModelCopies<R extends RoutableReplica> {
     return place;
   }
 
-  /** What may leave for a copy of so many bytes; undefined when there would be no room for it even then. */
+  /** Keys of models that may be evicted for a copy of this size; undefined when even that makes no room for it. */
   #spareForCopy(candidate: Candidate<R>, bytes: number, now: number): readonly string[] | undefined {
     const { freeModels, freeBytes } = candidate;
     if (freeModels >= 1 && freeBytes >= bytes) return NONE;
-    // Copies of two models that are both short are not to take each other's place again and again.
+    // Two models that are both short must not evict each other's copies again and again.
     const spare = this.spareOn(candidate).filter((modelKey) => {
       const queue = this.#queueOf(modelKey);
       return queue === undefined || !this.#isShort(queue, this.#workOf(queue, now), now, candidate);

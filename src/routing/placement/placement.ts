@@ -1,56 +1,46 @@
 import type { Clock } from '../../common/clock.js';
-import { DenseSet } from '../../common/dense-set.js';
-import type { Order, PendingRequestView, RoutingStats } from '../../contracts/request-router.js';
-import { commonRows } from '../../tensors/tensor.js';
-import { type DispatchScope, fullBatchRows, type PendingDispatch } from '../batches/take-dispatch.js';
+import type { Order, RoutingStats } from '../../contracts/request-router.js';
+import type { DispatchScope, PendingDispatch } from '../batches/take-dispatch.js';
 import type { PendingRequest } from '../pending-request.js';
+import { Gathering } from '../queues/gathering.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import { QueueEligibility, type QueueEligibilityObserver } from '../queues/queue-eligibility.js';
 import { WaitingModels } from '../queues/waiting-models.js';
+import { ActiveRouter } from '../routers/active-router.js';
 import type { ModelRouter } from '../routers/by-model/model-router.js';
 import type { CreatedRouter } from '../routers/create-router.js';
-import { GuardedRouter, type RouterFaultObserver } from '../routers/guarded-router.js';
+import type { RouterFaultObserver } from '../routers/guarded-router.js';
 import { EventLoopTurn } from './event-loop-turn.js';
-import { firstWithSlot } from './first-with-slot.js';
 import type { LoadBackoff } from './load-backoff.js';
 import { ModelCopies, type ModelCopy, type QueueOf } from './model-copies.js';
-import { FifoOrder } from './orders/fifo-order.js';
-import { PerModelOrder } from './orders/per-model-order.js';
-import { PerRequestOrder } from './orders/per-request-order.js';
+import { createOrder } from './orders/create-order.js';
 import type { PlacementContext, PlacementOrder } from './orders/placement-order.js';
 import { Candidate, type RoutableReplica } from './replicas/candidate.js';
-import { type ReplicaIndex, warmAmong } from './replicas/replica-index.js';
+import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
+import { TurnArrivals } from './turn-arrivals.js';
 
-/** What is done with what a placement decides. */
+/** Carries out what a placement decides. */
 export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
-  /** Loads a copy of a model in a replica that is idle. */
+  /** Loads a copy of a model in an idle replica. */
   copy(copy: ModelCopy<R>): void;
-  /** Gives the replica the next requests of the queue, at least one and at most so many, and tells {@link Placement.given}. */
+  /** Gives the replica the next requests of the queue, from one to `most`, and calls {@link Placement.given}. */
   give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
 }
 
 /** How a placement decides. */
 export interface PlacementRules {
-  /** Infinite for no limit but two dispatches. */
+  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
   readonly maxOngoing: number;
-  /** Whether models take turns, or requests go strictly in their order of arrival, whatever their model. */
+  /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
   readonly order: Order;
 }
 
-/** Requests that were given to a replica, and the router that is told what becomes of them. */
-interface Followed<R extends RoutableReplica> {
-  readonly router: GuardedRouter<R>;
-  readonly requests: readonly PendingRequestView[];
-}
-
-/** As long as none is in use. */
-const NO_ROUTER: ModelRouter = { chooseReplicas: () => [], msUntilSpill: () => Number.POSITIVE_INFINITY };
-const NO_LABELS = Object.freeze({});
+const anywhere = () => true;
 
 /**
- * Decides which replica is given which requests next: the router says where a request may go, the slots say whether there is
- * room, and the order says whose turn it is.
+ * Decides which replica is given which requests next. The router says where a request may go, the slots say whether
+ * there is room, and the order says whose turn it is.
  */
 export class Placement<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
@@ -61,22 +51,15 @@ export class Placement<R extends RoutableReplica> {
   readonly #eligibility: QueueEligibility;
   readonly #slots: ReplicaSlots<R>;
   readonly #turn: EventLoopTurn;
+  readonly #arrivals: TurnArrivals;
+  readonly #gathering: Gathering;
+  readonly #router: ActiveRouter<R>;
   readonly #copies: ModelCopies<R>;
   readonly #loadBackoff: LoadBackoff;
   #rules: PlacementRules;
-  #router: ModelRouter = NO_ROUTER;
   #order: PlacementOrder<R>;
-  /** Set where the router goes by requests; otherwise `#router` decides. */
-  #requestRouter: GuardedRouter<R> | undefined;
-  /** Queues that are to be placed when the present turn is over. */
-  readonly #deferred = new DenseSet<ModelQueue>();
-  /** Requests that came behind others of their queue, and are to be placed then too. */
-  readonly #behind: { readonly queue: ModelQueue; readonly request: PendingRequest }[] = [];
-  /** Those whose requests a router is told of. */
-  readonly #followed = new WeakMap<PendingDispatch, Followed<R>>();
-  #isGatheringAllowed = true;
 
-  /** @param replicas filled and emptied here. */
+  /** @param replicas the placement adds replicas to this index, and deletes them. */
   constructor(
     rules: PlacementRules,
     replicas: ReplicaIndex<Candidate<R>>,
@@ -90,21 +73,30 @@ export class Placement<R extends RoutableReplica> {
     this.#clock = clock;
     this.#actions = actions;
     this.#turn = new EventLoopTurn(clock);
+    this.#arrivals = new TurnArrivals(clock, this.#turn, {
+      place: (queues) => this.#placeAll(queues),
+      placeBehind: (queue, request) => {
+        this.#order.placeBehind?.(queue, request);
+        this.#eligibility.update(queue);
+      },
+    });
+    this.#gathering = new Gathering(clock);
+    this.#router = new ActiveRouter(replicas, loadBackoff, clock);
     this.#copies = new ModelCopies(replicas, queueOf, clock);
     this.#loadBackoff = loadBackoff;
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place(queue),
-      msUntilSpill: (queue) => this.#msUntilSpill(queue),
+      msUntilSpill: (queue) => (this.#order.spills ? this.#router.msUntilSpill(queue) : Number.POSITIVE_INFINITY),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
       freed: (candidate) => this.serve(candidate),
-      mayLoad: (modelKey) => loadBackoff.mayLoadInMs(modelKey) === 0,
+      mayLoad: (modelKey) => loadBackoff.mayLoad(modelKey),
     });
     this.#order = this.#orderFor(rules.order);
   }
 
-  /** Batching may have changed as well: whatever waits is placed again. */
+  /** Takes new rules and places every waiting request again, because batching may have changed as well. */
   configure(rules: PlacementRules): void {
     const { order } = this.#rules;
     this.#rules = rules;
@@ -113,35 +105,29 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of this.waiting()) this.place(queue);
   }
 
-  /** From now on; what it is to be told of requests that another one routed is not told. Whatever waits is to be placed again. */
-  use({ scope, router }: CreatedRouter, fallback: ModelRouter, faulted: RouterFaultObserver): void {
-    this.#router = scope === 'model' ? router : fallback;
-    this.#requestRouter = scope === 'model' ? undefined : new GuardedRouter(router, fallback, faulted);
-    this.#requestRouter?.changed(this.#replicas.all());
+  /** Puts the router in force, as {@link ActiveRouter.use} does. Place every waiting request after that. */
+  use(router: CreatedRouter, fallback: ModelRouter, faulted: RouterFaultObserver): void {
+    this.#router.use(router, fallback, faulted);
     this.#order = this.#orderFor(this.#rules.order);
   }
 
   #orderFor(order: Order): PlacementOrder<R> {
     const context: PlacementContext<R> = {
       ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
-      choose: (queue, request, may) => this.#choose(queue, request, may),
+      choose: (queue, request, may = anywhere) =>
+        this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
       place: (queue) => this.place(queue),
       nextTurn: (callback) => {
         this.#clock.nextTurn(() => {
-          // Another order may have taken its place.
+          // Another order may be in force by then.
           if (this.#order === created) callback();
         });
       },
     };
-    const created = this.#createOrder(order, context);
+    const created = createOrder(order, this.#router.goesByModel, context);
     return created;
-  }
-
-  #createOrder(order: Order, context: PlacementContext<R>): PlacementOrder<R> {
-    if (order === 'fifo') return new FifoOrder(context, this.#requestRouter === undefined);
-    return this.#requestRouter === undefined ? new PerModelOrder(context) : new PerRequestOrder(context);
   }
 
   addReplica(replica: R): void {
@@ -149,15 +135,18 @@ export class Placement<R extends RoutableReplica> {
     this.#candidates.set(replica, candidate);
     this.#replicas.add(candidate);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
-    this.#requestRouter?.changed(this.#replicas.all());
-    // One more cold replica: models that wait for warm ones may spill to it now or when their time comes.
+    this.#router.replicasChanged();
+    // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
     for (const queue of this.#waiting.all()) this.#eligibility.update(queue);
     this.serve(candidate);
   }
 
   /**
-   * @param failure why it died, if it did.
-   * @returns the queues that are to be placed after that, among them those of its models; undefined when it is not here.
+   * Removes the replica.
+   *
+   * @param queuesOfModels queues of the models that the replica has.
+   * @param failure why the replica died, if it did.
+   * @returns the queues to place after that, among them `queuesOfModels`; undefined when the replica is unknown.
    */
   removeReplica(
     replica: R,
@@ -169,12 +158,12 @@ export class Placement<R extends RoutableReplica> {
     this.#candidates.delete(replica);
     this.#replicas.delete(candidate);
     candidate.cancelTimer?.();
-    if (failure !== undefined) this.#requestRouter?.failed(candidate, failure);
-    this.#requestRouter?.changed(this.#replicas.all());
+    if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
+    this.#router.replicasChanged();
     return this.#order.looksAtAll ? new Set([...queuesOfModels, ...this.#waiting.all()]) : queuesOfModels;
   }
 
-  /** To be called after the model of this queue, if it has one, appeared in or disappeared from the replica, or was loaded. */
+  /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
   modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
     const candidate = this.#candidates.get(replica);
     if (candidate === undefined) return;
@@ -186,80 +175,50 @@ export class Placement<R extends RoutableReplica> {
     this.#replicas.modelChanged(candidate, modelKey);
     this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place(queue);
-    // A load that ended lets the replica take other work.
+    // When no load is under way, the replica can take other work.
     if (!replica.isLoading) this.serve(candidate);
   }
 
-  /** A load of a model took so long in the replica. */
+  /** The replica has loaded a model, in this many milliseconds. */
   modelLoaded(replica: R, milliseconds: number): void {
     this.#candidates.get(replica)?.loaded(milliseconds);
   }
 
-  /** What routers see of how the replica fares; undefined when it is not here. */
+  /** The statistics of the replica that routers see; undefined when the replica is unknown. */
   statsOf(replica: R): RoutingStats | undefined {
     return this.#candidates.get(replica)?.routingStats;
   }
 
-  /** Queues with requests that wait, for a replica or for company. */
+  /** Queues with waiting requests, whether they wait for a replica or for company. */
   waiting(): ModelQueue[] {
     this.placeNow();
     return this.#waiting.all();
   }
 
-  /**
-   * To be called when a request was added to the queue. They often come many at a time, above all when a batch was
-   * answered: all of them are here before any is placed.
-   */
+  /** Call it after the request was added to the queue. */
   arrived(queue: ModelQueue, request: PendingRequest): void {
-    const isFirst = this.#deferred.items.length + this.#behind.length === 0;
-    if (queue.head === request || queue.isGathering) this.#deferred.add(queue);
-    // Behind another request there is nothing to try, where that found no free slot either.
-    else if (this.#order.placeBehind !== undefined) this.#behind.push({ queue, request });
-    // It may be worth a load by how many wait: looked at whenever they have doubled.
-    else if (this.#order.spills && (queue.size & (queue.size - 1)) === 0) this.#deferred.add(queue);
-    else return;
-    if (!isFirst) return;
-    if (this.#turn.isOver) {
-      this.#clock.nextTurn(() => this.placeNow());
-      return;
-    }
-    const since = this.#clock.now();
-    this.#clock.defer(() => {
-      this.#turn.callersTook(this.#clock.now() - since);
-      this.placeNow();
-    });
+    this.#arrivals.add(queue, request, this.#order);
   }
 
-  /** What is to be placed when the present turn is over is placed at once. */
+  /** Places the requests that have arrived in the present turn, without waiting for its end. */
   placeNow(): void {
-    // All of both at once: what a router sends while it is asked is the first of the next turn.
-    const behind = this.#behind.splice(0);
-    const queues = [...this.#deferred.items];
-    for (const queue of queues) this.#deferred.remove(queue);
-    // Copies of requests go behind all others, also behind those that came after them in this turn.
-    this.#placeAll(queues.filter(({ head }) => head?.isShadow !== true));
-    this.#placeAll(queues.filter(({ head }) => head?.isShadow === true));
-    for (const { queue, request } of behind) {
-      if (!request.isWaiting || queue.isGathering) continue;
-      this.#order.placeBehind?.(queue, request);
-      this.#eligibility.update(queue);
-    }
+    this.#arrivals.placeNow();
   }
 
   #placeAll(queues: readonly ModelQueue[]): void {
-    for (const queue of queues) queue.gathersUntil = this.#gatherUntil(queue);
+    for (const queue of queues) this.#gathering.update(queue, this.#rules.maxOngoing);
     this.#order.place(queues.filter(({ isGathering }) => !isGathering));
     for (const queue of queues) this.#eligibility.update(queue);
   }
 
-  /** Gives the queue's requests to replicas as long as the router finds one with a free slot. */
+  /** Gives the queue's requests to replicas, as long as the router finds one with a free slot. */
   place(queue: ModelQueue): void {
-    queue.gathersUntil = this.#gatherUntil(queue);
+    this.#gathering.update(queue, this.#rules.maxOngoing);
     if (!queue.isGathering) this.#order.place([queue]);
     this.#eligibility.update(queue);
   }
 
-  /** Gives the replica work as long as it has a free slot and something waits that it may take. */
+  /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
     if (!this.#replicas.has(candidate)) return;
     this.#order.serve(candidate);
@@ -267,15 +226,11 @@ export class Placement<R extends RoutableReplica> {
   }
 
   #copy(): void {
-    const copy = this.#copies.take((queue) => this.#mayLoad(queue));
+    const copy = this.#copies.take(({ modelKey }) => this.#loadBackoff.mayLoad(modelKey));
     if (copy !== undefined) this.#actions.copy(copy);
   }
 
-  #mayLoad({ modelKey }: ModelQueue): boolean {
-    return this.#loadBackoff.mayLoadInMs(modelKey) === 0;
-  }
-
-  /** The shared counters show which replicas are done, before their answers can be handled. */
+  /** Serves replicas that have a free slot by the shared counters, which are ahead of the answers. */
   look(): void {
     this.placeNow();
     for (const candidate of this.#replicas.all()) this.#slots.lookAt(candidate);
@@ -283,7 +238,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * To be called before the replica is told.
+   * Call it before the replica is told.
    *
    * @param nextSequence sequence number of the next request to arrive.
    */
@@ -293,127 +248,51 @@ export class Placement<R extends RoutableReplica> {
     this.#slots.given(candidate, queue, nextSequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
   }
 
-  /** To be called when the replica was told: a router may do anything when it hears of it, even send requests. */
+  /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
   routed(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
-    const router = this.#requestRouter;
-    if (router?.followsRequests !== true) return;
-    const requests = dispatch.groups.flatMap(({ requests: own }) => own.map((request) => this.#viewOf(queue, request)));
-    this.#followed.set(dispatch, { router, requests });
-    for (const request of requests) router.routed(candidate, request);
+    this.#router.routed(candidate, queue, dispatch);
   }
 
-  /** To be called when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
+  /** Call it when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
   answered(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, nextSequence: number): void {
     this.#turn.begin();
     queue.servedAt = nextSequence;
     this.#waiting.turnChanged(queue);
-    const followed = this.#followed.get(dispatch);
-    for (const request of followed?.requests ?? []) followed?.router.completed(candidate, request);
+    this.#router.completed(candidate, dispatch);
     if (!this.#replicas.has(candidate)) return;
     this.#slots.answered(candidate);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));
     else this.serve(candidate);
   }
 
-  /** The replica took so long for so many requests of the queue together. */
+  /** The replica took `runMs` for all these requests of the queue together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
     this.#copies.worked(candidate, queue, runMs);
     this.#copy();
   }
 
-  /** Models of the replica that may leave before others: see {@link ModelCopies.spareOn}. */
+  /** Keys of the replica's models that may be evicted before others: see {@link ModelCopies.spareOn}. */
   spareOn(candidate: Candidate<R>): string[] {
     return this.#copies.spareOn(candidate);
   }
 
   /** The queue will not be used again. */
   forget(queue: ModelQueue): void {
-    this.#deferred.delete(queue);
+    this.#arrivals.forget(queue);
     this.#waiting.forget(queue);
     this.#copies.forget(queue);
   }
 
-  /** Nobody waits for company any more. */
+  /** From now on no request waits for company. */
   stopGathering(): void {
-    this.#isGatheringAllowed = false;
+    this.#gathering.stop();
     for (const queue of this.waiting()) this.place(queue);
   }
 
-  #choose(
-    queue: ModelQueue,
-    request: PendingRequest,
-    may: (candidate: Candidate<R>) => boolean = () => true,
-  ): Candidate<R> | undefined {
-    const hasSlot = (candidate: Candidate<R>) => this.#slots.has(candidate, queue) && may(candidate);
-    const view = this.#viewOf(queue, request);
-    if (this.#requestRouter !== undefined) {
-      // A router that is asked for nothing may well rank none.
-      if (!this.#replicas.free.some(hasSlot)) return undefined;
-      const chosen = this.#requestRouter.choose(this.#replicas, view, this.#mayLoad(queue), hasSlot);
-      // Whatever the router did meanwhile: it may have cancelled the request, or sent others along with which it went.
-      return request.isWaiting ? chosen : undefined;
-    }
-    const ranks = this.#router.chooseReplicas(this.#replicas, view);
-    return firstWithSlot(ranks as readonly Iterable<Candidate<R>>[], hasSlot);
-  }
-
-  #viewOf(
-    queue: ModelQueue,
-    { sequence, priority, shardKey, labels = NO_LABELS, acceptedAt }: PendingRequest,
-  ): PendingRequestView {
-    const { model, times, size } = queue;
-    const now = this.#clock.now();
-    // Routers are anybody's, and what they are shown is shown to the next as well.
-    return Object.freeze({
-      id: sequence,
-      model: model.id,
-      modelKey: model.key,
-      priority,
-      shardKey,
-      labels,
-      waitedMs: this.#requestRouter === undefined ? queue.waitedMs(now) : now - acceptedAt,
-      queued: size,
-      expectedRunMs: times.runMs,
-      expectedLoadMs: times.loadMs,
-    });
-  }
-
-  #msUntilSpill(queue: ModelQueue): number {
-    const { head } = queue;
-    if (head === undefined || !this.#order.spills) return Number.POSITIVE_INFINITY;
-    return this.#router.msUntilSpill(this.#replicas.warm(queue.modelKey), this.#viewOf(queue, head));
-  }
-
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
-    const most = Math.min(this.#fairShare(queue, candidate), this.#slots.room(candidate));
-    this.#actions.give(queue, candidate, most, scope);
-    // What is left may have to wait for company again.
-    queue.gathersUntil = this.#gatherUntil(queue);
-  }
-
-  /** What waits is shared among the warm replicas that are as free as this one; what gathered goes together. */
-  #fairShare(queue: ModelQueue, candidate: Candidate<R>): number {
-    const { size, modelKey, batching } = queue;
-    if (size <= 1 || batching.maxWaitMs > 0) return size;
-    const { isIdle } = candidate;
-    const candidates = isIdle ? this.#replicas.idle : this.#replicas.free;
-    let free = 0;
-    for (const other of warmAmong(this.#replicas.warm(modelKey), candidates, modelKey)) {
-      if (isIdle ? other.isIdle : this.#slots.has(other, queue)) free += 1;
-      if (free === size) break;
-    }
-    return Math.ceil(size / Math.max(1, free));
-  }
-
-  /** Time of the clock until which the queue's requests wait for company, if they do. */
-  #gatherUntil(queue: ModelQueue): number | undefined {
-    const { head, batching } = queue;
-    if (batching.maxWaitMs === 0 || !this.#isGatheringAllowed) return undefined;
-    // One that runs alone has no company to wait for.
-    if (head === undefined || commonRows(head.feeds) === 0) return undefined;
-    if (queue.rows >= Math.min(fullBatchRows(queue), this.#rules.maxOngoing)) return undefined;
-    const until = queue.patientUntil(batching.maxWaitMs);
-    return until > this.#clock.now() ? until : undefined;
+    this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope);
+    // The remaining requests may have to wait for company again.
+    this.#gathering.update(queue, this.#rules.maxOngoing);
   }
 }

@@ -3,27 +3,27 @@ import { InfermuxError } from '../../common/errors.js';
 import type { PendingRequest, RoutedResult } from '../pending-request.js';
 
 export interface AcceptedRequestsObserver {
-  /** There is work from now on; the process must stay up for it. */
+  /** There is work from now on, and the process must stay up for it. */
   busy(): void;
-  /** There is none from now on. */
+  /** There is no work from now on. */
   idle(): void;
-  /** A request is answered with an error. */
+  /** The request is answered with an error. */
   rejected(request: PendingRequest, error: InfermuxError): void;
-  /** The request has its answer and is not counted any more. */
+  /** The request has its answer and does not count any more. */
   settled(request: PendingRequest): void;
 }
 
-/** The requests that were accepted and have no answer yet. Each is answered once: by a result, an error, its signal or its deadline. */
+/** The accepted requests without an answer. Each gets one: by a result, an error, its signal or its deadline. */
 export class AcceptedRequests {
   readonly #clock: Clock;
   readonly #observer: AcceptedRequestsObserver;
   /**
-   * In no order; each knows its position. A Set would do, but its outgrown tables keep requests that are over from being
-   * collected cheaply, which cost a quarter of the calling thread's time.
+   * In no order; each request knows its position. A Set would be simpler, but its outgrown tables keep answered
+   * requests from being collected cheaply, which cost a quarter of the calling thread's time.
    */
   readonly #requests: PendingRequest[] = [];
   #idleWaiters: (() => void)[] = [];
-  /** Those who wait until these requests have their answer. */
+  /** Callers of `untilNoneOf`, with the requests that they still wait for. */
   readonly #waiters = new Set<{ readonly requests: Set<PendingRequest>; readonly resolve: () => void }>();
 
   constructor(clock: Clock, observer: AcceptedRequestsObserver) {
@@ -44,13 +44,13 @@ export class AcceptedRequests {
     return [...this.#requests].sort((left, right) => left.sequence - right.sequence);
   }
 
-  /** Resolves when there are none. */
+  /** Resolves when every request has its answer. */
   untilNone(): Promise<void> {
     if (this.#requests.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Resolves when none is left of those there are now that may use the model: a handler uses what it likes. */
+  /** Resolves when all present requests that may use the model have their answer. A handler may use any model. */
   untilNoneOf(modelKey: string): Promise<void> {
     const using = ({ model, payload }: PendingRequest) => model.key === modelKey || payload !== undefined;
     const requests = new Set(this.#requests.filter(using));
@@ -58,7 +58,7 @@ export class AcceptedRequests {
     return new Promise((resolve) => this.#waiters.add({ requests, resolve }));
   }
 
-  /** @returns false when the request is over already: its signal is aborted, or its deadline has passed. */
+  /** @returns false when the request is over at once: its signal is aborted, or its deadline has passed. */
   add(request: PendingRequest): boolean {
     if (this.#requests.length === 0) this.#observer.busy();
     request.position = this.#requests.push(request) - 1;
@@ -109,7 +109,7 @@ export class AcceptedRequests {
     this.reject(request, new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`));
   }
 
-  /** @returns false when the request has its answer already. */
+  /** @returns false when the request already has its answer. */
   #leave(request: PendingRequest): boolean {
     const { position } = request;
     const last = this.#requests.at(-1);

@@ -1,32 +1,33 @@
 import { msUntilOverdue } from '../routers/by-model/spill.js';
 
-/** Where a model's queue stands while it has requests that wait. */
+/** Which replicas a model's waiting requests may go to. */
 export type Eligibility =
-  /** Its requests wait for company. */
+  /** To none: the requests wait for company. */
   | 'gathering'
-  /** No replica has the model, or those that have it are as good as stuck: any idle one may take it in its turn. */
+  /** To any idle replica in the model's turn: no replica has the model, or its replicas count as stuck. */
   | 'anywhere'
-  /** It waits for the replicas that have it. */
+  /** To the replicas that have the model. */
   | 'warm'
-  /** Likewise, and so long already that an idle replica without other work may load it too. */
+  /** To these, and to an idle replica without other work: they have waited long enough for another load. */
   | 'spilling';
 
 export interface WaitingModel {
-  /** Replicas that have the model or are loading it, of how many. */
+  /** Replicas that have the model or are loading it. */
   readonly warmReplicas: number;
+  /** All replicas. */
   readonly replicas: number;
-  /** Milliseconds until it is worth another load, infinite where waiting does not make it so; asked only where it could have one. */
+  /** Milliseconds until another load is worth it; infinite if it never is. Called only if a replica is cold. */
   msUntilSpill(): number;
-  /** Milliseconds that its longest waiting request has waited. */
+  /** Milliseconds that the longest waiting request has waited. */
   readonly waitedMs: number;
   readonly expectedLoadMs: number;
-  /** Milliseconds that its requests go on waiting for company; undefined when they do not. */
+  /** Milliseconds for which the requests still wait for company; undefined when they do not. */
   readonly gatherMs: number | undefined;
-  /** Milliseconds until it may be loaded again after a load that failed; 0 when it may be. */
+  /** Milliseconds until the model may be loaded again after a failed load; 0 when it may be loaded now. */
   readonly mayLoadInMs: number;
 }
 
-/** Where the model belongs now, and in how many milliseconds its waiting changes that; undefined when it does not. */
+/** Returns the model's eligibility, and the milliseconds after which time changes it; undefined if it does not. */
 export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; changesInMs: number | undefined } {
   if (model.gatherMs !== undefined) return { eligibility: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { eligibility: 'anywhere', changesInMs: undefined };
@@ -34,8 +35,8 @@ export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; 
   const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
   if (ownMs === Number.POSITIVE_INFINITY) {
-    // Whoever is asked whenever something frees is asked also when it may be loaded again; and it may want none of those that
-    // have it, but one that is never idle.
+    // A router by request is asked whenever a slot frees, and also when the model may be loaded again or is overdue: it
+    // may want none of the warm replicas, but a cold one that is never idle.
     const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
     if (changes.length === 0) return { eligibility: 'anywhere', changesInMs: undefined };
     return { eligibility: 'warm', changesInMs: Math.min(...changes) };

@@ -23,25 +23,26 @@ export class ModelQueue {
   /** Requests that have a deadline. */
   #deadlines = 0;
   /**
-   * Sequence number of the first request to arrive after the model was last served. What waited for other models by then
-   * comes first: so a model with many waiting requests, or with long runs, holds up another by one run, not by all of them.
+   * Sequence number of the first request to arrive after the model was last served. Requests of other models that
+   * waited by then go first: so a model with many waiting requests, or with long runs, holds up another by one run, not
+   * by all of them.
    */
   servedAt = 0;
-  /** Time of the clock at which requests were last given to a replica. */
+  /** Clock time at which requests were last given to a replica. */
   lastGivenAt = Number.NEGATIVE_INFINITY;
-  /** Time of the clock until which its requests wait for company; undefined when they do not. */
+  /** Clock time until which its requests wait for company; undefined when they do not. */
   gathersUntil: number | undefined;
-  /** Set while a timer runs that looks at the queue again. */
+  /** The timer after which the queue is placed again, while one runs. */
   timer: { readonly at: number; readonly cancel: () => void } | undefined;
 
-  /** @param batching for a model that says nothing of its own. */
+  /** @param batching the setting for a model without its own. */
   constructor(model: RoutedModel, batching: Batching) {
     this.model = model;
     this.times = new ExpectedTimes(model.bytes);
     this.batching = new ModelBatching(batchingPolicy(batching, model.batching));
   }
 
-  /** @param batching for a model that says nothing of its own. */
+  /** @param batching the setting for a model without its own. */
   configure(batching: Batching): void {
     this.batching.configure(batchingPolicy(batching, this.model.batching));
     // Rows and deadlines are only kept for models whose requests gather.
@@ -70,7 +71,7 @@ export class ModelQueue {
     return this.#size;
   }
 
-  /** Rows along axis 0 of all its requests; one that has none counts as one. Kept only for models whose requests gather. */
+  /** Rows along axis 0 of all requests, at least one for each. Kept only for models whose requests gather. */
   get rows(): number {
     return this.#rows;
   }
@@ -79,12 +80,12 @@ export class ModelQueue {
     return this.#levels[0]?.first;
   }
 
-  /** The request that comes after this one, which waits here. */
+  /** The request that comes after this one. This one must be in the queue. */
   after({ priority, next }: PendingRequest): PendingRequest | undefined {
     return next ?? this.#levels.find((level) => level.priority < priority)?.first;
   }
 
-  /** Time of the clock at which the request was accepted that waits longest. */
+  /** Clock time at which the longest waiting request was accepted. */
   get waitingSince(): number | undefined {
     let since: number | undefined;
     for (const { first } of this.#levels) {
@@ -93,14 +94,14 @@ export class ModelQueue {
     return since;
   }
 
-  /** Milliseconds that the longest waiting request has waited by then; 0 when none waits. */
+  /** Milliseconds that the longest waiting request has waited by `now`; 0 when none waits. */
   waitedMs(now: number): number {
     return now - (this.waitingSince ?? now);
   }
 
   /**
-   * Time of the clock until which its requests may wait for company: each so many milliseconds, but no longer than half of
-   * the time that its caller gave it.
+   * Clock time until which the requests may wait for company: each for `maxWaitMs`, but no longer than half of the time
+   * to its deadline.
    */
   patientUntil(maxWaitMs: number): number {
     let until = (this.waitingSince ?? Number.NEGATIVE_INFINITY) + maxWaitMs;
@@ -116,7 +117,7 @@ export class ModelQueue {
 
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
-    // A request that comes back from a replica was here before those that came since.
+    // A request that comes back from a failed replica goes before the requests that came after it.
     let previous = level.last;
     while (previous !== undefined && previous.sequence > request.sequence) previous = previous.previous;
     const next = previous === undefined ? level.first : previous.next;
@@ -137,7 +138,7 @@ export class ModelQueue {
     return head;
   }
 
-  /** @returns false when the request does not wait here. */
+  /** @returns false when the request does not wait. */
   remove(request: PendingRequest): boolean {
     if (!request.isWaiting) return false;
     const { previous, next } = request;
@@ -176,7 +177,7 @@ export class ModelQueue {
   }
 }
 
-/** The queue whose turn comes first: by the priority of its head, then in turns; an empty one comes last. */
+/** Whether the left queue's turn comes first: by the priority of the head, then in turns. An empty queue comes last. */
 export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
   if (left.head === undefined) return false;
   if (right.head === undefined || left.head.priority > right.head.priority) return true;
@@ -187,7 +188,7 @@ function turnOf({ servedAt }: ModelQueue, head: PendingRequest): number {
   return Math.max(servedAt, head.sequence);
 }
 
-/** Whether it goes first where requests go as they came: by priority, then in order of arrival. */
+/** Whether the left request goes first by priority and arrival. */
 export function isArrivedBefore(left: PendingRequest, right: PendingRequest): boolean {
   return left.priority > right.priority || (left.priority === right.priority && left.sequence < right.sequence);
 }

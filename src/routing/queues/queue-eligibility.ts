@@ -6,11 +6,11 @@ import type { ModelQueue } from './model-queue.js';
 import type { WaitingModels } from './waiting-models.js';
 
 export interface QueueEligibilityObserver {
-  /** The queue has waited long enough to be looked at again. */
+  /** The queue has waited long enough to be placed again. */
   due(queue: ModelQueue): void;
-  /** Milliseconds until the queue's model is worth another load although replicas have it. */
+  /** Returns the milliseconds until the queue's model is worth another load although replicas have it. */
   msUntilSpill(queue: ModelQueue): number;
-  /** None of the queue's requests can be served for now. */
+  /** No replica can serve the queue's requests for now. */
   refused(queue: ModelQueue, error: InfermuxError): void;
 }
 
@@ -19,7 +19,7 @@ interface WarmReplicas {
   warm(modelKey: string): readonly unknown[];
 }
 
-/** Keeps each queue where the replicas' free slots will find it, and knows when its waiting changes that. */
+/** Keeps each waiting queue where free slots find it, and sets a timer for when time changes its eligibility. */
 export class QueueEligibility {
   readonly #waiting: WaitingModels;
   readonly #replicas: WarmReplicas;
@@ -41,7 +41,7 @@ export class QueueEligibility {
     this.#observer = observer;
   }
 
-  /** To be called whenever the queue's requests, `gathersUntil` or the replicas changed; with `gathersUntil` up to date. */
+  /** Call it when the queue's requests or `gathersUntil`, or the replicas changed; `gathersUntil` must be set. */
   update(queue: ModelQueue): Eligibility | undefined {
     const refusal = this.#loadBackoff.refusal(queue.modelKey);
     if (refusal !== undefined) this.#observer.refused(queue, refusal);
@@ -67,7 +67,7 @@ export class QueueEligibility {
 
   #startTimer(queue: ModelQueue, delayMs: number): void {
     const at = this.#clock.now() + delayMs;
-    // One that rings too early looks again and starts the next.
+    // A timer that rings too early has the queue placed again, and that starts the next timer.
     if (queue.timer !== undefined && queue.timer.at <= at) return;
     this.#stopTimer(queue);
     const ring = () => {

@@ -3,17 +3,17 @@ import { IndexedHeap } from '../../common/indexed-heap.js';
 import type { Eligibility } from './eligibility.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 
-/** The models with waiting requests, so that a replica with a free slot finds the one whose turn it is. */
+/** The queues with waiting requests, among which a replica with a free slot finds the one whose turn it is. */
 export class WaitingModels {
   readonly #queues = new DenseSet<ModelQueue>();
-  /** Those that ever waited. */
+  /** Queues that have ever waited, by model key. */
   readonly #known = new Map<string, ModelQueue>();
   readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
   readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
-  /** Those whose first request has lost a replica. */
+  /** Waiting queues whose first request has lost a replica. */
   readonly #retried = new DenseSet<ModelQueue>();
 
-  /** To be called whenever the queue's head or eligibility changed. */
+  /** Call it whenever the queue's head or eligibility changed. */
   put(queue: ModelQueue, eligibility: Eligibility): void {
     this.#known.set(queue.modelKey, queue);
     this.#queues.add(queue);
@@ -25,7 +25,7 @@ export class WaitingModels {
     else this.#spilling.delete(queue);
   }
 
-  /** To be called when the queue's turn changed, if it may be waiting. */
+  /** Call it when the turn of a queue changed that may be waiting. */
   turnChanged(queue: ModelQueue): void {
     if (this.#anywhere.has(queue)) this.#anywhere.set(queue);
     if (this.#spilling.has(queue)) this.#spilling.set(queue);
@@ -38,7 +38,7 @@ export class WaitingModels {
     this.#spilling.delete(queue);
   }
 
-  /** It will not be put again. */
+  /** The queue will not be put again. */
   forget(queue: ModelQueue): void {
     this.delete(queue);
     this.#queues.delete(queue);
@@ -50,7 +50,7 @@ export class WaitingModels {
     return [...this.#queues.items];
   }
 
-  /** The first in this order of those that wait for a replica and that may be. */
+  /** The first queue in this order that waits for a replica and passes `may`. */
   first(
     isBefore: (left: ModelQueue, right: ModelQueue) => boolean,
     may: (queue: ModelQueue) => boolean,
@@ -70,18 +70,18 @@ export class WaitingModels {
     return this.#spilling.peek();
   }
 
-  /** Whether the first request for one of the models has lost a replica. */
+  /** Whether one of the models has a waiting queue whose first request has lost a replica. */
   isRetryingAny(models: ReadonlyMap<string, unknown>): boolean {
     const { items } = this.#retried;
     return items.length > 0 && items.some(({ modelKey }) => models.has(modelKey));
   }
 
-  /** The queues among the given models that wait for a replica; walks whichever is fewer. */
+  /** Yields the waiting queues of the given models; walks whichever are fewer, the models or the queues. */
   *among(models: ReadonlyMap<string, unknown>): IterableIterator<ModelQueue> {
     if (models.size <= this.#queues.items.length) {
       for (const modelKey of models.keys()) {
         const queue = this.#known.get(modelKey);
-        // Most have nothing that waits.
+        // Checked first, because most queues are empty.
         if (queue !== undefined && queue.size > 0 && this.#queues.has(queue)) yield queue;
       }
     } else {

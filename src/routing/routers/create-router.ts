@@ -23,7 +23,7 @@ const REQUEST_ROUTERS = {
   'consistent-hash': () => new ConsistentHashRouter(),
 } as const satisfies Record<string, (random: Random) => RequestRouter>;
 
-/** A router that goes by the model alone, or one that is asked for each request. */
+/** A router that goes by the model alone, or a router that is asked for each request. */
 export type CreatedRouter =
   | { readonly scope: 'model'; readonly router: ModelRouter }
   | { readonly scope: 'request'; readonly router: RequestRouter };

@@ -1,116 +1,28 @@
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import type {
-  ModelState,
-  PendingRequestView,
-  ReplicaView,
-  RequestRouter,
-  RoutingStats,
-} from '../../contracts/request-router.js';
+import type { PendingRequestView, ReplicaView, RequestRouter } from '../../contracts/request-router.js';
 import { firstWithSlot } from '../placement/first-with-slot.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { ReplicaIndex } from '../placement/replicas/replica-index.js';
 import type { ModelRouter } from './by-model/model-router.js';
+import { CandidateView } from './candidate-view.js';
 
-/** What a router did that it should not have. */
+/** What a router did wrong. */
 export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-none' | 'hook-threw';
 
 const HOOKS = ['onRequestRouted', 'onRequestCompleted', 'onReplicasChanged', 'onReplicaFailed'] as const;
 
 type Hook = (typeof HOOKS)[number];
 
-/** To be told of what a router did that it should not have. */
+/** Called for each fault of a router. */
 export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
 
-/** A map as it is now, that cannot be changed. */
-class MapView<K, V> implements ReadonlyMap<K, V> {
-  readonly #map: () => ReadonlyMap<K, V>;
-
-  constructor(map: () => ReadonlyMap<K, V>) {
-    this.#map = map;
-  }
-
-  get size(): number {
-    return this.#map().size;
-  }
-
-  get(key: K): V | undefined {
-    return this.#map().get(key);
-  }
-
-  has(key: K): boolean {
-    return this.#map().has(key);
-  }
-
-  keys(): MapIterator<K> {
-    return this.#map().keys();
-  }
-
-  values(): MapIterator<V> {
-    return this.#map().values();
-  }
-
-  entries(): MapIterator<[K, V]> {
-    return this.#map().entries();
-  }
-
-  [Symbol.iterator](): MapIterator<[K, V]> {
-    return this.entries();
-  }
-
-  forEach(callback: (value: V, key: K, map: ReadonlyMap<K, V>) => void): void {
-    for (const [key, value] of this) callback(value, key, this);
-  }
-}
-
-/** A candidate as routers see it: nothing of it can be changed. */
-class CandidateView implements ReplicaView {
-  readonly #candidate: Candidate;
-  readonly id: string;
-  readonly deployment: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly models: ReadonlyMap<string, ModelState>;
-
-  constructor(candidate: Candidate) {
-    this.#candidate = candidate;
-    this.id = candidate.id;
-    this.deployment = candidate.deployment;
-    this.labels = Object.freeze({ ...candidate.labels });
-    this.models = new MapView(() => candidate.models);
-    Object.freeze(this);
-  }
-
-  get ongoing(): number {
-    return this.#candidate.ongoing;
-  }
-
-  get capacity(): number {
-    return this.#candidate.capacity;
-  }
-
-  get freeBytes(): number {
-    return this.#candidate.freeBytes;
-  }
-
-  get freeModels(): number {
-    return this.#candidate.freeModels;
-  }
-
-  get expectedWorkMs(): number {
-    return this.#candidate.expectedWorkMs;
-  }
-
-  get routingStats(): RoutingStats {
-    return this.#candidate.routingStats;
-  }
-}
-
 /**
- * Asks a router that may be anybody's, and holds what it says against what there is: whatever it does, requests are placed,
- * by the default router if need be.
+ * Asks a router that a user may have written, and checks its answer against the replicas. Whatever the router does,
+ * requests are placed: the default router decides for it after a fault.
  */
 export class GuardedRouter<R extends RoutableReplica> {
   readonly #router: RequestRouter;
-  /** As they were when the router began: what it makes of them later is its own affair. */
+  /** The hooks as they were when the router began; later changes have no effect. */
   readonly #hooks = new Map<Hook, (...given: unknown[]) => unknown>();
   readonly #fallback: ModelRouter;
   readonly #faulted: RouterFaultObserver;
@@ -128,13 +40,13 @@ export class GuardedRouter<R extends RoutableReplica> {
     try {
       const hook: unknown = this.#router[name];
       if (typeof hook === 'function') this.#hooks.set(name, hook.bind(this.#router));
-      else if (hook !== undefined) throw new Error(`it is no function but ${show(hook)}`);
+      else if (hook !== undefined) throw new Error(`it must be a function, got ${show(hook)}`);
     } catch (cause) {
       this.#fault('hook-threw', `${name} cannot be read: ${messageOf(cause)}`, cause);
     }
   }
 
-  /** Other replicas run from now on. */
+  /** Call it when other replicas run than before. */
   changed(candidates: Iterable<Candidate<R>>): void {
     const before = new Map(this.#views);
     this.#views.clear();
@@ -147,7 +59,7 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 
   /**
-   * The replica that the request goes to; undefined when it has to wait.
+   * Returns the replica that the request goes to; undefined when the request has to wait.
    *
    * @param mayLoad whether the model may be loaded at present; otherwise only replicas that have it are candidates.
    */
@@ -167,7 +79,10 @@ export class GuardedRouter<R extends RoutableReplica> {
       hasSlot,
     );
     if (ranks !== undefined && fallback !== undefined) {
-      this.#fault('ranked-none', `it ranked no replica for model ${show(request.model)}, and ${fallback.id} is free`);
+      this.#fault(
+        'ranked-none',
+        `it ranked no replica for model ${show(request.model)}, although ${fallback.id} is free`,
+      );
     }
     return fallback;
   }
@@ -192,13 +107,13 @@ export class GuardedRouter<R extends RoutableReplica> {
     return this.#views.get(candidate) ?? new CandidateView(candidate);
   }
 
-  /** In a list of its own: a router may well sort it in place. */
+  /** A new list each time, because a router may sort it in place. */
   #candidatesFor(modelKey: string, mayLoad: boolean): CandidateView[] {
     const all = [...this.#views.values()];
     return mayLoad ? all : all.filter(({ models }) => models.has(modelKey));
   }
 
-  /** @returns the candidates that it ranked; undefined when it did not do what it should. */
+  /** @returns the candidates that the router ranked; undefined after a fault. */
   #rank(candidates: readonly ReplicaView[], request: PendingRequestView): Candidate<R>[][] | undefined {
     let ranks: unknown;
     try {
@@ -215,7 +130,7 @@ export class GuardedRouter<R extends RoutableReplica> {
           const candidate = this.#candidates.get(id as string);
           if (candidate === undefined) {
             whenRejected(ranks, () => undefined);
-            return this.#fault('unknown-replica', `${show(id)} is no candidate`);
+            return this.#fault('unknown-replica', `${show(id)} is not one of the candidates`);
           }
           known.push(candidate);
         }
@@ -242,7 +157,7 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 }
 
-/** Nobody waits for a router; where it is asynchronous, also within lists, it must not end the process. */
+/** Handles rejections of an asynchronous router, also within lists: unhandled, they would end the process. */
 function whenRejected(value: unknown, rejected: (cause: unknown) => void): void {
   if (Array.isArray(value))
     for (const item of value.flat(1)) whenRejected(Array.isArray(item) ? undefined : item, rejected);

@@ -3,7 +3,7 @@ import type { PendingRequestView, ReplicaView } from '../../contracts/request-ro
 /** Replicas of equal preference. */
 type Rank = readonly ReplicaView[];
 
-/** Those that have the request's model or load it; of the others those with the fewest models; the rest. */
+/** Divides the replicas: those that have the model, those with the fewest models of the others, and the rest. */
 export function rankReplicasViaMultiplex(
   candidates: readonly ReplicaView[],
   { modelKey }: PendingRequestView,
@@ -13,7 +13,7 @@ export function rankReplicasViaMultiplex(
   return [warm, ...divide(cold, ({ models }) => models.size === fewest)];
 }
 
-/** Those whose label `device` is the request's; of the others those whose `group` is; the rest. */
+/** Divides the replicas: those with the request's label `device`, those with its label `group`, and the rest. */
 export function rankReplicasViaLocality(
   candidates: readonly ReplicaView[],
   { labels }: PendingRequestView,
@@ -25,8 +25,8 @@ export function rankReplicasViaLocality(
 }
 
 /**
- * Those that can take the request now. One that is to load the model has to be idle for it; one that is about to be free can
- * take the request ahead, unless an idle one has the model.
+ * Returns the replicas that can take the request now. A replica that has to load the model must be idle. A warm replica
+ * that is about to be free can take the request ahead, unless an idle replica has the model.
  */
 export function selectAvailableReplicas(
   candidates: readonly ReplicaView[],
@@ -40,8 +40,8 @@ export function selectAvailableReplicas(
 }
 
 /**
- * Two distinct ones drawn at random, every pair as likely as any other, in the order in which they are listed; all of them if
- * there are no more than two.
+ * Draws two distinct replicas at random, every pair with the same probability, and returns them in the order of the
+ * list. Returns all of them when there are at most two.
  *
  * @param random uniform in [0, 1).
  */
@@ -49,7 +49,7 @@ export function chooseTwo<R>(replicas: readonly R[], random: () => number = Math
   const { length } = replicas;
   if (length <= 2) return [...replicas];
   const first = Math.floor(random() * length);
-  // Drawn from one fewer and moved past the first, so that the two differ.
+  // The second is drawn from one fewer and moved past the first, so that the two differ.
   const other = Math.floor(random() * (length - 1));
   const second = other < first ? other : other + 1;
   return [replicas[Math.min(first, second)] as R, replicas[Math.max(first, second)] as R];

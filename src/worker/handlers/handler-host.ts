@@ -14,7 +14,8 @@ import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protocol/messages.js';
-import { checkFeeds, checkOutputNames, readFeeds } from '../../tensors/feeds.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, TensorFeeds } from '../../tensors/tensor.js';
 import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from '../sessions/model-multiplexer.js';
 

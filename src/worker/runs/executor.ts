@@ -3,7 +3,7 @@ import type { Call } from '../../protocol/call-answers.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
-import { checkFeeds, checkOutputNames } from '../../tensors/feeds.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import type { ModelMultiplexer, Session } from '../sessions/model-multiplexer.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';

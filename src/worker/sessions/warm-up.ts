@@ -1,6 +1,6 @@
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import type { ModelReference, WarmUpInput, WarmUpInputs } from '../../contracts/model-reference.js';
-import { checkFeeds } from '../../tensors/feeds.js';
+import { checkFeeds } from '../../tensors/check-feeds.js';
 import {
   ARRAY_TYPES,
   elementsOf,

@@ -4,20 +4,20 @@ import type { RoutableReplica } from '../replicas/candidate.js';
 import { areRoutedAlike } from './per-request-order.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
-/** Strictly as requests came, by priority, whatever their model: all wait while the first of them has to. */
+/** Places requests strictly by priority and arrival, whatever their model: all wait while the first one has to wait. */
 export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills: boolean;
   readonly looksAtAll = true;
   readonly #context: PlacementContext<R>;
 
-  /** @param spills whether the router goes by models, and so by how long they have waited. */
+  /** @param spills whether the router goes by models: it then spills a model that has waited long enough. */
   constructor(context: PlacementContext<R>, spills: boolean) {
     this.#context = context;
     this.spills = spills;
   }
 
   place(queues: readonly ModelQueue[]): void {
-    // All are to stand where the first is looked for.
+    // `serve` looks for the first request among the queues that are up to date.
     for (const queue of queues) this.#context.updateEligibility(queue);
     this.serve();
   }
@@ -36,7 +36,7 @@ export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
     }
   }
 
-  /** The queue, but for this one, whose head came first. */
+  /** The queue whose head comes first, `but` aside. */
   #oldest(but?: ModelQueue): ModelQueue | undefined {
     return this.#context.waiting.first(isOlder, (queue) => queue !== but);
   }

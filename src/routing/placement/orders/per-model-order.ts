@@ -3,12 +3,12 @@ import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
 /**
- * For routers that go by models: the requests of a model wait in one line, and models take turns.
+ * The order for routers that go by models: the requests of a model wait in one line, and models take turns.
  *
- * A slot goes to the first of the models that the replica has, or that no replica has. A model that waits for other, busy replicas
- * gets a load of its own here only when the router finds that it is worth one, and the replica has nothing else to do: so spilling
- * takes idle capacity and cannot make two loaded replicas evict each other's models. Only when it has waited very long is it served
- * in its turn anywhere.
+ * A free slot goes to the first of the models that the replica has, or that no replica has. A model that waits for
+ * other, busy replicas is loaded here only when the router finds it worth a load and the replica has nothing else to
+ * do. So spilling takes idle capacity, and cannot make two loaded replicas evict each other's models. A model that has
+ * waited very long is served in its turn by any replica.
  */
 export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = true;
@@ -40,7 +40,7 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
       give(queue, candidate);
       if (updateEligibility(queue) === 'spilling') spilling.add(queue);
     }
-    // The next request may have waited long enough for another replica, where the one before it had not.
+    // The requests that are left may have waited long enough for another replica.
     for (const queue of spilling) place(queue);
   }
 
@@ -58,8 +58,8 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
   }
 
   /**
-   * The shared counters show a slot before the answer that freed it has arrived here; another model may have waited for it
-   * longer, and would wait for ever if each new arrival went first.
+   * Returns the queue that the slot belongs to. The shared counters show a free slot before the answer that freed it
+   * arrives here. Another model may have waited longer for it, and would wait for ever if each new arrival went first.
    */
   #whoseTurn(candidate: Candidate<R>, queue: ModelQueue): ModelQueue {
     const other = this.#nextFor(candidate);
@@ -68,7 +68,7 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
     return isOthers ? other : queue;
   }
 
-  /** A model that the replica runs already is as good as served just now. */
+  /** A model that the replica is running counts as served just now. */
   #isTurnBefore(candidate: Candidate<R>, queue: ModelQueue, other: ModelQueue): boolean {
     const { slots } = this.#context;
     const isEqual = queue.head?.priority === other.head?.priority;

@@ -4,37 +4,38 @@ import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
-/** So many requests that find no replica are asked for in a turn of the event loop. */
+/** Most requests per turn of the event loop that the router is asked for in vain. */
 const MOST_MISSES = 64;
-/** Of requests that are alike so many: what the router says of one, it is likely to say of the next. */
+/** Most of those that are alike: the router is likely to give the next one the same answer. */
 const MOST_ALIKE = 4;
-/** To pass over one costs so much of asking for one. */
+/** The cost of skipping a request, as a fraction of the cost of asking the router for one. */
 const PASSED_OVER = 1 / 16;
 
-/** Each request that waits is asked for once, in turns of the models. */
+/** One pass over all waiting requests: the router is asked once for each, in turns of their models. */
 class Round {
-  /** Queues whose requests were all asked for. */
+  /** Queues that are done: the router was asked for all their requests. */
   readonly asked = new Set<ModelQueue>();
-  /** Where it goes on in a queue, if not with the head. */
+  /** The request with which the round goes on in a queue, if that is not the head. */
   readonly resumeAt = new Map<ModelQueue, PendingRequest>();
 }
 
 /**
- * For routers that go by requests: each is asked for when it comes, and those that wait, in turns of their models, whenever
- * something frees. Those behind one that has to wait may go elsewhere.
+ * The order for routers that go by requests. The router is asked for each request when it arrives, and for all waiting
+ * requests, in turns of their models, whenever a slot frees. A request may go elsewhere while one before it has to
+ * wait.
  *
- * So many may have to wait that a round takes more than one turn of the event loop. Then what frees meanwhile is offered to the
- * first of all before the round goes on, and another round follows, so that nobody is passed over.
+ * With many waiting requests a round takes more than one turn of the event loop. A slot that frees meanwhile is offered
+ * from the first request on before the round continues, and another round follows, so that no request is skipped.
  */
 export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
   readonly #context: PlacementContext<R>;
-  /** The one that goes on in the next turn of the event loop. */
+  /** The round that continues in the next turn of the event loop. */
   #round: Round | undefined;
-  /** Whether something has freed since it began, or more is to be asked for. */
+  /** Whether another round has to follow: a slot has freed since the round began, or another round was cut short. */
   #isStale = false;
-  /** A slot that is free before its answer has arrived is not for whoever comes then, but for those who waited. */
+  /** A slot that is free before its answer has arrived is for requests that waited, not for one that arrives now. */
   readonly #isAnswered = (candidate: Candidate<R>) => this.#context.slots.isAnswered(candidate);
 
   constructor(context: PlacementContext<R>) {
@@ -44,7 +45,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
   place(queues: readonly ModelQueue[]): void {
     for (const queue of queues) {
       const round = new Round();
-      // A router may want now what it did not before: those who have waited longer are asked for first.
+      // Requests that have waited longer go first: the router may now accept a replica that it refused them before.
       const first = this.#next(round);
       if (first !== undefined && first !== queue && isQueueBefore(first, queue)) this.serve();
       if (this.#placeAll(queue, round, MOST_MISSES, this.#isAnswered) <= 0) this.#goOnWith(round);
@@ -58,14 +59,14 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
   serve(): void {
     const round = new Round();
     const before = this.#round;
-    // All were asked for all that is free.
+    // The router was asked for every request, with all slots that are free now.
     if (this.#ask(round)) this.#round = undefined;
     else this.#goOnWith(round);
-    // Those far behind are to get on however often something frees.
+    // Requests far behind must advance too, however often a slot frees.
     if (before !== undefined && this.#round === before) this.#continue(before);
   }
 
-  /** In the next turn of the event loop; after the round under way, if there is one. */
+  /** Continues the round in the next turn of the event loop, or has another one follow the round under way. */
   #goOnWith(round: Round): void {
     this.#isStale = this.#round !== undefined;
     if (this.#isStale) return;
@@ -86,7 +87,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
     if (this.#isStale) this.serve();
   }
 
-  /** @returns whether the round is over; otherwise it goes on. */
+  /** @returns whether the round is over. */
   #ask(round: Round): boolean {
     let misses = MOST_MISSES;
     for (let queue = this.#next(round); queue !== undefined && misses > 0; queue = this.#next(round)) {
@@ -96,16 +97,18 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
     return misses > 0;
   }
 
-  /** The first of the queues whose requests a replica could take, and that were not asked for yet. */
+  /** The first queue that is not done and that a replica has a slot for. */
   #next({ asked }: Round): ModelQueue | undefined {
     const may = (queue: ModelQueue) => !asked.has(queue) && this.#canBeTaken(queue, anywhere);
     return this.#context.waiting.first(isQueueBefore, may);
   }
 
   /**
-   * @param misses so many may have to wait; then those behind them are left for later.
-   * @param may which replicas they may go to.
-   * @returns how many are left of these.
+   * Asks the router for the queue's requests.
+   *
+   * @param misses most requests that may have to go on waiting; the requests behind them are left for later.
+   * @param may which replicas the requests may go to.
+   * @returns what is left of `misses`.
    */
   #placeAll(queue: ModelQueue, round: Round, misses: number, may: (candidate: Candidate<R>) => boolean): number {
     let left = misses;
@@ -122,7 +125,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
         missed.push(request);
         left -= 1;
       }
-      // It may have gone along.
+      // The next request may have gone along in the same dispatch.
       request = next?.isWaiting === false ? queue.head : next;
     }
     if (left <= 0 && request !== undefined) round.resumeAt.set(queue, request);
@@ -137,7 +140,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
     return true;
   }
 
-  /** Otherwise the router need not be asked. */
+  /** Whether a replica has a slot for the queue; otherwise the router need not be asked. */
   #canBeTaken(queue: ModelQueue, may: (candidate: Candidate<R>) => boolean): boolean {
     const { replicas, slots } = this.#context;
     return replicas.free.some((candidate) => may(candidate) && slots.has(candidate, queue));
@@ -146,7 +149,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
 
 const anywhere = () => true;
 
-/** Whether a router that goes by requests may be asked for both at once. */
+/** Whether a router that goes by requests needs to be asked only once for both. */
 export function areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean {
   if (left.shardKey !== right.shardKey) return false;
   return left.labels === right.labels || isDeepStrictEqual(left.labels, right.labels);

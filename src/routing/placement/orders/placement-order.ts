@@ -7,41 +7,41 @@ import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { ReplicaIndex } from '../replicas/replica-index.js';
 import type { ReplicaSlots } from '../replicas/replica-slots.js';
 
-/** In which order requests are placed: for a queue the replica that the router accepts, for a free replica what comes next. */
+/** The order of placement: finds replicas for the requests of a queue, and requests for a free replica. */
 export interface PlacementOrder<R extends RoutableReplica> {
-  /** Whether a model may be worth another load when its requests have waited for a while, though nothing has freed. */
+  /** Whether a model may be worth another load after a wait, although no slot has freed. */
   readonly spills: boolean;
-  /** Whether replicas that have not got a model may be waited for, so that all are to be looked at when one is gone. */
+  /** Whether requests may wait for a cold replica: then every queue is placed again when a replica leaves. */
   readonly looksAtAll: boolean;
-  /** Places the requests of these queues, which do not wait for company, as far as the router finds free replicas. */
+  /** Places the requests of these queues as far as the router finds free replicas. No queue among them is gathering. */
   place(queues: readonly ModelQueue[]): void;
-  /** Places a request that came behind others of its queue; absent where none is placed before those. */
+  /** Places a request that arrived behind others of its queue; absent where requests of a queue keep their order. */
   placeBehind?(queue: ModelQueue, request: PendingRequest): void;
-  /** Gives out work as long as the replica has a free slot and something waits that it may take. */
+  /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void;
 }
 
-/** What orders work with. */
+/** What an order works with. */
 export interface PlacementContext<R extends RoutableReplica> {
   readonly replicas: ReplicaIndex<Candidate<R>>;
   readonly slots: ReplicaSlots<R>;
   readonly waiting: WaitingModels;
   /**
-   * Where the router lets the request go; undefined when it has to wait.
+   * Returns the replica that the router chooses for the request; undefined when the request has to wait.
    *
-   * @param may which of the replicas with a free slot are at its disposal: all by default.
+   * @param may which of the replicas with a free slot the router may choose. Default: all.
    */
   choose(
     queue: ModelQueue,
     request: PendingRequest,
     may?: (candidate: Candidate<R>) => boolean,
   ): Candidate<R> | undefined;
-  /** Gives the replica its share of the queue's next requests, or of those in the scope. */
+  /** Gives the replica its share of the queue's next requests, or of the requests in the scope. */
   give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
-  /** To be called when the queue's requests changed. */
+  /** Call it when the queue's requests changed. */
   updateEligibility(queue: ModelQueue): Eligibility | undefined;
   /** Calls back in the next turn of the event loop, if this order is in force then. */
   nextTurn(callback: () => void): void;
-  /** Places all of the queue's requests anew. */
+  /** Places the queue's requests again. */
   place(queue: ModelQueue): void;
 }

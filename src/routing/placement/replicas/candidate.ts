@@ -11,66 +11,67 @@ export interface RoutableReplica
   extends Pick<ReplicaView, 'id' | 'deployment' | 'labels' | 'ongoing' | 'models' | 'freeBytes' | 'freeModels'> {
   /** Dispatches given to it and not finished. */
   readonly dispatches: number;
-  /** True from the order of a load until it ended; the thread is blocked. */
+  /** True from the order of a load to its end: the thread is blocked. */
   readonly isLoading: boolean;
-  /** The model whose load has begun in the thread and not ended. */
+  /** Key of the model that the thread is loading at this moment. */
   readonly loadUnderWay: string | undefined;
-  /** Models that do not leave to make room for others. */
+  /** Keys of models that are never evicted. */
   readonly pinned: ReadonlySet<string>;
-  /** What its handler told of itself, if it did. */
+  /** What its handler's `recordRoutingStats` returned last, if it did. */
   readonly ownStats: Readonly<Record<string, unknown>> | undefined;
   /**
-   * Gives it requests. If the model is not among `models`, it is from now on, as loading.
-   * Rejects with `REPLICA_FAILED` when the replica died or stopped before it answered: then another may be asked.
+   * Gives it requests. If the model is not among `models`, it is from now on, as loading. Rejects with `REPLICA_FAILED`
+   * when the replica died or stopped before it answered: another replica may be asked then.
    */
   run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer>;
   /**
    * Loads the model ahead of requests. It is among `models` from now on, as loading.
    *
-   * @param how.spare keys of models that may leave before others.
+   * @param how.spare keys of models that may be evicted before others.
    */
   load(model: RoutedModel, how: { readonly pin: boolean; readonly spare: readonly string[] }): PromiseLike<void>;
 }
 
 /**
- * A load pays for all that waited for its model when it was ordered: the replica serves them before it turns to other
- * models, and no more than them, so that nobody is kept waiting without end (gated service, as in polling systems).
+ * The stay of a replica with a model that it has loaded. The replica first serves all requests that waited for the
+ * model when the load was ordered, and no others, so that no model waits without end (gated service, as in polling
+ * systems).
  */
 interface Visit {
   readonly queue: ModelQueue;
-  /** Requests that arrived from here on take their turn like any other. */
+  /** Requests with this sequence number or a higher one take their turn as usual. */
   readonly untilSequence: number;
 }
 
-/** One dispatch that runs and one that is prefetched. */
+/** One that runs and one that is prefetched. */
 const MOST_DISPATCHES = 2;
-/** Work and throughput are averaged over about so long. */
+/** Work and throughput are averaged over about this time. */
 export const WORK_AVERAGE_MS = 10_000;
 
-/** A running replica among those that a request may go to, with what it was given. */
+/** A running replica that requests may go to, with the dispatches that it was given. */
 export class Candidate<R extends RoutableReplica = RoutableReplica> implements ReplicaView {
   readonly replica: R;
   readonly #clock: Clock;
   readonly #answered = new DecayedSum(WORK_AVERAGE_MS);
-  /** Milliseconds of its runs: its share of the time is their sum per millisecond. */
+  /** Milliseconds that its runs took: per millisecond, the fraction of time in which it is busy. */
   readonly busy = new DecayedSum(WORK_AVERAGE_MS);
   readonly #runMs = new MovingAverage();
   readonly #loadMs = new MovingAverage();
-  /** Milliseconds that each dispatch without an answer is expected to take, its load not counted; the first runs. */
+  /** Milliseconds that each unanswered dispatch is expected to take, without its load; the first one is running. */
   readonly expectedMs: number[] = [];
-  /** Time of the clock at which the first began to run; its load does not count. */
+  /** Clock time at which the first one began to run, after its load. */
   begunAt = 0;
-  /** Loads that were ordered and have not ended, with the time of the clock at which they are expected to have. */
+  /** Loads that were ordered and have not ended: the clock time of the expected end, by model key. */
   readonly loads = new Map<string, number>();
-  /** Time of the clock at which each of its models was last asked for here. */
+  /** Clock time of the last use of each of its models here, by model key. */
   readonly usedAt = new Map<string, number>();
-  /** The queue that the last one came from. */
+  /** The queue that the last dispatch came from. */
   last: ModelQueue | undefined;
-  /** Whether the one that runs is expected to end soon. */
+  /** Whether the running dispatch is expected to end soon. */
   endsSoon = false;
   cancelTimer: (() => void) | undefined;
   visit: Visit | undefined;
-  /** Most requests that it may have at once. */
+  /** Most ongoing requests. */
   maxOngoing = Number.POSITIVE_INFINITY;
 
   constructor(replica: R, clock: Clock) {
@@ -135,23 +136,23 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
     return this.replica.dispatches === 0 && !this.replica.isLoading;
   }
 
-  /** Whether it can be given one more dispatch, by how many it has. */
+  /** Whether it can be given one more dispatch, if it has this many. */
   mayTake(dispatches: number): boolean {
     return dispatches === 0 || this.mayPrefetch(dispatches);
   }
 
-  /** Whether one can be given ahead. */
+  /** Whether it can be given a dispatch ahead, if it has this many. */
   mayPrefetch(dispatches: number): boolean {
     return dispatches < MOST_DISPATCHES && this.ongoing < this.maxOngoing && this.endsSoon;
   }
 
-  /** It answered so many requests, each of which took so long. */
+  /** It answered these requests, each in `runMs`. */
   answered(requests: number, runMs: number): void {
     this.#answered.add(requests, this.#clock.now());
     this.#runMs.add(runMs);
   }
 
-  /** It loaded a model in so long. */
+  /** It loaded a model in this time. */
   loaded(milliseconds: number): void {
     this.#loadMs.add(milliseconds);
   }

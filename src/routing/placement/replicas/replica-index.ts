@@ -4,9 +4,9 @@ import type { ReplicaCandidates } from '../../routers/by-model/model-router.js';
 
 const NONE: readonly never[] = [];
 
-/** The running replicas, ordered for what routers ask. A replica that leaves is gone from everything at once. */
+/** The running replicas, indexed for the questions of routers. A replica that leaves is gone from all lists at once. */
 export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R> {
-  /** Each replica with the models that the index knows of; follows `replica.models` one change at a time. */
+  /** Each replica with its models as the index knows them; they follow `replica.models` one change at a time. */
   readonly #entries = new Map<R, Set<string>>();
   readonly #warm = new Map<string, DenseSet<R>>();
   /** Replicas by how many models they have. */
@@ -69,7 +69,7 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
     else this.#free.remove(replica);
   }
 
-  /** To be called after the model appeared in or disappeared from `replica.models`. */
+  /** Call it after the model appeared in or disappeared from `replica.models`. */
   modelChanged(replica: R, modelKey: string): void {
     const models = this.#entries.get(replica);
     if (models === undefined) return;
@@ -115,7 +115,7 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
   }
 }
 
-/** Those of the listed replicas that have the model; walks whichever list is shorter. */
+/** Yields the listed replicas that have the model; walks the shorter of the two lists. */
 export function* warmAmong<R extends ReplicaView>(
   warm: readonly R[],
   listed: readonly R[],

@@ -4,17 +4,17 @@ import type { WaitingModels } from '../../queues/waiting-models.js';
 import type { Candidate, RoutableReplica } from './candidate.js';
 import { type ReplicaIndex, warmAmong } from './replica-index.js';
 
-/** What is expected to end so soon is worth hiding the next message behind it; before, late binding is worth more. */
+/** When a dispatch is expected to end this soon, the next is given ahead; before, late binding is worth more. */
 const PREFETCH_MS = 1;
 
 export interface ReplicaSlotsObserver<R extends RoutableReplica> {
-  /** What the replica runs is expected to end soon: it can be given more. */
+  /** The replica's dispatch is expected to end soon, so the replica can be given the next one. */
   freed(candidate: Candidate<R>): void;
   /** Whether the model may be loaded at present. */
   mayLoad(modelKey: string): boolean;
 }
 
-/** Says which replica may be given requests of which model now. */
+/** Says which replica may be given requests of which model now, and how many. */
 export class ReplicaSlots<R extends RoutableReplica> {
   readonly #index: ReplicaIndex<Candidate<R>>;
   readonly #waiting: WaitingModels;
@@ -33,17 +33,17 @@ export class ReplicaSlots<R extends RoutableReplica> {
     this.#observer = observer;
   }
 
-  /** @param maxOngoing requests; infinite for no limit but two dispatches. */
+  /** @param maxOngoing most ongoing requests; infinite: no limit but two dispatches. */
   configure(candidate: Candidate<R>, maxOngoing: number): void {
     candidate.maxOngoing = maxOngoing;
     this.#update(candidate);
   }
 
   /**
-   * To be called before the replica is told.
+   * Call it before the replica is told.
    *
    * @param nextSequence sequence number of the next request to arrive.
-   * @param expectedMs what the dispatch is expected to take; infinite when that is unknown.
+   * @param expectedMs milliseconds that the dispatch is expected to take; infinite when that is unknown.
    */
   given(candidate: Candidate<R>, queue: ModelQueue, nextSequence: number, expectedMs: number): void {
     candidate.expectedMs.push(expectedMs);
@@ -59,51 +59,65 @@ export class ReplicaSlots<R extends RoutableReplica> {
     this.#update(candidate);
   }
 
-  /** Notes what the replica has done by now, though the answers have not been handled. */
+  /** Notes the dispatches that the replica has finished by now, although their answers have not been handled. */
   lookAt(candidate: Candidate<R>): void {
     this.#note(candidate, candidate.replica.dispatches);
   }
 
-  /** To be called when the replica began or ended a load. */
+  /** Call it when the replica began or ended a load. */
   loadChanged(candidate: Candidate<R>): void {
     this.#update(candidate);
   }
 
-  /** Whether all that the replica has done was answered: a slot that is free before is for those who waited. */
+  /** Whether all finished dispatches were answered. A slot that is free before that is for requests that waited. */
   isAnswered({ expectedMs, replica }: Candidate<R>): boolean {
     return expectedMs.length === replica.dispatches;
   }
 
-  /** Whether the replica works for the queue now: then others go before it. */
+  /** Whether the replica works for the queue now: then other queues go before it. */
   isServing(candidate: Candidate<R>, queue: ModelQueue): boolean {
     return candidate.last === queue && candidate.expectedMs.length > 0;
-  }
-
-  /** How many more requests the replica may be given; at least 1 where it has a slot. */
-  room(candidate: Candidate<R>): number {
-    return Math.max(1, candidate.maxOngoing - candidate.ongoing);
   }
 
   has(candidate: Candidate<R>, queue: ModelQueue): boolean {
     const { replica } = candidate;
     if (replica.isLoading || queue.isGathering) return false;
     const { dispatches } = replica;
-    // A load would hold up what runs, and what runs would hold up the load: it is bound when the replica is idle.
+    // A load would hold up the running dispatch, and be held up by it: a cold model waits until the replica is idle.
     if (!replica.models.has(queue.modelKey)) return dispatches === 0 && this.#observer.mayLoad(queue.modelKey);
     if (dispatches === 0) return true;
-    // What lost its replica is to run alone: it may have ended it, or was there by chance and is not to be so again.
+    // A request that lost its replica runs alone: it may have ended the replica, or must not be there by chance again.
     if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
     if (this.#isAnotherIdle(queue)) return false;
     return candidate.mayPrefetch(dispatches) && (this.#isVisiting(candidate, queue) || !this.#isLoadBefore(queue));
   }
 
-  /** The queue that the replica stays with, if it can take requests of it now. */
+  /** How many of the queue's requests the replica is given now, if it has a slot; at least 1. */
+  share(candidate: Candidate<R>, queue: ModelQueue): number {
+    const room = Math.max(1, candidate.maxOngoing - candidate.ongoing);
+    return Math.min(this.#fairShare(candidate, queue), room);
+  }
+
+  /** Divides what waits by the warm replicas that are as free as this one; requests that gathered go together. */
+  #fairShare({ isIdle }: Candidate<R>, queue: ModelQueue): number {
+    const { size, modelKey, batching } = queue;
+    if (size <= 1 || batching.maxWaitMs > 0) return size;
+    const candidates = isIdle ? this.#index.idle : this.#index.free;
+    let free = 0;
+    for (const other of warmAmong(this.#index.warm(modelKey), candidates, modelKey)) {
+      if (isIdle ? other.isIdle : this.has(other, queue)) free += 1;
+      if (free === size) break;
+    }
+    return Math.ceil(size / Math.max(1, free));
+  }
+
+  /** The queue that the replica is visiting, if it can take requests of it now. */
   visited(candidate: Candidate<R>): ModelQueue | undefined {
     const queue = candidate.visit?.queue;
     return queue !== undefined && this.#isVisiting(candidate, queue) && this.has(candidate, queue) ? queue : undefined;
   }
 
-  /** What an idle replica can begin now is not to wait behind what runs. */
+  /** A request that an idle replica can begin now must not wait behind a running dispatch. */
   #isAnotherIdle({ modelKey }: ModelQueue): boolean {
     for (const other of warmAmong(this.#index.warm(modelKey), this.#index.idle, modelKey)) {
       if (other.isIdle) return true;
@@ -117,17 +131,18 @@ export class ReplicaSlots<R extends RoutableReplica> {
     return head.sequence < visit.untilSequence && head.priority >= otherPriority;
   }
 
-  /** A model that is to be loaded needs an idle replica, which there never would be if others were always prefetched. */
+  /** A model to be loaded needs an idle replica, and there is none while other models are always prefetched. */
   #isLoadBefore(queue: ModelQueue): boolean {
     const first = this.#waiting.firstAnywhere;
     return first !== undefined && isQueueBefore(first, queue);
   }
 
   /**
-   * The first of what the replica was given runs from now on, or is loaded before it does.
+   * The replica's first dispatch begins now, with a load if it needs one.
    *
-   * A load counts as part of its time here: so what is given ahead after a load waits no longer than that took, and need not be
-   * loaded elsewhere for it. (With late binding even then the simulator has a tenth more loads where not all models fit.)
+   * A load counts as part of the dispatch's time here: so a dispatch given ahead after a load waits no longer than the
+   * load took, and its model need not be loaded elsewhere. (With late binding even then, the simulator has a tenth more
+   * loads where not all models fit.)
    */
   #begun(candidate: Candidate<R>): void {
     candidate.cancelTimer?.();

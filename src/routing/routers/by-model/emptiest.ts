@@ -1,6 +1,6 @@
 import type { ReplicaView } from '../../../contracts/request-router.js';
 
-/** The one with the fewest models, and of these with most free bytes; none of none. */
+/** Returns the replica with the fewest models, and among equals with the most free bytes; or none. */
 export function emptiest(replicas: readonly ReplicaView[]): ReplicaView[] {
   let best: ReplicaView | undefined;
   for (const replica of replicas) if (best === undefined || isEmptier(replica, best)) best = replica;

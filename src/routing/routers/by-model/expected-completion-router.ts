@@ -3,11 +3,12 @@ import { emptiest } from './emptiest.js';
 import type { ModelRouter, ReplicaCandidates } from './model-router.js';
 
 /**
- * The replica on which the request is expected to be done first, by moving averages of what runs and loads take: the work that
- * it has, the loads that are under way in it, and a load of the model if it has not got it. Those that take nothing are passed
- * over; of equal ones the one with most free bytes.
+ * Chooses the replica that is expected to finish the request first, by moving averages of the times of runs and loads.
+ * What counts is the replica's work, its loads under way, and a load of the model if it is cold. A replica without a
+ * free slot is skipped. Among equals, the replica with the most free bytes wins.
  *
- * A cold replica is worth its load as soon as all that waits for the model is expected to take longer on those that have it.
+ * A cold replica is worth a load as soon as the waiting requests for the model are expected to take longer on its warm
+ * replicas.
  */
 export class ExpectedCompletionRouter implements ModelRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {
@@ -22,12 +23,12 @@ export class ExpectedCompletionRouter implements ModelRouter {
     let soonestMs = Number.POSITIVE_INFINITY;
     for (const { expectedWorkMs } of warm) soonestMs = Math.min(soonestMs, expectedWorkMs);
     const lastEndsInMs = soonestMs + (queued * expectedRunMs) / warm.length;
-    // It never ends later by estimates that are wrong than when it has waited for as long as a load takes.
+    // However wrong the estimates are, the wait ends when it has lasted as long as a load takes.
     return lastEndsInMs > expectedLoadMs + expectedRunMs ? 0 : expectedLoadMs - waitedMs;
   }
 }
 
-/** The one whose work is expected to end first, and of these the one with most free bytes. */
+/** Returns the replica whose work is expected to end first, and among equals the one with the most free bytes. */
 function soonest(replicas: readonly ReplicaView[]): ReplicaView[] {
   let [best] = replicas;
   let bestMs = Number.POSITIVE_INFINITY;

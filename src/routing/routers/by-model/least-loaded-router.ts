@@ -4,8 +4,9 @@ import type { ModelRouter, ReplicaCandidates } from './model-router.js';
 import { msUntilSpill } from './spill.js';
 
 /**
- * Of all warm replicas the one with the fewest requests; if there is none, of all idle ones the one with the fewest models,
- * then with most free bytes. What the router of two choices approximates; it looks at each replica that has the model.
+ * Chooses the warm replica with the fewest requests. When none is warm, it chooses the idle replica with the fewest
+ * models, then with the most free bytes. The router of two choices approximates this one, which looks at every warm
+ * replica.
  */
 export class LeastLoadedRouter implements ModelRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {

@@ -7,11 +7,11 @@ import { msUntilSpill } from './spill.js';
 type Rank = Iterable<ReplicaView>;
 
 /**
- * Two replicas at random, and the shorter queue of the two wins (Mitzenmacher 2001): among the warm ones, or if there
- * are none, among those with the fewest models.
+ * Draws two replicas at random, and the shorter queue wins (Mitzenmacher 2001): of the warm replicas, or if there are
+ * none, of those with the fewest models.
  *
- * Warm but full replicas are waited for until the wait has cost as much as a load; then cold ones may take the request
- * too (see {@link msUntilSpill}).
+ * When the warm replicas are full, the request waits for them until the wait has cost as much as a load; then a cold
+ * replica may take it too (see {@link msUntilSpill}).
  */
 export class PowerOfTwoChoicesRouter implements ModelRouter {
   readonly #random: () => number;
@@ -24,12 +24,13 @@ export class PowerOfTwoChoicesRouter implements ModelRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): Rank[] {
     const warm = candidates.warm(request.modelKey);
     if (warm.length === 0) return this.#coldRanks(candidates);
-    // Of two that are equally busy always the same one is taken, so that light work stays on few threads, whose caches are
-    // warm, and leaves the cores of the others alone.
+    // Of two equally busy replicas the same one always wins: so light work stays on few threads, whose caches are warm,
+    // and leaves the cores of the others alone.
     const pair = chooseTwo(warm, this.#random);
-    // Who waited so long waits for a slot of any warm replica already, and would have been woken by one.
+    // No warm replica beside the pair is ranked: after so long a wait, any free slot of one would have woken the
+    // request.
     if (warm.length < candidates.size && msUntilSpill(request) <= 0) return [pair, ...this.#coldRanks(candidates)];
-    // The pair may be full while others are not: any warm one is better than waiting.
+    // The pair may be full while other warm replicas are not: any of them is better than waiting.
     return warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, request.modelKey)];
   }
 
@@ -38,7 +39,7 @@ export class PowerOfTwoChoicesRouter implements ModelRouter {
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {
-    // A load blocks its replica, so only idle ones can take it; those with the fewest models come first.
+    // A load blocks its replica, so only an idle one can take it. Replicas with the fewest models come first.
     return [
       chooseTwo(candidates.fewestModels, this.#random).sort(byFreeBytes),
       chooseTwo(candidates.idle, this.#random).sort(byModels),

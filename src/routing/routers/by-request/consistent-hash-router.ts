@@ -10,12 +10,14 @@ interface VirtualNode {
 }
 
 /**
- * Requests with the same shard key go to the same replica, those without one by their model: to the first on a ring, from the
- * key's point on, on which each replica has 100 points. So a replica that comes or goes moves only its own share of the keys.
+ * Sends requests with the same shard key to the same replica; without a shard key, the model's id is the key. Each
+ * replica has 100 points on a ring, and a request goes to the first replica from its key's point on. So a replica that
+ * comes or goes moves only its own share of the keys.
  *
- * A replica that has a quarter more than its share of the requests under way takes none (consistent hashing with bounded
- * loads, Mirrokni, Thorup and Zadimoghaddam 2018). The next on the ring may have the request when it has waited for as long as a
- * run takes, and, where that one has not got the model, a load as well: until then it is better off where its key belongs.
+ * A replica with a quarter more than its share of the ongoing requests takes none (consistent hashing with bounded
+ * loads, Mirrokni, Thorup and Zadimoghaddam 2018). The next replica on the ring may take the request after it has
+ * waited as long as a run takes, and a load as well if that replica is cold: until then the request is better off where
+ * its key belongs.
  */
 export class ConsistentHashRouter implements RequestRouter {
   #ring: readonly VirtualNode[] = [];
@@ -46,11 +48,11 @@ export class ConsistentHashRouter implements RequestRouter {
       return replica === home || waitedMs >= expectedRunMs + loadMs;
     });
     if (worthIt.length > 0 || home === undefined) return worthIt.map((replica) => [replica]);
-    // To wait for one is to rank it: as long as it takes none, that cannot be one too many.
+    // Ranking a replica means to wait for it. While the home replica takes no requests, ranking it cannot overload it.
     return [[home.ongoing >= home.capacity ? home : (within[0] as ReplicaView)]];
   }
 
-  /** Along the ring, each as often as it has points on it. */
+  /** Yields ids along the ring from the point on, each as often as it has points. */
   *#idsFrom(point: number): Iterable<string> {
     const ring = this.#ring;
     let low = 0;

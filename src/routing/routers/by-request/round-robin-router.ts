@@ -1,7 +1,7 @@
 import type { PendingRequestView, ReplicaView, RequestRouter } from '../../../contracts/request-router.js';
 import { selectAvailableReplicas } from '../ranks.js';
 
-/** The replicas in turn, but for those that cannot take the request, whatever models they have. For replicas that have all models. */
+/** Chooses the next replica in turn that can take the request. It suits replicas that have all models. */
 export class RoundRobinRouter implements RequestRouter {
   #last: string | undefined;
 

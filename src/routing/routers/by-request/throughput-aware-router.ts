@@ -2,8 +2,8 @@ import type { PendingRequestView, ReplicaView, RequestRouter } from '../../../co
 import { rankReplicasViaLocality, rankReplicasViaMultiplex, selectAvailableReplicas } from '../ranks.js';
 
 /**
- * Replicas that have the model before others, and of these those that are near the request (see
- * {@link rankReplicasViaLocality}); of each rank those that can take it, and of these the one with the least throughput.
+ * Prefers replicas that have the model, and of these the ones near the request (see {@link rankReplicasViaLocality}).
+ * In each rank it chooses the replica with the least throughput of those that can take the request.
  */
 export class ThroughputAwareRouter implements RequestRouter {
   chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): ReplicaView[][] {

@@ -1,7 +1,7 @@
 import type { PendingRequestView, ReplicaView, RequestRouter } from '../../../contracts/request-router.js';
 import { selectAvailableReplicas } from '../ranks.js';
 
-/** One of the replicas that can take the request, all as likely, whatever models they have. For replicas that have all models. */
+/** Draws a replica at random from those that can take the request. It suits replicas that have all models. */
 export class UniformRouter implements RequestRouter {
   readonly #random: () => number;
 

@@ -1,0 +1,38 @@
+import type { Clock } from '../../common/clock.js';
+import { commonRows } from '../../tensors/tensor.js';
+import { fullBatchRows } from '../batches/take-dispatch.js';
+import type { ModelQueue } from './model-queue.js';
+
+/** Decides how long the requests of a queue wait for company. */
+export class Gathering {
+  readonly #clock: Clock;
+  #isStopped = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** From now on no request waits for company. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /**
+   * Sets the queue's `gathersUntil`. Call it when the queue's requests changed, before they are placed.
+   *
+   * @param maxOngoing most requests that a replica may have at once.
+   */
+  update(queue: ModelQueue, maxOngoing: number): void {
+    queue.gathersUntil = this.#untilOf(queue, maxOngoing);
+  }
+
+  #untilOf(queue: ModelQueue, maxOngoing: number): number | undefined {
+    const { head, batching } = queue;
+    if (batching.maxWaitMs === 0 || this.#isStopped) return undefined;
+    // A request that runs alone has no company to wait for.
+    if (head === undefined || commonRows(head.feeds) === 0) return undefined;
+    if (queue.rows >= Math.min(fullBatchRows(queue), maxOngoing)) return undefined;
+    const until = queue.patientUntil(batching.maxWaitMs);
+    return until > this.#clock.now() ? until : undefined;
+  }
+}
