@@ -190,7 +190,7 @@ export class InferenceEngine {
         weights: () => this.#defaultOptions.weights,
       },
       {
-        ...{ catalog: this.#catalog, hosts: this.#modelHosts(), clock: this.#clock, log, during },
+        ...{ catalog: this.#catalog, replicas: this.#modelHosts(), clock: this.#clock, log, during },
         savePins: (pins) => this.#checkpoint.save({ pins }),
       },
     );

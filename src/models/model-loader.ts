@@ -20,7 +20,7 @@ const LONGEST_PAUSE_MS = 64_000;
 
 /** Loads models on replicas, and unloads them. */
 export class ModelLoader {
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #clock: Clock;
   /** Loads under way by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
@@ -34,8 +34,8 @@ export class ModelLoader {
   readonly #pauses = new Map<() => void, string>();
   #closed: InfermuxError | undefined;
 
-  constructor(hosts: ModelReplicas, clock: Clock) {
-    this.#hosts = hosts;
+  constructor(replicas: ModelReplicas, clock: Clock) {
+    this.#replicas = replicas;
     this.#clock = clock;
   }
 
@@ -68,21 +68,21 @@ export class ModelLoader {
    */
   replace(old: RegisteredModel, model: RegisteredModel): Promise<void> {
     return this.#track(model, async () => {
-      const having = this.#hosts.running().filter((host) => host.models.has(old.key));
-      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#hosts.running(), 1);
-      const how = (host: ModelReplica | undefined) => {
-        const isPinned = host !== undefined && this.isPinnedOn(old.key, host);
+      const having = this.#replicas.running().filter((replica) => replica.models.has(old.key));
+      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#replicas.running(), 1);
+      const how = (replica: ModelReplica | undefined) => {
+        const isPinned = replica !== undefined && this.isPinnedOn(old.key, replica);
         return { pin: model.isPinned || isPinned, replaces: old.key };
       };
       await this.#loadOn(first, model, how(first));
       // It is known to load; where it does not this time, it is loaded when it is asked for.
-      for (const host of rest) await this.#loadOn(host, model, how(host)).catch(() => undefined);
+      for (const replica of rest) await this.#loadOn(replica, model, how(replica)).catch(() => undefined);
     });
   }
 
   /** Loads it on this replica, as one that is never evicted. */
-  pinOn(host: ModelReplica, model: RegisteredModel): Promise<void> {
-    return this.#track(model, () => this.#loadOn(host, model, { pin: true }));
+  pinOn(replica: ModelReplica, model: RegisteredModel): Promise<void> {
+    return this.#track(model, () => this.#loadOn(replica, model, { pin: true }));
   }
 
   /**
@@ -100,7 +100,9 @@ export class ModelLoader {
     if (underWay !== undefined) await Promise.all(underWay);
     this.#wanted.delete(key);
     this.#pinnedOn.delete(key);
-    const freed = await Promise.all(this.#hosts.running().map((host) => host.unload(key, reason).catch(() => 0)));
+    const freed = await Promise.all(
+      this.#replicas.running().map((replica) => replica.unload(key, reason).catch(() => 0)),
+    );
     return freed.reduce((sum, bytes) => sum + bytes, 0);
   }
 
@@ -143,43 +145,44 @@ export class ModelLoader {
 
   async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {
     const most = replicas === 'all' ? Number.POSITIVE_INFINITY : replicas;
-    const hosts = () => this.#hosts.running().filter((host) => host.deployment === deployment);
-    const [first] = this.#choose(model.key, hosts(), 1);
+    const running = () => this.#replicas.running().filter((replica) => replica.deployment === deployment);
+    const [first] = this.#choose(model.key, running(), 1);
     await this.#loadOn(first, model, { pin });
     // Others may run by now.
-    const others = hosts().filter((host) => host !== first);
+    const others = running().filter((replica) => replica !== first);
     const rest = this.#choose(model.key, others, most - 1);
-    await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
+    await Promise.all(rest.map((replica) => this.#loadOn(replica, model, { pin })));
   }
 
-  async #loadOn(host: ModelReplica | undefined, model: RegisteredModel, how: ReplicaLoad): Promise<void> {
+  async #loadOn(replica: ModelReplica | undefined, model: RegisteredModel, how: ReplicaLoad): Promise<void> {
     if (this.#closed !== undefined) throw this.#closed;
-    if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
+    if (replica === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
-    const refusal = host.models.get(key) === 'loaded' ? undefined : this.#hosts.loadRefusal(model, host.deployment);
+    const refusal =
+      replica.models.get(key) === 'loaded' ? undefined : this.#replicas.loadRefusal(model, replica.deployment);
     if (refusal !== undefined) throw refusal;
     // Before the load: who counts meanwhile is to find it.
-    const wasPinned = this.isPinnedOn(key, host);
-    if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(host.id));
+    const wasPinned = this.isPinnedOn(key, replica);
+    if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(replica.id));
     try {
-      await host.load(model, how);
+      await replica.load(model, how);
       this.#wanted.add(key);
     } catch (error) {
-      if (!wasPinned) this.#pinnedOn.get(key)?.delete(host.id);
+      if (!wasPinned) this.#pinnedOn.get(key)?.delete(replica.id);
       throw error;
     }
   }
 
-  #choose(key: string, hosts: readonly ModelReplica[], count: number): ModelReplica[] {
-    const places = hosts.map((host, index) => ({ host, index, has: host.models.has(key) }));
+  #choose(key: string, replicas: readonly ModelReplica[], count: number): ModelReplica[] {
+    const places = replicas.map((replica, index) => ({ replica, index, has: replica.models.has(key) }));
     places.sort(
       (left, right) =>
         Number(right.has) - Number(left.has) ||
-        left.host.models.size - right.host.models.size ||
-        left.host.ongoing - right.host.ongoing ||
+        left.replica.models.size - right.replica.models.size ||
+        left.replica.ongoing - right.replica.ongoing ||
         left.index - right.index,
     );
-    return places.slice(0, count).map(({ host }) => host);
+    return places.slice(0, count).map(({ replica }) => replica);
   }
 
   /** @returns false when it was given up. */

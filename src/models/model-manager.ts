@@ -30,7 +30,7 @@ export interface ModelManagerOptions {
 
 export interface ModelManagerEnvironment {
   readonly catalog: ModelCatalog;
-  readonly hosts: ModelReplicas;
+  readonly replicas: ModelReplicas;
   readonly clock: Clock;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
   /** Writes down what callers have pinned, before it is acted on. */
@@ -46,7 +46,7 @@ export class ModelManager {
   readonly #options: ModelManagerOptions;
   readonly #environment: ModelManagerEnvironment;
   readonly #catalog: ModelCatalog;
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #loader: ModelLoader;
   readonly #records: LoadRecords;
   readonly #sizes: SizeEstimator;
@@ -61,19 +61,22 @@ export class ModelManager {
 
   /** @internal */
   constructor(options: ModelManagerOptions, environment: ModelManagerEnvironment) {
-    const { catalog, hosts, clock } = environment;
+    const { catalog, replicas, clock } = environment;
     this.#options = options;
     this.#environment = environment;
     this.#catalog = catalog;
-    this.#hosts = hosts;
-    this.#loader = new ModelLoader(hosts, clock);
+    this.#replicas = replicas;
+    this.#loader = new ModelLoader(replicas, clock);
     this.#records = new LoadRecords(() => clock.now());
     this.#sizes = new SizeEstimator(() => options.weights());
-    this.#pinned = new PinnedModels({ catalog, hosts, loader: this.#loader }, (model, host, { message: reason }) => {
-      if (this.#closed === undefined) {
-        environment.log('warn', { model: model.id, replica: host.id, reason }, 'pinned model could not be loaded');
-      }
-    });
+    this.#pinned = new PinnedModels(
+      { catalog, replicas, loader: this.#loader },
+      (model, replica, { message: reason }) => {
+        if (this.#closed === undefined) {
+          environment.log('warn', { model: model.id, replica: replica.id, reason }, 'pinned model could not be loaded');
+        }
+      },
+    );
     const { directory, repository } = options;
     if (directory === undefined) return;
     this.#deployer = new ModelDeployer(resolve(directory));
@@ -99,7 +102,7 @@ export class ModelManager {
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
     const {
-      deployment = this.#hosts.defaultDeployment(),
+      deployment = this.#replicas.defaultDeployment(),
       replicas = 1,
       pin = false,
       wait = true,
@@ -279,9 +282,9 @@ export class ModelManager {
   }
 
   /** @internal */
-  replicaRunning(host: ModelReplica): void {
+  replicaRunning(replica: ModelReplica): void {
     // Those from the start are waited for.
-    if (this.#isStarted) void this.#pinned.loadOn(host);
+    if (this.#isStarted) void this.#pinned.loadOn(replica);
   }
 
   /** @internal */
@@ -378,7 +381,7 @@ export class ModelManager {
   }
 
   get #once(): LoadOrder {
-    return { deployment: this.#hosts.defaultDeployment(), replicas: 1, pin: false, retries: 0 };
+    return { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 };
   }
 
   #readLoadOptions(options: LoadOptions): LoadOptions {
@@ -390,8 +393,8 @@ export class ModelManager {
       retries: isInteger({ lowest: 0 }),
       timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
     } satisfies Record<keyof LoadOptions, Rule>);
-    const { deployment = this.#hosts.defaultDeployment() } = read;
-    const wanted = this.#hosts.wanted(deployment);
+    const { deployment = this.#replicas.defaultDeployment() } = read;
+    const wanted = this.#replicas.wanted(deployment);
     if (wanted === 0) {
       const message = `deployment ${show(deployment)} is to have no replica at present, and so nothing can be loaded there`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
@@ -410,9 +413,9 @@ export class ModelManager {
   }
 
   #createSync(scanner: RepositoryScanner): RepositorySync {
-    const { catalog, hosts, clock, log } = this.#environment;
+    const { catalog, replicas, clock, log } = this.#environment;
     const { settleMs } = this.#options.repository;
-    const environment = { catalog, hosts, clock, loader: this.#loader };
+    const environment = { catalog, replicas, clock, loader: this.#loader };
     return new RepositorySync({ scanner, settleMs }, environment, {
       served: (id, change) => {
         if (this.#isOpen) log('info', { model: id }, `model ${change}`);
@@ -437,7 +440,7 @@ export class ModelManager {
       weights: model.weights ?? this.#options.weights(),
       isPinned: this.#pinned.has(model),
       problem: problem?.message,
-      replicas: this.#hosts.running().map((host) => this.#records.stateOf(host, key)),
+      replicas: this.#replicas.running().map((replica) => this.#records.stateOf(replica, key)),
     };
   }
 }

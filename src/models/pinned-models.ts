@@ -17,17 +17,17 @@ export interface Pin {
 /** Keeps pinned models where they are to be: those that say so themselves, and those that a caller has pinned. */
 export class PinnedModels {
   readonly #catalog: ModelCatalog;
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #loader: ModelLoader;
-  readonly #onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void;
+  readonly #onFailure: (model: RegisteredModel, replica: ModelReplica, error: InfermuxError) => void;
   #pins: readonly Pin[] = [];
 
   constructor(
-    { catalog, hosts, loader }: { catalog: ModelCatalog; hosts: ModelReplicas; loader: ModelLoader },
-    onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void,
+    { catalog, replicas, loader }: { catalog: ModelCatalog; replicas: ModelReplicas; loader: ModelLoader },
+    onFailure: (model: RegisteredModel, replica: ModelReplica, error: InfermuxError) => void,
   ) {
     this.#catalog = catalog;
-    this.#hosts = hosts;
+    this.#replicas = replicas;
     this.#loader = loader;
     this.#onFailure = onFailure;
   }
@@ -74,35 +74,35 @@ export class PinnedModels {
 
   /** Resolves when they are loaded where they were not; failures are told. */
   async load(): Promise<void> {
-    await Promise.all(this.#hosts.running().map((host) => this.loadOn(host)));
+    await Promise.all(this.#replicas.running().map((replica) => this.loadOn(replica)));
   }
 
-  async loadOn(host: ModelReplica): Promise<void> {
-    for (const model of this.#missingOn(host)) {
+  async loadOn(replica: ModelReplica): Promise<void> {
+    for (const model of this.#missingOn(replica)) {
       // Another one may have taken its place while those before it were loaded.
       if (this.#catalog.find(nameOf(model)) !== model) continue;
       await this.#loader
-        .pinOn(host, model)
-        .catch((cause: unknown) => this.#onFailure(model, host, toInfermuxError(cause)));
+        .pinOn(replica, model)
+        .catch((cause: unknown) => this.#onFailure(model, replica, toInfermuxError(cause)));
     }
   }
 
-  *#missingOn(host: ModelReplica): IterableIterator<RegisteredModel> {
+  *#missingOn(replica: ModelReplica): IterableIterator<RegisteredModel> {
     const wanted = new Map<RegisteredModel, Replicas>();
     for (const model of this.#catalog.models) if (model.isPinned) wanted.set(model, 'all');
     for (const { target, deployment, replicas } of this.#pins) {
-      const model = deployment === host.deployment ? this.#catalog.find(target) : undefined;
+      const model = deployment === replica.deployment ? this.#catalog.find(target) : undefined;
       if (model !== undefined) wanted.set(model, wanted.get(model) ?? replicas);
     }
     for (const [model, replicas] of wanted) {
-      if (this.#loader.isPinnedOn(model.key, host)) continue;
-      if (replicas === 'all' || this.#pinsIn(host.deployment, model.key) < replicas) yield model;
+      if (this.#loader.isPinnedOn(model.key, replica)) continue;
+      if (replicas === 'all' || this.#pinsIn(replica.deployment, model.key) < replicas) yield model;
     }
   }
 
   #pinsIn(deployment: string, key: string): number {
-    const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
-    return hosts.filter((host) => this.#loader.isPinnedOn(key, host)).length;
+    const replicas = this.#replicas.running().filter((replica) => replica.deployment === deployment);
+    return replicas.filter((replica) => this.#loader.isPinnedOn(key, replica)).length;
   }
 }
 

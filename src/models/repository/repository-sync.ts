@@ -49,7 +49,7 @@ export class RepositorySync {
   readonly #settleMs: number;
   readonly #catalog: ModelCatalog;
   readonly #loader: ModelLoader;
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #clock: Clock;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
@@ -68,16 +68,16 @@ export class RepositorySync {
     {
       catalog,
       loader,
-      hosts,
+      replicas,
       clock,
-    }: { catalog: ModelCatalog; loader: ModelLoader; hosts: ModelReplicas; clock: Clock },
+    }: { catalog: ModelCatalog; loader: ModelLoader; replicas: ModelReplicas; clock: Clock },
     observer: SyncObserver,
   ) {
     this.#scanner = scanner;
     this.#settleMs = settleMs;
     this.#catalog = catalog;
     this.#loader = loader;
-    this.#hosts = hosts;
+    this.#replicas = replicas;
     this.#clock = clock;
     this.#observer = observer;
     this.#failures = new FailureMemory(() => clock.now());
@@ -274,7 +274,7 @@ export class RepositorySync {
       await Promise.all(
         models.map((model) =>
           this.#loader.load(model, {
-            deployment: this.#hosts.defaultDeployment(),
+            deployment: this.#replicas.defaultDeployment(),
             replicas: 1,
             pin: false,
             retries: 0,
@@ -301,7 +301,7 @@ export class RepositorySync {
   async #retire(models: readonly RegisteredModel[], reason: 'unloaded' | 'replaced'): Promise<void> {
     await Promise.all(
       models.map(async ({ key }) => {
-        await this.#hosts.untilUnused(key);
+        await this.#replicas.untilUnused(key);
         await this.#loader.unload(key, reason);
         this.#forget(key);
       }),
@@ -338,7 +338,7 @@ export class RepositorySync {
   #forget(key: string): void {
     this.#failures.forget(key);
     this.#catalog.forget(key);
-    this.#hosts.forget(key);
+    this.#replicas.forget(key);
     this.#observer.forgotten(key);
   }
 }
