@@ -39,9 +39,9 @@ export {
 export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './engine/options.js';
 export type { RunOptions } from './engine/run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './engine/status.js';
-export type { ReplicaModelState } from './models/load-records.js';
 export type { ModelManager } from './models/model-manager.js';
 export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
+export type { ReplicaModelState } from './models/reports/load-records.js';
 export type { ModelFiles } from './models/repository/deployed-files.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
 export type { Manifest, VersionPolicy } from './models/sources/manifest.js';

@@ -60,6 +60,11 @@ export class ModelLoader {
     });
   }
 
+  /** {@link load} on one replica of the default deployment, without retries. */
+  loadAnywhere(model: RegisteredModel): Promise<void> {
+    return this.load(model, { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 });
+  }
+
   /**
    * Loads the model on every replica that has the other one, one after the other so that the rest goes on serving; on one
    * that has neither, if none has. The other one stays.

@@ -1,5 +1,5 @@
 import type { ModelFormat, WeightPlacement } from '../contracts/model-reference.js';
-import type { ReplicaModelState } from './load-records.js';
+import type { ReplicaModelState } from './reports/load-records.js';
 import type { VersionPolicy } from './sources/manifest.js';
 
 /** How a directory of models is followed, and when models are loaded. */

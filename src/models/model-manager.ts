@@ -1,43 +1,20 @@
-import { resolve } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
-import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
-import { type Clock, settlesWithin } from '../common/clock.js';
+import { checkOptions, isBoolean, type Rule } from '../common/checks.js';
+import { settlesWithin } from '../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
-import { SerialQueue } from '../common/serial-queue.js';
-import type { WeightPlacement } from '../contracts/model-reference.js';
-import { LoadRecords } from './load-records.js';
-import type { CatalogEntry, ModelCatalog } from './model-catalog.js';
-import { type LoadOrder, ModelLoader } from './model-loader.js';
-import type { LoadOptions, ModelReport, ResolvedRepositoryOptions, SyncOptions } from './model-manager-options.js';
+import { readLoadOptions } from './load-options.js';
+import type { ModelCatalog } from './model-catalog.js';
+import { ModelLoader } from './model-loader.js';
+import type { ModelManagerEnvironment, ModelManagerOptions } from './model-manager-environment.js';
+import type { LoadOptions, ModelReport, SyncOptions } from './model-manager-options.js';
 import type { ModelReplica, ModelReplicas } from './model-replicas.js';
-import { type Pin, PinnedModels } from './pinned-models.js';
+import { PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
+import { ModelReports } from './reports/model-reports.js';
 import type { ModelFiles } from './repository/deployed-files.js';
-import { ModelDeployer } from './repository/model-deployer.js';
-import { RepositoryFollower } from './repository/repository-follower.js';
-import { RepositoryScanner } from './repository/repository-scanner.js';
-import { RepositorySync, type SyncReport } from './repository/repository-sync.js';
-import { SizeEstimator } from './size-estimator.js';
-
-export interface ModelManagerOptions {
-  /** Undefined when the models are named one by one. */
-  readonly directory: string | undefined;
-  readonly repository: ResolvedRepositoryOptions;
-  /** Of models that name none. */
-  weights(): WeightPlacement;
-}
-
-export interface ModelManagerEnvironment {
-  readonly catalog: ModelCatalog;
-  readonly replicas: ModelReplicas;
-  readonly clock: Clock;
-  log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
-  /** Writes down what callers have pinned, before it is acted on. */
-  savePins(pins: readonly Pin[]): Promise<void>;
-  /** Keeps the process up as long as the work goes on. */
-  during<T>(work: () => Promise<T>): Promise<T>;
-}
+import { ModelRepository } from './repository/model-repository.js';
+import type { SyncReport } from './repository/repository-sync.js';
+import type { Pin } from './saved-pins.js';
 
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
@@ -48,15 +25,10 @@ export class ModelManager {
   readonly #catalog: ModelCatalog;
   readonly #replicas: ModelReplicas;
   readonly #loader: ModelLoader;
-  readonly #records: LoadRecords;
-  readonly #sizes: SizeEstimator;
-  readonly #sync: RepositorySync | undefined;
-  readonly #deployer: ModelDeployer | undefined;
-  readonly #follower: RepositoryFollower | undefined;
   readonly #pinned: PinnedModels;
-  #isOpen = false;
+  readonly #reports: ModelReports;
+  readonly #repository: ModelRepository | undefined;
   #isStarted = false;
-  readonly #pinTurns = new SerialQueue();
   #closed: InfermuxError | undefined;
 
   /** @internal */
@@ -66,30 +38,24 @@ export class ModelManager {
     this.#environment = environment;
     this.#catalog = catalog;
     this.#replicas = replicas;
-    this.#loader = new ModelLoader(replicas, clock);
-    this.#records = new LoadRecords(() => clock.now());
-    this.#sizes = new SizeEstimator(() => options.weights());
-    this.#pinned = new PinnedModels(
-      { catalog, replicas, loader: this.#loader },
-      (model, replica, { message: reason }) => {
-        if (this.#closed === undefined) {
-          environment.log('warn', { model: model.id, replica: replica.id, reason }, 'pinned model could not be loaded');
-        }
+    const log: ModelManagerEnvironment['log'] = (level, fields, message) => environment.log(level, fields, message);
+    const loader = new ModelLoader(replicas, clock);
+    this.#loader = loader;
+    const pinned = new PinnedModels({
+      ...{ catalog, replicas, loader },
+      savePins: (pins) => environment.savePins(pins),
+      failed: ({ id: model }, { id: replica }, { message: reason }) => {
+        if (this.#closed === undefined) log('warn', { model, replica, reason }, 'pinned model could not be loaded');
       },
-    );
+    });
+    this.#pinned = pinned;
+    const weights = () => options.weights();
+    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights });
+    this.#reports = reports;
     const { directory, repository } = options;
     if (directory === undefined) return;
-    this.#deployer = new ModelDeployer(resolve(directory));
-    const sync = this.#createSync(new RepositoryScanner(directory, repository.versions));
-    this.#sync = sync;
-    const look = () => sync.sync({ wait: false, load: !repository.lazy });
-    this.#follower = new RepositoryFollower(repository.pollMs, look, clock, {
-      unreadable: ({ message: reason }, failuresInRow) => {
-        const message = 'the directory of models cannot be read; what is loaded goes on, and it is tried again';
-        environment.log('warn', { reason, failuresInRow }, message);
-      },
-      readableAgain: () => environment.log('info', {}, 'the directory of models can be read again'),
-    });
+    const surroundings = { catalog, loader, replicas, pinned, reports, clock, log };
+    this.#repository = new ModelRepository(directory, repository, surroundings);
   }
 
   /**
@@ -101,18 +67,10 @@ export class ModelManager {
    */
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
-    const {
-      deployment = this.#replicas.defaultDeployment(),
-      replicas = 1,
-      pin = false,
-      wait = true,
-      ...more
-    } = this.#readLoadOptions(options);
-    const { retries = 0, timeoutMs = -1 } = more;
+    const { wait, timeoutMs, ...order } = readLoadOptions(options, this.#replicas);
     const model = this.#catalog.resolve(target);
-    const order = { deployment, replicas, pin, retries };
     const loaded = this.#environment.during(() =>
-      pin ? this.#loadPinned(model, target, order) : this.#loader.load(model, order),
+      order.pin ? this.#pinned.pin(model, target, order) : this.#loader.load(model, order),
     );
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
@@ -120,7 +78,7 @@ export class ModelManager {
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
-    return this.#report(model);
+    return this.#reports.of(model);
   }
 
   /**
@@ -136,7 +94,7 @@ export class ModelManager {
     const model = this.#catalog.find(target);
     if (model === undefined) return 0;
     return this.#environment.during(async () => {
-      await this.#changePins(() => this.#pinned.without(model));
+      await this.#pinned.unpin(model);
       return this.#loader.unload(model.key, 'unloaded');
     });
   }
@@ -150,21 +108,12 @@ export class ModelManager {
 
   /** All models, version by version; also those that are there and cannot be served. */
   list(): ModelReport[] {
-    return [...this.#catalog.entries].flatMap((entry) =>
-      entry.served.length > 0
-        ? entry.served.map((model) => this.#report(model))
-        : [problemReport(entry, this.#options)],
-    );
+    return this.#reports.list();
   }
 
   /** @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
   get(target: string): ModelReport {
-    const model = this.#catalog.find(target);
-    if (model !== undefined) return this.#report(model);
-    checkModelId(target);
-    const entry = this.#catalog.entry(target);
-    if (entry !== undefined && entry.served.length === 0) return problemReport(entry, this.#options);
-    return this.#report(this.#catalog.resolve(target));
+    return this.#reports.get(target);
   }
 
   /** Bytes of the model's files, external data included. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
@@ -179,7 +128,7 @@ export class ModelManager {
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
    */
   estimateSize(target: string): number {
-    return this.#sizes.estimate(this.#catalog.resolve(target));
+    return this.#reports.estimatedBytes(this.#catalog.resolve(target));
   }
 
   /**
@@ -191,8 +140,8 @@ export class ModelManager {
     this.#checkOpen();
     const model = this.#catalog.resolve(target);
     this.checkMayRun(model);
-    await this.#environment.during(() => this.#loader.load(model, this.#once));
-    return this.#report(model);
+    await this.#environment.during(() => this.#loader.loadAnywhere(model));
+    return this.#reports.of(model);
   }
 
   /**
@@ -206,18 +155,9 @@ export class ModelManager {
    */
   async deploy(target: string, files: ModelFiles): Promise<ModelReport> {
     this.#checkOpen();
-    const { deployer, sync } = this.#repository('deploy');
+    const repository = this.#requireRepository('deploy');
     return this.#environment.during(async () => {
-      const id = await deployer.deploy(target, files);
-      try {
-        await sync.refresh(id);
-      } catch (error) {
-        // Another version may have a problem of its own.
-        if (this.#catalog.find(target) === undefined) {
-          await this.#withdraw(target).catch(() => undefined);
-          throw error;
-        }
-      }
+      const id = await repository.deploy(target, files);
       return this.get(this.#catalog.find(target) === undefined ? id : target);
     });
   }
@@ -232,8 +172,8 @@ export class ModelManager {
    */
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
-    this.#repository('undeploy');
-    await this.#environment.during(() => this.#withdraw(target));
+    const repository = this.#requireRepository('undeploy');
+    await this.#environment.during(() => repository.undeploy(target));
   }
 
   /**
@@ -245,8 +185,8 @@ export class ModelManager {
   async sync(options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
     const { wait = true, load = !this.#options.repository.lazy } = checkOptions('sync', options, SYNC_RULES);
-    const { sync } = this.#repository('sync');
-    return this.#environment.during(() => sync.sync({ wait, load }));
+    const repository = this.#requireRepository('sync');
+    return this.#environment.during(() => repository.sync({ wait, load }));
   }
 
   /**
@@ -260,12 +200,7 @@ export class ModelManager {
       const served = [this.#catalog.register(model)];
       this.#catalog.put({ id, served, versions: [version], problem: undefined });
     }
-    if (this.#sync === undefined) return;
-    // A folder that may only be read can be served all the same.
-    await this.#deployer?.cleanUp().catch(() => undefined);
-    const { unsettled } = await this.#sync.sync({ wait: true, load: false });
-    this.#isOpen = true;
-    this.#follower?.follow(unsettled.length);
+    await this.#repository?.open();
   }
 
   /**
@@ -276,7 +211,7 @@ export class ModelManager {
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const loads = this.#options.repository.loadOnStart
-      ? this.#catalog.models.map((model) => this.#loader.load(model, this.#once))
+      ? this.#catalog.models.map((model) => this.#loader.loadAnywhere(model))
       : [];
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
@@ -289,7 +224,7 @@ export class ModelManager {
 
   /** @internal */
   replicaLeft(replica: string): void {
-    this.#records.forgetReplica(replica);
+    this.#reports.forgetReplica(replica);
     this.#loader.replicaLeft(replica);
     // What was pinned there is wanted elsewhere, until another takes its place.
     if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
@@ -298,7 +233,7 @@ export class ModelManager {
   /** Nothing is pinned in it any more. @internal */
   async deploymentDeleted(name: string): Promise<void> {
     try {
-      await this.#changePins(() => this.#pinned.pins.filter(({ deployment }) => deployment !== name));
+      await this.#pinned.unpinDeployment(name);
     } catch (cause) {
       const reason = toInfermuxError(cause).message;
       this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay written down');
@@ -307,13 +242,12 @@ export class ModelManager {
 
   /** @internal */
   modelLoaded(replica: string, model: RegisteredModel, memory: number): void {
-    this.#records.loaded(replica, model.key);
-    this.#sizes.loaded(model, memory);
+    this.#reports.loaded(replica, model, memory);
   }
 
   /** @internal */
   modelLoadFailed(replica: string, key: string, error: InfermuxError, nextTryInMs: number): void {
-    this.#records.failed(replica, key, error, nextTryInMs);
+    this.#reports.loadFailed(replica, key, error, nextTryInMs);
   }
 
   /**
@@ -329,81 +263,23 @@ export class ModelManager {
   /** @internal */
   close(error: InfermuxError): void {
     this.#closed ??= error;
-    this.#follower?.stop();
+    this.#repository?.close();
     this.#loader.close(error);
   }
 
   /** Those of a checkpoint: they are loaded with what is to be there from the start. @internal */
   restorePins(pins: readonly Pin[]): void {
-    this.#pinned.set(pins);
-  }
-
-  /** It is pinned before it is loaded, and if it cannot be loaded it is as it was. */
-  async #loadPinned(model: RegisteredModel, target: string, order: LoadOrder): Promise<void> {
-    const { deployment, replicas } = order;
-    const pin: Pin = { target, deployment, replicas };
-    const before = this.#pinned.find(pin);
-    await this.#changePins(() => this.#pinned.with(pin, pin));
-    try {
-      await this.#loader.load(model, order);
-    } catch (error) {
-      // Somebody else may have pinned it as well since.
-      if (this.#pinned.find(pin) === pin) await this.#changePins(() => this.#pinned.with(pin, before));
-      throw error;
-    }
-  }
-
-  /** One change after the other: what is written down is what is acted on. */
-  #changePins(change: () => readonly Pin[]): Promise<void> {
-    return this.#pinTurns.run(async () => {
-      const pins = change();
-      if (isDeepStrictEqual(pins, this.#pinned.pins)) return;
-      await this.#environment.savePins(pins);
-      this.#pinned.set(pins);
-    });
+    this.#pinned.restore(pins);
   }
 
   #checkOpen(): void {
     if (this.#closed !== undefined) throw new InfermuxError(this.#closed.code, this.#closed.message);
   }
 
-  #repository(call: string): { deployer: ModelDeployer; sync: RepositorySync } {
-    if (this.#deployer !== undefined && this.#sync !== undefined) return { deployer: this.#deployer, sync: this.#sync };
+  #requireRepository(call: string): ModelRepository {
+    if (this.#repository !== undefined) return this.#repository;
     const message = `${call} needs a directory of models, and options.models names none`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
-  }
-
-  async #withdraw(target: string): Promise<void> {
-    const { deployer, sync } = this.#repository('undeploy');
-    const { id, version } = await deployer.checkPresent(target);
-    await sync.withdraw(id, version, () => deployer.undeploy(target));
-    if (this.#catalog.entry(id) === undefined) await this.#changePins(() => this.#pinned.withoutId(id));
-  }
-
-  get #once(): LoadOrder {
-    return { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 };
-  }
-
-  #readLoadOptions(options: LoadOptions): LoadOptions {
-    const read = checkOptions('load', options, {
-      deployment: isText,
-      replicas: () => undefined,
-      pin: isBoolean,
-      wait: isBoolean,
-      retries: isInteger({ lowest: 0 }),
-      timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
-    } satisfies Record<keyof LoadOptions, Rule>);
-    const { deployment = this.#replicas.defaultDeployment() } = read;
-    const wanted = this.#replicas.wanted(deployment);
-    if (wanted === 0) {
-      const message = `deployment ${show(deployment)} is to have no replica at present, and so nothing can be loaded there`;
-      throw new InfermuxError('FAILED_PRECONDITION', message);
-    }
-    const isCount = isInteger({ lowest: 1, highest: wanted });
-    const expected = `'all' or an integer from 1 to ${wanted}, which is how many replicas there are`;
-    const isReplicas = satisfies((value) => value === 'all' || isCount(value) === undefined, expected);
-    checkOptions('load', { replicas: read.replicas }, { replicas: isReplicas });
-    return read;
   }
 
   async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
@@ -411,43 +287,4 @@ export class ModelManager {
     if (await settlesWithin(this.#environment.clock, work, timeoutMs)) return;
     throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms, and goes on`);
   }
-
-  #createSync(scanner: RepositoryScanner): RepositorySync {
-    const { catalog, replicas, clock, log } = this.#environment;
-    const { settleMs } = this.#options.repository;
-    const environment = { catalog, replicas, clock, loader: this.#loader };
-    return new RepositorySync({ scanner, settleMs }, environment, {
-      served: (id, change) => {
-        if (this.#isOpen) log('info', { model: id }, `model ${change}`);
-        if (this.#pinned.hasId(id)) void this.#pinned.load();
-      },
-      removed: (id) => log('info', { model: id }, 'model removed'),
-      failed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model cannot be served'),
-      forgotten: (key) => {
-        this.#records.forgetModel(key);
-        this.#sizes.forget(key);
-      },
-    });
-  }
-
-  #report(model: RegisteredModel): ModelReport {
-    const { id, version, path, format, bytes, licence, key } = model;
-    const { problem } = this.#catalog.entry(id) ?? {};
-    return {
-      ...{ id, version, path, format, bytes, licence },
-      isDefault: this.#catalog.find(id) === model,
-      estimatedBytes: this.#sizes.estimate(model),
-      weights: model.weights ?? this.#options.weights(),
-      isPinned: this.#pinned.has(model),
-      problem: problem?.message,
-      replicas: this.#replicas.running().map((replica) => this.#records.stateOf(replica, key)),
-    };
-  }
-}
-
-function problemReport({ id, problem }: CatalogEntry, { weights }: ModelManagerOptions): ModelReport {
-  return {
-    ...{ id, version: undefined, isDefault: false, path: undefined, format: undefined, bytes: 0, estimatedBytes: 0 },
-    ...{ weights: weights(), isPinned: false, licence: undefined, problem: problem?.message, replicas: [] },
-  };
 }

@@ -1,5 +1,5 @@
-import type { InfermuxError } from '../common/errors.js';
-import type { ModelReplica } from './model-replicas.js';
+import type { InfermuxError } from '../../common/errors.js';
+import type { ModelReplica } from '../model-replicas.js';
 
 /** How one replica stands with one model. */
 export interface ReplicaModelState {

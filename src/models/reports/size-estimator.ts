@@ -1,5 +1,5 @@
-import type { WeightPlacement } from '../contracts/model-reference.js';
-import type { RegisteredModel } from './registered-model.js';
+import type { WeightPlacement } from '../../contracts/model-reference.js';
+import type { RegisteredModel } from '../registered-model.js';
 
 type Kind = 'onnx' | 'onnx with external data' | 'ort' | 'shared';
 
