@@ -1,12 +1,15 @@
 import type { Clock } from '../../common/clock.js';
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
-import { FailureMemory } from '../../common/failure-memory.js';
 import { KeyedTasks } from '../keyed-tasks.js';
-import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
-import type { ModelLoader } from '../model-loader.js';
-import type { ModelReplicas } from '../model-replicas.js';
-import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
-import { areSameModels, isAsServed, isSameRevision, predecessorOf, unsettledOf } from './repository-changes.js';
+import type { ModelCatalog } from '../model-catalog.js';
+import {
+  CatalogUpdater,
+  type CatalogUpdaterEnvironment,
+  type SyncObserver,
+  type UpdateOrder,
+} from './catalog-updater.js';
+import { ChangeLog } from './change-log.js';
+import { unsettledOf } from './repository-changes.js';
 import type { RepositoryScanner, ScannedModel } from './repository-scanner.js';
 
 /** What a look at the directory came to: ids of models. */
@@ -20,67 +23,31 @@ export interface SyncReport {
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
 }
 
-export interface SyncOrder {
-  /** Whether to wait until all loads and unloads are done. */
-  readonly wait: boolean;
-  /** Whether to load what is new or has changed. */
-  readonly load: boolean;
-}
-
-export interface SyncObserver {
-  /** The model is served, or is served in another revision or other versions. */
-  served(id: string, change: 'added' | 'changed'): void;
-  removed(id: string): void;
-  failed(id: string, error: InfermuxError): void;
-  /** Nobody asks for the model any more, and its sessions are gone. */
-  forgotten(key: string): void;
-}
-
-interface Applied extends SyncOrder {
-  /** Whether to serve what is there though it does not load. */
-  readonly force?: boolean;
-}
-
-type Change = 'added' | 'changed' | 'removed' | 'none';
+export type SyncOrder = Omit<UpdateOrder, 'force'>;
 
 /** Makes the catalog follow a directory. Each model is changed by itself: one that is slow holds up no other. */
 export class RepositorySync {
   readonly #scanner: RepositoryScanner;
   readonly #settleMs: number;
   readonly #catalog: ModelCatalog;
-  readonly #loader: ModelLoader;
-  readonly #replicas: ModelReplicas;
   readonly #clock: Clock;
-  readonly #observer: SyncObserver;
-  readonly #failures: FailureMemory;
+  readonly #changes = new ChangeLog();
+  readonly #updater: CatalogUpdater;
   /** What is being done to each model, by id. */
   readonly #turns = new KeyedTasks();
-  /** When each model was last changed, in changes. */
-  readonly #changedAt = new Map<string, number>();
-  #sequence = 0;
   /** Looks under way. */
   #looks = 0;
-  /** Models that are registered and could not take the place of those that are served. */
-  readonly #candidates = new Map<string, RegisteredModel>();
 
   constructor(
     { scanner, settleMs }: { scanner: RepositoryScanner; settleMs: number },
-    {
-      catalog,
-      loader,
-      replicas,
-      clock,
-    }: { catalog: ModelCatalog; loader: ModelLoader; replicas: ModelReplicas; clock: Clock },
+    environment: CatalogUpdaterEnvironment,
     observer: SyncObserver,
   ) {
     this.#scanner = scanner;
     this.#settleMs = settleMs;
-    this.#catalog = catalog;
-    this.#loader = loader;
-    this.#replicas = replicas;
-    this.#clock = clock;
-    this.#observer = observer;
-    this.#failures = new FailureMemory(() => clock.now());
+    this.#catalog = environment.catalog;
+    this.#clock = environment.clock;
+    this.#updater = new CatalogUpdater(environment, this.#changes, observer);
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing has changed. */
@@ -91,12 +58,12 @@ export class RepositorySync {
     } finally {
       this.#looks -= 1;
       // Nobody needs to know any more what happened meanwhile.
-      if (this.#looks === 0 && this.#turns.size === 0) this.#changedAt.clear();
+      if (this.#looks === 0 && this.#turns.size === 0) this.#changes.clear();
     }
   }
 
   async #look(order: SyncOrder): Promise<SyncReport> {
-    const began = this.#sequence;
+    const began = this.#changes.now;
     const { models, unsettled } = await this.#scanSettled();
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };
     const failed: { id: string; error: InfermuxError }[] = [];
@@ -104,7 +71,7 @@ export class RepositorySync {
     const work = [...ids].map(async (id) => {
       if (unsettled.has(id)) return;
       const { problem } = models.get(id) ?? {};
-      if (!this.#turns.has(id) && this.#changeOf(id, models.get(id)) === 'none') {
+      if (!this.#turns.has(id) && this.#updater.changeOf(id, models.get(id)) === 'none') {
         if (problem !== undefined) failed.push({ id, error: problem });
         return;
       }
@@ -113,7 +80,9 @@ export class RepositorySync {
         return;
       }
       try {
-        const change = await this.#inTurn(id, async () => this.#apply(id, await this.#since(began, id, models), order));
+        const change = await this.#inTurn(id, async () =>
+          this.#updater.apply(id, await this.#since(began, id, models), order),
+        );
         if (change !== 'none') report[change].push(id);
       } catch (cause) {
         failed.push({ id, error: toInfermuxError(cause) });
@@ -130,8 +99,8 @@ export class RepositorySync {
    */
   async refresh(id: string): Promise<void> {
     await this.#inTurn(id, async () => {
-      this.#noteChange(id);
-      await this.#apply(id, await this.#scanOne(id), { wait: true, load: false });
+      this.#changes.note(id);
+      await this.#updater.apply(id, await this.#scanOne(id), { wait: true, load: false });
     });
   }
 
@@ -144,10 +113,10 @@ export class RepositorySync {
       await this.#inTurn(id, async () => {
         const rest = version === undefined ? undefined : await this.#scanOne(id, version);
         const order = { wait: true, load: false, force: true };
-        await this.#apply(id, rest?.problem === undefined ? rest : undefined, order);
+        await this.#updater.apply(id, rest?.problem === undefined ? rest : undefined, order);
         await removeFiles();
         // What others have seen of it by now is out of date, also where it was not served.
-        this.#noteChange(id);
+        this.#changes.note(id);
       });
     } finally {
       await this.refresh(id).catch(() => undefined);
@@ -165,16 +134,11 @@ export class RepositorySync {
     id: string,
     models: ReadonlyMap<string, ScannedModel>,
   ): Promise<ScannedModel | undefined> {
-    return (this.#changedAt.get(id) ?? 0) > began ? this.#scanOne(id) : models.get(id);
+    return this.#changes.hasChanged(id, began) ? this.#scanOne(id) : models.get(id);
   }
 
   async #scanOne(id: string, except?: number): Promise<ScannedModel | undefined> {
     return (await this.#scanner.scan(id, except)).models.get(id);
-  }
-
-  #noteChange(id: string): void {
-    this.#sequence += 1;
-    this.#changedAt.set(id, this.#sequence);
   }
 
   /** What is still being written is not there yet, or is as it was. */
@@ -190,155 +154,6 @@ export class RepositorySync {
   /** Only what differs from what is served needs to be looked at twice. */
   #isYoung(model: ScannedModel): boolean {
     if (this.#settleMs === 0 || Date.now() - model.changedAt > this.#settleMs) return false;
-    return this.#changeOf(model.id, model) !== 'none';
-  }
-
-  #changeOf(id: string, scanned: ScannedModel | undefined): Change {
-    const entry = this.#catalog.entry(id);
-    if (scanned === undefined) return entry === undefined ? 'none' : 'removed';
-    if (entry === undefined) return 'added';
-    return isAsServed(entry, scanned) ? 'none' : 'changed';
-  }
-
-  async #apply(id: string, scanned: ScannedModel | undefined, order: Applied): Promise<Change> {
-    const entry = this.#catalog.entry(id);
-    const change = this.#changeOf(id, scanned);
-    if (scanned === undefined) {
-      if (entry !== undefined) await this.#remove(entry, order);
-      return change;
-    }
-    if (scanned.problem !== undefined) throw this.#fail(scanned, entry?.served ?? [], scanned.problem);
-    if (change === 'none') return change;
-    await this.#serve(scanned, entry, order);
-    if (order.load) await this.#load(id);
-    return change;
-  }
-
-  async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: Applied): Promise<void> {
-    const { id, versions } = scanned;
-    const current = entry?.served ?? [];
-    const wanted = scanned.served.map(
-      (found) => current.find((model) => isSameRevision(model, found)) ?? this.#candidate(found),
-    );
-    const { served, failure } = await this.#proven(wanted, current, order.force === true);
-    for (const model of served) {
-      if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
-    }
-    if (failure !== undefined) this.#fail(scanned, served, failure);
-    else this.#catalog.put({ id, served, versions, problem: undefined });
-    this.#noteChange(id);
-    if (!areSameModels(served, current)) this.#observer.served(id, entry === undefined ? 'added' : 'changed');
-    const retired = this.#retire(
-      current.filter((model) => !served.includes(model)),
-      'replaced',
-    );
-    if (order.wait) await retired;
-    if (failure !== undefined) throw failure;
-  }
-
-  /** Those that are to be served; in the place of one that does not load the one that has served until now. */
-  async #proven(
-    wanted: readonly RegisteredModel[],
-    current: readonly RegisteredModel[],
-    force: boolean,
-  ): Promise<{ served: readonly RegisteredModel[]; failure: InfermuxError | undefined }> {
-    const served = new Set<RegisteredModel>();
-    let failure: InfermuxError | undefined;
-    for (const model of wanted) {
-      const old = current.includes(model) ? undefined : predecessorOf(model, wanted, current);
-      const isInUse = old !== undefined && this.#catalog.metadata(old.key) !== undefined;
-      const error = isInUse ? await this.#whyNotReplaced(old, model) : undefined;
-      if (!force) failure ??= error;
-      served.add(error === undefined || force || old === undefined ? model : old);
-    }
-    return { served: [...served].sort((left, right) => left.version - right.version), failure };
-  }
-
-  async #whyNotReplaced(old: RegisteredModel, model: RegisteredModel): Promise<InfermuxError | undefined> {
-    const remembered = this.#failures.recall(model.key);
-    if (remembered !== undefined) return remembered;
-    try {
-      await this.#loader.replace(old, model);
-      this.#failures.forget(model.key);
-      return undefined;
-    } catch (cause) {
-      const error = toInfermuxError(cause);
-      this.#failures.record(model.key, error);
-      return error;
-    }
-  }
-
-  async #load(id: string): Promise<void> {
-    const models = this.#catalog.entry(id)?.served ?? [];
-    try {
-      await Promise.all(
-        models.map((model) =>
-          this.#loader.load(model, {
-            deployment: this.#replicas.defaultDeployment(),
-            replicas: 1,
-            pin: false,
-            retries: 0,
-          }),
-        ),
-      );
-    } catch (cause) {
-      const error = toInfermuxError(cause);
-      this.#observer.failed(id, error);
-      throw error;
-    }
-  }
-
-  async #remove({ id, served }: CatalogEntry, { wait }: Applied): Promise<void> {
-    this.#catalog.remove(id);
-    this.#noteChange(id);
-    for (const [name, candidate] of this.#candidates) if (candidate.id === id) this.#dropCandidate(name);
-    this.#observer.removed(id);
-    const retired = this.#retire(served, 'unloaded');
-    if (wait) await retired;
-  }
-
-  /** Their accepted requests are answered before their sessions leave. */
-  async #retire(models: readonly RegisteredModel[], reason: 'unloaded' | 'replaced'): Promise<void> {
-    await Promise.all(
-      models.map(async ({ key }) => {
-        await this.#replicas.untilUnused(key);
-        await this.#loader.unload(key, reason);
-        this.#forget(key);
-      }),
-    );
-  }
-
-  /** The reason why what is there is not what is served is told once. */
-  #fail({ id, versions }: ScannedModel, served: readonly RegisteredModel[], error: InfermuxError): InfermuxError {
-    const { problem } = this.#catalog.entry(id) ?? {};
-    this.#catalog.put({ id, served, versions, problem: error });
-    this.#noteChange(id);
-    if (problem?.message !== error.message) this.#observer.failed(id, error);
-    return error;
-  }
-
-  /** The same one again as long as its files are the same, so that it is known that it has failed. */
-  #candidate(found: FoundModel): RegisteredModel {
-    const name = nameOf(found);
-    const known = this.#candidates.get(name);
-    if (known !== undefined && isSameRevision(known, found)) return known;
-    this.#dropCandidate(name);
-    const model = this.#catalog.register(found);
-    this.#candidates.set(name, model);
-    return model;
-  }
-
-  #dropCandidate(name: string): void {
-    const candidate = this.#candidates.get(name);
-    this.#candidates.delete(name);
-    // It may have been loaded, where another version was not.
-    if (candidate !== undefined) void this.#retire([candidate], 'unloaded');
-  }
-
-  #forget(key: string): void {
-    this.#failures.forget(key);
-    this.#catalog.forget(key);
-    this.#replicas.forget(key);
-    this.#observer.forgotten(key);
+    return this.#updater.changeOf(model.id, model) !== 'none';
   }
 }
