@@ -10,7 +10,7 @@ export interface ModelManagerOptions {
   /** Undefined when the models are named one by one. */
   readonly directory: string | undefined;
   readonly repository: ResolvedRepositoryOptions;
-  /** Of models that name none. */
+  /** The weight placement of models that name none. */
   weights(): WeightPlacement;
 }
 
@@ -20,8 +20,8 @@ export interface ModelManagerEnvironment {
   readonly replicas: ModelReplicas;
   readonly clock: Clock;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
-  /** Writes down what callers have pinned, before it is acted on. */
+  /** Writes the pins of callers to the checkpoint, before they take effect. */
   savePins(pins: readonly Pin[]): Promise<void>;
-  /** Keeps the process up as long as the work goes on. */
+  /** Keeps the process alive until the work settles. */
   during<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -18,7 +18,7 @@ import type { Pin } from './saved-pins.js';
 
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
-/** Says which models there are, and loads and unloads them. `engine.models`. */
+/** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
 export class ModelManager {
   readonly #options: ModelManagerOptions;
   readonly #environment: ModelManagerEnvironment;
@@ -59,7 +59,7 @@ export class ModelManager {
   }
 
   /**
-   * Loads a model, if it is not loaded, and resolves when it is.
+   * Loads a model if it is not loaded, and resolves when it is.
    *
    * @param target a model id or `id@version`.
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED` after the last retry,
@@ -74,7 +74,7 @@ export class ModelManager {
     );
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
-      // Whoever waits is told; who does not, or not so long, finds it in the log.
+      // A caller that waits gets the rejection. For the others the failure is logged.
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
@@ -82,11 +82,12 @@ export class ModelManager {
   }
 
   /**
-   * Releases a model's sessions in all replicas, after loads under way and after those who use them; it stays registered.
-   * What `load` has pinned is pinned no more; what its `model.json` pins is loaded again where a replica is started.
+   * Releases a model's sessions in all replicas, after its ongoing loads and the runs that use them. The model stays
+   * registered. Pins of `load` are removed. A model that its `model.json` pins is loaded again in each replica that
+   * starts.
    *
-   * @returns bytes of the model's files, for each session that was released; 0 when there was none.
-   * @throws InfermuxError `INVALID_ARGUMENT` for an id that is none.
+   * @returns bytes of the model's files for each released session; 0 when there was none.
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id.
    */
   async unload(target: string): Promise<number> {
     this.#checkOpen();
@@ -99,31 +100,31 @@ export class ModelManager {
     });
   }
 
-  /** {@link unload} for every model. @returns the bytes of all of them. */
+  /** {@link unload} for every model. @returns the bytes of all models together. */
   async unloadAll(): Promise<number> {
     this.#checkOpen();
     const freed = await Promise.all(this.#catalog.models.map((model) => this.unload(nameOf(model))));
     return freed.reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  /** All models, version by version; also those that are there and cannot be served. */
+  /** Reports on all models, version by version, including models that cannot be served. */
   list(): ModelReport[] {
     return this.#reports.list();
   }
 
-  /** @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
+  /** Reports on one model. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
   get(target: string): ModelReport {
     return this.#reports.get(target);
   }
 
-  /** Bytes of the model's files, external data included. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
+  /** Bytes of the model's files and external data. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
   size(target: string): number {
     return this.#catalog.resolve(target).bytes;
   }
 
   /**
-   * Bytes of memory that a session of the model is expected to take: what loads of it have taken, or before the first its
-   * files times what models of its kind take for each byte.
+   * Bytes of memory that a session of the model is expected to take. After a load it is what loads took. Before, it is
+   * the size of the model's files times the memory that models of its kind take for each byte.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
    */
@@ -132,7 +133,7 @@ export class ModelManager {
   }
 
   /**
-   * Resolves when a replica has the model: waits for a load under way, and begins one where models are loaded lazily.
+   * Resolves when a replica has the model: waits for an ongoing load, and begins one if `repository.lazy` is true.
    *
    * @throws InfermuxError as {@link load}; `FAILED_PRECONDITION` when it is not loaded and `repository.lazy` is false.
    */
@@ -147,11 +148,11 @@ export class ModelManager {
   /**
    * Writes a model into the repository, all or nothing, and registers it.
    *
-   * @param target a model id, or `id@version` for one more version of it.
-   * @param files bytes or texts by name: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on.
-   * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead elsewhere, or files that are no model;
-   *   `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written, or the models are in no directory;
-   *   `MODEL_LOAD_FAILED` for a version that is to take the place of one in use, and does not load.
+   * @param target a model id, or `id@version` to add a version to it.
+   * @param files bytes or texts by name: `model.onnx` and its other files, or `<version>/model.onnx` and so on.
+   * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead out of the model's folder, or files without a
+   *   model; `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written or the models are in no directory;
+   *   `MODEL_LOAD_FAILED` for a version that does not load and would replace one in use.
    */
   async deploy(target: string, files: ModelFiles): Promise<ModelReport> {
     this.#checkOpen();
@@ -163,11 +164,11 @@ export class ModelManager {
   }
 
   /**
-   * Takes a model out of the repository: requests that were accepted are answered, then its sessions are released. Its files
-   * are gone when the promise resolves.
+   * Takes a model out of the repository. Accepted requests are answered, then its sessions are released. Its files are
+   * gone when the promise resolves.
    *
    * @param target a model id, or `id@version` for one version of it.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `FAILED_PRECONDITION` when it cannot be removed, or the
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `FAILED_PRECONDITION` when it cannot be removed or the
    *   models are in no directory.
    */
   async undeploy(target: string): Promise<void> {
@@ -177,10 +178,11 @@ export class ModelManager {
   }
 
   /**
-   * Looks at the directory: what is new can be asked for, what has changed takes the place of what was there once it is
-   * known to load, what is gone is unloaded. What cannot be served is reported, and what was served of it still is.
+   * Looks at the directory now. New models are registered. A changed model replaces the old one once it is known to
+   * load. Removed models are unloaded. A model that cannot be served is reported, and the one before is still served.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing changes; or there is none.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the models are in no directory, or it cannot be read: then nothing
+   *   changes.
    */
   async sync(options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
@@ -190,7 +192,7 @@ export class ModelManager {
   }
 
   /**
-   * Registers what there is; loads nothing.
+   * Registers the given models and those of the directory, without loading them.
    *
    * @internal
    */
@@ -204,7 +206,7 @@ export class ModelManager {
   }
 
   /**
-   * Loads what is to be there from the start; failures are logged.
+   * Loads the pinned models, and with `loadOnStart` all models. Failures are logged.
    *
    * @internal
    */
@@ -216,9 +218,9 @@ export class ModelManager {
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
 
-  /** @internal */
+  /** Loads pinned models on a replica that has started. @internal */
   replicaRunning(replica: ModelReplica): void {
-    // Those from the start are waited for.
+    // Before that, `loadInitial` loads on all replicas.
     if (this.#isStarted) void this.#pinned.loadOn(replica);
   }
 
@@ -226,17 +228,17 @@ export class ModelManager {
   replicaLeft(replica: string): void {
     this.#reports.forgetReplica(replica);
     this.#loader.replicaLeft(replica);
-    // What was pinned there is wanted elsewhere, until another takes its place.
+    // Other replicas take over its pinned models until it is replaced.
     if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
   }
 
-  /** Nothing is pinned in it any more. @internal */
+  /** Removes the pins in a deleted deployment. @internal */
   async deploymentDeleted(name: string): Promise<void> {
     try {
       await this.#pinned.unpinDeployment(name);
     } catch (cause) {
       const reason = toInfermuxError(cause).message;
-      this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay written down');
+      this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
     }
   }
 
@@ -251,7 +253,7 @@ export class ModelManager {
   }
 
   /**
-   * @throws InfermuxError `FAILED_PRECONDITION` for a model that nobody loaded, where none is loaded lazily.
+   * @throws InfermuxError `FAILED_PRECONDITION` for a model that is not loaded, if `repository.lazy` is false.
    * @internal
    */
   checkMayRun(model: RegisteredModel): void {
@@ -267,7 +269,7 @@ export class ModelManager {
     this.#loader.close(error);
   }
 
-  /** Those of a checkpoint: they are loaded with what is to be there from the start. @internal */
+  /** Takes over the pins of a checkpoint; `loadInitial` loads their models. @internal */
   restorePins(pins: readonly Pin[]): void {
     this.#pinned.restore(pins);
   }
@@ -285,6 +287,6 @@ export class ModelManager {
   async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
     if (timeoutMs === -1) return work;
     if (await settlesWithin(this.#environment.clock, work, timeoutMs)) return;
-    throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms, and goes on`);
+    throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms; it goes on`);
   }
 }

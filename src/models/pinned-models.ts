@@ -37,10 +37,10 @@ export class PinnedModels {
   }
 
   /**
-   * Pins the model, then loads it. From then on it is loaded again when a replica that had it is replaced. When the load
-   * fails, the pin is restored to what it was.
+   * Pins the model, then loads it. From then on it is loaded again when a replica that had it is replaced. When the
+   * load fails, the earlier pin is restored, or none.
    *
-   * @param target what the caller named the model.
+   * @param target the model's name as the caller wrote it.
    * @throws InfermuxError as {@link ModelLoader.load}.
    */
   async pin(model: RegisteredModel, target: string, order: LoadOrder): Promise<void> {

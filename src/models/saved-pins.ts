@@ -9,7 +9,7 @@ export interface Pin {
   readonly replicas: number | 'all';
 }
 
-/** The models that callers have pinned. Changes are made one after the other, and each is saved before it takes effect. */
+/** The models that callers have pinned. Changes take turns, and each is saved before it takes effect. */
 export class SavedPins {
   readonly #save: (pins: readonly Pin[]) => Promise<void>;
   readonly #turns = new SerialQueue();

@@ -12,18 +12,18 @@ import type { ScannedModel } from './repository-scanner.js';
 export interface UpdateOrder {
   /** Whether to wait until all loads and unloads are done. */
   readonly wait: boolean;
-  /** Whether to load what is new or has changed. */
+  /** Whether to load new and changed models. */
   readonly load: boolean;
-  /** Whether to serve what is there even if it does not load. */
+  /** Whether to serve the found models even if they do not load. */
   readonly force?: boolean;
 }
 
 export interface SyncObserver {
-  /** The model is served, or is served in another revision or other versions. */
+  /** The model is served for the first time, or with another revision or other versions. */
   served(id: string, change: 'added' | 'changed'): void;
   removed(id: string): void;
   failed(id: string, error: InfermuxError): void;
-  /** Nobody asks for the model any more, and its sessions are gone. */
+  /** No request names the model any more, and its sessions are gone. */
   forgotten(key: string): void;
 }
 
@@ -36,7 +36,7 @@ export interface CatalogUpdaterEnvironment {
 
 type Change = 'added' | 'changed' | 'removed' | 'none';
 
-/** Applies what was found of one model to the catalog. Calls for the same model must not overlap. */
+/** Brings the catalog's entries up to date, one model at a time. Calls of {@link apply} for one id must not overlap. */
 export class CatalogUpdater {
   readonly #catalog: ModelCatalog;
   readonly #loader: ModelLoader;
@@ -44,7 +44,7 @@ export class CatalogUpdater {
   readonly #changes: ChangeLog;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
-  /** Models that are registered and could not take the place of those that are served. */
+  /** Registered models that could not replace the served ones, by `id@version`. */
   readonly #candidates = new Map<string, RegisteredModel>();
 
   constructor(
@@ -60,7 +60,7 @@ export class CatalogUpdater {
     this.#failures = new FailureMemory(() => clock.now());
   }
 
-  /** What {@link apply} would do. */
+  /** The change that {@link apply} would make. */
   changeOf(id: string, scanned: ScannedModel | undefined): Change {
     const entry = this.#catalog.entry(id);
     if (scanned === undefined) return entry === undefined ? 'none' : 'removed';
@@ -69,9 +69,9 @@ export class CatalogUpdater {
   }
 
   /**
-   * Brings one model up to date.
+   * Serves, replaces or removes one model.
    *
-   * @param scanned what was found of it; undefined when it is gone.
+   * @param scanned the model as it was found; undefined when it is gone.
    * @throws InfermuxError why it cannot be served as it is now.
    */
   async apply(id: string, scanned: ScannedModel | undefined, order: UpdateOrder): Promise<Change> {
@@ -110,7 +110,7 @@ export class CatalogUpdater {
     if (failure !== undefined) throw failure;
   }
 
-  /** Those that are to be served; in the place of one that does not load the one that has served until now. */
+  /** The models to serve. Unless forced, a model that does not load is left out, and the one in its place stays. */
   async #proven(
     wanted: readonly RegisteredModel[],
     current: readonly RegisteredModel[],
@@ -162,7 +162,7 @@ export class CatalogUpdater {
     if (wait) await retired;
   }
 
-  /** Their accepted requests are answered before their sessions leave. */
+  /** Releases the models' sessions after their accepted requests are answered. */
   async #retire(models: readonly RegisteredModel[], reason: 'unloaded' | 'replaced'): Promise<void> {
     await Promise.all(
       models.map(async ({ key }) => {
@@ -173,7 +173,7 @@ export class CatalogUpdater {
     );
   }
 
-  /** The reason why what is there is not what is served is told once. */
+  /** Notes why the found model is not served. The observer hears of each reason once. */
   #fail({ id, versions }: ScannedModel, served: readonly RegisteredModel[], error: InfermuxError): InfermuxError {
     const { problem } = this.#catalog.entry(id) ?? {};
     this.#catalog.put({ id, served, versions, problem: error });
@@ -182,7 +182,7 @@ export class CatalogUpdater {
     return error;
   }
 
-  /** The same one again as long as its files are the same, so that it is known that it has failed. */
+  /** Registers a found model, once as long as its files stay the same. So a failed load of it is remembered. */
   #candidate(found: FoundModel): RegisteredModel {
     const name = nameOf(found);
     const known = this.#candidates.get(name);
@@ -196,7 +196,7 @@ export class CatalogUpdater {
   #dropCandidate(name: string): void {
     const candidate = this.#candidates.get(name);
     this.#candidates.delete(name);
-    // It may have been loaded, where another version was not.
+    // It may have been loaded when another version failed.
     if (candidate !== undefined) void this.#retire([candidate], 'unloaded');
   }
 

@@ -22,7 +22,7 @@ export interface ModelRepositoryEnvironment {
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
-/** The directory of models: looks at it, follows it, and writes models into it and takes them out. */
+/** The directory of models: finds its models, follows its changes, and deploys and removes models. */
 export class ModelRepository {
   readonly #catalog: ModelCatalog;
   readonly #pinned: PinnedModels;
@@ -50,7 +50,7 @@ export class ModelRepository {
     const look = () => this.#sync.sync({ wait: false, load: !lazy });
     this.#follower = new RepositoryFollower(pollMs, look, clock, {
       unreadable: ({ message: reason }, failuresInRow) => {
-        const message = 'the directory of models cannot be read; what is loaded goes on, and it is tried again';
+        const message = 'the directory of models cannot be read; loaded models are still served, and it is tried again';
         log('warn', { reason, failuresInRow }, message);
       },
       readableAgain: () => log('info', {}, 'the directory of models can be read again'),
@@ -79,8 +79,8 @@ export class ModelRepository {
    * Writes a model into the directory and registers it.
    *
    * @returns its id.
-   * @throws InfermuxError as {@link ModelDeployer.deploy}; `MODEL_LOAD_FAILED` for a version that does not load and would
-   *   replace one in use. Its files are removed again.
+   * @throws InfermuxError as {@link ModelDeployer.deploy}; `MODEL_LOAD_FAILED` for a version that does not load and
+   *   would replace one in use. Its files are removed again.
    */
   async deploy(target: string, files: ModelFiles): Promise<string> {
     const id = await this.#deployer.deploy(target, files);

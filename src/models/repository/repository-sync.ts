@@ -12,20 +12,20 @@ import { ChangeLog } from './change-log.js';
 import { unsettledOf } from './repository-changes.js';
 import type { RepositoryScanner, ScannedModel } from './repository-scanner.js';
 
-/** What a look at the directory came to: ids of models. */
+/** The result of a look at the directory, by ids of models. */
 export interface SyncReport {
   readonly added: readonly string[];
   readonly changed: readonly string[];
   readonly removed: readonly string[];
-  /** Still being written, or still being changed for an earlier look: left for the next one. */
+  /** Models that are still being written, or are still changed by an earlier look. The next look takes them. */
   readonly unsettled: readonly string[];
-  /** Models that cannot be served as they are now; what was served of them before still is. */
+  /** Models whose current files cannot be served; earlier ones are still served. */
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
 }
 
 export type SyncOrder = Omit<UpdateOrder, 'force'>;
 
-/** Makes the catalog follow a directory. Each model is changed by itself: one that is slow holds up no other. */
+/** Makes the catalog follow a directory. Models change independently: a slow one does not delay the others. */
 export class RepositorySync {
   readonly #scanner: RepositoryScanner;
   readonly #settleMs: number;
@@ -33,9 +33,9 @@ export class RepositorySync {
   readonly #clock: Clock;
   readonly #changes = new ChangeLog();
   readonly #updater: CatalogUpdater;
-  /** What is being done to each model, by id. */
+  /** The change under way of each model, by id. */
   readonly #turns = new KeyedTasks();
-  /** Looks under way. */
+  /** Number of looks under way. */
   #looks = 0;
 
   constructor(
@@ -50,14 +50,14 @@ export class RepositorySync {
     this.#updater = new CatalogUpdater(environment, this.#changes, observer);
   }
 
-  /** @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing has changed. */
+  /** Looks at the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be read: nothing changes. */
   async sync(order: SyncOrder): Promise<SyncReport> {
     this.#looks += 1;
     try {
       return await this.#look(order);
     } finally {
       this.#looks -= 1;
-      // Nobody needs to know any more what happened meanwhile.
+      // No look is left that needs to know of changes since it began.
       if (this.#looks === 0 && this.#turns.size === 0) this.#changes.clear();
     }
   }
@@ -93,9 +93,9 @@ export class RepositorySync {
   }
 
   /**
-   * Brings one model up to date at once: whoever asks knows that its files are whole.
+   * Brings one model up to date without waiting for its files to settle: the caller knows that they are complete.
    *
-   * @throws InfermuxError why it cannot be served as it is now.
+   * @throws InfermuxError why its current files cannot be served.
    */
   async refresh(id: string): Promise<void> {
     await this.#inTurn(id, async () => {
@@ -105,8 +105,8 @@ export class RepositorySync {
   }
 
   /**
-   * Takes a model, or one version of it, out of service: when its accepted requests are answered and its sessions are gone,
-   * its files are removed. Where that fails, it is served again.
+   * Takes a model, or one version of it, out of service. Its files are removed when its accepted requests are answered
+   * and its sessions are gone. If that fails, it is served again.
    */
   async withdraw(id: string, version: number | undefined, removeFiles: () => Promise<void>): Promise<void> {
     try {
@@ -115,7 +115,7 @@ export class RepositorySync {
         const order = { wait: true, load: false, force: true };
         await this.#updater.apply(id, rest?.problem === undefined ? rest : undefined, order);
         await removeFiles();
-        // What others have seen of it by now is out of date, also where it was not served.
+        // Any look that has seen the model is out of date now, even if the model was not served.
         this.#changes.note(id);
       });
     } finally {
@@ -123,12 +123,12 @@ export class RepositorySync {
     }
   }
 
-  /** What is done to one model is done one after the other. */
+  /** Runs the work after earlier work on the same model. */
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
     return this.#turns.add(id, (this.#turns.get(id) ?? Promise.resolve()).then(work));
   }
 
-  /** What a look that began then found; if the model was changed meanwhile, what is there now. */
+  /** The model as the look found it, or if it was changed since the look began, as it is now. */
   async #since(
     began: number,
     id: string,
@@ -141,7 +141,7 @@ export class RepositorySync {
     return (await this.#scanner.scan(id, except)).models.get(id);
   }
 
-  /** What is still being written is not there yet, or is as it was. */
+  /** Scans the directory, twice if a model may still be written. A model that changes between them is unsettled. */
   async #scanSettled(): Promise<{ models: ReadonlyMap<string, ScannedModel>; unsettled: Set<string> }> {
     const first = await this.#scanner.scan();
     const young = [...first.models.values()].filter((model) => this.#isYoung(model));
@@ -151,7 +151,7 @@ export class RepositorySync {
     return { models: second.models, unsettled: unsettledOf(first, second) };
   }
 
-  /** Only what differs from what is served needs to be looked at twice. */
+  /** Whether the model may still be written. One that does not differ from the served one needs no second scan. */
   #isYoung(model: ScannedModel): boolean {
     if (this.#settleMs === 0 || Date.now() - model.changedAt > this.#settleMs) return false;
     return this.#updater.changeOf(model.id, model) !== 'none';
