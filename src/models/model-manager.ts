@@ -7,9 +7,10 @@ import type { ModelCatalog } from './model-catalog.js';
 import { ModelLoader } from './model-loader.js';
 import type { ModelManagerEnvironment, ModelManagerOptions } from './model-manager-environment.js';
 import type { LoadOptions, ModelReport, SyncOptions } from './model-manager-options.js';
-import type { ModelReplica, ModelReplicas } from './model-replicas.js';
+import type { ModelReplica } from './model-replicas.js';
 import { PinnedModels } from './pinned-models.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
+import { inspectModel, type ModelInspection } from './reports/model-inspection.js';
 import { ModelReports } from './reports/model-reports.js';
 import type { ModelFiles } from './repository/deployed-files.js';
 import { ModelRepository } from './repository/model-repository.js';
@@ -23,7 +24,6 @@ export class ModelManager {
   readonly #options: ModelManagerOptions;
   readonly #environment: ModelManagerEnvironment;
   readonly #catalog: ModelCatalog;
-  readonly #replicas: ModelReplicas;
   readonly #loader: ModelLoader;
   readonly #pinned: PinnedModels;
   readonly #reports: ModelReports;
@@ -37,7 +37,6 @@ export class ModelManager {
     this.#options = options;
     this.#environment = environment;
     this.#catalog = catalog;
-    this.#replicas = replicas;
     const log: ModelManagerEnvironment['log'] = (level, fields, message) => environment.log(level, fields, message);
     const loader = new ModelLoader(replicas, clock);
     this.#loader = loader;
@@ -67,7 +66,7 @@ export class ModelManager {
    */
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
-    const { wait, timeoutMs, ...order } = readLoadOptions(options, this.#replicas);
+    const { wait, timeoutMs, ...order } = readLoadOptions(options, this.#environment.replicas);
     const model = this.#catalog.resolve(target);
     const loaded = this.#environment.during(() =>
       order.pin ? this.#pinned.pin(model, target, order) : this.#loader.load(model, order),
@@ -138,11 +137,17 @@ export class ModelManager {
    * @throws InfermuxError as {@link load}; `FAILED_PRECONDITION` when it is not loaded and `repository.lazy` is false.
    */
   async retrieve(target: string): Promise<ModelReport> {
-    this.#checkOpen();
-    const model = this.#catalog.resolve(target);
-    this.checkMayRun(model);
-    await this.#environment.during(() => this.#loader.loadAnywhere(model));
-    return this.#reports.of(model);
+    return this.#reports.of(await this.#retrieve(target));
+  }
+
+  /**
+   * Loads a model as {@link retrieve} does, and tells its inputs and outputs, and whether its requests are batched.
+   *
+   * @throws InfermuxError as {@link retrieve}.
+   */
+  async inspect(target: string): Promise<ModelInspection> {
+    const model = await this.#retrieve(target);
+    return inspectModel(model, this.#catalog.metadata(model.key), this.#reports.of(model));
   }
 
   /**
@@ -191,11 +196,7 @@ export class ModelManager {
     return this.#environment.during(() => repository.sync({ wait, load }));
   }
 
-  /**
-   * Registers the given models and those of the directory, without loading them.
-   *
-   * @internal
-   */
+  /** Registers the given models and those of the directory, without loading them. @internal */
   async open(models: readonly FoundModel[]): Promise<void> {
     for (const model of models) {
       const { id, version } = model;
@@ -205,11 +206,7 @@ export class ModelManager {
     await this.#repository?.open();
   }
 
-  /**
-   * Loads the pinned models, and with `loadOnStart` all models. Failures are logged.
-   *
-   * @internal
-   */
+  /** Loads the pinned models, and with `loadOnStart` all models. Failures are logged. @internal */
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const loads = this.#options.repository.loadOnStart
@@ -272,6 +269,14 @@ export class ModelManager {
   /** Takes over the pins of a checkpoint; `loadInitial` loads their models. @internal */
   restorePins(pins: readonly Pin[]): void {
     this.#pinned.restore(pins);
+  }
+
+  async #retrieve(target: string): Promise<RegisteredModel> {
+    this.#checkOpen();
+    const model = this.#catalog.resolve(target);
+    this.checkMayRun(model);
+    await this.#environment.during(() => this.#loader.loadAnywhere(model));
+    return model;
   }
 
   #checkOpen(): void {

@@ -10,7 +10,7 @@ import {
 } from './catalog-updater.js';
 import { ChangeLog } from './change-log.js';
 import { unsettledOf } from './repository-changes.js';
-import type { RepositoryScanner, ScannedModel } from './repository-scanner.js';
+import type { RepositoryScan, RepositoryScanner, ScannedModel } from './repository-scanner.js';
 
 /** The result of a look at the directory, by ids of models. */
 export interface SyncReport {
@@ -21,6 +21,8 @@ export interface SyncReport {
   readonly unsettled: readonly string[];
   /** Models whose current files cannot be served; earlier ones are still served. */
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
+  /** Names that look like models and are none, with the reason. */
+  readonly passedOver: Readonly<Record<string, string>>;
 }
 
 export type SyncOrder = Omit<UpdateOrder, 'force'>;
@@ -64,7 +66,7 @@ export class RepositorySync {
 
   async #look(order: SyncOrder): Promise<SyncReport> {
     const began = this.#changes.now;
-    const { models, unsettled } = await this.#scanSettled();
+    const { models, passedOver, unsettled } = await this.#scanSettled();
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };
     const failed: { id: string; error: InfermuxError }[] = [];
     const ids = new Set([...models.keys(), ...[...this.#catalog.entries].map(({ id }) => id)]);
@@ -89,7 +91,7 @@ export class RepositorySync {
       }
     });
     if (order.wait) await Promise.all(work);
-    return { ...report, unsettled: [...unsettled], failed };
+    return { ...report, unsettled: [...unsettled], failed, passedOver: Object.fromEntries(passedOver) };
   }
 
   /**
@@ -142,13 +144,13 @@ export class RepositorySync {
   }
 
   /** Scans the directory, twice if a model may still be written. A model that changes between them is unsettled. */
-  async #scanSettled(): Promise<{ models: ReadonlyMap<string, ScannedModel>; unsettled: Set<string> }> {
+  async #scanSettled(): Promise<RepositoryScan & { unsettled: Set<string> }> {
     const first = await this.#scanner.scan();
     const young = [...first.models.values()].filter((model) => this.#isYoung(model));
-    if (young.length === 0) return { models: first.models, unsettled: new Set() };
+    if (young.length === 0) return { ...first, unsettled: new Set() };
     await new Promise<void>((resolve) => this.#clock.schedule(resolve, this.#settleMs));
     const second = await this.#scanner.scan();
-    return { models: second.models, unsettled: unsettledOf(first, second) };
+    return { ...second, unsettled: unsettledOf(first, second) };
   }
 
   /** Whether the model may still be written. One that does not differ from the served one needs no second scan. */

@@ -51,7 +51,7 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
 }
 
 const look = (load = false): Promise<SyncReport> => sync.sync({ wait: true, load });
-const nothing: SyncReport = { added: [], changed: [], removed: [], unsettled: [], failed: [] };
+const nothing: SyncReport = { added: [], changed: [], removed: [], unsettled: [], failed: [], passedOver: {} };
 
 beforeEach(() => start({ 'a/model.onnx': 'one', 'b.onnx': 'b' }));
 
@@ -61,6 +61,18 @@ describe('a look at the directory', () => {
     expect(await look()).toEqual(nothing);
     expect(catalog.models.map(({ key }) => key)).toEqual(['a@1', 'b@1']);
     expect(replicas.log).toEqual([]);
+  });
+
+  it('tells names that look like models and are none, with the reason, as long as they are there', async () => {
+    writeFiles(root, { 'odd@name.onnx': '', 'notes/readme.txt': '', 'readme.txt': '' });
+    const { added, passedOver } = await look();
+    expect(added).toEqual(['a', 'b']);
+    expect(passedOver).toEqual({
+      'odd@name.onnx': expect.stringContaining('must not contain "@"'),
+      notes: expect.stringContaining('no model.onnx or model.ort'),
+    });
+    rmSync(join(root, 'odd@name.onnx'));
+    expect(Object.keys((await look()).passedOver)).toEqual(['notes']);
   });
 
   it('loads what is new when it is told to', async () => {
