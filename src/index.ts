@@ -34,9 +34,10 @@ export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './eng
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest, RunOptions } from './engine/requests/run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './engine/status.js';
-export type { ReplicaModelState } from './models/load-records.js';
 export type { ModelManager } from './models/model-manager.js';
 export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
+export type { ReplicaModelState } from './models/reports/load-records.js';
+export type { ModelInspection } from './models/reports/model-inspection.js';
 export type { ModelFiles } from './models/repository/deployed-files.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
 export type { Manifest, VersionPolicy } from './models/sources/manifest.js';

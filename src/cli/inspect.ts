@@ -1,21 +1,14 @@
 import Table from 'cli-table3';
-import { type Batching, batchingPolicy, whyNotBatched } from '../contracts/batching.js';
-import { createEngine } from '../index.js';
-import { readOnnxFile } from '../models/sources/onnx-file.js';
-import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
+import { createEngine, type ModelInspection, type ValueMetadata } from '../index.js';
 import { nameModel } from './named-model.js';
 import { printable } from './terminal/printable.js';
 
 /** What `infermux inspect` found out. */
-export interface ModelReport extends ModelMetadata {
+export interface ModelReport
+  extends Pick<ModelInspection, 'bytes' | 'producer' | 'opsets' | 'inputs' | 'outputs' | 'whyNotBatched'> {
   readonly path: string;
   readonly format: 'ONNX' | 'ORT';
-  readonly bytes: number;
-  readonly producer: string | undefined;
-  readonly opsets: Readonly<Record<string, number>> | undefined;
   readonly loadMs: number;
-  /** Why requests are not joined by themselves; undefined when they are. */
-  readonly whyNotBatched: string | undefined;
 }
 
 /** @throws InfermuxError for a file that is not there or is no model. */
@@ -24,31 +17,23 @@ export async function inspectModel(path: string): Promise<ModelReport> {
   const engine = await createEngine({ models: { [id]: source }, replicas: 1 });
   try {
     const startedAt = performance.now();
-    const metadata = await engine.loadMetadata(id);
+    await engine.models.retrieve(id);
     const loadMs = performance.now() - startedAt;
-    const file = await readOnnxFile(path);
+    const { bytes, producer, opsets, inputs, outputs, whyNotBatched } = await engine.models.inspect(id);
     return {
       path,
-      format: file === undefined && path.endsWith('.ort') ? 'ORT' : 'ONNX',
-      bytes: engine.models.size(id),
-      producer: file?.producer,
-      opsets: file?.opsets,
+      format: opsets === undefined && path.endsWith('.ort') ? 'ORT' : 'ONNX',
+      bytes,
+      producer,
+      opsets,
       loadMs: Number(loadMs.toFixed(1)),
-      ...metadata,
-      whyNotBatched: whyNotByItself(metadata, source.batching),
+      inputs,
+      outputs,
+      whyNotBatched,
     };
   } finally {
     await engine.close();
   }
-}
-
-function whyNotByItself(metadata: ModelMetadata, own: Batching | undefined): string | undefined {
-  const { isEnabled, isOwn } = batchingPolicy('auto', own);
-  if (!isEnabled) return 'its model.json says so';
-  const reason = whyNotBatched(metadata, isOwn);
-  // Someone who knows the model may know better.
-  const isWorthATry = reason !== undefined && !isOwn && whyNotBatched(metadata, true) === undefined;
-  return isWorthATry ? `${reason}; "batching": {} in a model.json asks for it all the same` : reason;
 }
 
 export function inspectTables(report: ModelReport): string {

@@ -11,7 +11,7 @@ import { checkDeploymentName } from '../deployments/config/deployment-name.js';
 import { type DeploymentOptions, resolveDeployment } from '../deployments/config/deployment-options.js';
 import type { SavedEndpoints } from '../endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
-import type { Pin } from '../models/pinned-models.js';
+import type { Pin } from '../models/saved-pins.js';
 import type { ModelSource } from '../models/sources/model-sources.js';
 import { checkFollowable, checkModels, type EngineOptions, type ResolvedOptions } from './options.js';
 

@@ -1,4 +1,4 @@
-/** The last promise of what is done for each key, as long as it is not settled; as they are kept none rejects. */
+/** Keeps the latest unsettled promise of each key. The kept promises never reject. */
 export class KeyedTasks {
   readonly #latest = new Map<string, Promise<unknown>>();
 

@@ -6,28 +6,28 @@ import { type FoundModel, nameOf, type RegisteredModel } from './registered-mode
 /** How many ids a message about an unknown one names. */
 const IDS_IN_MESSAGE = 12;
 
-/** What one id stands for. */
+/** The model that an id stands for. */
 export interface CatalogEntry {
   readonly id: string;
-  /** In ascending order of their versions; the id alone stands for the last. */
+  /** The versions that are served, in ascending order; the id alone stands for the last. */
   readonly served: readonly RegisteredModel[];
-  /** Versions that are there and not served among them. */
+  /** All versions that were found, served or not. */
   readonly versions: readonly number[];
-  /** Why its files as they are now are not served, if so. */
+  /** Why the current files are not served; undefined when they are. */
   readonly problem: InfermuxError | undefined;
 }
 
-/** The models that can be asked for, by id and version, and what became known of them. */
+/** The models that requests can name, by id and version, with their metadata. */
 export class ModelCatalog {
   readonly #entries = new Map<string, CatalogEntry>();
   readonly #byTarget = new Map<string, RegisteredModel>();
-  /** Those among them that nobody can ask for any more, and that still have requests or sessions. */
+  /** All registered models. Some can no longer be named, but still have requests or sessions. */
   readonly #byKey = new Map<string, RegisteredModel>();
   readonly #metadata = new Map<string, ModelMetadata>();
   readonly #onChange: () => void;
   #revisions = 1;
 
-  /** @param onChange called whenever an id or a version may stand for another model than before. */
+  /** @param onChange called whenever an id or a version may stand for a different model than before. */
   constructor(onChange: () => void = () => undefined) {
     this.#onChange = onChange;
   }
@@ -45,8 +45,9 @@ export class ModelCatalog {
   }
 
   /**
-   * @param target a model id, which stands for its latest version that is served, or `id@version`.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` for one that is there and has a problem.
+   * @param target a model id, which stands for its latest served version, or `id@version`.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` for a model that exists and has a
+   *   problem.
    */
   resolve(target: unknown): RegisteredModel {
     const model = this.#byTarget.get(target as string);
@@ -55,7 +56,7 @@ export class ModelCatalog {
     throw this.#whyNot(target);
   }
 
-  /** Undefined for what is not served. */
+  /** The served model of this name; undefined when there is none. */
   find(target: string): RegisteredModel | undefined {
     return this.#byTarget.get(target);
   }
@@ -64,17 +65,17 @@ export class ModelCatalog {
     return this.#byKey.get(key);
   }
 
-  /** Inputs and outputs; undefined until the model was loaded once. */
+  /** The model's inputs and outputs; undefined until it was loaded once. */
   metadata(key: string): ModelMetadata | undefined {
     return this.#metadata.get(key);
   }
 
   setMetadata(key: string, metadata: ModelMetadata): void {
-    // What comes late of a model that is gone is not kept.
+    // The model may have been forgotten before its metadata arrived.
     if (this.#byKey.has(key)) this.#metadata.set(key, metadata);
   }
 
-  /** Gives the model a key that no other has at present. Nobody can ask for it before it is among those of {@link put}. */
+  /** Gives the model a key that no other model has at present. Requests can name it only after {@link put}. */
   register(found: FoundModel): RegisteredModel {
     const name = nameOf(found);
     const isTaken = this.#byKey.has(name);
@@ -84,7 +85,7 @@ export class ModelCatalog {
     return model;
   }
 
-  /** What requests for the id and its versions find from now on. @param entry with models that were registered. */
+  /** Sets the models that requests for the id and its versions find. @param entry holds registered models only. */
   put(entry: CatalogEntry): void {
     this.remove(entry.id);
     this.#entries.set(entry.id, entry);
@@ -94,7 +95,7 @@ export class ModelCatalog {
     }
   }
 
-  /** Nobody can ask for it any more. */
+  /** Removes the id and its versions: requests can no longer name them. */
   remove(id: string): void {
     for (const model of this.#entries.get(id)?.served ?? []) this.#byTarget.delete(nameOf(model));
     this.#byTarget.delete(id);
@@ -102,7 +103,7 @@ export class ModelCatalog {
     this.#onChange();
   }
 
-  /** To be called when nobody has a use for the model any more. */
+  /** Call it when the model has no requests and no sessions left. */
   forget(key: string): void {
     this.#byKey.delete(key);
     this.#metadata.delete(key);
@@ -121,7 +122,7 @@ export class ModelCatalog {
     if (entry !== undefined) {
       const served = `versions of ${show(id)}: ${entry.served.map(({ version }) => version).join(', ')}`;
       const others = entry.versions.filter((version) => !entry.served.some((model) => model.version === version));
-      return others.length === 0 ? served : `${served}; there, but not served: ${others.join(', ')}`;
+      return others.length === 0 ? served : `${served}; found, but not served: ${others.join(', ')}`;
     }
     const ids = [...this.#entries.keys()];
     const known = ids.slice(0, IDS_IN_MESSAGE).map(show).join(', ');

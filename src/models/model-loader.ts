@@ -6,44 +6,46 @@ import type { RegisteredModel } from './registered-model.js';
 
 /** How a model is to be loaded. */
 export interface LoadOrder {
-  /** In whose replicas. */
+  /** The deployment whose replicas load the model. */
   readonly deployment: string;
   readonly replicas: number | 'all';
   readonly pin: boolean;
-  /** Further attempts after one that failed. */
+  /** Further attempts after a failed one. */
   readonly retries: number;
 }
 
-/** As long as replicas remember a failed load. */
+/** The pauses between attempts: equal to the time for which a replica remembers a failed load. */
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 64_000;
 
 /** Loads models on replicas, and unloads them. */
 export class ModelLoader {
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #clock: Clock;
-  /** Loads under way by model key; none rejects. */
+  /** Ongoing loads by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
-  /** Unloads under way by model key. What is asked for after one is done after it. */
+  /** Ongoing unloads by model key. A load that is asked for during an unload begins after it. */
   readonly #unloading = new KeyedTasks();
-  /** Keys of models that were loaded because somebody said so, and not unloaded since. */
+  /** Keys of models that were loaded here, rather than by a request, and not unloaded since. */
   readonly #wanted = new Set<string>();
-  /** Ids of the replicas that never evict it, by model key. */
+  /** Ids of the replicas that never evict the model, by model key. */
   readonly #pinnedOn = new Map<string, Set<string>>();
-  /** What ends each pause, and the key of the model that is to be tried again after it. */
+  /** The functions that cut each pause short, with the key of the model that waits in it. */
   readonly #pauses = new Map<() => void, string>();
   #closed: InfermuxError | undefined;
 
-  constructor(hosts: ModelReplicas, clock: Clock) {
-    this.#hosts = hosts;
+  constructor(replicas: ModelReplicas, clock: Clock) {
+    this.#replicas = replicas;
     this.#clock = clock;
   }
 
   /**
-   * Resolves when so many replicas have it. Those that have it count; then come those with the fewest models. The first
-   * loads alone: what it fails of, the others would fail of too, and what it compiles, they only map.
+   * Resolves when the ordered number of replicas have the model. Replicas that have it are chosen first, then replicas
+   * with the fewest models. The first replica loads alone: the others would fail for the same reason, and they only map
+   * what it compiles.
    *
-   * @throws InfermuxError the first failure, after so many retries, each after twice the pause.
+   * @throws InfermuxError the last failure, when the retries are used up or no retry would help. Each pause is twice as
+   *   long as the one before, unless the failure names its own.
    */
   load(model: RegisteredModel, order: LoadOrder): Promise<void> {
     return this.#track(model, async () => {
@@ -60,35 +62,40 @@ export class ModelLoader {
     });
   }
 
+  /** {@link load} on one replica of the default deployment, without retries. */
+  loadAnywhere(model: RegisteredModel): Promise<void> {
+    return this.load(model, { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 });
+  }
+
   /**
-   * Loads the model on every replica that has the other one, one after the other so that the rest goes on serving; on one
-   * that has neither, if none has. The other one stays.
+   * Loads the model on every replica that has the old one, or on one replica if none has it. The replicas take turns,
+   * so that the others go on serving. The old model stays loaded.
    *
-   * @throws InfermuxError when the first cannot load it.
+   * @throws InfermuxError when the first replica cannot load it.
    */
   replace(old: RegisteredModel, model: RegisteredModel): Promise<void> {
     return this.#track(model, async () => {
-      const having = this.#hosts.running().filter((host) => host.models.has(old.key));
-      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#hosts.running(), 1);
-      const how = (host: ModelReplica | undefined) => {
-        const isPinned = host !== undefined && this.isPinnedOn(old.key, host);
+      const having = this.#replicas.running().filter((replica) => replica.models.has(old.key));
+      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#replicas.running(), 1);
+      const how = (replica: ModelReplica | undefined) => {
+        const isPinned = replica !== undefined && this.isPinnedOn(old.key, replica);
         return { pin: model.isPinned || isPinned, replaces: old.key };
       };
       await this.#loadOn(first, model, how(first));
-      // It is known to load; where it does not this time, it is loaded when it is asked for.
-      for (const host of rest) await this.#loadOn(host, model, how(host)).catch(() => undefined);
+      // The model is known to load. A replica that fails now loads it at its next request.
+      for (const replica of rest) await this.#loadOn(replica, model, how(replica)).catch(() => undefined);
     });
   }
 
-  /** Loads it on this replica, as one that is never evicted. */
-  pinOn(host: ModelReplica, model: RegisteredModel): Promise<void> {
-    return this.#track(model, () => this.#loadOn(host, model, { pin: true }));
+  /** Loads the model on this replica, which never evicts it. */
+  pinOn(replica: ModelReplica, model: RegisteredModel): Promise<void> {
+    return this.#track(model, () => this.#loadOn(replica, model, { pin: true }));
   }
 
   /**
-   * Unloads it everywhere, after loads under way and after the last user; one that failed is not tried again.
+   * Unloads the model in all replicas, after its ongoing loads and its last use. A failed load is not tried again.
    *
-   * @returns bytes of the sessions.
+   * @returns bytes of the released sessions.
    */
   unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
     return this.#unloading.add(key, this.#unload(key, reason));
@@ -100,7 +107,9 @@ export class ModelLoader {
     if (underWay !== undefined) await Promise.all(underWay);
     this.#wanted.delete(key);
     this.#pinnedOn.delete(key);
-    const freed = await Promise.all(this.#hosts.running().map((host) => host.unload(key, reason).catch(() => 0)));
+    const freed = await Promise.all(
+      this.#replicas.running().map((replica) => replica.unload(key, reason).catch(() => 0)),
+    );
     return freed.reduce((sum, bytes) => sum + bytes, 0);
   }
 
@@ -108,22 +117,22 @@ export class ModelLoader {
     return this.#pinnedOn.get(key)?.has(id) === true;
   }
 
-  /** How many replicas never evict it. */
+  /** How many replicas never evict the model. */
   pins(key: string): number {
     return this.#pinnedOn.get(key)?.size ?? 0;
   }
 
-  /** The replica is gone, and its sessions with it. */
+  /** Forgets the pins of a replica that is gone with its sessions. */
   replicaLeft(replica: string): void {
     for (const replicas of this.#pinnedOn.values()) replicas.delete(replica);
   }
 
-  /** Whether it was loaded because somebody said so. */
+  /** Whether the model was loaded here, rather than by a request. */
   isWanted(key: string): boolean {
     return this.#wanted.has(key);
   }
 
-  /** Nothing is tried again, and nothing more begins. */
+  /** Ends all pauses. No further load begins. */
   close(error: InfermuxError): void {
     this.#closed ??= error;
     for (const giveUp of this.#pauses.keys()) giveUp();
@@ -143,46 +152,47 @@ export class ModelLoader {
 
   async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {
     const most = replicas === 'all' ? Number.POSITIVE_INFINITY : replicas;
-    const hosts = () => this.#hosts.running().filter((host) => host.deployment === deployment);
-    const [first] = this.#choose(model.key, hosts(), 1);
+    const running = () => this.#replicas.running().filter((replica) => replica.deployment === deployment);
+    const [first] = this.#choose(model.key, running(), 1);
     await this.#loadOn(first, model, { pin });
-    // Others may run by now.
-    const others = hosts().filter((host) => host !== first);
+    // More replicas may be running by now.
+    const others = running().filter((replica) => replica !== first);
     const rest = this.#choose(model.key, others, most - 1);
-    await Promise.all(rest.map((host) => this.#loadOn(host, model, { pin })));
+    await Promise.all(rest.map((replica) => this.#loadOn(replica, model, { pin })));
   }
 
-  async #loadOn(host: ModelReplica | undefined, model: RegisteredModel, how: ReplicaLoad): Promise<void> {
+  async #loadOn(replica: ModelReplica | undefined, model: RegisteredModel, how: ReplicaLoad): Promise<void> {
     if (this.#closed !== undefined) throw this.#closed;
-    if (host === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
+    if (replica === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
-    const refusal = host.models.get(key) === 'loaded' ? undefined : this.#hosts.loadRefusal(model, host.deployment);
+    const refusal =
+      replica.models.get(key) === 'loaded' ? undefined : this.#replicas.loadRefusal(model, replica.deployment);
     if (refusal !== undefined) throw refusal;
-    // Before the load: who counts meanwhile is to find it.
-    const wasPinned = this.isPinnedOn(key, host);
-    if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(host.id));
+    // Before the load, so that a count of pins during the load includes this one.
+    const wasPinned = this.isPinnedOn(key, replica);
+    if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(replica.id));
     try {
-      await host.load(model, how);
+      await replica.load(model, how);
       this.#wanted.add(key);
     } catch (error) {
-      if (!wasPinned) this.#pinnedOn.get(key)?.delete(host.id);
+      if (!wasPinned) this.#pinnedOn.get(key)?.delete(replica.id);
       throw error;
     }
   }
 
-  #choose(key: string, hosts: readonly ModelReplica[], count: number): ModelReplica[] {
-    const places = hosts.map((host, index) => ({ host, index, has: host.models.has(key) }));
+  #choose(key: string, replicas: readonly ModelReplica[], count: number): ModelReplica[] {
+    const places = replicas.map((replica, index) => ({ replica, index, has: replica.models.has(key) }));
     places.sort(
       (left, right) =>
         Number(right.has) - Number(left.has) ||
-        left.host.models.size - right.host.models.size ||
-        left.host.ongoing - right.host.ongoing ||
+        left.replica.models.size - right.replica.models.size ||
+        left.replica.ongoing - right.replica.ongoing ||
         left.index - right.index,
     );
-    return places.slice(0, count).map(({ host }) => host);
+    return places.slice(0, count).map(({ replica }) => replica);
   }
 
-  /** @returns false when it was given up. */
+  /** @returns false when the pause was cut short. */
   #pause(key: string, milliseconds: number): Promise<boolean> {
     return new Promise((resolve) => {
       const end = (isOver: boolean) => {
@@ -197,7 +207,7 @@ export class ModelLoader {
   }
 }
 
-/** A replica that died may have done so for another reason. */
+/** Whether a further attempt may succeed. A replica may have died for another reason than this model. */
 function isWorthAnother({ code }: InfermuxError): boolean {
   return code === 'MODEL_LOAD_FAILED' || code === 'REPLICA_FAILED';
 }

@@ -1,47 +1,47 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { RegisteredModel } from './registered-model.js';
 
-/** A running replica, as the model manager needs it. */
+/** A running replica, as the model manager sees it. */
 export interface ModelReplica {
   readonly id: string;
   readonly deployment: string;
-  /** Sessions it has, or is loading, by model key. */
+  /** Sessions that it has or is loading, by model key. */
   readonly models: ReadonlyMap<string, 'loading' | 'loaded'>;
-  /** Requests given to it and not finished. */
+  /** Requests that were given to it and are not finished. */
   readonly ongoing: number;
   /**
-   * Resolves when it has the session; at once if it has it already.
+   * Resolves when the replica has the session; at once if it has it already.
    *
-   * @throws InfermuxError `MODEL_LOAD_FAILED`, `FAILED_PRECONDITION` when it has no place to pin it, `REPLICA_FAILED`.
+   * @throws InfermuxError `MODEL_LOAD_FAILED`, `FAILED_PRECONDITION` when there is no slot to pin it, `REPLICA_FAILED`.
    */
   load(model: RegisteredModel, how: ReplicaLoad): Promise<void>;
-  /** Resolves with the bytes of the session when it is gone, after its last user; 0 when it was not there. */
+  /** Releases the session after its last use. Resolves with its bytes; 0 when the replica does not have it. */
   unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number>;
 }
 
 export interface ReplicaLoad {
   /** Never evict it. */
   readonly pin: boolean;
-  /** Key of a session that leaves when this one is there: it counts as gone, so that nothing is evicted for want of its place. */
+  /** Key of a session that this one replaces. It counts as evicted, so that no other is evicted to make room. */
   readonly replaces?: string | undefined;
 }
 
-/** What the model manager needs of the rest of the engine. */
+/** The replicas of all deployments, as the model manager sees them. */
 export interface ModelReplicas {
-  /** The one that is meant where none is named: `default`, or where that is to have no replicas the first that is to. */
+  /** The deployment of loads that name none: `default`, or if its target is 0 the first with a target above 0. */
   defaultDeployment(): string;
   /**
-   * How many replicas the deployment is to have.
+   * The target number of replicas of the deployment.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` for one that is not there.
+   * @throws InfermuxError `FAILED_PRECONDITION` for a deployment that does not exist.
    */
   wanted(deployment: string): number;
-  /** Those of all deployments, the default one's first. */
+  /** The running replicas of all deployments, those of the default deployment first. */
   running(): ModelReplica[];
-  /** Why the model is not to be loaded in that deployment now, if so: its load has ended a thread a short while ago. */
+  /** Why the deployment refuses to load the model now, if so: its load ended a thread a short while ago. */
   loadRefusal(model: RegisteredModel, deployment: string): InfermuxError | undefined;
-  /** Resolves when no accepted request is for the model. To be called when nobody can ask for it any more. */
+  /** Resolves when the model has no accepted requests. Call it when requests can no longer name the model. */
   untilUnused(key: string): Promise<void>;
-  /** Nobody will ask for the model again. */
+  /** Drops what is kept for a model that no request will name again. */
   forget(key: string): void;
 }

@@ -1,70 +1,80 @@
 import { type InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { ModelCatalog } from './model-catalog.js';
-import type { ModelLoader } from './model-loader.js';
+import type { LoadOrder, ModelLoader } from './model-loader.js';
 import type { ModelReplica, ModelReplicas } from './model-replicas.js';
 import { nameOf, type RegisteredModel } from './registered-model.js';
+import { type Pin, SavedPins } from './saved-pins.js';
 
-type Replicas = number | 'all';
-
-/** That so many replicas of a deployment are to keep a model. */
-export interface Pin {
-  /** What the caller named it. */
-  readonly target: string;
-  readonly deployment: string;
-  readonly replicas: Replicas;
+export interface PinnedModelsEnvironment {
+  readonly catalog: ModelCatalog;
+  readonly replicas: ModelReplicas;
+  readonly loader: ModelLoader;
+  /** Writes the pins of callers to the checkpoint. */
+  savePins(pins: readonly Pin[]): Promise<void>;
+  /** A pinned model could not be loaded on this replica. */
+  failed(model: RegisteredModel, replica: ModelReplica, error: InfermuxError): void;
 }
 
-/** Keeps pinned models where they are to be: those that say so themselves, and those that a caller has pinned. */
+/** Keeps pinned models loaded: models whose `model.json` says so, and models that a caller has pinned. */
 export class PinnedModels {
+  readonly #environment: PinnedModelsEnvironment;
   readonly #catalog: ModelCatalog;
-  readonly #hosts: ModelReplicas;
+  readonly #replicas: ModelReplicas;
   readonly #loader: ModelLoader;
-  readonly #onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void;
-  #pins: readonly Pin[] = [];
+  readonly #pins: SavedPins;
 
-  constructor(
-    { catalog, hosts, loader }: { catalog: ModelCatalog; hosts: ModelReplicas; loader: ModelLoader },
-    onFailure: (model: RegisteredModel, host: ModelReplica, error: InfermuxError) => void,
-  ) {
-    this.#catalog = catalog;
-    this.#hosts = hosts;
-    this.#loader = loader;
-    this.#onFailure = onFailure;
+  constructor(environment: PinnedModelsEnvironment) {
+    this.#environment = environment;
+    this.#catalog = environment.catalog;
+    this.#replicas = environment.replicas;
+    this.#loader = environment.loader;
+    this.#pins = new SavedPins((pins) => environment.savePins(pins));
   }
 
-  /** What callers have pinned. */
-  get pins(): readonly Pin[] {
-    return this.#pins;
+  /** Takes over the pins of a checkpoint. {@link load} loads their models. */
+  restore(pins: readonly Pin[]): void {
+    this.#pins.restore(pins);
   }
 
-  /** One of the same target and deployment. */
-  find(pin: Pin): Pin | undefined {
-    return this.#pins.find((other) => isSame(other, pin));
+  /**
+   * Pins the model, then loads it. From then on it is loaded again when a replica that had it is replaced. When the
+   * load fails, the earlier pin is restored, or none.
+   *
+   * @param target the model's name as the caller wrote it.
+   * @throws InfermuxError as {@link ModelLoader.load}.
+   */
+  async pin(model: RegisteredModel, target: string, order: LoadOrder): Promise<void> {
+    const { deployment, replicas } = order;
+    const pin: Pin = { target, deployment, replicas };
+    const before = this.#pins.find(pin);
+    await this.#pins.replace(pin, pin);
+    try {
+      await this.#loader.load(model, order);
+    } catch (error) {
+      // Another call may have pinned it meanwhile; that pin stays.
+      if (this.#pins.find(pin) === pin) await this.#pins.replace(pin, before);
+      throw error;
+    }
   }
 
-  /** The pins with this one in the place of one of the same target and deployment, or with none there. */
-  with(pin: Pin, wanted: Pin | undefined): readonly Pin[] {
-    return [...this.#pins.filter((other) => !isSame(other, pin)), ...(wanted === undefined ? [] : [wanted])];
+  /** Removes the pins of the model. */
+  unpin(model: RegisteredModel): Promise<void> {
+    return this.#pins.remove(({ target }) => this.#catalog.find(target) === model);
   }
 
-  /** The pins without those of that id. */
-  withoutId(id: string): readonly Pin[] {
-    return this.#pins.filter(({ target }) => target.split('@')[0] !== id);
+  /** Removes the pins of all versions of the id. */
+  unpinId(id: string): Promise<void> {
+    return this.#pins.remove(({ target }) => target.split('@')[0] === id);
   }
 
-  /** The pins without those of the model. */
-  without(model: RegisteredModel): readonly Pin[] {
-    return this.#pins.filter(({ target }) => this.#catalog.find(target) !== model);
-  }
-
-  /** From now on they are loaded again where a replica that had them is replaced. */
-  set(pins: readonly Pin[]): void {
-    this.#pins = pins;
+  /** Removes the pins in the deployment. */
+  unpinDeployment(name: string): Promise<void> {
+    return this.#pins.remove(({ deployment }) => deployment === name);
   }
 
   has(model: RegisteredModel): boolean {
     if (model.isPinned || this.#loader.pins(model.key) > 0) return true;
-    return this.#pins.some(({ target }) => this.#catalog.find(target) === model);
+    return this.#pins.all.some(({ target }) => this.#catalog.find(target) === model);
   }
 
   /** Whether one of the id's versions is pinned. */
@@ -72,40 +82,37 @@ export class PinnedModels {
     return this.#catalog.entry(id)?.served.some((model) => this.has(model)) === true;
   }
 
-  /** Resolves when they are loaded where they were not; failures are told. */
+  /** Loads pinned models wherever they are missing. Failures are reported to the environment. */
   async load(): Promise<void> {
-    await Promise.all(this.#hosts.running().map((host) => this.loadOn(host)));
+    await Promise.all(this.#replicas.running().map((replica) => this.loadOn(replica)));
   }
 
-  async loadOn(host: ModelReplica): Promise<void> {
-    for (const model of this.#missingOn(host)) {
-      // Another one may have taken its place while those before it were loaded.
+  /** {@link load} on one replica. */
+  async loadOn(replica: ModelReplica): Promise<void> {
+    for (const model of this.#missingOn(replica)) {
+      // Another model may have taken its place during the loads before it.
       if (this.#catalog.find(nameOf(model)) !== model) continue;
       await this.#loader
-        .pinOn(host, model)
-        .catch((cause: unknown) => this.#onFailure(model, host, toInfermuxError(cause)));
+        .pinOn(replica, model)
+        .catch((cause: unknown) => this.#environment.failed(model, replica, toInfermuxError(cause)));
     }
   }
 
-  *#missingOn(host: ModelReplica): IterableIterator<RegisteredModel> {
-    const wanted = new Map<RegisteredModel, Replicas>();
+  *#missingOn(replica: ModelReplica): IterableIterator<RegisteredModel> {
+    const wanted = new Map<RegisteredModel, number | 'all'>();
     for (const model of this.#catalog.models) if (model.isPinned) wanted.set(model, 'all');
-    for (const { target, deployment, replicas } of this.#pins) {
-      const model = deployment === host.deployment ? this.#catalog.find(target) : undefined;
+    for (const { target, deployment, replicas } of this.#pins.all) {
+      const model = deployment === replica.deployment ? this.#catalog.find(target) : undefined;
       if (model !== undefined) wanted.set(model, wanted.get(model) ?? replicas);
     }
     for (const [model, replicas] of wanted) {
-      if (this.#loader.isPinnedOn(model.key, host)) continue;
-      if (replicas === 'all' || this.#pinsIn(host.deployment, model.key) < replicas) yield model;
+      if (this.#loader.isPinnedOn(model.key, replica)) continue;
+      if (replicas === 'all' || this.#pinsIn(replica.deployment, model.key) < replicas) yield model;
     }
   }
 
   #pinsIn(deployment: string, key: string): number {
-    const hosts = this.#hosts.running().filter((host) => host.deployment === deployment);
-    return hosts.filter((host) => this.#loader.isPinnedOn(key, host)).length;
+    const replicas = this.#replicas.running().filter((replica) => replica.deployment === deployment);
+    return replicas.filter((replica) => this.#loader.isPinnedOn(key, replica)).length;
   }
-}
-
-function isSame(left: Pin, right: Pin): boolean {
-  return left.target === right.target && left.deployment === right.deployment;
 }

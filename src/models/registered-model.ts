@@ -1,24 +1,24 @@
 import type { Batching } from '../contracts/batching.js';
 import type { ModelFormat, ModelReference } from '../contracts/model-reference.js';
 
-/** One version of one model, as it was found. */
+/** One version of one model, as it was found in a directory or in the options. */
 export interface FoundModel extends Omit<ModelReference, 'key'> {
   readonly version: number;
   readonly format: ModelFormat;
-  /** Its own setting; the engine's when undefined. */
+  /** The model's own setting; undefined: the engine's. */
   readonly batching?: Batching | undefined;
   readonly isPinned: boolean;
   readonly licence?: string | undefined;
-  /** Another one when its files have changed. */
+  /** Changes when the files of the model change. */
   readonly fingerprint: string;
 }
 
-/** One that can be asked for. Its files' next content is another one, with another key. */
+/** A found model with its key. When its files change, they are another registered model with another key. */
 export interface RegisteredModel extends FoundModel {
   readonly key: string;
 }
 
-/** `id@version`: how requests name one version of a model. */
+/** `id@version`: the name of one version in requests. */
 export function nameOf({ id, version }: Pick<FoundModel, 'id' | 'version'>): string {
   return `${id}@${version}`;
 }

@@ -218,7 +218,9 @@ describe('what is beside the model', () => {
     const directory = modelDirectory({ 'known/model': scaleModel(2), 'alone/model': scaleModel(2) });
     writeFileSync(`${directory}/known/model.json`, '{ "batching": { "maxSize": 8 } }');
     writeFileSync(`${directory}/alone/model.json`, '{ "batching": false }');
-    expect((await infermux('inspect', `${directory}/alone/model.onnx`)).stdout).toContain('no: its model.json says so');
+    expect((await infermux('inspect', `${directory}/alone/model.onnx`)).stdout).toContain(
+      'no: its own "batching" is false',
+    );
     const quick = ['--callers', '64', '--replicas', '1', '--seconds', '0.2', '--json'];
     const { best: joined } = JSON.parse((await infermux('bench', `${directory}/known/model.onnx`, ...quick)).stdout);
     const { best: alone } = JSON.parse((await infermux('bench', `${directory}/alone/model.onnx`, ...quick)).stdout);

@@ -29,7 +29,7 @@ describe('the catalog', () => {
     expect(() => catalog.resolve('c')).toThrow('no model "c"; known models: "a", "b"');
     expect(() => new ModelCatalog().resolve('c')).toThrow('known models: none');
     catalog.put({ id: 'a', served: [catalog.register(found('a', 2))], versions: [1, 2], problem: undefined });
-    expect(() => catalog.resolve('a@1')).toThrow('versions of "a": 2; there, but not served: 1');
+    expect(() => catalog.resolve('a@1')).toThrow('versions of "a": 2; found, but not served: 1');
   });
 
   it('says why a model that is there cannot be served', () => {

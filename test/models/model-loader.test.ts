@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/common/errors.js';
 import { ModelLoader } from '../../dist/models/model-loader.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
-import { FakeHosts, gate } from '../support/fake-hosts.js';
+import { FakeModelReplicas, gate } from '../support/fake-replicas.js';
 import { FakeClock, flush } from '../support/fakes.js';
 
 const model = (id: string, key = `${id}@1`): RegisteredModel => ({
@@ -11,71 +11,71 @@ const model = (id: string, key = `${id}@1`): RegisteredModel => ({
 const A = model('a');
 const once = { deployment: 'default', replicas: 1, pin: false, retries: 0 };
 
-let hosts: FakeHosts;
+let replicas: FakeModelReplicas;
 let clock: FakeClock;
 let loader: ModelLoader;
 
 beforeEach(() => {
-  hosts = new FakeHosts(3);
+  replicas = new FakeModelReplicas(3);
   clock = new FakeClock();
-  loader = new ModelLoader(hosts, clock);
+  loader = new ModelLoader(replicas, clock);
 });
 
 describe('load', () => {
   it('takes replicas that have the model first, then those with the fewest models', async () => {
-    hosts.hosts[0]?.models.set('x@1', 'loaded');
-    hosts.hosts[2]?.models.set('a@1', 'loaded').set('x@1', 'loaded');
+    replicas.all[0]?.models.set('x@1', 'loaded');
+    replicas.all[2]?.models.set('a@1', 'loaded').set('x@1', 'loaded');
     await loader.load(A, { ...once, replicas: 2 });
-    expect(hosts.log).toEqual(['r1 loads a@1']);
+    expect(replicas.log).toEqual(['r1 loads a@1']);
   });
 
   it('loads on the first replica alone before it loads on the others', async () => {
     const { opened, open } = gate();
-    hosts.gates.set('a', opened);
+    replicas.gates.set('a', opened);
     const loaded = loader.load(A, { ...once, replicas: 'all' });
     await flush();
-    expect(hosts.log).toEqual(['r0 loads a@1']);
+    expect(replicas.log).toEqual(['r0 loads a@1']);
     open();
     await loaded;
-    expect(hosts.log).toEqual(['r0 loads a@1', 'r1 loads a@1', 'r2 loads a@1']);
+    expect(replicas.log).toEqual(['r0 loads a@1', 'r1 loads a@1', 'r2 loads a@1']);
   });
 
   it('tries again with growing pauses, as often as it is told to', async () => {
-    hosts.fail('a', 2);
+    replicas.fail('a', 2);
     const loaded = loader.load(A, { ...once, retries: 2 });
     const attempts: number[] = [];
     for (const pause of [999, 1, 1_999, 1]) {
       await flush();
       clock.advance(pause);
       await flush();
-      attempts.push(hosts.log.length);
+      attempts.push(replicas.log.length);
     }
     await loaded;
     expect(attempts).toEqual([1, 2, 2, 3]);
   });
 
   it('fails with the last reason when the retries are used up', async () => {
-    hosts.fail('a', 9);
+    replicas.fail('a', 9);
     const loaded = loader.load(A, { ...once, retries: 1 });
     await flush();
     clock.advance(1_000);
     await expect(loaded).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED', message: 'a is broken' });
-    expect(hosts.log).toHaveLength(2);
+    expect(replicas.log).toHaveLength(2);
   });
 
   it('does not load what has ended a thread, nor anything without a replica or after the end', async () => {
-    hosts.refusal = new InfermuxError('MODEL_LOAD_FAILED', 'it ended a thread');
+    replicas.refusal = new InfermuxError('MODEL_LOAD_FAILED', 'it ended a thread');
     await expect(loader.load(A, once)).rejects.toThrow('it ended a thread');
-    hosts.refusal = undefined;
-    hosts.hosts.length = 0;
+    replicas.refusal = undefined;
+    replicas.all.length = 0;
     await expect(loader.load(A, once)).rejects.toMatchObject({ code: 'REPLICA_FAILED' });
     loader.close(new InfermuxError('ENGINE_CLOSED', 'closed'));
     await expect(loader.load(A, once)).rejects.toMatchObject({ code: 'ENGINE_CLOSED' });
-    expect(hosts.log).toEqual([]);
+    expect(replicas.log).toEqual([]);
   });
 
   it('stops its pauses at the end', async () => {
-    hosts.fail('a', 9);
+    replicas.fail('a', 9);
     const loaded = loader.load(A, { ...once, retries: 9 });
     await flush();
     loader.close(new InfermuxError('ENGINE_CLOSED', 'closed'));
@@ -87,11 +87,11 @@ describe('load', () => {
 describe('unload', () => {
   it('waits for loads under way, and adds up what was released', async () => {
     const { opened, open } = gate();
-    hosts.gates.set('a', opened);
+    replicas.gates.set('a', opened);
     const loaded = loader.load(A, { ...once, replicas: 'all' });
     const freed = loader.unload('a@1', 'unloaded');
     await flush();
-    expect(hosts.log).toEqual(['r0 loads a@1']);
+    expect(replicas.log).toEqual(['r0 loads a@1']);
     open();
     await loaded;
     expect(await freed).toBe(30);
@@ -99,12 +99,12 @@ describe('unload', () => {
   });
 
   it('ends the pauses of a load that is to be tried again', async () => {
-    hosts.fail('a', 9);
+    replicas.fail('a', 9);
     const loaded = loader.load(A, { ...once, retries: 9 });
     await flush();
     expect(await loader.unload('a@1', 'unloaded')).toBe(0);
     await expect(loaded).rejects.toThrow('a is broken');
-    expect([hosts.log.length, clock.timers]).toEqual([1, 0]);
+    expect([replicas.log.length, clock.timers]).toEqual([1, 0]);
   });
 
   it('ends that the model is wanted', async () => {
@@ -119,21 +119,21 @@ describe('replace', () => {
   const B = model('a', 'a@1#2');
 
   it('loads where the old one is, one replica after the other, and leaves the old one', async () => {
-    for (const host of hosts.hosts.slice(1)) host.models.set('a@1', 'loaded');
+    for (const replica of replicas.all.slice(1)) replica.models.set('a@1', 'loaded');
     await loader.replace(A, B);
-    expect(hosts.log).toEqual(['r1 loads a@1#2 for a@1', 'r2 loads a@1#2 for a@1']);
-    expect(hosts.hosts[1]?.models.has('a@1')).toBe(true);
+    expect(replicas.log).toEqual(['r1 loads a@1#2 for a@1', 'r2 loads a@1#2 for a@1']);
+    expect(replicas.all[1]?.models.has('a@1')).toBe(true);
   });
 
   it('loads on one replica when none has the old one', async () => {
     await loader.replace(A, B);
-    expect(hosts.log).toEqual(['r0 loads a@1#2 for a@1']);
+    expect(replicas.log).toEqual(['r0 loads a@1#2 for a@1']);
   });
 
   it('fails when the first cannot, and no other tries', async () => {
-    for (const host of hosts.hosts) host.models.set('a@1', 'loaded');
-    hosts.fail('a', 1);
+    for (const replica of replicas.all) replica.models.set('a@1', 'loaded');
+    replicas.fail('a', 1);
     await expect(loader.replace(A, B)).rejects.toThrow('a is broken');
-    expect(hosts.log).toHaveLength(1);
+    expect(replicas.log).toHaveLength(1);
   });
 });

@@ -118,7 +118,7 @@ export class EngineParts {
       weights: () => this.defaultOptions.weights,
     };
     return new ModelManager(options, {
-      ...{ catalog: this.catalog, hosts: deployedReplicas(this.deployments), clock: this.#environment.clock },
+      ...{ catalog: this.catalog, replicas: deployedReplicas(this.deployments), clock: this.#environment.clock },
       ...{ log: this.#write, during: this.#during },
       savePins: (pins) => this.checkpoint.save({ pins }),
     });

@@ -4,14 +4,14 @@ import { parseManifest } from '../sources/manifest.js';
 import { checkFileName } from './file-names.js';
 import { isNamedByFolder, MANIFEST, versionOf } from './model-folder.js';
 
-/** A model's files by name, `/` between folders: `model.onnx` and what belongs to it, or `<version>/model.onnx` and so on. */
+/** A model's files by name, `/` between folders: `model.onnx` and its other files, or `<version>/model.onnx` etc. */
 export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;
 
 /**
- * The files that are to be deployed, as they are now.
+ * Checks and copies the files of a deploy.
  *
  * @param isVersion whether they are one version of a model; otherwise they may hold folders of versions.
- * @throws InfermuxError `INVALID_ARGUMENT` for names that lead elsewhere, a bad manifest, or files that are no model.
+ * @throws InfermuxError `INVALID_ARGUMENT` for names that lead out of the folder, a bad manifest, or no model file.
  */
 export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8Array> {
   if (files === null || typeof files !== 'object' || Array.isArray(files)) {
@@ -26,7 +26,7 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
         `file ${show(name)} must be a Uint8Array or a string, got ${show(contents)}`,
       );
     }
-    // A copy: what is written is what came with the call.
+    // A copy, so that later changes by the caller are not written.
     const bytes = Buffer.from(contents as Uint8Array);
     if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
     read.set(name, bytes);
@@ -38,7 +38,7 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
 function checkLayout(names: readonly string[], isVersion: boolean): void {
   const seen = new Map<string, string>();
   for (const name of names) {
-    // On some systems these are one file.
+    // On some systems such names are the same file.
     const folded = name.normalize('NFC').toLowerCase();
     const other = seen.get(folded);
     if (other !== undefined)

@@ -1,13 +1,13 @@
 import { InfermuxError, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 
-/** Names that Windows keeps for devices, whatever suffix they have. */
+/** Names that Windows reserves for devices, with any suffix. */
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
-/** Longest name of a file on the usual file systems, in bytes. */
+/** Longest file name on common file systems, in bytes. */
 const MOST_BYTES = 255;
 
 /**
- * Checks the name of a model or version that is to be made a folder of.
+ * Checks the name of a model or version before its folder is created.
  *
  * @throws InfermuxError `INVALID_ARGUMENT`.
  */
@@ -26,7 +26,7 @@ export function checkNewId(target: unknown): { id: string; version: number | und
 }
 
 /**
- * Checks the name of a file that is to be written in a folder; `/` separates folders in it.
+ * Checks the name of a file before it is written in a folder; `/` separates folders in it.
  *
  * @throws InfermuxError `INVALID_ARGUMENT`.
  */
@@ -36,17 +36,17 @@ export function checkFileName(name: string): void {
   if (reason !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `file ${show(name)}: ${reason}`);
 }
 
-/** Why nothing may be called so on any system, if so. */
+/** Why the name is not allowed on every system; undefined when it is. */
 function whyNoName(name: string): string | undefined {
-  if (name.trim() === '') return 'a name must not be blank, nor a path begin or end with "/"';
+  if (name.trim() === '') return 'a name must not be blank, and a path must not begin or end with "/"';
   if (name === '..' || name === '.') return 'it must not lead out of its folder';
   if (name.startsWith('.')) return 'a name must not begin with "."';
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the check is for these characters.
   if (/[\u0000-\u001f\u007f]/.test(name)) return 'a name must not hold control characters';
   if (/[/\\:*?"<>|]/.test(name)) return 'a name must not hold any of / \\ : * ? " < > |';
   if (/[. ]$/.test(name)) return 'a name must not end with "." or a space';
   if (RESERVED.test(name)) return 'the name is reserved on Windows';
   if (Buffer.byteLength(name) > MOST_BYTES) return `a name must not be longer than ${MOST_BYTES} bytes`;
-  // A lone surrogate is written as another character, and could not be found again.
+  // A lone surrogate is written as another character, so the file could not be found again.
   return name.isWellFormed() ? undefined : 'a name must be well-formed Unicode';
 }

@@ -8,12 +8,12 @@ import { readFiles } from './deployed-files.js';
 import { checkNewId } from './file-names.js';
 import { findModelFile, folderManifest, isNamedByFolder, kindOf, SUFFIXES, versionOf } from './model-folder.js';
 
-/** In the repository: what is being written or removed. Its name begins with a dot, so that no scan finds it. */
+/** Folder in the repository for files that are being written or removed. Scans ignore names that begin with a dot. */
 const STAGING = '.infermux-staging';
-/** A staged folder that old belongs to nobody any more. */
+/** Age at which a staged folder counts as abandoned. */
 const ABANDONED_MS = 3_600_000;
 
-/** Puts models into a directory and takes them out, all or nothing. */
+/** Writes models into a directory and removes them, all or nothing. */
 export class ModelDeployer {
   readonly #directory: string;
 
@@ -22,12 +22,12 @@ export class ModelDeployer {
   }
 
   /**
-   * Writes the files beside the repository's models, syncs them to the disk, and renames their folder into place: at no
-   * moment, not even when the process is killed, can half of them be seen.
+   * Writes the files beside the repository's models, syncs them to the disk, and renames their folder into place. So a
+   * scan never sees half of them, even if the process is killed.
    *
    * @param target a model id, or `id@version`.
    * @returns the id.
-   * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead elsewhere, or files that are no model;
+   * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead out of the folder, or files without a model;
    *   `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written.
    */
   async deploy(target: unknown, files: unknown): Promise<string> {
@@ -50,7 +50,9 @@ export class ModelDeployer {
   }
 
   /**
-   * @returns what the target names.
+   * Checks that the target exists.
+   *
+   * @returns its id and version.
    * @throws InfermuxError `INVALID_ARGUMENT`, also for a link that leads out of the directory, `MODEL_NOT_FOUND`,
    *   `FAILED_PRECONDITION`.
    */
@@ -61,7 +63,7 @@ export class ModelDeployer {
   }
 
   /**
-   * Takes the model's files away; what is half removed when the process is killed is seen no more.
+   * Removes the model's files. A scan never sees half of them, even if the process is killed.
    *
    * @throws InfermuxError as {@link checkPresent}.
    */
@@ -69,14 +71,14 @@ export class ModelDeployer {
     const { id, version } = checkNewId(target);
     await this.#changing(async () => {
       for (const path of await this.#pathsOf(id, version)) await this.#take(path);
-      // What is left of a model is about its versions, and there is none.
+      // A folder without any version left holds no model: the rest of it goes too.
       const folder = join(this.#directory, id);
       const isLeft = version !== undefined && (await kindOf(folder)) === 'folder' && !(await isModelFolder(folder));
       if (isLeft) await this.#take(folder);
     });
   }
 
-  /** Out of sight first: it takes a while. */
+  /** Moves the path out of sight before removing it, because that takes a while. */
   async #take(path: string): Promise<void> {
     const staged = join(await this.#stagingFolder(), randomUUID());
     await rename(path, staged);
@@ -84,7 +86,7 @@ export class ModelDeployer {
     await rm(staged, { recursive: true, force: true });
   }
 
-  /** Removes what a process left behind that was killed. */
+  /** Removes the staged folders of processes that were killed. */
   async cleanUp(): Promise<void> {
     const staging = join(this.#directory, STAGING);
     if ((await statOf(staging))?.isDirectory() !== true) return;
@@ -97,7 +99,7 @@ export class ModelDeployer {
     }
   }
 
-  /** Whatever the file system refuses is a failed precondition. */
+  /** Turns errors of the file system into `FAILED_PRECONDITION`. */
   async #changing<T>(work: () => Promise<T>): Promise<T> {
     try {
       await this.cleanUp();
@@ -109,7 +111,7 @@ export class ModelDeployer {
     }
   }
 
-  /** Where the model is, or one version of it. */
+  /** The paths of the model, or of one version of it. */
   async #pathsOf(id: string, version: number | undefined): Promise<string[]> {
     const own = version === undefined ? undefined : join(this.#directory, id, String(version));
     if (own !== undefined) await this.#checkInside(own);
@@ -148,7 +150,7 @@ export class ModelDeployer {
     }
   }
 
-  /** A link may lead to a place within the repository, but not out of it. */
+  /** Checks that a link does not lead out of the repository. */
   async #checkInside(path: string): Promise<void> {
     const real = await realpath(path).catch(() => undefined);
     const isLink = (await statOf(path))?.isSymbolicLink() === true;
@@ -162,11 +164,11 @@ export class ModelDeployer {
     const found = await statOf(staging);
     if (found === undefined) await mkdir(staging).catch(ignoreExisting);
     else if (!found.isDirectory())
-      throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, and no link`);
+      throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, not a link`);
     return staging;
   }
 
-  /** A folder of that name may have come meanwhile; rename would replace an empty one. */
+  /** Refuses a place that was taken meanwhile: a rename would replace an empty folder. */
   async #renameInto(staged: string, place: string, target: string): Promise<void> {
     if ((await statOf(place)) !== undefined) throw alreadyExists(target, place);
     try {
@@ -198,7 +200,7 @@ async function writeFolder(folder: string, files: ReadonlyMap<string, Uint8Array
   for (const path of folders) await syncFolder(path);
 }
 
-/** So that the names in it outlast a power failure; not every system lets a folder be opened. */
+/** Makes the names in the folder survive a power failure, on systems where a folder can be opened. */
 async function syncFolder(path: string): Promise<void> {
   const handle = await open(path).catch(() => undefined);
   await handle?.sync().catch(() => undefined);
@@ -209,7 +211,7 @@ async function isModelFile(path: string): Promise<boolean> {
   return (await kindOf(path)) === 'file';
 }
 
-/** What is something else is not ours to remove. */
+/** Whether the folder holds a model. Other folders must not be removed. */
 async function isModelFolder(path: string): Promise<boolean> {
   if ((await kindOf(path)) !== 'folder') return false;
   const versions = (await namesIn(path)).filter((name) => versionOf(name) !== undefined);
@@ -217,7 +219,7 @@ async function isModelFolder(path: string): Promise<boolean> {
   return false;
 }
 
-/** Of a model that has one version only: a file, or a folder that it stands for. */
+/** The version of a model file, or of a folder that holds one directly. */
 async function versionAt(path: string): Promise<number | undefined> {
   if ((await kindOf(path)) === 'file') return 1;
   if ((await findModelFile(path)) === undefined) return undefined;
@@ -228,7 +230,7 @@ function ignoreExisting(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EEXIST') throw error;
 }
 
-/** Undefined when there is nothing; links are not followed. */
+/** Like `lstat`, which does not follow links; undefined when nothing is there. */
 async function statOf(path: string): Promise<Stats | undefined> {
   try {
     return await lstat(path);
@@ -243,5 +245,5 @@ async function namesIn(folder: string): Promise<string[]> {
 }
 
 function alreadyExists(target: string, path: string): InfermuxError {
-  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(target)} is there already: ${path}`);
+  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(target)} already exists: ${path}`);
 }

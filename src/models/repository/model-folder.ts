@@ -3,21 +3,21 @@ import { join } from 'node:path';
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { type Manifest, parseManifest } from '../sources/manifest.js';
 
-/** Suffixes of model files, in the order in which they are looked for. */
+/** Suffixes of model files, in the order of the search. */
 export const SUFFIXES = ['.onnx', '.ort'];
 export const MANIFEST = 'model.json';
 
-/** Whether a file is about the folder that it lies in. */
+/** Whether the file is `model.onnx` or `model.ort`, whose model is named by its folder. */
 export function isNamedByFolder(name: string): boolean {
   return SUFFIXES.some((suffix) => name === `model${suffix}`);
 }
 
-/** The version that a folder of this name holds; undefined for what is no version. */
+/** The version that a folder of this name holds; undefined when the name is not a version. */
 export function versionOf(name: string): number | undefined {
   return /^[1-9]\d{0,14}$/.test(name) ? Number(name) : undefined;
 }
 
-/** @throws InfermuxError `FAILED_PRECONDITION` when the folder cannot be read. */
+/** The names in a folder, sorted. @throws InfermuxError `FAILED_PRECONDITION` when the folder cannot be read. */
 export async function listNames(folder: string): Promise<string[]> {
   try {
     return (await readdir(folder)).sort();
@@ -35,7 +35,11 @@ export async function findModelFile(folder: string): Promise<string | undefined>
   return undefined;
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` for a bad one, `FAILED_PRECONDITION` for one that cannot be read. */
+/**
+ * The folder's manifest with its path; empty when there is none.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest, `FAILED_PRECONDITION` when it cannot be read.
+ */
 export async function folderManifest(folder: string): Promise<{ manifest: Manifest; paths: string[] }> {
   const path = join(folder, MANIFEST);
   if ((await kindOf(path)) !== 'file') return { manifest: {}, paths: [] };
@@ -49,9 +53,9 @@ export async function folderManifest(folder: string): Promise<{ manifest: Manife
 }
 
 /**
- * What is at the path, links followed; undefined when nothing is.
+ * The kind of the file or folder at the path, links followed; undefined for anything else.
  *
- * @throws InfermuxError `FAILED_PRECONDITION` when that cannot be told: what cannot be read is not gone.
+ * @throws InfermuxError `FAILED_PRECONDITION` when the path cannot be read: it may still exist.
  */
 export async function kindOf(path: string): Promise<'file' | 'folder' | undefined> {
   try {

@@ -2,7 +2,7 @@ import type { CatalogEntry } from '../model-catalog.js';
 import type { FoundModel, RegisteredModel } from '../registered-model.js';
 import type { RepositoryScan, ScannedModel } from './repository-scanner.js';
 
-/** Ids of the models that have changed between two looks. */
+/** Ids of the models that changed between two scans. */
 export function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<string> {
   const unsettled = new Set<string>();
   for (const [id, model] of second.models) {
@@ -16,7 +16,7 @@ function fingerprintOf({ served, problem }: ScannedModel): string {
   return [problem?.message, ...served.map(({ fingerprint }) => fingerprint)].join('\n');
 }
 
-/** Whether what was found is what is served, or has the problem that is known. */
+/** Whether the found models are the served ones, or have the problem that is already known. */
 export function isAsServed(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
   if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
   return (
@@ -34,7 +34,7 @@ export function isSameRevision(one: FoundModel, other: FoundModel): boolean {
   return one.version === other.version && one.fingerprint === other.fingerprint;
 }
 
-/** The one whose place the model takes: that of its version, or the one that the id has stood for. */
+/** The model that the new one replaces: the one of its version, or else the one that the id stood for. */
 export function predecessorOf(
   model: RegisteredModel,
   served: readonly RegisteredModel[],

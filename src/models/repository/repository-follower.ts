@@ -3,7 +3,7 @@ import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import type { SyncReport } from './repository-sync.js';
 
 const LONGEST_BACK_OFF_MS = 64_000;
-/** At the start a model may be half copied; a directory that is not followed is looked at again for its sake. */
+/** A model may be half copied at the start. Then even a directory that is not followed is looked at again. */
 const UNSETTLED_MS = 1_000;
 
 export interface RepositoryFollowerObserver {
@@ -11,7 +11,7 @@ export interface RepositoryFollowerObserver {
   readableAgain(): void;
 }
 
-/** Looks at a directory again and again; with growing pauses as long as it cannot be read. */
+/** Looks at a directory again and again, with growing pauses while it cannot be read. */
 export class RepositoryFollower {
   readonly #pollMs: number;
   readonly #look: () => Promise<SyncReport>;
@@ -21,7 +21,7 @@ export class RepositoryFollower {
   #failuresInRow = 0;
   #isStopped = false;
 
-  /** @param pollMs milliseconds between two looks; 0: only as long as something is still being written. */
+  /** @param pollMs milliseconds between two looks; 0: it looks again only while a model is still being written. */
   constructor(pollMs: number, look: () => Promise<SyncReport>, clock: Clock, observer: RepositoryFollowerObserver) {
     this.#pollMs = pollMs;
     this.#look = look;

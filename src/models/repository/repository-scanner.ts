@@ -5,16 +5,16 @@ import type { Manifest, VersionPolicy } from '../sources/manifest.js';
 import { isWithin, ModelFileReader } from '../sources/model-files.js';
 import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from './model-folder.js';
 
-/** One model of a directory as it is now. */
+/** One model of a directory, as a scan found it. */
 export interface ScannedModel {
   readonly id: string;
   /** The versions that its policy serves. */
   readonly served: readonly FoundModel[];
-  /** All versions that are there. */
+  /** All versions that were found. */
   readonly versions: readonly number[];
-  /** When the youngest of its files was last written to or replaced: milliseconds as of `Date.now()`. */
+  /** When one of its files was last written or replaced: milliseconds as of `Date.now()`. */
   readonly changedAt: number;
-  /** Why it cannot be served, if so. */
+  /** Why it cannot be served; undefined when it can. */
   readonly problem: InfermuxError | undefined;
 }
 
@@ -27,7 +27,7 @@ export interface RepositoryScan {
 interface Candidate {
   readonly version: number;
   readonly path: string;
-  /** Goes before what the model's folder says of all versions. */
+  /** Includes the manifest of the model's folder; that of the version takes precedence. */
   readonly manifest: Manifest;
   /** Manifests that the model depends on. */
   readonly manifests: readonly string[];
@@ -35,7 +35,7 @@ interface Candidate {
 
 const NAMES_AT_ONCE = 64;
 
-/** What one name of the directory stands for. */
+/** The model that one name of the directory stands for. */
 interface Entry {
   readonly id: string;
   readonly candidates: readonly Candidate[];
@@ -43,23 +43,25 @@ interface Entry {
 }
 
 /**
- * Finds the models of a directory: `<id>.onnx`, `<id>/model.onnx` or `<id>/<version>/model.onnx`, and the same with `.ort`.
- * Links are followed. A model with a problem does not keep the others from being found.
+ * Finds the models of a directory: `<id>.onnx`, `<id>/model.onnx` or `<id>/<version>/model.onnx`, also with `.ort`.
+ * Links are followed. A problem of one model does not affect the others.
  */
 export class RepositoryScanner {
   readonly directory: string;
   readonly #policy: VersionPolicy;
   readonly #files = new ModelFileReader();
 
-  /** @param policy for models that name none. */
+  /** @param policy the versions that are served of models that do not say. */
   constructor(directory: string, policy: VersionPolicy) {
     this.directory = resolve(directory);
     this.#policy = policy;
   }
 
   /**
-   * @param only look for this model alone.
-   * @param except as if this version were not there.
+   * Reads the directory.
+   *
+   * @param only the id of the only model to look for.
+   * @param except a version to ignore.
    * @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read.
    */
   async scan(only?: string, except?: number): Promise<RepositoryScan> {
@@ -68,7 +70,7 @@ export class RepositoryScanner {
     const isWanted = (name: string) =>
       only === undefined || name === only || SUFFIXES.some((suffix) => name === only + suffix);
     const names = (await listNames(this.directory)).filter(isWanted);
-    // Not all at once: what comes back from the file system is handled on the calling thread.
+    // Not all at once: the calling thread handles every answer of the file system.
     for (let start = 0; start < names.length; start += NAMES_AT_ONCE) {
       const some = names.slice(start, start + NAMES_AT_ONCE);
       const found = await Promise.all(some.map((name) => this.#readName(name, passedOver, except)));
@@ -97,8 +99,7 @@ export class RepositoryScanner {
       if (isFile) id = basename(name, suffix);
       const entry = isFile ? fileEntry(id, path) : await folderEntry(id, path);
       if (entry === undefined) {
-        if (suffix !== undefined)
-          passedOver.set(name, 'it is neither a file nor a folder, or a link that leads nowhere');
+        if (suffix !== undefined) passedOver.set(name, 'it is neither a file nor a folder, or it is a broken link');
         return undefined;
       }
       const candidates = entry.candidates.filter(({ version }) => version !== except);
@@ -116,7 +117,7 @@ export class RepositoryScanner {
     const versions = candidates.map(({ version }) => version).sort((left, right) => left - right);
     const served = chooseVersions(versions, policy);
     if (served.length === 0) {
-      const message = `model ${show(id)}: of the versions ${show(policy)} to be served none is there; there are: ${versions.join(', ')}`;
+      const message = `model ${show(id)}: none of the versions to serve, ${show(policy)}, exists; found: ${versions.join(', ')}`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }
     const chosen = candidates.filter(({ version }) => served.includes(version));
@@ -151,14 +152,14 @@ async function folderEntry(id: string, folder: string): Promise<Entry | undefine
   const names = await listNames(folder);
   const direct = await findModelFile(folder);
   const isVersioned = names.some((name) => versionOf(name) !== undefined);
-  // A folder of something else may have a model.json that is none of ours.
+  // A folder without models may have a model.json of another program.
   if (direct === undefined && !isVersioned) return { id, candidates: [], policy: undefined };
   const { manifest, paths } = await folderManifest(folder);
   if (direct !== undefined) {
     const { version = 1 } = manifest;
     return { id, candidates: [{ version, path: direct, manifest, manifests: paths }], policy: 'all' };
   }
-  // A hash is one file's.
+  // A hash belongs to one file, so not to all versions.
   const { sha256: _, ...common } = manifest;
   const found = await Promise.all(names.map((name) => versionEntry(folder, name, common, paths)));
   return { id, candidates: found.filter((candidate) => candidate !== undefined), policy: manifest.versions };
@@ -178,8 +179,7 @@ async function versionEntry(
 }
 
 function whyPassedOver({ id, candidates }: Entry): string | undefined {
-  // "@" separates id and version in a request, so such a name could never be asked for.
-  if (id.includes('@')) return 'a name with "@" could not be asked for';
+  if (id.includes('@')) return 'a model id must not contain "@", which separates id and version in a request';
   return candidates.length === 0 ? 'the folder has no model.onnx or model.ort, and no version that has one' : undefined;
 }
 
@@ -206,6 +206,6 @@ function hashesByPath(path: string, sha256: Manifest['sha256']): Readonly<Record
 
 function asTwice(one: ScannedModel, other: ScannedModel): ScannedModel {
   const paths = [one, other].map(({ id, served }) => served[0]?.path ?? id).join(' and ');
-  const problem = new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(one.id)} is there twice, as ${paths}`);
+  const problem = new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(one.id)} exists twice, as ${paths}`);
   return { ...one, served: [], problem };
 }

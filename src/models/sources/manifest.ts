@@ -5,23 +5,23 @@ import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts
 import { readSession } from '../../contracts/session-settings.js';
 import { isTensorType } from '../../tensors/tensor.js';
 
-/** Which versions of a model are served: the newest, all, or those listed. */
+/** The versions of a model that are served: the newest, all, or the listed ones. */
 export type VersionPolicy = 'latest' | 'all' | readonly number[];
 
-/** What infermux reads of a `model.json`; whatever else it holds is for people. */
+/** The keys of a `model.json` that infermux reads. Other keys are ignored. */
 export interface Manifest {
   /** A positive integer. */
   readonly version?: number;
-  /** Beside folders of versions: which of them are served. */
+  /** In a model's folder with folders of versions: the versions that are served. */
   readonly versions?: VersionPolicy;
-  /** How its requests are joined; goes before the engine's option. */
+  /** How its requests are joined. Overrides the engine's option, key by key. */
   readonly batching?: Batching;
-  /** For `InferenceSession.create`; goes before the engine's option, key by key. */
+  /** For `InferenceSession.create`. Overrides the engine's option, key by key. */
   readonly session?: Readonly<Record<string, unknown>>;
   readonly weights?: WeightPlacement;
-  /** Loaded in every replica from the start, and never evicted. */
+  /** Whether every replica loads it at the start and never evicts it. */
   readonly pinned?: boolean;
-  /** Inputs of runs that a load ends with. */
+  /** Inputs of the runs at the end of each load. */
   readonly warmUp?: readonly WarmUpInputs[];
   /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
   readonly sha256?: string | Readonly<Record<string, string>>;
@@ -65,8 +65,10 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
 };
 
 /**
+ * Reads the text of a `model.json`.
+ *
  * @param where names the file in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` when the text is no manifest.
+ * @throws InfermuxError `INVALID_ARGUMENT` when the text is not a valid manifest.
  */
 export function parseManifest(text: string, where: string): Manifest {
   let value: unknown;
@@ -97,11 +99,11 @@ function readManifest(value: Readonly<Record<string, unknown>>, where: string): 
   return manifest;
 }
 
-/** A model that somebody deploys is not to write files wherever it likes. */
+/** Refuses session options that write files, so that a deployed model cannot choose where to write. */
 function readOwnSession(where: string, session: unknown): Manifest['session'] {
   const writing = WRITING_KEYS.find((key) => Object.hasOwn(session as object, key));
   if (writing !== undefined) {
-    const message = `${where}: ${writing} writes files, and is for options.session alone`;
+    const message = `${where}: ${writing} writes files; it is allowed in options.session only`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   return readSession(where, session as Readonly<Record<string, unknown>>);

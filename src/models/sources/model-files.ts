@@ -2,15 +2,15 @@ import { stat } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import { readOnnxFile } from './onnx-file.js';
 
-/** The files of one model as they are now. */
+/** The current files of one model. */
 export interface ModelFiles {
-  /** Of all of them. */
+  /** Size of the model's file and its external data. */
   readonly bytes: number;
-  /** Files beside the model's that hold some of its weights. */
+  /** Files beside the model's file that hold some of its weights. */
   readonly externalData: readonly string[];
-  /** Another one when a file has changed. */
+  /** Changes when one of the files changes. */
   readonly fingerprint: string;
-  /** When the youngest of them was last written to or replaced: milliseconds as of `Date.now()`. */
+  /** When one of them was last written or replaced: milliseconds as of `Date.now()`. */
   readonly changedAt: number;
 }
 
@@ -21,14 +21,14 @@ interface FileState {
   readonly changedAt: number;
 }
 
-/** Reads what files models have, and looks into those again that have changed. */
+/** Finds the files of models. A model file is parsed again only when it has changed. */
 export class ModelFileReader {
-  /** External data of each model file, and the stamp it was read at. */
+  /** External data of each model file, with the file's stamp when it was parsed. */
   readonly #externalData = new Map<string, { readonly stamp: string; readonly paths: readonly string[] }>();
 
   /**
-   * @param others files beside the model's that are about it.
-   * @throws Error when one of them is not there or is no file.
+   * @param others further files that the model depends on.
+   * @throws Error when one of the files is missing or is not a file.
    */
   async read(path: string, others: readonly string[] = []): Promise<ModelFiles> {
     const model = await stateOf(path);
@@ -46,7 +46,7 @@ export class ModelFileReader {
     };
   }
 
-  /** Forgets the files that are not among these. */
+  /** Forgets all model files but these. */
   keepOnly(paths: ReadonlySet<string>): void {
     for (const path of this.#externalData.keys()) if (!paths.has(path)) this.#externalData.delete(path);
   }
@@ -55,7 +55,7 @@ export class ModelFileReader {
     const known = this.#externalData.get(path);
     if (known?.stamp === stamp) return known.paths;
     const names = (await readOnnxFile(path))?.externalData ?? [];
-    // onnxruntime refuses what lies outside the model's folder; then the load says so.
+    // onnxruntime refuses files outside the model's folder, and the load reports it.
     const folder = dirname(path);
     const paths = names.map((name) => resolve(folder, name)).filter((file) => isWithin(folder, file));
     this.#externalData.set(path, { stamp, paths });
@@ -67,12 +67,12 @@ async function stateOf(path: string): Promise<FileState> {
   const found = await stat(path, { bigint: true });
   if (!found.isFile()) throw new Error(`${path} is not a file; expected an ONNX or ORT file`);
   const { size, mtimeNs, ino, mtimeMs, ctimeMs } = found;
-  // A copy may keep the time of writing of its original, but not that of its own last change.
+  // A copy may keep the mtime of its original, but not its ctime.
   const changedAt = Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs);
   return { path, bytes: Number(size), stamp: `${size}:${mtimeNs}:${ino}`, changedAt };
 }
 
-/** Whether the file is in the folder, or in one within it. */
+/** Whether the file is in the folder or in one of its subfolders. */
 export function isWithin(folder: string, file: string): boolean {
   const way = relative(folder, file);
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);

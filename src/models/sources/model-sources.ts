@@ -7,28 +7,28 @@ import { folderManifest, isNamedByFolder } from '../repository/model-folder.js';
 import type { Manifest } from './manifest.js';
 import { ModelFileReader } from './model-files.js';
 
-/** Where one model comes from. */
+/** The source and settings of one model. */
 export interface ModelSource {
-  /** File of the model: ONNX or ORT format. Either this or `bytes`. */
+  /** Path of the model in ONNX or ORT format. Either this or `bytes`. */
   readonly path?: string | undefined;
-  /** The model itself, for one that is in no file. It is copied. */
+  /** The model itself, if it is not in a file. The bytes are copied. */
   readonly bytes?: Uint8Array | undefined;
   /** A positive integer; default 1. */
   readonly version?: number | undefined;
-  /** How its requests are joined; goes before the engine's option, key by key. */
+  /** How its requests are joined. Overrides the engine's option, key by key. */
   readonly batching?: Batching | undefined;
-  /** For `InferenceSession.create`; goes before the engine's option, key by key. */
+  /** For `InferenceSession.create`. Overrides the engine's option, key by key. */
   readonly session?: Readonly<Record<string, unknown>> | undefined;
-  /** Goes before the engine's option. */
+  /** Overrides the engine's option. */
   readonly weights?: WeightPlacement | undefined;
-  /** Loaded in every replica from the start, and never evicted. Default false. */
+  /** Whether every replica loads it at the start and never evicts it. Default false. */
   readonly pinned?: boolean | undefined;
 }
 
 /**
- * The models that are named one by one.
+ * Reads the models that are named one by one.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for an id that is none, `FAILED_PRECONDITION` for a file that cannot be read.
+ * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `FAILED_PRECONDITION` for a file that cannot be read.
  */
 export function readSources(
   sources: Readonly<Record<string, string | Uint8Array | ModelSource>>,
@@ -62,7 +62,7 @@ async function readSource(id: string, source: ModelSource, files: ModelFileReade
   }
 }
 
-/** On shared memory, so that every replica reads the same copy. */
+/** Copies the bytes to shared memory, so that all replicas read the same copy. */
 function inMemory(id: string, bytes: Uint8Array) {
   const contents = new SharedArrayBuffer(bytes.byteLength);
   new Uint8Array(contents).set(bytes);
@@ -72,7 +72,7 @@ function inMemory(id: string, bytes: Uint8Array) {
 }
 
 /**
- * What is known of one model file: a `model.json` beside a `model.onnx` or `model.ort` is about it.
+ * The source of one model file, with the settings of the `model.json` beside a `model.onnx` or `model.ort`.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
  */

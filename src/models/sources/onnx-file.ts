@@ -1,11 +1,11 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
-/** What an ONNX file says of itself, without its nodes and weights. */
+/** The facts that an ONNX file states, without its nodes and weights. */
 export interface OnnxFile {
   readonly producer: string;
-  /** Version of each operator set, by its domain; `ai.onnx` is ONNX itself. */
+  /** Version of each operator set by its domain; `ai.onnx` is ONNX itself. */
   readonly opsets: Readonly<Record<string, number>>;
-  /** Files that hold some of its weights, as it names them: relative to its folder. */
+  /** Files that hold some of its weights: paths relative to its folder, as it names them. */
   readonly externalData: readonly string[];
 }
 
@@ -20,19 +20,19 @@ const TENSOR = { externalData: 13 } as const;
 const ENTRY = { key: 1, value: 2 } as const;
 
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
-/** The longest tag and length. */
+/** Most bytes of a tag and a length together. */
 const HEADER_BYTES = 20;
 const WINDOW_BYTES = 65_536;
-/** Longer texts are no names. */
+/** Most bytes of a name. */
 const TEXT_BYTES = 4_096;
-/** Subgraphs in subgraphs; deeper ones are an attack on the stack. */
+/** Most nested subgraphs; deeper nesting is an attack on the stack. */
 const MOST_DEPTH = 64;
 
 /**
- * Reads an ONNX file without its weights: they are passed over, so that gigabytes cost a few reads. That is why no protobuf
- * library does it, which wants all bytes in memory.
+ * Reads an ONNX file without its weights. They are skipped, so that gigabytes cost a few reads. A protobuf library
+ * would need all bytes in memory.
  *
- * @returns undefined for what is no ONNX file (the ORT format, for one, has another form) or cannot be read.
+ * @returns undefined for a file that cannot be read or is not ONNX, like one in the ORT format.
  */
 export async function readOnnxFile(path: string): Promise<OnnxFile | undefined> {
   let handle: FileHandle;
@@ -61,7 +61,7 @@ interface Span {
 
 interface Field extends Span {
   readonly number: number;
-  /** Of a varint. */
+  /** The value of a varint. */
   readonly value: number;
 }
 
@@ -136,7 +136,7 @@ class ModelReader {
       const tag = this.#window.varint(at);
       const wire = tag.value & 7;
       const number = Math.floor(tag.value / 8);
-      // Space that was taken ahead for a download is full of it.
+      // Space that a download has reserved is full of zeros.
       if (number === 0) throw new Error('no field has the number 0');
       const first =
         wire === WIRE.varint || wire === WIRE.bytes ? this.#window.varint(tag.end) : { value: 0, end: tag.end };
@@ -157,7 +157,7 @@ class ModelReader {
   }
 }
 
-/** The part of a file that is in memory at present. */
+/** The part of a file that is in memory. */
 class Window {
   readonly #handle: FileHandle;
   readonly #size: number;
@@ -170,7 +170,7 @@ class Window {
     this.#size = size;
   }
 
-  /** Moves the window where it does not show so many bytes, or all up to the end. */
+  /** Moves the window unless it already shows these bytes, or all up to the end of the file. */
   async show(at: number, length: number): Promise<void> {
     const end = Math.min(at + length, this.#size);
     if (at >= this.#start && end <= this.#start + this.#length) return;

@@ -21,7 +21,7 @@ function follower(pollMs: number): RepositoryFollower {
   const look = async () => {
     looks.push(clock.now());
     if (failing !== undefined) throw failing;
-    return { added: [], changed: [], removed: [], unsettled, failed: [] };
+    return { added: [], changed: [], removed: [], unsettled, failed: [], passedOver: {} };
   };
   return new RepositoryFollower(pollMs, look, clock, {
     unreadable: ({ message }, failuresInRow) => story.push(`${message} ${failuresInRow}`),

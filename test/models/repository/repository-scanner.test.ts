@@ -139,9 +139,7 @@ describe('a directory', () => {
 
   it('has a problem with versions of which none is there', async () => {
     const { models } = await scan(directory({ 'a/2/model.onnx': '', 'a/model.json': '{ "versions": [3] }' }));
-    expect(models.get('a')?.problem?.message).toContain(
-      'of the versions [ 3 ] to be served none is there; there are: 2',
-    );
+    expect(models.get('a')?.problem?.message).toContain('none of the versions to serve, [ 3 ], exists; found: 2');
   });
 
   it('has a problem with external data that is not there', async () => {

@@ -8,11 +8,11 @@ import { ModelLoader } from '../../../dist/models/model-loader.js';
 import { RepositoryScanner } from '../../../dist/models/repository/repository-scanner.js';
 import { RepositorySync, type SyncReport } from '../../../dist/models/repository/repository-sync.js';
 import { directory, writeFiles } from '../../support/directories.js';
-import { FakeHosts, gate } from '../../support/fake-hosts.js';
+import { FakeModelReplicas, gate } from '../../support/fake-replicas.js';
 import { until } from '../../support/until.js';
 
 let root: string;
-let hosts: FakeHosts;
+let replicas: FakeModelReplicas;
 let catalog: ModelCatalog;
 let sync: RepositorySync;
 let story: string[];
@@ -31,16 +31,16 @@ const clock: Clock = {
 
 function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
   root = directory(files);
-  hosts = new FakeHosts(2);
+  replicas = new FakeModelReplicas(2);
   catalog = new ModelCatalog();
   story = [];
   meanwhile = () => undefined;
-  hosts.loaded = ({ key }) => catalog.setMetadata(key, { inputs: [], outputs: [] });
-  const loader = new ModelLoader(hosts, clock);
+  replicas.loaded = ({ key }) => catalog.setMetadata(key, { inputs: [], outputs: [] });
+  const loader = new ModelLoader(replicas, clock);
   const scanner = new RepositoryScanner(root, 'latest');
   sync = new RepositorySync(
     { scanner, settleMs },
-    { catalog, loader, hosts, clock },
+    { catalog, loader, replicas, clock },
     {
       served: (id, change) => story.push(`${id} ${change}`),
       removed: (id) => story.push(`${id} removed`),
@@ -51,7 +51,7 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
 }
 
 const look = (load = false): Promise<SyncReport> => sync.sync({ wait: true, load });
-const nothing: SyncReport = { added: [], changed: [], removed: [], unsettled: [], failed: [] };
+const nothing: SyncReport = { added: [], changed: [], removed: [], unsettled: [], failed: [], passedOver: {} };
 
 beforeEach(() => start({ 'a/model.onnx': 'one', 'b.onnx': 'b' }));
 
@@ -60,90 +60,102 @@ describe('a look at the directory', () => {
     expect(await look()).toEqual({ ...nothing, added: ['a', 'b'] });
     expect(await look()).toEqual(nothing);
     expect(catalog.models.map(({ key }) => key)).toEqual(['a@1', 'b@1']);
-    expect(hosts.log).toEqual([]);
+    expect(replicas.log).toEqual([]);
+  });
+
+  it('tells names that look like models and are none, with the reason, as long as they are there', async () => {
+    writeFiles(root, { 'odd@name.onnx': '', 'notes/readme.txt': '', 'readme.txt': '' });
+    const { added, passedOver } = await look();
+    expect(added).toEqual(['a', 'b']);
+    expect(passedOver).toEqual({
+      'odd@name.onnx': expect.stringContaining('must not contain "@"'),
+      notes: expect.stringContaining('no model.onnx or model.ort'),
+    });
+    rmSync(join(root, 'odd@name.onnx'));
+    expect(Object.keys((await look()).passedOver)).toEqual(['notes']);
   });
 
   it('loads what is new when it is told to', async () => {
     await look(true);
-    expect(hosts.log).toEqual(['r0 loads a@1', 'r1 loads b@1']);
+    expect(replicas.log).toEqual(['r0 loads a@1', 'r1 loads b@1']);
   });
 
   it('unloads what is gone, after its last request', async () => {
     await look(true);
     const { opened, open } = gate();
-    hosts.inUse.set('b@1', opened);
+    replicas.inUse.set('b@1', opened);
     rmSync(join(root, 'b.onnx'));
     const looked = look();
     await until(() => story.includes('b removed'));
     expect(catalog.find('b')).toBeUndefined();
-    expect(hosts.log).not.toContain('r1 unloads b@1 unloaded');
+    expect(replicas.log).not.toContain('r1 unloads b@1 unloaded');
     open();
     expect(await looked).toEqual({ ...nothing, removed: ['b'] });
-    expect(hosts.log).toContain('r1 unloads b@1 unloaded');
-    expect([hosts.forgotten, catalog.byKey('b@1')]).toEqual([['b@1'], undefined]);
+    expect(replicas.log).toContain('r1 unloads b@1 unloaded');
+    expect([replicas.forgotten, catalog.byKey('b@1')]).toEqual([['b@1'], undefined]);
   });
 
   it('replaces what has changed, once the new one is loaded', async () => {
     await look(true);
     const { opened, open } = gate();
-    hosts.gates.set('a', opened);
+    replicas.gates.set('a', opened);
     writeFiles(root, { 'a/model.onnx': 'another' });
     const looked = look();
-    await until(() => hosts.log.includes('r0 loads a@1#2 for a@1'));
+    await until(() => replicas.log.includes('r0 loads a@1#2 for a@1'));
     expect(catalog.resolve('a').key).toBe('a@1');
     open();
     expect(await looked).toEqual({ ...nothing, changed: ['a'] });
     expect(catalog.resolve('a').key).toBe('a@1#2');
-    expect(hosts.log.at(-1)).toBe('r0 unloads a@1 replaced');
+    expect(replicas.log.at(-1)).toBe('r0 unloads a@1 replaced');
   });
 
   it('replaces what nobody has used without a load', async () => {
     await look();
     writeFiles(root, { 'a/model.onnx': 'another' });
     await look();
-    expect([catalog.resolve('a').key, hosts.log]).toEqual(['a@1#2', []]);
+    expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', []]);
   });
 
   it('keeps what was there when the new one does not load, says so once, and does not try all the time', async () => {
     await look(true);
-    hosts.fail('a', 99);
+    replicas.fail('a', 99);
     writeFiles(root, { 'a/model.onnx': 'broken' });
     for (let time = 0; time < 3; time += 1) expect((await look()).failed).toMatchObject([{ id: 'a' }]);
     expect(catalog.resolve('a').key).toBe('a@1');
-    expect(hosts.log.filter((line) => line.includes('#2'))).toHaveLength(1);
+    expect(replicas.log.filter((line) => line.includes('#2'))).toHaveLength(1);
     expect(story.filter((line) => line === 'a: a is broken')).toHaveLength(1);
     expect(catalog.entry('a')?.problem?.message).toBe('a is broken');
-    hosts.failures.clear();
+    replicas.failures.clear();
     writeFiles(root, { 'a/model.onnx': 'mended and longer' });
     expect(await look()).toEqual({ ...nothing, changed: ['a'] });
     expect([catalog.resolve('a').key, catalog.entry('a')?.problem]).toEqual(['a@1#3', undefined]);
-    expect(hosts.forgotten).toEqual(['a@1#2', 'a@1']);
+    expect(replicas.forgotten).toEqual(['a@1#2', 'a@1']);
   });
 
   it('loads a new version before the old one leaves, and keeps the old one if it does not load', async () => {
     start({ 'a/1/model.onnx': 'one' });
     await look(true);
-    hosts.fail('a', 1);
+    replicas.fail('a', 1);
     writeFiles(root, { 'a/2/model.onnx': 'two' });
     expect((await look()).failed).toMatchObject([{ id: 'a' }]);
     expect(catalog.resolve('a').version).toBe(1);
     writeFiles(root, { 'a/3/model.onnx': 'three' });
     await look();
     expect([catalog.resolve('a').version, catalog.find('a@1')]).toEqual([3, undefined]);
-    expect(hosts.log.slice(-2)).toEqual(['r0 loads a@3 for a@1', 'r0 unloads a@1 replaced']);
+    expect(replicas.log.slice(-2)).toEqual(['r0 loads a@3 for a@1', 'r0 unloads a@1 replaced']);
   });
 
   it('serves the versions that load, and for one that does not what was there', async () => {
     start({ 'a/model.json': '{ "versions": "all" }', 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
     await look(true);
-    hosts.failures.set('a', [undefined, new InfermuxError('MODEL_LOAD_FAILED', 'a is broken')]);
+    replicas.failures.set('a', [undefined, new InfermuxError('MODEL_LOAD_FAILED', 'a is broken')]);
     writeFiles(root, { 'a/1/model.onnx': 'another one', 'a/2/model.onnx': 'broken' });
     expect((await look()).failed).toMatchObject([{ id: 'a', error: { message: 'a is broken' } }]);
     expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1#2', 'a@2']);
     rmSync(join(root, 'a'), { recursive: true });
     await look();
-    await until(() => hosts.hosts.every(({ models }) => ![...models.keys()].some((key) => key.startsWith('a@'))));
-    expect(hosts.forgotten).toHaveLength(4);
+    await until(() => replicas.all.every(({ models }) => ![...models.keys()].some((key) => key.startsWith('a@'))));
+    expect(replicas.forgotten).toHaveLength(4);
   });
 
   it('does one thing after the other to a model, and leaves no session behind', async () => {
@@ -154,7 +166,7 @@ describe('a look at the directory', () => {
     });
     await Promise.all(looks);
     await look();
-    const keys = hosts.hosts.flatMap(({ models }) => [...models.keys()].filter((key) => key.startsWith('a@')));
+    const keys = replicas.all.flatMap(({ models }) => [...models.keys()].filter((key) => key.startsWith('a@')));
     expect(new Set(keys)).toEqual(new Set([catalog.resolve('a').key]));
   });
 
@@ -216,7 +228,7 @@ describe('a look at the directory', () => {
   it('does not let one slow model hold up the others', async () => {
     await look(true);
     const { opened, open } = gate();
-    hosts.gates.set('a', opened);
+    replicas.gates.set('a', opened);
     writeFiles(root, { 'a/model.onnx': 'slow', 'b.onnx': 'quick' });
     await sync.sync({ wait: false, load: false });
     await until(() => catalog.resolve('b').key !== 'b@1');

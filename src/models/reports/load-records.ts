@@ -1,13 +1,13 @@
-import type { InfermuxError } from '../common/errors.js';
-import type { ModelReplica } from './model-replicas.js';
+import type { InfermuxError } from '../../common/errors.js';
+import type { ModelReplica } from '../model-replicas.js';
 
-/** How one replica stands with one model. */
+/** The state of one model in one replica. */
 export interface ReplicaModelState {
   readonly replica: string;
   readonly state: 'not loaded' | 'loading' | 'loaded' | 'failed';
-  /** Why its last load failed. */
+  /** Why the last load failed. */
   readonly reason?: string;
-  /** Milliseconds until a load is tried again when it is asked for; 0 when it is. */
+  /** Milliseconds until a request may start another load; 0: the next one may. */
   readonly nextTryInMs?: number;
 }
 
@@ -16,7 +16,7 @@ interface Failure {
   readonly nextTryAt: number;
 }
 
-/** Remembers which loads failed last, by replica and model key. */
+/** Remembers the last failed loads, by replica and model key. */
 export class LoadRecords {
   readonly #now: () => number;
   readonly #failures = new Map<string, Map<string, Failure>>();
@@ -34,7 +34,7 @@ export class LoadRecords {
     this.#failures.get(replica)?.delete(key);
   }
 
-  /** The thread is another one: it remembers nothing. */
+  /** Forgets the failures of a replica whose thread is gone: a new thread starts without them. */
   forgetReplica(replica: string): void {
     this.#failures.delete(replica);
   }

@@ -3,43 +3,43 @@ import type { ModelReplica, ModelReplicas, ReplicaLoad } from '../../dist/models
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
 
 /** A replica without a thread: loads what it is told to, at once or when its gate opens. */
-export class FakeHost implements ModelReplica {
+export class FakeModelReplica implements ModelReplica {
   readonly id: string;
   readonly deployment = 'default';
   readonly models = new Map<string, 'loading' | 'loaded'>();
   ongoing = 0;
-  readonly #hosts: FakeHosts;
+  readonly #replicas: FakeModelReplicas;
 
-  constructor(id: string, hosts: FakeHosts) {
+  constructor(id: string, replicas: FakeModelReplicas) {
     this.id = id;
-    this.#hosts = hosts;
+    this.#replicas = replicas;
   }
 
   async load(model: RegisteredModel, { pin, replaces }: ReplicaLoad): Promise<void> {
     const { key } = model;
     if (this.models.get(key) === 'loaded') return;
-    this.#hosts.log.push(
+    this.#replicas.log.push(
       `${this.id} loads ${key}${pin ? ' pinned' : ''}${replaces === undefined ? '' : ` for ${replaces}`}`,
     );
     this.models.set(key, 'loading');
-    await this.#hosts.gates.get(model.id);
-    const failure = this.#hosts.failures.get(model.id)?.shift();
+    await this.#replicas.gates.get(model.id);
+    const failure = this.#replicas.failures.get(model.id)?.shift();
     if (failure !== undefined) {
       this.models.delete(key);
       throw failure;
     }
     this.models.set(key, 'loaded');
-    this.#hosts.loaded(model);
+    this.#replicas.loaded(model);
   }
 
   async unload(key: string, reason: string): Promise<number> {
     if (!this.models.delete(key)) return 0;
-    this.#hosts.log.push(`${this.id} unloads ${key} ${reason}`);
+    this.#replicas.log.push(`${this.id} unloads ${key} ${reason}`);
     return 10;
   }
 }
 
-export class FakeHosts implements ModelReplicas {
+export class FakeModelReplicas implements ModelReplicas {
   readonly log: string[] = [];
   /** By model id: what the next loads of it fail with; undefined where they do not. */
   readonly failures = new Map<string, (InfermuxError | undefined)[]>();
@@ -48,12 +48,12 @@ export class FakeHosts implements ModelReplicas {
   /** By key: what {@link untilUnused} waits for. */
   readonly inUse = new Map<string, Promise<void>>();
   readonly forgotten: string[] = [];
-  readonly hosts: FakeHost[];
+  readonly all: FakeModelReplica[];
   refusal: InfermuxError | undefined;
   loaded: (model: RegisteredModel) => void = () => undefined;
 
   constructor(count = 2) {
-    this.hosts = Array.from({ length: count }, (_, index) => new FakeHost(`r${index}`, this));
+    this.all = Array.from({ length: count }, (_, index) => new FakeModelReplica(`r${index}`, this));
   }
 
   defaultDeployment(): string {
@@ -61,11 +61,11 @@ export class FakeHosts implements ModelReplicas {
   }
 
   wanted(): number {
-    return this.hosts.length;
+    return this.all.length;
   }
 
-  running(): FakeHost[] {
-    return [...this.hosts];
+  running(): FakeModelReplica[] {
+    return [...this.all];
   }
 
   loadRefusal(): InfermuxError | undefined {

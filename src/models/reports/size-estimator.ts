@@ -1,11 +1,11 @@
-import type { WeightPlacement } from '../contracts/model-reference.js';
-import type { RegisteredModel } from './registered-model.js';
+import type { WeightPlacement } from '../../contracts/model-reference.js';
+import type { RegisteredModel } from '../registered-model.js';
 
 type Kind = 'onnx' | 'onnx with external data' | 'ort' | 'shared';
 
 /**
- * Memory of a session for each byte of its files, before any was measured: the middle one of the models of
- * `npm run bench:memory`, rounded.
+ * Memory of a session for each byte of its files, until a load was measured: the rounded median of the models of
+ * `npm run bench:memory`.
  */
 const MULTIPLIERS: Readonly<Record<Kind, number>> = {
   onnx: 2,
@@ -14,24 +14,24 @@ const MULTIPLIERS: Readonly<Record<Kind, number>> = {
   shared: 0.2,
 };
 
-/** What a small model takes is mostly what every session takes, and says nothing of a large one. */
+/** Smaller models take mostly what every session takes, which says nothing about large models. */
 const TELLING_BYTES = 2 ** 20;
 
-/** Memory is measured for the whole process, where other threads take some too: the lower middle one of so many is taken. */
+/** Measurements cover the whole process, with other threads. So the lower median of this many is taken. */
 const MOST_MEASUREMENTS = 9;
 
-/** Guesses what memory a session takes: by its files, and better once models were loaded. */
+/** Estimates the memory of a session: by the model's files at first, and by measurements after loads. */
 export class SizeEstimator {
   readonly #weights: () => WeightPlacement;
   readonly #measured = new Map<string, number[]>();
   readonly #sums = new Map<Kind, { files: number; memory: number }>();
 
-  /** @param weights of models that name none. */
+  /** @param weights the placement of models that name none. */
   constructor(weights: () => WeightPlacement) {
     this.#weights = weights;
   }
 
-  /** A load of the model took so much memory; negative where the process gave some back meanwhile, which says nothing. */
+  /** @param memory bytes that a load took. It is 0 or less if the process freed memory meanwhile, and then ignored. */
   loaded(model: RegisteredModel, memory: number): void {
     if (memory <= 0) return;
     const measured = this.#measured.get(model.key) ?? [];

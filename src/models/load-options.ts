@@ -1,0 +1,38 @@
+import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
+import { InfermuxError, show } from '../common/errors.js';
+import type { LoadOptions } from './model-manager-options.js';
+import type { ModelReplicas } from './model-replicas.js';
+
+export type ResolvedLoadOptions = { readonly [K in keyof LoadOptions]-?: NonNullable<LoadOptions[K]> };
+
+const RULES: Readonly<Record<keyof LoadOptions, Rule>> = {
+  deployment: isText,
+  // The range depends on the deployment, which is checked first.
+  replicas: () => undefined,
+  pin: isBoolean,
+  wait: isBoolean,
+  retries: isInteger({ lowest: 0 }),
+  timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
+};
+
+/**
+ * Checks the options of a load and fills in their defaults.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a deployment that does not exist, or whose target
+ *   is 0 replicas.
+ */
+export function readLoadOptions(options: LoadOptions, modelReplicas: ModelReplicas): ResolvedLoadOptions {
+  const read = checkOptions('load', options, RULES);
+  const { deployment = modelReplicas.defaultDeployment() } = read;
+  const wanted = modelReplicas.wanted(deployment);
+  if (wanted === 0) {
+    const message = `deployment ${show(deployment)} is to have no replica at present, so nothing can be loaded there`;
+    throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+  const isCount = isInteger({ lowest: 1, highest: wanted });
+  const expected = `'all' or an integer from 1 to ${wanted}, the number of replicas`;
+  const isReplicas = satisfies((value) => value === 'all' || isCount(value) === undefined, expected);
+  checkOptions('load', { replicas: read.replicas }, { replicas: isReplicas });
+  const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = read;
+  return { deployment, replicas, pin, wait, retries, timeoutMs };
+}

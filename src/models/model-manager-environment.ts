@@ -1,0 +1,27 @@
+import type { Clock } from '../common/clock.js';
+import type { WeightPlacement } from '../contracts/model-reference.js';
+import type { ModelCatalog } from './model-catalog.js';
+import type { ResolvedRepositoryOptions } from './model-manager-options.js';
+import type { ModelReplicas } from './model-replicas.js';
+import type { Pin } from './saved-pins.js';
+
+/** The options of the engine that the model manager needs. */
+export interface ModelManagerOptions {
+  /** Undefined when the models are named one by one. */
+  readonly directory: string | undefined;
+  readonly repository: ResolvedRepositoryOptions;
+  /** The weight placement of models that name none. */
+  weights(): WeightPlacement;
+}
+
+/** What the model manager needs of the rest of the engine. */
+export interface ModelManagerEnvironment {
+  readonly catalog: ModelCatalog;
+  readonly replicas: ModelReplicas;
+  readonly clock: Clock;
+  log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
+  /** Writes the pins of callers to the checkpoint, before they take effect. */
+  savePins(pins: readonly Pin[]): Promise<void>;
+  /** Keeps the process alive until the work settles. */
+  during<T>(work: () => Promise<T>): Promise<T>;
+}

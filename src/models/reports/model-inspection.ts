@@ -1,0 +1,50 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import { type Batching, batchingPolicy, whyNotBatched } from '../../contracts/batching.js';
+import type { ModelMetadata, ValueMetadata } from '../../tensors/tensor.js';
+import type { ModelReport } from '../model-manager-options.js';
+import type { RegisteredModel } from '../registered-model.js';
+import { readOnnxFile } from '../sources/onnx-file.js';
+
+/** The report on a loaded model, with its inputs and outputs, the facts in its file, and whether it is batched. */
+export interface ModelInspection extends ModelReport {
+  /** The inputs as the model declares them. */
+  readonly inputs: readonly ValueMetadata[];
+  /** The outputs as the model declares them. */
+  readonly outputs: readonly ValueMetadata[];
+  /** The tool that wrote the file; undefined for the ORT format, models in memory, and files that cannot be parsed. */
+  readonly producer: string | undefined;
+  /** Version of each operator set by its domain; `ai.onnx` is ONNX itself. Undefined when `producer` is. */
+  readonly opsets: Readonly<Record<string, number>> | undefined;
+  /** Why requests are not joined by themselves; undefined when they are. */
+  readonly whyNotBatched: string | undefined;
+}
+
+/**
+ * Inspects a model that was loaded. Its file is read as it is now.
+ *
+ * @param metadata of the model; undefined when it was removed after its load.
+ * @throws InfermuxError `MODEL_NOT_FOUND` without metadata.
+ */
+export async function inspectModel(
+  model: RegisteredModel,
+  metadata: ModelMetadata | undefined,
+  report: ModelReport,
+): Promise<ModelInspection> {
+  if (metadata === undefined) {
+    throw new InfermuxError('MODEL_NOT_FOUND', `model ${show(model.id)} was removed while it was inspected`);
+  }
+  const { inputs, outputs } = metadata;
+  const file = model.contents === undefined ? await readOnnxFile(model.path) : undefined;
+  const reason = whyNotByItself(metadata, model.batching);
+  return { ...report, inputs, outputs, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };
+}
+
+/** Why requests are not joined under the engine's default, `batching: 'auto'`. @param own the model's own setting. */
+function whyNotByItself(metadata: ModelMetadata, own: Batching | undefined): string | undefined {
+  const { isEnabled, isOwn } = batchingPolicy('auto', own);
+  if (!isEnabled) return 'its own "batching" is false, in its model.json or in options.models';
+  const reason = whyNotBatched(metadata, isOwn);
+  // Someone who knows the model may know better.
+  const isWorthATry = reason !== undefined && !isOwn && whyNotBatched(metadata, true) === undefined;
+  return isWorthATry ? `${reason}; "batching": {} in its model.json or in options.models asks for it anyway` : reason;
+}
