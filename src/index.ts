@@ -41,7 +41,7 @@ export type { ModelInspection } from './models/reports/model-inspection.js';
 export type { ModelFiles } from './models/repository/deployed-files.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
 export type { Manifest, VersionPolicy } from './models/sources/manifest.js';
-export type { ModelSource } from './models/sources/model-sources.js';
+export { type ModelSource, readModelSource } from './models/sources/model-sources.js';
 export {
   chooseTwo,
   rankReplicasViaLocality,

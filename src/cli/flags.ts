@@ -2,11 +2,12 @@
 import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { messageOf, show } from '../common/errors.js';
 import { parseInputShape } from './bench/random-feeds.js';
+import { messageOf, quoted } from './terminal/printable.js';
 
 /** More is a typing error. */
-export const MOST_CALLERS = 10_000;
+export const MAX_CALLERS = 10_000;
+export const MAX_REPLICAS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
@@ -19,7 +20,7 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
   } catch (error) {
     throw new InvalidArgumentError(messageOf(error));
   }
-  if (shapes.has(name)) throw new InvalidArgumentError(`input ${show(name)} has a shape already.`);
+  if (shapes.has(name)) throw new InvalidArgumentError(`input ${quoted(name)} has a shape already.`);
   return shapes.set(name, dims);
 }
 

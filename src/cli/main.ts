@@ -2,17 +2,17 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
-import { InfermuxError, messageOf } from '../common/errors.js';
-import { MAX_REPLICAS } from '../deployments/config/deployment-options.js';
+import { InfermuxError } from '../index.js';
 import { benchChart, benchModel, benchTable } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { runControlDemo } from './demo/control-demo.js';
 import { controlScreen, controlTables } from './demo/control-screen.js';
 import { runDemo } from './demo/demo.js';
 import { demoTables } from './demo/demo-tables.js';
-import { addInputShape, integersUpTo, MOST_CALLERS, parseSeconds, parseWritableFile } from './flags.js';
+import { addInputShape, integersUpTo, MAX_CALLERS, MAX_REPLICAS, parseSeconds, parseWritableFile } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
 import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
+import { messageOf } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
 /** Exit codes: 0 done, 1 it failed, 2 what was given was wrong. */
@@ -68,7 +68,7 @@ program
   .description('Measure a model with several numbers of replicas and of concurrent callers.')
   .argument('<model>', 'an ONNX or ORT file')
   .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
-  .option('--callers <list>', 'concurrent callers to try', integersUpTo(MOST_CALLERS), [1, 4, 16, 64, 256])
+  .option('--callers <list>', 'concurrent callers to try', integersUpTo(MAX_CALLERS), [1, 4, 16, 64, 256])
   .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
   .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 1)
   .option('--svg <file>', 'write a bar chart too', parseWritableFile)

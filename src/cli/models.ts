@@ -1,10 +1,7 @@
 import { resolve } from 'node:path';
 import Table from 'cli-table3';
-import { messageOf } from '../common/errors.js';
-import { createEngine, type InferenceEngine } from '../index.js';
-import type { ModelReport } from '../models/model-manager-options.js';
-import { RepositoryScanner } from '../models/repository/repository-scanner.js';
-import { printable } from './terminal/printable.js';
+import { createEngine, type InferenceEngine, type ModelReport } from '../index.js';
+import { messageOf, printable } from './terminal/printable.js';
 
 /** A directory of models as an engine sees it. */
 export interface RepositoryReport {
@@ -72,11 +69,11 @@ async function report(
     version === undefined ? [] : [{ id, version, isDefault, format, bytes, isPinned, licence }],
   );
   const found = all.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ model: id, problem }]));
-  const { passedOver } = await new RepositoryScanner(directory, 'latest').scan();
+  const { passedOver } = await engine.models.sync();
   return {
     directory: resolve(directory),
     models,
-    passedOver: Object.fromEntries(passedOver),
+    passedOver,
     problems: [...found, ...failures],
   };
 }

@@ -1,5 +1,5 @@
 import { basename, extname } from 'node:path';
-import { type ModelSource, readModelSource } from '../models/sources/model-sources.js';
+import { type ModelSource, readModelSource } from '../index.js';
 
 /** The model that a command names by its file. */
 export interface NamedModel {

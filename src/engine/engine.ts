@@ -1,13 +1,13 @@
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from '../common/checks.js';
-import { InfermuxError, readingInput, unreadableInput } from '../common/errors.js';
+import { readingInput, unreadableInput } from '../common/errors.js';
 import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
 import { readSources } from '../models/sources/model-sources.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
-import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
+import type { Feeds, Outputs } from '../tensors/tensor.js';
 import { EngineShutdown } from './engine-shutdown.js';
 import type { ResolvedOptions } from './options.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
@@ -140,18 +140,6 @@ export class InferenceEngine {
     } catch (cause) {
       return this.#refuse(cause);
     }
-  }
-
-  /**
-   * Loads a model and says what it takes and gives.
-   *
-   * @internal
-   */
-  async loadMetadata(target: string): Promise<ModelMetadata> {
-    await this.models.retrieve(target);
-    const metadata = this.#parts.catalog.metadata(this.#parts.catalog.resolve(target).key);
-    if (metadata === undefined) throw new InfermuxError('INTERNAL', `model ${target} was loaded without its metadata`);
-    return metadata;
   }
 
   /** A snapshot of deployments, replicas and models. */

@@ -65,7 +65,7 @@ export async function benchModel(
   for (const count of replicas) {
     const engine = await createEngine({ models: { [id]: source }, replicas: count, maxQueuedRequests: -1 });
     try {
-      const { inputs } = await engine.loadMetadata(id);
+      const { inputs } = await engine.models.inspect(id);
       let throughput = Number.POSITIVE_INFINITY;
       for (const concurrency of callers) {
         if (concurrency > MOST_OVERRUN * seconds * throughput) {

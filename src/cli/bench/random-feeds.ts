@@ -1,12 +1,12 @@
-import { InfermuxError, show } from '../../common/errors.js';
 import {
-  arrayTypeOf,
-  elementsOf,
   type Feeds,
+  InfermuxError,
   type TensorData,
   type TensorInput,
+  type TensorType,
   type ValueMetadata,
-} from '../../tensors/tensor.js';
+} from '../../index.js';
+import { quoted } from '../terminal/printable.js';
 
 /** Shapes of inputs by name, as the command line gives them. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
@@ -19,10 +19,16 @@ export type InputShapes = ReadonlyMap<string, readonly number[]>;
 export function parseInputShape(text: string): [name: string, dims: number[]] {
   const [, name, dims] = /^(.+)=(\d+(?:x\d+)*)$/.exec(text) ?? [];
   if (name === undefined || dims === undefined) {
-    throw invalid(`--input must be like image=1x3x224x224, got ${show(text)}`);
+    throw invalid(`--input must be like image=1x3x224x224, got ${quoted(text)}`);
   }
   return [name, dims.split('x').map(Number)];
 }
+
+/** A string counts as one byte. */
+const BYTES_PER_ELEMENT: Readonly<Record<TensorType, number>> = {
+  ...{ float64: 8, int64: 8, uint64: 8, float32: 4, int32: 4, uint32: 4 },
+  ...{ float16: 2, int16: 2, uint16: 2, int8: 1, uint8: 1, bool: 1, string: 1 },
+};
 
 /** More is a typing error, or would not fit into memory several times. */
 const MOST_BYTES = 2 ** 30;
@@ -35,8 +41,8 @@ const MOST_BYTES = 2 ** 30;
 export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShapes, random: () => number): Feeds {
   for (const name of shapes.keys()) {
     if (!inputs.some((input) => input.name === name)) {
-      const known = inputs.map((input) => show(input.name)).join(', ') || 'none';
-      throw invalid(`--input: the model has no input ${show(name)}; its inputs: ${known}`);
+      const known = inputs.map((input) => quoted(input.name)).join(', ') || 'none';
+      throw invalid(`--input: the model has no input ${quoted(name)}; its inputs: ${known}`);
     }
   }
   const all = inputs.map((input) => ({ input, dims: dimsOf(input, shapes) }));
@@ -67,7 +73,7 @@ function dimsOf({ name, shape }: ValueMetadata, shapes: InputShapes): number[] |
 function describe({ name, shape }: ValueMetadata, given: readonly number[] | undefined): string {
   const declared = `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
   const got = given === undefined ? '' : `, got ${given.join('x')}`;
-  return `input ${show(name)} has the shape ${declared}${got}`;
+  return `input ${quoted(name)} has the shape ${declared}${got}`;
 }
 
 /** Free dimensions are 8: with 1, a sequence or an image would hardly be one. */
@@ -76,11 +82,11 @@ function exampleOf(shape: readonly (number | string)[]): string {
 }
 
 function randomTensor({ name, type }: ValueMetadata, dims: number[], random: () => number): TensorInput {
-  const elements = elementsOf(dims);
-  const bytes = elements * (type === 'string' ? 1 : arrayTypeOf(type).BYTES_PER_ELEMENT);
+  const elements = dims.reduce((product, size) => product * size, 1);
+  const bytes = elements * BYTES_PER_ELEMENT[type];
   if (bytes > MOST_BYTES) {
     throw invalid(
-      `input ${show(name)}: ${dims.join('x')} is ${bytes.toLocaleString('en')} bytes; at most ${MOST_BYTES.toLocaleString('en')} are made`,
+      `input ${quoted(name)}: ${dims.join('x')} is ${bytes.toLocaleString('en')} bytes; at most ${MOST_BYTES.toLocaleString('en')} are made`,
     );
   }
   return { type, dims, data: randomData(type, elements, random) };

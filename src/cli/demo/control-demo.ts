@@ -1,7 +1,6 @@
 import { createHistogram } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { InfermuxError, toInfermuxError } from '../../common/errors.js';
-import { createEngine, type InferenceEngine } from '../../index.js';
+import { createEngine, type InferenceEngine, InfermuxError } from '../../index.js';
 import { type Percentiles, percentiles, round } from './demo-figures.js';
 import { MODELS, PIXELS, readDigits } from './digits.js';
 
@@ -220,7 +219,7 @@ class ControlLoad {
         const microseconds = 1_000 * (performance.now() - startedAt);
         for (const tally of tallies) tally.answered(model, microseconds);
       } catch (cause) {
-        const { code } = toInfermuxError(cause);
+        const code = cause instanceof InfermuxError ? cause.code : 'INTERNAL';
         this.#errors.set(code, (this.#errors.get(code) ?? 0) + 1);
         for (const tally of tallies) tally.failed();
       }

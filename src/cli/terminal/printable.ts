@@ -1,4 +1,15 @@
-/** What files and folders say of themselves must not steer the terminal. */
+/** The text without control characters: what files and folders say of themselves must not steer the terminal. */
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1));
+}
+
+/** The message of whatever was thrown, on one line. */
+export function messageOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/\s+/g, ' ').trim();
+}
+
+/** The text as messages show it, in quotes and on one line. */
+export function quoted(text: string): string {
+  return JSON.stringify(text);
 }

@@ -72,8 +72,10 @@ function inMemory(id: string, bytes: Uint8Array) {
 }
 
 /**
- * The source of one model file, with the settings of the `model.json` beside a `model.onnx` or `model.ort`.
+ * The source of one model file for the option `models`, with the settings of the `model.json` beside a `model.onnx` or
+ * `model.ort`.
  *
+ * @param path of the file; it is not read.
  * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
  */
 export async function readModelSource(path: string): Promise<ModelSource> {
