@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { InfermuxError, messageOf } from '../common/errors.js';
-import { MAX_REPLICAS } from '../deployments/config/deployment-options.js';
+import { MAX_REPLICAS } from '../deployments/config/resolve-deployment.js';
 import { benchChart, benchModel, benchTable } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { runControlDemo } from './demo/control-demo.js';

@@ -12,11 +12,8 @@ import {
 } from './checkpoint/saved-deployments.js';
 import { isSameOption } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
-import {
-  type DeploymentOptions,
-  type ResolvedDeploymentOptions,
-  resolveDeployment,
-} from './config/deployment-options.js';
+import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
+import { resolveDeployment } from './config/resolve-deployment.js';
 import type { Deployment, DeploymentQueue } from './deployment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { Goal } from './goals.js';
