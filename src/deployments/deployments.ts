@@ -14,7 +14,8 @@ import { isSameOption } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
 import { resolveDeployment } from './config/resolve-deployment.js';
-import type { Deployment, DeploymentQueue } from './deployment.js';
+import type { Deployment } from './deployment.js';
+import type { DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { Goal } from './goals.js';
 
@@ -67,12 +68,12 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Starts one more deployment. One that exists with equal options stays as it is. Where one of that name is being deleted, it
-   * begins when that is gone.
+   * Starts one more deployment. One that exists with equal options stays as it is. Where one of that name is being
+   * deleted, it begins when that is gone.
    *
    * @returns when it is written down, if there is a checkpoint; the goal is reached when its replicas run.
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the checkpoint cannot
-   *   be written; `ENGINE_CLOSED`.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the
+   *   checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async create(name: string, options: DeploymentOptions = {}): Promise<Goal> {
     checkDeploymentName(name);
@@ -96,12 +97,13 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Changes the options that are named, and leaves the others; one that is undefined goes back to its default. Another number
-   * of replicas scales; limits, batching, routing, time-outs and checks are in force at once; `userConfig` is given to handlers that
-   * take it while they run; anything else replaces the replicas one after the other, while the others go on.
+   * Changes the options that are named, and leaves the others; one that is undefined goes back to its default. Another
+   * number of replicas scales; limits, batching, routing, time-outs and checks are in force at once; `userConfig` is
+   * given to handlers that take it while they run; anything else replaces the replicas one after the other, while the
+   * others go on.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, for a handler that is to be
-   *   added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, for a handler that is
+   *   to be added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async update(name: string, changes: DeploymentOptions): Promise<Goal> {
     const expectation = readingInput('the changes', () => isObject(changes));
@@ -128,8 +130,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    * Takes a deployment away: its requests are refused from now on, accepted ones are answered within its
    * `gracefulShutdownTimeoutMs`, then its replicas end. A thread that is in a native call by then ends after it.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, or when the checkpoint cannot
-   *   be written; `ENGINE_CLOSED`.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, or when the
+   *   checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async delete(name: string, options: DeleteOptions = {}): Promise<Goal> {
     const { force = false } = readingInput('delete', () => checkOptions('delete', options, { force: isBoolean }));
@@ -179,7 +181,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Begins with what the program declares; where that is as it was when the checkpoint was written, with what became of it.
+   * Begins with what the program declares; where that is as it was when the checkpoint was written, with what became of
+   * it.
    *
    * @throws InfermuxError `REPLICA_FAILED` when one that is declared has no replica that starts.
    * @internal

@@ -6,7 +6,9 @@ export interface ControlSteps<Action> {
   next(): Action | undefined;
   /** Takes it, or begins to. */
   perform(action: Action): void;
-  /** Called when there is no step to take now. @returns milliseconds until there may be one without anything happening. */
+  /**
+   * Called when there is no step to take now. @returns milliseconds until there may be one without anything happening.
+   */
   rest(): number | undefined;
 }
 

@@ -39,8 +39,8 @@ export class StartRecord {
   }
 
   /**
-   * How many starts failed, when they are so many without one that succeeded that there is no sense in waiting: three for each
-   * replica, 20 at most, as in Ray Serve. Undefined as long as there is.
+   * How many starts failed, when they are so many without one that succeeded that there is no sense in waiting: three
+   * for each replica, 20 at most, as in Ray Serve. Undefined as long as there is.
    */
   missed(replicas: number): number | undefined {
     const most = Math.min(MOST_FAILED_STARTS, FAILED_STARTS_PER_REPLICA * Math.max(1, replicas));
