@@ -8,9 +8,9 @@ import type { AutoscalingOptions, ResolvedAutoscaling } from '../autoscaling/aut
 /** Options of one deployment: a named group of identical replicas. */
 export interface DeploymentOptions {
   /**
-   * Worker threads, each with its own sessions; about 10 MB each. 0: none, and requests are refused. Default: one for each
-   * core that this process may use; 1 for a deployment other than `default`. With `autoscaling`: the number to begin with;
-   * default `minReplicas`.
+   * Worker threads, each with its own sessions; about 10 MB each. 0: none, and requests are refused. Default: one for
+   * each core that this process may use; 1 for a deployment other than `default`. With `autoscaling`: the number to
+   * begin with; default `minReplicas`.
    */
   readonly replicas?: number | undefined;
   /** Most sessions in one replica; `eviction` says which one makes room for a new one. -1: no limit. Default 3. */
@@ -20,8 +20,8 @@ export interface DeploymentOptions {
   /** Milliseconds after which an unused session is evicted. -1: never, the default. */
   readonly modelIdleTimeoutMs?: number | undefined;
   /**
-   * Most ongoing requests of one replica. -1, the default: as many as two dispatches hold, one that runs and, when the runs
-   * are short, one given ahead. 1: no request is joined with another or given ahead.
+   * Most ongoing requests of one replica. -1, the default: as many as two dispatches hold, one that runs and, when the
+   * runs are short, one given ahead. 1: no request is joined with another or given ahead.
    */
   readonly maxOngoingRequests?: number | undefined;
   /** Most pending requests; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
@@ -29,14 +29,14 @@ export interface DeploymentOptions {
   /** Time-out in milliseconds of a request that names none. -1: no limit, the default. */
   readonly defaultTimeoutMs?: number | undefined;
   /**
-   * Joins requests for one model into one call where the results stay the same. Default `'auto'`; a model's `model.json` may
-   * override it for that model.
+   * Joins requests for one model into one call where the results stay the same. Default `'auto'`; a model's
+   * `model.json` may override it for that model.
    */
   readonly batching?: Batching | undefined;
   readonly session?: SessionOptions | undefined;
   /**
-   * Ids of devices over which the replicas are spread: `deviceId` of the execution providers other than `cpu`. Default: each
-   * provider chooses.
+   * Ids of devices over which the replicas are spread: `deviceId` of the execution providers other than `cpu`. Default:
+   * each provider chooses.
    */
   readonly devices?: readonly number[] | undefined;
   /**
@@ -46,14 +46,15 @@ export interface DeploymentOptions {
    */
   readonly weights?: WeightPlacement | undefined;
   /**
-   * Milliseconds that a stopping replica has to finish its ongoing requests; then it is abandoned, and its requests go to
-   * others. For the deployment `default` also: milliseconds that `close()` lets accepted work go on, and that `close()` and
-   * `destroy()` wait for threads in a native call. Default 20000.
+   * Milliseconds that a stopping replica has to finish its ongoing requests; then it is abandoned, and its requests go
+   * to others. For the deployment `default` also: milliseconds that `close()` lets accepted work go on, and that
+   * `close()` and `destroy()` wait for threads in a native call. Default 20000.
    */
   readonly gracefulShutdownTimeoutMs?: number | undefined;
   /**
-   * A module that Node can import: its path (from the working directory) or its `file:` URL. Its `handle` takes the requests
-   * in the replica, in place of a model; a request is any value that can be cloned. It cannot be added or removed later.
+   * A module that Node can import: its path (from the working directory) or its `file:` URL. Its `handle` takes the
+   * requests in the replica, in place of a model; a request is any value that can be cloned. It cannot be added or
+   * removed later.
    */
   readonly handler?: string | URL | undefined;
   /** JSON data for the handler's `reconfigure`. */
@@ -65,13 +66,13 @@ export interface DeploymentOptions {
   /** How a replica is chosen for a request: a name, or a router of your own. Default `'power-of-two-choices'`. */
   readonly router?: RouterName | RequestRouter | undefined;
   /**
-   * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly by priority,
-   * then order of arrival, whatever their model; all wait while the first has no replica. Default `'model'`.
+   * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly by
+   * priority, then order of arrival, whatever their model; all wait while the first has no replica. Default `'model'`.
    */
   readonly order?: Order | undefined;
   /**
-   * Which session a replica evicts for a new one: the least recently used, or the least valuable by its requests, its load
-   * time and its bytes. Default `'lru'`.
+   * Which session a replica evicts for a new one: the least recently used, or the least valuable by its requests, its
+   * load time and its bytes. Default `'lru'`.
    */
   readonly eviction?: EvictionName | undefined;
   readonly routingStats?: RoutingStatsOptions | undefined;
@@ -85,8 +86,8 @@ export interface HealthCheckOptions {
   /** Milliseconds between two checks. Default 10000. */
   readonly periodMs?: number | undefined;
   /**
-   * Milliseconds that a replica has to answer a check. A run that outlasts all the checks that may fail counts as endless;
-   * a load does not. Default 30000.
+   * Milliseconds that a replica has to answer a check. A run that outlasts all the checks that may fail counts as
+   * endless; a load does not. Default 30000.
    */
   readonly timeoutMs?: number | undefined;
   /** Failed checks in a row after which the replica is replaced. Default 3. */

@@ -26,7 +26,9 @@ import type {
   RoutingStatsOptions,
 } from './deployment-options.js';
 
-/** Most replicas of one deployment: more than any machine has cores for, so that a typo starts no ten thousand threads. */
+/**
+ * Most replicas of one deployment: more than any machine has cores for, so that a typo starts no ten thousand threads.
+ */
 export const MAX_REPLICAS = 1_024;
 
 const anything: Rule = () => undefined;

@@ -25,8 +25,8 @@ export interface ControllerObserver extends Omit<ReplicaPoolObserver, 'changed'>
 }
 
 /**
- * Makes the replicas of a deployment match its target: a loop that performs, step by step, the actions of {@link
- * reconcile}. It looks again whenever a replica changed its state, and when a failed replica may be started again.
+ * Makes the replicas of a deployment match its target. Its loop performs the actions of {@link reconcile} one by one.
+ * It looks again whenever a replica changed its state, and when a failed replica may be started again.
  */
 export class ReplicaController {
   readonly #deployment: string;
@@ -128,8 +128,7 @@ export class ReplicaController {
   }
 
   /**
-   * @returns why requests cannot be answered, when no replica runs after several failures in a row; undefined
-   * otherwise.
+   * @returns the error for requests, when no replica runs after several failures in a row; undefined otherwise.
    */
   outage(cause: InfermuxError): InfermuxError | undefined {
     const retryAfterMs = this.#roster.outageMs();
