@@ -5,13 +5,15 @@ import type { ReplicaPlace } from '../../replicas/replica-pool.js';
 /** Longest time that a handler may take for another configuration. */
 const RECONFIGURE_TIMEOUT_MS = 60_000;
 
-/** Which revision of the user's configuration the handler in a place has. */
-export interface HandlerConfig {
-  readonly revision: number;
+interface Config {
+  revision: number;
   /** A revision that the handler refused. */
-  readonly refused: number | undefined;
-  readonly isReconfiguring: boolean;
+  refused: number | undefined;
+  isReconfiguring: boolean;
 }
+
+/** Which revision of the user's configuration the handler in a place has. */
+export type HandlerConfig = Readonly<Config>;
 
 export interface HandlerConfigsObserver {
   /** A running handler refused the configuration, and keeps the one that it has. */
@@ -24,7 +26,7 @@ export interface HandlerConfigsObserver {
 export class HandlerConfigs {
   readonly #clock: Clock;
   readonly #observer: HandlerConfigsObserver;
-  readonly #configs = new WeakMap<ReplicaPlace, { -readonly [K in keyof HandlerConfig]: HandlerConfig[K] }>();
+  readonly #configs = new WeakMap<ReplicaPlace, Config>();
 
   constructor(clock: Clock, observer: HandlerConfigsObserver) {
     this.#clock = clock;
@@ -72,7 +74,7 @@ export class HandlerConfigs {
     }
   }
 
-  #of(place: ReplicaPlace): { -readonly [K in keyof HandlerConfig]: HandlerConfig[K] } {
+  #of(place: ReplicaPlace): Config {
     let config = this.#configs.get(place);
     if (config === undefined) {
       config = { revision: 0, refused: undefined, isReconfiguring: false };
