@@ -1,23 +1,24 @@
 import { availableParallelism } from 'node:os';
 import { providersOf } from '../contracts/session-settings.js';
 
-/** What a deployment wants of the machine, beside what the others have. */
+/** What the replicas of all deployments need, and how much of it is new. */
 export interface Demand {
-  /** Replicas of all deployments that compute on the CPU. */
+  /** Number of replicas, of all deployments, that compute on the CPU. */
   readonly replicas: number;
-  /** Those of them that are not there yet. */
+  /** Number of replicas that do not exist yet. */
   readonly further: number;
-  /** Bytes that a further replica is expected to take. */
+  /** Bytes that one further replica is expected to take. */
   readonly bytesPerReplica: number;
 }
 
+/** What the machine has for replicas. */
 export interface Capacity {
   readonly cores: number;
-  /** Bytes of memory that may still be had. */
+  /** Bytes of memory that are still available. */
   readonly availableBytes: number;
 }
 
-/** Why so many replicas are more than the machine bears; undefined when they are not. */
+/** Returns why the demand exceeds the capacity; undefined when it does not. */
 export function overcommitReason(
   { replicas, further, bytesPerReplica }: Demand,
   capacity: Capacity,
@@ -36,10 +37,14 @@ function megabytes(bytes: number): string {
   return `${Math.round(bytes / 2 ** 20)} MB`;
 }
 
-/** What a replica takes without any session. */
+/** Bytes of a replica without sessions. */
 const BYTES_OF_THREAD = 10 * 2 ** 20;
 
-/** What so many further replicas would take, by what those there are hold on average. */
+/**
+ * Returns the demand of the deployments.
+ *
+ * @param further number of new replicas, each expected to hold as many bytes as a running one does on average.
+ */
 export function demandOf(deployments: readonly DeploymentLoad[], further: number): Demand {
   const onCpu = deployments.filter(({ options }) => providersOf(options.session).every((name) => name === 'cpu'));
   const running = deployments.flatMap((deployment) => deployment.running);
@@ -51,7 +56,7 @@ export function demandOf(deployments: readonly DeploymentLoad[], further: number
   };
 }
 
-/** What this process may use at present. */
+/** Returns what this process may use at present. */
 export function machineCapacity(): Capacity {
   return { cores: availableParallelism(), availableBytes: process.availableMemory() };
 }

@@ -2,22 +2,23 @@ import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
 import type { Deployment, DeploymentState } from './deployment.js';
 import type { Goal } from './goals.js';
 
-/** A snapshot, but for the goal, whose status changes. */
+/** A snapshot of a deployment; only the status of its goal still changes. */
 export interface DeploymentReport {
   readonly name: string;
   readonly state: DeploymentState;
-  /** Whether its requests are answered. */
+  /** Whether requests are answered. */
   readonly ready: boolean;
-  /** How many replicas there are to be, and how many take requests. */
+  /** The target number of replicas. */
   readonly targetReplicas: number;
+  /** Number of replicas that take requests. */
   readonly runningReplicas: number;
-  /** Requests that wait for a replica. */
+  /** Number of pending requests. */
   readonly queued: number;
-  /** Requests given to a replica and not finished. */
+  /** Number of ongoing requests. */
   readonly ongoing: number;
-  /** Why a replica failed, the last time one did. */
+  /** Why a replica last failed. */
   readonly lastFailure: string | undefined;
-  /** What the last change is to lead to. */
+  /** The goal of the last change. */
   readonly goal: Goal;
   readonly options: ResolvedDeploymentOptions;
 }

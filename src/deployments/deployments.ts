@@ -3,63 +3,64 @@ import { checkOptions, isBoolean, isObject } from '../common/checks.js';
 import { cloneError, InfermuxError, messageOf, readingInput, show } from '../common/errors.js';
 import { SerialQueue } from '../common/serial-queue.js';
 import {
-  checkSavable,
+  checkSavedDeployment,
   copyOptions,
   restoreDeployments,
   type SavedDeployment,
   type SavedDeployments,
-  toSaved,
+  savedForm,
 } from './checkpoint/saved-deployments.js';
-import { isSameOption } from './config/config-change.js';
+import { changedOptions } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
-import {
-  type DeploymentOptions,
-  type ResolvedDeploymentOptions,
-  resolveDeployment,
-} from './config/deployment-options.js';
-import type { Deployment, DeploymentQueue } from './deployment.js';
+import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
+import { resolveDeployment } from './config/resolve-deployment.js';
+import type { Deployment } from './deployment.js';
+import type { DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { Goal } from './goals.js';
 
+/** The surroundings of the deployments. */
 export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
-  /** Makes it, and lets it wait to be started. */
+  /** Makes a deployment without starting it. */
   create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
-  /** A name may stand for another deployment than before, or for none. */
+  /** The set of deployments changed: a name may now mean another deployment, or none. */
   changed(): void;
-  /** Its requests are refused from now on. */
+  /** Requests of the deployment are refused from now on. */
   deleted(name: string): void;
-  /** How many replicas one has that does not say so. */
+  /** The number of replicas of a deployment whose options name none. */
   defaultReplicas(name: string): number;
-  /** Writes down what deployments there are to be, before that is acted on. */
+  /** Writes the wanted deployments to the checkpoint, before they are acted on. */
   save(deployments: SavedDeployments): Promise<void>;
   /** Whether {@link save} keeps anything. */
   readonly isSaved: boolean;
-  /** Keeps the process up as long as the work goes on. */
+  /** Keeps the process alive while the work goes on. */
   during<T>(work: () => Promise<T>): Promise<T>;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
 export interface DeleteOptions {
-  /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: they are answered first. */
+  /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: answer them first. */
   readonly force?: boolean | undefined;
 }
 
-/** A deployment, and what it was asked for as. */
+/** A deployment with the options that it was asked for. */
 interface Entry<Q extends DeploymentQueue> {
   readonly deployment: Deployment<Q>;
+  /** As in {@link SavedDeployment}. */
   readonly declared: DeploymentOptions | null;
+  /** The options as the caller gave them, without defaults. */
   given: DeploymentOptions;
 }
 
-/** Creates, changes and deletes deployments. `engine.deployments`. */
+/** The deployments of an engine, `engine.deployments`: creates, changes and deletes them. */
 export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #environment: DeploymentsEnvironment<Q>;
   readonly #entries = new Map<string, Entry<Q>>();
-  /** Those that are being deleted, and what their end is. */
+  /** Deployments that are being deleted; `gone` resolves when the deletion ends. */
   readonly #ending = new Map<string, { readonly deployment: Deployment<Q>; readonly gone: Promise<void> }>();
-  /** What is left of those that are deleted: threads that were given up. */
+  /** Deleted deployments with abandoned threads; each promise resolves when the threads are gone. */
   readonly #lingering = new Set<Promise<void>>();
-  /** Declared ones that were deleted, for the checkpoint. */
+  /** Declared deployments that were deleted, for the checkpoint. */
   readonly #deleted = new Map<string, DeploymentOptions>();
   readonly #turns = new SerialQueue();
   #closed: InfermuxError | undefined;
@@ -70,12 +71,13 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Starts one more deployment. One that exists with equal options stays as it is. Where one of that name is being deleted, it
-   * begins when that is gone.
+   * Creates and starts a deployment. A deployment that exists with equal options stays as it is. While one of the same
+   * name is being deleted, creation waits for its end.
    *
-   * @returns when it is written down, if there is a checkpoint; the goal is reached when its replicas run.
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the checkpoint cannot
-   *   be written; `ENGINE_CLOSED`.
+   * @returns the goal, when the deployment is in the checkpoint, if there is one; the goal is reached when its replicas
+   *   run.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the
+   *   checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async create(name: string, options: DeploymentOptions = {}): Promise<Goal> {
     checkDeploymentName(name);
@@ -93,18 +95,18 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
         return this.#pursue(this.#begin(name, given, resolved, declared));
       });
       if (!('gone' in result)) return result;
-      // Others are not to wait for that.
+      // Outside the queue of changes: other changes do not wait for the deletion.
       await this.#environment.during(() => result.gone);
     }
   }
 
   /**
-   * Changes the options that are named, and leaves the others; one that is undefined goes back to its default. Another number
-   * of replicas scales; limits, batching, routing, time-outs and checks are in force at once; `userConfig` is given to handlers that
-   * take it while they run; anything else replaces the replicas one after the other, while the others go on.
+   * Changes the named options and keeps the others; an option that is undefined goes back to its default. A new number
+   * of replicas scales. Limits, batching, routing, time-outs and checks apply at once. `userConfig` is given to
+   * handlers that take it while they run. Any other change replaces the replicas in steps, while the rest go on.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, for a handler that is to be
-   *   added or taken away, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for an unknown name, for adding or removing a
+   *   handler, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async update(name: string, changes: DeploymentOptions): Promise<Goal> {
     const expectation = readingInput('the changes', () => isObject(changes));
@@ -118,7 +120,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       const given = { ...entry.given, ...copy };
       const resolved = this.#resolve(name, given);
       if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
-        const message = `deployment ${show(name)}: a handler cannot be added or taken away, since requests for it are of another kind; delete it and create another`;
+        const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
       await this.#save({ [name]: { declared: entry.declared, options: given } });
@@ -128,10 +130,10 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Takes a deployment away: its requests are refused from now on, accepted ones are answered within its
-   * `gracefulShutdownTimeoutMs`, then its replicas end. A thread that is in a native call by then ends after it.
+   * Deletes a deployment: new requests are refused, accepted ones are answered within its `gracefulShutdownTimeoutMs`,
+   * then its replicas end. A thread that is in a native call by then ends after the call.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a name that is not there, or when the checkpoint cannot
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for an unknown name, or when the checkpoint cannot
    *   be written; `ENGINE_CLOSED`.
    */
   async delete(name: string, options: DeleteOptions = {}): Promise<Goal> {
@@ -155,36 +157,37 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     });
   }
 
-  /** @throws InfermuxError `FAILED_PRECONDITION` for a name that is not there. */
+  /** @throws InfermuxError `FAILED_PRECONDITION` for an unknown name. */
   get(name: string): DeploymentReport {
     const ending = this.#entries.has(name) ? undefined : this.#ending.get(name);
     return reportOf(ending?.deployment ?? this.#entryOf(name).deployment);
   }
 
-  /** All, those that are being deleted included. */
+  /** Reports of all deployments, including those that are being deleted. */
   list(): DeploymentReport[] {
     return this.all.map(reportOf);
   }
 
-  /** @internal */
+  /** All deployments, including those that are being deleted. @internal */
   get all(): Deployment<Q>[] {
     return [...this.#entries.values(), ...this.#ending.values()].map(({ deployment }) => deployment);
   }
 
-  /** One that takes requests. @internal */
+  /** A deployment that takes requests. @internal */
   find(name: string): Deployment<Q> | undefined {
     return this.#entries.get(name)?.deployment;
   }
 
-  /** @throws InfermuxError `FAILED_PRECONDITION` naming those that are there. @internal */
+  /** @throws InfermuxError `FAILED_PRECONDITION` with the known names. @internal */
   require(name: string): Deployment<Q> {
     return this.#entryOf(name).deployment;
   }
 
   /**
-   * Begins with what the program declares; where that is as it was when the checkpoint was written, with what became of it.
+   * Starts the deployments that the program declares, and the saved ones. A deployment that is declared as before
+   * starts with its saved options.
    *
-   * @throws InfermuxError `REPLICA_FAILED` when one that is declared has no replica that starts.
+   * @throws InfermuxError `REPLICA_FAILED` when no replica of a declared deployment starts.
    * @internal
    */
   async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
@@ -198,16 +201,16 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       else if (own !== null) this.#deleted.set(name, own);
     }
     await Promise.all([...this.#entries].map(([name, entry]) => this.#untilStarted(name, entry)));
-    // Not before: what a program wants that does not start is not to take the place of what did.
+    // Only now: a declaration that does not start must not replace a saved one that did.
     await this.#save(wanted);
   }
 
-  /** Resolves when no thread is left of those that are deleted. @internal */
+  /** Resolves when no thread of a deleted deployment is left. @internal */
   async untilGone(): Promise<void> {
     await Promise.all(this.#lingering);
   }
 
-  /** Resolves when no change is being written down. @internal */
+  /** Refuses changes from now on; resolves when the accepted ones are written. @internal */
   async close(error: InfermuxError): Promise<void> {
     this.#closed ??= error;
     await this.#turns.untilDone();
@@ -217,10 +220,10 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     try {
       await deployment.untilStarted();
     } catch (error) {
-      // What a checkpoint has can be mended once the engine runs; what the program says cannot.
+      // Saved options can be corrected once the engine runs; declared options only in the program.
       if (isDeepStrictEqual(given, declared)) throw error;
       const reason = messageOf(error);
-      this.#environment.log('warn', { deployment: name, reason }, 'a deployment of the checkpoint does not start');
+      this.#environment.log('warn', { deployment: name, reason }, 'a deployment from the checkpoint does not start');
     }
   }
 
@@ -242,13 +245,13 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     return deployment;
   }
 
-  /** The process stays up for it, unless it may take for ever. */
+  /** Keeps the process alive until the goal is decided, unless that may take for ever. */
   #pursue(deployment: Deployment<Q>, goal: Goal = deployment.start()): Goal {
     void this.#environment.during(() => deployment.untilDecidedOrFailing());
     return goal;
   }
 
-  /** One change after the other: what is written down is what is acted on. */
+  /** Makes one change after the other, so that changes are acted on in the order in which they are written. */
   #change<T>(work: () => Promise<T>): Promise<T> {
     return this.#environment.during(() =>
       this.#turns.run(() => {
@@ -271,41 +274,26 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     throw new InfermuxError('FAILED_PRECONDITION', message);
   }
 
-  /** @throws InfermuxError also when the engine was closed meanwhile. */
+  /** @throws InfermuxError also `ENGINE_CLOSED` when the engine was closed meanwhile. */
   async #save(changed: Readonly<Record<string, SavedDeployment | undefined>>): Promise<void> {
     if (!this.#environment.isSaved) return;
-    for (const [name, saved] of Object.entries(changed)) checkSaved(`deployment ${show(name)}`, saved);
+    for (const [name, saved] of Object.entries(changed)) checkSavedDeployment(`deployment ${show(name)}`, saved);
     const all = new Map<string, SavedDeployment | undefined>();
     for (const [name, declared] of this.#deleted) all.set(name, { declared, options: null });
     for (const [name, { declared, given: options }] of this.#entries) all.set(name, { declared, options });
     for (const [name, saved] of Object.entries(changed)) all.set(name, saved);
-    // JSON leaves out what is undefined.
-    await this.#environment.save(
-      Object.fromEntries([...all].map(([name, saved]) => [name, saved && asWritten(saved)])) as SavedDeployments,
-    );
+    await this.#environment.save(savedForm(all));
     this.#checkOpen();
   }
 }
 
-/** Of what exists, if it is as it was asked for. */
+/**
+ * Returns the goal of an existing deployment that is asked for again.
+ *
+ * @throws InfermuxError `FAILED_PRECONDITION` when it has other options.
+ */
 function equalGoal(where: string, existing: Deployment<DeploymentQueue>, resolved: ResolvedDeploymentOptions): Goal {
-  const keys = Object.keys(resolved) as (keyof ResolvedDeploymentOptions)[];
-  const others = keys.filter((key) => !isSameOption(key, existing.options, resolved));
+  const others = changedOptions(existing.options, resolved);
   if (others.length === 0) return existing.pursueAgain();
   throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
-}
-
-/** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
-function checkSaved(where: string, saved: SavedDeployment | undefined): void {
-  if (saved === undefined || saved.options === null) return;
-  const { router } = saved.options;
-  if (typeof router === 'object' && router !== saved.declared?.router) {
-    const message = `${where}: a router of your own is code, which cannot be written to a checkpoint: name it where the engine is created, or name a router of infermux`;
-    throw new InfermuxError('FAILED_PRECONDITION', message);
-  }
-  checkSavable(where, toSaved(saved.options));
-}
-
-function asWritten({ declared, options }: SavedDeployment): SavedDeployment {
-  return { declared: declared && toSaved(declared), options: options && toSaved(options) };
 }

@@ -3,24 +3,24 @@ import type { InfermuxError } from '../common/errors.js';
 
 export type GoalStatus = 'pending' | 'reached' | 'superseded' | 'failed';
 
-/** What a change of a deployment is to lead to. */
+/** The promise that a changed target of a deployment is reached. */
 export interface Goal {
   readonly id: string;
   readonly status: GoalStatus;
   /**
-   * Resolves with `'reached'`, or with `'superseded'` when a later change takes its place.
+   * Resolves with `'reached'`, or with `'superseded'` when a later change replaces the goal.
    *
-   * @throws InfermuxError by rejection when it cannot be reached, with the reason.
+   * @throws InfermuxError by rejection, with the reason, when the goal cannot be reached.
    */
   readonly done: Promise<'reached' | 'superseded'>;
 }
 
-/** A goal, for those who pursue it. */
+/** A goal as its deployment sees it: it settles the goal or fails it. */
 export class PursuedGoal {
-  /** For those who wait for it. */
+  /** The goal as callers see it. */
   readonly goal: Goal;
   readonly #view: { readonly id: string; status: GoalStatus; readonly done: Goal['done'] };
-  /** Resolves when it is decided, or may take for ever, since a replica failed where others run. */
+  /** Resolves when the goal is decided, or when a replica failed, so that the goal may take for ever. */
   readonly decidedOrFailing: Promise<void>;
   #resolve: (how: 'reached' | 'superseded') => void = () => undefined;
   #reject: (reason: InfermuxError) => void = () => undefined;
@@ -31,7 +31,7 @@ export class PursuedGoal {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    // Nobody has to wait for it.
+    // Callers need not wait for the goal: its failure is no unhandled rejection.
     done.catch(() => undefined);
     this.decidedOrFailing = new Promise((resolve) => {
       this.#replicaFailed = resolve;
@@ -49,13 +49,14 @@ export class PursuedGoal {
     this.#replicaFailed();
   }
 
-  /** Only the first that happens to it counts. */
+  /** Decides the goal, unless it is decided already. */
   settle(status: 'reached' | 'superseded'): void {
     if (this.status !== 'pending') return;
     this.#view.status = status;
     this.#resolve(status);
   }
 
+  /** Fails the goal, unless it is decided already. */
   fail(reason: InfermuxError): void {
     if (this.status !== 'pending') return;
     this.#view.status = 'failed';
@@ -63,7 +64,7 @@ export class PursuedGoal {
   }
 }
 
-/** One that is reached already. */
+/** Returns a goal that is reached already. */
 export function reachedGoal(): Goal {
   const reached = new PursuedGoal();
   reached.settle('reached');

@@ -3,21 +3,22 @@ import { hashPoint } from '../common/hash-point.js';
 import { SerialQueue } from '../common/serial-queue.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
 
+/** The surroundings of the endpoints. */
 export interface EndpointsEnvironment {
-  /** From 0 to below 1. */
+  /** Uniform in [0, 1). */
   random(): number;
-  /** @throws InfermuxError for a target that is not there. */
+  /** @throws InfermuxError for an unknown target. */
   checkTarget(target: string): void;
-  /** Whether the name is also that of a model. */
+  /** Whether a model has this name. */
   isModel(name: string): boolean;
-  /** Writes down what endpoints there are to be, before that is acted on. */
+  /** Writes the wanted endpoints to the checkpoint, before they are acted on. */
   save(endpoints: SavedEndpoints): Promise<void>;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
 export type SavedEndpoints = Readonly<Record<string, Traffic>>;
 
-/** A snapshot. */
+/** A snapshot of an endpoint. */
 export interface EndpointReport extends Traffic {
   readonly name: string;
 }
@@ -25,11 +26,11 @@ export interface EndpointReport extends Traffic {
 /** Where one request of an endpoint goes. */
 export interface Route {
   readonly target: string;
-  /** Targets that get a copy. */
+  /** Targets that get a copy of the request. */
   readonly shadows: readonly string[];
 }
 
-/** Public names whose requests are shared among targets. `engine.endpoints`. */
+/** The endpoints of an engine, `engine.endpoints`: public names whose requests are shared among targets. */
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
   #endpoints: ReadonlyMap<string, Traffic> = new Map();
@@ -42,9 +43,10 @@ export class Endpoints {
   }
 
   /**
-   * Makes or changes an endpoint: the next request goes by it. A name that is also a model's stands for the endpoint.
+   * Creates or changes an endpoint; the next request follows it. An endpoint with the name of a model takes its
+   * requests.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_NOT_FOUND` or `FAILED_PRECONDITION` for a target that is not there;
+   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_NOT_FOUND` or `FAILED_PRECONDITION` for an unknown target;
    *   `FAILED_PRECONDITION` when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async set(name: string, options: EndpointOptions): Promise<void> {
@@ -58,15 +60,15 @@ export class Endpoints {
       this.#environment.log(
         'warn',
         { endpoint: name },
-        'an endpoint is named like a model: requests for that name go by the endpoint',
+        'an endpoint is named like a model: requests for that name go to the endpoint',
       );
     }
   }
 
   /**
-   * Takes an endpoint away; requests that were accepted are answered.
+   * Removes an endpoint; accepted requests are answered.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` for a name that is not there, or when the checkpoint cannot be written;
+   * @throws InfermuxError `FAILED_PRECONDITION` for an unknown name, or when the checkpoint cannot be written;
    *   `ENGINE_CLOSED`.
    */
   async remove(name: string): Promise<void> {
@@ -86,9 +88,9 @@ export class Endpoints {
   }
 
   /**
-   * Where a request for this name goes; undefined when it is no endpoint.
+   * Chooses where a request for this name goes; undefined when the name is no endpoint.
    *
-   * @param shardKey requests with the same key go to the same target, as long as the weights stay.
+   * @param shardKey requests with the same key go to the same target while the weights stay the same.
    * @internal
    */
   route(name: string, shardKey: string | undefined): Route | undefined {
@@ -103,7 +105,7 @@ export class Endpoints {
     };
   }
 
-  /** Endpoints with a target in the deployment. @internal */
+  /** Names of the endpoints with a target in the deployment. @internal */
   usersOf(deployment: string): string[] {
     const isIn = (target: string) => target === deployment || target.startsWith(`${deployment}/`);
     return this.list().flatMap(({ name, traffic, shadow }) =>
@@ -111,19 +113,19 @@ export class Endpoints {
     );
   }
 
-  /** @throws InfermuxError for what cannot be an endpoint. @internal */
+  /** @throws InfermuxError for a value that cannot be an endpoint. @internal */
   restore(saved: SavedEndpoints): void {
     this.#endpoints = new Map(
       Object.entries(saved).map(([name, options]) => [name, readTraffic(`endpoint ${show(name)}`, options)]),
     );
   }
 
-  /** @internal */
+  /** Refuses changes from now on. @internal */
   close(error: InfermuxError): void {
     this.#closed ??= error;
   }
 
-  /** One change after the other: what is written down is what is acted on. */
+  /** Makes one change after the other, so that changes are acted on in the order in which they are written. */
   #change(work: (endpoints: Map<string, Traffic>) => void): Promise<void> {
     return this.#turns.run(async () => {
       if (this.#closed !== undefined) throw cloneError(this.#closed);

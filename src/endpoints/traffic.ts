@@ -3,26 +3,30 @@ import { InfermuxError, show } from '../common/errors.js';
 
 export interface EndpointOptions {
   /**
-   * Shares of the requests by target, which add up to 1. A target is a model id, `id@version`, a deployment with a handler, or
-   * `deployment/model`.
+   * Share of the requests for each target; the shares add up to 1. A target is a model id, `id@version`, a deployment
+   * with a handler, or `deployment/model`.
    */
   readonly traffic: Readonly<Record<string, number>>;
-  /** Share of the requests, above 0 to 1, of which each of these targets gets a copy whose answer is dropped. Default: none. */
+  /**
+   * Share of the requests, above 0 and at most 1, of which a target gets a copy; the answer to a copy is dropped.
+   * Default: no copies.
+   */
   readonly shadow?: Readonly<Record<string, number>> | undefined;
 }
 
-/** As it is kept. */
+/** The traffic of one endpoint, with every default filled in. */
 export interface Traffic {
   readonly traffic: Readonly<Record<string, number>>;
   readonly shadow: Readonly<Record<string, number>>;
 }
 
-/** The sum of weights may be off by so much. */
+/** Largest accepted difference between the sum of the shares and 1. */
 const TOLERANCE = 1e-6;
 
 /**
- * A copy.
+ * Checks the options.
  *
+ * @returns a copy of them, with the defaults filled in.
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
  */
 export function readTraffic(where: string, options: EndpointOptions): Traffic {
@@ -30,7 +34,8 @@ export function readTraffic(where: string, options: EndpointOptions): Traffic {
   if (traffic === undefined) throw invalid(`${where}.traffic must be named: shares by target`);
   checkShares(`${where}.traffic`, traffic);
   checkShares(`${where}.shadow`, shadow);
-  if (Object.keys(traffic).length === 0) throw invalid(`${where}.traffic must name a target at least, and names none`);
+  if (Object.keys(traffic).length === 0)
+    throw invalid(`${where}.traffic must name at least one target, and names none`);
   const sum = Object.values(traffic).reduce((total, weight) => total + weight, 0);
   if (Math.abs(sum - 1) > TOLERANCE) {
     throw invalid(`${where}.traffic must add up to 1, and ${Object.values(traffic).join(' + ')} is ${sum}`);
@@ -41,14 +46,15 @@ export function readTraffic(where: string, options: EndpointOptions): Traffic {
 function checkShares(where: string, shares: Readonly<Record<string, unknown>>): void {
   for (const [target, share] of Object.entries(shares)) {
     if (typeof share === 'number' && share > 0 && share <= 1) continue;
-    throw invalid(`${where}[${show(target)}] must be a number above 0, to 1, got ${show(share)}`);
+    throw invalid(`${where}[${show(target)}] must be a number above 0 and at most 1, got ${show(share)}`);
   }
 }
 
 /**
- * The target whose part of the way from 0 to 1 the point is on; the parts are as long as the weights and in their order.
+ * Chooses the target whose part of the interval [0, 1) contains the point; each weight is the length of a part, in
+ * order.
  *
- * @param point from 0 to below 1.
+ * @param point in [0, 1).
  */
 export function chooseTarget(traffic: Readonly<Record<string, number>>, point: number): string {
   let end = 0;
@@ -58,11 +64,11 @@ export function chooseTarget(traffic: Readonly<Record<string, number>>, point: n
     last = target;
     if (point < end) return target;
   }
-  // The sum may be off by a little.
+  // The sum may be a little below 1.
   return last;
 }
 
-/** Targets that get a copy; each draws for itself. */
+/** Chooses the targets that get a copy, each independently by its own point. */
 export function chooseShadows(
   shadow: Readonly<Record<string, number>>,
   pointFor: (target: string) => number,

@@ -8,7 +8,8 @@ import {
   withoutDeclaredRouter,
 } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName } from '../deployments/config/deployment-name.js';
-import { type DeploymentOptions, resolveDeployment } from '../deployments/config/deployment-options.js';
+import type { DeploymentOptions } from '../deployments/config/deployment-options.js';
+import { resolveDeployment } from '../deployments/config/resolve-deployment.js';
 import type { SavedEndpoints } from '../endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
 import type { Pin } from '../models/saved-pins.js';

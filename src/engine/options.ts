@@ -19,12 +19,8 @@ import { checkBatching } from '../contracts/batching.js';
 import { readSession } from '../contracts/session-settings.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
-import {
-  DEPLOYMENT_RULES,
-  type DeploymentOptions,
-  type ResolvedDeploymentOptions,
-  resolveDeployment,
-} from '../deployments/config/deployment-options.js';
+import type { DeploymentOptions, ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
+import { DEPLOYMENT_RULES, resolveDeployment } from '../deployments/config/resolve-deployment.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/model-manager-options.js';
 import { isVersionPolicy, isWeightPlacement } from '../models/sources/manifest.js';
 import type { ModelSource } from '../models/sources/model-sources.js';

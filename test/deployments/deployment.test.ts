@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../dist/common/errors.js';
-import { type DeploymentOptions, resolveDeployment } from '../../dist/deployments/config/deployment-options.js';
-import { Deployment, type DeploymentQueue } from '../../dist/deployments/deployment.js';
+import type { DeploymentOptions } from '../../dist/deployments/config/deployment-options.js';
+import { resolveDeployment } from '../../dist/deployments/config/resolve-deployment.js';
+import { Deployment } from '../../dist/deployments/deployment.js';
+import type { DeploymentQueue } from '../../dist/deployments/deployment-environment.js';
 import { ReplicaMemory } from '../../dist/replicas/replica-pool.js';
 import { FakeClock } from '../support/fakes.js';
 import { until } from '../support/until.js';

@@ -79,7 +79,7 @@ describe('engine options', () => {
     [{ handler: 'a.mjs', userConfig: cyclic }, 'options.userConfig must be what JSON can carry'],
     [{ handler: new URL('http://localhost/a.mjs') }, 'options.handler must be the path or the file: URL of a module'],
     [{ handler: '' }, 'options.handler must be a path or a URL, got ""'],
-    [{ labels: { a: 1 } }, 'options.labels must be an object of strings, or a non-empty list of such'],
+    [{ labels: { a: 1 } }, 'options.labels must be an object of strings, or a non-empty list of such objects'],
     [{ healthCheck: { failures: 0 } }, 'options.healthCheck.failures must be an integer of at least 1'],
     [{ rollingUpdate: { fraction: 2 } }, 'options.rollingUpdate.fraction must be a number from 0 to 1, got 2'],
     [{ autoscaling: {} }, 'options.autoscaling.maxReplicas must be named'],

@@ -203,7 +203,7 @@ describe('refusals', () => {
       [deployments.create('a', { replica: 1 } as never), 'INVALID_ARGUMENT: deployment "a": unknown key "replica"'],
       [deployments.create('a', null as never), 'INVALID_ARGUMENT: deployment "a" must be a plain object, got null'],
       [deployments.update('default', 7 as never), 'INVALID_ARGUMENT: the changes must be a plain object, got 7'],
-      [deployments.update('default', { handler: 'a.mjs' }), 'a handler cannot be added or taken away'],
+      [deployments.update('default', { handler: 'a.mjs' }), 'a handler cannot be added or removed'],
       [
         deployments.create('a', { handler: 'a.mjs', userConfig: new Map() }),
         'userConfig must be what JSON can carry, and comes out of it as {}',
@@ -213,7 +213,7 @@ describe('refusals', () => {
         'deployment "a".userConfig must be plain data',
       ],
       [deployments.create('_a'), 'the first a letter or a digit, got "_a"'],
-      [deployments.update('handled', { handler: undefined }), 'a handler cannot be added or taken away'],
+      [deployments.update('handled', { handler: undefined }), 'a handler cannot be added or removed'],
       [
         engine.run('handeld', row()),
         'no model "handeld"; known models: "slow", "times-1", "times-2", "times-3"; deployments with a handler: "handled"',

@@ -2,34 +2,41 @@ import { checkOptions, isInteger, isMilliseconds, type Rule, satisfies } from '.
 import { InfermuxError } from '../../common/errors.js';
 
 export interface AutoscalingOptions {
-  /** 0: none as long as nothing is asked; the first request starts one. Default 1. */
+  /** Fewest replicas. 0: none while there are no requests; the first request starts one. Default 1. */
   readonly minReplicas?: number | undefined;
+  /** Most replicas. */
   readonly maxReplicas: number;
-  /** Requests, waiting or ongoing, that each replica is to have on average. Default 2. */
+  /** Target of pending and ongoing requests for each replica, on average. Default 2. */
   readonly targetOngoingRequests?: number | undefined;
-  /** Milliseconds that more must be wanted without a break before there are more. Default 30000. */
+  /** Milliseconds of uninterrupted need for more replicas before some are added. Default 30000. */
   readonly upscaleDelayMs?: number | undefined;
-  /** Likewise for fewer. Default 600000. */
+  /** Milliseconds of uninterrupted need for fewer replicas before some are removed. Default 600000. */
   readonly downscaleDelayMs?: number | undefined;
-  /** Share of the way that is gone at once, up: above 1 it overshoots. Default 1. */
+  /** Share of the needed increase that is made at once; above 1 it overshoots. Default 1. */
   readonly upscalingFactor?: number | undefined;
-  /** Likewise down. Default 1. */
+  /** Share of the needed decrease that is made at once. Default 1. */
   readonly downscalingFactor?: number | undefined;
-  /** Milliseconds over which requests are averaged. Default 30000. */
+  /** Milliseconds over which the number of requests is averaged. Default 30000. */
   readonly lookBackMs?: number | undefined;
 }
 
+/** The options with every default filled in. */
 export type ResolvedAutoscaling = { readonly [K in keyof AutoscalingOptions]-?: NonNullable<AutoscalingOptions[K]> };
 
-/** How often requests are counted. */
+/** Milliseconds between two counts of the requests. */
 export const SAMPLE_PERIOD_MS = 1_000;
 
 const isFactor = satisfies(
   (value) => typeof value === 'number' && value > 0 && value <= 100,
-  'a number above 0, to 100',
+  'a number above 0 and at most 100',
 );
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @param where names the options in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ */
 export function readAutoscaling(where: string, given: AutoscalingOptions, mostReplicas: number): ResolvedAutoscaling {
   const rules: Readonly<Record<keyof AutoscalingOptions, Rule>> = {
     minReplicas: isInteger({ lowest: 0, highest: mostReplicas }),
@@ -62,14 +69,14 @@ export function readAutoscaling(where: string, given: AutoscalingOptions, mostRe
   };
 }
 
-/** What an average of a whole number may be off by, in floating point. */
+/** Largest floating-point error of an average of equal integers. */
 const ROUNDING = 1e-9;
 
 /**
- * How many replicas so many requests want: current + factor × (requests / target − current), rounded up, within the bounds.
- * The rule is Ray Serve's.
+ * Returns the number of replicas for the requests: current + factor × (requests / target − current), rounded up, within
+ * the bounds. The rule is Ray Serve's.
  *
- * @param requests waiting or ongoing, on average.
+ * @param requests pending and ongoing requests, on average.
  */
 export function desiredReplicas(options: ResolvedAutoscaling, current: number, requests: number): number {
   const { minReplicas, maxReplicas, targetOngoingRequests, upscalingFactor, downscalingFactor } = options;
@@ -79,11 +86,11 @@ export function desiredReplicas(options: ResolvedAutoscaling, current: number, r
   return Math.min(maxReplicas, Math.max(minReplicas, desired));
 }
 
-/** Decides when a deployment gets more or fewer replicas. Time comes with each call. */
+/** Decides when a deployment gets more or fewer replicas. The caller passes the time. */
 export class Autoscaler {
   readonly options: ResolvedAutoscaling;
   readonly #samples: { readonly at: number; readonly requests: number }[] = [];
-  /** Since when more, or fewer, are wanted without a break. */
+  /** Since when more, or fewer, replicas are needed without interruption. */
   #since: { readonly direction: number; readonly at: number } | undefined;
 
   constructor(options: ResolvedAutoscaling) {
@@ -91,10 +98,10 @@ export class Autoscaler {
   }
 
   /**
-   * To be called every {@link SAMPLE_PERIOD_MS}.
+   * Counts the requests. Call it every {@link SAMPLE_PERIOD_MS}.
    *
-   * @param requests waiting or ongoing at this moment.
-   * @returns how many replicas there are to be; `current` for no change.
+   * @param requests pending and ongoing requests at this moment.
+   * @returns the new number of replicas; `current` for no change.
    */
   sample(now: number, current: number, requests: number): number {
     const { lookBackMs, upscaleDelayMs, downscaleDelayMs } = this.options;

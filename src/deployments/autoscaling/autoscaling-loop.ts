@@ -1,16 +1,16 @@
 import type { Clock } from '../../common/clock.js';
 import { Autoscaler, type ResolvedAutoscaling, SAMPLE_PERIOD_MS } from './autoscaler.js';
 
-/** What is scaled. */
+/** The deployment to scale. */
 export interface Scaled {
-  /** Requests waiting or ongoing at this moment. */
+  /** Pending and ongoing requests at this moment. */
   requests(): number;
-  /** How many replicas there are to be. */
+  /** The target number of replicas. */
   replicas(): number;
   scaleTo(replicas: number): void;
 }
 
-/** Asks an {@link Autoscaler} at regular times, and does what it says. */
+/** Samples an {@link Autoscaler} every {@link SAMPLE_PERIOD_MS}, and scales as it decides. */
 export class AutoscalingLoop {
   readonly #scaled: Scaled;
   readonly #clock: Clock;
@@ -21,9 +21,10 @@ export class AutoscalingLoop {
     this.#clock = clock;
   }
 
-  /** Begins to count anew. */
-  start(options: ResolvedAutoscaling): void {
+  /** Begins to count from zero with these options; undefined: no autoscaling. */
+  configure(options: ResolvedAutoscaling | undefined): void {
     this.stop();
+    if (options === undefined) return;
     const autoscaler = new Autoscaler(options);
     const sample = () => {
       this.#cancel = this.#clock.schedule(sample, SAMPLE_PERIOD_MS);

@@ -4,7 +4,7 @@ import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { SerialQueue } from '../../common/serial-queue.js';
 
-/** What is in a checkpoint; each part is read and checked by those whose it is. */
+/** Content of a checkpoint; the owner of each part reads and checks it. */
 export interface CheckpointContent {
   readonly deployments?: unknown;
   readonly endpoints?: unknown;
@@ -13,16 +13,16 @@ export interface CheckpointContent {
 }
 
 const FORMAT = 'infermux checkpoint';
-/** Raised when a file of before could not be read as it is. */
+/** Raised when older files cannot be read as they are. */
 const VERSION = 1;
 const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] satisfies (keyof CheckpointContent)[];
 
-/** A file with what an engine is to be, so that the next one takes up where it left off. It is whole at every moment. */
+/** A file with the desired state of an engine, from which the next engine starts. It is complete at every moment. */
 export class Checkpoint {
   readonly file: string;
   readonly #turns = new SerialQueue();
   #content: CheckpointContent;
-  /** Of the file, as it was read or written last; undefined where there was none. */
+  /** Text of the file when last read or written; undefined where there was no file. */
   #text: string | undefined;
 
   private constructor(file: string, content: CheckpointContent, text: string | undefined) {
@@ -32,9 +32,9 @@ export class Checkpoint {
   }
 
   /**
-   * Reads the file, if it is there. It is never changed by that.
+   * Reads the file, if it exists, and never changes it.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` when it is damaged, newer than this version of infermux, or cannot be read.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the file is damaged, newer than this infermux, or cannot be read.
    */
   static async open(file: string): Promise<Checkpoint> {
     const path = resolve(file);
@@ -52,11 +52,11 @@ export class Checkpoint {
   }
 
   /**
-   * Resolves when the file has these parts, and those it had beside them, also after a loss of power. What is saved later is
-   * written later.
+   * Resolves when the file has these parts and keeps its other parts, also after a loss of power. Saves are written in
+   * the order of the calls.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be written, or somebody else has written to the file: it is as
-   *   it was.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the parts cannot be written, or somebody else has written to the
+   *   file. The file is unchanged then.
    */
   save(parts: CheckpointContent): Promise<void> {
     return this.#turns.run(async () => {
@@ -66,7 +66,7 @@ export class Checkpoint {
     });
   }
 
-  /** Resolves when nothing is being written any more. */
+  /** Resolves when no write is under way. */
   untilWritten(): Promise<void> {
     return this.#turns.untilDone();
   }
@@ -74,7 +74,7 @@ export class Checkpoint {
   async #write(content: CheckpointContent): Promise<void> {
     const temporary = `${this.file}.tmp`;
     try {
-      // Two engines would undo each other's changes without a word.
+      // Two engines would silently undo each other's changes.
       if ((await readText(this.file)) !== this.#text) throw new Error('another process has changed it meanwhile');
       const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
       await writeDurably(temporary, text);
@@ -89,7 +89,7 @@ export class Checkpoint {
   }
 }
 
-/** Undefined where there is no such file. */
+/** Returns the text of the file; undefined where there is no such file. */
 async function readText(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
@@ -109,14 +109,14 @@ async function writeDurably(path: string, text: string): Promise<void> {
   }
 }
 
-/** The new name is in the directory, which is a file of its own. */
+/** Makes the new name durable: it is in the directory, which is a file of its own. */
 async function syncDirectory(path: string): Promise<void> {
-  // Windows opens no directories.
+  // Windows cannot open directories.
   const handle = await open(path, 'r').catch(() => undefined);
   try {
     await handle?.sync();
   } catch {
-    // Nor do all file systems sync them.
+    // Some file systems cannot sync them.
   } finally {
     await handle?.close();
   }
@@ -130,7 +130,7 @@ function parse(path: string, text: string): CheckpointContent {
     throw checkpointRefused(path, `is damaged: ${messageOf(cause)}`, cause);
   }
   if (isObject(content) !== undefined || content['format'] !== FORMAT)
-    throw checkpointRefused(path, 'is no checkpoint of infermux');
+    throw checkpointRefused(path, 'is not a checkpoint of infermux');
   const { version } = content;
   if (!Number.isSafeInteger(version) || (version as number) < 1) {
     throw checkpointRefused(path, `is damaged: its version is ${show(version)}`);
@@ -142,12 +142,12 @@ function parse(path: string, text: string): CheckpointContent {
     );
   }
   const stranger = Object.keys(content).find((key) => !['format', 'version', ...PARTS].includes(key));
-  if (stranger !== undefined) throw checkpointRefused(path, `is damaged: it has a part ${show(stranger)}`);
+  if (stranger !== undefined) throw checkpointRefused(path, `is damaged: it has an unknown part ${show(stranger)}`);
   const { format: _format, version: _version, ...parts } = content;
   return parts;
 }
 
-/** Why a checkpoint is not taken up. */
+/** Returns the error for a checkpoint that cannot be used. */
 export function checkpointRefused(path: string, reason: string, cause?: unknown): InfermuxError {
   const message = `checkpoint ${show(path)} ${reason}. It is left as it is; move it away to start without it`;
   return new InfermuxError('FAILED_PRECONDITION', message, { cause });

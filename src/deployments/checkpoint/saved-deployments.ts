@@ -7,17 +7,18 @@ import type { DeploymentOptions } from '../config/deployment-options.js';
 
 /** A deployment as a checkpoint has it. */
 export interface SavedDeployment {
-  /** What the program asked for when it started; null for one that was created later. */
+  /** The options that the program declared when it started; null for a deployment that was created later. */
   readonly declared: DeploymentOptions | null;
-  /** What it is to be; null for one that was deleted. */
+  /** The options that it should have; null for a deployment that was deleted. */
   readonly options: DeploymentOptions | null;
 }
 
 export type SavedDeployments = Readonly<Record<string, SavedDeployment>>;
 
 /**
- * What there is to be at the start: a deployment that is declared as it was when the checkpoint was written is what became of it,
- * another begins as it is declared; those that were created later are there again.
+ * Returns the deployments to start with. A deployment that is declared as when the checkpoint was written gets its
+ * saved options; one that is declared otherwise gets its declared options. Deployments that were created later come
+ * back.
  */
 export function restoreDeployments(
   declared: Readonly<Record<string, DeploymentOptions>>,
@@ -30,24 +31,25 @@ export function restoreDeployments(
     const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(toSaved(own)), before.declared);
     wanted.set(name, { declared: own, options: isAsBefore ? fromSaved(before.options, own) : own });
     if (before !== undefined && !isAsBefore)
-      log(name, 'the deployment is declared otherwise than before, and begins anew');
+      log(name, 'the deployment is declared with other options than before, and starts with those');
   }
   for (const [name, before] of Object.entries(saved)) {
     if (Object.hasOwn(declared, name)) continue;
     if (before.declared === null) wanted.set(name, before);
-    else log(name, 'the deployment is declared no more, and left out');
+    else log(name, 'the deployment is no longer declared, and is not restored');
   }
   return Object.fromEntries(wanted);
 }
 
 /**
- * Options as they are now, whatever the caller does with its own later and wherever the next process is started.
+ * Returns a copy of the options that later changes by the caller do not reach. The handler's path becomes a URL, so
+ * that it does not depend on the working directory of the next process.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for what cannot be copied, and so not go to other threads.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a value that cannot be copied, and so cannot go to other threads.
  */
 export function copyOptions(where: string, options: DeploymentOptions): DeploymentOptions {
   try {
-    // What is no object is refused by name elsewhere.
+    // The check of the options refuses a value that is no object.
     if (isObject(options) !== undefined) return options;
     return Object.fromEntries(
       Object.entries(options).map(([key, value]) => [key, copyOf(`${where}.${key}`, key, value)]),
@@ -58,7 +60,7 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
 }
 
 function copyOf(where: string, key: string, value: unknown): unknown {
-  // It stays on this thread, and it is that one which is meant.
+  // A router stays on this thread, and a copy would be another router.
   if (key === 'router') return value;
   if (key === 'handler' && value !== undefined) return addressOf(value as string | URL);
   try {
@@ -75,15 +77,28 @@ function addressOf(handler: string | URL): string {
   return isPath ? pathToFileURL(resolve(text)).href : text;
 }
 
-/** In the place of a router that is code. */
+/** Stands for a router that is code. */
 const DECLARED_ROUTER = 'declared';
 
-/** As a checkpoint has them: a router that is code is the program's to declare. */
-export function toSaved(options: DeploymentOptions): object {
+/** Returns the deployments as they are written to the checkpoint; an undefined one is left out of the JSON. */
+export function savedForm(deployments: ReadonlyMap<string, SavedDeployment | undefined>): SavedDeployments {
+  return Object.fromEntries(
+    [...deployments].map(([name, saved]) => [
+      name,
+      saved && {
+        declared: saved.declared && toSaved(saved.declared),
+        options: saved.options && toSaved(saved.options),
+      },
+    ]),
+  ) as SavedDeployments;
+}
+
+/** Replaces a router that is code: only the program can declare it. */
+function toSaved(options: DeploymentOptions): object {
   return typeof options.router === 'object' ? { ...options, router: DECLARED_ROUTER } : options;
 }
 
-/** What can be said of saved options before the program's router is in its place. */
+/** Returns saved options that can be checked before the program's router is back in its place. */
 export function withoutDeclaredRouter(options: DeploymentOptions): DeploymentOptions {
   return (options.router as unknown) === DECLARED_ROUTER ? { ...options, router: undefined } : options;
 }
@@ -94,15 +109,26 @@ function fromSaved(options: DeploymentOptions | null, declared: DeploymentOption
 }
 
 /** @throws InfermuxError `FAILED_PRECONDITION` for options that a checkpoint cannot carry. */
+export function checkSavedDeployment(where: string, saved: SavedDeployment | undefined): void {
+  if (saved === undefined || saved.options === null) return;
+  const { router } = saved.options;
+  if (typeof router === 'object' && router !== saved.declared?.router) {
+    const message = `${where}: a router of your own is code, which cannot be written to a checkpoint: name it where the engine is created, or name a router of infermux`;
+    throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+  checkSavable(where, toSaved(saved.options));
+}
+
+/** @throws InfermuxError `FAILED_PRECONDITION` for a value that JSON cannot carry. */
 export function checkSavable(where: string, given: object): void {
   const plain = withoutUndefined(given) as Readonly<Record<string, unknown>>;
   const key = Object.keys(plain).find((name) => !isDeepStrictEqual(asSaved(plain[name]), plain[name]));
   if (key === undefined) return;
-  const message = `${where}: ${key} cannot be written to a checkpoint, which carries what JSON does`;
+  const message = `${where}: ${key} cannot be written to a checkpoint, which carries only JSON`;
   throw new InfermuxError('FAILED_PRECONDITION', message);
 }
 
-/** What is undefined counts as absent, however deep. */
+/** Removes undefined values at any depth, since they count as absent. */
 function withoutUndefined(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutUndefined);
   if (isObject(value) !== undefined) return value;

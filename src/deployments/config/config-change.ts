@@ -1,38 +1,47 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
 
-/** What is to be done for a change of options. */
+/** What a change of options requires. */
 export interface ConfigChange {
   readonly isAny: boolean;
-  /** Replicas are to be replaced. */
+  /** Replicas must be replaced. */
   readonly needsRoll: boolean;
-  /** Handlers are to be told. */
+  /** Handlers must be given another configuration. */
   readonly needsReconfigure: boolean;
-  /** Another number of replicas was named, or other bounds for it. */
+  /** The number of replicas, or its bounds, changed. */
   readonly needsScale: boolean;
 }
 
 type Key = keyof ResolvedDeploymentOptions;
 
-/** Nothing of these is in a replica. */
+/** Options that replicas do not know. */
 const LIVE: ReadonlySet<Key> = new Set<Key>([
   ...(['maxOngoingRequests', 'maxQueuedRequests', 'defaultTimeoutMs', 'batching'] as const),
   ...(['gracefulShutdownTimeoutMs', 'healthCheck', 'rollingUpdate', 'router', 'order', 'routingStats'] as const),
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);
 
-/** Whether the option is the same in both; a router is the same only if it is that very object. */
-export function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: ResolvedDeploymentOptions): boolean {
+/** Whether the option is the same in both; a router of the user's own is the same only if it is the same object. */
+function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: ResolvedDeploymentOptions): boolean {
   return key === 'router' ? left.router === right.router : isDeepStrictEqual(left[key], right[key]);
 }
 
-/** @param canReconfigure whether the handler takes another configuration while it runs. */
+/** Returns the names of the options that differ. */
+export function changedOptions(before: ResolvedDeploymentOptions, after: ResolvedDeploymentOptions): Key[] {
+  return (Object.keys(after) as Key[]).filter((key) => !isSameOption(key, before, after));
+}
+
+/**
+ * Returns what the change from `before` to `after` requires.
+ *
+ * @param canReconfigure whether the handlers take another configuration while they run.
+ */
 export function configChange(
   before: ResolvedDeploymentOptions,
   after: ResolvedDeploymentOptions,
   canReconfigure: boolean,
 ): ConfigChange {
-  const changed = (Object.keys(after) as Key[]).filter((key) => !isSameOption(key, before, after));
+  const changed = changedOptions(before, after);
   const inReplicas = changed.filter((key) => !LIVE.has(key) && !SCALE.has(key));
   const needsReconfigure = canReconfigure && inReplicas.includes('userConfig') && inReplicas.length === 1;
   return {

@@ -1,16 +1,20 @@
 import type { Clock } from '../../common/clock.js';
 
-/** What a loop is to do. */
+/** The steps of a {@link ControlLoop}. */
 export interface ControlSteps<Action> {
-  /** The next step to take now, by how things stand; undefined for none. */
+  /** Returns the step to take now; undefined for none. */
   next(): Action | undefined;
-  /** Takes it, or begins to. */
+  /** Takes the step, or begins to. */
   perform(action: Action): void;
-  /** Called when there is no step to take now. @returns milliseconds until there may be one without anything happening. */
+  /**
+   * Called when there is no step to take now.
+   *
+   * @returns milliseconds until a step may be due by time alone; undefined when none will be.
+   */
   rest(): number | undefined;
 }
 
-/** Takes steps until there is none to take, whenever it is told to look, and when one is due. */
+/** Takes steps until none is left, whenever it is told to look, and when a step is due by time. */
 export class ControlLoop<Action> {
   readonly #steps: ControlSteps<Action>;
   readonly #clock: Clock;
@@ -24,7 +28,7 @@ export class ControlLoop<Action> {
     this.#clock = clock;
   }
 
-  /** May be called from within a step: what that changed is looked at after it. */
+  /** Takes all steps that are due. A step may call it: the loop then looks again after that step. */
   look(): void {
     if (this.#isLooking) {
       this.#mustLookAgain = true;

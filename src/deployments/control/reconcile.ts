@@ -1,57 +1,48 @@
-/** What a deployment is to be. */
-export interface Target {
-  /** How many replicas are to run. */
-  readonly replicas: number;
-  /** Names the settings that they are to be started with. */
-  readonly revision: number;
-  /** Names the user's configuration that they are to have, where it can be changed while they run. */
-  readonly configRevision: number;
-  /** From 0 to 1: how much of it a rolling update replaces at a time; at least one replica. */
-  readonly fraction: number;
-}
+import type { Target } from './target.js';
 
 /**
- * `waiting`: not started yet, or failed and to be started again. `stuck`: it runs, and refused the user's configuration as it is to be.
- * Those that stopped are in no snapshot.
+ * State of a place. `waiting`: not started yet, or failed and to be started again. `stuck`: it runs, but its handler
+ * refused the target's configuration. A stopped replica is in no snapshot.
  */
 export type PlaceState = 'waiting' | 'starting' | 'running' | 'stuck' | 'draining';
 
-/** One place of a deployment, as it is now. */
+/** One place of a deployment at this moment. */
 export interface PlaceSnapshot {
   readonly id: string;
   readonly state: PlaceState;
   readonly revision: number;
   readonly configRevision: number;
-  /** Whether it is being told another configuration. */
+  /** Whether its handler is being given another configuration. */
   readonly isReconfiguring: boolean;
-  /** Milliseconds until it may be started; 0 or less: at once. */
+  /** Milliseconds until a replica may be started here; 0 or less: at once. */
   readonly startsInMs: number;
-  /** Models in use that no other replica has. */
+  /** Number of models in use that no other replica has. */
   readonly soleModels: number;
-  /** Requests given to it and not finished. */
+  /** Number of ongoing requests. */
   readonly ongoing: number;
-  /** Models that it has. */
+  /** Number of models that the replica has. */
   readonly models: number;
 }
 
 export type Action =
-  /** A new place, started at once. */
+  /** Makes a new place and starts a replica there. */
   | { readonly kind: 'add' }
   | { readonly kind: 'start'; readonly id: string }
   | { readonly kind: 'stop'; readonly id: string }
   | { readonly kind: 'reconfigure'; readonly id: string };
 
 /**
- * The next step from what is to what is to be; undefined when there is none to take now. Pure: to be asked again after each
- * step, and whenever something changed.
+ * Returns the next step from the snapshot towards the target; undefined when there is no step to take now. Pure: call
+ * it again after each step, and whenever something changed.
  *
- * A rolling update starts new replicas beside the old ones, the fraction of them at a time, stops an old one when a new one
- * runs, and goes on when it is gone: so there are never fewer than the target, unless they fail.
+ * A rolling update starts new replicas beside the old ones, the target's fraction at a time. It stops an old replica
+ * when a new one runs, and goes on when the old one is gone. So there are never fewer replicas than the target says,
+ * unless some fail.
  */
 export function reconcile(target: Target, places: readonly PlaceSnapshot[]): Action | undefined {
   const live = places.filter(({ state }) => state !== 'draining');
   const outdated = live.filter(({ revision }) => revision !== target.revision);
-  // What does not run yet would be replaced as soon as it does.
+  // An outdated replica that does not run yet would be replaced as soon as it runs.
   const useless = outdated.find(({ state }) => state === 'waiting' || state === 'starting');
   if (useless !== undefined) return { kind: 'stop', id: useless.id };
   const current = live.filter(({ revision }) => revision === target.revision);
@@ -63,7 +54,7 @@ export function reconcile(target: Target, places: readonly PlaceSnapshot[]): Act
   );
 }
 
-/** How many replicas a rolling update may start before it stops as many. */
+/** Returns how many replicas a rolling update may start before it stops as many. */
 export function rollingStep({ replicas, fraction }: Pick<Target, 'replicas' | 'fraction'>): number {
   return Math.max(1, Math.floor(replicas * fraction));
 }
@@ -74,7 +65,7 @@ function surplus(
   outdated: readonly PlaceSnapshot[],
 ): Action | undefined {
   if (current.length > replicas) return stopOf(current);
-  // An old one goes when there are enough that work without it.
+  // An old replica stops when enough others work.
   const working = [...current, ...outdated].filter(isWorking).length;
   return outdated.length > 0 && working > replicas ? stopOf(outdated) : undefined;
 }
@@ -87,7 +78,7 @@ function missing(
 ): Action | undefined {
   if (current.length >= target.replicas) return undefined;
   if (outdated.length === 0) return { kind: 'add' };
-  // One that drains still has its models: the machine is not to bear all of them twice.
+  // A draining replica still has its models: the machine should not hold all models twice.
   const most = target.replicas + rollingStep(target);
   const draining = all.filter(({ state, revision }) => state === 'draining' && revision !== target.revision);
   return current.length + outdated.length + draining.length < most ? { kind: 'add' } : undefined;
@@ -98,7 +89,7 @@ function restart(current: readonly PlaceSnapshot[]): Action | undefined {
   return due && { kind: 'start', id: due.id };
 }
 
-/** One at a time: what one refuses the others would refuse too. */
+/** One handler at a time: a configuration that one refuses, the others would refuse too. */
 function reconfiguration({ configRevision }: Target, current: readonly PlaceSnapshot[]): Action | undefined {
   if (current.some(({ state, isReconfiguring }) => state === 'stuck' || isReconfiguring)) return undefined;
   const next = current.find((place) => isWorking(place) && place.configRevision !== configRevision);
@@ -113,8 +104,9 @@ function stopOf(places: readonly PlaceSnapshot[]): Action | undefined {
 const ORDER: Readonly<Record<PlaceState, number>> = { waiting: 0, starting: 1, stuck: 2, running: 3, draining: 4 };
 
 /**
- * Those first whose loss costs least: what is not started, what is starting, then what runs, where the last copy of a model
- * in use weighs more than work, work more than models that others have, and of equals the one that came last goes.
+ * Sorts places so that the cheapest to lose comes first: not started, then starting, then running. Among running
+ * places, the only copies of models in use count most, then ongoing requests, then the number of models. Of equals the
+ * newest comes first.
  */
 export function stopOrder<P extends PlaceSnapshot>(places: readonly P[]): P[] {
   return places

@@ -4,27 +4,26 @@ import type { ReplicaPlace, ReplicaSettings } from '../../replicas/replica-pool.
 import { isFinal } from '../../replicas/replica-state.js';
 import { restartDelayMs } from '../../replicas/restart-backoff.js';
 import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
-import type { PlaceSnapshot, PlaceState, Target } from './reconcile.js';
+import type { HandlerConfigs } from './handler-configs.js';
+import type { PlaceSnapshot, PlaceState } from './reconcile.js';
+import type { Target } from './target.js';
 
-/** How a place stands with the user's configuration. */
-interface Configured {
-  /** The one that it has. */
-  revision: number;
-  /** One that its handler did not take. */
-  refused: number | undefined;
-  isReconfiguring: boolean;
-}
-
-/** Reads of a deployment's places what a decision about them needs. */
+/** Reads from a deployment's places what a decision about them needs. */
 export class ReplicaRoster {
   readonly #places: () => readonly ReplicaPlace[];
   readonly #clock: Clock;
+  readonly #configs: Pick<HandlerConfigs, 'of'>;
   readonly #isInUse: (modelKey: string) => boolean;
-  readonly #configured = new WeakMap<ReplicaPlace, Configured>();
 
-  /** @param isInUse whether requests for a model wait, or came a short while ago. */
-  constructor(places: () => readonly ReplicaPlace[], clock: Clock, isInUse: (modelKey: string) => boolean) {
+  /** @param isInUse whether requests for a model are pending, or came a short while ago. */
+  constructor(
+    places: () => readonly ReplicaPlace[],
+    configs: Pick<HandlerConfigs, 'of'>,
+    clock: Clock,
+    isInUse: (modelKey: string) => boolean,
+  ) {
     this.#places = places;
+    this.#configs = configs;
     this.#clock = clock;
     this.#isInUse = isInUse;
   }
@@ -39,16 +38,16 @@ export class ReplicaRoster {
     const now = this.#clock.now();
     return this.#places().map((place) => {
       const { id, replica, revision, startsAt } = place;
-      const configured = this.#configuredOf(place);
+      const config = this.#configs.of(place);
       const models = replica === undefined ? [] : [...replica.models.keys()];
       const isSole = (key: string) =>
         running.every((other) => other === replica || !other.models.has(key)) && this.#isInUse(key);
       return {
         id,
-        state: stateOf(place, configured.refused === configRevision),
+        state: stateOf(place, config.refused === configRevision),
         revision,
-        configRevision: configured.revision,
-        isReconfiguring: configured.isReconfiguring,
+        configRevision: config.revision,
+        isReconfiguring: config.isReconfiguring,
         startsInMs: startsAt - now,
         soleModels: models.filter(isSole).length,
         ongoing: replica?.ongoing ?? 0,
@@ -57,7 +56,7 @@ export class ReplicaRoster {
     });
   }
 
-  /** Whether all is as it is to be, and nothing else is there any more. */
+  /** Whether the replicas match the target, and no other replica is left. */
   isReached(target: Target): boolean {
     const places = this.snapshot(target);
     return (
@@ -69,14 +68,14 @@ export class ReplicaRoster {
     );
   }
 
-  /** Milliseconds until a replica that failed may be started again; undefined when none waits for that. */
+  /** Milliseconds until a failed replica may be started again; undefined when none waits to be started. */
   nextStartInMs(): number | undefined {
     const waiting = this.#places().filter((place) => stateOf(place, false) === 'waiting');
     if (waiting.length === 0) return undefined;
     return Math.ceil(Math.max(0, Math.min(...waiting.map(({ startsAt }) => startsAt)) - this.#clock.now()));
   }
 
-  /** Milliseconds until the next try, when no replica is up after several failures in a row; undefined as long as there is hope. */
+  /** Milliseconds until the next start, when no replica runs after several failures in a row; undefined otherwise. */
   outageMs(): number | undefined {
     const places = this.#places().filter(({ isLeaving }) => !isLeaving);
     const isHopeless = ({ replica, failuresInRow }: ReplicaPlace) =>
@@ -84,7 +83,7 @@ export class ReplicaRoster {
     return places.length > 0 && places.every(isHopeless) ? this.nextStartInMs() : undefined;
   }
 
-  /** How the next replica is to be started: with the device and the labels that the fewest have. */
+  /** Settings of the next replica, with the device and the labels that the fewest replicas have. */
   settingsFor(
     revision: number,
     options: ResolvedDeploymentOptions,
@@ -109,35 +108,6 @@ export class ReplicaRoster {
       userConfig: options.userConfig,
     };
   }
-
-  /** It has this configuration, or is started with it. */
-  configured(place: ReplicaPlace, revision: number): void {
-    const configured = this.#configuredOf(place);
-    configured.revision = revision;
-    configured.refused = undefined;
-  }
-
-  refused(place: ReplicaPlace, revision: number): void {
-    this.#configuredOf(place).refused = revision;
-  }
-
-  /** Those that refused a configuration are asked again. */
-  forgetRefusals(): void {
-    for (const place of this.#places()) this.#configuredOf(place).refused = undefined;
-  }
-
-  reconfiguring(place: ReplicaPlace, isReconfiguring: boolean): void {
-    this.#configuredOf(place).isReconfiguring = isReconfiguring;
-  }
-
-  #configuredOf(place: ReplicaPlace): Configured {
-    let configured = this.#configured.get(place);
-    if (configured === undefined) {
-      configured = { revision: 0, refused: undefined, isReconfiguring: false };
-      this.#configured.set(place, configured);
-    }
-    return configured;
-  }
 }
 
 function stateOf({ replica, isLeaving }: ReplicaPlace, isStuck: boolean): PlaceState {
@@ -147,7 +117,7 @@ function stateOf({ replica, isLeaving }: ReplicaPlace, isStuck: boolean): PlaceS
   return isStuck ? 'stuck' : 'running';
 }
 
-/** The first of those that are used least; undefined when there are none. */
+/** The first of the least used choices; undefined when there is no choice. */
 function leastUsed<T>(choices: readonly T[], uses: (choice: T) => number): T | undefined {
   return choices.reduce<T | undefined>(
     (best, choice) => (best === undefined || uses(choice) < uses(best) ? choice : best),

@@ -3,29 +3,33 @@ import type { InfermuxError } from '../../common/errors.js';
 const MOST_FAILED_STARTS = 20;
 const FAILED_STARTS_PER_REPLICA = 3;
 
-/** How starts fared since the present target was set. */
+/** Counts the starts since the present target was set. */
 export class StartRecord {
   #failed = 0;
   #hasRun = false;
   #lastFailure: InfermuxError | undefined;
 
-  /** Why a replica failed, the last time one did. */
+  /** Why a replica last failed. */
   get lastFailure(): InfermuxError | undefined {
     return this.#lastFailure;
   }
 
-  /** Whether a replica as it is to be runs, or ran. */
+  /** Whether a replica with the target's settings runs, or ran. */
   get hasRun(): boolean {
     return this.#hasRun;
   }
 
-  /** @param isRunning whether a replica as it is to be runs already. */
+  /**
+   * Begins to count for another target.
+   *
+   * @param isRunning whether a replica with its settings runs already.
+   */
   begin(isRunning: boolean): void {
     this.#failed = 0;
     this.#hasRun = isRunning;
   }
 
-  /** A replica as it is to be runs. */
+  /** A replica with the target's settings runs. */
   ran(): void {
     this.#hasRun = true;
   }
@@ -39,8 +43,8 @@ export class StartRecord {
   }
 
   /**
-   * How many starts failed, when they are so many without one that succeeded that there is no sense in waiting: three for each
-   * replica, 20 at most, as in Ray Serve. Undefined as long as there is.
+   * Returns the number of failed starts when it reaches the limit and none succeeded: three for each replica, 20 at
+   * most, as in Ray Serve. Undefined below the limit.
    */
   missed(replicas: number): number | undefined {
     const most = Math.min(MOST_FAILED_STARTS, FAILED_STARTS_PER_REPLICA * Math.max(1, replicas));

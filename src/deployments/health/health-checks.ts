@@ -7,37 +7,37 @@ export interface HealthCheckSettings {
   readonly failures: number;
 }
 
-/** A running replica, as health checks need it. */
+/** A running replica, as health checks see it. */
 export interface CheckedReplica {
   readonly id: string;
-  /** The model whose load has begun in the thread and not ended: it blocks the thread. */
+  /** The model that the thread is loading; a load blocks the thread. */
   readonly loadUnderWay: string | undefined;
-  /** Rejects when it is not well. */
+  /** Rejects when the replica is unhealthy. */
   checkHealth(): Promise<void>;
 }
 
 export interface HealthObserver<R> {
   failed(replica: R, error: InfermuxError, failuresInRow: number): void;
-  /** So many checks failed in a row that it is to be replaced. */
+  /** Enough checks failed in a row: the replica must be replaced. */
   unhealthy(replica: R, error: InfermuxError): void;
 }
 
-/** Asks replicas again and again whether they are well. */
+/** Checks the health of replicas at regular times. */
 export class HealthChecks<R extends CheckedReplica> {
   readonly #settings: () => HealthCheckSettings;
   readonly #clock: Clock;
   readonly #observer: HealthObserver<R>;
-  /** What ends the watch over each. */
+  /** Ends the checks of each replica. */
   readonly #watched = new Map<R, () => void>();
 
-  /** @param settings as they are at that moment. */
+  /** @param settings the settings in force, read before each check. */
   constructor(settings: () => HealthCheckSettings, clock: Clock, observer: HealthObserver<R>) {
     this.#settings = settings;
     this.#clock = clock;
     this.#observer = observer;
   }
 
-  /** The first check is made after one period: it has just said hello. */
+  /** Begins to check the replica, after one period: it has just said hello. */
   watch(replica: R): void {
     let cancel: () => void = () => undefined;
     let failuresInRow = 0;
@@ -69,13 +69,13 @@ export class HealthChecks<R extends CheckedReplica> {
     this.#watched.delete(replica);
   }
 
-  /** @returns why it is not well, if so. */
+  /** @returns why the replica is unhealthy; undefined when it is healthy. */
   async #check(replica: R, onTimeout: (cancel: () => void) => void): Promise<InfermuxError | undefined> {
     const { timeoutMs } = this.#settings();
     let cancel: () => void = () => undefined;
     const late = new Promise<InfermuxError | undefined>((resolve) => {
       const expire = () => {
-        // A load takes as long as it takes.
+        // A load may take any time.
         if (replica.loadUnderWay !== undefined) arm();
         else resolve(new InfermuxError('REPLICA_FAILED', `no answer to a health check within ${timeoutMs} ms`));
       };

@@ -6,26 +6,33 @@ export interface RoutingStatsSettings {
   readonly timeoutMs: number;
 }
 
-/** A running replica whose handler tells how it fares. */
+/** A running replica whose handler records routing statistics. */
 export interface RecordingReplica {
-  /** @param isLate asked when the answer comes: then it does not count any more. Rejects with what the handler threw. */
+  /**
+   * Asks the handler for its statistics. Rejects with the handler's error.
+   *
+   * @param isLate called when the answer comes; true: the answer is ignored.
+   */
   recordRoutingStats(isLate: () => boolean): Promise<void>;
 }
 
-/** So much of the period more or less, so that replicas that began together do not go on together. */
+/** Share of the period by which it varies, so that replicas that start together drift apart. */
 const JITTER = 0.1;
 
-/** Asks replicas again and again how they fare. What fails or comes late is told, and the last answer goes on counting. */
+/**
+ * Asks handlers for routing statistics at regular times. A failed or late call is reported; the last answer stays
+ * valid.
+ */
 export class RoutingStatsCalls<R extends RecordingReplica> {
   readonly #settings: () => RoutingStatsSettings;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #failed: (replica: R, reason: string) => void;
-  /** What ends the calls of each. */
+  /** Ends the calls of each replica. */
   readonly #watched = new Map<R, () => void>();
 
   /**
-   * @param settings as they are at that moment.
+   * @param settings the settings in force, read before each call.
    * @param random uniform in [0, 1).
    */
   constructor(
@@ -66,7 +73,7 @@ export class RoutingStatsCalls<R extends RecordingReplica> {
     this.#watched.delete(replica);
   }
 
-  /** Resolves when it is answered, however late: calls that nobody answers are not to pile up. */
+  /** Resolves with the answer, however late, so that unanswered calls do not pile up. */
   async #call(replica: R, failed: (reason: string) => void): Promise<void> {
     const { timeoutMs } = this.#settings();
     let isLate = false;

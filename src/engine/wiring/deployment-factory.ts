@@ -1,6 +1,7 @@
 import { demandOf, machineCapacity, overcommitReason } from '../../deployments/capacity.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
-import { Deployment, type DeploymentObserver } from '../../deployments/deployment.js';
+import { Deployment } from '../../deployments/deployment.js';
+import type { DeploymentObserver } from '../../deployments/deployment-environment.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';

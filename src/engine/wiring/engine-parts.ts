@@ -1,6 +1,7 @@
 import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
 import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
-import { MAX_REPLICAS, type ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import { MAX_REPLICAS } from '../../deployments/config/resolve-deployment.js';
 import { Deployments } from '../../deployments/deployments.js';
 import { Endpoints } from '../../endpoints/endpoints.js';
 import { ModelCatalog } from '../../models/model-catalog.js';

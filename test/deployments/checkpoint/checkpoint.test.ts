@@ -27,11 +27,11 @@ it('writes what is saved at once one after the other, and leaves no other file b
 it.each([
   ['', 'is damaged: '],
   ['{ "format": "infermux checkpoint", "vers', 'is damaged: '],
-  ['[]', 'is no checkpoint of infermux'],
-  ['{ "name": "infermux" }', 'is no checkpoint of infermux'],
+  ['[]', 'is not a checkpoint of infermux'],
+  ['{ "name": "infermux" }', 'is not a checkpoint of infermux'],
   ['{ "format": "infermux checkpoint" }', 'is damaged: its version is undefined'],
   ['{ "format": "infermux checkpoint", "version": 2 }', 'has version 2, and this infermux reads up to version 1'],
-  ['{ "format": "infermux checkpoint", "version": 1, "more": 1 }', 'is damaged: it has a part "more"'],
+  ['{ "format": "infermux checkpoint", "version": 1, "more": 1 }', 'is damaged: it has an unknown part "more"'],
 ])('%j is refused, and left as it is', async (text, reason) => {
   const file = fileIn();
   writeFileSync(file, text);

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { configChange } from '../../../dist/deployments/config/config-change.js';
-import { type DeploymentOptions, resolveDeployment } from '../../../dist/deployments/config/deployment-options.js';
+import type { DeploymentOptions } from '../../../dist/deployments/config/deployment-options.js';
+import { resolveDeployment } from '../../../dist/deployments/config/resolve-deployment.js';
 
 const handled = { handler: '/h.mjs', userConfig: { a: 1 } };
 

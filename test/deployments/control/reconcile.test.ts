@@ -6,8 +6,8 @@ import {
   type PlaceState,
   reconcile,
   stopOrder,
-  type Target,
 } from '../../../dist/deployments/control/reconcile.js';
+import type { Target } from '../../../dist/deployments/control/target.js';
 
 const TARGET: Target = { replicas: 2, revision: 1, configRevision: 1, fraction: 0.2 };
 

@@ -1,0 +1,197 @@
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
+import {
+  checkOptions,
+  hasMethods,
+  isInteger,
+  isMilliseconds,
+  isObject,
+  isOneOf,
+  type Rule,
+  satisfies,
+} from '../../common/checks.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { checkBatching } from '../../contracts/batching.js';
+import { EVICTIONS } from '../../contracts/eviction.js';
+import { DEFAULT_ROUTER, ORDERS, ROUTER_NAMES } from '../../contracts/request-router.js';
+import { checkDepth, providersOf, readSession } from '../../contracts/session-settings.js';
+import { isWeightPlacement } from '../../models/sources/manifest.js';
+import { type ResolvedAutoscaling, readAutoscaling } from '../autoscaling/autoscaler.js';
+import type {
+  DeploymentOptions,
+  HealthCheckOptions,
+  ResolvedDeploymentOptions,
+  RollingUpdateOptions,
+  RoutingStatsOptions,
+} from './deployment-options.js';
+
+/**
+ * Most replicas of one deployment: more than any machine has cores for, so that a typo starts no ten thousand threads.
+ */
+export const MAX_REPLICAS = 1_024;
+
+const anything: Rule = () => undefined;
+
+const areDevices = satisfies(
+  (value) =>
+    Array.isArray(value) &&
+    value.length > 0 &&
+    [...value].every((id) => Number.isSafeInteger(id) && (id as number) >= 0),
+  'a non-empty list of device ids, integers of at least 0',
+);
+
+const areLabels = satisfies(
+  (value) => isLabels(value) || (Array.isArray(value) && value.length > 0 && [...value].every(isLabels)),
+  'an object of strings, or a non-empty list of such objects',
+);
+
+/** The rule of each option by itself; {@link resolveDeployment} checks them together. */
+export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> = {
+  replicas: isInteger({ lowest: 0, highest: MAX_REPLICAS }),
+  maxModelsPerReplica: isInteger({ lowest: 1, or: -1 }),
+  maxModelBytesPerReplica: isInteger({ lowest: 1, or: -1 }),
+  modelIdleTimeoutMs: isMilliseconds({ lowest: 1, or: -1 }),
+  maxOngoingRequests: isInteger({ lowest: 1, or: -1 }),
+  maxQueuedRequests: isInteger({ lowest: 0, or: -1 }),
+  defaultTimeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
+  batching: anything,
+  session: isObject,
+  devices: areDevices,
+  weights: isWeightPlacement,
+  gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
+  handler: satisfies((value) => value instanceof URL || (typeof value === 'string' && value !== ''), 'a path or a URL'),
+  userConfig: anything,
+  labels: areLabels,
+  router: (value) =>
+    typeof value === 'string'
+      ? isOneOf(ROUTER_NAMES)(value)
+      : hasMethods('the name of a router, or a router', ['chooseReplicas'])(value),
+  order: isOneOf(ORDERS),
+  eviction: isOneOf(EVICTIONS),
+  routingStats: isObject,
+  healthCheck: isObject,
+  rollingUpdate: isObject,
+  autoscaling: isObject,
+};
+
+const HEALTH_CHECK_RULES: Readonly<Record<keyof HealthCheckOptions, Rule>> = {
+  periodMs: isMilliseconds({ lowest: 1 }),
+  timeoutMs: isMilliseconds({ lowest: 1 }),
+  failures: isInteger({ lowest: 1 }),
+};
+
+const ROUTING_STATS_RULES: Readonly<Record<keyof RoutingStatsOptions, Rule>> = {
+  periodMs: isMilliseconds({ lowest: 1 }),
+  timeoutMs: isMilliseconds({ lowest: 1 }),
+};
+
+const ROLLING_UPDATE_RULES: Readonly<Record<keyof RollingUpdateOptions, Rule>> = {
+  fraction: satisfies((value) => typeof value === 'number' && value >= 0 && value <= 1, 'a number from 0 to 1'),
+};
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @param where names the options in messages.
+ * @returns the options, frozen.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
+ */
+export function resolveDeployment(
+  where: string,
+  given: DeploymentOptions,
+  defaultReplicas = 1,
+): ResolvedDeploymentOptions {
+  const options = checkOptions(where, given, DEPLOYMENT_RULES);
+  const session = readSession(`${where}.session`, options.session ?? {});
+  const healthCheck = checkOptions(`${where}.healthCheck`, options.healthCheck ?? {}, HEALTH_CHECK_RULES);
+  const routingStats = checkOptions(`${where}.routingStats`, options.routingStats ?? {}, ROUTING_STATS_RULES);
+  const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
+  const autoscaling = options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MAX_REPLICAS);
+  const { handler } = options;
+  if (options.userConfig !== undefined && handler === undefined) {
+    throw new InfermuxError(
+      'INVALID_ARGUMENT',
+      `${where}.userConfig is for a handler, and ${where}.handler names none`,
+    );
+  }
+  if (options.devices !== undefined && providersOf(session).every((name) => name === 'cpu')) {
+    const message = `${where}.devices are for execution providers other than 'cpu', and ${where}.session names none`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  return Object.freeze({
+    replicas: readReplicas(where, options.replicas, autoscaling, defaultReplicas),
+    maxModelsPerReplica: options.maxModelsPerReplica ?? 3,
+    maxModelBytesPerReplica: options.maxModelBytesPerReplica ?? -1,
+    modelIdleTimeoutMs: options.modelIdleTimeoutMs ?? -1,
+    maxOngoingRequests: options.maxOngoingRequests ?? -1,
+    maxQueuedRequests: options.maxQueuedRequests ?? 4_096,
+    defaultTimeoutMs: options.defaultTimeoutMs ?? -1,
+    batching: checkBatching(`${where}.batching`, options.batching === undefined ? 'auto' : options.batching),
+    session,
+    devices: options.devices && [...options.devices],
+    weights: options.weights ?? 'private',
+    gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
+    handler: handler === undefined ? undefined : addressOf(where, handler),
+    userConfig: readUserConfig(where, options.userConfig),
+    labels: [options.labels ?? {}].flat().map((labels) => ({ ...labels })),
+    healthCheck: {
+      periodMs: healthCheck.periodMs ?? 10_000,
+      timeoutMs: healthCheck.timeoutMs ?? 30_000,
+      failures: healthCheck.failures ?? 3,
+    },
+    router: options.router ?? DEFAULT_ROUTER,
+    order: options.order ?? 'model',
+    eviction: options.eviction ?? 'lru',
+    routingStats: { periodMs: routingStats.periodMs ?? 10_000, timeoutMs: routingStats.timeoutMs ?? 30_000 },
+    rollingUpdate: { fraction: rollingUpdate.fraction ?? 0.2 },
+    autoscaling,
+  });
+}
+
+function readReplicas(
+  where: string,
+  replicas: number | undefined,
+  autoscaling: ResolvedAutoscaling | undefined,
+  defaultReplicas: number,
+): number {
+  if (autoscaling === undefined) return replicas ?? defaultReplicas;
+  const { minReplicas, maxReplicas } = autoscaling;
+  if (replicas === undefined) return minReplicas;
+  if (replicas >= minReplicas && replicas <= maxReplicas) return replicas;
+  const message = `${where}.replicas is where autoscaling begins, and must be from ${minReplicas} to ${maxReplicas}, got ${replicas}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+function addressOf(where: string, handler: string | URL): string {
+  const isAddress = handler instanceof URL || handler.startsWith('file:');
+  if (!isAddress) return pathToFileURL(resolve(handler)).href;
+  try {
+    // A thread can import only files.
+    fileURLToPath(handler);
+    return String(handler);
+  } catch (cause) {
+    const message = `${where}.handler must be the path or the file: URL of a module, got ${show(String(handler))}`;
+    throw new InfermuxError('INVALID_ARGUMENT', `${message}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Copies the value through JSON, as it goes to other threads and into a checkpoint. */
+function readUserConfig(where: string, userConfig: unknown): unknown {
+  if (userConfig === undefined) return undefined;
+  let copy: unknown;
+  try {
+    checkDepth(userConfig);
+    copy = JSON.parse(JSON.stringify(userConfig));
+  } catch (cause) {
+    const message = `${where}.userConfig must be what JSON can carry: ${messageOf(cause)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+  }
+  if (isDeepStrictEqual(copy, userConfig)) return copy;
+  const message = `${where}.userConfig must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+function isLabels(value: unknown): boolean {
+  return isObject(value) === undefined && Object.values(value as object).every((label) => typeof label === 'string');
+}
