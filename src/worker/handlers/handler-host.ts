@@ -16,7 +16,8 @@ import { toErrorRecord } from '../../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protocol/messages.js';
 import { checkFeeds, checkOutputNames, readFeeds } from '../../tensors/feeds.js';
 import type { Feeds, Outputs, TensorFeeds } from '../../tensors/tensor.js';
-import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from '../sessions/model-multiplexer.js';
+import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { Session, SessionLoader } from '../sessions/session.js';
 
 export interface HandlerEnvironment {
   readonly replica: string;

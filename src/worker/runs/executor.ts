@@ -5,7 +5,8 @@ import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/feeds.js';
 import { setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
-import type { ModelMultiplexer, Session } from '../sessions/model-multiplexer.js';
+import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { Session } from '../sessions/session.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
 import { areSameFeeds } from './compare.js';
 

@@ -13,7 +13,7 @@ import {
   type TensorFeeds,
   type ValueMetadata,
 } from '../../tensors/tensor.js';
-import type { Session } from './model-multiplexer.js';
+import type { Session } from './session.js';
 
 // The environment would write to stderr what comes as an exception too.
 ort.env.logLevel = 'fatal';

@@ -8,8 +8,8 @@ import type { ModelReference, WeightPlacement } from '../../contracts/model-refe
 import { onDevice, providersOf } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { FileHashes } from './file-hashes.js';
-import type { SessionLoader } from './model-multiplexer.js';
 import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings, stopping } from './onnx-session.js';
+import type { SessionLoader } from './session.js';
 import { runWarmUps } from './warm-up.js';
 import { STORE_FORMAT, type WeightStore } from './weight-store.js';
 

@@ -9,7 +9,7 @@ import {
   type TensorFeeds,
   type TensorType,
 } from '../../tensors/tensor.js';
-import type { Session } from './model-multiplexer.js';
+import type { Session } from './session.js';
 
 /** More elements for one input are a typing error. */
 const MOST_ELEMENTS = 2 ** 28;
