@@ -1,13 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { InfermuxError, messageOf } from '../common/errors.js';
+import { messageOf } from '../common/errors.js';
 import type { LogFields } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
-import { HandlerHost, HandlerModelLoader } from './handlers/handler-host.js';
+import { HandlerHost } from './handlers/handler-host.js';
+import { HandlerModelLoader } from './handlers/handler-model-loader.js';
 import { importHandler } from './handlers/handler-module.js';
+import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
 import { FileHashes } from './sessions/file-hashes.js';
@@ -35,7 +37,8 @@ export interface RuntimeEnvironment {
 /** @throws InfermuxError `REPLICA_FAILED` for a handler that is none, `FAILED_PRECONDITION` for one that refuses its configuration. */
 export async function startRuntime(settings: WorkerSettings, environment: RuntimeEnvironment): Promise<Runtime> {
   const { counters, post } = environment;
-  await loadOnnxruntime(counters);
+  // The thread must not be ended while onnxruntime starts.
+  await nativeCall(counters, startOnnxruntime);
   const now = () => performance.now();
   const { replica, maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs, userConfig } = settings;
   const hashes = new FileHashes(new HashMemory(settings.fileHashes));
@@ -74,16 +77,6 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     handler,
     hello: { onnxruntimeVersion, providers: bundledProviders, handler: handler?.abilities },
   };
-}
-
-/** It counts as a native call: the thread must not be ended in it. */
-async function loadOnnxruntime(counters: ReplicaCounters): Promise<void> {
-  if (!counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-  try {
-    await startOnnxruntime();
-  } finally {
-    counters.leaveNativeCall();
-  }
 }
 
 function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters): MultiplexerEvents {

@@ -20,6 +20,7 @@ import { bufferToReturn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
+import { nativeCall } from '../native-call.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
 
@@ -140,23 +141,14 @@ export class MessageHandler {
   }
 
   async #start(): Promise<HelloAnswer> {
-    const { startRuntime } = await this.#importRuntime();
+    // Loading the native library counts as a native call: the thread must not be ended in it.
+    const { startRuntime } = await nativeCall(this.#counters, importRuntime);
     this.#runtime = await startRuntime(this.#settings, {
       counters: this.#counters,
       post: this.#post,
       resolve: (target) => this.#targets.resolve(target),
     });
     return this.#runtime.hello;
-  }
-
-  /** Loading the native library counts as a native call: the thread must not be ended in it. */
-  async #importRuntime() {
-    if (!this.#counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-    try {
-      return await importRuntime();
-    } finally {
-      this.#counters.leaveNativeCall();
-    }
   }
 
   get #handler(): HandlerHost {

@@ -13,6 +13,7 @@ import {
   type TensorFeeds,
   type ValueMetadata,
 } from '../../tensors/tensor.js';
+import { nativeCall, stopping } from '../native-call.js';
 import type { Session } from './session.js';
 
 // The environment would write to stderr what comes as an exception too.
@@ -194,25 +195,6 @@ function compileOptions(options: SessionSettings, path: string): SessionSettings
 }
 
 /**
- * The process aborts when a thread is ended inside a native call, so each is announced before it begins. The call itself
- * may happen in a later turn of this thread; it counts as begun from here on.
- */
-async function nativeCall<T>(
-  counters: ReplicaCounters,
-  call: () => Promise<T>,
-  highestStop: Parameters<ReplicaCounters['enterNativeCall']>[0] = STOP_LEVELS.none,
-): Promise<T> {
-  if (!counters.enterNativeCall(highestStop)) {
-    throw stopping();
-  }
-  try {
-    return await call();
-  } finally {
-    counters.leaveNativeCall();
-  }
-}
-
-/**
  * onnxruntime-node blocks its thread while it runs, and so puts each run off to an immediate, for the sake of others who
  * wait for that thread's event loop. Nobody waits for a replica's, and a turn of it takes longer than a small model: so
  * what the call wants to do in an immediate is done at once.
@@ -226,11 +208,6 @@ function inThisTurn<T>(call: () => T): T {
   } finally {
     globalThis.setImmediate = setImmediate;
   }
-}
-
-/** Why a thread that is to stop begins nothing more. */
-export function stopping(): InfermuxError {
-  return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
 }
 
 /** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */
