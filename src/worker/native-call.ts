@@ -2,11 +2,12 @@ import { InfermuxError } from '../common/errors.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../protocol/queue-counters.js';
 
 /**
- * Makes a call into native code, announced in the replica's counters before it begins: the process aborts when a thread is
- * ended inside such a call. The call itself may happen in a later turn of this thread; it counts as begun from here on.
+ * Makes a call into native code, announced in the replica's counters before it begins: the process aborts when a thread
+ * is ended inside such a call. The call itself may happen in a later turn of this thread; it counts as begun from here
+ * on.
  *
  * @param highestStop the highest stop level at which the call may still begin.
- * @throws InfermuxError `REPLICA_FAILED` when the thread is to stop: then nothing is called.
+ * @throws InfermuxError `REPLICA_FAILED` when the thread must stop: then nothing is called.
  */
 export async function nativeCall<T>(
   counters: ReplicaCounters,

@@ -18,11 +18,11 @@ import { bundledProviders, countForeignCalls, onnxruntimeVersion, startOnnxrunti
 import { OnnxSessionLoader } from './sessions/session-loader.js';
 import { WeightStore } from './sessions/weight-store.js';
 
-/** What a replica's thread works with, once onnxruntime-node is loaded. */
+/** The parts of a replica's thread that need onnxruntime-node. */
 export interface Runtime {
   readonly models: ModelMultiplexer;
   readonly executor: Executor;
-  /** Undefined where requests are feeds of models. */
+  /** Undefined when requests are feeds of models. */
   readonly handler: HandlerHost | undefined;
   readonly hello: HelloAnswer;
 }
@@ -30,11 +30,15 @@ export interface Runtime {
 export interface RuntimeEnvironment {
   readonly counters: ReplicaCounters;
   post(event: ReplicaEvent): void;
-  /** Finds a model of the engine by what people call it. */
+  /** Finds a model of the engine by the name that users give it. */
   resolve(target: string): Promise<ModelReference>;
 }
 
-/** @throws InfermuxError `REPLICA_FAILED` for a handler that is none, `FAILED_PRECONDITION` for one that refuses its configuration. */
+/**
+ * Loads onnxruntime-node and the handler's module, if there is one.
+ *
+ * @throws InfermuxError `REPLICA_FAILED` for an invalid handler, `FAILED_PRECONDITION` if it refuses its configuration.
+ */
 export async function startRuntime(settings: WorkerSettings, environment: RuntimeEnvironment): Promise<Runtime> {
   const { counters, post } = environment;
   // The thread must not be ended while onnxruntime starts.
@@ -51,7 +55,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
     compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
-  // Before the import: a module may call it as soon as it runs.
+  // Before the import: the module may call onnxruntime-node as soon as it runs.
   if (settings.handler !== undefined) countForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const eviction = createEviction(settings.eviction, now);
@@ -99,13 +103,13 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
   };
 }
 
-/** Bytes of the process that are in no file: what sessions map of the weight store or of their external data does not count. */
+/** Bytes of the process that are in no file: mapped files of the weight store and external data do not count. */
 function ownMemory(): number {
   try {
     const kilobytes = /^RssAnon:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
     if (kilobytes !== undefined) return 1_024 * Number(kilobytes);
   } catch {
-    // Linux alone tells it.
+    // Only Linux has this file.
   }
   return process.memoryUsage.rss();
 }

@@ -12,18 +12,18 @@ import { type ModelResolver, RequestModels } from './request-models.js';
 
 export interface HandlerEnvironment extends ModelResolver {
   readonly replica: string;
-  /** Whether the thread is to begin nothing more. */
+  /** Whether the thread must begin nothing more. */
   isStopping(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
 }
 
-/** Gives requests to a handler, with what it needs of the replica. */
+/** Gives requests to a handler, one at a time, with a context for each. */
 export class HandlerHost {
   readonly #handler: Handler;
   readonly #models: ModelMultiplexer;
   readonly #environment: HandlerEnvironment;
-  /** By ticket: what its caller can cancel. */
+  /** By ticket: aborts the request when its caller cancels it. */
   readonly #running = new Map<number, AbortController>();
   readonly #turns = new SerialQueue();
   #idleWaiters: (() => void)[] = [];
@@ -43,10 +43,10 @@ export class HandlerHost {
     };
   }
 
-  /** One after the other, those of other messages before; one that fails fails alone. */
+  /** Answers the requests one after the other, after those of earlier messages. A request that fails fails alone. */
   run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
     const modelId = key === NO_MODEL ? undefined : id;
-    // All can be cancelled from now on, also those whose turn has not come.
+    // From now on every request can be cancelled, even before its turn.
     for (const { ticket } of requests) this.#running.set(ticket, new AbortController());
     return this.#turns.run(async () => {
       const answers: CallAnswer[] = [];
@@ -55,7 +55,7 @@ export class HandlerHost {
     });
   }
 
-  /** Nobody wants the answer any more. */
+  /** Aborts the signal of a request: nobody wants the answer any more. */
   cancel(ticket: number): void {
     this.#running.get(ticket)?.abort();
   }
@@ -68,7 +68,7 @@ export class HandlerHost {
     return this.#running.size === 0;
   }
 
-  /** Resolves when no request is with the handler. */
+  /** Resolves when the handler has no request. */
   untilIdle(): Promise<void> {
     if (this.isIdle) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
@@ -90,9 +90,10 @@ export class HandlerHost {
   }
 
   /**
-   * What the handler tells of itself.
+   * Returns the handler's own routing stats.
    *
-   * @throws what it throws; also for what is no plain object, or cannot be cloned, or would put no number over one.
+   * @throws what the handler throws; also when the stats are no plain object, cannot be cloned, or have no finite
+   *   number under the name of a built-in stat.
    */
   async routingStats(): Promise<Readonly<Record<string, unknown>>> {
     const stats = await this.#handler.recordRoutingStats?.();
@@ -142,8 +143,8 @@ export class HandlerHost {
 }
 
 /**
- * What the work returns. Once nobody wants that any more it is not waited for: the requests behind it are not to wait for ever
- * for a handler that does not mind its signal.
+ * Resolves with the result of the work, or rejects at once when the signal is aborted: a handler may ignore its signal,
+ * and the requests behind it must not wait for ever.
  */
 async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<unknown> {
   const aborted = new Promise<never>((_, reject) => {
@@ -153,7 +154,7 @@ async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<
   return Promise.race([(async () => work())(), aborted]);
 }
 
-/** What a handler passes on of the engine keeps its code; its own errors are failures of the inference. */
+/** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */
 function handlerError(cause: unknown): InfermuxError {
   if (isInfermuxError(cause)) return cause;
   return withStackOf(
@@ -162,13 +163,13 @@ function handlerError(cause: unknown): InfermuxError {
   );
 }
 
-/** A handler need not wait for what it asked for: then its failure is nobody's, and must not end the thread. */
+/** Keeps a rejection from ending the thread: a handler may ask for something and not wait for it. */
 function unminded<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
 }
 
-/** What cannot be cloned is this request's fault alone. */
+/** Returns a clone. A result that cannot be cloned fails this request alone. */
 function copyOf(result: unknown): unknown {
   try {
     return structuredClone(result);
@@ -178,7 +179,7 @@ function copyOf(result: unknown): unknown {
   }
 }
 
-/** Of a value that may throw when it is looked at. */
+/** Whether the value, which may throw when it is examined, is the engine's error. */
 function isInfermuxError(value: unknown): value is InfermuxError {
   try {
     return value instanceof InfermuxError;

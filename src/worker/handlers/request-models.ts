@@ -16,7 +16,7 @@ export interface ModelResolver {
 export class RequestModels {
   readonly #models: ModelMultiplexer;
   readonly #resolver: ModelResolver;
-  /** Whether the handler loads models of its own: then `get` means those. */
+  /** Whether the handler loads models of its own: then `get` returns those. */
   readonly #areOwn: boolean;
   readonly #leases: HeldLease[] = [];
   #isOver = false;
@@ -64,7 +64,7 @@ export class RequestModels {
     return { id, inputs, outputs, run };
   }
 
-  /** Ends the request: a model that comes later is given back at once. @returns the leases to give back. */
+  /** Ends the request: a model that is loaded later is given back at once. @returns the leases to give back. */
   end(): readonly HeldLease[] {
     this.#isOver = true;
     return this.#leases;

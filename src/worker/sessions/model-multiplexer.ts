@@ -47,15 +47,15 @@ interface Flight {
   readonly resident: Promise<ResidentSession>;
   /** Callers that share it. */
   waiters: number;
-  /** Those of them that may ask for another model before they give this one back. */
+  /** Callers among them that may ask for another model before they give this one back. */
   holders: number;
 }
 
 /**
  * The session cache of one replica, bounded by count and bytes: it loads sessions and leases them.
  *
- * Every load and unload is a step of one chain, one step at a time. A load blocks the thread in any case; and so the bounds
- * hold at every moment, and events come in the order in which things happened.
+ * Every load and unload is a step of one chain, one step at a time. A load blocks the thread in any case; and so the
+ * bounds hold at every moment, and events come in the order in which things happened.
  */
 export class ModelMultiplexer {
   readonly #options: MultiplexerOptions;
@@ -85,7 +85,7 @@ export class ModelMultiplexer {
     return this.#residents.keys();
   }
 
-  /** Resolves when the present steps of the chain are done; undefined when there are none. A load needs turns of the event loop. */
+  /** Resolves when the present steps are done, which need turns of the event loop; undefined when there are none. */
   unfinished(): Promise<void> | undefined {
     return this.#steps === 0 ? undefined : this.#chain.then(() => undefined);
   }
@@ -95,7 +95,7 @@ export class ModelMultiplexer {
    *
    * @param how.requests how many requests the lease is for.
    * @param how.spare keys of models to evict before others.
-   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `MODEL_LOAD_FAILED` when the model cannot be loaded; the
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `MODEL_LOAD_FAILED` if the model cannot be loaded; the
    *   failure is remembered, and answers further calls at once, for a while that grows with every failure.
    */
   async lease(
@@ -119,9 +119,9 @@ export class ModelMultiplexer {
   }
 
   /**
-   * Leases as {@link lease} does, for a caller that may ask for further models before it gives this one back. A step of the chain
-   * that waited for such a caller would wait for ever, so there may be more sessions than the bounds allow as long as all are
-   * held.
+   * Leases as {@link lease} does, for a caller that may ask for further models before it gives this one back. A step of
+   * the chain that waited for such a caller would wait for ever, so there may be more sessions than the bounds allow as
+   * long as all are held.
    */
   async hold(model: ModelReference): Promise<HeldLease> {
     checkModelId(model.id);
@@ -166,7 +166,7 @@ export class ModelMultiplexer {
     }
   }
 
-  /** Releases the model's session after its last user, and forgets the model. @returns its bytes; 0 when it is not loaded. */
+  /** Releases the model's session after its last user, and forgets its failures and pin. @returns its bytes, or 0. */
   async unload(key: string, reason: UnloadReason): Promise<number> {
     const { bytes, released } = await this.#inTurn(async () => {
       this.#residents.unpin(key);

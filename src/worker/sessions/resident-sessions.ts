@@ -4,7 +4,7 @@ import type { EvictableSession, Eviction } from '../../contracts/eviction.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import type { Session } from './session.js';
 
-/** A session in memory. Its users are counted here by whoever leases it. */
+/** A session in memory. The multiplexer counts its users here. */
 export interface ResidentSession extends EvictableSession {
   readonly session: Session;
   /** Leases that are not given back. */
@@ -25,15 +25,16 @@ export interface ResidentBounds {
 }
 
 export interface ResidentEvents {
-  /** What is in memory changed: sessions and their bytes. */
+  /** The sessions in memory changed: their number and bytes. */
   resident(models: number, bytes: number): void;
 }
 
 /**
- * The sessions that a replica has in memory: how many they are, which are pinned, whether they exceed the bounds, and which
- * of them to evict next. It neither loads nor releases a session: it is told.
+ * The sessions that a replica has in memory. It knows their number and bytes, which models are pinned, whether the
+ * bounds are exceeded, and which session to evict next. It does not load or release a session itself: the caller tells
+ * it.
  *
- * A session that is removed stays in memory, and counts there, until its last user is done and it is released.
+ * A removed session stays in memory, and counts there, until its last user is done and it is released.
  */
 export class ResidentSessions {
   readonly #bounds: ResidentBounds;
@@ -42,7 +43,7 @@ export class ResidentSessions {
   readonly #cache: LRUCache<string, ResidentSession>;
   /** Keys of models that are never evicted, loaded or not. */
   readonly #pinned = new Set<string>();
-  /** Sessions that were removed while somebody held them, and are not released yet. */
+  /** Sessions that were removed while they were held, and are not released yet. */
   readonly #heldOutside = new Set<ResidentSession>();
   #models = 0;
   #bytes = 0;
@@ -83,18 +84,18 @@ export class ResidentSessions {
     this.#cache.set(resident.key, resident);
   }
 
-  /** Takes the session out, so that nobody leases it any more. */
+  /** Takes the session out of the cache: it gets no new users. */
   remove(resident: ResidentSession): void {
     this.#cache.delete(resident.key);
     if (resident.holders > 0) this.#heldOutside.add(resident);
   }
 
-  /** A session of so many bytes is in memory. */
+  /** Counts a session of so many bytes as loaded. */
   loaded(bytes: number): void {
     this.#count(1, bytes);
   }
 
-  /** A session that was removed is in memory no more. */
+  /** Counts a removed session as released. */
   released(resident: ResidentSession): void {
     this.#heldOutside.delete(resident);
     this.#count(-1, -resident.bytes);
@@ -107,7 +108,8 @@ export class ResidentSessions {
   }
 
   /**
-   * Keeps the model from eviction. One place is left for models that are not pinned: they could never be loaded otherwise.
+   * Keeps the model from eviction. One place is left for models that are not pinned: they could never be loaded
+   * otherwise.
    *
    * @param replaces key of a pinned model whose place this one takes.
    * @throws InfermuxError `FAILED_PRECONDITION` when no place is left.
@@ -157,16 +159,16 @@ export class ResidentSessions {
   }
 
   /**
-   * The session to evict next: one without users if there is one, and among those a spare one first. Undefined when every
-   * session is pinned, held or `leaving`.
+   * Returns the session to evict next: an unused one if there is one, and among those a spare one first. Undefined when
+   * every session is pinned, held or `replaced`.
    *
-   * @param leaving a session whose place is already given away.
+   * @param replaced the session whose place goes to the new model anyway.
    * @param spare keys of models to evict before others.
    */
-  firstToLeave(leaving?: ResidentSession, spare: readonly string[] = []): ResidentSession | undefined {
+  nextToEvict(replaced?: ResidentSession, spare: readonly string[] = []): ResidentSession | undefined {
     const [unused, used]: [ResidentSession[], ResidentSession[]] = [[], []];
     for (const resident of this.#cache.rvalues()) {
-      if (resident === undefined || resident === leaving || resident.holders > 0 || this.isPinned(resident.key))
+      if (resident === undefined || resident === replaced || resident.holders > 0 || this.isPinned(resident.key))
         continue;
       (resident.users === 0 ? unused : used).push(resident);
     }

@@ -19,10 +19,11 @@ export interface RoomOptions {
 }
 
 /**
- * Unloads sessions: to make room, after the idle time-out, or because it is told to. Each is released after its last user.
+ * Unloads sessions: to make room, after the idle time-out, or because it is told to. Each is released after its last
+ * user.
  *
- * Call its methods one at a time, each after the one before has ended: the bounds hold because nothing else loads or unloads
- * meanwhile. {@link unload} alone need not be waited for.
+ * Call its methods one at a time, each after the one before has ended: the bounds hold because nothing else loads or
+ * unloads meanwhile. {@link unload} alone need not be waited for.
  */
 export class SessionUnloader {
   readonly #residents: ResidentSessions;
@@ -42,16 +43,16 @@ export class SessionUnloader {
   }
 
   /**
-   * Evicts sessions until the model fits the bounds. When every session left is pinned or held, and one is held, it gives up: the
-   * bounds are exceeded until {@link shrink}.
+   * Evicts sessions until the model fits the bounds. When every session left is pinned or held, and one is held, it
+   * gives up: the bounds are exceeded until {@link shrink}.
    *
    * @throws InfermuxError `FAILED_PRECONDITION` when the pinned models leave no room.
    */
   async makeRoom({ id, bytes }: ModelReference, { replaces, spare }: RoomOptions): Promise<void> {
-    const leaving = replaces === undefined ? undefined : this.#residents.peek(replaces);
-    const added = leaving === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - leaving.bytes };
+    const replaced = replaces === undefined ? undefined : this.#residents.peek(replaces);
+    const added = replaced === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - replaced.bytes };
     while (this.#residents.isOverFull(added)) {
-      const victim = this.#residents.firstToLeave(leaving, spare);
+      const victim = this.#residents.nextToEvict(replaced, spare);
       if (victim === undefined) {
         if (this.#residents.isAnyHeld()) {
           this.#hasExceeded = true;
@@ -68,7 +69,7 @@ export class SessionUnloader {
   /** Evicts unused sessions until the bounds hold again, or until the sessions left are in use. */
   async shrink(): Promise<void> {
     while (this.#residents.isOverFull()) {
-      const victim = this.#residents.firstToLeave();
+      const victim = this.#residents.nextToEvict();
       if (victim === undefined || victim.users > 0) return;
       await this.unload(victim, 'evicted');
     }
@@ -104,7 +105,7 @@ export class SessionUnloader {
   async unload(resident: ResidentSession, reason: UnloadReason): Promise<void> {
     const { key, holders } = resident;
     this.#residents.remove(resident);
-    // Nobody waits for a holder in the chain: the model may be loaded again before this session is released.
+    // Only `unloadAll` waits for a holder, so the model may be loaded again before this session is released.
     if (holders > 0) this.#events.unloaded(key, reason, 0, 0);
     if (resident.users > 0) {
       await new Promise<void>((resolve) => {

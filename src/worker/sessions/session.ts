@@ -8,7 +8,7 @@ export interface Session {
   release(): Promise<void>;
 }
 
-/** Loads sessions. The loader of the engine's models is `OnnxSessionLoader`, of a handler's own models `HandlerModelLoader`. */
+/** Loads sessions: `OnnxSessionLoader` those of the engine's models, `HandlerModelLoader` those of a handler's own. */
 export interface SessionLoader {
   load(model: ModelReference): Promise<Session>;
 }
