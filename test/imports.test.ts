@@ -32,7 +32,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
 /** Packages that one file alone may import. */
 const SOLE_IMPORTERS: readonly (readonly [string, string])[] = [
   ['onnxruntime-node', 'worker/sessions/onnx-session.ts'],
-  ['lru-cache', 'worker/sessions/model-multiplexer.ts'],
+  ['lru-cache', 'worker/sessions/resident-sessions.ts'],
   ['piscina', 'replicas/threads/worker-thread.ts'],
 ];
 

@@ -4,7 +4,7 @@ import type { CallAnswer } from './messages.js';
 import { copySlice, type PackedTensor, PackingBuffer, packedBytes, transferListOf } from './packing.js';
 import { rowsAt } from './request-groups.js';
 
-/** One ONNX call that was made, for one request or for a batch. */
+/** One ONNX call, for one request or for a batch. */
 export interface Call {
   readonly requests: number;
   readonly runMs: number;
@@ -13,10 +13,10 @@ export interface Call {
   readonly error: ErrorRecord | undefined;
 }
 
-/** Outputs above so many bytes are left where they are; smaller ones of neighbours are put end to end. */
+/** Larger outputs stay in their own buffers; smaller ones of neighbours are joined end to end. */
 const JOINED_BELOW_BYTES = 16_384;
 
-/** The calls of each group as one message carries them, and the buffers to transfer with it: as few as pay. */
+/** Packs the calls of each group for one message, with the buffers to transfer, if a transfer pays. */
 export function packCalls(groups: readonly (readonly Call[])[]): { calls: CallAnswer[][]; transfer: ArrayBuffer[] } {
   const runs = groups.map(alikeInRow);
   let bytes = 0;
@@ -37,7 +37,7 @@ export function packCalls(groups: readonly (readonly Call[])[]): { calls: CallAn
   return { calls, transfer: transferListOf(buffers) };
 }
 
-/** Neighbours whose answers can be put end to end. */
+/** Groups neighbours whose outputs can be joined end to end. */
 function alikeInRow(calls: readonly Call[]): Call[][] {
   const runs: Call[][] = [];
   let run: Call[] | undefined;
@@ -93,9 +93,9 @@ export function toPacked(outputs: Outputs): PackedTensor[] {
 }
 
 /**
- * The outputs of each request of a call, on memory of their own.
+ * Returns the outputs of each request of a call, in memory of its own.
  *
- * @param rows along axis 0 of each request, if they were joined; otherwise the outputs have the dims of one request.
+ * @param rows of each request along axis 0, if they were joined; otherwise the outputs have the dims of one request.
  */
 export function splitOutputs(
   outputs: readonly PackedTensor[],
@@ -129,7 +129,7 @@ function splitRows(
   }
 }
 
-/** Frozen, because requests share them. */
+/** Returns frozen dims, because requests share them. */
 function dimsOf([, ...rest]: readonly number[], rows: number): readonly number[] {
   return Object.freeze([rows, ...rest]);
 }

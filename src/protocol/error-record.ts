@@ -1,6 +1,6 @@
 import { type ErrorCode, InfermuxError, messageOf } from '../common/errors.js';
 
-/** An InfermuxError as structured clone carries it. */
+/** An InfermuxError in a form that structured clone carries. */
 export interface ErrorRecord {
   readonly code: ErrorCode;
   readonly message: string;
@@ -11,7 +11,7 @@ export interface ErrorRecord {
   readonly cause: string | undefined;
 }
 
-/** Of an error that is not ours, only the message is known to survive; it becomes `INTERNAL`. */
+/** Records an error. A foreign one becomes `INTERNAL` with its message: nothing else of it is sure to survive. */
 export function toErrorRecord(error: unknown): ErrorRecord {
   const { code, retryable, retryAfterMs } =
     error instanceof InfermuxError ? error : new InfermuxError('INTERNAL', messageOf(error));
@@ -26,7 +26,7 @@ export function toErrorRecord(error: unknown): ErrorRecord {
   };
 }
 
-/** Of an error of somebody else, which may be anything. */
+/** Reads the stack and cause of a value that may be anything, and may throw when it is read. */
 function readStack(error: unknown): { stack?: string | undefined; cause?: unknown } {
   try {
     const { stack, cause } = error instanceof Error ? error : {};
@@ -36,7 +36,7 @@ function readStack(error: unknown): { stack?: string | undefined; cause?: unknow
   }
 }
 
-/** The error again, with the stack of the thread it was thrown in as its cause's stack. */
+/** Restores the error. Its cause has the stack of the thread in which the error was thrown. */
 export function fromErrorRecord(record: ErrorRecord): InfermuxError {
   const cause = new Error(record.cause ?? record.message);
   if (record.stack !== undefined) cause.stack = record.stack;

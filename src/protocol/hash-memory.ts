@@ -1,22 +1,22 @@
 /** SHA-256, in bytes. */
 const HASH_BYTES = 32;
-/** What was hashed, and what that gave. */
+/** A key and its hash. */
 const ENTRY_BYTES = 2 * HASH_BYTES;
 const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT;
-/** Before the entries: how many were written. */
+/** The number of entries written, in a cache line before the entries. */
 const HEADER_BYTES = 64;
 
-/** Memory for so many entries of a {@link HashMemory}. */
+/** Creates memory for so many entries of a {@link HashMemory}. */
 export function hashMemory(entries: number): SharedArrayBuffer {
   return new SharedArrayBuffer(HEADER_BYTES + entries * (ENTRY_BYTES + WORD_BYTES));
 }
 
-/** Hashes of 32 bytes by keys of 32 bytes, for all threads that share the memory. The oldest make room for new ones. */
+/** Hashes of 32 bytes by keys of 32 bytes, for all threads that share the memory. New entries replace the oldest. */
 export class HashMemory {
   readonly #capacity: number;
   readonly #written: Int32Array;
   readonly #entries: Uint8Array;
-  /** Of each entry: the number that it was written as, from 1; 0 while that goes on. */
+  /** The number of each entry in the order of writing, from 1; 0 while it is being written. */
   readonly #numbers: Int32Array;
 
   constructor(memory: SharedArrayBuffer) {
@@ -34,7 +34,7 @@ export class HashMemory {
       const start = index * ENTRY_BYTES;
       if (!key.every((byte, at) => byte === this.#entries[start + at])) continue;
       const hash = this.#entries.slice(start + HASH_BYTES, start + ENTRY_BYTES);
-      // Another thread may have begun to write here meanwhile.
+      // If another thread has begun to write here meanwhile, the hash may be torn.
       if (Atomics.load(this.#numbers, index) === number) return hash;
     }
     return undefined;

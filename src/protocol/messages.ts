@@ -5,17 +5,17 @@ import type { ModelMetadata } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { PackedTensor } from './packing.js';
 
-/** What the one task of a replica's thread is given: the task is the thread's life, and ends when the replica is told to end. */
+/** The input of a replica thread's one task. The task is the thread's life: it ends when the replica is told to end. */
 export interface ReplicaTask {
   readonly settings: WorkerSettings;
-  /** All messages go over it. */
+  /** Carries all messages. */
   readonly port: MessagePort;
 }
 
 /** Settings of a replica's thread. */
 export interface WorkerSettings {
   readonly replica: string;
-  /** The memory of the shared queue counters and the line in it that belongs to this replica. */
+  /** The memory of the shared queue counters. This replica's line in it is `counterSlot`. */
   readonly counters: SharedArrayBuffer;
   readonly counterSlot: number;
   readonly eviction: EvictionName;
@@ -24,30 +24,30 @@ export interface WorkerSettings {
   readonly modelIdleTimeoutMs: number;
   /** Passed through to `InferenceSession.create`. */
   readonly session: Readonly<Record<string, unknown>>;
-  /** Id of the device for execution providers other than `cpu`; undefined for their own choice. */
+  /** Id of the device for execution providers other than `cpu`; undefined leaves the choice to them. */
   readonly device: number | undefined;
-  /** Of models that name none. */
+  /** For models that set none. */
   readonly weights: WeightPlacement;
   readonly weightStore: WeightStoreSettings;
-  /** The hashes of files that threads have computed, for all of them. */
+  /** The memory of file hashes that all threads share. */
   readonly fileHashes: SharedArrayBuffer;
-  /** Address of the module that handles requests; undefined where they are feeds of models. */
+  /** Address of the module that handles requests; undefined when requests are feeds of models. */
   readonly handler: string | undefined;
-  /** For its `reconfigure`. */
+  /** The argument of the handler's first `reconfigure`. */
   readonly userConfig: unknown;
 }
 
-/** Where shared weights are. */
+/** Where shared weights are stored. */
 export interface WeightStoreSettings {
   readonly directory: string;
-  /** Most bytes of its entries; the least recently used leave. */
+  /** Most bytes of its entries; beyond it the least recently used ones are removed. */
   readonly maxBytes: number;
 }
 
 /** A message about one model, by its key. */
 interface AboutModel {
   readonly model: string;
-  /** What the thread needs to know of it; only with the first message, and the first after an unload. */
+  /** What the thread needs to know of the model; only in the first message, and in the first one after an unload. */
   readonly definition: ModelReference | undefined;
 }
 
@@ -55,43 +55,43 @@ interface AboutModel {
 export interface RunMessage extends AboutModel {
   readonly kind: 'run';
   readonly groups: readonly RequestGroup[];
-  /** Keys of models that may leave before others, should the model need room. */
+  /** Keys of models to evict before others if the model needs room. */
   readonly spare: readonly string[] | undefined;
-  /** Hold batches against single runs; no replica has found them to agree yet. */
+  /** Compare batches with single runs, because no replica has found them equal yet. */
   readonly verify: boolean;
 }
 
-/** Requests of one dispatch with the same outputs wanted and inputs of the same type and dims, but for axis 0 of a batch. */
+/** Requests of one dispatch for the same outputs, with inputs of the same type and dims, except axis 0 of a batch. */
 export interface RequestGroup {
   readonly requests: number;
   /**
-   * Rows along axis 0 that each request has, or all alike: they run as one call, and the inputs have the dims of them all.
-   * Undefined: each request is a call of its own, and the inputs have the dims of one.
+   * Rows of each request along axis 0, or one number for all: the requests run as one call, and the inputs have the
+   * dims of the whole batch. Undefined: each request is a call of its own, and the inputs have the dims of one request.
    */
   readonly rows: number | readonly number[] | undefined;
   /** The requests' elements end to end. */
   readonly inputs: readonly PackedTensor[];
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
-  /** True when the calling thread has held the feeds against the model's metadata already. */
+  /** True when the calling thread has checked the feeds against the model's metadata. */
   readonly checked: boolean;
-  /** What a handler is given, request by request, instead of inputs. */
+  /** The requests for a handler, instead of inputs. */
   readonly values?: readonly HandlerRequest[] | undefined;
 }
 
 /** A request for a handler. */
 export interface HandlerRequest {
-  /** By which it can be cancelled. */
+  /** Names the request in a {@link CancelMessage}. */
   readonly ticket: number;
   readonly value: unknown;
 }
 
-/** The first message of a thread: proves that it lives and that onnxruntime-node loads in it. */
+/** The first message of a thread. Its answer proves that the thread lives and that onnxruntime-node loads in it. */
 export interface HelloMessage {
   readonly kind: 'hello';
 }
 
-/** Releases sessions that nobody has used for the idle time-out. */
+/** Releases sessions that have been unused for the idle time-out. */
 export interface ExpireMessage {
   readonly kind: 'expire';
 }
@@ -101,36 +101,36 @@ export interface ReleaseMessage {
   readonly kind: 'release';
 }
 
-/** Loads a model, if it is not there. */
+/** Loads a model if it is not loaded. */
 export interface LoadMessage extends AboutModel {
   readonly kind: 'load';
   /** Never evict it. */
   readonly pin: boolean;
-  /** As with a {@link RunMessage}. */
+  /** As in a {@link RunMessage}. */
   readonly spare: readonly string[] | undefined;
-  /** Key of a session that counts as gone: it leaves when this one is there. */
+  /** Key of a session that counts as unloaded: it is unloaded once this model is loaded. */
   readonly replaces: string | undefined;
 }
 
-/** Releases a session, after a load under way and its last user, and forgets the model. */
+/** Releases a session, after a load under way and after its last user, and forgets the model. */
 export interface UnloadMessage {
   readonly kind: 'unload';
   readonly model: string;
   readonly reason: 'unloaded' | 'replaced';
 }
 
-/** Tells the handler another configuration. */
+/** Gives the handler another configuration. */
 export interface ReconfigureMessage {
   readonly kind: 'reconfigure';
   readonly userConfig: unknown;
 }
 
-/** Is it well? */
+/** Asks for the handler's health. */
 export interface HealthMessage {
   readonly kind: 'health';
 }
 
-/** What does the handler tell of itself? */
+/** Asks for the handler's routing stats. */
 export interface RoutingStatsMessage {
   readonly kind: 'routing-stats';
 }
@@ -142,7 +142,7 @@ export interface DefineMessage {
   readonly model: Answer<ModelReference>;
 }
 
-/** Nobody wants the answer to this request of a handler any more. */
+/** Cancels a request for a handler: nobody wants the answer any more. */
 export interface CancelMessage {
   readonly kind: 'cancel';
   readonly ticket: number;
@@ -161,75 +161,75 @@ export type ReplicaMessage =
   | DefineMessage
   | CancelMessage;
 
-/** What is posted to a replica's thread; `id` is in the answer too. */
+/** A message to a replica's thread; the answer repeats its `id`. */
 export interface ToThread {
   readonly id: number;
   readonly message: ReplicaMessage;
 }
 
-/** What a replica's thread posts, in the order in which it happened. */
+/** An answer or event of a replica's thread. They are posted in the order in which things happened. */
 export type FromThread = { readonly id: number; readonly answer: Answer<unknown> } | { readonly event: ReplicaEvent };
 
 export interface HelloAnswer {
   readonly onnxruntimeVersion: string;
   readonly providers: readonly string[];
-  /** What the handler can, where there is one. */
+  /** What the handler can do, if there is one. */
   readonly handler?: HandlerAbilities | undefined;
 }
 
 export interface HandlerAbilities {
-  /** It takes another configuration while it runs. */
+  /** It accepts another configuration while it runs. */
   readonly reconfigures: boolean;
   /** It has models of its own. */
   readonly loadsModels: boolean;
-  /** It tells how the replica fares. */
+  /** It reports routing stats. */
   readonly recordsStats: boolean;
 }
 
 export interface RunAnswer {
-  /** 0 when the session was there already. */
+  /** 0 when the session was loaded already. */
   readonly loadMs: number;
-  /** What became of the requests of each group, in their order. */
+  /** The answers of each group, in the order of its requests. */
   readonly calls: readonly (readonly CallAnswer[])[];
-  /** How the first batches compared with single runs, if they were held against them. */
+  /** How the batches compared with single runs; undefined when they were not compared. */
   readonly verification: Verification | undefined;
-  /** The message's, handed back to be filled again. */
+  /** The buffer of the message, handed back to be filled again. */
   readonly buffer: ArrayBuffer | undefined;
 }
 
-/** The answer to a batch that ran as one call, or to requests that ran one by one and came to the same dims or error. */
+/** The answer to a batch that ran as one call, or to requests that ran one by one with the same dims or error. */
 export interface CallAnswer {
   readonly requests: number;
-  /** Whether they ran as one call: then the outputs have the dims of them all, otherwise those of one. */
+  /** Whether they ran as one call: then the outputs have the dims of the batch, otherwise those of one request. */
   readonly joined: boolean;
   /** Milliseconds in onnxruntime, call by call. */
   readonly runMs: readonly number[];
-  /** The requests' elements end to end; absent when they failed. */
+  /** The requests' elements end to end; undefined when they failed. */
   readonly outputs: readonly PackedTensor[] | undefined;
   readonly error: ErrorRecord | undefined;
-  /** What a handler returned, in place of outputs. */
+  /** The value that a handler returned, instead of outputs. */
   readonly result?: { readonly value: unknown } | undefined;
 }
 
-/** Undefined: the model gave the same in a batch as alone; otherwise why it must not be batched. */
+/** `mismatch` says why the model must not be batched; undefined when batches and single runs agree. */
 export interface Verification {
   readonly mismatch: string | undefined;
 }
 
 export interface ExpireAnswer {
-  /** Milliseconds until the next session may expire; absent when none is left. */
+  /** Milliseconds until the next session may expire; undefined when none is left. */
   readonly nextInMs: number | undefined;
 }
 
 export interface UnloadAnswer {
-  /** Of the model's files; 0 when there was no session. */
+  /** Bytes of the model's files; 0 when there was no session. */
   readonly bytes: number;
 }
 
-/** What comes back for a message: a thrown error would lose its class, code and fields on the way. */
+/** The answer to a message. A thrown error would lose its class, code and fields on the way. */
 export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
 
-/** Posted at once, also while the thread is about to block in a load. */
+/** An event is posted at once, even if the thread is about to block in a load. */
 export type ReplicaEvent =
   | { readonly kind: 'model-loading'; readonly key: string }
   | {
@@ -237,7 +237,7 @@ export type ReplicaEvent =
       readonly key: string;
       readonly loadMs: number;
       readonly bytes: number;
-      /** By which the memory of the process grew meanwhile. */
+      /** Growth of the process's memory during the load. */
       readonly memoryBytes: number;
       readonly metadata: ModelMetadata;
     }
@@ -257,7 +257,7 @@ export type ReplicaEvent =
       /** Milliseconds since it was last used. */
       readonly idleMs: number;
     }
-  /** The handler asks for a model by what people call it; to be answered by a `define` of this number. */
+  /** The handler asks for a model by the name that users give it. A `define` with this number answers it. */
   | { readonly kind: 'model-wanted'; readonly wanted: number; readonly target: string }
   | {
       readonly kind: 'log';

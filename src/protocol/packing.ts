@@ -12,16 +12,16 @@ export interface PackedTensor {
 /** Every view starts at a multiple of the largest element. */
 const ALIGNMENT = 8;
 
-/** Handing a buffer over costs more than copying so many bytes twice, into the message and out of it. */
+/** Transferring a buffer costs more than copying so many bytes twice, into the message and out of it. */
 const COPIED_BELOW_BYTES = 16_384;
 
 /**
- * Handing a buffer back, to be filled again, costs less than a new one of so many bytes. The calling thread takes buffers for
- * such messages from its pool, and the replica hands back those of this size.
+ * Handing a buffer back, to be filled again, costs less than creating one of so many bytes. The calling thread takes
+ * buffers for such messages from its pool, and the replica hands back buffers of this size.
  */
 const RETURNED_FROM_BYTES = 65_536;
 
-/** The buffers if they are to be handed over with a message, none if they are better copied with it. */
+/** Returns the buffers to transfer with a message; none if it is cheaper to copy them. */
 export function transferListOf(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
   let bytes = 0;
   for (const { byteLength } of buffers) bytes += byteLength;
@@ -29,8 +29,8 @@ export function transferListOf(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
 }
 
 /**
- * The buffer that the groups of a message came in, if it is to go back: nobody may read their inputs after that. Outputs may
- * be read: onnxruntime-node copies them, even an input that is an output too.
+ * Returns the buffer that the groups of a message came in, if it should go back: then nobody may read the inputs any
+ * more. Outputs may be read: onnxruntime-node copies them, even an input that is an output, too.
  */
 export function bufferToReturn(groups: readonly { inputs: readonly PackedTensor[] }[]): ArrayBuffer | undefined {
   for (const { inputs } of groups) {
@@ -41,31 +41,31 @@ export function bufferToReturn(groups: readonly { inputs: readonly PackedTensor[
   return undefined;
 }
 
-/** One buffer for all that goes into one message, so that one buffer is transferred. */
+/** One buffer for all tensors of one message, so that one buffer is transferred. */
 export class PackingBuffer {
   readonly #buffer: ArrayBuffer;
   #offset = 0;
 
   /**
-   * @param bytes the sum of {@link packedBytes} of what will be joined.
-   * @param pool where the buffer comes from if the other side will hand it back.
+   * @param bytes the sum of {@link packedBytes} of the parts to join.
+   * @param pool the source of the buffer, if the other side will hand it back.
    */
   constructor(bytes: number, pool?: BufferPool) {
     this.#buffer = pool !== undefined && bytes >= RETURNED_FROM_BYTES ? pool.take(bytes) : new ArrayBuffer(bytes);
   }
 
-  /** What to transfer with the message. */
+  /** The transfer list of the message. */
   get transfer(): ArrayBuffer[] {
     return transferListOf([this.#buffer]);
   }
 
-  /** The elements of all parts, in their order. All are of the given type. */
+  /** Returns the elements of all parts, in their order. All parts have the given type. */
   join(type: TensorType, parts: readonly TensorData[]): TensorData {
     if (type === 'string') return (parts as readonly (readonly string[])[]).flat();
     let length = 0;
     for (const part of parts) length += part.length;
     const ArrayType = arrayTypeOf(type);
-    // All parts are of one class, whichever it is.
+    // All parts are of one class, so the cast to any one of them is safe.
     const joined = new ArrayType(this.#buffer, this.#offset, length) as Float32Array;
     this.#offset += aligned(joined.byteLength);
     let at = 0;
@@ -77,7 +77,7 @@ export class PackingBuffer {
   }
 }
 
-/** Bytes that so many elements of the type take in a {@link PackingBuffer}. */
+/** Returns the bytes that so many elements take in a {@link PackingBuffer}. */
 export function packedBytes(type: TensorType, elements: number): number {
   return type === 'string' ? 0 : aligned(elements * arrayTypeOf(type).BYTES_PER_ELEMENT);
 }
@@ -86,7 +86,7 @@ function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
-/** The elements from `start` to `end` on memory of their own. */
+/** Returns the elements from `start` to `end` in memory of their own. */
 export function copySlice(data: TensorData, start: number, end: number): TensorData {
   if (ArrayBuffer.isView(data) && start === 0 && data.byteLength === data.buffer.byteLength && end === data.length) {
     return data;
@@ -94,7 +94,7 @@ export function copySlice(data: TensorData, start: number, end: number): TensorD
   return data.slice(start, end) as TensorData;
 }
 
-/** The elements from `start` to `end`; a typed array shares its memory with the whole. */
+/** Returns the elements from `start` to `end`; a typed array shares the memory of the whole. */
 export function viewSlice(data: TensorData, start: number, end: number): TensorData {
   return (ArrayBuffer.isView(data) ? data.subarray(start, end) : data.slice(start, end)) as TensorData;
 }

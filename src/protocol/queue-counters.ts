@@ -3,23 +3,23 @@ const LINE_BYTES = 64;
 const LINE_WORDS = LINE_BYTES / Int32Array.BYTES_PER_ELEMENT;
 const LINE_DOUBLES = LINE_BYTES / Float64Array.BYTES_PER_ELEMENT;
 
-/** Words of a line: what both threads write or wait for. */
+/** Words of a line, which both threads write or wait for. */
 const ONGOING = 0;
 const IN_NATIVE_CALL = 1;
 const STOP = 2;
 const DISPATCHES = 3;
-/** Doubles of a line, behind the words: written by the replica alone, so that a reader sees the one or the other value. */
+/** Doubles of a line, behind the words. Only the replica writes them, so a reader sees the old or the new value. */
 const COMPLETED = 2;
 const FAILED = 3;
 const BYTES = 4;
-/** A word again, behind the doubles. */
+/** Another word of a line, behind the doubles. */
 const POSTED = 10;
 
-/** Words of the line before those of the replicas, which all of them read. */
+/** Words of the first line, which all replicas read. */
 const LINES_USED = 0;
 const CATALOG_REVISION = 1;
 
-/** What a replica's thread may still do. Only ever raised. */
+/** What a replica's thread may still do. The level is only ever raised. */
 export const STOP_LEVELS = {
   /** Everything. */
   none: 0,
@@ -34,16 +34,16 @@ export type StopLevel = (typeof STOP_LEVELS)[keyof typeof STOP_LEVELS];
 /**
  * One replica's line of counters, seen by both threads.
  *
- * The calling thread adds to `ongoing` and `dispatches` before it posts requests, the replica subtracts before it posts the
- * answer, so a freed slot shows while the answer is still on its way. After each message the calling thread adds to
+ * The calling thread adds to `ongoing` and `dispatches` before it posts requests, the replica subtracts before it posts
+ * the answer, so a freed slot shows while the answer is still on its way. After each message the calling thread adds to
  * `posted`, which wakes the replica.
  *
- * `enterNativeCall` and `raiseStop` are two halves of one promise: once the stop is raised and no call is under way, none
- * will ever begin. The thread first counts itself in and then looks at the flag; the other side first raises the flag and
- * then looks at the count. All accesses are sequentially consistent, so at least one of them sees the other.
+ * `enterNativeCall` and `raiseStop` are two halves of one promise: once the stop is raised and no call is under way,
+ * none will ever begin. The thread first counts itself in and then looks at the flag; the other side first raises the
+ * flag and then looks at the count. All accesses are sequentially consistent, so at least one of them sees the other.
  */
 export class ReplicaCounters {
-  /** Those of all replicas. */
+  /** The lines of all replicas. */
   readonly #all: Int32Array;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
@@ -59,12 +59,12 @@ export class ReplicaCounters {
     return Atomics.load(this.#words, ONGOING);
   }
 
-  /** Messages with requests, of which not all are finished. */
+  /** Dispatches with unfinished requests. */
   get dispatches(): number {
     return Atomics.load(this.#words, DISPATCHES);
   }
 
-  /** Replicas other than this one that have requests, of all in the memory. */
+  /** Replicas with requests, other than this one. */
   get othersAtWork(): number {
     let count = this.dispatches > 0 ? -1 : 0;
     const lines = Atomics.load(this.#all, LINES_USED);
@@ -113,13 +113,13 @@ export class ReplicaCounters {
     return Atomics.load(this.#words, POSTED);
   }
 
-  /** To be called after a message was posted: wakes the thread if it sleeps. */
+  /** Wakes the thread if it sleeps. Call it after a message was posted. */
   messagePosted(): void {
     Atomics.add(this.#words, POSTED, 1);
     Atomics.notify(this.#words, POSTED);
   }
 
-  /** Blocks this thread until `posted` is another than it was. */
+  /** Blocks this thread until `posted` differs from this value. */
   sleepUntilPosted(posted: number): void {
     Atomics.wait(this.#words, POSTED, posted);
   }
@@ -128,12 +128,17 @@ export class ReplicaCounters {
     this.#doubles[BYTES] = bytes;
   }
 
-  /** Whether the thread is to begin nothing more. */
+  /** Whether the thread must begin nothing more. */
   get isStopping(): boolean {
     return Atomics.load(this.#words, STOP) !== STOP_LEVELS.none;
   }
 
-  /** @returns false when the call must not be made, because the thread is to stop. */
+  /**
+   * Counts a native call as begun.
+   *
+   * @param highest the highest stop level at which the call may still begin.
+   * @returns false when the call must not be made, because the thread must stop.
+   */
   enterNativeCall(highest: StopLevel = STOP_LEVELS.none): boolean {
     Atomics.add(this.#words, IN_NATIVE_CALL, 1);
     if (Atomics.load(this.#words, STOP) <= highest) return true;
@@ -170,14 +175,14 @@ export class ReplicaCounters {
     }
   }
 
-  /** For the next replica in this line; only when the thread of the last one is gone. */
+  /** Clears the line for its next replica. Call it only when the thread of the previous one is gone. */
   reset(): void {
     for (let word = 0; word < LINE_WORDS; word += 1) Atomics.store(this.#words, word, 0);
     Atomics.notify(this.#words, IN_NATIVE_CALL);
   }
 }
 
-/** The lines of all replicas in one shared memory, handed out one at a time, those in front first. */
+/** The lines of all replicas in one shared memory. The first free line is handed out first. */
 export class QueueCounters {
   readonly memory: SharedArrayBuffer;
   readonly #shared: Int32Array;
@@ -203,12 +208,12 @@ export class QueueCounters {
     return { slot, counters };
   }
 
-  /** Only when the thread that used the line is gone. */
+  /** Frees the line. Call it only when the thread that used it is gone. */
   giveBack(slot: number): void {
     this.#taken.delete(slot);
   }
 
-  /** What an id stands for may have changed: threads that remember it ask again. */
+  /** Tells threads that an id may stand for another model: they forget their answers and ask again. */
   catalogChanged(): void {
     Atomics.add(this.#shared, CATALOG_REVISION, 1);
   }

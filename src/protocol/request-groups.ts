@@ -3,16 +3,16 @@ import { elementsOf, setProperty, type Tensor, type TensorFeeds } from '../tenso
 import type { RequestGroup } from './messages.js';
 import { PackingBuffer, packedBytes, viewSlice } from './packing.js';
 
-/** What a group is made of: the feeds of its requests, which agree as {@link RequestGroup} says. */
+/** The content of a group: the feeds of its requests, which agree as {@link RequestGroup} says. */
 export interface GroupFeeds {
   readonly feeds: readonly TensorFeeds[];
-  /** Run them as one call. */
+  /** Run the requests as one call. */
   readonly joined: boolean;
   readonly outputs: readonly string[] | undefined;
   readonly checked: boolean;
 }
 
-/** The groups as one message carries them, and the buffers to transfer with it, if that pays. The feeds are copied. */
+/** Packs copies of the feeds for one message, with the buffers to transfer, if a transfer pays. */
 export function packGroups(groups: readonly GroupFeeds[]): { groups: RequestGroup[]; transfer: ArrayBuffer[] } {
   let bytes = 0;
   for (const { feeds } of groups) bytes += bytesOf(feeds);
@@ -46,7 +46,7 @@ function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: Pack
   return { requests: feeds.length, rows, inputs, outputs, checked };
 }
 
-/** Rows of each request by the first of its inputs: all have the same. */
+/** Returns the rows of each request. All inputs of a request have the same, so the first is read. */
 function rowsOf(feeds: readonly TensorFeeds[]): number | number[] {
   const rows = feeds.map(rowsIn);
   const [first = 0] = rows;
@@ -66,14 +66,14 @@ export function rowsAt(rows: number | readonly number[], index: number): number 
   return typeof rows === 'number' ? rows : (rows[index] as number);
 }
 
-/** All requests of a batch as the feeds of one call. */
+/** Returns all requests of a batch as the feeds of one call. */
 export function joinedFeeds({ inputs }: RequestGroup): TensorFeeds {
   const feeds: Record<string, Tensor> = {};
   for (const { name, type, dims, data } of inputs) setProperty(feeds, name, { type, dims, data } as Tensor);
   return feeds;
 }
 
-/** Each request's feeds by itself, on the memory of the group. */
+/** Returns the feeds of each request, in the memory of the group. */
 export function singleFeeds(group: RequestGroup): TensorFeeds[] {
   const { requests, rows, inputs } = group;
   if (requests === 1) return [joinedFeeds(group)];

@@ -6,7 +6,7 @@ import { answerMessages } from './loop/message-loop.js';
 import { MessageWait } from './loop/message-wait.js';
 import { lowerThreadPriority } from './loop/thread-priority.js';
 
-/** The entry of a replica's thread, as the task of a Piscina pool. Resolves when the replica was told to end. */
+/** The entry of a replica's thread: the one task of its Piscina pool. Resolves after the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
   const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);

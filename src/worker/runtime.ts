@@ -1,13 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { InfermuxError, messageOf } from '../common/errors.js';
+import { messageOf } from '../common/errors.js';
 import type { LogFields } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
-import { HandlerHost, HandlerModelLoader } from './handlers/handler-host.js';
+import { HandlerHost } from './handlers/handler-host.js';
+import { HandlerModelLoader } from './handlers/handler-model-loader.js';
 import { importHandler } from './handlers/handler-module.js';
+import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
 import { FileHashes } from './sessions/file-hashes.js';
@@ -16,11 +18,11 @@ import { bundledProviders, countForeignCalls, onnxruntimeVersion, startOnnxrunti
 import { OnnxSessionLoader } from './sessions/session-loader.js';
 import { WeightStore } from './sessions/weight-store.js';
 
-/** What a replica's thread works with, once onnxruntime-node is loaded. */
+/** The parts of a replica's thread that need onnxruntime-node. */
 export interface Runtime {
   readonly models: ModelMultiplexer;
   readonly executor: Executor;
-  /** Undefined where requests are feeds of models. */
+  /** Undefined when requests are feeds of models. */
   readonly handler: HandlerHost | undefined;
   readonly hello: HelloAnswer;
 }
@@ -28,14 +30,19 @@ export interface Runtime {
 export interface RuntimeEnvironment {
   readonly counters: ReplicaCounters;
   post(event: ReplicaEvent): void;
-  /** Finds a model of the engine by what people call it. */
+  /** Finds a model of the engine by the name that users give it. */
   resolve(target: string): Promise<ModelReference>;
 }
 
-/** @throws InfermuxError `REPLICA_FAILED` for a handler that is none, `FAILED_PRECONDITION` for one that refuses its configuration. */
+/**
+ * Loads onnxruntime-node and the handler's module, if there is one.
+ *
+ * @throws InfermuxError `REPLICA_FAILED` for an invalid handler, `FAILED_PRECONDITION` if it refuses its configuration.
+ */
 export async function startRuntime(settings: WorkerSettings, environment: RuntimeEnvironment): Promise<Runtime> {
   const { counters, post } = environment;
-  await loadOnnxruntime(counters);
+  // The thread must not be ended while onnxruntime starts.
+  await nativeCall(counters, startOnnxruntime);
   const now = () => performance.now();
   const { replica, maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs, userConfig } = settings;
   const hashes = new FileHashes(new HashMemory(settings.fileHashes));
@@ -48,7 +55,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
     compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
-  // Before the import: a module may call it as soon as it runs.
+  // Before the import: the module may call onnxruntime-node as soon as it runs.
   if (settings.handler !== undefined) countForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const eviction = createEviction(settings.eviction, now);
@@ -76,16 +83,6 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   };
 }
 
-/** It counts as a native call: the thread must not be ended in it. */
-async function loadOnnxruntime(counters: ReplicaCounters): Promise<void> {
-  if (!counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-  try {
-    await startOnnxruntime();
-  } finally {
-    counters.leaveNativeCall();
-  }
-}
-
 function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters): MultiplexerEvents {
   let memoryBefore = 0;
   return {
@@ -106,13 +103,13 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
   };
 }
 
-/** Bytes of the process that are in no file: what sessions map of the weight store or of their external data does not count. */
+/** Bytes of the process that are in no file: mapped files of the weight store and external data do not count. */
 function ownMemory(): number {
   try {
     const kilobytes = /^RssAnon:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
     if (kilobytes !== undefined) return 1_024 * Number(kilobytes);
   } catch {
-    // Linux alone tells it.
+    // Only Linux has this file.
   }
   return process.memoryUsage.rss();
 }

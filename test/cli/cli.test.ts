@@ -103,7 +103,7 @@ describe('infermux inspect', () => {
   it.each([
     ['/nowhere/model.onnx', 'ENOENT'],
     [MAIN, 'failed:Protobuf parsing failed'],
-    [MAIN, `${MAIN} is not an ONNX or ORT model, or not all of one`],
+    [MAIN, `${MAIN} is not an ONNX or ORT model, or only part of one`],
     [tmpdir(), 'is not a file; expected an ONNX or ORT file'],
   ])('%s exits with 1 and the reason', async (path, reason) => {
     const { code, stdout, stderr } = await infermux('inspect', path);

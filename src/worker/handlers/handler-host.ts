@@ -1,101 +1,29 @@
 import { isObject } from '../../common/checks.js';
-import { settlesWithin, systemClock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
 import { SerialQueue } from '../../common/serial-queue.js';
-import {
-  type Handler,
-  type HandlerContext,
-  handlerModel,
-  isHandlerKey,
-  type LogFields,
-  NO_MODEL,
-} from '../../contracts/handler.js';
+import { type Handler, type HandlerContext, type LogFields, NO_MODEL } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protocol/messages.js';
-import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
-import { readFeeds } from '../../tensors/read-feeds.js';
-import type { Feeds, Outputs, TensorFeeds } from '../../tensors/tensor.js';
-import type { HeldLease, ModelMultiplexer, Session, SessionLoader } from '../sessions/model-multiplexer.js';
+import { stopping } from '../native-call.js';
+import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import { type ModelResolver, RequestModels } from './request-models.js';
 
-export interface HandlerEnvironment {
+export interface HandlerEnvironment extends ModelResolver {
   readonly replica: string;
-  /** Finds a model of the engine by what people call it. */
-  resolve(target: string): Promise<ModelReference>;
-  /** Whether the thread is to begin nothing more. */
+  /** Whether the thread must begin nothing more. */
   isStopping(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
 }
 
-/** What one request has taken, to be given back when it is answered. */
-interface Holdings {
-  readonly leases: HeldLease[];
-  /** What is got after that is given back at once. */
-  isOver: boolean;
-}
-
-/** Loads the handler's own models, and leaves the engine's to another. */
-export class HandlerModelLoader implements SessionLoader {
-  readonly #handler: Handler;
-  readonly #others: SessionLoader;
-
-  constructor(handler: Handler, others: SessionLoader) {
-    this.#handler = handler;
-    this.#others = others;
-  }
-
-  /** @throws InfermuxError `MODEL_LOAD_FAILED` with what the handler threw. */
-  async load(model: ModelReference): Promise<Session> {
-    if (!isHandlerKey(model.key)) return this.#others.load(model);
-    try {
-      const loaded = (async () => this.#handler.loadModel?.(model.id))();
-      if (!(await settlesWithin(systemClock, loaded, LOAD_TIMEOUT_MS)))
-        throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
-      return new OwnModel(await loaded);
-    } catch (cause) {
-      const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
-      throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
-    }
-  }
-}
-
-/** What takes longer to come, or to go, is not waited for: others wait for its place. */
-const LOAD_TIMEOUT_MS = 60_000;
-const DISPOSE_TIMEOUT_MS = 10_000;
-
-/** Whatever a handler's `loadModel` returned, in the place of a session. */
-class OwnModel implements Session {
-  readonly metadata = { inputs: [], outputs: [] };
-  readonly value: unknown;
-
-  constructor(value: unknown) {
-    this.value = value;
-  }
-
-  async run(): Promise<Outputs> {
-    throw new InfermuxError('INTERNAL', 'a model of the handler was run as one of the engine');
-  }
-
-  async release(): Promise<void> {
-    if (await settlesWithin(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
-    throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
-  }
-
-  async #dispose(): Promise<void> {
-    const model = this.value as Partial<Record<PropertyKey, unknown>> | null | undefined;
-    const name = [Symbol.asyncDispose, Symbol.dispose, 'dispose'].find((key) => typeof model?.[key] === 'function');
-    if (model && name !== undefined) await (model[name] as () => unknown)();
-  }
-}
-
-/** Gives requests to a handler, with what it needs of the replica. */
+/** Gives requests to a handler, one at a time, with a context for each. */
 export class HandlerHost {
   readonly #handler: Handler;
   readonly #models: ModelMultiplexer;
   readonly #environment: HandlerEnvironment;
-  /** By ticket: what its caller can cancel. */
+  /** By ticket: aborts the request when its caller cancels it. */
   readonly #running = new Map<number, AbortController>();
   readonly #turns = new SerialQueue();
   #idleWaiters: (() => void)[] = [];
@@ -115,10 +43,10 @@ export class HandlerHost {
     };
   }
 
-  /** One after the other, those of other messages before; one that fails fails alone. */
+  /** Answers the requests one after the other, after those of earlier messages. A request that fails fails alone. */
   run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
     const modelId = key === NO_MODEL ? undefined : id;
-    // All can be cancelled from now on, also those whose turn has not come.
+    // From now on every request can be cancelled, even before its turn.
     for (const { ticket } of requests) this.#running.set(ticket, new AbortController());
     return this.#turns.run(async () => {
       const answers: CallAnswer[] = [];
@@ -127,7 +55,7 @@ export class HandlerHost {
     });
   }
 
-  /** Nobody wants the answer any more. */
+  /** Aborts the signal of a request: nobody wants the answer any more. */
   cancel(ticket: number): void {
     this.#running.get(ticket)?.abort();
   }
@@ -140,7 +68,7 @@ export class HandlerHost {
     return this.#running.size === 0;
   }
 
-  /** Resolves when no request is with the handler. */
+  /** Resolves when the handler has no request. */
   untilIdle(): Promise<void> {
     if (this.isIdle) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
@@ -162,9 +90,10 @@ export class HandlerHost {
   }
 
   /**
-   * What the handler tells of itself.
+   * Returns the handler's own routing stats.
    *
-   * @throws what it throws; also for what is no plain object, or cannot be cloned, or would put no number over one.
+   * @throws what the handler throws; also when the stats are no plain object, cannot be cloned, or have no finite
+   *   number under the name of a built-in stat.
    */
   async routingStats(): Promise<Readonly<Record<string, unknown>>> {
     const stats = await this.#handler.recordRoutingStats?.();
@@ -181,86 +110,41 @@ export class HandlerHost {
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
     const { now, isStopping } = this.#environment;
     const startedAt = now();
-    const holdings: Holdings = { leases: [], isOver: false };
+    const models = new RequestModels(this.#models, this.#environment, this.#handler.loadModel !== undefined);
     const answer = { requests: 1, joined: false, outputs: undefined };
     try {
-      if (isStopping()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
+      if (isStopping()) throw stopping();
       const { signal } = this.#running.get(ticket) as AbortController;
       if (signal.aborted) throw new InfermuxError('CANCELLED', 'the request was cancelled');
       const result = await unlessAborted(signal, () =>
-        this.#handler.handle(value, this.#contextOf(modelId, signal, holdings)),
+        this.#handler.handle(value, this.#contextOf(modelId, signal, models)),
       );
       const copy = copyOf(result);
       return { ...answer, runMs: [now() - startedAt], error: undefined, result: { value: copy } };
     } catch (cause) {
       return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
     } finally {
-      holdings.isOver = true;
-      for (const lease of holdings.leases) await lease.giveBack();
+      for (const lease of models.end()) await lease.giveBack();
       this.#running.delete(ticket);
       if (this.isIdle) for (const resolve of this.#idleWaiters.splice(0)) resolve();
     }
   }
 
-  #contextOf(modelId: string | undefined, signal: AbortSignal, holdings: Holdings): HandlerContext {
+  #contextOf(modelId: string | undefined, signal: AbortSignal, models: RequestModels): HandlerContext {
     return {
       replica: this.#environment.replica,
       modelId,
       signal,
-      run: (model, feeds, outputs) => unminded(this.#runModel(model, feeds, outputs)),
+      run: (model, feeds, outputs) => unminded(models.run(model, feeds, outputs)),
       log: (level, fields, message) => this.#environment.log(level, fields, message),
-      getModel: ((id: string) => unminded(this.#getModel(id, holdings))) as HandlerContext['getModel'],
+      getModel: ((id: string) => unminded(models.get(id))) as HandlerContext['getModel'],
     };
   }
-
-  async #runModel(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
-    if (outputs !== undefined && !(Array.isArray(outputs) && outputs.every((name) => typeof name === 'string'))) {
-      throw new InfermuxError('INVALID_ARGUMENT', `outputs must be a list of names, got ${show(outputs)}`);
-    }
-    const given = readFeeds(feeds);
-    const model = await this.#environment.resolve(target);
-    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
-    try {
-      return await runSession(model.id, lease.session, given, outputs);
-    } finally {
-      lease.giveBack();
-    }
-  }
-
-  async #getModel(id: string, holdings: Holdings): Promise<unknown> {
-    const isOwn = this.#handler.loadModel !== undefined;
-    const model = isOwn ? handlerModel(id) : await this.#environment.resolve(id);
-    const lease = await this.#models.hold(model);
-    if (holdings.isOver) {
-      await lease.giveBack();
-      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)} came after the request was answered`);
-    }
-    holdings.leases.push(lease);
-    const { session } = lease;
-    if (session instanceof OwnModel) return session.value;
-    const { inputs, outputs } = session.metadata;
-    const run = (feeds: Feeds, names?: readonly string[]) =>
-      // It is there as long as it is held, whatever else comes and goes.
-      holdings.isOver ? this.#runModel(id, feeds, names) : runSession(id, session, readFeeds(feeds), names);
-    return { id, inputs, outputs, run };
-  }
-}
-
-async function runSession(
-  id: string,
-  session: Session,
-  feeds: TensorFeeds,
-  outputs: readonly string[] | undefined,
-): Promise<Outputs> {
-  const { inputs, outputs: known } = session.metadata;
-  checkFeeds(id, feeds, inputs);
-  checkOutputNames(id, outputs, known);
-  return session.run(feeds, outputs);
 }
 
 /**
- * What the work returns. Once nobody wants that any more it is not waited for: the requests behind it are not to wait for ever
- * for a handler that does not mind its signal.
+ * Resolves with the result of the work, or rejects at once when the signal is aborted: a handler may ignore its signal,
+ * and the requests behind it must not wait for ever.
  */
 async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<unknown> {
   const aborted = new Promise<never>((_, reject) => {
@@ -270,7 +154,7 @@ async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<
   return Promise.race([(async () => work())(), aborted]);
 }
 
-/** What a handler passes on of the engine keeps its code; its own errors are failures of the inference. */
+/** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */
 function handlerError(cause: unknown): InfermuxError {
   if (isInfermuxError(cause)) return cause;
   return withStackOf(
@@ -279,13 +163,13 @@ function handlerError(cause: unknown): InfermuxError {
   );
 }
 
-/** A handler need not wait for what it asked for: then its failure is nobody's, and must not end the thread. */
+/** Keeps a rejection from ending the thread: a handler may ask for something and not wait for it. */
 function unminded<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
 }
 
-/** What cannot be cloned is this request's fault alone. */
+/** Returns a clone. A result that cannot be cloned fails this request alone. */
 function copyOf(result: unknown): unknown {
   try {
     return structuredClone(result);
@@ -295,7 +179,7 @@ function copyOf(result: unknown): unknown {
   }
 }
 
-/** Of a value that may throw when it is looked at. */
+/** Whether the value, which may throw when it is examined, is the engine's error. */
 function isInfermuxError(value: unknown): value is InfermuxError {
   try {
     return value instanceof InfermuxError;

@@ -6,7 +6,7 @@ const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats
 /**
  * Imports a handler's module.
  *
- * @throws InfermuxError `REPLICA_FAILED` when it cannot be imported or is no handler.
+ * @throws InfermuxError `REPLICA_FAILED` when it cannot be imported or is not a handler.
  */
 export async function importHandler(address: string): Promise<Handler> {
   let module: Readonly<Record<string, unknown>>;

@@ -4,8 +4,8 @@ import type { DefineMessage } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 
 /**
- * Which model a handler means by an id: the calling thread knows, and is asked once for each, until an id may stand for
- * another model than before.
+ * Finds the model that a handler means by an id. The calling thread knows; it is asked once for each id, until the
+ * catalog changes, when an id may stand for another model.
  */
 export class ModelLookup {
   readonly #counters: Pick<ReplicaCounters, 'catalogRevision'>;
@@ -21,7 +21,7 @@ export class ModelLookup {
     this.#revision = counters.catalogRevision;
   }
 
-  /** @throws InfermuxError what the calling thread says of a target that it does not know. */
+  /** @throws InfermuxError the calling thread's answer about a target that it does not know. */
   async resolve(target: string): Promise<ModelReference> {
     const revision = this.#counters.catalogRevision;
     if (revision !== this.#revision) {
@@ -37,7 +37,7 @@ export class ModelLookup {
       this.#ask(wanted, target);
     });
     if ('error' in model) throw fromErrorRecord(model.error);
-    // What came before the last change is right for this request, and must not be kept.
+    // An answer from before the last change is right for this request, but must not be kept.
     if (revision === this.#counters.catalogRevision) this.#known.set(target, model.value);
     return model.value;
   }

@@ -20,20 +20,21 @@ import { bufferToReturn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
+import { nativeCall } from '../native-call.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
 
 /**
- * What a replica's thread does with its messages. onnxruntime-node is imported by the first of them, which can say what went
- * wrong.
+ * Answers the messages of a replica's thread. The first one, `hello`, imports onnxruntime-node, so that its answer can
+ * say what went wrong.
  */
 export class MessageHandler {
   readonly #settings: WorkerSettings;
   readonly #counters: ReplicaCounters;
   readonly #post: (event: ReplicaEvent) => void;
-  /** The models that messages have told of. */
+  /** Models by key, as messages have defined them. */
   readonly #definitions = new Map<string, ModelReference>();
-  /** What a handler has asked for. */
+  /** Models that a handler has asked for. */
   readonly #targets: ModelLookup;
   #runtime: Runtime | undefined;
 
@@ -72,7 +73,7 @@ export class MessageHandler {
     }
   }
 
-  /** What goes on although all messages are answered, if anything. Never rejects. */
+  /** Resolves when the work that goes on after all answers is done; undefined when there is none. Never rejects. */
   unfinished(): Promise<void> | undefined {
     return this.#runtime?.models.unfinished();
   }
@@ -101,7 +102,7 @@ export class MessageHandler {
     } catch (error) {
       reply = { answer: { error: toErrorRecord(error) } };
     } finally {
-      // Before the answer is posted, so that the router sees the slot free as early as it is.
+      // Before the answer is posted, so that the router sees the free slot as early as possible.
       this.#counters.dispatchDone(requests - failed, failed);
     }
     return reply;
@@ -111,11 +112,11 @@ export class MessageHandler {
     const { handler, models } = this.#runtime ?? {};
     if (this.#counters.isStopping) {
       handler?.cancelAll();
-      // A handler that minds its signal is done by then; another one is not waited for, and the thread takes its models along.
+      // A handler that minds its signal is done by then. Another one is not waited for: its models end with the thread.
       await new Promise(setImmediate);
       if (handler?.isIdle === false) return;
     }
-    // What a handler waits for is no native call, and holds no session.
+    // The handler's requests end first: until then they lease and load sessions.
     await handler?.untilIdle();
     await models?.releaseAll();
   }
@@ -126,7 +127,7 @@ export class MessageHandler {
   }
 
   async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {
-    // Before anything is waited for: a later message may tell of it again.
+    // Before the first await: a later message may define the model again.
     this.#definitions.delete(model);
     return { bytes: await this.#started.models.unload(model, reason) };
   }
@@ -135,28 +136,19 @@ export class MessageHandler {
     if (definition !== undefined && isHandlerKey(key)) return definition;
     if (definition !== undefined) this.#definitions.set(key, definition);
     const model = this.#definitions.get(key);
-    if (model === undefined) throw new InfermuxError('INTERNAL', `the replica was told nothing of model ${key}`);
+    if (model === undefined) throw new InfermuxError('INTERNAL', `no message has defined model ${key} for the replica`);
     return model;
   }
 
   async #start(): Promise<HelloAnswer> {
-    const { startRuntime } = await this.#importRuntime();
+    // Loading the native library counts as a native call: the thread must not be ended in it.
+    const { startRuntime } = await nativeCall(this.#counters, importRuntime);
     this.#runtime = await startRuntime(this.#settings, {
       counters: this.#counters,
       post: this.#post,
       resolve: (target) => this.#targets.resolve(target),
     });
     return this.#runtime.hello;
-  }
-
-  /** Loading the native library counts as a native call: the thread must not be ended in it. */
-  async #importRuntime() {
-    if (!this.#counters.enterNativeCall()) throw new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-    try {
-      return await importRuntime();
-    } finally {
-      this.#counters.leaveNativeCall();
-    }
   }
 
   get #handler(): HandlerHost {

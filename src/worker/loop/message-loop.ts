@@ -3,26 +3,27 @@ import { toErrorRecord } from '../../protocol/error-record.js';
 import type { Answer, FromThread, ReplicaMessage, ToThread } from '../../protocol/messages.js';
 import type { MessageWait } from './message-wait.js';
 
-/** The answer to one message, and what is handed over with it. */
+/** The answer to one message, and the objects to transfer with it. */
 export interface Reply {
   readonly answer: Answer<unknown>;
   readonly transfer?: readonly Transferable[];
 }
 
-/** While messages follow each other the event loop is asked for after so many; Node may handle a thousand more before. */
+/** Messages in a row before the thread asks for a turn of the event loop; Node may handle a thousand more before it. */
 const MESSAGES_PER_TURN = 256;
 
 /**
- * Answers the messages of a port, until the last of them, `release`, and all before it are answered; then the port is closed.
+ * Answers the messages of a port until the last of them, `release`, and all before it are answered; then the port is
+ * closed.
  *
- * While there is nothing to do the thread waits, and its event loop stands still: so the thread keeps no timers. Messages
- * are handled one after the other, and answered before the next is looked at, unless one has to wait for something; then
- * the event loop runs and brings the others. While one message follows the other it has a turn only now and then: nothing
- * here needs it, but what an application preloads into its threads might.
+ * While there is nothing to do the thread waits, and its event loop stands still, so the thread keeps no timers. Each
+ * message is answered before the next one is read. Only when a message must wait for something, the event loop runs and
+ * brings the others. When messages arrive quickly, the event loop has a turn only now and then: nothing here needs it,
+ * but code that an application preloads into its threads might.
  *
  * @param handle must not reject.
- * @param unfinished what goes on although all messages are answered, if anything: a load that a handler began and did not wait
- *   for. The thread does not sleep before it is done, since it needs turns of the event loop.
+ * @param unfinished returns the work that goes on after all answers, if there is any: a load that a handler began and
+ *   did not wait for. The thread does not sleep before it is done, since it needs turns of the event loop.
  */
 export function answerMessages(
   port: MessagePort,
@@ -46,7 +47,7 @@ export function answerMessages(
     try {
       port.postMessage({ id, answer } satisfies FromThread, transfer as Transferable[]);
     } catch (error) {
-      // There may be no memory for it.
+      // There may be no memory for the answer.
       port.postMessage({ id, answer: { error: toErrorRecord(error) } } satisfies FromThread);
     }
     isReleased ||= message.kind === 'release';
@@ -77,7 +78,7 @@ export function answerMessages(
         });
         return;
       }
-      // Before it is looked for a message: one that comes after that has changed the count, and ends the sleep at once.
+      // Read before looking for a message: a message that comes later changes the count, and so ends the sleep at once.
       const posted = wait.posted;
       const received = receiveMessageOnPort(port) as { message: ToThread } | undefined;
       if (received === undefined) wait.untilPosted(posted);
@@ -86,7 +87,7 @@ export function answerMessages(
   };
 
   port.on('message', (message: ToThread) => void answer(message));
-  // Nobody knows what it was: the thread ends, and with it the wait for an answer.
+  // Nobody knows which message it was: the thread ends, and with it the wait for an answer.
   port.on('messageerror', (error) => {
     throw error;
   });

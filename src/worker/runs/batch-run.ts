@@ -6,17 +6,17 @@ import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-grou
 import { type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import { areSameFeeds, whyDifferent } from './compare.js';
 
-/** What runs feeds: a session. */
+/** Runs feeds: a session. */
 export interface Runner {
   run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
 }
 
-/** A group of requests that is to run as one call. */
+/** A group of requests to run as one call. */
 export type Batch = RequestGroup & { readonly rows: number | readonly number[] };
 
 export interface BatchRun {
   readonly calls: readonly Call[];
-  /** What the batch gave otherwise than its requests alone; null when they were compared and agree. */
+  /** How the batch's results differ from single runs; null when they agree, undefined when this is not known. */
   readonly mismatch: string | null | undefined;
 }
 
@@ -38,10 +38,10 @@ export async function runSingly(runner: Runner, group: RequestGroup, now: () => 
 }
 
 /**
- * Runs the batch as one call. Where that fails, or gives what cannot be told apart, its requests run one by one, so that
- * each has the answer it would have had alone.
+ * Runs the batch as one call. If the call fails, or its outputs cannot be split, the requests run one by one, so that
+ * each has the answer that it would have alone.
  *
- * @param compare hold the results against those of single runs, all outputs of the model, whatever is wanted.
+ * @param compare compare the results with those of single runs: all outputs of the model, even if fewer are wanted.
  */
 export async function runBatch(runner: Runner, batch: Batch, compare: boolean, now: () => number): Promise<BatchRun> {
   const asked = compare ? { ...batch, outputs: undefined } : batch;
@@ -57,7 +57,7 @@ export async function runBatch(runner: Runner, batch: Batch, compare: boolean, n
   if (unsplittable === undefined && !compare) return { calls: [call], mismatch: undefined };
   const calls = await runSingly(runner, asked, now);
   const wanted = (all: readonly Call[]) => all.map((one) => withOutputs(one, batch.outputs));
-  // A thread that is told to stop runs nothing more, which says nothing about the model.
+  // A thread that is told to stop runs nothing more. That says nothing about the model.
   if (calls.some((single) => single.error?.code === 'REPLICA_FAILED')) return { calls, mismatch: undefined };
   const mismatch = unsplittable ?? whyUnlike(splitOutputs(toPacked(outputs), batch.requests, batch.rows), calls);
   return mismatch === undefined ? { calls: wanted([call]), mismatch: null } : { calls: wanted(calls), mismatch };
@@ -70,13 +70,13 @@ function withOutputs(call: Call, names: readonly string[] | undefined): Call {
   return { requests: call.requests, runMs: call.runMs, outputs, error: call.error };
 }
 
-/** What the batch holds over and over, if it does: then it says little about how rows that differ get on. */
+/** Returns the feeds that all requests of the batch repeat, if so: such a batch proves little about differing rows. */
 export function uniformFeeds(batch: Batch): TensorFeeds | undefined {
   const [first, ...others] = singleFeeds(batch);
   return first !== undefined && others.every((other) => areSameFeeds(first, other)) ? first : undefined;
 }
 
-/** If no request fails alone, the model does not bear batches; otherwise one request was bad. */
+/** If no request fails alone, the model cannot be batched; otherwise a request was bad. */
 function afterFailure(error: unknown, calls: Call[]): BatchRun {
   const isModels = error instanceof InfermuxError && error.code === 'INFERENCE_FAILED';
   const doesNotBear = isModels && calls.every((call) => call.outputs !== undefined);
@@ -91,7 +91,7 @@ function whyNotSplit(outputs: Outputs, rows: number): string | undefined {
 }
 
 function whyUnlike(outputs: readonly Outputs[], calls: readonly Call[]): string | undefined {
-  // What ran in the batch and fails alone cannot be compared, and must not be taken for proven.
+  // A request that ran in the batch and fails alone cannot be compared, and must not count as proven.
   const failed = calls.find((call) => call.outputs === undefined);
   if (failed !== undefined) return `a request fails alone: ${failed.error?.message}`;
   return whyDifferent(

@@ -1,22 +1,25 @@
 import { show } from '../../common/errors.js';
 import type { Outputs, Tensor, TensorData, TensorFeeds } from '../../tensors/tensor.js';
 
-/** Sums in another order differ in their last bits. */
+/** Sums in a different order differ in their last bits. */
 const TOLERANCE = { absolute: 1e-6, relative: 1e-4 };
 /** float16 has 11 significant bits. */
 const FLOAT16_TOLERANCE = { absolute: 1e-3, relative: 1e-2 };
 /**
- * What a sum differs by is relative to the numbers that were summed, which may be larger than their sum; what is usual for
- * the output stands for them. Not its largest numbers: beside a mask of -1e9 everything would be near zero.
+ * The error of a sum is relative to the numbers that were summed, which may be larger than the sum. The usual magnitude
+ * of the output stands for them, and not its largest numbers: beside a mask of -1e9 everything would be near zero.
  */
 const USUAL_QUANTILE = 0.1;
 const MOST_SAMPLES = 4_096;
 const GOLDEN_RATIO = (1 + Math.sqrt(5)) / 2;
-/** Quantised numbers may be off by one where they were at the border between two, so a few of them; flags and classes may not. */
+/**
+ * Quantised numbers may be off by one at the border between two, so a few of them may; flags and classes may not. An
+ * output with no wider range than this counts as flags or classes.
+ */
 const LEAST_QUANTISED_RANGE = 16;
 const MOST_AT_BORDER = 0.01;
 
-/** Whether two requests hold the same elements in the same shape. */
+/** Whether two requests have the same elements in the same shape. */
 export function areSameFeeds(left: TensorFeeds, right: TensorFeeds): boolean {
   return Object.entries(left).every(([name, { dims, data }]) => {
     const other = right[name];
@@ -38,7 +41,7 @@ function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer {
   return Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
 }
 
-/** What differs between the outputs of the same requests; undefined when they agree, numbers within tolerance. */
+/** Says how the outputs of the same requests differ; undefined when they agree, numbers within tolerance. */
 export function whyDifferent(found: readonly Outputs[], expected: readonly Outputs[]): string | undefined {
   for (const name in expected[0]) {
     const tensors = expected.map((outputs) => outputs[name] as Tensor);
@@ -67,7 +70,7 @@ function whyTensorsDifferent(found: readonly (Tensor | undefined)[], expected: r
   return undefined;
 }
 
-/** When two elements of these tensors, which are of one type, agree; to be asked about each once. */
+/** Returns the test whether two elements agree. The tensors have one type. Call the test once for each element. */
 function closenessOf(tensors: readonly Tensor[]): (one: unknown, other: unknown) => boolean {
   switch (tensors[0]?.type) {
     case 'float32':
@@ -94,7 +97,7 @@ function closenessOf(tensors: readonly Tensor[]): (one: unknown, other: unknown)
   }
 }
 
-/** A low quantile of the magnitudes, of zeros and infinities apart: what the smaller numbers of the output are like. */
+/** A low quantile of the magnitudes, without zeros and infinities: the size of the output's smaller numbers. */
 function usualMagnitude(tensors: readonly Tensor[], read: (element: unknown) => number): number {
   const elements = tensors.reduce((sum, { data }) => sum + data.length, 0);
   const share = Math.min(1, MOST_SAMPLES / elements);
@@ -102,14 +105,14 @@ function usualMagnitude(tensors: readonly Tensor[], read: (element: unknown) => 
   for (const { data } of tensors) {
     const samples = Math.ceil(share * data.length);
     for (let sample = 0; sample < samples; sample += 1) {
-      // Spread evenly, but in no step: that could meet one column again and again.
+      // Samples are spread evenly, but not at a fixed step, which could hit the same column again and again.
       const index = share === 1 ? sample : Math.floor(((sample * GOLDEN_RATIO) % 1) * data.length);
       const magnitude = Math.abs(read(data[index]));
       if (magnitude > 0 && magnitude < Number.POSITIVE_INFINITY) magnitudes.push(magnitude);
     }
   }
   magnitudes.sort((left, right) => left - right);
-  // Never the smallest: it may be what is left of larger ones.
+  // Never the smallest: it may be the rounding error of larger numbers.
   return magnitudes[Math.ceil(USUAL_QUANTILE * magnitudes.length)] ?? 0;
 }
 

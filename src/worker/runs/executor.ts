@@ -5,7 +5,8 @@ import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
-import type { ModelMultiplexer, Session } from '../sessions/model-multiplexer.js';
+import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { Session } from '../sessions/session.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
 import { areSameFeeds } from './compare.js';
 
@@ -13,13 +14,13 @@ import { areSameFeeds } from './compare.js';
 export interface Dispatch {
   readonly model: ModelReference;
   readonly groups: readonly RequestGroup[];
-  /** Keys of models that may leave before others, should the model need room. */
+  /** Keys of models to evict before others if the model needs room. */
   readonly spare: readonly string[] | undefined;
-  /** Hold batches against single runs. */
+  /** Compare batches with single runs. */
   readonly verify: boolean;
 }
 
-/** What became of one dispatch. */
+/** The outcome of one dispatch. */
 export interface Execution {
   readonly loadMs: number;
   /** The calls made for each group. */
@@ -31,7 +32,7 @@ export interface Execution {
 export class Executor {
   readonly #models: ModelMultiplexer;
   readonly #now: () => number;
-  /** The last request of which a batch of nothing else was right: that need not be proven again. */
+  /** The request that the last proven uniform batch repeated: a batch of it alone needs no further proof. */
   readonly #provenUniform = new WeakMap<Session, TensorFeeds>();
 
   constructor(models: ModelMultiplexer, now: () => number) {
@@ -39,7 +40,7 @@ export class Executor {
     this.#now = now;
   }
 
-  /** @throws InfermuxError when the model cannot be loaded or the thread is to stop: then no request has an answer. */
+  /** @throws InfermuxError when the model cannot be loaded or the thread must stop: then no request has an answer. */
   async run({ model, groups, spare, verify }: Dispatch): Promise<Execution> {
     let requests = 0;
     for (const group of groups) requests += group.requests;
@@ -66,7 +67,7 @@ export class Executor {
     }
   }
 
-  /** Right answers for requests that are all the same prove nothing about others: `mismatch` is undefined then. */
+  /** Correct answers to identical requests prove nothing about others: then `mismatch` is undefined. */
   async #runBatch(session: Session, batch: Batch, verify: boolean): Promise<BatchRun> {
     if (!verify) return runBatch(session, batch, false, this.#now);
     const uniform = uniformFeeds(batch);
@@ -79,7 +80,7 @@ export class Executor {
   }
 }
 
-/** Without the rest of the memory that they are part of. */
+/** Copies the feeds, without the rest of the memory that they are part of. */
 function copyOf(feeds: TensorFeeds): TensorFeeds {
   const copy: Record<string, Tensor> = {};
   for (const name in feeds) {
@@ -93,7 +94,7 @@ function isBatch(group: RequestGroup): group is Batch {
   return group.rows !== undefined;
 }
 
-/** Answers the whole group when it does not fit the model: its requests are alike in all that is checked. */
+/** Answers the group with an error if it does not fit the model: its requests are alike in all that is checked. */
 function refuse(modelId: string, group: RequestGroup, { metadata }: Session): Call[] | undefined {
   if (group.checked) return undefined;
   try {

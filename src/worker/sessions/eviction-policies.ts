@@ -1,11 +1,11 @@
 import type { EvictableSession, Eviction, EvictionName } from '../../contracts/eviction.js';
 
-/** @param now milliseconds. */
+/** Creates the policy of this name. @param now milliseconds. */
 export function createEviction(name: EvictionName, now: () => number): Eviction {
   return name === 'lru' ? new LruEviction() : new CostAwareEviction(now);
 }
 
-/** The least recently used one. */
+/** Evicts the least recently used session. */
 class LruEviction implements Eviction {
   requested(): void {}
 
@@ -14,20 +14,21 @@ class LruEviction implements Eviction {
   }
 }
 
-/** The rates of so many models that are not there are kept; then those of the least asked for are forgotten. */
+/** Most models whose request rates are kept, loaded or not; beyond it the half with the lowest rates is forgotten. */
 const MOST_RATES = 8_192;
-/** A request counts half after so many times as long as sessions stay. */
+/** The half-life of a request, in multiples of the time for which sessions stay. */
 const HALF_LIVES = 3;
-/** How much the newest gap between two evictions counts. */
+/** Weight of the newest gap between two evictions in the mean gap. */
 const GAP_WEIGHT = 0.05;
 
 /**
- * The one whose place is worth least: requests for it, older ones forgotten exponentially, times what a load of it costs, over
- * its bytes. It is the greedy rule for caches of unequal costs and sizes (Cao and Irani 1997; Cherkasova 1998 with
- * frequencies), with a decay in the place of its inflation (as Lee et al. 2001 join recency and frequency).
+ * Evicts the least valuable session. The value is the session's request rate, with exponential decay, times the cost of
+ * a load, over its bytes. This is the greedy rule for caches of unequal costs and sizes (Cao and Irani 1997; Cherkasova
+ * 1998 with frequencies), with a decay instead of its inflation (as Lee et al. 2001 join recency and frequency).
  *
- * The decay follows how long sessions stay: the number of sessions times the time from one eviction to the next, by Little's
- * law. So it is as slow as it can be, where hardly any leave, and soon follows another popularity, where many do.
+ * The decay follows how long sessions stay: by Little's law, the number of sessions times the time between two
+ * evictions. So it is as slow as it can be when evictions are rare, and follows a changed popularity soon when they are
+ * frequent.
  */
 class CostAwareEviction implements Eviction {
   readonly #rates = new Map<string, { value: number; at: number }>();
@@ -35,7 +36,7 @@ class CostAwareEviction implements Eviction {
   #lastAt: number | undefined;
   #gapMs = 0;
   #gaps = 0;
-  /** Whether requests came since a session had to leave. */
+  /** Whether requests came since the last eviction. */
   #isRequestedSince = false;
   #halfLifeMs = Number.POSITIVE_INFINITY;
 
@@ -71,14 +72,14 @@ class CostAwareEviction implements Eviction {
     return first;
   }
 
-  /** One of so many sessions leaves. */
+  /** Learns from the eviction of one of so many sessions. */
   #learn(sessions: number, now: number): void {
-    // Several may have to leave for one that comes.
+    // One load may evict several sessions: they count as one eviction.
     if (!this.#isRequestedSince) return;
     this.#isRequestedSince = false;
     if (this.#lastAt !== undefined) {
       this.#gaps += 1;
-      // The mean of all, as long as they are few.
+      // As long as gaps are few, this is their plain mean.
       const weight = Math.max(GAP_WEIGHT, 1 / this.#gaps);
       this.#gapMs += weight * (now - this.#lastAt - this.#gapMs);
       this.#halfLifeMs = HALF_LIVES * sessions * this.#gapMs;

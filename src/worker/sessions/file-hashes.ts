@@ -6,8 +6,8 @@ import type { HashMemory } from '../../protocol/hash-memory.js';
 const CHUNK_BYTES = 2 ** 20;
 
 /**
- * SHA-256 of files. What one thread has hashed the others find in shared memory, as long as the file is the same: by its
- * inode, size and times, of which that of its last change cannot be set back.
+ * SHA-256 of files. A thread finds in shared memory what another one has hashed, as long as the file is the same by its
+ * inode, size and times. Of the times, that of the last change (ctime) cannot be set back.
  */
 export class FileHashes {
   readonly #known: HashMemory;
@@ -16,10 +16,10 @@ export class FileHashes {
     this.#known = known;
   }
 
-  /** In hexadecimal digits. @throws Error when the file cannot be read. */
+  /** Returns the hash in hexadecimal digits. @throws Error when the file cannot be read. */
   async of(path: string): Promise<string> {
     const found = await stat(path, { bigint: true });
-    // A device may never end.
+    // Reading a device may never end.
     if (!found.isFile()) throw new Error(`${path} is not a file`);
     const { dev, ino, size, mtimeNs, ctimeNs } = found;
     const state = createHash('sha256').update([dev, ino, size, mtimeNs, ctimeNs].join()).digest();

@@ -1,115 +1,72 @@
-import { LRUCache } from 'lru-cache';
-import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
+import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
 import { checkModelId } from '../../common/model-id.js';
 import type { Eviction, UnloadReason } from '../../contracts/eviction.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
-import type { ModelMetadata, Outputs, TensorFeeds } from '../../tensors/tensor.js';
+import {
+  type ResidentBounds,
+  type ResidentEvents,
+  type ResidentSession,
+  ResidentSessions,
+} from './resident-sessions.js';
+import type { Session, SessionLoader } from './session.js';
+import { type RoomOptions, SessionUnloader, type UnloadEvents } from './session-unloader.js';
 
-/** A loaded model, as the multiplexer keeps it. */
-export interface Session {
-  readonly metadata: ModelMetadata;
-  run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
-  release(): Promise<void>;
-}
-
-/** Loads sessions; the real one is `OnnxSession`. */
-export interface SessionLoader {
-  load(model: ModelReference): Promise<Session>;
-}
-
-export interface MultiplexerEvents {
+export interface MultiplexerEvents extends ResidentEvents, UnloadEvents {
   loading(key: string): void;
   loaded(model: ModelReference, session: Session, loadMs: number): void;
   /** @param nextTryInMs how long the failure is remembered. */
   loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
-  /** @param idleMs how long nobody had used it. */
-  unloaded(key: string, reason: UnloadReason, unloadMs: number, idleMs: number): void;
-  /** A session that could not be released; its memory may stay. */
-  releaseFailed(key: string, error: unknown): void;
-  /** What is in memory changed: sessions and their bytes. */
-  resident(models: number, bytes: number): void;
 }
 
-export interface MultiplexerOptions {
-  /** Most sessions at a time; -1 for no limit. */
-  readonly maxModels: number;
-  /** Most bytes of sessions at a time; -1 for no limit. */
-  readonly maxBytes: number;
+export interface MultiplexerOptions extends ResidentBounds {
   /** Milliseconds unused after which `expire` releases a session; -1 for never. */
   readonly idleTimeoutMs: number;
-  /** Says which session leaves for a new one. */
+  /** Decides which session is evicted for a new one. */
   readonly eviction: Eviction;
 }
 
 /** A session in use; it is not released before the lease is given back. */
 export interface Lease {
   readonly session: Session;
-  /** Milliseconds that this caller waited for a load; 0 for a session that was there. */
+  /** Milliseconds that this caller waited for a load; 0 for a session that was loaded already. */
   readonly loadMs: number;
-  /** To be called once. */
+  /** Call it once. */
   giveBack(): void;
 }
 
-/** A lease of one who may want further models before it gives it back. */
+/** A lease of a caller that may ask for further models before it gives this one back. */
 export interface HeldLease {
   readonly session: Session;
-  /** To be called once. Resolves when there are no more sessions than the bounds allow, as far as others do not hold them. */
+  /** Call it once. Resolves when the bounds hold again, except for sessions that others hold. */
   giveBack(): Promise<void>;
 }
 
-interface Entry {
-  readonly key: string;
-  readonly session: Session;
-  /** That it is counted with. */
-  readonly bytes: number;
-  /** Milliseconds that its load took. */
-  readonly loadMs: number;
-  users: number;
-  /** Those of them who may want another model before they give it back. */
-  holders: number;
-  lastUsedAt: number;
-  /** Set while somebody waits for `users` to become 0. */
-  onIdle?: () => void;
-}
-
-interface LoadHow {
-  readonly replaces?: string | undefined;
-  readonly spare?: readonly string[] | undefined;
-  readonly isHeld?: boolean;
-}
-
+/** A load that is under way or waits for its turn. */
 interface Flight {
-  readonly entry: Promise<Entry>;
+  readonly resident: Promise<ResidentSession>;
+  /** Callers that share it. */
   waiters: number;
-  /** Those of them who may want another model before they give it back. */
+  /** Callers among them that may ask for another model before they give this one back. */
   holders: number;
 }
 
 /**
- * The session cache of one replica, bounded by count and bytes.
+ * The session cache of one replica, bounded by count and bytes: it loads sessions and leases them.
  *
- * All that loads or releases goes through one chain, one step at a time: a load blocks the thread in any case, and so the
- * bounds hold at every moment and events come in the order in which things happened.
+ * Every load and unload is a step of one chain, one step at a time. A load blocks the thread in any case; and so the
+ * bounds hold at every moment, and events come in the order in which things happened.
  */
 export class ModelMultiplexer {
   readonly #options: MultiplexerOptions;
   readonly #loader: SessionLoader;
   readonly #events: MultiplexerEvents;
   readonly #now: () => number;
-  readonly #cache: LRUCache<string, Entry>;
+  readonly #residents: ResidentSessions;
+  readonly #unloader: SessionUnloader;
   readonly #failures: FailureMemory;
   readonly #flights = new Map<string, Flight>();
-  /** Keys of models that are never evicted, whether they are there yet or not. */
-  readonly #pinned = new Set<string>();
-  /** Bytes in memory, those of sessions that wait for their last user included. */
-  #residentBytes = 0;
-  #residentModels = 0;
   #chain: Promise<unknown> = Promise.resolve();
-  /** Whether there are more than the bounds allow, for the sake of those who hold some. */
-  #hasExceeded = false;
-  /** Sessions that are in the cache no more, and still held. */
-  #heldOutside = 0;
   /** Steps of the chain that are not done. */
   #steps = 0;
 
@@ -119,52 +76,27 @@ export class ModelMultiplexer {
     this.#events = events;
     this.#now = now;
     this.#failures = new FailureMemory(now);
-    // lru-cache wants a bound, and would evict without a release: it is #makeRoom that does.
-    this.#cache = new LRUCache({ maxSize: Number.MAX_SAFE_INTEGER, sizeCalculation: () => 1 });
-  }
-
-  /**
-   * As {@link lease}, for one who may want further models before it gives it back. To wait for it in the chain would be to wait
-   * for ever, so there may be more sessions than the bounds allow as long as all are held.
-   */
-  async hold(model: ModelReference): Promise<HeldLease> {
-    checkModelId(model.id);
-    this.#options.eviction.requested(model.key, 1);
-    let entry = this.#cache.get(model.key);
-    if (entry === undefined) [entry] = await this.#load(model, { isHeld: true });
-    else {
-      entry.users += 1;
-      entry.holders += 1;
-    }
-    const held = entry;
-    const { session, giveBack } = this.#leaseOf(held, 0);
-    return {
-      session,
-      giveBack: async () => {
-        held.holders -= 1;
-        giveBack();
-        if (this.#hasExceeded) await this.#inTurn(() => this.#shrink());
-      },
-    };
-  }
-
-  /** What is not done yet, of what was asked for: its loads need turns of the event loop. */
-  unfinished(): Promise<void> | undefined {
-    return this.#steps === 0 ? undefined : this.#chain.then(() => undefined);
+    this.#residents = new ResidentSessions(options, options.eviction, events);
+    this.#unloader = new SessionUnloader(this.#residents, events, now);
   }
 
   /** Keys of the sessions in the cache, most recently used first. */
   keys(): string[] {
-    return [...this.#cache.keys()];
+    return this.#residents.keys();
+  }
+
+  /** Resolves when the present steps are done, which need turns of the event loop; undefined when there are none. */
+  unfinished(): Promise<void> | undefined {
+    return this.#steps === 0 ? undefined : this.#chain.then(() => undefined);
   }
 
   /**
-   * The model's session, loaded if need be; callers that come during a load share it.
+   * Leases the model's session, loaded if need be. Callers that come during a load share it.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT` for an id that is no id, `MODEL_LOAD_FAILED` when it cannot be loaded; the
-   *   failure is remembered and answered at once for a growing while.
-   * @param how.requests that it is for.
-   * @param how.spare keys of models that may leave before others.
+   * @param how.requests how many requests the lease is for.
+   * @param how.spare keys of models to evict before others.
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `MODEL_LOAD_FAILED` if the model cannot be loaded; the
+   *   failure is remembered, and answers further calls at once, for a while that grows with every failure.
    */
   async lease(
     model: ModelReference,
@@ -177,122 +109,102 @@ export class ModelMultiplexer {
     return this.#leaseOf(...(await this.#load(model, { spare })));
   }
 
-  /** The model's session if it is there: without a promise, since that is how most requests find it. */
+  /** Leases the model's session if it is loaded. There is no promise, because most requests take this way. */
   leaseLoaded(key: string, requests = 1): Lease | undefined {
-    const entry = this.#cache.get(key);
-    if (entry === undefined) return undefined;
+    const resident = this.#residents.get(key);
+    if (resident === undefined) return undefined;
     this.#options.eviction.requested(key, requests);
-    entry.users += 1;
-    return this.#leaseOf(entry, 0);
+    resident.users += 1;
+    return this.#leaseOf(resident, 0);
   }
 
   /**
-   * Loads the model if it is not there.
+   * Leases as {@link lease} does, for a caller that may ask for further models before it gives this one back. A step of
+   * the chain that waited for such a caller would wait for ever, so there may be more sessions than the bounds allow as
+   * long as all are held.
+   */
+  async hold(model: ModelReference): Promise<HeldLease> {
+    checkModelId(model.id);
+    this.#options.eviction.requested(model.key, 1);
+    let resident = this.#residents.get(model.key);
+    if (resident === undefined) [resident] = await this.#load(model, {}, true);
+    else {
+      resident.users += 1;
+      resident.holders += 1;
+    }
+    const held = resident;
+    const { session, giveBack } = this.#leaseOf(held, 0);
+    return {
+      session,
+      giveBack: async () => {
+        held.holders -= 1;
+        giveBack();
+        if (this.#unloader.hasExceeded) await this.#inTurn(() => this.#unloader.shrink());
+      },
+    };
+  }
+
+  /**
+   * Loads the model if it is not loaded.
    *
    * @param how.pin never evict it.
-   * @param how.spare as with {@link lease}.
-   * @param how.replaces key of a session that counts as gone, and whose place is free once it is released.
-   * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when there is no place to pin it.
+   * @param how.spare keys of models to evict before others.
+   * @param how.replaces key of a session that counts as unloaded, and whose place is free once it is released.
+   * @throws InfermuxError as {@link lease}; `FAILED_PRECONDITION` when no place is left to pin it.
    */
-  async load(
-    model: ModelReference,
-    { pin, spare, replaces }: Pick<LoadHow, 'spare' | 'replaces'> & { readonly pin: boolean },
-  ): Promise<void> {
-    // What was asked for before this is done before it.
+  async load(model: ModelReference, { pin, spare, replaces }: RoomOptions & { readonly pin: boolean }): Promise<void> {
+    // Earlier steps come first.
     await this.#chain;
-    const wasPinned = this.#pinned.has(model.key);
-    if (pin) this.#pin(model, replaces);
+    const wasPinned = this.#residents.isPinned(model.key);
+    if (pin) this.#residents.pin(model, replaces);
     try {
       const lease = this.leaseLoaded(model.key, 0) ?? this.#leaseOf(...(await this.#load(model, { replaces, spare })));
       lease.giveBack();
     } catch (error) {
-      if (!wasPinned) this.#pinned.delete(model.key);
+      if (!wasPinned) this.#residents.unpin(model.key);
       throw error;
     }
   }
 
-  /** Releases the model's session after its last user, and forgets what is known of the model. @returns its bytes; 0 when it is not there. */
+  /** Releases the model's session after its last user, and forgets its failures and pin. @returns its bytes, or 0. */
   async unload(key: string, reason: UnloadReason): Promise<number> {
     const { bytes, released } = await this.#inTurn(async () => {
-      this.#pinned.delete(key);
+      this.#residents.unpin(key);
       this.#failures.forget(key);
-      const entry = this.#cache.peek(key);
-      if (entry === undefined) return { bytes: 0, released: undefined };
-      const { holders } = entry;
-      const released = this.#unload(entry, reason);
+      const resident = this.#residents.peek(key);
+      if (resident === undefined) return { bytes: 0, released: undefined };
+      const { holders } = resident;
+      const released = this.#unloader.unload(resident, reason);
+      // The next steps do not wait for a holder, which may wait for one of them.
       if (holders === 0) await released;
-      return { bytes: entry.bytes, released };
+      return { bytes: resident.bytes, released };
     });
     await released;
     return bytes;
   }
 
-  /** One place is left for the models that are not pinned: they could never be loaded otherwise. */
-  #pin({ id, key }: ModelReference, replaces: string | undefined): void {
-    const { maxModels } = this.#options;
-    const others = [...this.#pinned].filter((pinned) => pinned !== key && pinned !== replaces).length;
-    if (maxModels !== -1 && others + 1 >= maxModels) {
-      const message = `model ${show(id)} cannot be pinned: of the ${maxModels} sessions that a replica may have (maxModelsPerReplica) ${others} are pinned, and one is kept for the other models`;
-      throw new InfermuxError('FAILED_PRECONDITION', message);
-    }
-    this.#pinned.add(key);
-  }
-
   /**
-   * Loads it, or waits for a load under way.
-   *
-   * @returns its entry, of which the caller is a user, and a holder if it said so; and how many milliseconds it waited.
-   */
-  async #load(model: ModelReference, { replaces, spare, isHeld = false }: LoadHow = {}): Promise<[Entry, number]> {
-    const startedAt = this.#now();
-    let flight = this.#flights.get(model.key);
-    if (flight === undefined) {
-      flight = { entry: this.#inTurn(() => this.#fly(model, replaces, spare)), waiters: 0, holders: 0 };
-      this.#flights.set(model.key, flight);
-    }
-    flight.waiters += 1;
-    if (isHeld) flight.holders += 1;
-    return [await flight.entry, this.#now() - startedAt];
-  }
-
-  /**
-   * Releases what has been unused for the idle time-out.
+   * Releases sessions that have been unused for the idle time-out.
    *
    * @returns milliseconds until the next session may expire; undefined when there is none.
    */
   expire(): Promise<number | undefined> {
-    return this.#inTurn(async () => {
-      const { idleTimeoutMs } = this.#options;
-      if (idleTimeoutMs === -1) return undefined;
-      for (const key of [...this.#cache.rkeys()]) {
-        const entry = this.#cache.peek(key);
-        if (entry === undefined || entry.users > 0 || this.#pinned.has(key)) continue;
-        const leftMs = entry.lastUsedAt + idleTimeoutMs - this.#now();
-        if (leftMs > 0) return leftMs;
-        await this.#unload(entry, 'expired');
-      }
-      return this.#cache.size > 0 ? idleTimeoutMs : undefined;
-    });
+    return this.#inTurn(() => this.#unloader.expire(this.#options.idleTimeoutMs));
   }
 
   /** Releases all sessions, each after its last user. */
   releaseAll(): Promise<void> {
-    return this.#inTurn(async () => {
-      for (const key of [...this.#cache.rkeys()]) {
-        const entry = this.#cache.peek(key);
-        if (entry !== undefined) await this.#unload(entry, 'shutdown');
-      }
-    });
+    return this.#inTurn(() => this.#unloader.unloadAll());
   }
 
-  #leaseOf(entry: Entry, loadMs: number): Lease {
+  #leaseOf(resident: ResidentSession, loadMs: number): Lease {
     return {
-      session: entry.session,
+      session: resident.session,
       loadMs,
       giveBack: () => {
-        entry.users -= 1;
-        entry.lastUsedAt = this.#now();
-        if (entry.users === 0) entry.onIdle?.();
+        resident.users -= 1;
+        resident.lastUsedAt = this.#now();
+        if (resident.users === 0) resident.onIdle?.();
       },
     };
   }
@@ -307,43 +219,51 @@ export class ModelMultiplexer {
     return result;
   }
 
-  async #fly(
-    model: ModelReference,
-    replaces: string | undefined,
-    spare: readonly string[] | undefined,
-  ): Promise<Entry> {
+  /**
+   * Loads the model, or waits for a load under way.
+   *
+   * @returns its session, which counts the caller as a user, and as a holder if `isHeld`; and the milliseconds waited.
+   */
+  async #load(model: ModelReference, room: RoomOptions, isHeld = false): Promise<[ResidentSession, number]> {
+    const startedAt = this.#now();
+    let flight = this.#flights.get(model.key);
+    if (flight === undefined) {
+      flight = { resident: this.#inTurn(() => this.#fly(model, room)), waiters: 0, holders: 0 };
+      this.#flights.set(model.key, flight);
+    }
+    flight.waiters += 1;
+    if (isHeld) flight.holders += 1;
+    return [await flight.resident, this.#now() - startedAt];
+  }
+
+  async #fly(model: ModelReference, room: RoomOptions): Promise<ResidentSession> {
     const { key, bytes } = model;
     try {
-      const { session, loadMs } = await this.#loadSession(model, replaces, spare);
-      // Those who waited hold their lease before anything else can happen to the session.
+      const { session, loadMs } = await this.#loadSession(model, room);
+      // The waiters have their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
-      const entry: Entry = { key, session, bytes, loadMs, users, holders, lastUsedAt: this.#now() };
-      this.#cache.set(key, entry);
-      // What was held when room was to be made may have been given back meanwhile.
-      if (this.#hasExceeded) void this.#inTurn(() => this.#shrink());
-      return entry;
+      const resident: ResidentSession = { key, session, bytes, loadMs, users, holders, lastUsedAt: this.#now() };
+      this.#residents.add(resident);
+      // Sessions that were held when room was needed may have been given back meanwhile.
+      if (this.#unloader.hasExceeded) void this.#inTurn(() => this.#unloader.shrink());
+      return resident;
     } finally {
       this.#flights.delete(key);
     }
   }
 
-  async #loadSession(
-    model: ModelReference,
-    replaces: string | undefined,
-    spare: readonly string[] | undefined,
-  ): Promise<{ session: Session; loadMs: number }> {
+  async #loadSession(model: ModelReference, room: RoomOptions): Promise<{ session: Session; loadMs: number }> {
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
-    const startedAt = this.#now();
-    let loadStartedAt = startedAt;
+    let loadStartedAt = this.#now();
     try {
-      this.#checkFits(model);
-      await this.#makeRoom(model, replaces, spare);
+      this.#residents.checkFits(model);
+      await this.#unloader.makeRoom(model, room);
       this.#events.loading(model.key);
       loadStartedAt = this.#now();
       const session = await this.#loader.load(model);
       this.#failures.forget(model.key);
-      this.#resident(1, model.bytes);
+      this.#residents.loaded(model.bytes);
       const loadMs = this.#now() - loadStartedAt;
       this.#events.loaded(model, session, loadMs);
       return { session, loadMs };
@@ -354,100 +274,5 @@ export class ModelMultiplexer {
       this.#events.loadFailed(model.key, error, this.#now() - loadStartedAt, nextTryInMs);
       throw error;
     }
-  }
-
-  #checkFits({ id, bytes }: ModelReference): void {
-    const { maxBytes } = this.#options;
-    if (maxBytes !== -1 && bytes > maxBytes) {
-      const message = `model ${show(id)} has ${bytes} bytes, maxModelBytesPerReplica is ${maxBytes}`;
-      throw new InfermuxError('MODEL_LOAD_FAILED', message);
-    }
-  }
-
-  async #makeRoom(
-    { id, bytes }: ModelReference,
-    replaces: string | undefined,
-    spare: readonly string[] | undefined,
-  ): Promise<void> {
-    const leaving = replaces === undefined ? undefined : this.#cache.peek(replaces);
-    const added = leaving === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - leaving.bytes };
-    while (this.#isOverFull(added)) {
-      const victim = this.#firstToLeave(leaving, spare);
-      if (victim === undefined) {
-        if (this.#isAnyHeld()) {
-          this.#hasExceeded = true;
-          return;
-        }
-        const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${[...this.#pinned].map(show).join(', ')}`;
-        throw new InfermuxError('FAILED_PRECONDITION', message);
-      }
-      await this.#unload(victim, 'evicted');
-    }
-  }
-
-  #isAnyHeld(): boolean {
-    return this.#heldOutside > 0 || [...this.#cache.rvalues()].some((entry) => (entry?.holders ?? 0) > 0);
-  }
-
-  #isOverFull(added = { models: 0, bytes: 0 }): boolean {
-    const { maxModels, maxBytes } = this.#options;
-    return (
-      (maxModels !== -1 && this.#cache.size + added.models > maxModels) ||
-      (maxBytes !== -1 && this.#residentBytes + added.bytes > maxBytes)
-    );
-  }
-
-  /** There were more than the bounds allow, as long as somebody held them. */
-  async #shrink(): Promise<void> {
-    while (this.#isOverFull()) {
-      const victim = this.#firstToLeave();
-      if (victim === undefined || victim.users > 0) return;
-      await this.#unload(victim, 'evicted');
-    }
-    this.#hasExceeded = false;
-  }
-
-  /** A session that nobody uses, if there is one; one that is spare before others. */
-  #firstToLeave(leaving?: Entry, spare: readonly string[] = []): Entry | undefined {
-    const [unused, used]: [Entry[], Entry[]] = [[], []];
-    for (const entry of this.#cache.rvalues()) {
-      if (entry === undefined || entry === leaving || entry.holders > 0 || this.#pinned.has(entry.key)) continue;
-      (entry.users === 0 ? unused : used).push(entry);
-    }
-    const [first, ...others] = unused.length > 0 ? unused : used;
-    if (first === undefined) return undefined;
-    const sessions = [first, ...others] as const;
-    return sessions.find(({ key }) => spare.includes(key)) ?? this.#options.eviction.first(sessions);
-  }
-
-  async #unload(entry: Entry, reason: UnloadReason): Promise<void> {
-    const { key, holders } = entry;
-    this.#cache.delete(key);
-    // Whoever holds it is not waited for in the chain: it may be loaded anew before it is released.
-    if (holders > 0) {
-      this.#events.unloaded(key, reason, 0, 0);
-      this.#heldOutside += 1;
-    }
-    if (entry.users > 0) {
-      await new Promise<void>((resolve) => {
-        entry.onIdle = resolve;
-      });
-    }
-    const startedAt = this.#now();
-    const idleMs = startedAt - entry.lastUsedAt;
-    try {
-      await entry.session.release();
-    } catch (error) {
-      this.#events.releaseFailed(key, error);
-    }
-    this.#resident(-1, -entry.bytes);
-    if (holders === 0) this.#events.unloaded(key, reason, this.#now() - startedAt, idleMs);
-    else this.#heldOutside -= 1;
-  }
-
-  #resident(models: number, bytes: number): void {
-    this.#residentModels += models;
-    this.#residentBytes += bytes;
-    this.#events.resident(this.#residentModels, this.#residentBytes);
   }
 }

@@ -13,27 +13,28 @@ import {
   type TensorFeeds,
   type ValueMetadata,
 } from '../../tensors/tensor.js';
-import type { Session } from './model-multiplexer.js';
+import { nativeCall, stopping } from '../native-call.js';
+import type { Session } from './session.js';
 
-// The environment would write to stderr what comes as an exception too.
+// Errors come as exceptions: the environment must not write them to stderr as well.
 ort.env.logLevel = 'fatal';
 
-/** One thread per session, because replicas are the parallelism; errors come as exceptions, so nothing is logged. */
+/** One thread per session, because parallelism comes from replicas. Errors come as exceptions, so nothing is logged. */
 const SESSION_DEFAULTS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 } as const;
 
 export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versions.common;
 
 /**
- * Starts onnxruntime's environment, which takes some 50 ms once in a process and would otherwise be paid, and measured, by
- * the first load. There is no call for it; the attempt to load nothing starts it and fails.
+ * Starts onnxruntime's environment. This takes some 50 ms once in a process, which the first load would otherwise pay
+ * and measure. There is no call for it: an attempt to load an empty model starts it and fails.
  */
 export async function startOnnxruntime(): Promise<void> {
   await ort.InferenceSession.create(new Uint8Array(0), SESSION_DEFAULTS).catch(() => undefined);
 }
 
 /**
- * Announces the calls, too, that a handler makes of onnxruntime-node by itself, as far as it is the same module: the thread must
- * not be ended in them either.
+ * Announces a handler's own calls of onnxruntime-node, too: the thread must not be ended in them either. This works as
+ * long as the handler imports the same module.
  */
 export function countForeignCalls(counters: ReplicaCounters): void {
   const announced = (object: object, name: string, highest?: StopLevel) => {
@@ -50,7 +51,7 @@ export function countForeignCalls(counters: ReplicaCounters): void {
   announced(prototype, 'release', STOP_LEVELS.stopping);
 }
 
-/** Execution providers that onnxruntime-node knows on this system; only a `bundled` one is sure to be usable. */
+/** Execution providers that onnxruntime-node knows on this system. Only a `bundled` one is sure to work. */
 const supportedProviders: readonly { name: string; bundled: boolean }[] = ort.listSupportedBackends();
 
 export const bundledProviders: readonly string[] = supportedProviders
@@ -62,10 +63,10 @@ export type SessionSettings = Readonly<Record<string, unknown>>;
 
 /** Names of the files of a compiled model. */
 export const COMPILED = { model: 'model.onnx', weights: 'weights.bin' } as const;
-/** Smaller ones are no page of memory, and stay in the model. */
+/** Smaller weights fill no page of memory, and stay in the model. */
 const LEAST_MAPPED_BYTES = 1_024;
 
-/** A loaded model: the one place that knows onnxruntime-node. Every native call is announced in the replica's counters. */
+/** A model loaded by onnxruntime-node, which this file alone imports. Each native call is announced in the counters. */
 export class OnnxSession implements Session {
   readonly metadata: ModelMetadata;
   readonly #id: string;
@@ -80,8 +81,10 @@ export class OnnxSession implements Session {
   }
 
   /**
-   * @param compiled what {@link compile} made of it, to be loaded in its place with the same options.
-   * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop.
+   * Loads a model.
+   *
+   * @param compiled path of the model that {@link compile} wrote with the same options; it is loaded instead.
+   * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread must stop.
    */
   static async load(
     model: ModelReference,
@@ -91,7 +94,7 @@ export class OnnxSession implements Session {
   ): Promise<OnnxSession> {
     const session = await (compiled === undefined
       ? createSession(model, options, counters)
-      : // It is optimised already; to do so again would change nothing.
+      : // It is optimised already: a second time would change nothing.
         createSession(
           { ...model, path: compiled, contents: undefined },
           { ...options, graphOptimizationLevel: 'disabled' },
@@ -106,10 +109,10 @@ export class OnnxSession implements Session {
   }
 
   /**
-   * Optimises a model for this machine and these options, and writes it into the folder: its weights, packed as the kernels
-   * want them, into a file of their own that sessions map.
+   * Optimises a model for this machine and these options, and writes it into the folder. Its weights, packed as the
+   * kernels want them, go into a file of their own, which sessions map.
    *
-   * @returns paths of model and weights; the latter is not there when the model has next to none.
+   * @returns paths of model and weights. A model with hardly any weights has no weights file.
    * @throws InfermuxError as {@link load}.
    */
   static async compile(
@@ -124,7 +127,7 @@ export class OnnxSession implements Session {
     return { path, weights: join(folder, COMPILED.weights) };
   }
 
-  /** @throws InfermuxError `INFERENCE_FAILED` with what onnxruntime said; `REPLICA_FAILED` when the thread is to stop. */
+  /** @throws InfermuxError `INFERENCE_FAILED` with onnxruntime's reason, `REPLICA_FAILED` when the thread must stop. */
   async run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs> {
     // Plain objects serve as tensors for every type; an ort.Tensor of float16 breaks on Node 24.
     const inputs: Record<string, object> = {};
@@ -147,7 +150,7 @@ export class OnnxSession implements Session {
     return read;
   }
 
-  /** Returns the session's memory. To be called once, with no run under way. */
+  /** Frees the session's memory. Call it once, with no run under way. */
   async release(): Promise<void> {
     await nativeCall(this.#counters, () => this.#session.release(), STOP_LEVELS.stopping);
   }
@@ -171,7 +174,7 @@ async function createSession(
     return await nativeCall(counters, () =>
       contents === undefined
         ? ort.InferenceSession.create(path, all)
-        : // It refuses shared memory.
+        : // onnxruntime-node refuses shared memory.
           ort.InferenceSession.create(new Uint8Array(contents).slice(), all),
     );
   } catch (cause) {
@@ -181,7 +184,7 @@ async function createSession(
   }
 }
 
-/** What makes onnxruntime write what it has made of a model. */
+/** The options with which onnxruntime writes the optimised model. */
 function compileOptions(options: SessionSettings, path: string): SessionSettings {
   const extra = options['extra'] as { session?: Readonly<Record<string, string>> } | undefined;
   const session = {
@@ -194,28 +197,9 @@ function compileOptions(options: SessionSettings, path: string): SessionSettings
 }
 
 /**
- * The process aborts when a thread is ended inside a native call, so each is announced before it begins. The call itself
- * may happen in a later turn of this thread; it counts as begun from here on.
- */
-async function nativeCall<T>(
-  counters: ReplicaCounters,
-  call: () => Promise<T>,
-  highestStop: Parameters<ReplicaCounters['enterNativeCall']>[0] = STOP_LEVELS.none,
-): Promise<T> {
-  if (!counters.enterNativeCall(highestStop)) {
-    throw stopping();
-  }
-  try {
-    return await call();
-  } finally {
-    counters.leaveNativeCall();
-  }
-}
-
-/**
- * onnxruntime-node blocks its thread while it runs, and so puts each run off to an immediate, for the sake of others who
- * wait for that thread's event loop. Nobody waits for a replica's, and a turn of it takes longer than a small model: so
- * what the call wants to do in an immediate is done at once.
+ * Makes the call with its immediates run at once. onnxruntime-node blocks its thread during a run, and so delays each
+ * run to an immediate, for others that wait for the thread's event loop. Nobody waits for a replica's event loop, and a
+ * turn of it takes longer than a small model.
  */
 function inThisTurn<T>(call: () => T): T {
   const { setImmediate } = globalThis;
@@ -228,18 +212,13 @@ function inThisTurn<T>(call: () => T): T {
   }
 }
 
-/** Why a thread that is to stop begins nothing more. */
-export function stopping(): InfermuxError {
-  return new InfermuxError('REPLICA_FAILED', 'the replica is stopping');
-}
-
-/** What onnxruntime says of bytes that are no model, in the ONNX and in the ORT format. */
+/** Matches onnxruntime's messages about bytes that are no model, in the ONNX and in the ORT format. */
 const NO_MODEL = /Protobuf parsing failed|ModelProto does not have a graph|ORT model verification failed/;
 
-/** What onnxruntime's message leaves open. */
+/** Explains what onnxruntime's message leaves open. */
 function hintFor(said: string, { path }: ModelReference, providers: readonly string[]): string {
   if (NO_MODEL.test(said)) {
-    return ` (${path} is not an ONNX or ORT model, or not all of one: a download cut short, or a pointer to a large file?)`;
+    return ` (${path} is not an ONNX or ORT model, or only part of one: a download cut short, or a pointer to a large file?)`;
   }
   const asked = providers.filter((name) => name !== 'cpu');
   return asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
@@ -251,7 +230,7 @@ function describeProviders(): string {
   return `available here: ${bundledProviders.join(', ')}${needs}`;
 }
 
-/** Says which input or output onnxruntime-node cannot carry; a run with an int4 output would abort the process. */
+/** Returns which input or output onnxruntime-node cannot carry: a run with an int4 output would abort the process. */
 function unsupportedValue(session: ort.InferenceSession): string | undefined {
   for (const [direction, values] of [
     ['input', session.inputMetadata],
@@ -274,7 +253,7 @@ function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {
-  // float16 comes as its bits on every version of Node; on 24 onnxruntime would hand out a Float16Array.
+  // float16 is carried as its bits on every version of Node; on 24 onnxruntime returns a Float16Array.
   const carried = type === 'float16' ? bitsOf(data as Uint16Array) : data;
   return { type, dims: dims.slice(), data: carried } as Tensor;
 }

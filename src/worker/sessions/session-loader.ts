@@ -7,21 +7,22 @@ import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
 import { onDevice, providersOf } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import { stopping } from '../native-call.js';
 import type { FileHashes } from './file-hashes.js';
-import type { SessionLoader } from './model-multiplexer.js';
-import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings, stopping } from './onnx-session.js';
+import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings } from './onnx-session.js';
+import type { SessionLoader } from './session.js';
 import { runWarmUps } from './warm-up.js';
 import { STORE_FORMAT, type WeightStore } from './weight-store.js';
 
-/** Sharing less is not worth the files: what a session takes beside its weights is as much. */
+/** Sharing less is not worth the files: a session takes as much memory beside its weights. */
 const LEAST_SHARED_BYTES = 2 ** 20;
 
 export interface SessionLoaderOptions {
-  /** Of models that name none, key by key. */
+  /** For models that set none, key by key. */
   readonly session: SessionSettings;
-  /** Of models that name none. */
+  /** For models that set none. */
   readonly weights: WeightPlacement;
-  /** Id of the device for execution providers other than `cpu` that name none. */
+  /** Id of the device for execution providers other than `cpu` that set none. */
   readonly device?: number | undefined;
 }
 
@@ -29,9 +30,9 @@ export interface SessionLoaderEnvironment {
   readonly counters: ReplicaCounters;
   readonly store: WeightStore;
   readonly hashes: FileHashes;
-  /** Told when a model is loaded with weights of its own although they were to be shared. */
+  /** Called when a model is loaded with weights of its own although they were meant to be shared. */
   notShared(model: ModelReference, reason: string): void;
-  /** Told when a model was compiled for the store. */
+  /** Called when a model was compiled for the store. */
   compiled(model: ModelReference, milliseconds: number): void;
 }
 
@@ -45,7 +46,7 @@ export class OnnxSessionLoader implements SessionLoader {
     this.#environment = environment;
   }
 
-  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread is to stop. */
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread must stop. */
   async load(model: ModelReference): Promise<OnnxSession> {
     await this.#checkHashes(model);
     const { session: common, device } = this.#options;
@@ -67,7 +68,7 @@ export class OnnxSessionLoader implements SessionLoader {
     for (const [path, expected] of Object.entries(sha256)) {
       const hash = await this.#hashOf(id, path);
       if (hash === expected) continue;
-      const message = `model ${show(id)}: ${path} is not what its model.json says: SHA-256 is ${hash}, expected ${expected}`;
+      const message = `model ${show(id)}: ${path} does not match its model.json: SHA-256 is ${hash}, expected ${expected}`;
       throw new InfermuxError('MODEL_LOAD_FAILED', message);
     }
   }
@@ -80,7 +81,7 @@ export class OnnxSessionLoader implements SessionLoader {
     }
   }
 
-  /** Undefined where the model is to have weights of its own. */
+  /** Returns undefined when the model should have weights of its own. */
   async #loadShared(model: ModelReference, options: SessionSettings): Promise<OnnxSession | undefined> {
     const { counters, store, notShared } = this.#environment;
     if (model.bytes < LEAST_SHARED_BYTES) return undefined;
@@ -103,7 +104,7 @@ export class OnnxSessionLoader implements SessionLoader {
         return undefined;
       }
       return await OnnxSession.load(model, options, counters, join(folder, COMPILED.model)).catch(async (error) => {
-        // It was whole, so it is onnxruntime that does not take it; or it was removed meanwhile, and is found out tomorrow.
+        // The entry was whole, so onnxruntime refuses it; or it was removed meanwhile, which a new try in a day shows.
         if (!isStopping(error)) await store.decline(key, messageOf(error));
         throw error;
       });
@@ -114,7 +115,7 @@ export class OnnxSessionLoader implements SessionLoader {
     }
   }
 
-  /** @returns why it is not worth it. */
+  /** @returns why sharing is not worthwhile; undefined when it is. */
   async #compile(model: ModelReference, options: SessionSettings, folder: string): Promise<string | undefined> {
     const { counters, compiled } = this.#environment;
     const startedAt = performance.now();
@@ -133,7 +134,7 @@ export class OnnxSessionLoader implements SessionLoader {
     return bytes < LEAST_SHARED_BYTES ? `only ${bytes} bytes of it could be shared` : undefined;
   }
 
-  /** Names what the compiled model depends on. */
+  /** Returns a hash of all that the compiled model depends on. */
   async #keyOf(model: ModelReference, options: SessionSettings): Promise<string> {
     const { path, contents, externalData = [] } = model;
     const key = createHash('sha256');
@@ -148,10 +149,12 @@ function whyNotShared({ format }: ModelReference, options: SessionSettings): str
   const other = providersOf(options).find((name) => name !== 'cpu');
   if (other !== undefined) return `the execution provider ${other} has weights of its own`;
   if (format === 'ort') return 'a model in the ORT format cannot be compiled again';
-  return options['optimizedModelFilePath'] === undefined ? undefined : 'it is to be written to optimizedModelFilePath';
+  return options['optimizedModelFilePath'] === undefined
+    ? undefined
+    : 'its session writes it to optimizedModelFilePath';
 }
 
-/** Optimised graphs are bound to what the CPU can do. */
+/** The features of the CPU, to which an optimised graph is bound. */
 function cpuFeatures(): string {
   try {
     return /^(?:flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[0] ?? '';
@@ -160,7 +163,7 @@ function cpuFeatures(): string {
   }
 }
 
-/** The model's settings go before; objects are merged key by key. */
+/** Merges settings, those of the model over the common ones; objects are merged key by key. */
 function mergeSettings(common: SessionSettings, own: SessionSettings): SessionSettings {
   const merged: Record<string, unknown> = { ...common };
   for (const [key, value] of Object.entries(own)) {

@@ -1,28 +1,28 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 
-/** Where a holder cannot be looked at, its lock is worth nothing after so long. */
+/** Age at which a lock is void if its holder cannot be examined. */
 const STALE_MS = 600_000;
-/** Whoever makes a lock writes its name into it within that time. */
+/** Age at which a lock without a name in it is void: its maker writes the name at once. */
 const NAMELESS_MS = 5_000;
 
-/** Who holds a lock: a thread of a process, told from another one of the same number by when it was started. */
+/** The thread that holds a lock. Its start time tells it from a later thread with the same numbers. */
 interface Holder {
   readonly pid: number;
-  /** Where these numbers mean something: the run of the system, and on it the container. */
+  /** The scope of these numbers: the boot of the system and the container. */
   readonly world: string | undefined;
-  /** `/proc/<pid>/task/<tid>/stat`, and the start time in it, where there is such a file. */
+  /** `/proc/<pid>/task/<tid>/stat`, and the start time in it; undefined on systems without that file. */
   readonly thread: string | undefined;
   readonly startedAt: string | undefined;
 }
 
 /**
- * Takes a lock that its holder's death gives back: a file that names the thread that made it.
+ * Takes a lock: a file that names the thread that made it. The lock ends with its holder's life.
  *
- * It saves work, and is no proof against all races: two threads may both find a dead holder's lock, and both take it. Who
- * holds it must finish by renaming what it made into place.
+ * It saves work, and does not exclude every race: two threads may both find the lock of a dead holder, and both take
+ * it. So the holder must finish by renaming its work into place.
  *
- * @returns gives the lock back; undefined when another thread holds it.
+ * @returns a function that gives the lock back; undefined when another thread holds the lock.
  * @throws Error when the file cannot be written.
  */
 export async function tryLock(path: string): Promise<(() => Promise<void>) | undefined> {
@@ -44,7 +44,7 @@ export async function tryLock(path: string): Promise<(() => Promise<void>) | und
   return undefined;
 }
 
-/** Another thread may have found the same holder dead, and taken the lock since: then it is put back. */
+/** Removes a dead holder's lock. If another thread has removed it and taken the lock since, that lock is put back. */
 async function removeDead(path: string): Promise<void> {
   const aside = `${path}.${process.pid}.dead`;
   await rename(path, aside).catch(() => undefined);
@@ -78,7 +78,7 @@ function thisThread(): Holder {
   const { pid } = process;
   const world = thisWorld();
   try {
-    // Resolved by the thread that asks.
+    // The link names the thread that reads it.
     const thread = `/proc/${readlinkSync('/proc/thread-self')}/stat`;
     return { pid, world, thread, startedAt: startOf(thread) };
   } catch {
@@ -95,7 +95,7 @@ function thisWorld(): string | undefined {
   }
 }
 
-/** Field 22 of proc_pid_stat(5); the second one is a name in parentheses that may hold anything. */
+/** Returns field 22 of proc_pid_stat(5). Field 2 is a name in parentheses, which may contain any character. */
 function startOf(thread: string): string | undefined {
   try {
     const text = readFileSync(thread, 'latin1');

@@ -9,15 +9,15 @@ import {
   type TensorFeeds,
   type TensorType,
 } from '../../tensors/tensor.js';
-import type { Session } from './model-multiplexer.js';
+import type { Session } from './session.js';
 
-/** More elements for one input are a typing error. */
+/** More elements for one input count as a typing error. */
 const MOST_ELEMENTS = 2 ** 28;
 
 /**
  * Runs the session on each of the model's warm-up inputs.
  *
- * @throws InfermuxError `MODEL_LOAD_FAILED` when they do not fit the model or the run fails: so would requests.
+ * @throws InfermuxError `MODEL_LOAD_FAILED` when an input does not fit the model or a run fails, as requests would.
  */
 export async function runWarmUps(session: Session, { id, warmUp = [] }: ModelReference): Promise<void> {
   for (const [index, inputs] of warmUp.entries()) {
@@ -26,7 +26,7 @@ export async function runWarmUps(session: Session, { id, warmUp = [] }: ModelRef
       checkFeeds(id, feeds, session.metadata.inputs);
       await session.run(feeds, undefined);
     } catch (cause) {
-      // Told to stop, it says nothing of the model.
+      // A thread that is told to stop says nothing about the model.
       if (cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED') throw cause;
       const message = `model ${show(id)}: warm-up run ${index + 1} failed: ${messageOf(cause)}`;
       throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
@@ -57,7 +57,7 @@ function toData(type: TensorType, elements: number, data: WarmUpInput['data']): 
   const array = new ARRAY_TYPES[type](elements);
   const isBig = array instanceof BigInt64Array || array instanceof BigUint64Array;
   const text = isBig ? undefined : data?.find((element) => typeof element === 'string');
-  if (text !== undefined) throw new Error(`${show(text)} is no ${type}`);
+  if (text !== undefined) throw new Error(`${show(text)} is not of type ${type}`);
   for (const [index, element] of data?.entries() ?? []) {
     (array as unknown as unknown[])[index] = isBig ? BigInt(element) : Number(element);
   }

@@ -5,40 +5,41 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FileHashes } from './file-hashes.js';
 import { tryLock } from './thread-lock.js';
 
-/** Changes when what is stored changes its form. */
+/** Raise it when the form of an entry changes. */
 export const STORE_FORMAT = 1;
 const INDEX = 'entry.json';
-/** What a killed process left behind is not older. */
+/** Age at which a temporary folder counts as left behind by a killed process. */
 const ABANDONED_MS = 3_600_000;
-/** Keys are SHA-256 in hexadecimal digits. */
+/** Names of entries and of temporary folders. Keys are SHA-256 in hexadecimal digits. */
 const OWN_NAME = /^[\da-f]{64}(\..+\.tmp)?$/;
 const WAIT_MS = 50;
-/** Beyond that, to do without the store is better than to wait for who builds the entry. */
+/** Longest wait for another thread that builds the entry; after it, a load without the store is better. */
 const LONGEST_WAIT_MS = 60_000;
-/** What was better not stored for want of space, for one, is worth another try then. */
+/** After this time a declined model is tried again: the reason, for instance a lack of space, may be gone. */
 const DECLINED_MS = 86_400_000;
 
-/** What is stored of a model. */
+/** A model's entry in the store. */
 export interface StoreEntry {
   readonly folder: string;
-  /** Why there is nothing but this to it: the model is better loaded without the store. */
+  /** Why the model is better loaded without the store; the entry then holds nothing but this reason. */
   readonly declined: string | undefined;
 }
 
-/** Writes the files of an entry into the folder; or says why there are to be none. */
+/** Writes the files of an entry into the folder, or returns why there should be none. */
 type Build = (folder: string) => Promise<string | undefined>;
 
 interface Index {
   readonly format: number;
   readonly declined?: string;
-  /** Milliseconds as of `Date.now()`. */
+  /** Milliseconds, as `Date.now()`. */
   readonly builtAt: number;
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
 }
 
 /**
- * Folders of files by key, a SHA-256, of which each is written once: in a folder of its own that is renamed into place, by one thread of
- * one process at a time. All sessions map them. Nothing is changed in place, so that what is mapped stays whole.
+ * Folders of files by key, a SHA-256. Each is written once, by one thread of one process at a time: in a temporary
+ * folder that is then renamed into place. All sessions map the files. No file is changed in place, so a mapped file
+ * stays whole.
  */
 export class WeightStore {
   readonly #directory: string;
@@ -52,10 +53,10 @@ export class WeightStore {
   }
 
   /**
-   * The entry of this key; built now, if there is none or it is damaged.
+   * Returns the entry of this key. It is built now if there is none or it is damaged.
    *
-   * @param build writes the files into the folder, or says why the model is better loaded without the store.
-   * @param checkGoOn throws when it is not to be waited for any more.
+   * @param build writes the files into the folder, or returns why the model is better loaded without the store.
+   * @param checkGoOn throws when the wait for another thread should end.
    * @throws Error when the store cannot be read or written.
    */
   async find(key: string, build: Build, checkGoOn: () => void = () => undefined): Promise<StoreEntry> {
@@ -78,7 +79,7 @@ export class WeightStore {
     }
   }
 
-  /** To be called when what is stored turns out to be of no use. */
+  /** Replaces the entry by the reason not to use it. Call it when the stored files turn out to be of no use. */
   async decline(key: string, reason: string): Promise<void> {
     const unlock = await tryLock(join(this.#directory, `${key}.lock`));
     if (unlock === undefined) return;
@@ -93,7 +94,7 @@ export class WeightStore {
 
   async #build(key: string, build: Build): Promise<StoreEntry> {
     await this.#discard(key);
-    // Whoever holds the lock is alone here: these are of processes that were killed.
+    // The holder of the lock is alone here: other temporary folders were left by processes that were killed.
     const left = (await readdir(this.#directory)).filter((name) => name.startsWith(`${key}.`) && name.endsWith('.tmp'));
     for (const name of left) await rm(join(this.#directory, name), { recursive: true, force: true });
     const temporary = this.#temporary(key);
@@ -127,7 +128,7 @@ export class WeightStore {
       if (declined !== undefined && Date.now() - builtAt > DECLINED_MS) return undefined;
       for (const [name, { bytes, sha256 }] of Object.entries(files)) {
         const path = join(folder, name);
-        // The size alone finds what is cut short, before gigabytes are read.
+        // The size reveals a file that was cut short before gigabytes are read.
         if ((await stat(path)).size !== bytes || (await this.#hashes.of(path)) !== sha256) return undefined;
       }
       const now = new Date();
@@ -148,13 +149,13 @@ export class WeightStore {
     return files;
   }
 
-  /** Removes what was abandoned, and the least recently used entries beyond the bound. What is mapped stays mapped. */
+  /** Removes abandoned folders, and the least recently used entries beyond the bound. Mapped files stay mapped. */
   async #prune(keep: string): Promise<void> {
     const entries: { name: string; bytes: number; usedAt: number }[] = [];
     for (const name of await readdir(this.#directory)) {
       const path = join(this.#directory, name);
       const found = await stat(path).catch(() => undefined);
-      // The folder may hold what is not ours.
+      // The folder may hold files of others.
       if (!OWN_NAME.test(name) || found?.isDirectory() !== true || name === keep) continue;
       if (name.endsWith('.tmp')) {
         if (Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true });
@@ -203,7 +204,7 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Not every system lets a folder be opened. */
+/** Writes the folder to the disk. Some systems cannot open a folder: then nothing happens. */
 async function syncFolder(path: string): Promise<void> {
   const handle = await open(path).catch(() => undefined);
   await handle?.sync().catch(() => undefined);

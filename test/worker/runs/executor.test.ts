@@ -4,7 +4,8 @@ import { packGroups } from '../../../dist/protocol/request-groups.js';
 import type { Outputs, Tensor, TensorFeeds } from '../../../dist/tensors/tensor.js';
 import { Executor } from '../../../dist/worker/runs/executor.js';
 import { createEviction } from '../../../dist/worker/sessions/eviction-policies.js';
-import { ModelMultiplexer, type Session } from '../../../dist/worker/sessions/model-multiplexer.js';
+import { ModelMultiplexer } from '../../../dist/worker/sessions/model-multiplexer.js';
+import type { Session } from '../../../dist/worker/sessions/session.js';
 
 type Rows = readonly (readonly number[])[];
 

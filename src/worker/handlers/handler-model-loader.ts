@@ -1,0 +1,60 @@
+import { settlesWithin, systemClock } from '../../common/clock.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { type Handler, isHandlerKey } from '../../contracts/handler.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import type { Outputs } from '../../tensors/tensor.js';
+import type { Session, SessionLoader } from '../sessions/session.js';
+
+/** A slower load or disposal is given up: other models wait for the place. */
+const LOAD_TIMEOUT_MS = 60_000;
+const DISPOSE_TIMEOUT_MS = 10_000;
+
+/** Loads the handler's own models with its `loadModel`, and the engine's models with another loader. */
+export class HandlerModelLoader implements SessionLoader {
+  readonly #handler: Handler;
+  readonly #others: SessionLoader;
+
+  constructor(handler: Handler, others: SessionLoader) {
+    this.#handler = handler;
+    this.#others = others;
+  }
+
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` with what the handler threw. */
+  async load(model: ModelReference): Promise<Session> {
+    if (!isHandlerKey(model.key)) return this.#others.load(model);
+    try {
+      const loaded = (async () => this.#handler.loadModel?.(model.id))();
+      if (!(await settlesWithin(systemClock, loaded, LOAD_TIMEOUT_MS)))
+        throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
+      return new OwnModel(await loaded);
+    } catch (cause) {
+      const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
+    }
+  }
+}
+
+/** The value that a handler's `loadModel` returned, in the place of a session. Its release disposes of the value. */
+export class OwnModel implements Session {
+  readonly metadata = { inputs: [], outputs: [] };
+  readonly value: unknown;
+
+  constructor(value: unknown) {
+    this.value = value;
+  }
+
+  async run(): Promise<Outputs> {
+    throw new InfermuxError('INTERNAL', 'a model of the handler was run as one of the engine');
+  }
+
+  async release(): Promise<void> {
+    if (await settlesWithin(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
+    throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
+  }
+
+  async #dispose(): Promise<void> {
+    const model = this.value as Partial<Record<PropertyKey, unknown>> | null | undefined;
+    const name = [Symbol.asyncDispose, Symbol.dispose, 'dispose'].find((key) => typeof model?.[key] === 'function');
+    if (model && name !== undefined) await (model[name] as () => unknown)();
+  }
+}

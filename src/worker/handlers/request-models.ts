@@ -1,0 +1,85 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import { handlerModel } from '../../contracts/handler.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { readFeeds } from '../../tensors/read-feeds.js';
+import type { Feeds, Outputs, TensorFeeds } from '../../tensors/tensor.js';
+import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { Session } from '../sessions/session.js';
+import { OwnModel } from './handler-model-loader.js';
+
+export interface ModelResolver {
+  /** Finds a model of the engine by the name that users give it. */
+  resolve(target: string): Promise<ModelReference>;
+}
+
+/** The models that one request of a handler uses. A model that it gets is held until the request ends. */
+export class RequestModels {
+  readonly #models: ModelMultiplexer;
+  readonly #resolver: ModelResolver;
+  /** Whether the handler loads models of its own: then `get` returns those. */
+  readonly #areOwn: boolean;
+  readonly #leases: HeldLease[] = [];
+  #isOver = false;
+
+  constructor(models: ModelMultiplexer, resolver: ModelResolver, areOwn: boolean) {
+    this.#models = models;
+    this.#resolver = resolver;
+    this.#areOwn = areOwn;
+  }
+
+  /** Runs a model of the engine. */
+  async run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    if (outputs !== undefined && !(Array.isArray(outputs) && outputs.every((name) => typeof name === 'string'))) {
+      throw new InfermuxError('INVALID_ARGUMENT', `outputs must be a list of names, got ${show(outputs)}`);
+    }
+    const given = readFeeds(feeds);
+    const model = await this.#resolver.resolve(target);
+    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
+    try {
+      return await runSession(model.id, lease.session, given, outputs);
+    } finally {
+      lease.giveBack();
+    }
+  }
+
+  /**
+   * Returns the handler's own model, or a model of the engine with its metadata and `run`.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` when the request ended before the model was loaded.
+   */
+  async get(id: string): Promise<unknown> {
+    const model = this.#areOwn ? handlerModel(id) : await this.#resolver.resolve(id);
+    const lease = await this.#models.hold(model);
+    if (this.#isOver) {
+      await lease.giveBack();
+      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)} came after the request was answered`);
+    }
+    this.#leases.push(lease);
+    const { session } = lease;
+    if (session instanceof OwnModel) return session.value;
+    const { inputs, outputs } = session.metadata;
+    const run = (feeds: Feeds, names?: readonly string[]) =>
+      // A held session stays loaded, whatever else is loaded or evicted.
+      this.#isOver ? this.run(id, feeds, names) : runSession(id, session, readFeeds(feeds), names);
+    return { id, inputs, outputs, run };
+  }
+
+  /** Ends the request: a model that is loaded later is given back at once. @returns the leases to give back. */
+  end(): readonly HeldLease[] {
+    this.#isOver = true;
+    return this.#leases;
+  }
+}
+
+async function runSession(
+  id: string,
+  session: Session,
+  feeds: TensorFeeds,
+  outputs: readonly string[] | undefined,
+): Promise<Outputs> {
+  const { inputs, outputs: known } = session.metadata;
+  checkFeeds(id, feeds, inputs);
+  checkOutputNames(id, outputs, known);
+  return session.run(feeds, outputs);
+}

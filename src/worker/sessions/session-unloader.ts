@@ -1,0 +1,125 @@
+import { InfermuxError, show } from '../../common/errors.js';
+import type { UnloadReason } from '../../contracts/eviction.js';
+import type { ModelReference } from '../../contracts/model-reference.js';
+import type { ResidentSession, ResidentSessions } from './resident-sessions.js';
+
+export interface UnloadEvents {
+  /** @param idleMs how long nobody had used it. */
+  unloaded(key: string, reason: UnloadReason, unloadMs: number, idleMs: number): void;
+  /** A session could not be released; its memory may stay. */
+  releaseFailed(key: string, error: unknown): void;
+}
+
+/** How a model gets its place. */
+export interface RoomOptions {
+  /** Key of a session that counts as unloaded, and whose place is free once it is released. */
+  readonly replaces?: string | undefined;
+  /** Keys of models to evict before others. */
+  readonly spare?: readonly string[] | undefined;
+}
+
+/**
+ * Unloads sessions: to make room, after the idle time-out, or because it is told to. Each is released after its last
+ * user.
+ *
+ * Call its methods one at a time, each after the one before has ended: the bounds hold because nothing else loads or
+ * unloads meanwhile. {@link unload} alone need not be waited for.
+ */
+export class SessionUnloader {
+  readonly #residents: ResidentSessions;
+  readonly #events: UnloadEvents;
+  readonly #now: () => number;
+  #hasExceeded = false;
+
+  constructor(residents: ResidentSessions, events: UnloadEvents, now: () => number) {
+    this.#residents = residents;
+    this.#events = events;
+    this.#now = now;
+  }
+
+  /** Whether there may be more sessions than the bounds allow, because they were held when room was needed. */
+  get hasExceeded(): boolean {
+    return this.#hasExceeded;
+  }
+
+  /**
+   * Evicts sessions until the model fits the bounds. When every session left is pinned or held, and one is held, it
+   * gives up: the bounds are exceeded until {@link shrink}.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` when the pinned models leave no room.
+   */
+  async makeRoom({ id, bytes }: ModelReference, { replaces, spare }: RoomOptions): Promise<void> {
+    const replaced = replaces === undefined ? undefined : this.#residents.peek(replaces);
+    const added = replaced === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - replaced.bytes };
+    while (this.#residents.isOverFull(added)) {
+      const victim = this.#residents.nextToEvict(replaced, spare);
+      if (victim === undefined) {
+        if (this.#residents.isAnyHeld()) {
+          this.#hasExceeded = true;
+          return;
+        }
+        const pinned = this.#residents.pinnedKeys().map(show).join(', ');
+        const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${pinned}`;
+        throw new InfermuxError('FAILED_PRECONDITION', message);
+      }
+      await this.unload(victim, 'evicted');
+    }
+  }
+
+  /** Evicts unused sessions until the bounds hold again, or until the sessions left are in use. */
+  async shrink(): Promise<void> {
+    while (this.#residents.isOverFull()) {
+      const victim = this.#residents.nextToEvict();
+      if (victim === undefined || victim.users > 0) return;
+      await this.unload(victim, 'evicted');
+    }
+    this.#hasExceeded = false;
+  }
+
+  /**
+   * Unloads sessions that have been unused for the idle time-out.
+   *
+   * @param idleTimeoutMs -1 for never.
+   * @returns milliseconds until the next session may expire; undefined when there is none.
+   */
+  async expire(idleTimeoutMs: number): Promise<number | undefined> {
+    if (idleTimeoutMs === -1) return undefined;
+    for (const key of this.#residents.keysByAge()) {
+      const resident = this.#residents.peek(key);
+      if (resident === undefined || resident.users > 0 || this.#residents.isPinned(key)) continue;
+      const leftMs = resident.lastUsedAt + idleTimeoutMs - this.#now();
+      if (leftMs > 0) return leftMs;
+      await this.unload(resident, 'expired');
+    }
+    return this.#residents.isEmpty ? undefined : idleTimeoutMs;
+  }
+
+  async unloadAll(): Promise<void> {
+    for (const key of this.#residents.keysByAge()) {
+      const resident = this.#residents.peek(key);
+      if (resident !== undefined) await this.unload(resident, 'shutdown');
+    }
+  }
+
+  /** Removes the session at once, and resolves when it is released, after its last user. Never rejects. */
+  async unload(resident: ResidentSession, reason: UnloadReason): Promise<void> {
+    const { key, holders } = resident;
+    this.#residents.remove(resident);
+    // Only `unloadAll` waits for a holder, so the model may be loaded again before this session is released.
+    if (holders > 0) this.#events.unloaded(key, reason, 0, 0);
+    if (resident.users > 0) {
+      await new Promise<void>((resolve) => {
+        resident.onIdle = resolve;
+      });
+    }
+    const startedAt = this.#now();
+    const idleMs = startedAt - resident.lastUsedAt;
+    try {
+      await resident.session.release();
+    } catch (error) {
+      this.#events.releaseFailed(key, error);
+    }
+    this.#residents.released(resident);
+    if (holders === 0) this.#events.unloaded(key, reason, this.#now() - startedAt, idleMs);
+  }
+}

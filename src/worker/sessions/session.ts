@@ -1,0 +1,14 @@
+import type { ModelReference } from '../../contracts/model-reference.js';
+import type { ModelMetadata, Outputs, TensorFeeds } from '../../tensors/tensor.js';
+
+/** A loaded model. */
+export interface Session {
+  readonly metadata: ModelMetadata;
+  run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
+  release(): Promise<void>;
+}
+
+/** Loads sessions: `OnnxSessionLoader` those of the engine's models, `HandlerModelLoader` those of a handler's own. */
+export interface SessionLoader {
+  load(model: ModelReference): Promise<Session>;
+}
