@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { InfermuxError } from '../../dist/common/errors.js';
-import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
+import type { InfermuxError } from '../../../dist/common/errors.js';
+import { Dispatcher } from '../../../dist/routing/dispatcher.js';
+import type { RoutedRequest } from '../../../dist/routing/pending-request.js';
+import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../../support/fakes.js';
 
 const A = fakeModel('a');
 const B = fakeModel('b');
