@@ -3,7 +3,7 @@ import type { InfermuxError } from '../../dist/common/errors.js';
 import { type DeploymentOptions, resolveDeployment } from '../../dist/deployments/config/deployment-options.js';
 import { Deployment, type DeploymentQueue } from '../../dist/deployments/deployment.js';
 import { ReplicaMemory } from '../../dist/replicas/replica-pool.js';
-import { FakeClock } from '../support/fakes.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
 import { until } from '../support/until.js';
 
 let clock: FakeClock;

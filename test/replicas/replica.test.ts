@@ -5,7 +5,8 @@ import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.
 import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica, type ReplicaThread } from '../../dist/replicas/replica.js';
-import { FakeClock, fakeModel } from '../support/fakes.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
+import { fakeModel } from '../support/fakes/fake-requests.js';
 
 interface Task {
   readonly message: ReplicaMessage;

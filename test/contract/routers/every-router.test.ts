@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type RequestRouter, ROUTER_NAMES, type RouterName } from '../../../dist/contracts/request-router.js';
-import { type FakeReplica, flush } from '../../support/fakes.js';
+import type { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { flush } from '../../support/flush.js';
 import { readmeRouter } from '../../support/readme-router.js';
 import { type Step, step } from '../../support/routing/router-steps.js';
 import { MODELS, RouterWorld } from '../../support/routing/router-world.js';

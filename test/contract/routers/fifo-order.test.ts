@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { FakeReplica } from '../../support/fakes.js';
+import type { FakeReplica } from '../../support/fakes/fake-replica.js';
 import { RouterWorld } from '../../support/routing/router-world.js';
 
 it('in order fifo a router is not asked while nothing is free', async () => {

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PendingRequestView, RequestRouter } from '../../../dist/contracts/request-router.js';
-import { fakeRequest, flush } from '../../support/fakes.js';
+import { fakeRequest } from '../../support/fakes/fake-requests.js';
+import { flush } from '../../support/flush.js';
 import { type Step, step } from '../../support/routing/router-steps.js';
 import { MODELS, RouterWorld } from '../../support/routing/router-world.js';
 

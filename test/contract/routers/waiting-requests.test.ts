@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import type { RequestRouter } from '../../../dist/contracts/request-router.js';
-import { type FakeReplica, flush } from '../../support/fakes.js';
+import type { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { flush } from '../../support/flush.js';
 import { MODELS, RouterWorld } from '../../support/routing/router-world.js';
 
 /** To the replica whose id the key begins with, or to any. */

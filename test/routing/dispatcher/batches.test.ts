@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import type { Batching } from '../../../dist/contracts/batching.js';
-import { type FakeReplica, flush } from '../../support/fakes.js';
+import type { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { flush } from '../../support/flush.js';
 import { METADATA, startBatchingDispatcher } from '../../support/routing/start-batching-dispatcher.js';
 import { A, B, work } from '../../support/routing/start-dispatcher.js';
 

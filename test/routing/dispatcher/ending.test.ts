@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import type { RoutedRequest } from '../../../dist/routing/pending-request.js';
 import { codeOf } from '../../support/code-of.js';
-import { flush } from '../../support/fakes.js';
+import { flush } from '../../support/flush.js';
 import { A, B, type DispatcherSettings, startDispatcher, work } from '../../support/routing/start-dispatcher.js';
 
 let { clock, dispatcher, holds, addReplica, submit } = startDispatcher();

@@ -1,6 +1,6 @@
 import { beforeEach, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
-import { flush } from '../../support/fakes.js';
+import { flush } from '../../support/flush.js';
 import { A, B, type DispatcherSettings, startDispatcher } from '../../support/routing/start-dispatcher.js';
 
 let { clock, dispatcher, given, addReplica, submit } = startDispatcher();

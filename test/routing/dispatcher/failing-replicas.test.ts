@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import { codeOf } from '../../support/code-of.js';
-import { type FakeReplica, flush } from '../../support/fakes.js';
+import type { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { flush } from '../../support/flush.js';
 import { A, startDispatcher, work } from '../../support/routing/start-dispatcher.js';
 
 let { clock, dispatcher, given, addReplica, submit } = startDispatcher();

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../../dist/common/errors.js';
 import { codeOf } from '../../support/code-of.js';
-import { flush } from '../../support/fakes.js';
+import { flush } from '../../support/flush.js';
 import { A, B, type DispatcherSettings, startDispatcher, work } from '../../support/routing/start-dispatcher.js';
 
 let { clock, addReplica, submit } = startDispatcher();

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { flush } from '../../support/fakes.js';
+import { flush } from '../../support/flush.js';
 import { A, B, startDispatcher, work } from '../../support/routing/start-dispatcher.js';
 
 /** A run that does not end as long as a test goes on. */

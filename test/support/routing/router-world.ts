@@ -1,7 +1,11 @@
 import type { InfermuxError } from '../../../dist/common/errors.js';
 import type { Order, RequestRouter, RouterName } from '../../../dist/contracts/request-router.js';
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../fakes.js';
+import { FakeClock } from '../fakes/fake-clock.js';
+import { fakeObserver } from '../fakes/fake-observer.js';
+import { FakeReplica } from '../fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../fakes/fake-requests.js';
+import { flush } from '../flush.js';
 
 /** The models that {@link RouterWorld.submit} takes by number. */
 export const MODELS = Array.from({ length: 6 }, (_, index) => fakeModel(`m${index}`));

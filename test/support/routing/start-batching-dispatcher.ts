@@ -1,7 +1,10 @@
 import type { Batching } from '../../../dist/contracts/batching.js';
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
 import type { TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
-import { FakeClock, FakeReplica, fakeObserver, fakeRequest, feedsOf } from '../fakes.js';
+import { FakeClock } from '../fakes/fake-clock.js';
+import { fakeObserver } from '../fakes/fake-observer.js';
+import { FakeReplica, feedsOf } from '../fakes/fake-replica.js';
+import { fakeRequest } from '../fakes/fake-requests.js';
 import { A, B, work } from './start-dispatcher.js';
 
 const value: ValueMetadata = { name: 'x', type: 'float32', shape: ['N'] };

@@ -1,6 +1,10 @@
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
 import type { RoutedModel, RoutedRequest } from '../../../dist/routing/pending-request.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../fakes.js';
+import { FakeClock } from '../fakes/fake-clock.js';
+import { fakeObserver } from '../fakes/fake-observer.js';
+import { FakeReplica } from '../fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../fakes/fake-requests.js';
+import { flush } from '../flush.js';
 
 /** What a test says of the dispatcher that it starts. */
 export interface DispatcherSettings {
