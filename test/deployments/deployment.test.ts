@@ -5,7 +5,7 @@ import { resolveDeployment } from '../../dist/deployments/config/resolve-deploym
 import { Deployment } from '../../dist/deployments/deployment.js';
 import type { DeploymentQueue } from '../../dist/deployments/deployment-environment.js';
 import { ReplicaMemory } from '../../dist/replicas/replica-pool.js';
-import { FakeClock } from '../support/fakes.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
 import { until } from '../support/until.js';
 
 let clock: FakeClock;

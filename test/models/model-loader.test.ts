@@ -2,8 +2,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/common/errors.js';
 import { ModelLoader } from '../../dist/models/model-loader.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
-import { FakeModelReplicas, gate } from '../support/fake-replicas.js';
-import { FakeClock, flush } from '../support/fakes.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
+import { FakeModelReplicas, gate } from '../support/fakes/fake-model-replicas.js';
+import { flush } from '../support/flush.js';
 
 const model = (id: string, key = `${id}@1`): RegisteredModel => ({
   ...{ id, key, version: 1, path: `/${id}`, bytes: 10, format: 'onnx', isPinned: false, fingerprint: key },

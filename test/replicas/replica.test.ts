@@ -6,7 +6,8 @@ import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica } from '../../dist/replicas/replica.js';
 import type { ReplicaThread } from '../../dist/replicas/replica-thread.js';
-import { FakeClock, fakeModel } from '../support/fakes.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
+import { fakeModel } from '../support/fakes/fake-requests.js';
 
 interface Task {
   readonly message: ReplicaMessage;

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ControlLoop } from '../../../dist/deployments/control/control-loop.js';
-import { FakeClock } from '../../support/fakes.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
 
 it('takes steps until there is none, also those that a step brought about, and looks again when one is due', () => {
   const clock = new FakeClock();

@@ -1,6 +1,7 @@
 import { beforeEach, expect, it } from 'vitest';
 import { HealthChecks } from '../../../dist/deployments/health/health-checks.js';
-import { FakeClock, flush } from '../../support/fakes.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { flush } from '../../support/flush.js';
 
 let clock: FakeClock;
 let story: string[];

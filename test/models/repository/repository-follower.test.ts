@@ -1,7 +1,8 @@
 import { beforeEach, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import { RepositoryFollower } from '../../../dist/models/repository/repository-follower.js';
-import { FakeClock, flush } from '../../support/fakes.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { flush } from '../../support/flush.js';
 
 let clock: FakeClock;
 let looks: number[];

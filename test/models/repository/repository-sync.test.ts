@@ -8,7 +8,7 @@ import { ModelLoader } from '../../../dist/models/model-loader.js';
 import { RepositoryScanner } from '../../../dist/models/repository/repository-scanner.js';
 import { RepositorySync, type SyncReport } from '../../../dist/models/repository/repository-sync.js';
 import { directory, writeFiles } from '../../support/directories.js';
-import { FakeModelReplicas, gate } from '../../support/fake-replicas.js';
+import { FakeModelReplicas, gate } from '../../support/fakes/fake-model-replicas.js';
 import { until } from '../../support/until.js';
 
 let root: string;

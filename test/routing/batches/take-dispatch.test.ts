@@ -4,7 +4,7 @@ import { takeDispatch } from '../../../dist/routing/batches/take-dispatch.js';
 import type { PendingRequest } from '../../../dist/routing/pending-request.js';
 import { ModelQueue } from '../../../dist/routing/queues/model-queue.js';
 import type { Tensor, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
-import { fakeModel, fakeRequest } from '../../support/fakes.js';
+import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
 
 const MODEL = fakeModel('m');
 

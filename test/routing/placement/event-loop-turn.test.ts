@@ -1,6 +1,6 @@
 import { beforeEach, expect, it } from 'vitest';
 import { EventLoopTurn } from '../../../dist/routing/placement/event-loop-turn.js';
-import { FakeClock } from '../../support/fakes.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
 
 let clock: FakeClock;
 let turn: EventLoopTurn;

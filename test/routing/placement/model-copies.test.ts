@@ -2,7 +2,11 @@ import { beforeEach, expect, it } from 'vitest';
 import { NO_MODEL } from '../../../dist/contracts/handler.js';
 import type { RequestRouter } from '../../../dist/contracts/request-router.js';
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../../support/fakes.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { fakeObserver } from '../../support/fakes/fake-observer.js';
+import { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
+import { flush } from '../../support/flush.js';
 
 const HOT = fakeModel('hot');
 const COLD = fakeModel('cold');

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { PendingRequest } from '../../../dist/routing/pending-request.js';
 import { ModelQueue } from '../../../dist/routing/queues/model-queue.js';
-import { fakeModel } from '../../support/fakes.js';
+import { fakeModel } from '../../support/fakes/fake-requests.js';
 
 const isBefore = (left: PendingRequest, right: PendingRequest) =>
   left.priority === right.priority ? left.sequence < right.sequence : left.priority > right.priority;

@@ -10,7 +10,7 @@ import { RoundRobinRouter } from '../../../dist/routing/routers/by-request/round
 import { ThroughputAwareRouter } from '../../../dist/routing/routers/by-request/throughput-aware-router.js';
 import { UniformRouter } from '../../../dist/routing/routers/by-request/uniform-router.js';
 import { chooseTwo } from '../../../dist/routing/routers/ranks.js';
-import { fakeRequestView, fakeView } from '../../support/fakes.js';
+import { fakeRequestView, fakeView } from '../../support/fakes/fake-views.js';
 
 /** Park and Miller's generator, so that a statistical test is the same each time. */
 function lehmer(seed: number): () => number {

@@ -15,7 +15,7 @@ import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
 import { tryLock } from '../../../dist/worker/sessions/thread-lock.js';
 import { WeightStore } from '../../../dist/worker/sessions/weight-store.js';
 import { directory } from '../../support/directories.js';
-import { gate } from '../../support/fake-replicas.js';
+import { gate } from '../../support/fakes/fake-model-replicas.js';
 import { until } from '../../support/until.js';
 
 /** Keys are hashes. */

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import type { ModelState, ReplicaView } from '../../../../dist/contracts/request-router.js';
 import { ReplicaIndex } from '../../../../dist/routing/placement/replicas/replica-index.js';
 import { PowerOfTwoChoicesRouter } from '../../../../dist/routing/routers/by-model/power-of-two-choices-router.js';
-import { fakeRequestView, fakeView } from '../../../support/fakes.js';
+import { fakeRequestView, fakeView } from '../../../support/fakes/fake-views.js';
 
 interface Replica extends ReplicaView {
   readonly models: Map<string, ModelState>;

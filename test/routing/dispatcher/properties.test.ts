@@ -1,11 +1,15 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { InfermuxError } from '../../dist/common/errors.js';
-import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import { ExpectedTimes } from '../../dist/routing/estimates/expected-times.js';
-import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import type { ModelMetadata, TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, feedsOf, flush } from '../support/fakes.js';
+import { InfermuxError } from '../../../dist/common/errors.js';
+import { Dispatcher } from '../../../dist/routing/dispatcher.js';
+import { ExpectedTimes } from '../../../dist/routing/estimates/expected-times.js';
+import type { RoutedRequest } from '../../../dist/routing/pending-request.js';
+import type { ModelMetadata, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { fakeObserver } from '../../support/fakes/fake-observer.js';
+import { FakeReplica, feedsOf } from '../../support/fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
+import { flush } from '../../support/flush.js';
 
 type Command =
   | {

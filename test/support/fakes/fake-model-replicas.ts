@@ -1,6 +1,6 @@
-import { InfermuxError } from '../../dist/common/errors.js';
-import type { ModelReplica, ModelReplicas, ReplicaLoad } from '../../dist/models/model-replicas.js';
-import type { RegisteredModel } from '../../dist/models/registered-model.js';
+import { InfermuxError } from '../../../dist/common/errors.js';
+import type { ModelReplica, ModelReplicas, ReplicaLoad } from '../../../dist/models/model-replicas.js';
+import type { RegisteredModel } from '../../../dist/models/registered-model.js';
 
 /** A replica without a thread: loads what it is told to, at once or when its gate opens. */
 export class FakeModelReplica implements ModelReplica {

@@ -1,67 +1,8 @@
-import type { Clock } from '../../dist/common/clock.js';
-import { InfermuxError } from '../../dist/common/errors.js';
-import type { Batching } from '../../dist/contracts/batching.js';
-import type { PendingRequestView, ReplicaView } from '../../dist/contracts/request-router.js';
-import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/batches/routed-dispatch.js';
-import type { DispatcherObserver } from '../../dist/routing/dispatcher-options.js';
-import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-request.js';
-import type { RoutableReplica } from '../../dist/routing/placement/replicas/candidate.js';
-import type { TensorFeeds } from '../../dist/tensors/tensor.js';
-
-/** Time that passes only when it is told to. */
-export class FakeClock implements Clock {
-  #now = 0;
-  #timers: { readonly at: number; readonly callback: () => void }[] = [];
-  #deferred: (() => void)[] = [];
-  readonly #defers: boolean;
-
-  /** @param defers hold back what is deferred until `runDeferred`; otherwise it happens at once. */
-  constructor({ defers = false } = {}) {
-    this.#defers = defers;
-  }
-
-  now(): number {
-    return this.#now;
-  }
-
-  get timers(): number {
-    return this.#timers.length;
-  }
-
-  schedule(callback: () => void, delayMs: number): () => void {
-    // As Node's timers: whole milliseconds, and at least one.
-    const timer = { at: this.#now + Math.max(1, Math.trunc(delayMs)), callback };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer);
-    };
-  }
-
-  defer(callback: () => void): void {
-    if (this.#defers) this.#deferred.push(callback);
-    else callback();
-  }
-
-  nextTurn(callback: () => void): void {
-    this.defer(callback);
-  }
-
-  runDeferred(): void {
-    for (const callback of this.#deferred.splice(0)) callback();
-  }
-
-  advance(milliseconds: number): void {
-    const end = this.#now + milliseconds;
-    for (;;) {
-      const [next] = this.#timers.filter(({ at }) => at <= end).sort((left, right) => left.at - right.at);
-      if (next === undefined) break;
-      this.#timers = this.#timers.filter((other) => other !== next);
-      this.#now = Math.max(this.#now, next.at);
-      next.callback();
-    }
-    this.#now = end;
-  }
-}
+import { InfermuxError } from '../../../dist/common/errors.js';
+import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../../dist/routing/batches/routed-dispatch.js';
+import type { RoutedModel } from '../../../dist/routing/pending-request.js';
+import type { RoutableReplica } from '../../../dist/routing/placement/replicas/candidate.js';
+import type { TensorFeeds } from '../../../dist/tensors/tensor.js';
 
 interface Given {
   readonly dispatch: RoutedDispatch;
@@ -229,67 +170,6 @@ export class FakeReplica implements RoutableReplica {
   }
 }
 
-export function fakeModel(id: string, bytes = 1_000, batching?: Batching): RoutedModel {
-  return { id, key: `${id}@1`, path: `/nowhere/${id}.onnx`, bytes, batching };
-}
-
-/** A replica as routers see it, with what a test says of it. */
-export function fakeView(id: string, own: Partial<ReplicaView> = {}): ReplicaView {
-  return {
-    ...{ id, deployment: 'default', labels: {}, ongoing: 0, capacity: Number.POSITIVE_INFINITY, models: new Map() },
-    ...{ freeBytes: Number.POSITIVE_INFINITY, freeModels: Number.POSITIVE_INFINITY, expectedWorkMs: 0 },
-    routingStats: { throughput: 0, runMs: 0, loadMs: 0 },
-    ...own,
-  };
-}
-
-export function fakeRequestView(model: string, own: Partial<PendingRequestView> = {}): PendingRequestView {
-  return {
-    ...{ id: 0, model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
-    ...{ expectedRunMs: 1, expectedLoadMs: 10 },
-    ...own,
-  };
-}
-
-export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): RoutedRequest {
-  const terms = {
-    priority: 0,
-    deadline: undefined,
-    signal: undefined,
-    transferred: undefined,
-    releaseFeeds: undefined,
-    payload: undefined,
-    shardKey: undefined,
-    labels: undefined,
-    isShadow: false,
-  };
-  return { model, feeds, outputs: undefined, checked: true, ...terms };
-}
-
 export function feedsOf({ groups }: RoutedDispatch): TensorFeeds[] {
   return groups.flatMap(({ feeds }) => feeds);
-}
-
-/** An observer that does nothing but what it is told. */
-export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): DispatcherObserver {
-  const nothing = () => undefined;
-  return {
-    busy: nothing,
-    idle: nothing,
-    submitted: nothing,
-    accepted: nothing,
-    given: nothing,
-    waited: nothing,
-    answered: nothing,
-    failed: nothing,
-    called: nothing,
-    batchingSwitchedOff: nothing,
-    routerFailed: nothing,
-    ...overrides,
-  };
-}
-
-/** Lets promises that are settled call back. */
-export async function flush(): Promise<void> {
-  for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
 }

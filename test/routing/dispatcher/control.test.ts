@@ -1,8 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { InfermuxError } from '../../dist/common/errors.js';
-import { Dispatcher } from '../../dist/routing/dispatcher.js';
-import type { RoutedRequest } from '../../dist/routing/pending-request.js';
-import { FakeClock, FakeReplica, fakeModel, fakeObserver, fakeRequest, flush } from '../support/fakes.js';
+import type { InfermuxError } from '../../../dist/common/errors.js';
+import { Dispatcher } from '../../../dist/routing/dispatcher.js';
+import type { RoutedRequest } from '../../../dist/routing/pending-request.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { fakeObserver } from '../../support/fakes/fake-observer.js';
+import { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
+import { flush } from '../../support/flush.js';
 
 const A = fakeModel('a');
 const B = fakeModel('b');

@@ -1,0 +1,25 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { createEngine, type InferenceEngine } from '../../../dist/index.js';
+import { models, outcome } from '../../support/engines/handlers-engine.js';
+
+describe('a module that is no handler', () => {
+  let broken: InferenceEngine;
+  beforeAll(async () => {
+    broken = await createEngine({ models, replicas: 0 });
+    return () => broken.close();
+  });
+
+  it.each([
+    ['../support/until.ts', 'could not be imported'],
+    ['../support/directories.js', 'could not be imported'],
+    [
+      '../support/nothing-handler.mjs',
+      'must export a function handle, by name or in its default; it exports "loadModel"',
+    ],
+  ])('%s is refused by name', async (path, reason) => {
+    const handler = new URL(path, new URL('..', import.meta.url));
+    const goal = await broken.deployments.create('app', { handler });
+    expect(await outcome(goal.done)).toContain(reason);
+    await (await broken.deployments.delete('app')).done;
+  });
+});

@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
+import { directory } from '../../support/directories.js';
+import { code, questionsTo, startModels } from '../../support/engines/models-engine.js';
+import { externalModel, scaleModel } from '../../support/onnx-models.js';
+
+let engine: InferenceEngine;
+const { ask } = questionsTo(() => engine);
+
+async function start(models: EngineOptions['models'], options?: EngineOptions): Promise<void> {
+  ({ engine } = await startModels(models, options));
+}
+
+afterEach(() => engine?.destroy());
+
+describe('what models say of themselves', () => {
+  const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+  const manifest = (value: object) => JSON.stringify(value);
+
+  it('hashes are checked at the load', async () => {
+    const model = scaleModel(2);
+    await start(
+      directory({
+        'good/model.onnx': model,
+        'good/model.json': manifest({ sha256: sha256(model) }),
+        'bad/model.onnx': model,
+        'bad/model.json': manifest({ sha256: 'ab'.repeat(32) }),
+        'gone/model.onnx': model,
+        'gone/model.json': manifest({ sha256: { 'weights.bin': 'ab'.repeat(32) } }),
+      }),
+    );
+    expect(await ask('good')).toBe(2);
+    await expect(ask('bad')).rejects.toMatchObject({
+      code: 'MODEL_LOAD_FAILED',
+      message: expect.stringContaining(`SHA-256 is ${sha256(model)}, expected abab`),
+    });
+    await expect(ask('gone')).rejects.toMatchObject({
+      code: 'MODEL_LOAD_FAILED',
+      message: expect.stringContaining('ENOENT'),
+    });
+  });
+
+  it('warm-up runs are part of the load, and fail it when they fail', async () => {
+    const model = scaleModel(2);
+    const with_ = (warmUp: object) => manifest({ warmUp });
+    await start(
+      directory({
+        'good/model.onnx': model,
+        'good/model.json': with_([{ x: { dims: [1, 4] } }, { x: { dims: [1, 4], data: [1, 2, 3, 4] } }]),
+        'bad/model.onnx': model,
+        'bad/model.json': with_([{ x: { dims: [1, 5] } }]),
+        'short/model.onnx': model,
+        'short/model.json': with_([{ x: { dims: [1, 4], data: [1] } }]),
+      }),
+    );
+    expect(await ask('good')).toBe(2);
+    await expect(ask('bad')).rejects.toMatchObject({
+      code: 'MODEL_LOAD_FAILED',
+      message: expect.stringContaining('warm-up run 1 failed'),
+    });
+    await expect(ask('short')).rejects.toThrow('has dims for 4 elements, and data has 1');
+  });
+
+  it('session options go before those of the engine', async () => {
+    const files = {
+      'a/model.onnx': scaleModel(2),
+      'a/model.json': manifest({ session: { executionProviders: ['cpu'] } }),
+    };
+    await start(directory({ ...files, 'b.onnx': scaleModel(3) }), { session: { executionProviders: ['nonesuch'] } });
+    expect([await ask('a'), await code(ask('b'))]).toEqual([2, 'MODEL_LOAD_FAILED']);
+  });
+
+  it('licence, size and what memory a session takes are told', async () => {
+    const { model, weights } = externalModel('weights.bin', 4_000_000);
+    await start(
+      directory({ 'a/model.onnx': model, 'a/weights.bin': weights, 'a/model.json': manifest({ licence: 'MIT' }) }),
+    );
+    const bytes = model.byteLength + weights.byteLength;
+    expect(engine.models.get('a')).toMatchObject({ licence: 'MIT', bytes, problem: undefined });
+    expect(engine.models.size('a')).toBe(bytes);
+    const guess = engine.models.estimateSize('a');
+    expect(guess).toBe(1.5 * bytes);
+    await engine.models.load('a', { replicas: 'all' });
+    // It was measured, and may be less than the files, which are mapped.
+    expect(engine.models.get('a').estimatedBytes).toBe(engine.models.estimateSize('a'));
+    expect(engine.status().models[0]?.bytes).toBe(bytes);
+  });
+});

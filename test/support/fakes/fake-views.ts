@@ -1,0 +1,19 @@
+import type { PendingRequestView, ReplicaView } from '../../../dist/contracts/request-router.js';
+
+/** A replica as routers see it, with what a test says of it. */
+export function fakeView(id: string, own: Partial<ReplicaView> = {}): ReplicaView {
+  return {
+    ...{ id, deployment: 'default', labels: {}, ongoing: 0, capacity: Number.POSITIVE_INFINITY, models: new Map() },
+    ...{ freeBytes: Number.POSITIVE_INFINITY, freeModels: Number.POSITIVE_INFINITY, expectedWorkMs: 0 },
+    routingStats: { throughput: 0, runMs: 0, loadMs: 0 },
+    ...own,
+  };
+}
+
+export function fakeRequestView(model: string, own: Partial<PendingRequestView> = {}): PendingRequestView {
+  return {
+    ...{ id: 0, model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
+    ...{ expectedRunMs: 1, expectedLoadMs: 10 },
+    ...own,
+  };
+}
