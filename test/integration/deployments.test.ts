@@ -73,7 +73,7 @@ describe('under steady load, with no request lost', () => {
     await start({ autoscaling });
     await under(ids, () => until(() => engine.deployments.get('default').runningReplicas === 4));
     await until(() => engine.status().replicas.length === 1);
-    expect(logged.filter((line) => line.startsWith('more replicas than this machine bears'))).not.toEqual([]);
+    expect(logged.filter((line) => line.startsWith('more replicas than this machine can carry'))).not.toEqual([]);
   });
 
   it('another configuration is rolled out, a new replica before an old one goes', async () => {
@@ -229,7 +229,7 @@ describe('refusals', () => {
     await start({ replicas: 0 });
     await expect(engine.run('times-1', row())).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
-      message: expect.stringContaining('is to have no replica (replicas: 0)'),
+      message: expect.stringContaining('has no replicas (replicas: 0)'),
     });
     expect(engine.ready).toBe(true);
     await (await engine.deployments.update('default', { replicas: 1 })).done;
