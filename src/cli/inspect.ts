@@ -6,7 +6,7 @@ import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 import { nameModel } from './named-model.js';
 import { printable } from './terminal/printable.js';
 
-/** What `infermux inspect` found out. */
+/** The result of `infermux inspect`. */
 export interface ModelReport extends ModelMetadata {
   readonly path: string;
   readonly format: 'ONNX' | 'ORT';
@@ -14,11 +14,11 @@ export interface ModelReport extends ModelMetadata {
   readonly producer: string | undefined;
   readonly opsets: Readonly<Record<string, number>> | undefined;
   readonly loadMs: number;
-  /** Why requests are not joined by themselves; undefined when they are. */
+  /** Why requests are not joined automatically; undefined when they are. */
   readonly whyNotBatched: string | undefined;
 }
 
-/** @throws InfermuxError for a file that is not there or is no model. */
+/** @throws InfermuxError for a file that does not exist or is not a model. */
 export async function inspectModel(path: string): Promise<ModelReport> {
   const { id, source } = await nameModel(path);
   const engine = await createEngine({ models: { [id]: source }, replicas: 1 });
@@ -46,7 +46,7 @@ function whyNotByItself(metadata: ModelMetadata, own: Batching | undefined): str
   const { isEnabled, isOwn } = batchingPolicy('auto', own);
   if (!isEnabled) return 'its model.json says so';
   const reason = whyNotBatched(metadata, isOwn);
-  // Someone who knows the model may know better.
+  // The user may know better than this check.
   const isWorthATry = reason !== undefined && !isOwn && whyNotBatched(metadata, true) === undefined;
   return isWorthATry ? `${reason}; "batching": {} in a model.json asks for it all the same` : reason;
 }

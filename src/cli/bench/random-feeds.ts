@@ -8,7 +8,7 @@ import {
   type ValueMetadata,
 } from '../../tensors/tensor.js';
 
-/** Shapes of inputs by name, as the command line gives them. */
+/** Shapes of inputs by name, from the command line. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
 
 /**
@@ -24,11 +24,11 @@ export function parseInputShape(text: string): [name: string, dims: number[]] {
   return [name, dims.split('x').map(Number)];
 }
 
-/** More is a typing error, or would not fit into memory several times. */
+/** Most bytes of an input. More is a typing error, or would not fit into memory several times. */
 const MOST_BYTES = 2 ** 30;
 
 /**
- * Random feeds of one request for a model. A free first dimension is 1; others must be given.
+ * Makes random feeds of one request for a model. A free first dimension is 1; other free dimensions must be given.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for shapes that are missing, do not fit, are too large or name no input.
  */
@@ -49,18 +49,18 @@ export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShape
   return Object.fromEntries(all.map(({ input, dims = [] }) => [input.name, randomTensor(input, dims, random)]));
 }
 
-/** Bytes of typed arrays; strings do not count. */
+/** Counts the bytes of typed arrays; strings do not count. */
 export function bytesOfFeeds(feeds: Feeds): number {
   return Object.values(feeds).reduce((sum, { data }) => sum + (ArrayBuffer.isView(data) ? data.byteLength : 0), 0);
 }
 
-/** Undefined when they are not all known or do not fit. */
+/** Returns an input's dimensions; undefined when some are unknown or do not fit. */
 function dimsOf({ name, shape }: ValueMetadata, shapes: InputShapes): number[] | undefined {
   const dims = shapes.get(name) ?? shape.map((size, axis) => (typeof size === 'string' && axis === 0 ? 1 : size));
   const isComplete = dims.every((size): size is number => typeof size === 'number');
   const fits =
     dims.length === shape.length && shape.every((size, axis) => typeof size === 'string' || size === dims[axis]);
-  // "No shape" and "scalar" look alike: then whatever is given may be right.
+  // "No shape" and "scalar" look alike, so any given shape may be right.
   return isComplete && (fits || shape.length === 0) ? [...dims] : undefined;
 }
 
@@ -70,7 +70,7 @@ function describe({ name, shape }: ValueMetadata, given: readonly number[] | und
   return `input ${show(name)} has the shape ${declared}${got}`;
 }
 
-/** Free dimensions are 8: with 1, a sequence or an image would hardly be one. */
+/** Returns an example shape. Free dimensions are 8, since 1 is too small for a sequence or an image. */
 function exampleOf(shape: readonly (number | string)[]): string {
   return shape.map((size, axis) => (typeof size === 'number' ? size : axis === 0 ? 1 : 8)).join('x');
 }
@@ -90,7 +90,7 @@ function invalid(message: string): InfermuxError {
   return new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-/** Whole numbers are 0 or 1, which are tokens, classes and flags of nearly every model that asks for some. */
+/** Makes random values. Integers are 0 or 1: nearly every model takes these as tokens, classes and flags. */
 function randomData(type: ValueMetadata['type'], length: number, random: () => number): TensorData {
   const bit = () => (random() < 0.5 ? 0 : 1);
   switch (type) {
