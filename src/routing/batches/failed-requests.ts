@@ -39,7 +39,7 @@ export class FailedRequests {
     // A handler may fail because of a model that its request does not name.
     const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
     if (isOwnLoad && this.#environment.isWarm(model.key)) {
-      // The request was spilled: another replica has the model, whose file may since have been replaced by a broken one.
+      // The request was spilled: another replica has the model. The file may since have been replaced by a broken one.
       this.#loadBackoff.recordFailure(model, error);
       pending.attempts -= 1;
       this.#environment.enqueue(pending);
