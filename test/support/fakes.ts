@@ -8,14 +8,14 @@ import type { RoutedModel, RoutedRequest } from '../../dist/routing/pending-requ
 import type { RoutableReplica } from '../../dist/routing/placement/replicas/candidate.js';
 import type { TensorFeeds } from '../../dist/tensors/tensor.js';
 
-/** Time that passes only when it is told to. */
+/** Time that passes only on demand. */
 export class FakeClock implements Clock {
   #now = 0;
   #timers: { readonly at: number; readonly callback: () => void }[] = [];
   #deferred: (() => void)[] = [];
   readonly #defers: boolean;
 
-  /** @param defers hold back what is deferred until `runDeferred`; otherwise it happens at once. */
+  /** @param defers whether deferred callbacks wait for `runDeferred`; otherwise they run at once. */
   constructor({ defers = false } = {}) {
     this.#defers = defers;
   }
@@ -29,7 +29,7 @@ export class FakeClock implements Clock {
   }
 
   schedule(callback: () => void, delayMs: number): () => void {
-    // As Node's timers: whole milliseconds, and at least one.
+    // Like Node's timers: whole milliseconds, and at least one.
     const timer = { at: this.#now + Math.max(1, Math.trunc(delayMs)), callback };
     this.#timers.push(timer);
     return () => {
@@ -69,13 +69,13 @@ interface Given {
   readonly reject: (error: Error) => void;
 }
 
-/** Told what a replica's handle tells its engine. */
+/** Observes the events that a replica's handle reports to its engine. */
 export interface FakeReplicaObserver {
   modelChanged(replica: FakeReplica, modelKey: string): void;
   given(replica: FakeReplica, dispatch: RoutedDispatch): void;
 }
 
-/** A replica without a thread: it loads, evicts and answers one step at a time, when it is told to. */
+/** A replica without a thread: it loads, evicts and answers step by step, on demand. */
 export class FakeReplica implements RoutableReplica {
   readonly id: string;
   readonly models = new Map<string, 'loading' | 'loaded'>();
@@ -86,9 +86,9 @@ export class FakeReplica implements RoutableReplica {
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];
-  /** Milliseconds that every call takes: with 1, requests that are not joined go one by one. */
+  /** Milliseconds of every call. With 1, requests that are not joined go one by one. */
   runMs = 1;
-  /** Milliseconds that each further request of a joined call takes. */
+  /** Milliseconds of each further request of a joined call. */
   msPerRequest = 0;
   loadMs = 5;
   readonly #maxModels: number;
@@ -96,7 +96,7 @@ export class FakeReplica implements RoutableReplica {
   #given: Given[] = [];
   #isDead = false;
   #ahead: { readonly key: string; readonly resolve: () => void } | undefined;
-  /** Keys of models that the last dispatch or load said are spare. */
+  /** Keys of the spare models that the last dispatch or load named. */
   spare: readonly string[] = [];
 
   constructor(id: string, maxModels: number, observer: FakeReplicaObserver) {
@@ -125,7 +125,7 @@ export class FakeReplica implements RoutableReplica {
     return this.isLoading ? this.#given[0]?.dispatch.model.key : undefined;
   }
 
-  /** The feeds of what it was given, dispatch by dispatch. */
+  /** Feeds of the ongoing requests, dispatch by dispatch. */
   get requests(): TensorFeeds[] {
     return this.#given.flatMap(({ dispatch }) => feedsOf(dispatch));
   }
@@ -148,7 +148,7 @@ export class FakeReplica implements RoutableReplica {
     });
   }
 
-  /** One step of the thread's work: ends a load, or answers the first dispatch. @returns false when there is nothing to do. */
+  /** Does one step of work: ends a load, or answers the first dispatch. @returns false when there is nothing to do. */
   step(): boolean {
     const ahead = this.#ahead;
     if (ahead !== undefined) {
@@ -184,11 +184,11 @@ export class FakeReplica implements RoutableReplica {
     this.#set(key, 'loaded');
   }
 
-  /** What it answers instead of outputs. */
+  /** The error that it answers with, instead of outputs. */
   failure: InfermuxError | undefined;
-  /** Most answers that it gives to a group. */
+  /** Most answers to the requests of one group. */
   answers = Number.POSITIVE_INFINITY;
-  /** What it says of the next batches. */
+  /** Verification that it reports for the next batches. */
   verification: RoutedAnswer['verification'];
 
   #answersTo({ feeds, joined }: RoutedDispatch['groups'][number]): RoutedCall[] {
@@ -214,7 +214,7 @@ export class FakeReplica implements RoutableReplica {
     first.reject(error);
   }
 
-  /** What a dead thread's handle does, in its order: it leaves its pool, then rejects what it was given. */
+  /** Acts as the handle of a dead thread, in the same order: leaves the pool, then rejects all given dispatches. */
   crash(leave: (crash: InfermuxError) => void): void {
     const error = new InfermuxError('REPLICA_FAILED', `${this.id} crashed`);
     this.#isDead = true;
@@ -233,7 +233,7 @@ export function fakeModel(id: string, bytes = 1_000, batching?: Batching): Route
   return { id, key: `${id}@1`, path: `/nowhere/${id}.onnx`, bytes, batching };
 }
 
-/** A replica as routers see it, with what a test says of it. */
+/** Returns a replica as routers see it, with the values that a test gives. */
 export function fakeView(id: string, own: Partial<ReplicaView> = {}): ReplicaView {
   return {
     ...{ id, deployment: 'default', labels: {}, ongoing: 0, capacity: Number.POSITIVE_INFINITY, models: new Map() },
@@ -270,7 +270,7 @@ export function feedsOf({ groups }: RoutedDispatch): TensorFeeds[] {
   return groups.flatMap(({ feeds }) => feeds);
 }
 
-/** An observer that does nothing but what it is told. */
+/** Returns an observer that does nothing except the given overrides. */
 export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): DispatcherObserver {
   const nothing = () => undefined;
   return {
@@ -289,7 +289,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
   };
 }
 
-/** Lets promises that are settled call back. */
+/** Lets settled promises call back. */
 export async function flush(): Promise<void> {
   for (let turn = 0; turn < 8; turn += 1) await Promise.resolve();
 }
