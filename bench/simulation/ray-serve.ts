@@ -9,7 +9,7 @@ import { type Arrival, SERVICE_MS, type SimulatedModel, Workload } from './workl
 const MOST_ONGOING = 5;
 /** Milliseconds between tries. */
 const BACK_OFF_MS = [0, 50, 100, 150, 200, 500, 1_000];
-/** For this long, and up to twice as long, only replicas that have the model are tried. */
+/** For this long, and up to twice as long, a request looks for replicas that have its model. */
 const MATCHING_MS = 1_000;
 
 interface Replica {
