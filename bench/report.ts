@@ -1,19 +1,19 @@
-/** What every bench tells: what it ran on, and whether it reached what it was to show. */
+/** The part of the report that all benches share: the machine, and whether the goals were reached. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { median } from './load/measurements.js';
 
-/** Something that a run is to show. */
+/** A goal of a bench. */
 export interface Goal {
   readonly what: string;
-  /** Round by round. */
+  /** Values of the rounds, in order. */
   readonly values: readonly number[];
   readonly unit: '×' | 'ms' | 's' | 'services' | 'seeds';
   readonly limit: number;
   readonly aim: number;
-  /** Whether the value may be no more than the limit, instead of no less. */
+  /** Whether the value must be at most the limit, instead of at least. */
   readonly atMost?: boolean;
-  /** What nobody could do better, where that is known. */
+  /** The best possible value, where it is known. */
   readonly bound?: number;
 }
 
@@ -69,7 +69,7 @@ export function goalTable(goals: readonly JudgedGoal[]): string {
   return markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], goals.map(goalLine));
 }
 
-/** Puts the text between a README's marks of this bench. */
+/** Writes the text between the marks of the bench in a README. */
 export function writeIntoReadme(bench: string, text: string, file = 'README.md'): void {
   const readme = new URL(`../${file}`, import.meta.url);
   const [begin, end] = [`<!-- ${bench}: written by npm run ${bench} -->`, `<!-- end of ${bench} -->`];

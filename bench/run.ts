@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: infermux against every peer, in one run on this machine. Contenders take turns, model by model and round
- * by round; what is printed are medians of the rounds. `--quick` measures only what the goals need, in under two minutes,
- * and writes no files; `--rounds N` takes N rounds instead of five.
+ * `npm run bench`: measures infermux against every peer, in one run on this machine. Contenders take turns, model by
+ * model and round by round. Prints medians of the rounds. `--quick` measures only what the goals need, in under two
+ * minutes, and writes no files; `--rounds N` runs N rounds instead of five.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -30,9 +30,9 @@ const { quick, rounds } = parseArgs({
 const ROUNDS = Number(rounds ?? (quick ? 3 : 5));
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
 const DURATION: Duration = quick ? { warmUpMs: 150, milliseconds: 400 } : { warmUpMs: 200, milliseconds: 700 };
-/** A 99th percentile that one hiccup of the system decides says little. */
+/** Longer: a 99th percentile says little when one hiccup of the system decides it. */
 const OPEN_LOOP_DURATION: Duration = { ...DURATION, milliseconds: quick ? 700 : 2_000 };
-/** Code is compiled after so many calls, not after a while: a slow model gets more time. */
+/** V8 compiles code after a number of calls, not after a time, so a slow model gets more time. */
 const COMPILE_MS = 1_000;
 const COMPILE_ANSWERS = 1_000;
 const MOST_COMPILE_MS = quick ? 2_500 : 5_000;
@@ -41,10 +41,10 @@ const CONTENDERS = [INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCIN
 const OPEN_LOOP_MODELS = ['mlp-8', 'mlp-64'];
 const OPEN_LOOP_CONTENDERS = [INFERMUX, PISCINA_1];
 const OPEN_LOOP_SHARE = 0.7;
-/** Close to what the machine can do, one measurement is decided by the few milliseconds that its threads got no core. */
+/** Close to the machine's capacity, a few milliseconds without a core decide one measurement, so it is repeated. */
 const OWN_CAPACITY_TIMES = quick ? 1 : 3;
 
-/** The numbers of callers with which the goals look at a contender. */
+/** Returns the numbers of callers that the goals need for a contender. */
 function callersFor({ id }: BenchModel, kind: ContenderKind): number[] {
   if (!quick) return ALL_CALLERS;
   const needed: number[] = [];
@@ -56,14 +56,14 @@ function callersFor({ id }: BenchModel, kind: ContenderKind): number[] {
   return needed;
 }
 
-/** All contenders of a model are up at once, parked but for the one whose turn it is, so that each stays as warm as it is. */
+/** Measures a model. All its contenders are up at once, and idle except in their turn, so that each stays warm. */
 async function measureModel(model: BenchModel, measured: Measurements): Promise<void> {
   const kinds = CONTENDERS.filter((kind) => callersFor(model, kind).length > 0);
   const contenders = new Map<ContenderKind, Contender>();
   for (const kind of kinds) {
     const contender = await kind.start(model);
     contenders.set(kind, contender);
-    // Until its code is compiled, a contender is slower than it will ever be again, and so is the driver.
+    // Until its code is compiled, a contender is slower than at any later time, and so is the driver.
     const once = { warmUpMs: 0, milliseconds: COMPILE_MS };
     const { throughput } = await manyCallers(contender, model, 64, once);
     const moreMs = Math.min(MOST_COMPILE_MS, (1_000 * COMPILE_ANSWERS) / throughput) - COMPILE_MS;
@@ -74,7 +74,7 @@ async function measureModel(model: BenchModel, measured: Measurements): Promise<
   for (let round = 0; round < ROUNDS; round += 1) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);
     for (let turn = 0; turn < kinds.length; turn += 1) {
-      // Another one begins each time, so that nobody always runs on a machine that another one has heated.
+      // Another contender begins each time, so that none always runs on a machine that another one has heated.
       const kind = kinds[(turn + round) % kinds.length] as ContenderKind;
       const contender = contenders.get(kind) as Contender;
       for (const callers of callersFor(model, kind)) {
@@ -111,7 +111,7 @@ async function measureOpenLoops(
 
 let isDone = false;
 process.once('exit', () => {
-  // A promise that nobody settles would end the process without a word, and Node tells 0 here.
+  // A promise that never settles would end the process without a message, and the exit code is 0 here.
   if (!isDone) process.stderr.write('the bench ended before it was done\n');
 });
 

@@ -68,7 +68,7 @@ const poolifier: ContenderKind = {
     const pool = new FixedThreadPool<{ data: Float32Array }, Float32Array>(THREADS, file('poolifier-worker.mjs'), {
       workerOptions: { workerData: model },
     });
-    // Now and then its promise is never settled, though its threads are gone and nothing else keeps the process up.
+    // Sometimes its promise never settles, although its threads are gone and nothing else keeps the process up.
     return { run: (data) => pool.execute({ data }), close: () => Promise.race([pool.destroy(), sleep(CLOSING_MS)]) };
   },
 };
@@ -88,7 +88,7 @@ export const PISCINA_1 = piscina(1);
 export const PISCINA_32 = piscina(32);
 export const POOLIFIER = poolifier;
 
-/** Rows per second of threads that run the model on the same input over and over: the limit for everyone. */
+/** Measures rows per second of threads that only run the model, on the same input: the limit of every contender. */
 export async function bareLoop(model: BenchModel, rows: number, milliseconds: number): Promise<number> {
   const workers = await Promise.all(
     Array.from({ length: THREADS }, async () => {
@@ -104,7 +104,7 @@ export async function bareLoop(model: BenchModel, rows: number, milliseconds: nu
       return rate as number;
     }),
   );
-  // Between two runs, as every answer comes: ending the thread is harmless then.
+  // Each answer comes between two runs, when ending the thread is harmless.
   await Promise.all(workers.map((worker) => worker.terminate()));
   return rates.reduce((sum, rate) => sum + rate, 0);
 }

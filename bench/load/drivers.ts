@@ -8,7 +8,7 @@ export interface Duration {
   readonly milliseconds: number;
 }
 
-/** One caller: what a single call takes, measured by tinybench. */
+/** Measures single calls of one caller with tinybench. */
 export async function oneCall(contender: Contender, model: BenchModel, duration: Duration): Promise<Load> {
   const [input] = randomInputs(model, 1);
   const bench = new Bench({ time: duration.milliseconds, warmupTime: duration.warmUpMs, retainSamples: true });
@@ -24,7 +24,7 @@ export async function oneCall(contender: Contender, model: BenchModel, duration:
   return { throughput: throughput.mean, p50: latency.p50, p95, p99: latency.p99, loopDelayP99 };
 }
 
-/** So many callers, each of which sends its next request when the last one is answered. */
+/** Runs a closed loop: each of `callers` callers sends its next request when its last one is answered. */
 export async function manyCallers(
   contender: Contender,
   model: BenchModel,
@@ -35,12 +35,12 @@ export async function manyCallers(
   return closedLoop((caller) => contender.run(inputs[caller] as Float32Array), { callers, ...duration });
 }
 
-/** A server reads only so much from its sockets before it looks at what else has happened. */
+/** Most requests in one turn of the event loop. A server too reads only so much from its sockets in a turn. */
 const MOST_IN_A_TURN = 256;
 
 /**
- * Requests at random times (a Poisson process) at so many per second, whether or not those before are answered. Latency
- * counts from when a request should have been sent, so that a caller that is held up does not hide it.
+ * Sends requests at random times (a Poisson process), `perSecond` on average, whether or not earlier ones are answered.
+ * Latency counts from the time at which a request should have been sent, so that a delayed caller does not hide it.
  */
 export async function openLoop(
   contender: Contender,
@@ -50,7 +50,7 @@ export async function openLoop(
 ): Promise<Load> {
   const inputs = randomInputs(model, 64);
   const gapMs = () => (-Math.log(1 - Math.random()) * 1_000) / perSecond;
-  // A chain of immediates and no promises: a driver that turns all the time must not be what keeps the collector busy.
+  // A chain of immediates without promises: this loop never rests, and must not keep the garbage collector busy.
   const run = (duration: number, latencies: Latencies) =>
     new Promise<void>((resolve, reject) => {
       const startedAt = performance.now();
@@ -70,13 +70,13 @@ export async function openLoop(
           const since = intendedAt;
           sent += 1;
           underWay += 1;
-          // Not a function with a name: tsx would define it anew, with its name, for each request.
+          // Not a named function: tsx would define it, with its name, for each request.
           contender.run(inputs[sent % inputs.length] as Float32Array).then(() => {
             underWay -= 1;
             latencies.add(performance.now() - since);
           }, fail);
         }
-        // Not before the last one was sent, however late: it is one of those that were to be measured.
+        // Not before the last request was sent, however late: it is part of the measurement.
         if (intendedAt >= endsAt && underWay === 0) resolve();
         else if (!hasFailed) setImmediate(turn);
       };

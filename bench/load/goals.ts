@@ -3,11 +3,11 @@ import type { Goal } from '../report.js';
 import { INFERMUX, INFERMUX_UNBATCHED, MAIN_THREAD, PISCINA_1, PISCINA_32 } from './contenders.js';
 import { type Measurements, median } from './measurements.js';
 
-/** `open loop, 70 % of <whose> capacity`. */
+/** Returns the name of the open loop at 70 % of a capacity. */
 export const openLoad = (whose: string) => `open loop at 70 % of ${whose}`;
 export const callersLoad = (callers: number) => (callers === 1 ? '1 caller' : `${callers} callers`);
 
-/** The goals, as ratios of what was measured side by side in the same round. */
+/** Returns the goals, as ratios of measurements made side by side in the same round. */
 export function goals(measured: Measurements, models: readonly { id: string; title: string }[]): Goal[] {
   const throughput = ({ throughput: value }: Load) => value;
   const p50 = ({ p50: value }: Load) => value;

@@ -1,11 +1,11 @@
 import type { Load } from '../../dist/cli/bench/load.js';
 
-/** What was measured, round by round. */
+/** All measurements, round by round. */
 export class Measurements {
   readonly #cells = new Map<string, Load[]>();
   readonly #limits = new Map<string, number[]>();
 
-  /** @param load `64 callers`, say. */
+  /** @param load for example `64 callers`. */
   add(model: string, contender: string, load: string, result: Load): void {
     push(this.#cells, keyOf(model, contender, load), result);
   }
@@ -18,12 +18,12 @@ export class Measurements {
     return this.#cells.get(keyOf(model, contender, load)) ?? [];
   }
 
-  /** Rows per second of threads that do nothing else, round by round. */
+  /** Returns the rows per second of threads that do nothing else, round by round. */
   limit(model: string, rows: number): readonly number[] {
     return this.#limits.get(keyOf(model, `${rows}`)) ?? [];
   }
 
-  /** Every cell, with the median of its rounds and their least and most throughput. */
+  /** Returns every cell, with the median of its rounds and their least and greatest throughput. */
   summary() {
     return [...this.#cells].map(([key, rounds]) => {
       const [model, contender, load] = key.split('\n');

@@ -101,7 +101,7 @@ const DIGITS_CNN: BenchModel = {
   batchable: true,
 };
 
-/** Writes the models into a folder for temporary files: untrained, since only the time of their runs counts. */
+/** Writes the models into a temporary folder. They are untrained, since only the time of their runs counts. */
 export function writeModels(): BenchModel[] {
   const folder = mkdtempSync(join(tmpdir(), 'infermux-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));

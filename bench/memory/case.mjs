@@ -1,7 +1,8 @@
-// One case of the memory bench, in a process of its own: prints one JSON object.
-//   load <model> <private|shared> <store> <replicas> <row>: loads in one replica after the other, runs in each, tells times and
-// private memory.
-//   run <model> <store> <row>: runs a private and a shared session in turns, tells times and whether the results are the same.
+// Runs one case of the memory bench in a process of its own, and prints one JSON object.
+//   load <model> <private|shared> <store> <replicas> <row>: loads in one replica after the other and runs in each;
+//     prints times and private memory.
+//   run <model> <store> <row>: runs a private and a shared session in turns;
+//     prints times and whether the results are the same.
 import { readFileSync } from 'node:fs';
 import { createEngine } from '../../dist/index.js';
 
@@ -16,7 +17,7 @@ const input = (batch, row) => {
 };
 const median = (values) => [...values].sort((left, right) => left - right)[values.length >> 1];
 
-/** Bytes of pages that no other process has: of this one's sessions, as far as they do not share them. */
+/** Returns the bytes of pages that no other process has: memory that this process's sessions do not share. */
 function privateBytes() {
   const rollup = readFileSync('/proc/self/smaps_rollup', 'utf8');
   const kilobytes = [...rollup.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+)/gm)].map(([, amount]) => Number(amount));
@@ -26,7 +27,7 @@ function privateBytes() {
 async function measureLoads([weights, directory, count, row]) {
   const replicas = Number(count);
   const models = { model: path };
-  // One at a time, so that all replicas have something to do.
+  // One request at a time, so that all replicas have work.
   const engine = await createEngine({ models, replicas, weights, weightStore: { directory }, batching: false });
   const bytesBefore = privateBytes();
   const loads = [];
@@ -36,7 +37,7 @@ async function measureLoads([weights, directory, count, row]) {
     loads.push(performance.now() - startedAt);
   }
   const dims = JSON.parse(row);
-  // As many at once as there are replicas, often enough that each has run. Larger batches would take memory for themselves.
+  // One request per replica at once, often enough that each runs. Larger batches would take memory of their own.
   for (let time = 0; time < 5; time += 1) {
     await Promise.all(Array.from({ length: replicas }, () => engine.run('model', input(1, dims))));
   }
@@ -55,7 +56,7 @@ async function compareRuns([directory, row]) {
     const times = { private: [], shared: [] };
     for (let time = 0; time <= TIMES; time += 1) {
       const outputs = {};
-      // The other one first each time: who comes second finds the input warm.
+      // Another session goes first each time: the second finds the input in the cache.
       for (const target of time % 2 === 0 ? ['private', 'shared'] : ['shared', 'private']) {
         const answer = await engine.infer({ target, feeds });
         outputs[target] = answer.outputs.y.data;

@@ -8,9 +8,9 @@ export interface WeightyModel {
   readonly id: string;
   readonly title: string;
   readonly path: string;
-  /** Shape of one row of its input. */
+  /** Shape of one row of the input. */
   readonly row: readonly number[];
-  /** Bytes of its weights, which are nearly all of its file. */
+  /** Bytes of the weights, which are nearly the whole file. */
   readonly weightBytes: number;
 }
 
@@ -18,7 +18,7 @@ interface Recipe {
   readonly id: string;
   readonly title: string;
   readonly row: readonly number[];
-  /** Shape of one row of its output; that of its input when undefined. */
+  /** Shape of one row of the output; undefined when it is the input's. */
   readonly output?: readonly number[];
   /** Adds the nodes from `x` to `y`. */
   build(graph: Graph): void;
@@ -26,7 +26,7 @@ interface Recipe {
 
 const RECIPES: readonly Recipe[] = [
   perceptron('mlp', [4_096, 4_096, 4_096, 3_072]),
-  // One of its matrices has 17 MB, which is less than glibc always gives back.
+  // One of its matrices has 17 MB, which is below the size that glibc always gives back.
   perceptron('mlp-mixed', [1_024, 4_096, 4_096, 4_096, 2_048]),
   {
     id: 'conv',
@@ -63,7 +63,7 @@ function perceptron(id: string, sizes: readonly number[]): Recipe {
   };
 }
 
-/** Attention and a perceptron, each with a norm before and a way around (Radford et al. 2019). */
+/** Adds attention and a perceptron, each with a norm before and a residual connection around (Radford et al. 2019). */
 function transformerBlock(graph: Graph, input: string, width: number, heads: number): string {
   const headWidth = width / heads;
   const normed = graph.norm(input, width);
@@ -86,7 +86,7 @@ function transformerBlock(graph: Graph, input: string, width: number, heads: num
   return graph.add('Add', [attended, graph.dense(wide, 4 * width, width)]);
 }
 
-/** Writes a model node by node; the weights are random, since only time, memory and sameness count. */
+/** Writes a model node by node. The weights are random, since only time, memory and equal results count. */
 class Graph {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
@@ -127,7 +127,7 @@ class Graph {
     return name;
   }
 
-  /** He et al. 2015: uniform with variance 2 / fan-in; or all the same. */
+  /** He et al. 2015: uniform with variance 2 / fan-in; or one value for all. */
   weights(dims: readonly number[], fanIn: number, all?: number): string {
     const name = this.#name('weights');
     const data = new Float32Array(dims.reduce((product, size) => product * size, 1));

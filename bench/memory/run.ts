@@ -1,6 +1,6 @@
 /**
- * `npm run bench:memory`: what it costs to have a large model in several replicas, with weights of their own and shared. Each
- * case runs in a process of its own; what is printed are medians of the rounds. `--rounds N` takes N instead of three.
+ * `npm run bench:memory`: measures what a large model costs in several replicas, with private and with shared weights.
+ * Each case runs in a process of its own. Prints medians of the rounds. `--rounds N` runs N rounds instead of three.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,13 +21,13 @@ const CASE = fileURLToPath(new URL('case.mjs', import.meta.url));
 
 type Kind = (typeof KINDS)[number];
 
-/** Milliseconds of the load in each replica, and bytes of private memory when each has run. */
+/** Milliseconds of the load in each replica, and bytes of private memory after each replica has run. */
 interface Loads {
   readonly loads: readonly number[];
   readonly bytes: number;
-  /** With the replicas up, and nothing loaded. */
+  /** Bytes of private memory when the replicas run and nothing is loaded. */
   readonly bytesBefore: number;
-  /** Replicas that have run nothing: 0, or the memory is not that of sessions in use. */
+  /** Replicas that have run nothing. If any has not, the memory is not that of sessions in use. */
   readonly idle: number;
 }
 
@@ -38,9 +38,9 @@ interface Runs {
 
 /** One round of one model. */
 interface Round {
-  /** By how many replicas there are, from 1. */
+  /** Loads by the number of replicas, from 1. */
   readonly loads: Readonly<Record<Kind, readonly Loads[]>>;
-  /** Milliseconds of the first load of all, which compiles. */
+  /** Milliseconds of the very first load, which compiles. */
   readonly compileMs: number;
   readonly runs: Runs;
 }
@@ -55,7 +55,7 @@ function measure({ path, row }: WeightyModel, store: string): Round {
   const load = (kind: Kind, replicas: number) => runCase<Loads>('load', path, kind, store, String(replicas), dims);
   const compileMs = load('shared', 1).loads[0] as number;
   const counts = Array.from({ length: MAX_REPLICAS }, (_, index) => index + 1);
-  // In turns, so that both see the machine as it is at the time.
+  // In turns, so that both kinds see the machine in the same state.
   const pairs = counts.map((replicas) => ({ private: load('private', replicas), shared: load('shared', replicas) }));
   for (const pair of pairs) {
     for (const kind of KINDS) if (pair[kind].idle > 0) throw new Error('a replica has run nothing');
@@ -65,15 +65,15 @@ function measure({ path, row }: WeightyModel, store: string): Round {
 }
 
 /**
- * Bytes that each replica from the third on adds. A page that one session alone maps counts as private, so it takes two
- * before shared ones do not.
+ * Returns the bytes that each replica adds from the third on. A page that only one session maps counts as private, so
+ * shared pages stop counting at the second replica.
  */
 function bytesPerReplica({ loads }: Round, kind: Kind, read = ({ bytes }: Loads) => bytes): number {
   const all = loads[kind].map(read);
   return ((all.at(-1) as number) - (all[1] as number)) / (all.length - 2);
 }
 
-/** Of that, what the thread takes that has loaded nothing. */
+/** The part of these bytes that the thread takes without a loaded model. */
 const threadBytes = (round: Round, kind: Kind) => bytesPerReplica(round, kind, ({ bytesBefore }) => bytesBefore);
 
 const firstLoadMs = ({ loads }: Round, kind: Kind) => median(loads[kind].map((one) => one.loads[0] as number));
@@ -83,7 +83,7 @@ const runRatio = ({ runs }: Round, batch: number) => {
   return times.shared / times.private;
 };
 
-/** What the first model must reach. */
+/** Returns the goals of the first model. */
 function goalsOf({ title, weightBytes }: WeightyModel, all: readonly Round[]): Goal[] {
   const goal = (what: string, read: (round: Round) => number, limit: number, aim: number): Goal => ({
     ...{ what: `${title}: ${what}`, values: all.map(read), unit: '×', limit, aim, atMost: true },

@@ -1,6 +1,7 @@
 /**
- * `npm run bench:micro`: what one routing choice costs, by the number of replicas. A choice is the router's ranks and the
- * walk through them to the replica with the shortest queue, over counters in shared memory, as the dispatcher makes it.
+ * `npm run bench:micro`: measures the cost of one routing choice by the number of replicas. A choice is the router's
+ * ranks and the walk through them to the replica with the shortest queue, over counters in shared memory, as in the
+ * dispatcher.
  */
 import { Bench } from 'tinybench';
 import type { ModelState, ReplicaView } from '../../dist/contracts/request-router.js';
@@ -96,7 +97,7 @@ async function measure(situation: Situation): Promise<Map<number, number>> {
   return new Map(
     bench.tasks.map(({ name, result }) => {
       if (result.state !== 'completed') throw new Error(`${situation.name}, ${name} replicas: ${result.state}`);
-      // tinybench counts milliseconds for a whole sample.
+      // tinybench reports milliseconds of a whole sample.
       return [Number(name), (result.latency.p50 * 1_000) / CHOICES_PER_SAMPLE];
     }),
   );

@@ -1,4 +1,4 @@
-/** One simulation, in a thread of its own. */
+/** Runs one simulation, in a thread of its own. */
 import type { EvictionName } from '../../dist/contracts/eviction.js';
 import type { RouterName } from '../../dist/contracts/request-router.js';
 import { simulateCentralQueue } from './central-queue.js';

@@ -3,7 +3,7 @@ import { type Outcome, Outcomes } from './outcome.js';
 import type { Setting } from './setting.js';
 import { Workload } from './workload.js';
 
-/** What nobody can do better: one queue before all replicas, which have all models. */
+/** Simulates the best possible router: one queue before all replicas, which have all models. */
 export function simulateCentralQueue(setting: Setting, seed: number): Outcome {
   const workload = new Workload(setting, seed);
   const outcomes = new Outcomes(setting);

@@ -14,13 +14,13 @@ import { SERVICE_MS, type SimulatedModel, Workload } from './workload.js';
 const METADATA = { inputs: [], outputs: [] };
 const nothing = () => undefined;
 const never = new AbortController().signal;
-/** Of a request, but for its model and its time. */
+/** The parts of a request that are the same for all: everything except the model and the time. */
 const TERMS = {
   ...{ feeds: {}, outputs: undefined, checked: true, priority: 0, deadline: undefined, signal: undefined },
   ...{ transferred: undefined, releaseFeeds: undefined, shardKey: undefined, labels: undefined, isShadow: false },
 };
 
-/** The engine's own dispatcher, router and cache policy, with simulated replicas under them. */
+/** Simulates the engine's own dispatcher, router and cache policy over simulated replicas. */
 export function simulateEngine(
   setting: Setting,
   router: RouterName | RequestRouter,
@@ -45,7 +45,7 @@ class EngineSimulation {
     this.#workload = new Workload(setting, seed);
     this.#outcomes = new Outcomes(setting);
     this.#eviction = eviction;
-    // Another one than that of the requests, which are to be the same for all routers.
+    // Not the generator of the requests, which must be the same for all routers.
     this.#random = seeded(seed + 1_000_003);
     const options = {
       maxOngoingRequests: -1,
@@ -56,7 +56,7 @@ class EngineSimulation {
     const observer: DispatcherObserver = {
       ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
       ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
-      // One that lost two replicas has no answer, and says nothing of the queue.
+      // A request that lost two replicas is lost, which says nothing about the queue.
       failed: ({ code }) => (code === 'QUEUE_FULL' ? this.#outcomes.refused() : this.#outcomes.lost()),
       routerFailed: (_fault, error) => {
         throw error;
@@ -70,7 +70,7 @@ class EngineSimulation {
 
   run(): Outcome {
     const { trouble } = this.#setting;
-    // Each model is asked for once, and requests come when that is done.
+    // Each model is requested once. The measured requests come after that.
     if (trouble !== 'cold') {
       const { models } = this.#workload;
       for (let first = 0; first < models.length; first += QUEUE_LIMIT) {
@@ -95,7 +95,7 @@ class EngineSimulation {
     });
   }
 
-  /** Sends one request after the other. */
+  /** Acts as one caller, which sends one request after the other. */
   #call(): void {
     if (this.#outcomes.isAllArrived) return;
     const { model, serviceMs } = this.#workload.next();
@@ -127,7 +127,7 @@ class EngineSimulation {
     return replica;
   }
 
-  /** One dies, and after a while another one, which has no models, takes its place. */
+  /** Crashes one replica. After a while another one without models takes its place. */
   #crash(): void {
     const replica = this.#replicas.splice(Math.floor(this.#random() * this.#replicas.length), 1)[0];
     if (replica === undefined) return;

@@ -10,10 +10,10 @@ export const DEFAULT: Contender = { kind: 'engine', router: DEFAULT_ROUTER, evic
 export const COST_AWARE: Contender = { kind: 'engine', router: DEFAULT_ROUTER, eviction: 'cost-aware' };
 const ROUTERS = ROUTER_NAMES.map((router): Contender => ({ kind: 'engine', router, eviction: 'lru' }));
 
-/** Yardsticks first. */
+/** All contenders, with the yardsticks at both ends. */
 export const CONTENDERS: readonly Contender[] = [CENTRAL_QUEUE, ...ROUTERS, COST_AWARE, RAY_SERVE];
 
-/** Where fewer loads are, none of both policies has much to decide. */
+/** Below this load time, neither cache policy has much to decide. */
 const LEAST_LOAD_TIME = 0.005;
 
 export function nameOf(contender: Contender): string {
@@ -21,7 +21,7 @@ export function nameOf(contender: Contender): string {
   return contender.eviction === 'lru' ? contender.router : `${contender.router}, ${contender.eviction}`;
 }
 
-/** What became of one contender in one setting, seed by seed. */
+/** The outcomes of one contender in one setting, seed by seed. */
 export interface Result {
   readonly setting: Setting;
   readonly contender: Contender;
@@ -32,7 +32,7 @@ export function isSettled({ outcomes }: Result): boolean {
   return outcomes.every((outcome) => outcome.isSettled);
 }
 
-/** Of the seeds. */
+/** Returns the mean over the seeds. */
 export function meanOf({ outcomes }: Result, key: 'mean' | 'p99' | 'loads' | 'loadTime'): number {
   return outcomes.reduce((sum, outcome) => sum + outcome[key], 0) / outcomes.length;
 }
@@ -57,12 +57,12 @@ export class Results {
     return result;
   }
 
-  /** Of the routers with the same cache policy, those that settle. */
+  /** Returns the routers with the default cache policy that settle. */
   settledRouters(setting: Setting): Result[] {
     return ROUTERS.map((router) => this.of(setting, router)).filter(isSettled);
   }
 
-  /** The least of them. */
+  /** Returns the lowest value of the routers that settle. */
   best(setting: Setting, key: 'mean' | 'p99'): number {
     return Math.min(...this.settledRouters(setting).map((result) => meanOf(result, key)));
   }
@@ -72,7 +72,7 @@ function keyOf(setting: Setting, contender: Contender): string {
   return `${setting.name}\n${nameOf(contender)}`;
 }
 
-/** What the simulator is to show. */
+/** Returns the goals of the simulator. */
 export function goals(results: Results): Goal[] {
   const stable = results.settings.filter((setting) => results.settledRouters(setting).length > 0);
   const evicting = stable.filter((setting) => {

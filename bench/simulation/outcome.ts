@@ -1,33 +1,36 @@
 import type { Setting } from './setting.js';
 import { SERVICE_MS } from './workload.js';
 
-/** Of the first requests nothing is told, but where all replicas are empty at first. */
+/** Share of first requests that are not reported, except in a cold start. */
 const WARM_UP_SHARE = 1 / 3;
-/** Where requests of the last third take so many times as long as those of the second, and so many services more, it does not settle. */
+/**
+ * A simulation does not settle when requests of the last third take more than `GROWTH` times as long as those of the
+ * second third, and more than `GROWTH_SERVICES` services longer.
+ */
 const GROWTH = 3;
 const GROWTH_SERVICES = 10;
 
-/** How one simulation ended. Times in services. */
+/** The outcome of one simulation. Times in services. */
 export interface Outcome {
   readonly mean: number;
   readonly p99: number;
-  /** Sessions loaded for a thousand requests. */
+  /** Sessions loaded per thousand requests. */
   readonly loads: number;
-  /** Time of these loads for each request. */
+  /** Time of these loads per request. */
   readonly loadTime: number;
-  /** Requests that had an error for an answer, of those that were let in. */
+  /** Accepted requests that were answered with an error. */
   readonly lost: number;
-  /** Whether more waited than may at some moment. */
+  /** Whether a request was ever refused because too many waited. */
   readonly isOverrun: boolean;
-  /** Whether it is not overrun, all had an answer, and requests do not take longer and longer. */
+  /** Whether the simulation is not overrun, all requests had an answer, and latency does not grow and grow. */
   readonly isSettled: boolean;
 }
 
-/** Notes what became of the requests of a simulation. */
+/** Records the outcomes of the requests of a simulation. */
 export class Outcomes {
   readonly #requests: number;
   readonly #warmUp: number;
-  /** Milliseconds by request; NaN for those without an answer. */
+  /** Milliseconds by request; NaN for a request without an answer. */
   readonly #times: Float64Array;
   #arrived = 0;
   #settled = 0;
@@ -42,7 +45,7 @@ export class Outcomes {
     this.#times = new Float64Array(requests).fill(Number.NaN);
   }
 
-  /** @returns its number. */
+  /** @returns the request's number. */
   arrived(): number {
     this.#arrived += 1;
     return this.#arrived - 1;
@@ -58,7 +61,7 @@ export class Outcomes {
     this.#refused += 1;
   }
 
-  /** Its answer was an error. */
+  /** The answer to a request was an error. */
   lost(): void {
     this.#settled += 1;
     this.#lost += 1;
@@ -74,7 +77,7 @@ export class Outcomes {
     return this.#arrived >= this.#requests;
   }
 
-  /** All have their answer, or it is known that it does not settle. */
+  /** Whether all requests have their answer, or the simulation is known not to settle. */
   get isOver(): boolean {
     return this.#settled >= this.#requests || this.#refused > 0;
   }
@@ -100,7 +103,7 @@ export class Outcomes {
   }
 }
 
-/** Of those that have an answer. */
+/** Returns the mean of the requests with an answer. */
 function mean(all: Float64Array): number {
   const times = all.filter((time) => !Number.isNaN(time));
   return times.reduce((sum, time) => sum + time, 0) / times.length;

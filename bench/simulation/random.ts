@@ -1,7 +1,7 @@
 import { uniformFloat64 } from 'pure-rand/distribution/uniformFloat64';
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 
-/** Uniform in [0, 1), the same for the same seed. */
+/** Returns numbers uniform in [0, 1); the same seed gives the same numbers. */
 export type Random = () => number;
 
 export function seeded(seed: number): Random {
@@ -9,7 +9,7 @@ export function seeded(seed: number): Random {
   return () => uniformFloat64(generator);
 }
 
-/** Of mean 1. */
+/** Returns an exponentially distributed number of mean 1. */
 export function exponential(random: Random): number {
   return -Math.log(1 - random());
 }

@@ -9,23 +9,24 @@ import { type Arrival, SERVICE_MS, type SimulatedModel, Workload } from './workl
 const MOST_ONGOING = 5;
 /** Milliseconds between tries. */
 const BACK_OFF_MS = [0, 50, 100, 150, 200, 500, 1_000];
-/** Replicas that have the model are looked for during so long, and up to twice that. */
+/** For this long, and up to twice as long, a request looks for replicas that have its model. */
 const MATCHING_MS = 1_000;
 
 interface Replica {
   readonly slowness: number;
-  /** Requests given to it, which it takes one after the other; the first runs. */
+  /** Ongoing requests, which run one after the other; the first runs now. */
   readonly queue: { readonly request: number; readonly since: number; readonly arrival: Arrival }[];
-  /** Least recently used first. */
+  /** Sessions, the least recently used first. */
   readonly sessions: Map<string, SimulatedModel>;
   bytes: number;
   isDead: boolean;
 }
 
 /**
- * The router of Ray Serve 2, as its source has it (`pow_2_router.py`): a request asks two replicas at random, at first of those
- * that have its model, then of those with the fewest models, and after one to two seconds of all. It goes to the one with the
- * shorter queue, unless both are full; then it asks again after a while. Replicas queue what they are given.
+ * Simulates the router of Ray Serve 2, as in its source (`pow_2_router.py`): a request asks two random replicas, at
+ * first of the replicas that have its model, then of those with the fewest models, and after one to two seconds of all
+ * replicas. It goes to the one with the shorter queue, unless both are full; then it asks again after a while. Replicas
+ * queue requests.
  */
 export function simulateRayServe(setting: Setting, seed: number): Outcome {
   const clock = new VirtualClock();
@@ -100,7 +101,7 @@ function newReplica(slowness: number): Replica {
   return { slowness, queue: [], sessions: new Map(), bytes: 0, isDead: false };
 }
 
-/** @returns milliseconds that it takes. */
+/** Loads the model, and evicts as many sessions as needed. @returns milliseconds of the load. */
 function load(replica: Replica, model: SimulatedModel, maxBytes: number): number {
   const { sessions } = replica;
   for (const [key, { bytes }] of sessions) {

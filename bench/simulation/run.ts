@@ -1,7 +1,8 @@
 /**
- * `npm run simulate`: every router and both cache policies in many settings, with simulated replicas on a virtual clock, beside
- * two yardsticks. The same every time: all that is random comes from seeds. Writes `results/simulation.*`; `--quick` takes a fifth
- * of the seeds and writes nothing, `--only TEXT` the settings with that text in their name.
+ * `npm run simulate`: runs every router and both cache policies in many settings, with simulated replicas on a virtual
+ * clock, beside two yardsticks. The results are the same every time: all random numbers come from seeds. Writes
+ * `results/simulation.*`; `--quick` runs a fifth of the seeds and writes nothing, `--only TEXT` runs the settings with
+ * that text in their name.
  */
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -22,7 +23,7 @@ const chosen = SETTINGS.filter(({ name }) => only === undefined || name.includes
 if (chosen.length === 0)
   throw new Error(`no setting has ${only} in its name: ${SETTINGS.map(({ name }) => name).join('; ')}`);
 
-/** A fifth of them will do for a quick look. */
+/** Returns the seeds of a setting; with `--quick` a fifth of them. */
 const seedsOf = ({ seeds }: Setting) =>
   Array.from({ length: quick ? Math.ceil(seeds / 5) : seeds }, (_, index) => 1 + index);
 
@@ -31,11 +32,11 @@ const startPool = (threads: number) =>
     filename: new URL('./case.ts', import.meta.url).href,
     maxThreads: threads,
     execArgv: ['--import', 'tsx'],
-    // What waits is not to be copied by the collector again and again.
+    // Large, so that the garbage collector does not copy waiting requests again and again.
     resourceLimits: { maxYoungGenerationSizeMb: 192 },
   });
 
-/** All cases, as many at a time as there are cores. */
+/** Simulates all cases, as many at a time as there are cores. */
 async function simulateAll(settings: readonly Setting[]): Promise<Results> {
   const pool = startPool(availableParallelism());
   const bar = progressBar('simulations');
@@ -61,7 +62,7 @@ async function simulateAll(settings: readonly Setting[]): Promise<Results> {
 
 const number = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 
-/** Rows are settings, columns contenders. */
+/** Returns a table whose rows are settings and whose columns are contenders. */
 function table(results: Results, cell: (result: Result) => string): string {
   const rows = results.settings.map((setting) => [
     setting.name,
@@ -82,7 +83,7 @@ function loadsOf(result: Result): string {
   return isSettled(result) ? `${number(meanOf(result, 'loads'))} / ${number(meanOf(result, 'loadTime'))}` : '';
 }
 
-/** Which routers are as good as the best, within a tenth, and how far the default is from it. */
+/** Returns which routers are within a tenth of the best, and how far the default is from the best. */
 function verdicts(results: Results): string {
   const rows = results.settings.map((setting) => {
     const settled = results.settledRouters(setting);
@@ -98,7 +99,7 @@ function verdicts(results: Results): string {
   return markdown(['', 'best routers, within a tenth', "default's mean to the best", 'eviction'], rows);
 }
 
-/** In a thread of its own. */
+/** Measures the seconds of the largest simulation, in a thread of its own. */
 async function measureLargest(): Promise<number> {
   const pool = startPool(1);
   const startedAt = performance.now();

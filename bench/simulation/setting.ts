@@ -1,37 +1,37 @@
-/** What is simulated. Times are in services: the mean time that a request takes. */
+/** A setting to simulate. Times are in services: the mean time that a request takes. */
 export interface Setting {
   readonly name: string;
   readonly replicas: number;
   readonly models: number;
   /** Sessions in each replica. */
   readonly sessions: number;
-  /** Share of the replicas' time that requests would take if nothing were ever loaded. */
+  /** Share of the replicas' time that requests would take if no model were ever loaded. */
   readonly offered: number;
-  /** What a load takes, on average over the models. */
+  /** Mean time of a load over the models. */
   readonly load: number;
   readonly service: 'constant' | 'exponential' | 'two-peaked';
   /** Exponent of the models' popularity. */
   readonly zipf: number;
   readonly popularity: 'steady' | 'drifting' | 'bursting';
-  /** Whether models differ in bytes, and in what a load costs for each byte; sessions are bounded by bytes then. */
+  /** Whether models differ in bytes, and in the cost of a load per byte. Sessions are then limited by bytes. */
   readonly sizes: 'alike' | 'varied';
-  /** One replica takes three times as long; all are empty when requests begin; now and then one dies, and another joins. */
+  /** `slow`: one replica takes three times as long. `cold`: all start empty. `crashing`: some die and others join. */
   readonly trouble: 'none' | 'slow' | 'cold' | 'crashing';
   readonly requests: number;
-  /** With so many seeds: more, where they differ by much. */
+  /** Number of seeds: more where the results differ much. */
   readonly seeds: number;
-  /** So many callers, each of which sends its next request when it has its answer; undefined: requests come as `offered` says. */
+  /** Callers, each of which sends its next request after its answer; undefined: requests come as `offered` says. */
   readonly callers?: number;
 }
 
-/** So many may wait, for each replica; when one more comes, it is as good as sure that more and more will. */
+/** Most waiting requests per replica. When one more comes, the queue almost surely grows without end. */
 export const QUEUE_LIMIT = 512;
 const SLOWNESS = 3;
-/** From one crash to the next, and from a crash to the next replica. */
+/** Time from one crash to the next, and from a crash to the new replica. */
 export const CRASH_EVERY = 2_000;
 export const REJOIN_AFTER = 100;
 
-/** How many times as long the replica takes for everything. */
+/** Returns the factor by which the replica's times are longer. */
 export function slownessOf({ trouble }: Setting, replica: number): number {
   return trouble === 'slow' && replica === 0 ? SLOWNESS : 1;
 }
@@ -55,7 +55,7 @@ function setting(name: string, own: Partial<Setting> = {}): Setting {
   return { ...BASE, ...own, name };
 }
 
-/** The one that the goals name. */
+/** The setting that the goals name. */
 export const NAMED = setting('64 models, 8 replicas, load 20');
 export const LOADS_OF_200 = [
   setting('load 200', { load: 200, requests: 240_000 }),
@@ -63,7 +63,7 @@ export const LOADS_OF_200 = [
   setting('load 200, constant times', { load: 200, service: 'constant', requests: 240_000 }),
 ] as const;
 
-/** More models than places. */
+/** More models than the replicas have places for. */
 const MANY = { models: 200, offered: 0.4, load: 5 } as const;
 
 export const SETTINGS: readonly Setting[] = [
@@ -96,12 +96,12 @@ export const SETTINGS: readonly Setting[] = [
   setting('100 replicas, 1,000 models', { replicas: 100, models: 1_000, sessions: 32, requests: 200_000 }),
 ];
 
-/** What `test/integration/routing.test.ts` lets real threads do. */
+/** The load that `test/integration/routing.test.ts` gives to real threads. */
 export const TWELVE_MODELS = setting('12 models, 3 sessions, 2 replicas, 8 callers', {
   ...{ replicas: 2, models: 12, sessions: 3, callers: 8, requests: 6_000 },
 });
 
-/** For the time that a simulation takes. */
+/** The setting that measures the time of a simulation. */
 export const LARGEST = setting('1,000 replicas, 10,000 models', {
   ...{ replicas: 1_000, models: 10_000, sessions: 32, requests: 1_000_000 },
 });

@@ -24,7 +24,7 @@ export interface SimulatedReplicaObserver {
   loaded(replica: SimulatedReplica, model: SimulatedModel, loadMs: number): void;
 }
 
-/** Calls back as soon as it is settled: the simulation has no event loop that promises could wait for. */
+/** A promise that calls back as soon as it settles: the simulation has no event loop for promises to wait for. */
 class Answer implements PromiseLike<RoutedAnswer> {
   #settled: (answer: RoutedAnswer) => unknown = () => undefined;
   #failed: (error: InfermuxError) => unknown = () => undefined;
@@ -50,7 +50,7 @@ class Answer implements PromiseLike<RoutedAnswer> {
 
 const NOTHING = {};
 
-/** A replica without a thread: what it is given takes its time on the virtual clock, one after the other. */
+/** A replica without a thread: its work takes time on the virtual clock, one message after the other. */
 export class SimulatedReplica implements RoutableReplica {
   readonly id: string;
   readonly deployment = 'default';
@@ -63,7 +63,7 @@ export class SimulatedReplica implements RoutableReplica {
   readonly #maxBytes: number;
   readonly #slowness: number;
   readonly #observer: SimulatedReplicaObserver;
-  /** Least recently used first. */
+  /** Sessions, the least recently used first. */
   readonly #sessions = new Map<string, CachedSession>();
   readonly #given: Given[] = [];
   #bytes = 0;
@@ -118,7 +118,7 @@ export class SimulatedReplica implements RoutableReplica {
     return answer;
   }
 
-  /** It comes after what the replica was given before. */
+  /** Loads a copy of the model, before any later dispatch. The replica must be idle. */
   load(model: RoutedModel, { spare }: { readonly spare: readonly string[] }): PromiseLike<void> {
     this.#set(model.key, 'loading');
     if (this.#given.length > 0) throw new Error('copies are loaded in idle time');
@@ -130,7 +130,7 @@ export class SimulatedReplica implements RoutableReplica {
     return new Answer() as unknown as PromiseLike<void>;
   }
 
-  /** Its thread is gone, and with it its sessions. */
+  /** The thread is gone, and with it the sessions. */
   crash(leave: (crash: InfermuxError) => void): void {
     const error = new InfermuxError('REPLICA_FAILED', `${this.id} crashed`);
     this.#cancel();
@@ -188,7 +188,7 @@ export class SimulatedReplica implements RoutableReplica {
     this.#after(totalMs, () => {
       this.#given.shift();
       this.#ongoing -= requests;
-      // What is given in answer begins at once.
+      // Work that is given in reply begins at once.
       this.#begin();
       answer.settle({ loadMs: 0, verification: undefined, calls });
     });

@@ -4,11 +4,11 @@ import type { Clock } from '../../dist/common/clock.js';
 interface Timer {
   readonly at: number;
   readonly order: number;
-  /** Undefined when it was taken back. */
+  /** Undefined after the timer was cancelled. */
   callback: (() => void) | undefined;
 }
 
-/** Time that goes from one event to the next; those of the same moment happen in the order in which they were scheduled. */
+/** Time that jumps from one event to the next. Events of the same time happen in the order of scheduling. */
 export class VirtualClock implements Clock {
   readonly #timers = new TinyQueue<Timer>([], (left, right) => left.at - right.at || left.order - right.order);
   #now = 0;
@@ -19,7 +19,7 @@ export class VirtualClock implements Clock {
     return this.#now;
   }
 
-  /** As Node's timers: no sooner than in a millisecond. */
+  /** Like Node's timers: after at least a millisecond. */
   schedule(callback: () => void, delayMs: number): () => void {
     return this.after(Math.max(1, delayMs), callback);
   }

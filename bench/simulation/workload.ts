@@ -2,16 +2,16 @@ import type { RoutedModel } from '../../dist/routing/pending-request.js';
 import { exponential, type Random, seeded } from './random.js';
 import type { Setting } from './setting.js';
 
-/** Milliseconds of one service. Long enough that hardly anything is given ahead, as with any model that takes its time. */
+/** Milliseconds of one service. Long enough that hardly any request is given ahead, as with any slow model. */
 export const SERVICE_MS = 10;
 const SESSION_BYTES = 1_000_000;
-/** One request in so many takes the longer time. */
+/** Share of the requests that take the longer time. */
 const TWO_PEAKED_SHARE = 0.1;
 const SHORT = 0.5;
 const LONG = 5.5;
-/** Every so many requests two models change places in popularity. */
+/** Number of requests after which two models change places in popularity. */
 const DRIFT_REQUESTS = 100;
-/** Every so many requests another model is asked for by this share of the next. */
+/** After every `BURST_EVERY` requests, one model gets `BURST_SHARE` of the next `BURST_REQUESTS`. */
 const BURST_EVERY = 4_000;
 const BURST_REQUESTS = 1_000;
 const BURST_SHARE = 0.2;
@@ -22,15 +22,15 @@ export interface SimulatedModel extends RoutedModel {
 
 export interface Arrival {
   readonly model: SimulatedModel;
-  /** Milliseconds after the one before. */
+  /** Milliseconds after the request before. */
   readonly gapMs: number;
   readonly serviceMs: number;
 }
 
-/** The requests of a setting, the same for the same seed whatever becomes of them. */
+/** The requests of a setting. The same seed gives the same requests, whatever their outcomes are. */
 export class Workload {
   readonly models: readonly SimulatedModel[];
-  /** Bytes of sessions that a replica may have. */
+  /** Most bytes of the sessions of a replica. */
   readonly replicaBytes: number;
   readonly #setting: Setting;
   readonly #random: Random;
@@ -110,7 +110,7 @@ function makeModels({ models, load, sizes }: Setting, random: Random): Simulated
   }));
 }
 
-/** Of mean 1. */
+/** Draws a service time of mean 1. */
 function drawService(service: Setting['service'], random: Random): number {
   if (service === 'constant') return 1;
   if (service === 'exponential') return exponential(random);

@@ -15,7 +15,7 @@ export class Parameter {
   }
 }
 
-/** One step of a network: computes one example at a time and writes itself as ONNX nodes. */
+/** One layer of a network: computes one example at a time and writes itself as ONNX nodes. */
 export interface Layer {
   readonly parameters: readonly Parameter[];
   forward(input: Float32Array): Float32Array;
@@ -187,7 +187,7 @@ export class Relu implements Layer {
   }
 }
 
-/** The largest of each 2×2 square of planes of the given side. */
+/** Takes the largest value of each 2×2 square in planes of the given side. */
 export class MaxPool implements Layer {
   readonly parameters = [];
   readonly #side: number;
@@ -227,7 +227,7 @@ export class MaxPool implements Layer {
   }
 }
 
-/** Changes nothing in a computation of one example; in ONNX the shape of a whole batch is named. */
+/** Changes nothing in the computation of one example. In ONNX it names the shape of a whole batch. */
 export class Reshape implements Layer {
   readonly parameters = [];
   readonly #dims: readonly number[];

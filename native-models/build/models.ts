@@ -5,7 +5,7 @@ import { encodeModel, type OnnxGraph, type OnnxInitializer, type OnnxNode } from
 import { seededRandom } from './random.js';
 import { type Activation, type Example, predict, type Training, train } from './train.js';
 
-/** Pixel values run from 0 to 16; the graphs divide by it, so that callers send raw pixels. */
+/** Factor for pixel values, which run from 0 to 16. The graphs apply it, so that callers send raw pixels. */
 const PIXEL_SCALE = 1 / 16;
 
 export interface ModelRecipe {

@@ -4,7 +4,7 @@ import protobuf from 'protobufjs';
 const schema = protobuf.loadSync(fileURLToPath(new URL('./onnx.proto', import.meta.url)));
 const ModelProto = schema.lookupType('onnx.ModelProto');
 
-/** TensorProto.DataType numbers of the types that tensors here may have. */
+/** TensorProto.DataType numbers of the supported tensor types. */
 const DATA_TYPES = {
   float32: 1,
   uint8: 2,
@@ -37,7 +37,7 @@ export interface OnnxInitializer {
   readonly name: string;
   readonly dims: readonly number[];
   readonly data: Float32Array | BigInt64Array;
-  /** Where the data is: a file that it is alone in, and that whoever writes the model writes too. Default: in the model. */
+  /** Name of a file with only this data; the caller that writes the model writes it too. Default: data in the model. */
   readonly file?: string;
 }
 
@@ -57,7 +57,7 @@ export interface OnnxGraph {
   readonly outputs: readonly OnnxValue[];
 }
 
-/** The bytes of an ONNX file (IR version 8, opset 17). The same graph gives the same bytes. */
+/** Returns the bytes of an ONNX file (IR version 8, opset 17). The same graph gives the same bytes. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
   return ModelProto.encode(
     ModelProto.create({

@@ -3,11 +3,14 @@ import { shuffle } from './random.js';
 
 export interface Example {
   readonly input: Float32Array;
-  /** What the network should answer: one probability per output. */
+  /** The expected answer: one probability per output. */
   readonly target: Float32Array;
 }
 
-/** Turns the last layer's sums into probabilities. Both kinds have the gradient `probability - target` under cross-entropy. */
+/**
+ * Turns the last layer's sums into probabilities. Both kinds have the gradient `probability - target` under
+ * cross-entropy.
+ */
 export type Activation = 'Softmax' | 'Sigmoid';
 
 export interface Training {
@@ -18,7 +21,7 @@ export interface Training {
   readonly weightDecay: number;
 }
 
-/** Mini-batch training with Adam (Kingma and Ba 2015); the learning rate falls along half a cosine. */
+/** Trains on mini-batches with Adam (Kingma and Ba 2015). The learning rate falls along half a cosine. */
 export function train(
   layers: readonly Layer[],
   activation: Activation,
@@ -41,7 +44,7 @@ export function train(
   }
 }
 
-/** Probabilities for one example. */
+/** Returns the probabilities for one example. */
 export function predict(layers: readonly Layer[], activation: Activation, input: Float32Array): Float32Array {
   const sums = layers.reduce<Float32Array>((values, layer) => layer.forward(values), input);
   if (activation === 'Sigmoid') return sums.map((sum) => 1 / (1 + Math.exp(-sum)));

@@ -1,17 +1,17 @@
-/** Reads what flags are given; commander prints what they throw, and the command ends with the code for wrong usage. */
+/** Parsers of flag values. commander prints an error that they throw, and the command ends as for wrong usage. */
 import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { parseInputShape } from './bench/random-feeds.js';
 import { messageOf, quoted } from './terminal/printable.js';
 
-/** More is a typing error. */
+/** Most callers and replicas; more is a typing error. */
 export const MAX_CALLERS = 10_000;
 export const MAX_REPLICAS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
-/** One more `--input name=dims`. */
+/** Adds one more `--input name=dims`. */
 export function addInputShape(text: string, shapes: Map<string, readonly number[]> = new Map()) {
   let name: string;
   let dims: number[];
@@ -24,7 +24,7 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
   return shapes.set(name, dims);
 }
 
-/** A list like `1,16,64`. */
+/** Returns a parser of lists like `1,16,64`. */
 export function integersUpTo(most: number): (text: string) => number[] {
   return (text) => {
     const numbers = text.split(',').map(Number);
@@ -39,10 +39,10 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
-/** A path; whether it can be written is found out before anything is measured. */
+/** Reads a path, and checks before any measurement that the file can be written. */
 export function parseWritableFile(path: string): string {
   try {
-    // Makes none and empties none that is there.
+    // Neither creates the file nor empties it.
     if (existsSync(path)) closeSync(openSync(path, 'r+'));
     else accessSync(dirname(resolve(path)), constants.W_OK);
     return path;

@@ -3,7 +3,7 @@ import { createEngine, type ModelInspection, type ValueMetadata } from '../index
 import { nameModel } from './named-model.js';
 import { printable } from './terminal/printable.js';
 
-/** What `infermux inspect` found out. */
+/** The result of `infermux inspect`. */
 export interface ModelReport
   extends Pick<ModelInspection, 'bytes' | 'producer' | 'opsets' | 'inputs' | 'outputs' | 'whyNotBatched'> {
   readonly path: string;
@@ -11,7 +11,7 @@ export interface ModelReport
   readonly loadMs: number;
 }
 
-/** @throws InfermuxError for a file that is not there or is no model. */
+/** @throws InfermuxError for a file that does not exist or is not a model. */
 export async function inspectModel(path: string): Promise<ModelReport> {
   const { id, source } = await nameModel(path);
   const engine = await createEngine({ models: { [id]: source }, replicas: 1 });

@@ -15,7 +15,7 @@ import { checkModels, listModels, type RepositoryReport, repositoryTables } from
 import { messageOf } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
-/** Exit codes: 0 done, 1 it failed, 2 what was given was wrong. */
+/** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
@@ -77,7 +77,7 @@ program
   .action(async (path: string, { input: shapes = new Map(), svg, json, ...settings }: BenchFlags) => {
     const progress = progressBar('measurements');
     const report = await benchModel({ path, shapes, ...settings }, progress.update).finally(progress.stop);
-    // Before anything is printed: whoever reads that may go away, and the process with it.
+    // Before anything is printed: the reader of the output may go away, and then the process ends.
     if (svg !== undefined) writeFileSync(svg, benchChart(report));
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
   });
@@ -125,7 +125,7 @@ interface BenchFlags {
   readonly json?: boolean;
 }
 
-// Whoever reads the output may stop reading; that is no failure of ours.
+// The reader of the output may stop reading. That is not a failure of the command.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.stderr.write(`infermux: ${messageOf(error)}\n`);
   process.exit(error.code === 'EPIPE' ? 0 : FAILED);
@@ -134,7 +134,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 try {
   await program.parseAsync();
 } catch (error) {
-  // commander has said what was wrong already.
+  // commander has already printed the error.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
   else {
     process.stderr.write(`infermux: ${messageOf(error)}\n`);

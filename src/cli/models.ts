@@ -7,9 +7,9 @@ import { messageOf, printable } from './terminal/printable.js';
 export interface RepositoryReport {
   readonly directory: string;
   readonly models: readonly ListedModel[];
-  /** Names that look like models and are none, with the reason. */
+  /** Names that look like models but are not, with the reason. */
   readonly passedOver: Readonly<Record<string, string>>;
-  /** What keeps models from being served. */
+  /** Problems that keep models from being served. */
   readonly problems: readonly { readonly model: string; readonly problem: string }[];
 }
 
@@ -24,7 +24,7 @@ export function listModels(directory: string): Promise<RepositoryReport> {
 }
 
 /**
- * The directory, and what each model says when it is loaded: its hash is checked, and its warm-up runs.
+ * Reads the directory and loads each model: its hash is checked, and its warm-up runs.
  *
  * @throws InfermuxError when the directory cannot be read.
  */

@@ -6,19 +6,19 @@ import { InferenceEngine } from './engine.js';
 import { type EngineOptions, resolveOptions } from './options.js';
 
 /**
- * Starts an engine: reads what models there are, and resolves when its replicas run and those models are loaded that are to
- * be there from the start; usually none. A model of a directory that cannot be served is logged, and refused when it is asked
- * for.
+ * Starts an engine: reads the models, and resolves when the replicas run and the models to load at the start are
+ * loaded; usually there are none to load. A model of a directory that cannot be served is logged, and requests for it
+ * are refused.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by its
- *   path, that cannot be read, and for a checkpoint that is damaged or newer, `REPLICA_FAILED` when no replica of a deployment
- *   starts.
+ * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by
+ *   its path, that cannot be read, and for a checkpoint that is damaged or newer, `REPLICA_FAILED` when no replica of a
+ *   deployment starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });
 }
 
-/** {@link createEngine} with the surroundings named: for tests. */
+/** {@link createEngine} with an environment of the caller's choice: for tests. */
 export async function startEngine(
   options: EngineOptions | undefined,
   environment: ReplicaPoolEnvironment,

@@ -18,12 +18,12 @@ import { checkFollowable, checkModels, type EngineOptions, type ResolvedOptions 
 
 type Models = NonNullable<EngineOptions['models']>;
 
-/** What an engine is to be by its checkpoint; nothing, and kept nowhere, without one. */
+/** What an engine restores from its checkpoint, and saves to it. Without a checkpoint it is empty and saves nothing. */
 export class EngineCheckpoint {
   readonly deployments: SavedDeployments;
   readonly endpoints: SavedEndpoints;
   readonly pins: readonly Pin[];
-  /** Those of the options, or if they name none those of the checkpoint. */
+  /** The models of the options; the checkpoint's when the options name none. */
   readonly models: Models;
   readonly #checkpoint: Checkpoint | undefined;
 
@@ -40,17 +40,17 @@ export class EngineCheckpoint {
     checkFollowable(this.models, options.repository);
   }
 
-  /** Resolves when it is written, at once where nothing is kept. @throws InfermuxError `FAILED_PRECONDITION`. */
+  /** Resolves when it is written; at once without a checkpoint. @throws InfermuxError `FAILED_PRECONDITION`. */
   async save(content: CheckpointContent): Promise<void> {
     await this.#checkpoint?.save(content);
   }
 
-  /** Resolves when nothing is being written any more. */
+  /** Resolves when no write is under way. */
   async untilWritten(): Promise<void> {
     await this.#checkpoint?.untilWritten();
   }
 
-  /** Keeps which models there are, but for those that are in memory alone. */
+  /** Saves the models, except those that exist in memory only. */
   async saveModels(): Promise<void> {
     if (this.#checkpoint === undefined) return;
     await this.save({ models: savable(this.models) });
@@ -69,7 +69,7 @@ function readDeployments(saved: unknown): SavedDeployments {
   for (const [name, deployment] of entriesOf(saved)) {
     checkDeploymentName(name);
     const { declared, options } = Object.fromEntries(entriesOf(deployment));
-    // Whether they are right is seen where they are used; here it matters that nothing began before it is.
+    // They are checked again where they are used. Here the check comes before the engine starts anything.
     for (const given of [declared, options]) {
       if (given === undefined) throw new Error(`${show(name)} has no options`);
       if (given !== null) resolveDeployment(show(name), withoutDeclaredRouter(given as DeploymentOptions), 1);
@@ -84,12 +84,12 @@ function readEndpoints(saved: unknown): SavedEndpoints {
 }
 
 function readPins(saved: unknown): readonly Pin[] {
-  if (!Array.isArray(saved)) throw new Error(`a list was expected, got ${show(saved)}`);
+  if (!Array.isArray(saved)) throw new Error(`expected a list, got ${show(saved)}`);
   const isCount = isInteger({ lowest: 1 });
   for (const pin of saved) {
     const { target, deployment, replicas } = Object.fromEntries(entriesOf(pin));
     const isPin = isText(target) === undefined && isText(deployment) === undefined;
-    if (!isPin || (replicas !== 'all' && isCount(replicas) !== undefined)) throw new Error(`${show(pin)} is no pin`);
+    if (!isPin || (replicas !== 'all' && isCount(replicas) !== undefined)) throw new Error(`${show(pin)} is not a pin`);
   }
   return saved;
 }
@@ -102,11 +102,11 @@ function readModels(saved: unknown): Models {
 
 function entriesOf(value: unknown): [string, unknown][] {
   const expectation = isObject(value);
-  if (expectation !== undefined) throw new Error(`${expectation} was expected, got ${show(value)}`);
+  if (expectation !== undefined) throw new Error(`expected ${expectation}, got ${show(value)}`);
   return Object.entries(value as object);
 }
 
-/** Paths do not depend on where the next process is started. */
+/** Makes paths absolute: the next process may start in another directory. */
 function savable(models: Models): Models {
   if (typeof models === 'string') return resolve(models);
   const inFiles: Record<string, string | ModelSource> = {};

@@ -12,7 +12,7 @@ import type { EngineCheckpoint } from './engine-checkpoint.js';
 import type { KeepAlive } from './keep-alive.js';
 import type { EngineState } from './status.js';
 
-/** The parts of the engine that are ended. */
+/** The parts of the engine that a shutdown ends. */
 export interface EngineShutdownParts {
   readonly models: ModelManager;
   readonly deployments: Deployments<Dispatcher<Replica>>;
@@ -25,7 +25,7 @@ export interface EngineShutdownParts {
   readonly defaultOptions: ResolvedDeploymentOptions;
 }
 
-/** Ends an engine, at once or when its accepted work is done, and knows how far it is. Each way settles once. */
+/** Ends an engine, at once or when its accepted work is done, and knows its state. Each way settles once. */
 export class EngineShutdown {
   readonly #parts: EngineShutdownParts;
   readonly #clock: Clock;
@@ -43,12 +43,12 @@ export class EngineShutdown {
     return this.#state;
   }
 
-  /** @throws InfermuxError `ENGINE_CLOSED` when the engine takes no work any more. */
+  /** @throws InfermuxError `ENGINE_CLOSED` when the engine no longer takes work. */
   checkRunning(): void {
     if (this.#state !== 'running') throw closedError(`the engine is ${this.#state}`);
   }
 
-  /** Takes no new work, finishes what was accepted within the grace, and ends the threads. The first call's grace counts. */
+  /** Takes no new work, finishes accepted work within the grace and ends the threads. The first call's grace counts. */
   close(graceMs: number): Promise<void> {
     const { keepAlive, deployments } = this.#parts;
     this.#closed ??= keepAlive.during(async () => {
@@ -64,7 +64,7 @@ export class EngineShutdown {
     return this.#closed;
   }
 
-  /** Rejects all work at once and ends the threads as soon as they are in no native call. */
+  /** Rejects all work at once, and ends each thread as soon as it is in no native call. */
   destroy(): Promise<void> {
     const { keepAlive, deployments } = this.#parts;
     this.#destroyed ??= keepAlive.during(async () => {
@@ -77,7 +77,7 @@ export class EngineShutdown {
     return this.#destroyed;
   }
 
-  /** Resolves when no change is under way any more. */
+  /** Refuses further work and changes. Resolves when no change is under way. */
   async #begin(): Promise<void> {
     const { models, endpoints, deployments } = this.#parts;
     const error = closedError('the engine is closing');
@@ -89,7 +89,7 @@ export class EngineShutdown {
     await deployments.close(error);
   }
 
-  /** Ends all threads; those that overrun are left to end by themselves. */
+  /** Ends all threads. A thread that takes too long is left to end by itself. */
   #end(how: { hurry: boolean }): Promise<void> {
     const { deployments } = this.#parts;
     const stops = deployments.all.map((deployment) => deployment.stop(how));

@@ -23,13 +23,13 @@ import { EngineParts } from './wiring/engine-parts.js';
 
 export interface CloseOptions {
   /**
-   * Milliseconds that accepted work may go on; what is not answered by then is rejected with `ENGINE_CLOSED`. Default:
-   * `gracefulShutdownTimeoutMs`.
+   * Milliseconds that accepted work may go on. Requests without an answer by then are rejected with `ENGINE_CLOSED`.
+   * Default: `gracefulShutdownTimeoutMs`.
    */
   readonly graceMs?: number | undefined;
 }
 
-/** Many models on a pool of worker threads. Made by {@link createEngine}; to be closed when it is no longer needed. */
+/** Many models on a pool of worker threads. {@link createEngine} makes it. Close it when it is no longer needed. */
 export class InferenceEngine {
   readonly #options: ResolvedOptions;
   /**
@@ -91,18 +91,19 @@ export class InferenceEngine {
   }
 
   /**
-   * Whether requests are answered: each deployment has a replica that runs, but for those that are to have none, also until
-   * something is asked. `engine.deployments.get(name).ready` tells it of one.
+   * Whether requests are answered: each deployment has a running replica. A deployment that is meant to have no
+   * replicas, at all or until its first request, does not count. `engine.deployments.get(name).ready` is about one
+   * deployment.
    */
   get ready(): boolean {
     return areReady(this.#shutdown.state, this.#parts.deployments.all);
   }
 
   /**
-   * Gives a request to a deployment's handler and returns what it returned. In TypeScript `Result` has to be named.
+   * Gives a request to a deployment's handler and returns the handler's answer. In TypeScript name the type `Result`.
    *
    * @param target a deployment with a handler, `deployment/model` for one of its models, or an endpoint.
-   * @param request anything that can be cloned; it may be changed as soon as this returns its promise.
+   * @param request anything that can be cloned; you may change it as soon as this returns its promise.
    */
   run<Result = never>(
     target: string,
@@ -112,8 +113,8 @@ export class InferenceEngine {
   /**
    * Runs a model and returns its outputs.
    *
-   * @param target an endpoint, a model id, which stands for its latest version, `id@version`, or `deployment/model`.
-   * @param feeds every input by name; the arrays may be changed as soon as this returns its promise.
+   * @param target an endpoint, a model id (its latest version), `id@version`, or `deployment/model`.
+   * @param feeds every input by name; you may change the arrays as soon as this returns its promise.
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
   run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs>;
@@ -126,11 +127,11 @@ export class InferenceEngine {
     }
   }
 
-  /** {@link run} of a handler, with the answer's circumstances: what it is given is `feeds`, and what it returned `outputs`. */
+  /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
   infer<Result = never>(
     request: [Result] extends [never] ? never : InferenceRequest<unknown>,
   ): Promise<InferenceResult<NoInfer<Result>>>;
-  /** {@link run}, with the answer's circumstances. */
+  /** {@link run}, with details of the answer. */
   infer(request: InferenceRequest): Promise<InferenceResult>;
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
     try {
@@ -148,10 +149,10 @@ export class InferenceEngine {
   }
 
   /**
-   * Takes no new work, finishes what was accepted and ends the threads. Idempotent: the first call's grace counts, and
+   * Takes no new work, finishes accepted work and ends the threads. Idempotent: the first call's grace counts, and
    * `destroy()` cuts it short.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT` for a grace that is none; the engine goes on then.
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the engine then goes on.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     const { graceMs = this.#parts.defaultOptions.gracefulShutdownTimeoutMs } = readingInput('close', () =>
@@ -161,8 +162,9 @@ export class InferenceEngine {
   }
 
   /**
-   * Rejects all work at once with `ENGINE_CLOSED` and ends the threads as soon as they are in no native call. Resolves when
-   * they are gone, or after `gracefulShutdownTimeoutMs`; a thread that is still in a call then ends after it. Idempotent.
+   * Rejects all work at once with `ENGINE_CLOSED`, and ends each thread as soon as it is in no native call. Resolves
+   * when all threads are gone, or after `gracefulShutdownTimeoutMs`; a thread that is still in a call ends after the
+   * call. Idempotent.
    */
   destroy(): Promise<void> {
     return this.#shutdown.destroy();
@@ -186,7 +188,7 @@ export class InferenceEngine {
     if (this.#options.repository.waitForInitialLoad) await loaded;
   }
 
-  /** What is refused before it is accepted is a rejection too, and nothing is thrown at the caller. */
+  /** Makes a rejection of a refusal too, so that `run` and `infer` never throw. */
   #refuse(cause: unknown): Promise<never> {
     const error = unreadableInput('the request', cause);
     this.#parts.metrics.requestFailed(error.code);

@@ -1,4 +1,4 @@
-/** Keeps the process up as long as somebody holds it: worker threads and timers alone do not. */
+/** Keeps the process up while anyone holds it: the engine's worker threads and timers do not. */
 export class KeepAlive {
   readonly #timer = setInterval(() => undefined, 2 ** 30).unref();
   #holders = 0;
@@ -13,7 +13,7 @@ export class KeepAlive {
     if (this.#holders === 0) this.#timer.unref();
   }
 
-  /** Holds it as long as the work goes on. */
+  /** Holds the process while the work goes on. */
   async during<T>(work: () => Promise<T>): Promise<T> {
     this.hold();
     try {

@@ -25,49 +25,50 @@ import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/mod
 import { isVersionPolicy, isWeightPlacement } from '../models/sources/manifest.js';
 import type { ModelSource } from '../models/sources/model-sources.js';
 
-/** Options of the engine; those of a deployment are for the one named `default`. */
+/** Options of the engine. The options of a deployment among them are those of the deployment named `default`. */
 export interface EngineOptions extends DeploymentOptions {
-  /** A directory of models, or models by id: paths, or the bytes of models that are in no file. Default: none. */
+  /** A directory of models, or models by id: the path or the bytes of each. Default: none. */
   readonly models?: string | Readonly<Record<string, string | Uint8Array | ModelSource>> | undefined;
   /** How the directory is followed, and when models are loaded. */
   readonly repository?: RepositoryOptions | undefined;
-  /** Further deployments, by name. Default: none. */
+  /** More deployments, by name. Default: none. */
   readonly deployments?: Readonly<Record<string, DeploymentOptions>> | undefined;
   /**
-   * A file that keeps what deployments, endpoints, models and pins there are to be, so that the next engine takes up where this
-   * one left off. Default: none.
+   * A file that records the wanted deployments, endpoints, models and pins, so that the next engine continues where
+   * this one stopped. Default: none.
    */
   readonly checkpoint?: CheckpointOptions | undefined;
+  /** Where compiled models with shared weights are kept, and how many bytes of them. */
   readonly weightStore?: WeightStoreOptions | undefined;
-  /** pino, or what looks like it. Default: silent. */
+  /** A pino logger, or an object with the same four methods. Default: silent. */
   readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'> | undefined;
   /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
   readonly registry?: Registry | undefined;
   readonly metrics?: {
-    /** Label metrics with model ids. Switch it off with thousands of models. Default true. */
+    /** Whether metrics are labelled with model ids. Set it to false for thousands of models. Default true. */
     readonly modelLabels?: boolean | undefined;
   };
 }
 
 export interface CheckpointOptions {
-  /** Of one engine at a time. */
+  /** Path of the file. Only one engine may use it at a time. */
   readonly file: string;
 }
 
-/** Where compiled models are kept. */
+/** Where compiled models with shared weights are kept. */
 export interface WeightStoreOptions {
-  /** Default: `infermux/weights` in the user's folder for caches. May be shared by several processes. */
+  /** Path of the directory. Several processes may share it. Default: `infermux/weights` in the user's cache folder. */
   readonly directory?: string | undefined;
-  /** Most bytes in it; the least recently used leave. A compiled model has up to twice the bytes of its file. Default 8 GiB. */
+  /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */
   readonly maxBytes?: number | undefined;
 }
 
 export interface ResolvedOptions {
   readonly models: NonNullable<EngineOptions['models']>;
-  /** Whether it was named: otherwise a checkpoint may name it. */
+  /** Whether the options named `models`; otherwise a checkpoint may name them. */
   readonly isModelsGiven: boolean;
   readonly repository: ResolvedRepositoryOptions;
-  /** As they are named, the default one among them. */
+  /** Options of each deployment as the caller gave them, `default` included. */
   readonly declared: Readonly<Record<string, DeploymentOptions>>;
   /** The same with all defaults. */
   readonly deployments: Readonly<Record<string, ResolvedDeploymentOptions>> & {
@@ -101,7 +102,7 @@ const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
   metrics: isObject,
 };
 
-/** Of the engine and of its default deployment. */
+/** Names of the options of the engine and of its default deployment. */
 export const OPTION_NAMES: readonly string[] = Object.keys({ ...ENGINE_RULES, ...DEPLOYMENT_RULES });
 
 const isBytes = satisfies((value) => value instanceof Uint8Array, 'a Uint8Array');
@@ -131,7 +132,7 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
 };
 
 /**
- * The options with all defaults, frozen.
+ * Returns the options with all defaults, frozen.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
  */
@@ -163,7 +164,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   });
 }
 
-/** How many replicas a deployment has that does not say so. */
+/** Returns the number of replicas of a deployment that does not name one. */
 export function defaultReplicas(name: string): number {
   return name === DEFAULT_DEPLOYMENT ? availableParallelism() : 1;
 }
@@ -213,11 +214,13 @@ function checkSource(where: string, source: ModelSource): void {
   }
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` when there is no directory that could be followed as is asked for. */
+/** @throws InfermuxError `INVALID_ARGUMENT` when `pollMs` asks to follow a directory and `models` is not one. */
 export function checkFollowable(models: EngineOptions['models'], { pollMs = 0 }: RepositoryOptions): void {
   if (typeof models === 'string' || pollMs === 0) return;
-  const message = `options.repository.pollMs is ${pollMs}, and options.models is no directory that could be followed`;
-  throw new InfermuxError('INVALID_ARGUMENT', message);
+  throw new InfermuxError(
+    'INVALID_ARGUMENT',
+    `options.repository.pollMs is ${pollMs}, but options.models is not a directory: name one, or set pollMs to 0`,
+  );
 }
 
 function readRepository({ models, checkpoint, repository: given = {} }: EngineOptions): ResolvedRepositoryOptions {

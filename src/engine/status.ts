@@ -7,12 +7,12 @@ import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
 import type { EngineDeployment } from './requests/targets.js';
 
-/** A snapshot; nothing in it changes later. */
+/** A snapshot of the engine. It does not change later. */
 export interface EngineStatus {
   readonly state: EngineState;
-  /** Whether requests are answered: each deployment has a replica that runs, but for those that are to have none. */
+  /** Whether requests are answered: each deployment that is meant to have replicas has one that runs. */
   readonly ready: boolean;
-  /** Requests that wait for a replica. */
+  /** Pending requests of all deployments. */
   readonly queued: number;
   readonly deployments: Readonly<Record<string, DeploymentStatus>>;
   readonly replicas: readonly ReplicaStatus[];
@@ -26,9 +26,9 @@ export interface DeploymentStatus {
   readonly ready: boolean;
   readonly targetReplicas: number;
   readonly runningReplicas: number;
-  /** Requests that wait for one of its replicas. */
+  /** Requests that wait for a replica of the deployment. */
   readonly queued: number;
-  /** Why a replica failed, the last time one did. */
+  /** Why a replica last failed; undefined when none has. */
   readonly lastFailure: string | undefined;
 }
 
@@ -37,16 +37,16 @@ export interface ReplicaStatus {
   readonly deployment: string;
   readonly state: ReplicaState;
   readonly labels: Readonly<Record<string, string>>;
-  /** Requests given to it and not finished. */
+  /** Requests given to the replica and not finished. */
   readonly ongoing: number;
-  /** Requests answered with outputs, and with an error, since it last started. */
+  /** Requests answered with outputs, and with an error, since the replica last started. */
   readonly completed: number;
   readonly failed: number;
   readonly models: readonly { readonly id: string; readonly version: number; readonly state: 'loading' | 'loaded' }[];
-  /** Bytes of model files whose sessions it has. */
+  /** Bytes of the model files whose sessions the replica has. */
   readonly modelBytes: number;
   readonly restarts: number;
-  /** How it fares, as routers see it; undefined while it takes no requests. */
+  /** The replica's statistics, as routers see them; undefined while it takes no requests. */
   readonly routingStats: RoutingStats | undefined;
 }
 
@@ -54,11 +54,11 @@ export interface ModelStatus {
   readonly id: string;
   readonly version: number;
   readonly bytes: number;
-  /** Replicas that have it or are loading it. */
+  /** Ids of the replicas that have the model or are loading it. */
   readonly replicas: readonly string[];
 }
 
-/** The status as it is now. */
+/** Reads the status as it is now. */
 export function readStatus(
   state: EngineState,
   deployments: readonly EngineDeployment[],
@@ -82,7 +82,7 @@ export function readStatus(
   };
 }
 
-/** Whether the requests of all deployments are answered, but for those that are going or are to have no replica. */
+/** Whether each deployment answers requests. One that is being deleted, or is to have no replicas, does not count. */
 export function areReady(state: EngineState, deployments: readonly EngineDeployment[]): boolean {
   const isIdle = (deployment: EngineDeployment) => deployment.state === 'deleting' || deployment.isEmpty;
   return state === 'running' && deployments.every((deployment) => deployment.isReady || isIdle(deployment));
@@ -95,7 +95,7 @@ function deploymentStatus(deployment: EngineDeployment): DeploymentStatus {
 
 function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
   const { id, replica, restarts, settings } = place;
-  // What is over has neither models nor work; its counters may be another's by now.
+  // A replica that has ended has neither models nor work, and its counters may belong to another one by now.
   const counters = replica === undefined || isFinal(replica.state) ? undefined : replica.counters;
   return {
     id,
@@ -117,12 +117,12 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
   };
 }
 
-/** What a handler calls a model of its own. */
+/** Returns the name that a handler gave to a model of its own. */
 function nameOfOwn(key: string): string {
   return isHandlerKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
 }
 
-/** Sessions that are loaded, and bytes of their models' files, by format. */
+/** Counts the loaded sessions, and the bytes of their model files, by format. */
 export function loadedModels(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
   const byType = new Map([
     ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
@@ -140,7 +140,7 @@ export function loadedModels(deployments: readonly EngineDeployment[], catalog: 
   return byType.values();
 }
 
-/** Replicas with their work and their models. */
+/** Yields each replica with its ongoing requests and its models. */
 export function* replicasAtWork(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
   for (const { id, replica } of deployments.flatMap(({ places }) => places)) {
     if (replica === undefined) continue;

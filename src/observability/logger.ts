@@ -1,7 +1,7 @@
 import { type Logger, pino } from 'pino';
 import { messageOf } from '../common/errors.js';
 
-/** What the engine needs of a logger; a pino logger is one. */
+/** The methods that the engine needs of a logger, such as a pino logger. */
 export type EngineLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
 type Level = keyof EngineLogger;

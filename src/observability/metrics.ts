@@ -10,7 +10,7 @@ const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 const AGES = [0.1, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400];
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
-/** What gauges read when they are asked, so that nothing is written on the way of a request. */
+/** The values that gauges read when they are scraped, so that a request writes no gauge. */
 export interface MetricsSource {
   deployments(): Iterable<{
     readonly name: string;
@@ -24,7 +24,7 @@ export interface MetricsSource {
     readonly ongoing: number;
     readonly models: Iterable<string>;
   }>;
-  /** Sessions that are loaded, and bytes of their models' files, by format. */
+  /** Loaded sessions, and the bytes of their model files, by format. */
   loaded(): Iterable<{ readonly type: string; readonly models: number; readonly bytes: number }>;
 }
 
@@ -59,7 +59,7 @@ export class EngineMetrics {
   readonly #routerErrors;
 
   /**
-   * @param registry the caller's; an own one when undefined.
+   * @param registry the caller's registry; when undefined the metrics get one of their own.
    * @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine.
    */
   constructor(
@@ -78,15 +78,19 @@ export class EngineMetrics {
     this.#deploymentRequests = this.#tally('deployment_requests_total', 'Requests, copies included.', deployment);
     this.#deploymentErrors = this.#tally(
       'deployment_errors_total',
-      'Of them, refused or answered with an error.',
+      'Requests that were refused or answered with an error, copies included.',
       deployment,
     );
     const endpoint = ['endpoint'];
     this.#endpointRequests = this.#tally('endpoint_requests_total', 'Requests for endpoints.', endpoint);
-    this.#endpointErrors = this.#tally('endpoint_errors_total', 'Of them, answered with an error.', endpoint);
+    this.#endpointErrors = this.#tally(
+      'endpoint_errors_total',
+      'Requests for endpoints answered with an error.',
+      endpoint,
+    );
     const shadow = ['endpoint', 'target'];
     this.#shadowRequests = this.#counter('shadow_requests_total', 'Copies of requests for shadow targets.', shadow);
-    this.#shadowErrors = this.#counter('shadow_errors_total', 'Of them, those without an answer, by the code.', [
+    this.#shadowErrors = this.#counter('shadow_errors_total', 'Copies without an answer, by error code.', [
       ...shadow,
       'code',
     ]);
@@ -107,13 +111,10 @@ export class EngineMetrics {
     this.#batches = this.#tally('batches_total', 'Calls that more than one request shared.', model);
     this.#verificationFailures = this.#counter(
       'batch_verification_failures_total',
-      'Models that gave something else in a batch than alone.',
+      'Models that gave other results in a batch than alone.',
       model,
     );
-    this.#routerErrors = this.#counter('router_errors_total', 'What a router did that it should not have, by kind.', [
-      'deployment',
-      'kind',
-    ]);
+    this.#routerErrors = this.#counter('router_errors_total', 'Faults of the router, by kind.', ['deployment', 'kind']);
     this.#getModel = this.#tally('get_model_requests_total', "Requests that asked a replica's session cache.", [
       'replica',
     ]);
@@ -123,11 +124,11 @@ export class EngineMetrics {
       'type',
       'code',
     ]);
-    this.#unloads = this.#counter('model_unloads_total', 'Sessions that left, by reason.', ['replica', 'reason']);
+    this.#unloads = this.#counter('model_unloads_total', 'Sessions released, by reason.', ['replica', 'reason']);
     this.#loadDuration = this.#histogram('load_model_duration_seconds', 'Loads of sessions.', ['type', ...model]);
     this.#ageAtEviction = this.#histogram(
       'model_age_at_eviction_seconds',
-      'Since a session was last used, when it was evicted: short ages are thrashing.',
+      'Time since an evicted session was last used; short ages mean thrashing.',
       [],
       AGES,
     );
@@ -137,7 +138,7 @@ export class EngineMetrics {
     this.#gauge('queued_requests', 'Requests that wait for a replica.', ['deployment'], (gauge) => {
       for (const { name, queued } of source.deployments()) gauge.set({ deployment: name }, queued);
     });
-    this.#gauge('deployment_target_replicas', 'Replicas that there are to be.', ['deployment'], (gauge) => {
+    this.#gauge('deployment_target_replicas', 'Replicas that the deployment should have.', ['deployment'], (gauge) => {
       for (const { name, targetReplicas } of source.deployments()) gauge.set({ deployment: name }, targetReplicas);
     });
     this.#gauge('deployment_running_replicas', 'Replicas that take requests.', ['deployment'], (gauge) => {
@@ -176,12 +177,12 @@ export class EngineMetrics {
     this.#requests.add(model, 1);
   }
 
-  /** Requests that came to the deployment, whatever becomes of them. */
+  /** Counts every request for the deployment, refused ones included. */
   deploymentRequests(deployment: string): TallyLine {
     return this.#deploymentRequests.line(deployment);
   }
 
-  /** It was refused, or answered with an error. */
+  /** A request was refused, or answered with an error. */
   deploymentError(deployment: string): void {
     this.#deploymentErrors.add(deployment, 1);
   }
@@ -211,13 +212,13 @@ export class EngineMetrics {
     this.#queueWait.observe('', queueMs / 1_000);
   }
 
-  /** Times in milliseconds. */
+  /** A request was answered. Times in milliseconds. */
   requestAnswered(model: string, { runMs, totalMs }: { readonly runMs: number; readonly totalMs: number }): void {
     this.#runDuration.observe(model, runMs / 1_000);
     this.#requestDuration.observe(model, totalMs / 1_000);
   }
 
-  /** One onnxruntime call was made for so many requests. */
+  /** One onnxruntime call ran for `requests` requests. */
   called(model: string, requests: number): void {
     this.#batchSize.observe(model, requests);
     if (requests > 1) this.#batches.add(model, 1);
@@ -231,7 +232,7 @@ export class EngineMetrics {
     this.#errors.inc({ code });
   }
 
-  /** @param type of the model: its format. */
+  /** @param type the model's format. */
   modelLoaded(replica: string, model: string, type: string, loadMs: number): void {
     this.#loads.inc({ replica, ...this.#label(model) });
     this.#loadDuration.observe({ type, ...this.#label(model) }, loadMs / 1_000);
@@ -241,7 +242,7 @@ export class EngineMetrics {
     this.#loadExceptions.inc({ replica, type, code });
   }
 
-  /** @param idleMs since it was last used. */
+  /** @param idleMs milliseconds since the session was last used. */
   modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number, idleMs: number): void {
     this.#unloads.inc({ replica, reason });
     this.#unloadDuration.observe(unloadMs / 1_000);
@@ -256,7 +257,7 @@ export class EngineMetrics {
     this.#restarts.inc({ replica });
   }
 
-  /** Leaves the caller's registry as it was; an own one stays readable. */
+  /** Removes the metrics from the caller's registry. The engine's own registry stays readable. */
   close(): void {
     if (this.#isOwnRegistry) return;
     for (const name of this.#names) this.registry.removeSingleMetric(name);
@@ -292,7 +293,7 @@ export class EngineMetrics {
       new Gauge({
         ...options,
         collect() {
-          // What is gone is not to stay as it was last.
+          // A label that is gone must not keep its last value.
           this.reset();
           collect(this);
         },

@@ -3,18 +3,18 @@ import { Counter } from 'prom-client';
 interface TallyOptions {
   readonly name: string;
   readonly help: string;
-  /** None or one. */
+  /** At most one. */
   readonly labelNames: readonly string[];
 }
 
-/** What a counter counts under one label, for whoever counts nothing else. */
+/** The count under one label, for a caller that counts nothing else. */
 export interface TallyLine {
   sum: number;
 }
 
 /**
- * A counter for what happens with every request: a number in a map, which prom-client's counter takes over when it is
- * read. Its own `inc` takes longer than all else that the calling thread does for a request in a batch.
+ * A counter for events of every request: a number in a map, which prom-client's counter takes over when it is read.
+ * `inc` of prom-client takes longer than all other work of the calling thread for a request in a batch.
  */
 export class CounterTally {
   readonly metric: Counter;
@@ -37,7 +37,7 @@ export class CounterTally {
     this.line(label).sum += amount;
   }
 
-  /** To be added to by its holder. */
+  /** Returns the count under the label. The caller adds to it. */
   line(label: string): TallyLine {
     let line = this.#lines.get(label);
     if (line === undefined) {
@@ -57,12 +57,12 @@ export class CounterTally {
 }
 
 interface Distribution {
-  /** By upper bound; the last is for what is above all of them. */
+  /** Counts by upper bound; the last is for values above all bounds. */
   readonly counts: Float64Array;
   sum: number;
 }
 
-/** Likewise a histogram, which prom-client's registry reads like one of its own. */
+/** A histogram for values of every request. prom-client's registry reads it like one of its own. */
 export class HistogramTally {
   readonly name: string;
   readonly help: string;
@@ -70,7 +70,7 @@ export class HistogramTally {
   readonly #label: string | undefined;
   readonly #distributions = new Map<string, Distribution>();
 
-  /** @param options with upper bounds in ascending order. */
+  /** @param options `buckets` are upper bounds in ascending order. */
   constructor({ name, help, labelNames, buckets }: TallyOptions & { readonly buckets: readonly number[] }) {
     this.name = name;
     this.help = help;
@@ -93,7 +93,7 @@ export class HistogramTally {
     if (this.#label === undefined) this.#distribution('');
   }
 
-  /** What prom-client's registry asks of a metric. */
+  /** Returns the values as prom-client's registry reads them from a metric. */
   async get() {
     const values = [...this.#distributions].flatMap(([label, distribution]) => this.#valuesOf(label, distribution));
     return { name: this.name, help: this.help, type: 'histogram', aggregator: 'sum', values };

@@ -14,15 +14,15 @@ export interface LifecycleOptions {
 
 export interface LifecycleObserver {
   stateChanged(state: ReplicaState): void;
-  /** The thread died or could not start; everything that it was given is about to be rejected. */
+  /** The thread died or could not start. All messages without an answer are about to be rejected. */
   failed(error: InfermuxError): void;
-  /** No call is under way any more, and the thread is about to end. */
+  /** The thread is in no native call and is about to end. */
   ending(): void;
 }
 
-/** Starts a replica's thread, ends it without harm, and knows the replica's state. */
+/** Starts a replica's thread, ends it only outside native calls, and knows the replica's state. */
 export class ReplicaLifecycle {
-  /** Resolves when the thread is gone and nothing more is done with it. */
+  /** Resolves when the thread is gone and nothing uses it any more. */
   readonly gone: Promise<void>;
   readonly #options: LifecycleOptions;
   readonly #thread: ReplicaThread;
@@ -55,7 +55,7 @@ export class ReplicaLifecycle {
     return this.#state;
   }
 
-  /** What the thread said of itself; undefined before it ran. */
+  /** What the thread told of itself in its hello; undefined before that. */
   get hello(): HelloAnswer | undefined {
     return this.#hello;
   }
@@ -63,7 +63,7 @@ export class ReplicaLifecycle {
   /**
    * Starts the thread and waits for its hello.
    *
-   * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica has failed then.
+   * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica is then `failed`.
    */
   async start(): Promise<void> {
     let cancelTimeout: () => void = () => undefined;
@@ -93,9 +93,9 @@ export class ReplicaLifecycle {
   }
 
   /**
-   * Takes no new work, lets given work end, and ends the thread; resolves when it is gone. Idempotent.
+   * Takes no new work, lets given work end, and ends the thread. Resolves when the thread is gone. Idempotent.
    *
-   * @param hurry do not begin what was given and not begun: it is answered with `REPLICA_FAILED`.
+   * @param hurry answers given work that has not begun with `REPLICA_FAILED` instead of running it.
    */
   stop({ hurry }: { hurry: boolean }): Promise<void> {
     if (hurry) this.#counters.raiseStop(STOP_LEVELS.stopping);
@@ -104,26 +104,26 @@ export class ReplicaLifecycle {
     return this.#end;
   }
 
-  /** The replica has failed: its callers are rejected, and its thread ends as soon as it is in no native call. */
+  /** Marks the replica as failed: its callers are rejected, and its thread ends as soon as it is in no native call. */
   fail(cause: unknown): void {
     if (isFinal(this.#state)) return;
     const error = replicaFailed(this.#options.id, cause);
     this.#become('failed');
     this.#observer.failed(error);
     this.#thread.rejectAll(error);
-    // The thread is usually gone; where it is not, it must not work on unseen.
+    // The thread is usually gone. If it is not, it must not go on working for nobody.
     void this.stop({ hurry: true });
   }
 
-  /** The thread gave no answer, not even an error: there is no more sense in talking to it. */
+  /** Marks the replica as failed because its thread gave no answer, not even an error. */
   lost(cause: unknown): never {
     this.fail(cause);
     throw cause instanceof InfermuxError ? cause : replicaFailed(this.#options.id, cause);
   }
 
   async #endThread(): Promise<void> {
-    // The last message: it waits for the messages before it, and for the last users of their sessions. A thread that never
-    // said hello has no sessions, and may never answer.
+    // The last message: the thread answers it after all earlier messages and the last users of their sessions. A thread
+    // that never said hello has no sessions, and may never answer.
     if (this.#hello !== undefined && !isFinal(this.#state)) {
       const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
       await Promise.race([release, this.#thread.ended]);

@@ -2,7 +2,7 @@ import type { ReplicaEvent } from '../protocol/messages.js';
 
 export type ModelState = 'loading' | 'loaded';
 
-/** The models that a replica has or is loading, by what it was asked and by what its thread reports. */
+/** The models that a replica has or is loading, known from the messages to its thread and the thread's reports. */
 export class ReplicaModels {
   readonly states = new Map<string, ModelState>();
   /** Models that are never evicted. */
@@ -11,7 +11,7 @@ export class ReplicaModels {
   #loading = 0;
   #loadUnderWay: string | undefined;
 
-  /** @param changed called when a model appeared, disappeared or went from loading to loaded. */
+  /** @param changed called after a model appeared, disappeared or went from loading to loaded. */
   constructor(changed: (modelKey: string) => void) {
     this.#changed = changed;
   }
@@ -26,17 +26,20 @@ export class ReplicaModels {
     return this.#loadUnderWay;
   }
 
-  /** A message that needs the model is about to go to the thread. A model that is not there counts as loading from now on. */
+  /** A message that needs the model is about to go to the thread. A missing model counts as loading from now on. */
   asked(key: string): void {
     if (!this.states.has(key)) this.set(key, 'loading');
   }
 
-  /** A run of the model was answered, so the model is there, whatever was reported. */
+  /** A run of the model was answered, so the replica has the model, whatever the thread reported. */
   ran(key: string): void {
     if (this.states.get(key) === 'loading') this.set(key, 'loaded');
   }
 
-  /** A message that needed the model was answered with an error. The thread reports no load for a failure that it only remembers. */
+  /**
+   * A message that needed the model was answered with an error. The state must go here too: the thread reports no load
+   * for a failure that it only remembers.
+   */
   failed(key: string): void {
     if (this.states.get(key) === 'loading') this.set(key, undefined);
   }
@@ -76,7 +79,7 @@ export class ReplicaModels {
     }
   }
 
-  /** The thread is gone; nobody is told. */
+  /** Forgets all models, because the thread is gone. `changed` is not called. */
   clear(): void {
     this.states.clear();
   }

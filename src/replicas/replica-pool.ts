@@ -14,40 +14,40 @@ import { WorkerThread } from './threads/worker-thread.js';
 
 const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;
-/** So many files are hashed once for all replicas: 68 bytes each. */
+/** Most files whose hashes the replicas share, so that each file is hashed once: 68 bytes each. */
 const HASHED_FILES = 1_024;
-/** Longest time that `process.exit()` waits for a native call; beyond it the process aborts. */
+/** Longest time that `process.exit()` waits for a native call; after that the process aborts. */
 const EXIT_TIMEOUT_MS = 20_000;
 
-/** What the replicas of all pools share. */
+/** Memory that the replicas of all pools share. */
 export class ReplicaMemory {
   readonly counters: QueueCounters;
   readonly fileHashes = hashMemory(HASHED_FILES);
 
-  /** @param replicas most that may have a thread at once, those that are ending included. */
+  /** @param replicas most replicas that may have a thread at once, including those that are ending. */
   constructor(replicas: number) {
     this.counters = new QueueCounters(replicas);
   }
 }
 
-/** How a replica is started. */
+/** The settings that a replica is started with. */
 export interface ReplicaSettings {
   readonly eviction: EvictionName;
   readonly maxModels: number;
   readonly maxModelBytes: number;
   readonly modelIdleTimeoutMs: number;
   readonly session: Readonly<Record<string, unknown>>;
-  /** Id of the device that execution providers other than the CPU's are to use. */
+  /** Id of the device for execution providers other than the CPU's. */
   readonly device: number | undefined;
   readonly weights: WeightPlacement;
   readonly weightStore: WeightStoreSettings;
   readonly labels: Readonly<Record<string, string>>;
-  /** Address of the module that handles requests; undefined where they are feeds of models. */
+  /** URL of the module that handles requests; undefined when requests are feeds of models. */
   readonly handler: string | undefined;
   readonly userConfig: unknown;
 }
 
-/** What a pool takes from its surroundings; tests put their own in. */
+/** The environment of a pool; tests pass their own. */
 export interface ReplicaPoolEnvironment {
   readonly clock: Clock;
   readonly worker?: URL;
@@ -57,47 +57,47 @@ export interface ReplicaPoolEnvironment {
 export interface ReplicaPoolObserver {
   /** The replica takes requests from now on. */
   running(replica: Replica): void;
-  /** The replica takes no more requests; `crash` is why, if it failed. */
+  /** The replica takes no more requests. `crash` is the reason if it failed. */
   removed(replica: Replica, crash?: InfermuxError): void;
   stateChanged(replica: Replica, state: ReplicaState): void;
   modelChanged(replica: Replica, modelKey: string): void;
   event(replica: Replica, event: ReplicaEvent): void;
-  /** It failed, and is not to be started again for so long. One that is stopping is not meant. */
+  /** The replica failed, and may start again after `delayMs`. Not called for a place that is leaving. */
   failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void;
-  /** A place came, went or changed its state. */
+  /** A place was removed, or its replica began to run or failed. */
   changed(): void;
 }
 
-/** A place in the pool: the replica that holds it now, and how it fared. */
+/** A place in the pool: its current replica, and the record of its starts and failures. */
 export interface ReplicaPlace {
   readonly id: string;
-  /** Names the settings that its replicas are started with. */
+  /** Identifies the settings that its replicas are started with. */
   readonly revision: number;
   settings: ReplicaSettings;
-  /** The one that was started last. */
+  /** The replica that was started last. */
   replica: Replica | undefined;
-  /** Whether no more is to be started here. */
+  /** Whether the place is being removed, so that no more replica starts here. */
   isLeaving: boolean;
-  /** Whether its replica was told to stop and did not in time: no fault of what it was given. */
+  /** Whether its replica was told to stop and did not in time. Its requests are not to blame for that. */
   isGivenUp: boolean;
   restarts: number;
   failuresInRow: number;
   runningSince: number | undefined;
-  /** Time of the clock from which a replica may be started here. */
+  /** Time of the clock from which a replica may start here. */
   startsAt: number;
 }
 
-/** Starts and stops replicas as it is told to, each with a thread of its own, and says when one that failed may be started again. */
+/** Starts and stops replicas on demand, each with a thread of its own, and tells when a failed one may start again. */
 export class ReplicaPool {
   readonly #name: string;
   readonly #memory: ReplicaMemory;
   readonly #environment: ReplicaPoolEnvironment;
   readonly #observer: ReplicaPoolObserver;
   readonly #places: ReplicaPlace[] = [];
-  /** The ends of those that are not gone yet. */
+  /** `gone` of each replica whose thread is not gone yet. */
   readonly #ends = new Set<Promise<void>>();
 
-  /** @param name replicas are called `<name>-0`, `<name>-1` and so on. */
+  /** @param name prefix of replica ids: `<name>-0`, `<name>-1` and so on. */
   constructor(name: string, memory: ReplicaMemory, environment: ReplicaPoolEnvironment, observer: ReplicaPoolObserver) {
     this.#name = name;
     this.#memory = memory;
@@ -105,12 +105,12 @@ export class ReplicaPool {
     this.#observer = observer;
   }
 
-  /** In the order in which they came. */
+  /** The places, in the order in which they were added. */
   get places(): readonly ReplicaPlace[] {
     return this.#places;
   }
 
-  /** A place for one more replica, which is to be started. */
+  /** Adds a place for one more replica. Start the replica with {@link start}. */
   add(revision: number, settings: ReplicaSettings): ReplicaPlace {
     const place: ReplicaPlace = {
       id: this.#freeId(),
@@ -128,7 +128,7 @@ export class ReplicaPool {
     return place;
   }
 
-  /** Starts a replica in a place that has none, or one that failed. What becomes of it is told. */
+  /** Starts a replica in a place that has none, or one that failed. The observer learns whether it runs. */
   start(place: ReplicaPlace): void {
     if (place.failuresInRow > 0) place.restarts += 1;
     place.replica = undefined;
@@ -136,12 +136,12 @@ export class ReplicaPool {
   }
 
   /**
-   * Takes the place away: what has not begun to start is forgotten, what runs takes no new work, finishes what it was given
-   * and ends. Resolves when its thread is gone, or it was given up.
+   * Removes the place. A replica takes no new work, finishes given work and ends; one that has not begun to start is
+   * forgotten. Resolves when the replica's thread is gone, or the replica was given up.
    *
-   * @param how.hurry do not begin what was given and not begun.
-   * @param how.graceMs after so long it is given up: its callers are rejected with `REPLICA_FAILED`, and its thread ends as
-   *   soon as it is in no native call.
+   * @param how.hurry answers given work that has not begun with `REPLICA_FAILED` instead of running it.
+   * @param how.graceMs milliseconds after which the replica is given up: its callers are rejected with
+   *   `REPLICA_FAILED`, and its thread ends as soon as it is in no native call.
    */
   async stop(place: ReplicaPlace, { hurry, graceMs }: { hurry: boolean; graceMs: number }): Promise<void> {
     const { replica } = place;
@@ -153,12 +153,12 @@ export class ReplicaPool {
     const stopped = replica.stop({ hurry });
     if (!(await settlesWithin(this.#environment.clock, stopped, graceMs))) {
       place.isGivenUp = true;
-      replica.abandon(new Error(`it was told to stop, and did not within ${graceMs} ms`));
+      replica.abandon(new Error(`it did not stop within ${graceMs} ms`));
     }
     this.#remove(place);
   }
 
-  /** Resolves when no thread is left, those of replicas that failed or were given up included. */
+  /** Resolves when no thread is left, including threads of replicas that failed or were given up. */
   async untilGone(): Promise<void> {
     await Promise.all(this.#ends);
   }
@@ -227,7 +227,7 @@ export class ReplicaPool {
     place.replica = replica;
     const unguard = guardExit(line.counters, EXIT_TIMEOUT_MS);
     this.#ends.add(replica.gone);
-    // Not before: who takes the line next would be told what was meant for this one.
+    // Not earlier: the next owner of the line would see signals that were meant for this replica.
     void replica.gone.then(() => {
       this.#ends.delete(replica.gone);
       unguard();
@@ -238,7 +238,7 @@ export class ReplicaPool {
   }
 
   #died(place: ReplicaPlace, replica: Replica, error: InfermuxError): void {
-    // One that never ran is counted by its start, which rejects.
+    // A replica that never ran is counted when its start rejects.
     if (place.runningSince === undefined) return;
     const ranMs = this.#environment.clock.now() - place.runningSince;
     place.runningSince = undefined;
@@ -258,5 +258,5 @@ export class ReplicaPool {
 }
 
 function noLineFree(): InfermuxError {
-  return new InfermuxError('REPLICA_FAILED', 'too many replicas are still ending to start another one');
+  return new InfermuxError('REPLICA_FAILED', 'no replica can start now: too many are still ending');
 }

@@ -1,6 +1,6 @@
 import { InfermuxError } from '../common/errors.js';
 
-/** What a replica is doing; `stopped` and `failed` are final, and another replica takes its place if one is wanted. */
+/** The state of a replica. `stopped` and `failed` are final; a new replica takes the place if one is still wanted. */
 export type ReplicaState = 'starting' | 'running' | 'draining' | 'stopped' | 'failed';
 
 const TRANSITIONS: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
@@ -15,7 +15,7 @@ export function isFinal(state: ReplicaState): boolean {
   return TRANSITIONS[state].length === 0;
 }
 
-/** @throws InfermuxError `INTERNAL` when a replica cannot go from the one state to the other. */
+/** @throws InfermuxError `INTERNAL` when a replica cannot go from `from` to `to`. */
 export function checkTransition(from: ReplicaState, to: ReplicaState): void {
   if (!TRANSITIONS[from].includes(to)) {
     throw new InfermuxError('INTERNAL', `a replica cannot go from ${from} to ${to}`);

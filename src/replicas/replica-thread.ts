@@ -5,12 +5,12 @@ import type { ReplicaEvent, ReplicaMessage } from '../protocol/messages.js';
 export interface ReplicaThread {
   /** Sends one message; the first message starts the thread. Resolves with the answer. */
   post(message: ReplicaMessage, transfer?: readonly Transferable[]): Promise<unknown>;
-  /** Rejects all messages that have no answer. The thread never does so by itself, not even when it ends. */
+  /** Rejects all messages that have no answer. The thread never does this by itself, not even when it ends. */
   rejectAll(error: unknown): void;
-  /** Sets the listener for the thread's events. It is called in order with the answers. */
+  /** Sets the listener for the thread's events. Events and answers arrive in the order in which they were sent. */
   onEvent(listener: (event: ReplicaEvent) => void): void;
-  /** Resolves when the thread is gone, with the error that ended it, if an error did. */
+  /** Resolves when the thread is gone, with the error that ended it; undefined when no error did. */
   readonly ended: Promise<Error | undefined>;
-  /** Ends the thread wherever it is. Call it only when the thread is in no native call. */
+  /** Ends the thread whatever it is doing. Call it only when the thread is in no native call. */
   terminate(): void;
 }

@@ -20,19 +20,19 @@ export interface ReplicaOptions {
   readonly deployment: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly startTimeoutMs: number;
-  /** -1 for never. */
+  /** Milliseconds unused after which a session is released; -1 for never. */
   readonly modelIdleTimeoutMs: number;
   /** Most sessions; -1 for no limit. */
   readonly maxModels: number;
-  /** Most bytes of their models' files; -1 for no limit. */
+  /** Most bytes of the sessions' model files; -1 for no limit. */
   readonly maxModelBytes: number;
-  /** Whether a handler takes its requests, which then need not name a model. */
+  /** Whether a handler takes the requests, which then need not name a model. */
   readonly isHandler: boolean;
 }
 
 export interface ReplicaObserver {
   stateChanged(replica: Replica, state: ReplicaState): void;
-  /** The thread died or could not start; everything that it was given is about to be rejected. */
+  /** The thread died or could not start. All given work without an answer is about to be rejected. */
   failed(replica: Replica, error: InfermuxError): void;
   /** The model appeared in or disappeared from `models`, or went from loading to loaded. */
   modelChanged(replica: Replica, modelKey: string): void;
@@ -40,8 +40,8 @@ export interface ReplicaObserver {
 }
 
 /**
- * The calling thread's handle of one replica, from the start of its thread to its end. After it failed or stopped, another
- * replica takes its place.
+ * The calling thread's handle of one replica, from the start of its thread to its end. After the replica failed or
+ * stopped, a new one takes its place.
  */
 export class Replica {
   readonly id: string;
@@ -97,7 +97,7 @@ export class Replica {
     return this.#lifecycle.state;
   }
 
-  /** Resolves when the thread is gone and nothing more is done with it. */
+  /** Resolves when the thread is gone and nothing uses it any more. */
   get gone(): Promise<void> {
     return this.#lifecycle.gone;
   }
@@ -107,7 +107,7 @@ export class Replica {
     return this.#models.states;
   }
 
-  /** Those of them that are never evicted. */
+  /** Keys of the models that are never evicted. */
   get pinned(): ReadonlySet<string> {
     return this.#models.pinned;
   }
@@ -140,17 +140,17 @@ export class Replica {
     return maxModels === -1 ? Number.POSITIVE_INFINITY : Math.max(0, maxModels - this.models.size);
   }
 
-  /** Whether it ever took requests. */
+  /** Whether the replica ever took requests. */
   get hasRun(): boolean {
     return this.#hasRun;
   }
 
-  /** What the thread said of itself; undefined before it ran. */
+  /** What the thread told of itself in its hello; undefined before that. */
   get hello(): HelloAnswer | undefined {
     return this.#lifecycle.hello;
   }
 
-  /** What the handler last told of itself; undefined if it tells nothing. */
+  /** The statistics that the handler last reported; undefined if it reports none. */
   get ownStats(): Readonly<Record<string, unknown>> | undefined {
     return this.#handler.ownStats;
   }
@@ -158,7 +158,7 @@ export class Replica {
   /**
    * Starts the thread and waits for its hello.
    *
-   * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica has failed then.
+   * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica is then `failed`.
    */
   start(): Promise<void> {
     return this.#lifecycle.start();
@@ -167,8 +167,8 @@ export class Replica {
   /**
    * Runs the requests of one dispatch. A model that is not among `models` counts as loading from now on.
    *
-   * @throws InfermuxError by rejection: what the thread answers for all of them; `REPLICA_FAILED` when it died or stopped,
-   *   which says nothing about the requests.
+   * @throws InfermuxError by rejection: the thread's error for all requests; `REPLICA_FAILED` when the thread died or
+   *   stopped, which says nothing about the requests.
    */
   run(dispatch: ReplicaDispatch): Promise<ReplicaAnswer> {
     if (this.state !== 'running') return Promise.reject(this.#notRunning());
@@ -177,9 +177,10 @@ export class Replica {
   }
 
   /**
-   * Loads the model if it is not there. It counts as loading from now on, and so the replica takes no other work meanwhile.
+   * Loads the model unless the replica has it. It counts as loading from now on, so the replica takes no other work
+   * meanwhile.
    *
-   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
+   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when no place is left to pin it; `REPLICA_FAILED`.
    */
   async load(model: ModelReference, settings: LoadSettings): Promise<void> {
     if (this.state !== 'running') throw this.#notRunning();
@@ -187,18 +188,19 @@ export class Replica {
   }
 
   /**
-   * Releases the model's session after a load under way and its last user. A later request loads the model again.
+   * Releases the model's session, after a load under way and the last request that uses it. A later request loads the
+   * model again.
    *
-   * @returns bytes of the model's files; 0 when it had no session.
+   * @returns bytes of the model's files; 0 when the model had no session.
    * @throws InfermuxError `REPLICA_FAILED`.
    */
   async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
-    // A handler may have loaded it without a word from here.
+    // A handler may have loaded the model by itself.
     const isKnown = this.#definitions.forget(key) || this.models.has(key);
     return this.state === 'running' && isKnown ? this.#calls.unload(key, reason) : 0;
   }
 
-  /** Answers the thread's question for a model. */
+  /** Answers the thread's request for the definition of a model. */
   define(wanted: number, model: ModelReference | InfermuxError): void {
     this.#calls.define(wanted, model);
   }
@@ -206,41 +208,41 @@ export class Replica {
   /**
    * Gives the handler another configuration.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw; `REPLICA_FAILED`.
+   * @throws InfermuxError `FAILED_PRECONDITION` with the handler's error; `REPLICA_FAILED`.
    */
   reconfigure(userConfig: unknown): Promise<void> {
     return this.#handler.reconfigure(userConfig);
   }
 
   /**
-   * Resolves when the thread has answered: as late as it gets to it.
+   * Resolves when the thread has answered. A busy thread answers late.
    *
-   * @throws InfermuxError with what the handler's check threw; `REPLICA_FAILED`.
+   * @throws InfermuxError with the error of the handler's check; `REPLICA_FAILED`.
    */
   checkHealth(): Promise<void> {
     return this.#handler.checkHealth();
   }
 
   /**
-   * Asks the handler how the replica fares.
+   * Asks the handler for the replica's statistics.
    *
-   * @param isLate asked when the answer arrives: a late answer does not count.
-   * @throws InfermuxError with what the handler threw; `REPLICA_FAILED`.
+   * @param isLate called when the answer arrives: a late answer does not count.
+   * @throws InfermuxError with the handler's error; `REPLICA_FAILED`.
    */
   recordRoutingStats(isLate: () => boolean): Promise<void> {
     return this.#handler.recordRoutingStats(isLate);
   }
 
   /**
-   * Takes no new work, lets given work end, and ends the thread; resolves when it is gone. Idempotent.
+   * Takes no new work, lets given work end, and ends the thread. Resolves when the thread is gone. Idempotent.
    *
-   * @param hurry do not begin what was given and not begun: it is answered with `REPLICA_FAILED`.
+   * @param hurry answers given work that has not begun with `REPLICA_FAILED` instead of running it.
    */
   stop(how: { hurry: boolean }): Promise<void> {
     return this.#lifecycle.stop(how);
   }
 
-  /** Gives the replica up: its callers are rejected with `REPLICA_FAILED`, and its thread ends as soon as it is in no native call. */
+  /** Rejects the replica's callers with `REPLICA_FAILED`, and ends its thread as soon as it is in no native call. */
   abandon(cause: Error): void {
     this.#lifecycle.fail(cause);
   }

@@ -1,18 +1,18 @@
 import type { Clock } from '../common/clock.js';
 
-/** Wakes a replica's thread when its next session may have been unused for the idle time-out. The thread has no timers. */
+/** Wakes a replica's thread when a session may have been unused for the idle time-out. The thread has no timers. */
 export class SessionExpiry {
   readonly #clock: Clock;
   readonly #expire: () => Promise<number | undefined>;
   #cancel: (() => void) | undefined;
 
-  /** @param expire releases what has expired; gives the milliseconds until the next session may. It must not reject. */
+  /** @param expire releases expired sessions; returns the milliseconds until the next may expire. Must not reject. */
   constructor(clock: Clock, expire: () => Promise<number | undefined>) {
     this.#clock = clock;
     this.#expire = expire;
   }
 
-  /** Wakes it after the delay, unless that is to happen anyway. -1 or undefined: not at all. */
+  /** Wakes the thread after the delay, unless a wake-up is already scheduled. -1 or undefined: never. */
   schedule(delayMs: number | undefined): void {
     if (delayMs === undefined || delayMs === -1 || this.#cancel !== undefined) return;
     this.#cancel = this.#clock.schedule(() => {

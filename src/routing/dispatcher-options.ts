@@ -5,44 +5,44 @@ import type { RoutedModel, RoutedRequest, RoutedResult } from './pending-request
 import type { RouterFault } from './routers/guarded-router.js';
 
 export interface DispatcherOptions {
-  /** Most requests given to a replica and not finished; -1 for no limit but two dispatches. */
+  /** Most requests given to a replica and not finished; -1 for no limit except two dispatches. */
   readonly maxOngoingRequests: number;
   /** Most requests that wait; -1 for no limit. */
   readonly maxQueuedRequests: number;
   readonly batching: Batching;
-  /** Default: two choices. */
+  /** Default: `power-of-two-choices`. */
   readonly router?: RouterName | RequestRouter;
-  /** Default: models take turns. */
+  /** Default: `model`; models take turns. */
   readonly order?: Order;
-  /** Replicas are looked at after so many requests without an answer between them. Default: 256. */
+  /** Number of requests without an answer in between after which the replicas are looked at. Default 256. */
   readonly lookAfterRequests?: number;
 }
 
 export interface DispatcherObserver {
-  /** There is work from now on; the process must stay up for it. */
+  /** There is work from now on. The process must stay up for it. */
   busy(): void;
-  /** There is none from now on. */
+  /** There is no work from now on. */
   idle(): void;
-  /** A request came, whatever becomes of it. */
+  /** A request was submitted, accepted or not. */
   submitted(): void;
-  /** The request is accepted, in the turn in which it was submitted; from now on it must not change. */
+  /** The request is accepted, in the event-loop turn in which it was submitted. It must not change from now on. */
   accepted(request: RoutedRequest): void;
   /** Requests are given to the replica. */
   given(replica: string, requests: number): void;
-  /** One of them waited so long. */
+  /** A request that is given to a replica waited for `queueMs` milliseconds. */
   waited(queueMs: number): void;
   /** A request was answered. */
   answered(model: RoutedModel, result: RoutedResult): void;
   /** A request was refused or answered with an error. */
   failed(error: InfermuxError, isShadow: boolean): void;
-  /** A call was made for so many requests at once. */
+  /** One call ran for `requests` requests. */
   called(model: RoutedModel, requests: number): void;
-  /** The model's requests are joined no more. */
+  /** The model's requests are no longer joined. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
   /**
-   * The router did what it should not have; the default one is asked in its place.
+   * The router made a fault; the default router is asked instead.
    *
-   * @param isFirst the first time that this router did it.
+   * @param isFirst whether it is this router's first fault of the kind.
    */
   routerFailed(fault: RouterFault, error: InfermuxError, isFirst: boolean): void;
 }

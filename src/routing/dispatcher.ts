@@ -22,7 +22,7 @@ import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices
 import { createRouter } from './routers/create-router.js';
 import type { RouterFault } from './routers/guarded-router.js';
 
-/** Those of the promise that was made last. An executor of its own for each would be two objects more for each request. */
+/** `resolve` and `reject` of the last promise. A closure for each promise would add two objects to each request. */
 const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
 
 function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) => void): void {
@@ -31,15 +31,15 @@ function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) 
 }
 
 const NONE: readonly string[] = [];
-/** A model is in use for so long after a request for it. */
+/** A model counts as in use for this long after a request for it. */
 const IN_USE_MS = 60_000;
-/** A caller that sends so many requests without a pause has kept answers from being handled for a fifth of a millisecond. */
+/** A caller that sends this many requests without a pause has held back the handling of answers for 0.2 ms. */
 const LOOK_AFTER_REQUESTS = 256;
 
 /**
- * Binds requests to replicas as late as it can: they wait in one queue per model, and leave it when a replica that the
- * router accepts has a free slot. Whatever frees a slot wakes it; nothing polls. Which one is given what is decided by its
- * {@link Placement}.
+ * Binds requests to replicas as late as possible: a request waits in the queue of its model, and leaves it when a
+ * replica that the router accepts has a free slot. Each event that frees a slot wakes the dispatcher; nothing polls.
+ * The {@link Placement} decides which replica gets which requests.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #lookAfterRequests: number;
@@ -57,11 +57,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #failures: FailedRequests;
   #router: RouterName | RequestRouter;
   #sequence = 0;
-  /** Requests since the last answer, but for those that its callers may send again. */
+  /** Requests since the last answer; starts below 0, since each caller of that answer may send one again. */
   #sentWithoutPause = 0;
-  /** Why no request is accepted, if so. */
+  /** Why the dispatcher accepts no requests; undefined while it does. */
   #refusal: InfermuxError | undefined;
-  /** Why no replica runs, if none can be had. */
+  /** Why no replica runs and none could be started; undefined otherwise. */
   #outage: InfermuxError | undefined;
 
   /** @param random uniform in [0, 1). */
@@ -111,9 +111,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /**
    * Accepts a request and answers it, once.
    *
-   * @param read makes of the result what the promise resolves with; the result is the next request's after that.
-   * @throws InfermuxError by rejection: `QUEUE_FULL`, `CANCELLED`, `DEADLINE_EXCEEDED`, `REPLICA_FAILED`, `ENGINE_CLOSED`,
-   *   `MODEL_LOAD_FAILED`, or what the replica answered.
+   * @param read makes the value of the promise from the result. The result object is then reused for the next request.
+   * @throws InfermuxError by rejection: `QUEUE_FULL`, `CANCELLED`, `DEADLINE_EXCEEDED`, `REPLICA_FAILED`,
+   *   `ENGINE_CLOSED`, `MODEL_LOAD_FAILED`, or the error that the replica answered with.
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     this.#observer.submitted();
@@ -126,7 +126,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const promise = new Promise<T>(
       keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void,
     );
-    // One object, and no other that lives as long: what waits is copied by the collector again and again.
+    // One object, and no other that lives as long: the collector copies what a waiting request holds again and again.
     const pending: PendingRequest = {
       model: request.model,
       feeds: request.feeds,
@@ -164,7 +164,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     return promise;
   }
 
-  /** From now on; what waits goes by it too, but for the limit of how many may wait. */
+  /** Applies new options from now on. They also apply to waiting requests, except for the limit of the queue. */
   configure(options: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
     const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
     this.#limit.configure(maxQueuedRequests);
@@ -186,7 +186,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
   }
 
-  /** Whether a request for the model waits, or one came a short while ago. */
+  /** Whether a request for the model waits, or was given to a replica a short while ago. */
   isInUse(modelKey: string): boolean {
     const queue = this.#queues.find(modelKey);
     if (queue === undefined) return false;
@@ -199,10 +199,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /**
-   * Takes the replica out of everything at once. What it was given comes back by its rejected promises.
+   * Removes the replica at once. Its ongoing requests come back when the promises of their dispatches reject.
    *
-   * @param crash why its thread died, if it did; the model it was loading then is not loaded again for a while, since the
-   *   load might end the next thread too.
+   * @param crash why the replica's thread died, if it did. The model that it was loading then is not loaded again for a
+   *   while, since the load might end the next thread too.
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     this.#given.removed(replica, crash);
@@ -214,19 +214,19 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     for (const queue of queues) this.#placement.place(queue);
   }
 
-  /** To be called after the model appeared in or disappeared from the replica, or was loaded. */
+  /** Call it after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
     const queue = this.#queues.find(modelKey);
     this.#placement.modelChanged(replica, modelKey, queue);
     if (queue !== undefined) this.#forgetTransient(queue);
   }
 
-  /** What routers see of how the replica fares; undefined when it takes no requests. */
+  /** Returns the replica's statistics as routers see them; undefined when it takes no requests. */
   routingStats(replica: R): RoutingStats | undefined {
     return this.#placement.statsOf(replica);
   }
 
-  /** A load of the model succeeded, took so long and told its inputs and outputs. */
+  /** A load of the model succeeded in `milliseconds` and reported the model's inputs and outputs. */
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
     this.#placement.modelLoaded(replica, milliseconds);
     this.#loadBackoff.forget(model.key);
@@ -235,24 +235,24 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     batching.setMetadata(metadata);
   }
 
-  /** Why the model is not to be loaded now, if so: its load has ended a thread a short while ago. */
+  /** Returns an error while the model must not be loaded: its load has ended a thread a short while ago. */
   loadRefusal(model: RoutedModel): InfermuxError | undefined {
-    // Were this load to end one too, it would be known which model it was.
+    // With a queue, the model is known if this load ends a thread too.
     this.#queues.of(model);
     return this.#loadBackoff.loadRefusal(model.key);
   }
 
-  /** Resolves when no accepted request is for the model. To be called when no more will come. */
+  /** Resolves when no accepted request is for the model. Call it when no more will come. */
   untilModelUnused(modelKey: string): Promise<void> {
     return this.#accepted.untilNoneOf(modelKey);
   }
 
-  /** A handler is asked for whatever its callers think of: what no replica has and nobody waits for is not kept. */
+  /** Forgets a handler's own model that no replica has and nobody waits for: callers may name any number of them. */
   #forgetTransient({ model: { key } }: ModelQueue): void {
     if (isHandlerKey(key) && key !== NO_MODEL && this.#replicas.warm(key).length === 0) this.forgetModel(key);
   }
 
-  /** Nobody will ask for the model again, and no request for it is left. */
+  /** Forgets a model that nobody will ask for again; does nothing while requests for it wait. */
   forgetModel(modelKey: string): void {
     const queue = this.#queues.find(modelKey);
     if (queue === undefined || queue.head !== undefined) return;
@@ -261,30 +261,30 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#loadBackoff.forget(modelKey);
   }
 
-  /** No replica runs and none could be started: refuses what waits and what comes, until a replica is added. */
+  /** No replica runs and none could be started: refuses waiting and new requests until a replica is added. */
   declareOutage(error: InfermuxError): void {
     this.#outage = error;
     this.#rejectAllWaiting(error);
   }
 
-  /** There is hope again: requests are accepted, though no replica runs yet. */
+  /** A replica may start again: requests are accepted, although none runs yet. */
   endOutage(): void {
     this.#outage = undefined;
   }
 
-  /** Whether no accepted request is without an answer. */
+  /** Whether every accepted request has its answer. */
   get isIdle(): boolean {
     return this.#accepted.isEmpty;
   }
 
-  /** Refuses new requests; accepted ones go on, but for copies of others, and wait for no company. */
+  /** Refuses new requests and rejects shadow requests. Other accepted requests go on, and wait for no batch. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
     for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, cloneError(refusal));
     this.#placement.stopGathering();
   }
 
-  /** Resolves when no accepted request is without an answer. */
+  /** Resolves when every accepted request has its answer. */
   untilIdle(): Promise<void> {
     return this.#accepted.untilNone();
   }
@@ -334,14 +334,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
         this.#given.delete(replica, dispatch);
-        // First what waits, then those who will ask again: the replica is not to wait for them.
+        // Waiting requests go first, then the answers: their callers will ask again, and the replica must not wait.
         this.#placement.answered(candidate, queue, dispatch, this.#sequence);
         this.#forgetTransient(queue);
         this.#sentWithoutPause = -dispatch.requests;
         try {
           this.#answers.answer(queue, dispatch, candidate, answer);
         } catch (cause) {
-          // There may be no memory for the copies; those who have no answer yet get this one.
+          // Memory for the copies may be lacking. Requests without an answer get this error.
           this.#failures.failAll(dispatch, cause);
         }
       },
@@ -355,9 +355,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#placement.routed(candidate, queue, dispatch);
   }
 
-  /** A failure is remembered: the model can be had where it is. */
+  /** Loads a copy of the model. A failure is only recorded: the model is still served by the replicas that have it. */
   #copy({ queue: { model }, candidate: { replica }, spare }: ModelCopy<R>): void {
-    // What is still to be answered is answered soon.
+    // The dispatcher is closing, and its last requests need no further copy.
     if (this.#refusal !== undefined) return;
     replica.load(model, { pin: false, spare }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
@@ -372,7 +372,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     }
   }
 
-  /** A request that has its answer waits no more, and the next one may go where it could not. */
+  /** Removes a request that has its answer from its queue. The next request may then go where it could not before. */
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.find(pending.model.key);
     if (queue?.remove(pending) !== true) return;

@@ -116,7 +116,7 @@ describe('engine options', () => {
       "options.repository.versions must be 'latest', 'all' or a list of positive integers",
     ],
     [{ repository: { pollMs: -1 }, models: 'a' }, 'options.repository.pollMs must be milliseconds'],
-    [{ repository: { pollMs: 5 } }, 'options.models is no directory that could be followed'],
+    [{ repository: { pollMs: 5 } }, 'options.models is not a directory: name one, or set pollMs to 0'],
     [
       { models: { a: { path: 'a.onnx', version: 0 } } },
       'options.models["a"].version must be an integer of at least 1, got 0',

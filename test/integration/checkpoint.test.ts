@@ -182,7 +182,7 @@ describe('a checkpoint that is not to be had', () => {
     ['{ "format": "infermux checkpoint", "version": 9 }', 'has version 9'],
     [
       '{ "format": "infermux checkpoint", "version": 1, "deployments": 7 }',
-      'is damaged: deployments: a plain object was expected, got 7',
+      'is damaged: deployments: expected a plain object, got 7',
     ],
     [
       '{ "format": "infermux checkpoint", "version": 1, "deployments": { "a": { "declared": null, "options": { "replica": 1 } } } }',

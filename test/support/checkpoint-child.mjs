@@ -1,5 +1,5 @@
-// An engine with a checkpoint that changes what there is to be until it is killed, and says before each change which one it is
-// about to make, and after it that it is made: node checkpoint-child.mjs <models> <file>
+// Runs an engine with a checkpoint, and makes changes until it is killed. Prints each change before it is made, and
+// again when it is made: node checkpoint-child.mjs <models> <file>
 import { createEngine } from '../../dist/index.js';
 
 const [models, file] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Loads a model with shared weights, prints what it answers for [1, 1, …], and what warnings there were.
+// Loads a model with shared weights, and prints its answer for [1, 1, …] and all warnings.
 // Arguments: path of a model with an input x [N, W] and an output y, W, the directory of the weight store.
 import { createEngine } from '../../dist/index.js';
 

@@ -1,6 +1,6 @@
 // A replica's thread that dies on request. The first value of a row of the input x, which has rows of four, says how:
-//   -1 an uncaught error, -2 process.exit, -3 out of heap; a further value names a file: it dies only if that file was not there
-// yet and could be made, so once. A model whose id starts with "deadly" ends the thread in its load.
+//   -1 an uncaught error, -2 process.exit, -3 out of heap. A further value names a file: the thread dies only if it can
+// create that file, so once. A model whose id starts with "deadly" ends the thread in its load.
 import { openSync } from 'node:fs';
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { MessageHandler } from '../../dist/worker/loop/message-handler.js';
@@ -44,10 +44,10 @@ function die(how) {
   if (how === -2) process.exit(3);
   if (how === -3) {
     const hoard = [];
-    // Little by little: a rush makes Node 24 end the whole process instead of the thread more often.
+    // Little by little: fast growth makes Node 24 end the whole process instead of the thread more often.
     for (;;) hoard.push({ item: hoard.length, list: [1, 2, 3] });
   }
-  // At once: a load that began before it would be taken for what ended the thread.
+  // At once: a load that began before the end would be blamed for it.
   process.nextTick(() => {
     throw new Error('thrown in the worker');
   });

@@ -1,6 +1,6 @@
-// Prints the least resident memory in megabytes in 20 cycles of loading, running and unloading a model, after 200 to warm up, and
-// in 20 more after 200.
-// Arguments: path of a model with an input x [N, W] and an output y, W, private or shared, the directory of the weight store.
+// Loads, runs and unloads a model in cycles. Prints the least resident memory in megabytes of 20 cycles after 200 to
+// warm up, and of 20 more after another 200.
+// Arguments: path of a model with an input x [N, W] and an output y, W, private or shared, the weight store's directory.
 import { createEngine } from '../../dist/index.js';
 
 const [, , path, width, weights, directory] = process.argv;

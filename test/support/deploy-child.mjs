@@ -1,4 +1,4 @@
-// Deploys a model into the directory over and over, under names of its own, until it is killed. Argument: the directory.
+// Deploys a model into the directory again and again, under new names, until it is killed. Argument: the directory.
 import { createEngine } from '../../dist/index.js';
 
 const engine = await createEngine({ models: process.argv[2], replicas: 1 });

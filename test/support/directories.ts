@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** A fresh directory with files of these texts or bytes. */
+/** Creates a fresh directory with files of these texts or bytes. */
 export function directory(files: Readonly<Record<string, string | Uint8Array>> = {}): string {
   const root = mkdtempSync(join(tmpdir(), 'infermux-test-'));
   writeFiles(root, files);

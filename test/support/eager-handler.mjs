@@ -1,4 +1,4 @@
-// A handler that calls onnxruntime-node by itself as soon as it is imported, for a while.
+// A handler that calls onnxruntime-node directly for a while, as soon as it is imported.
 import * as ort from 'onnxruntime-node';
 
 const model = process.env.EAGER_MODEL;

@@ -1,6 +1,7 @@
-// A thread that answers a run with its model's key: at once, or in a later turn of its event loop if the key begins with
-// "later". It posts an event when it begins. The key "throw" is an uncaught error, "exit" an exit; "foreign" posts what no
-// replica would, and "turned?" is answered with whether its event loop had a turn since the first such question.
+// A thread that answers a run with its model's key: at once, or in a later turn of its event loop if the key begins
+// with "later". It posts an event when it begins. The key "throw" is an uncaught error and "exit" an exit; "foreign"
+// posts a message that no replica posts. The answer to "turned?" is whether the event loop had a turn since the first
+// "turned?".
 import { parentPort } from 'node:worker_threads';
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { answerMessages } from '../../dist/worker/loop/message-loop.js';

@@ -62,7 +62,7 @@ switch (ending) {
     process.kill(process.pid, 'SIGTERM');
     break;
   case 'leave':
-    // Nothing holds the process up but the requests: it answers them and ends by itself.
+    // Only the requests keep the process up: it answers them and ends by itself.
     process.on('exit', report);
     break;
   default:

@@ -1,4 +1,4 @@
-// A handler that does what its requests say.
+// A handler that does what its requests ask for.
 let config = { factor: 1 };
 let isIll = false;
 let requests = 0;
@@ -30,7 +30,7 @@ export async function handle(request, context) {
     case 'function':
       return () => undefined;
     case 'wait':
-      // For ever, unless nobody wants it any more.
+      // For ever, unless nobody needs the answer any more.
       return new Promise((_, reject) => {
         if (request.isStubborn) return;
         context.signal.addEventListener('abort', () => {
@@ -39,7 +39,7 @@ export async function handle(request, context) {
         });
       });
     case 'race':
-      // It does not wait for the model that it asked for.
+      // It does not wait for its model.
       return Promise.race([context.getModel(request.model), 'early']);
     case 'several': {
       const models = await Promise.all(request.models.map((id) => context.getModel(id)));
@@ -49,7 +49,7 @@ export async function handle(request, context) {
       context.log('warn', { page: 7 }, 'something to say');
       return 'said';
     case 'leave':
-      // It asks for more than it waits for.
+      // It starts calls and waits for none.
       void context.getModel('times-1');
       void context.run('times-1', {});
       void context.getModel('none');
@@ -68,7 +68,7 @@ export async function handle(request, context) {
     case 'spin':
       for (;;);
     case 'count':
-      // As long as its thread lives.
+      // As long as the thread lives.
       for (;;) {
         Atomics.add(request.counter, 0, 1);
         await new Promise((resolve) => setTimeout(resolve, 1));

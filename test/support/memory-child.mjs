@@ -1,5 +1,5 @@
-// Prints what a request leaves in the old generation of the calling thread, in bytes: what is there is only found to be garbage
-// when the whole heap is collected. To be run with a small young generation, where a request is soon old enough, and --expose-gc.
+// Prints the bytes that a request leaves in the old generation of the calling thread, where only a collection of the
+// whole heap finds garbage. Run it with --expose-gc and a small young generation, which a request soon leaves.
 // Argument: the path of a model with an input x [N, 4].
 import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,7 +24,7 @@ const run = async () => {
   }
 };
 await run();
-// What lives for long is old from now on, and must not hold on to what comes after it.
+// Long-lived objects are in the old generation from now on, and must not hold on to later objects.
 globalThis.gc();
 
 const left = [];

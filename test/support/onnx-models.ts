@@ -28,7 +28,7 @@ export function pickyModel(): Uint8Array {
   });
 }
 
-/** y = x less the mean of all rows: what it gives for one row depends on the others. */
+/** y = x less the mean of all rows: the output of one row depends on the others. */
 export function mixingModel(width = 4): Uint8Array {
   return encodeModel({
     name: 'mixing',
@@ -64,7 +64,7 @@ export function identityModel(types: readonly TensorType[]): Uint8Array {
   });
 }
 
-/** Gives its input x as an output, which is called x too: float32 [N, 2]. */
+/** Returns its input x as an output that is also called x: float32 [N, 2]. */
 export function throughModel(): Uint8Array {
   const values = [{ name: 'x', dims: ['N', 2] }];
   const nodes = [{ opType: 'Identity', input: ['x'], output: ['y'] }];
@@ -92,7 +92,7 @@ export function slowRunModel(multiplications: number, side = 512): Uint8Array {
   });
 }
 
-/** A model whose load takes a while, because onnxruntime computes what is constant once and for all; y = x. */
+/** A model whose load takes a while, because onnxruntime folds its constants then; y = x. */
 export function slowLoadModel(multiplications: number, side = 768): Uint8Array {
   const chain = matMulChain(multiplications, 'weights');
   return encodeModel({
@@ -122,7 +122,7 @@ function matMulChain(length: number, first: string): { nodes: OnnxNode[]; last: 
   return { nodes, last };
 }
 
-/** A fresh directory with the given models as `<id>.onnx`; an id may hold a folder. */
+/** Creates a fresh directory with the given models as `<id>.onnx`; an id may contain a folder. */
 export function modelDirectory(models: Readonly<Record<string, Uint8Array>>): string {
   const directory = mkdtempSync(join(tmpdir(), 'infermux-models-'));
   for (const [id, bytes] of Object.entries(models)) {
@@ -146,7 +146,7 @@ export function externalModel(file: string, width = 4096): { model: Uint8Array; 
   return { model, weights: new Uint8Array(bias.buffer) };
 }
 
-/** Perceptron of so many square layers, float32 [N, width], with weights that are worth sharing. */
+/** Perceptron of square layers, float32 [N, width], with weights that are worth sharing. */
 export function denseModel(width: number, layers: number): Uint8Array {
   const names = Array.from({ length: layers }, (_, layer) => `weights${layer}`);
   const output = (layer: number) => (layer === layers - 1 ? 'y' : `value${layer}`);

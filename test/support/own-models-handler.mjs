@@ -1,4 +1,4 @@
-// A handler with models of its own; it tells what became of them.
+// A handler with models of its own. It reports what happened to them.
 const story = [];
 
 class Own {

@@ -6,13 +6,13 @@ import type { RequestRouter } from '../../dist/contracts/request-router.js';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const FOLDER = join(ROOT, '.cache', 'readme-router');
 
-/** The router that the README shows, made by its own words. */
+/** Builds the router that the README shows, from the README's own text. */
 export async function readmeRouter(): Promise<RequestRouter> {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
   const code = /```js\n(\/\/ throughput-router\.mjs\n[\s\S]*?)```/.exec(readme)?.[1];
   if (code === undefined) throw new Error('the README shows no router');
   mkdirSync(FOLDER, { recursive: true });
-  // Inside the package, so that it finds itself by its name.
+  // Inside the package, so that the text can import the package by its name.
   const file = join(FOLDER, `throughput-router-${process.pid}.mjs`);
   writeFileSync(file, code);
   const { ThroughputRouter } = await import(pathToFileURL(file).href);

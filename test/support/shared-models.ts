@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import protobuf from 'protobufjs';
 import type { Tensor, TensorData, TensorType } from '../../dist/tensors/tensor.js';
 
-/** Real models, which are not part of the project; tests say so where they are absent. */
+/** Real models, which are not part of the project. Tests report when they are absent. */
 export const SHARED_MODELS =
   process.env['INFERMUX_SHARED_MODELS'] ?? fileURLToPath(new URL('../../../shared/models', import.meta.url));
 
@@ -108,7 +108,7 @@ export function readSharedCases(): SharedCase[] {
   });
 }
 
-/** What differs beyond 1e-5 + 1e-3·|x| for floats, or at all for other types; undefined when nothing does. */
+/** Returns a difference beyond 1e-5 + 1e-3·|x| for floats, or any for other types; undefined when there is none. */
 export function difference(actual: Tensor | undefined, expected: Tensor): string | undefined {
   if (actual === undefined) return 'is missing';
   if (actual.type !== expected.type) return `is ${actual.type}, not ${expected.type}`;

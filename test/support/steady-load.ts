@@ -1,16 +1,16 @@
 import type { InferenceEngine } from '../../dist/index.js';
 
-/** Callers that ask again as soon as they are answered, until they are told to stop. */
+/** Callers that each send a request as soon as the last one is answered, until `stop`. */
 export class SteadyLoad {
   answered = 0;
-  /** Whatever was not the right answer: one that was wrong, or the code of an error. */
+  /** Wrong answers, and codes of errors. */
   readonly wrong: unknown[] = [];
   #isOver = false;
   readonly #callers: Promise<void>[];
 
   /**
-   * @param targets each caller takes one; the first multiplies by 1, the second by 2 and so on.
-   * @param engine the one to ask at that moment.
+   * @param targets each caller uses one; the first multiplies by 1, the second by 2 and so on.
+   * @param engine returns the engine for the next request.
    */
   constructor(engine: () => InferenceEngine, targets: readonly string[], callers = 12) {
     this.#callers = Array.from({ length: callers }, (_, index) => {
@@ -27,14 +27,14 @@ export class SteadyLoad {
         if (y?.data[0] !== value * factor) this.wrong.push(y?.data[0]);
       } catch (error) {
         this.wrong.push((error as { code?: string }).code ?? error);
-        // A refusal comes at once, and would be asked for again at once for ever.
+        // A refusal comes at once, and an immediate retry would block the event loop for ever.
         await new Promise(setImmediate);
       }
       this.answered += 1;
     }
   }
 
-  /** Resolves when all are answered, with what was wrong. */
+  /** Resolves when all requests are answered, with the wrong answers. */
   async stop(): Promise<unknown[]> {
     this.#isOver = true;
     await Promise.all(this.#callers);

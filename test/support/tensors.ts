@@ -32,7 +32,7 @@ const layout = fc.dictionary(
   { minKeys: 1, noNullPrototype: true },
 );
 
-/** Requests of the same layout, each with rows of its own or all with as many. */
+/** Requests of the same layout, each with its own number of rows or all with the same number. */
 export const alikeRequests: fc.Arbitrary<readonly TensorFeeds[]> = fc
   .record({
     layout,

@@ -1,5 +1,5 @@
-// Asks a deployment on the CPU and one on WebGPU for the same, before, during and after a rolling update of the latter, and writes
-// the largest difference between their answers as JSON: node webgpu-child.mjs <models>
+// Sends the same requests to a deployment on the CPU and to one on WebGPU, before, during and after a rolling update of
+// the latter, and writes the largest difference between their answers as JSON: node webgpu-child.mjs <models>
 import { createEngine } from '../../dist/index.js';
 
 const engine = await createEngine({
@@ -8,7 +8,7 @@ const engine = await createEngine({
   deployments: { gpu: { session: { executionProviders: ['webgpu'] } } },
 });
 
-/** Some strokes: the same in every run. */
+/** Some strokes, the same in every run. */
 const images = Array.from({ length: 24 }, (_, image) =>
   Float32Array.from({ length: 64 }, (__, pixel) => ((7 * pixel + 13 * image) % 17 > 8 ? 16 : (pixel * image) % 5)),
 );

@@ -1,6 +1,6 @@
 import * as ort from 'onnxruntime-node';
 
-/** As the guides of onnxruntime-node have it; one thread for each session, since the pools bring the parallelism. */
+/** Opens a session as the guides of onnxruntime-node do, with one thread: the pools provide the parallelism. */
 export async function openSession({ path, input, output, dims }) {
   const session = await ort.InferenceSession.create(path, { intraOpNumThreads: 1, interOpNumThreads: 1 });
   return async (data, rows = dims) => {

@@ -13,7 +13,7 @@ export interface BenchOptions {
   /** Concurrent callers to try, in this order. */
   readonly callers: readonly number[];
   readonly replicas: readonly number[];
-  /** Of each measurement. */
+  /** Length of each measurement. */
   readonly seconds: number;
 }
 
@@ -24,7 +24,7 @@ export interface BenchRow extends Load {
   readonly batchSize: number;
 }
 
-/** Numbers of replicas and callers that were not measured. */
+/** A number of replicas and callers that was not measured. */
 export interface SkippedRow {
   readonly replicas: number;
   readonly callers: number;
@@ -36,22 +36,23 @@ export interface BenchReport {
   readonly path: string;
   readonly seconds: number;
   readonly rows: readonly BenchRow[];
-  /** What would have taken more than ten times `seconds`, at the throughput of the row before. */
+  /** Measurements that would have taken more than ten times `seconds`, at the throughput of the row before. */
   readonly skipped: readonly SkippedRow[];
   /** The row with the highest throughput. */
   readonly best: BenchRow;
 }
 
 const WARM_UP_MS = 300;
-/** Every caller is waited for, so with many of them a slow model would take minutes. */
+/** A measurement waits for every caller, so a slow model with many callers would take minutes. */
 const MOST_OVERRUN = 10;
-/** Of the inputs of all callers together: beyond, some callers send the same. */
+/** Most bytes of the inputs of all callers together. Beyond that some callers send the same inputs. */
 const MOST_FEEDS_BYTES = 64 * 2 ** 20;
 
 /**
  * Measures a model with every number of replicas and callers.
  *
- * @throws InfermuxError for a model that cannot be loaded or inputs that do not fit; whatever the first failed request says.
+ * @throws InfermuxError for a model that cannot be loaded or inputs that do not fit; the error of the first failed
+ *   request.
  */
 export async function benchModel(
   options: BenchOptions,

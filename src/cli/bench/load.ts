@@ -1,21 +1,21 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-/** How requests fared under load. Times in milliseconds. */
+/** Throughput and latencies of requests under load. Times in milliseconds. */
 export interface Load {
   /** Answers per second. */
   readonly throughput: number;
   readonly p50: number;
   readonly p95: number;
   readonly p99: number;
-  /** 99th percentile of how late a timer was on the calling thread. */
+  /** 99th percentile of a timer's delay on the calling thread. */
   readonly loopDelayP99: number;
 }
 
-/** Of the timer that watches the event loop. One of 1 ms would take some per cent of a core for itself. */
+/** Resolution of the timer that watches the event loop. A timer of 1 ms would take some per cent of a core. */
 const RESOLUTION_MS = 5;
 
 /**
- * A closed loop: so many callers, each of which sends its next request when the last one is answered.
+ * Runs a closed loop: each of `callers` callers sends its next request when its last one is answered.
  *
  * @param send sends one request of the given caller.
  */
@@ -39,7 +39,7 @@ export async function closedLoop(
   return measured((latencies) => run(milliseconds, latencies));
 }
 
-/** Latencies of many requests, in milliseconds, kept where they are no work for the garbage collector. */
+/** Latencies of many requests, in milliseconds, kept in typed arrays: they are no work for the garbage collector. */
 export class Latencies {
   readonly #chunks: Float64Array[] = [];
   #count = 0;
@@ -62,10 +62,10 @@ export class Latencies {
   }
 }
 
-/** One array that grows is copied as it does, which takes milliseconds in the middle of what is measured. */
+/** Chunks do not grow. A growing array is copied, which takes milliseconds in the middle of a measurement. */
 const CHUNK = 65_536;
 
-/** Measures work that adds the latency of each answer. */
+/** Measures `work`, which adds the latency of each answer. */
 export async function measured(work: (latencies: Latencies) => Promise<void>): Promise<Load> {
   const latencies = new Latencies();
   const loop = monitorEventLoopDelay({ resolution: RESOLUTION_MS });

@@ -8,7 +8,7 @@ import {
 } from '../../index.js';
 import { quoted } from '../terminal/printable.js';
 
-/** Shapes of inputs by name, as the command line gives them. */
+/** Shapes of inputs by name, from the command line. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
 
 /**
@@ -30,11 +30,11 @@ const BYTES_PER_ELEMENT: Readonly<Record<TensorType, number>> = {
   ...{ float16: 2, int16: 2, uint16: 2, int8: 1, uint8: 1, bool: 1, string: 1 },
 };
 
-/** More is a typing error, or would not fit into memory several times. */
+/** Most bytes of an input. More is a typing error, or would not fit into memory several times. */
 const MOST_BYTES = 2 ** 30;
 
 /**
- * Random feeds of one request for a model. A free first dimension is 1; others must be given.
+ * Makes random feeds of one request for a model. A free first dimension is 1; other free dimensions must be given.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for shapes that are missing, do not fit, are too large or name no input.
  */
@@ -55,18 +55,18 @@ export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShape
   return Object.fromEntries(all.map(({ input, dims = [] }) => [input.name, randomTensor(input, dims, random)]));
 }
 
-/** Bytes of typed arrays; strings do not count. */
+/** Counts the bytes of typed arrays; strings do not count. */
 export function bytesOfFeeds(feeds: Feeds): number {
   return Object.values(feeds).reduce((sum, { data }) => sum + (ArrayBuffer.isView(data) ? data.byteLength : 0), 0);
 }
 
-/** Undefined when they are not all known or do not fit. */
+/** Returns an input's dimensions; undefined when some are unknown or do not fit. */
 function dimsOf({ name, shape }: ValueMetadata, shapes: InputShapes): number[] | undefined {
   const dims = shapes.get(name) ?? shape.map((size, axis) => (typeof size === 'string' && axis === 0 ? 1 : size));
   const isComplete = dims.every((size): size is number => typeof size === 'number');
   const fits =
     dims.length === shape.length && shape.every((size, axis) => typeof size === 'string' || size === dims[axis]);
-  // "No shape" and "scalar" look alike: then whatever is given may be right.
+  // "No shape" and "scalar" look alike, so any given shape may be right.
   return isComplete && (fits || shape.length === 0) ? [...dims] : undefined;
 }
 
@@ -76,7 +76,7 @@ function describe({ name, shape }: ValueMetadata, given: readonly number[] | und
   return `input ${quoted(name)} has the shape ${declared}${got}`;
 }
 
-/** Free dimensions are 8: with 1, a sequence or an image would hardly be one. */
+/** Returns an example shape. Free dimensions are 8, since 1 is too small for a sequence or an image. */
 function exampleOf(shape: readonly (number | string)[]): string {
   return shape.map((size, axis) => (typeof size === 'number' ? size : axis === 0 ? 1 : 8)).join('x');
 }
@@ -96,7 +96,7 @@ function invalid(message: string): InfermuxError {
   return new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-/** Whole numbers are 0 or 1, which are tokens, classes and flags of nearly every model that asks for some. */
+/** Makes random values. Integers are 0 or 1: nearly every model takes these as tokens, classes and flags. */
 function randomData(type: ValueMetadata['type'], length: number, random: () => number): TensorData {
   const bit = () => (random() < 0.5 ? 0 : 1);
   switch (type) {

@@ -10,33 +10,33 @@ const CALLERS = 32;
 const ENDPOINT = 'digits';
 const OLD = 'digits-mlp';
 const NEW = 'digits-cnn';
-/** How often it is shown how things stand. */
+/** Time between two frames. */
 const FRAME_MS = 100;
 
 export interface ControlReport {
   readonly callers: number;
   readonly steps: readonly StepReport[];
   readonly requests: number;
-  /** Requests that had no answer, by the code of the error. */
+  /** Requests that failed, by error code. */
   readonly errors: Readonly<Record<string, number>>;
 }
 
 export interface StepReport {
   readonly step: string;
-  /** Until its goal was reached, or its traffic was in force. */
+  /** Time until the step's goal was reached, or its traffic was in force. */
   readonly takenMs: number;
-  /** Of all that was asked while it was made and for a while after. */
+  /** Requests sent while the step was made and for a while after. */
   readonly requests: number;
   readonly errors: number;
   readonly latencyMs: Percentiles;
-  /** Share of the answers that each model gave once it was made. */
+  /** Share of the answers by model, after the step was made. */
   readonly traffic: Readonly<Record<string, number>>;
-  /** Replicas that took requests: the fewest while it was made, and how many there were after it. */
+  /** Replicas that took requests: the fewest while the step was made, and the number after it. */
   readonly fewestReplicas: number;
   readonly replicas: number;
 }
 
-/** How things stand at one moment. */
+/** The deployment and its traffic at one moment. */
 export interface ControlFrame {
   readonly step: string;
   readonly isMade: boolean;
@@ -63,7 +63,7 @@ const STEPS: readonly Step[] = [
 ];
 
 /**
- * Changes a deployment and the traffic of an endpoint while callers ask all the time, and reports what they noticed.
+ * Changes a deployment and the traffic of an endpoint under load, and reports what the callers notice.
  *
  * @param holdSeconds how long to go on after each change.
  */
@@ -136,7 +136,7 @@ function setTraffic(engine: InferenceEngine, share: number): Promise<void> {
   return engine.endpoints.set(ENDPOINT, { traffic: Object.fromEntries(traffic) });
 }
 
-/** What was answered since a moment. */
+/** Answers since a moment. */
 class Tally {
   readonly latency = createHistogram();
   readonly startedAt = performance.now();
@@ -165,7 +165,7 @@ class Tally {
   }
 }
 
-/** So many callers, each of which asks again as soon as it is answered. */
+/** `CALLERS` callers, each of which sends its next request as soon as its last one is answered. */
 class ControlLoad {
   readonly #engine: InferenceEngine;
   readonly #digits = readDigits();
@@ -181,7 +181,7 @@ class ControlLoad {
     this.#callers = Array.from({ length: CALLERS }, (_, caller) => this.#ask(caller));
   }
 
-  /** Counts from now on. */
+  /** Returns a tally that counts from now on. */
   begin(): Tally {
     const tally = new Tally();
     this.#tallies = [...this.#tallies.slice(-1), tally];
@@ -196,7 +196,7 @@ class ControlLoad {
     return { requestsPerSecond, traffic, errors };
   }
 
-  /** @returns how many requests had no answer, by the code of the error. */
+  /** @returns the number of failed requests by error code. */
   async stop(): Promise<ReadonlyMap<string, number>> {
     this.#isOver = true;
     await Promise.all(this.#callers);
@@ -209,7 +209,7 @@ class ControlLoad {
       if (pixels === undefined) throw new InfermuxError('INTERNAL', 'there are no digits');
       const startedAt = performance.now();
       this.requests += 1;
-      // What is asked from now on counts, not what was asked before and is answered later.
+      // A tally counts requests that are sent after it began, not earlier ones that are answered later.
       const tallies = [this.#frame, ...this.#tallies];
       try {
         const { model } = await this.#engine.infer({

@@ -12,7 +12,7 @@ const STATES: Readonly<Record<string, string>> = {
   failed: colors.red('✗'),
 };
 
-/** Shows frame over frame on a terminal; elsewhere a line for each step. */
+/** Shows each frame in the place of the last on a terminal; elsewhere prints a line for each step. */
 export function controlScreen(): { show: (frame: ControlFrame) => void; stop: () => void } {
   const { stderr } = process;
   let lines = 0;
@@ -58,7 +58,7 @@ function bar(share: number): string {
   return colors.cyan('█'.repeat(filled)) + colors.dim('░'.repeat(BAR_WIDTH - filled));
 }
 
-/** What the callers noticed. */
+/** Returns the report of what the callers noticed, as a table for a terminal. */
 export function controlTables({ steps, requests, errors, callers }: ControlReport): string {
   const table = renderTable(
     ['step', 'made in', 'requests', 'errors', 'p50 / p99', 'traffic after', 'replicas'],

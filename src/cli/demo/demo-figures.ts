@@ -1,6 +1,6 @@
 import type { RecordableHistogram } from 'node:perf_hooks';
 
-/** In milliseconds. */
+/** Percentiles in milliseconds. */
 export interface Percentiles {
   readonly p50: number;
   readonly p95: number;

@@ -1,7 +1,7 @@
 import { milliseconds, percent, renderTable } from '../terminal/tables.js';
 import type { DemoReport } from './demo.js';
 
-/** The demo's report as tables for a terminal. */
+/** Returns the demo's report as tables for a terminal. */
 export function demoTables(report: DemoReport): string {
   return [modelTable(report), speedTable(report), replicaTable(report), hint(report)].join('\n');
 }
@@ -51,7 +51,7 @@ function replicaTable({ replicas }: DemoReport): string {
   );
 }
 
-/** Otherwise the last table would look like a cache that does not work. */
+/** Explains the last table, which looks as if the cache did not work. */
 function hint({ models, modelsPerReplica }: DemoReport): string {
   return `${models.length} models, ${modelsPerReplica} places in each replica: so they load and evict all the time, and several requests wait for each load.
 With maxModelsPerReplica: ${models.length} each replica would load each model once.`;

@@ -6,9 +6,9 @@ import { type Digit, MODELS, PIXELS, readDigits } from './digits.js';
 
 const REPLICAS = 2;
 const MODELS_PER_REPLICA = 3;
-/** Requests under way at a time: as many callers, each of which sends its next request when it has its answer. */
+/** Callers, each of which sends its next request when it has its answer: this many requests are under way at a time. */
 const CALLERS = 64;
-/** How often the event loop's delay is sampled. The histogram holds whole intervals between samples. */
+/** Interval at which the event loop's delay is sampled. The histogram holds whole intervals between samples. */
 const LOOP_TICK_MS = 1;
 /** The traffic is mixed in the same way every time. */
 const SEED = 20_481;
@@ -20,7 +20,7 @@ export interface DemoReport {
   readonly requestsPerSecond: number;
   /** From the call to the answer, with {@link callers} requests under way. */
   readonly latencyMs: Percentiles;
-  /** How late the calling thread's event loop was while all this ran. */
+  /** Delay of the calling thread's event loop meanwhile. */
   readonly eventLoopDelayMs: Percentiles;
   readonly callers: number;
   /** Most models that a replica holds at a time. */
@@ -32,7 +32,7 @@ export interface DemoReport {
 export interface ModelReport {
   readonly id: string;
   readonly requests: number;
-  /** Share of right answers among the digits it was not trained on, and among all. */
+  /** Share of right answers among the digits that the model was not trained on, and among all digits. */
   readonly accuracyUnseen: number;
   readonly accuracyAll: number;
 }
@@ -40,7 +40,7 @@ export interface ModelReport {
 export interface ReplicaReport {
   readonly id: string;
   readonly requests: number;
-  /** Requests that found the session there, and requests that waited for a load. */
+  /** Requests that found their session loaded, and requests that waited for a load. */
   readonly cacheHits: number;
   readonly cacheMisses: number;
   readonly loads: number;
@@ -65,9 +65,9 @@ interface Score {
 }
 
 /**
- * Sends every digit to every one of the package's models, as mixed traffic, and reports how that went.
+ * Sends every digit to each of the package's models, as mixed traffic, and reports accuracy, speed and cache use.
  *
- * @param onProgress called with how many requests are answered, and how many there are.
+ * @param onProgress called with the number of answered requests, and of all requests.
  */
 export async function runDemo(onProgress: (done: number, total: number) => void): Promise<DemoReport> {
   const digits = readDigits();
@@ -125,7 +125,7 @@ async function runAll(
   const queue = tasks.values();
   let done = 0;
   const caller = async () => {
-    // One iterator for all callers: each takes the next task that nobody has.
+    // All callers share one iterator: each takes the next free task.
     for (const task of queue) {
       const feeds = { image: { dims: [1, PIXELS], data: task.digit.pixels } };
       const result = await engine.infer({ target: task.model, feeds });
@@ -136,7 +136,7 @@ async function runAll(
   await Promise.all(Array.from({ length: CALLERS }, caller));
 }
 
-/** Every digit for every model, shuffled. */
+/** Returns a task for every digit and model, shuffled. */
 function mixedTraffic(digits: readonly Digit[], models: readonly string[]): Task[] {
   const tasks = digits.flatMap((digit) => models.map((model) => ({ model, digit })));
   let state = SEED;
@@ -161,7 +161,7 @@ function score(scores: Map<string, Score>, { model, digit }: Task, outputs: Outp
   scores.set(model, entry);
 }
 
-/** The two classifiers name the digit; the specialist `digit-7` says whether it is a 7. */
+/** Whether the answer is right. The two classifiers name the digit; the specialist `digit-7` says whether it is a 7. */
 function isRight(model: string, label: number, outputs: Outputs): boolean {
   const { probabilities, probability } = outputs;
   if (probabilities !== undefined) {
@@ -202,7 +202,7 @@ function byId([left]: readonly [string, unknown], [right]: readonly [string, unk
   return left.localeCompare(right);
 }
 
-/** Sums a counter by its label `replica`, of the samples with the given labels. */
+/** Sums the samples of a counter that have the given labels, by their label `replica`. */
 async function countsByReplica(
   engine: InferenceEngine,
   name: string,

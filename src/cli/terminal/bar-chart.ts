@@ -1,4 +1,4 @@
-/** One bar, with the group that it stands in. */
+/** One bar and its group. */
 export interface Bar {
   readonly group: string;
   readonly label: string;
@@ -12,9 +12,9 @@ const RIGHT = 90;
 const COLOURS = ['#2563eb', '#94a3b8', '#f59e0b', '#10b981', '#a855f7', '#64748b', '#ef4444'];
 
 /**
- * Horizontal bars in groups, as SVG; all on one scale, or each group on a scale of its own.
+ * Draws horizontal bars in groups, as SVG, all on one scale or each group on its own.
  *
- * There is no small, kept library that draws without a browser, and it is little: text and rectangles.
+ * No small, maintained library draws without a browser, and the task is small: text and rectangles.
  */
 export function barChart(title: string, unit: string, bars: readonly Bar[], scale: 'one' | 'own' = 'one'): string {
   const groups = [...new Set(bars.map(({ group }) => group))];
@@ -48,7 +48,7 @@ export function barChart(title: string, unit: string, bars: readonly Bar[], scal
   ].join('\n');
 }
 
-/** Three significant digits, whatever the size. */
+/** Formats a value with three significant digits, whatever its size. */
 function formatted(value: number): string {
   return Number(value.toPrecision(3)).toLocaleString('en');
 }

@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
 
-/** On a terminal; none when what is printed goes to a file or a pipe. */
+/** Shows a progress bar on a terminal; shows nothing when the output goes to a file or a pipe. */
 export function progressBar(what: string) {
   if (!process.stdout.isTTY || !process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
   const bar = new SingleBar({
@@ -10,7 +10,7 @@ export function progressBar(what: string) {
     barCompleteChar: '█',
     barIncompleteChar: '░',
   });
-  // The bar changes how the terminal behaves; that must not outlive it.
+  // The bar changes the terminal's behaviour, and must change it back when the process ends.
   for (const [signal, code] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],

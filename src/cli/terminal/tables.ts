@@ -2,7 +2,7 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Percentiles } from '../demo/demo-figures.js';
 
-/** A table for a terminal, numbers to the right; without a head where all its names are empty. */
+/** Draws a table for a terminal: numbers to the right, and no head when all its names are empty. */
 export function renderTable(head: string[], rows: (string | number)[][]): string {
   const hasHead = head.some((name) => name !== '');
   const table = new Table({

@@ -2,23 +2,23 @@ import type { RoutedResult } from '../../routing/pending-request.js';
 import type { Outputs } from '../../tensors/tensor.js';
 import type { Destination } from './targets.js';
 
-/** What one request was answered with, and how it fared. */
+/** The answer to one request, with the model, replica and times that it took. */
 export interface InferenceResult<Result = Outputs> {
   readonly outputs: Result;
   readonly model: string;
   readonly version: number;
   readonly deployment: string;
   readonly replica: string;
-  /** Requests that shared its onnxruntime call. */
+  /** Requests that shared the onnxruntime call, this one included. */
   readonly batchSize: number;
   readonly timings: InferenceTimings;
 }
 
-/** Milliseconds. */
+/** Times of one request, in milliseconds. */
 export interface InferenceTimings {
-  /** From the call to a replica. */
+  /** From the call until a replica was given the request. */
   readonly queueMs: number;
-  /** Waiting for the model's load; 0 when the replica had it. */
+  /** Waiting for the load of the model; 0 when the replica had the model. */
   readonly loadMs: number;
   /** In onnxruntime, or in the handler. */
   readonly runMs: number;
@@ -26,7 +26,7 @@ export interface InferenceTimings {
   readonly totalMs: number;
 }
 
-/** Says how to make the caller's value of what a dispatcher answers. */
+/** Makes the caller's value from a dispatcher's result. */
 export type ResultReader<T> = (destination: Destination) => (result: RoutedResult) => T;
 
 const outputsOf = ({ outputs }: RoutedResult): Outputs => outputs;

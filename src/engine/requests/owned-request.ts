@@ -7,7 +7,7 @@ import type { Feeds, ModelMetadata, TensorFeeds } from '../../tensors/tensor.js'
 
 import type { RunOptions } from './run-options.js';
 
-/** What a caller gave, on memory of its own. */
+/** A caller's request, copied to memory that the caller cannot change. */
 export interface OwnedRequest {
   readonly feeds: TensorFeeds;
   readonly payload: RequestPayload | undefined;
@@ -20,7 +20,7 @@ export interface OwnedRequest {
 /**
  * Reads a request for a model.
  *
- * @param metadata undefined until the model was loaded once.
+ * @param metadata undefined until the model has been loaded once.
  * @throws InfermuxError `INVALID_ARGUMENT`.
  */
 export function readModelRequest(
@@ -50,18 +50,18 @@ const NO_FEEDS: TensorFeeds = Object.freeze({});
 /**
  * Copies a request for a handler.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for what cannot be cloned.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a request that cannot be cloned.
  */
 export function readHandlerRequest(request: unknown, { outputs, transfer }: RunOptions): OwnedRequest {
   if (outputs !== undefined || transfer === true) {
-    const message = 'outputs and transfer are for models, and a handler takes this request';
+    const message = 'outputs and transfer are for models, but a handler takes this request: leave them out';
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   let value: unknown;
   try {
     value = structuredClone(request);
   } catch (cause) {
-    const message = `the request cannot be cloned, and so cannot go to a handler: ${messageOf(cause)}`;
+    const message = `the request cannot be cloned, so no handler can take it: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
   const controller = new AbortController();

@@ -14,7 +14,7 @@ import type { Destination, Targets } from './targets.js';
 /** Shadow requests go behind all others. */
 const LOWEST_PRIORITY = Number.MIN_SAFE_INTEGER;
 
-/** The parts of the engine that a request meets before it waits. */
+/** The parts of the engine that a request passes before it waits for a replica. */
 export interface RequestIntakeParts {
   readonly endpoints: Endpoints;
   readonly targets: Targets;
@@ -23,7 +23,7 @@ export interface RequestIntakeParts {
   readonly metrics: EngineMetrics;
 }
 
-/** Takes requests in: finds what their target stands for, owns what the caller gave, and hands them to a dispatcher. */
+/** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
 export class RequestIntake {
   readonly #parts: RequestIntakeParts;
   readonly #clock: Clock;
@@ -34,8 +34,8 @@ export class RequestIntake {
   }
 
   /**
-   * @param reader makes of the answer what the promise resolves with.
-   * @throws InfermuxError for a target that is not there, or a request that does not fit.
+   * @param reader makes the value of the promise from the answer.
+   * @throws InfermuxError for an unknown target, or a request that does not fit it.
    */
   submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
     const { endpoints, targets, metrics } = this.#parts;
@@ -49,7 +49,7 @@ export class RequestIntake {
         const message = `${show(target)} is an endpoint, whose targets name their deployments: leave out runOptions.deployment`;
         throw new InfermuxError('INVALID_ARGUMENT', message);
       }
-      // Before the real one, which may take the caller's arrays over.
+      // Before the request itself, which may take over the caller's arrays.
       for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options);
       const answer = this.#submitTo(this.#resolveFor(target, route.target), request, options, reader);
       answer.catch(() => metrics.endpointError(target));
@@ -60,7 +60,7 @@ export class RequestIntake {
     }
   }
 
-  /** @throws InfermuxError that names the endpoint too. */
+  /** @throws InfermuxError that also names the endpoint. */
   #resolveFor(endpoint: string, target: string): Destination {
     try {
       return this.#parts.targets.resolve(target, undefined);
@@ -70,7 +70,7 @@ export class RequestIntake {
     }
   }
 
-  /** The answer is dropped, and errors are counted only. */
+  /** Sends a copy of the request to a shadow target. The answer is dropped; an error is only counted. */
   #submitShadow(endpoint: string, target: string, request: unknown, options: RunOptions): void {
     const { metrics, targets } = this.#parts;
     metrics.shadowRequest(endpoint, target);
@@ -84,7 +84,7 @@ export class RequestIntake {
     }
   }
 
-  /** All of this happens in the caller's turn, so that what it gave is owned before it goes on. */
+  /** Runs entirely in the caller's event-loop turn, so that the engine owns the feeds before the caller goes on. */
   #submitTo<T>(
     destination: Destination,
     request: unknown,
@@ -96,7 +96,7 @@ export class RequestIntake {
     const { feeds, payload, outputs, checked, transferred, releaseFeeds } = this.#own(destination, request, options);
     if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels } = options;
-    // A signal that many requests share is no leak.
+    // A signal that many requests share is no leak, so its limit of listeners is lifted.
     if (signal !== undefined) setMaxListeners(0, signal);
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;

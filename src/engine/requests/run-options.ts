@@ -12,41 +12,41 @@ import type { Feeds } from '../../tensors/tensor.js';
 
 export interface RunOptions {
   /**
-   * Rejects the call with `CANCELLED` when it is aborted. A run under way ends unseen. Many requests may share a signal: its
-   * limit of listeners is lifted.
+   * Aborting it rejects the call with `CANCELLED`. A run under way still ends, and its answer is dropped. Many requests
+   * may share a signal: its limit of listeners is lifted. Default: none.
    */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. */
+  /**
+   * Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. Default: the
+   * deployment's `defaultTimeoutMs`; with a `deadline`, only that counts.
+   */
   readonly timeoutMs?: number | undefined;
-  /** The same as a point in time, in milliseconds as of `Date.now()`. The earlier of the two counts. */
+  /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two counts. Default: none. */
   readonly deadline?: number | undefined;
-  /** An integer; higher goes first among the requests of a model. Default 0. */
+  /** An integer. Among the requests of a model, a higher priority goes first. Default 0. */
   readonly priority?: number | undefined;
   /** Names of the outputs to return. Default: all. */
   readonly outputs?: readonly string[] | undefined;
   /**
-   * Take the feeds' arrays over instead of copying them: once the request is accepted, they are empty for the caller. Only
-   * arrays that cover their whole ArrayBuffer can be; others are copied all the same. Default false.
+   * Takes over the arrays of the feeds instead of copying them: the caller's arrays are empty once the request is
+   * accepted. An array that covers only a part of its ArrayBuffer is copied all the same. Default false.
    */
   readonly transfer?: boolean | undefined;
-  /** The deployment that is to answer. Default: what the target says, otherwise the one named `default`. */
+  /** The deployment that answers. Default: the one that the target names, otherwise the one named `default`. */
   readonly deployment?: string | undefined;
   /**
-   * Requests of an endpoint with the same key go to the same target, as long as its weights stay; with the router
-   * `consistent-hash`, to the same replica.
+   * Requests for an endpoint with the same key go to the same target while the endpoint's weights stay the same; with
+   * the router `consistent-hash`, to the same replica. Default: none.
    */
   readonly shardKey?: string | undefined;
-  /** Names and values for routers: `rankReplicasViaLocality` goes by `device` and `group`. */
+  /** Names and values for routers: `rankReplicasViaLocality` reads `device` and `group`. Default: none. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface InferenceRequest<Request = Feeds> extends RunOptions {
-  /**
-   * An endpoint, a model id, which stands for its latest version, `id@version`, `deployment/model`, or a deployment with a
-   * handler.
-   */
+  /** An endpoint, a model id (its latest version), `id@version`, `deployment/model`, or a deployment with a handler. */
   readonly target: string;
-  /** For a deployment with a handler: what it is given. */
+  /** Every input by name; for a deployment with a handler, the handler's request. */
   readonly feeds: Request;
 }
 
@@ -57,7 +57,7 @@ const areNames = satisfies(
   'a non-empty array of output names',
 );
 
-/** A copy, read once; keys that are symbols are nobody's labels. */
+/** Copies the labels, reading each once. Symbol keys are ignored. */
 function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {
   const expectation = isObject(labels);
   const entries = expectation === undefined ? Object.entries(labels as object) : [];
@@ -84,7 +84,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
 const NONE: RunOptions = Object.freeze({});
 
 /**
- * The options as they are now: a copy, since the caller may change its own.
+ * Copies and checks the options as they are now: the caller may change its own later.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; unknown keys are refused.
  */
@@ -93,12 +93,12 @@ export function readRunOptions(options: RunOptions | undefined): RunOptions {
   return withOwnLabels('runOptions', checkOptions('runOptions', options, RULES));
 }
 
-/** The caller may change its own later. */
+/** Copies the labels: the caller may change its own later. */
 function withOwnLabels<T extends RunOptions>(where: string, options: T): T {
   return options.labels === undefined ? options : { ...options, labels: readLabels(where, options.labels) };
 }
 
-/** The request of `infer`, checked but for its target and feeds. */
+/** Copies and checks a request of `infer`, except for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
   return withOwnLabels(
     'the request',
@@ -107,9 +107,9 @@ export function readInferenceRequest<T extends RunOptions>(request: T): T {
 }
 
 /**
- * Milliseconds left for a request; undefined when there is no limit.
+ * Returns the milliseconds left for a request; undefined when there is no limit.
  *
- * @param defaultTimeoutMs for requests that name no time; -1 for none.
+ * @param defaultTimeoutMs for requests that name neither time; -1 for no limit.
  * @param now `Date.now`.
  */
 export function timeLeftMs(options: RunOptions, defaultTimeoutMs: number, now: () => number): number | undefined {

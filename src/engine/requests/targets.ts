@@ -13,20 +13,20 @@ import type { RoutedModel } from '../../routing/pending-request.js';
 /** A deployment whose requests wait in a dispatcher. */
 export type EngineDeployment = Deployment<Dispatcher<Replica>>;
 
-/** Where a request goes. */
+/** The deployment and model that a request goes to. */
 export type Destination =
   | { readonly deployment: EngineDeployment; readonly isHandled: false; readonly model: RegisteredModel }
   | { readonly deployment: EngineDeployment; readonly isHandled: true; readonly model: RoutedModel };
 
-/** Says what a request's target stands for: a model, a model of a deployment, or a deployment with a handler. */
+/** Resolves a request's target: a model, a model of a deployment, or a deployment with a handler. */
 export class Targets {
   readonly #catalog: ModelCatalog;
   readonly #deployments: Deployments<Dispatcher<Replica>>;
   readonly #endpoints: () => readonly string[];
-  /** Those of models, by what requests called them. */
+  /** Destinations of models, by the name that requests use. */
   readonly #known = new Map<string, Destination>();
 
-  /** @param endpoints their names, for messages. */
+  /** @param endpoints names of the endpoints, for messages. */
   constructor(
     catalog: ModelCatalog,
     deployments: Deployments<Dispatcher<Replica>>,
@@ -38,24 +38,24 @@ export class Targets {
   }
 
   /**
-   * @param deploymentName whose replicas are meant, if the request names one.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` for a deployment that
-   *   is not there, or is to have no replica.
+   * @param deploymentName the deployment that the request names, if it names one.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` for a
+   *   deployment that does not exist, or is meant to have no replicas.
    */
   resolve(target: string, deploymentName: string | undefined): Destination {
     const known = deploymentName === undefined ? this.#known.get(target) : undefined;
     const destination = known ?? this.#find(target, deploymentName);
     const { deployment, isHandled } = destination;
     if (deployment.isEmpty) {
-      const message = `deployment ${show(deployment.name)} is to have no replica (replicas: 0): name another, or update it`;
+      const message = `deployment ${show(deployment.name)} has no replicas (replicas: 0): name another, or update it`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }
-    // What a handler's target stands for depends on what its replicas say.
+    // The destination of a handler's target depends on what its replicas report.
     if (known === undefined && deploymentName === undefined && !isHandled) this.#known.set(target, destination);
     return destination;
   }
 
-  /** To be called when a name may stand for something else than before. */
+  /** Forgets all destinations. Call it when a name may have a new meaning. */
   forget(): void {
     this.#known.clear();
   }
@@ -72,7 +72,7 @@ export class Targets {
     return this.#in(this.#deployments.require(DEFAULT_DEPLOYMENT), target);
   }
 
-  /** What names a deployment; undefined when it does not. */
+  /** Returns the destination of a target that names a deployment; undefined when it names none. */
   #elsewhere(target: string): Destination | undefined {
     const own = this.#deployments.find(target);
     if (own !== undefined && isHandled(own)) return this.#in(own, undefined);
@@ -81,12 +81,12 @@ export class Targets {
     const [name, model] = [target.slice(0, slash), target.slice(slash + 1)];
     const deployment = this.#deployments.find(name);
     if (deployment !== undefined) return this.#in(deployment, model);
-    // It was meant for one that is gone, or was never there.
+    // The target names a deployment that is gone or never existed: `require` throws.
     if (this.#catalog.find(model) !== undefined) this.#deployments.require(name);
     return undefined;
   }
 
-  /** @throws InfermuxError as {@link ModelCatalog.resolve}, with what else the name could have been meant for. */
+  /** @throws InfermuxError as {@link ModelCatalog.resolve}, with the other things that the name could have meant. */
   #model(target: string | undefined): RegisteredModel {
     try {
       return this.#catalog.resolve(target);

@@ -4,7 +4,7 @@ import type { ModelReplicas } from '../../models/model-replicas.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 
-/** The replicas of all deployments, as the model manager needs them. */
+/** Returns the replicas of all deployments, as the model manager needs them. */
 export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>): ModelReplicas {
   return {
     defaultDeployment: () => {
@@ -12,7 +12,7 @@ export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>):
       return (all.find(({ isEmpty, state }) => !isEmpty && state !== 'deleting') ?? all[0])?.name ?? DEFAULT_DEPLOYMENT;
     },
     wanted: (deployment) => deployments.require(deployment).targetReplicas,
-    // A deployment that is being deleted must not be given anything.
+    // A deployment that is being deleted must get no model.
     running: () => deployments.all.flatMap(({ state, running }) => (state === 'deleting' ? [] : running)),
     loadRefusal: (model, deployment) => deployments.require(deployment).queue.loadRefusal(model),
     untilUnused: async (key) => {

@@ -20,7 +20,7 @@ export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironm
   events(): ReplicaEvents;
 }
 
-/** Makes deployments whose requests wait in a dispatcher, and passes on what happens to them. */
+/** Makes deployments whose requests wait in a dispatcher, and passes on their events to models, metrics and log. */
 export class DeploymentFactory {
   readonly #environment: DeploymentFactoryEnvironment;
 
@@ -61,6 +61,6 @@ export class DeploymentFactory {
     if (from > 0) log.write('info', { deployment, from, to }, 'deployment is scaled');
     const reason = overcommitReason(demandOf(deployments(), to - from), machineCapacity());
     if (reason === undefined) return;
-    log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine bears');
+    log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine can carry');
   }
 }

@@ -12,7 +12,7 @@ export interface DispatcherObserverEnvironment {
   readonly log: Log;
 }
 
-/** What follows from the requests of one deployment: metrics, log lines, and the process that stays up as long as there are any. */
+/** Counts and logs the requests of one deployment, and keeps the process up while there are any. */
 export function observeDispatcher(
   deployment: string,
   { keepAlive, metrics, log }: DispatcherObserverEnvironment,
@@ -26,7 +26,7 @@ export function observeDispatcher(
     idle: () => keepAlive.release(),
     accepted: ({ model, feeds, transferred }) => {
       metrics.requestAccepted(labelOf(model));
-      // Not before: a caller that is refused keeps its arrays.
+      // Not earlier: a caller whose request is refused keeps its arrays.
       if (transferred !== undefined) transferFeeds(feeds, transferred);
     },
     given: (replica, given) => metrics.requestsGiven(replica, given),
@@ -39,19 +39,19 @@ export function observeDispatcher(
     called: (model, called) => metrics.called(labelOf(model), called),
     batchingSwitchedOff: ({ id: model }, reason) => {
       metrics.batchVerificationFailed(model);
-      const message = 'the model gives something else in a batch than alone: batching is switched off for it';
+      const message = 'the model gives other results in a batch than alone: batching is switched off for it';
       log.write('warn', { model, reason }, message);
     },
     routerFailed: (fault, error, isFirst) => {
       metrics.routerFailed(deployment, fault);
-      // It may happen with each request.
+      // The fault may happen with each request, so only the first is logged.
       if (!isFirst) return;
       log.write('error', { deployment, fault, err: error }, 'the router failed');
     },
   };
 }
 
-/** A handler's own models are counted together: there may be any number of them. */
+/** Returns the metrics label of a model. A handler's own models share one: there may be any number of them. */
 function labelOf({ id, key }: RoutedModel): string {
   return isHandlerKey(key) ? NO_MODEL : id;
 }

@@ -20,7 +20,7 @@ import { deployedReplicas } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
 import { ReplicaEvents } from './replica-events.js';
 
-/** The layers of one engine, each knowing what it needs of the others. */
+/** Creates the layers of one engine, and gives each the others that it needs. */
 export class EngineParts {
   readonly keepAlive = new KeepAlive();
   readonly log: Log;
@@ -33,7 +33,7 @@ export class EngineParts {
   readonly targets: Targets;
   readonly #options: ResolvedOptions;
   readonly #environment: ReplicaPoolEnvironment;
-  /** Replicas that are ending have a line of the counters too. */
+  /** Twice the replicas: one that is ending still uses its line of the counters. */
   readonly #memory = new ReplicaMemory(2 * MAX_REPLICAS);
   readonly #events: ReplicaEvents;
 
@@ -54,7 +54,7 @@ export class EngineParts {
     this.#events = new ReplicaEvents(this);
   }
 
-  /** Options of the default deployment as they are now; as they were at the start, once it is deleted. */
+  /** Options of the default deployment as they are now; after it is deleted, as they were at the start. */
   get defaultOptions(): ResolvedDeploymentOptions {
     return this.deployments.find(DEFAULT_DEPLOYMENT)?.options ?? this.#options.deployments[DEFAULT_DEPLOYMENT];
   }

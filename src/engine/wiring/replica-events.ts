@@ -10,7 +10,7 @@ import type { ReplicaEvent } from '../../protocol/messages.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 
-/** A load that takes longer is worth a warning. */
+/** A load that takes longer is logged as a warning. */
 const SLOW_LOAD_MS = 1_000;
 
 export interface ReplicaEventsEnvironment {
@@ -20,7 +20,7 @@ export interface ReplicaEventsEnvironment {
   readonly log: Log;
 }
 
-/** Passes on what replicas report: to the dispatcher, the model manager, the metrics and the log. */
+/** Passes on the events of replicas to the dispatcher, the model manager, the metrics and the log. */
 export class ReplicaEvents {
   readonly #environment: ReplicaEventsEnvironment;
 
@@ -41,7 +41,7 @@ export class ReplicaEvents {
       return;
     }
     const registered = catalog.byKey(event.key);
-    // A handler's own are counted together: there may be any number of them.
+    // A handler's own models are counted together: there may be any number of them.
     const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'handler' };
     const model = registered?.id ?? event.key;
     switch (event.kind) {
@@ -55,7 +55,7 @@ export class ReplicaEvents {
           dispatcher.modelLoaded(replica, registered, loadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
         } else if (!isHandlerKey(event.key)) {
-          // A handler asked for it, and it was removed before it was there.
+          // A handler asked for the model, and the model was removed before it was loaded.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
         metrics.modelLoaded(id, label, type, loadMs);

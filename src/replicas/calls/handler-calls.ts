@@ -4,7 +4,7 @@ import { type ReplicaAnswer, readAnswer } from './replica-answer.js';
 import type { CallEnvironment, ReplicaCalls } from './replica-calls.js';
 import type { HandlerPayload, ReplicaGroup } from './replica-dispatch.js';
 
-/** What a replica asks of the handler in its thread. */
+/** Sends a replica's calls to the handler in its thread. */
 export class HandlerCalls {
   readonly #environment: Omit<CallEnvironment, 'lost'>;
   readonly #calls: ReplicaCalls;
@@ -16,7 +16,7 @@ export class HandlerCalls {
     this.#calls = calls;
   }
 
-  /** What the handler last told of itself; undefined if it tells nothing. */
+  /** The statistics that the handler last reported; undefined if it reports none. */
   get ownStats(): Readonly<Record<string, unknown>> | undefined {
     return this.#ownStats;
   }
@@ -38,12 +38,12 @@ export class HandlerCalls {
       return readAnswer(asked, await this.#calls.ask<RunAnswer>(message));
     } finally {
       for (const forget of forgets) forget();
-      // Whether it loads the model that it is asked about is the handler's affair.
+      // The handler decides whether it loads the model that a request names.
       if (models.loadUnderWay !== key) models.failed(key);
     }
   }
 
-  /** @param forgets gets what stops the listening, for when the request is answered. */
+  /** @param forgets gets a function that stops the listening, to call when the request is answered. */
   #withTicket({ value, abandoned }: HandlerPayload, forgets: (() => void)[]): HandlerRequest {
     this.#lastTicket += 1;
     const ticket = this.#lastTicket;

@@ -5,7 +5,7 @@ import type { ModelReference } from '../../contracts/model-reference.js';
 export class ModelDefinitions {
   readonly #sent = new Set<string>();
 
-  /** What a message about the model has to tell the thread; undefined when the thread knows the model. */
+  /** Returns the definition for a message about the model; undefined when the thread knows the model. */
   definitionFor(model: ModelReference): ModelReference | undefined {
     const { key } = model;
     // A handler's own models are defined each time: there may be any number of them.
@@ -21,7 +21,7 @@ export class ModelDefinitions {
   }
 }
 
-/** The part of a model's description that its thread needs. */
+/** Returns the part of a model's description that the thread needs. */
 export function definitionOf(model: ModelReference): ModelReference {
   const { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp } = model;
   return { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp };

@@ -4,7 +4,7 @@ import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { Answer, CallAnswer, RequestGroup, RunAnswer, Verification } from '../../protocol/messages.js';
 import type { Outputs } from '../../tensors/tensor.js';
 
-/** What became of one dispatch. */
+/** The answer to one dispatch. */
 export interface ReplicaAnswer {
   /** Milliseconds that the dispatch waited for a load. */
   readonly loadMs: number;
@@ -21,11 +21,11 @@ export interface ReplicaCall {
   /** Milliseconds of each call. */
   readonly runMs: readonly number[];
   readonly error: InfermuxError | undefined;
-  /** Each request's outputs on memory of their own, or what the handler returned for it; empty when the call failed. */
+  /** Each request's outputs in memory of their own, or the handler's answer to it; empty when the call failed. */
   outputs(): readonly Outputs[];
 }
 
-/** The value of an answer. @throws InfermuxError the error that the thread answered with. */
+/** Returns the value of an answer. @throws InfermuxError the error that the thread answered with. */
 export function unwrap<T>(answer: Answer<T>): T {
   if ('error' in answer) throw fromErrorRecord(answer.error);
   return answer.value;
@@ -39,7 +39,7 @@ export function readAnswer(groups: readonly RequestGroup[], { loadMs, verificati
   };
 }
 
-/** The outputs are split only when they are asked for: the next dispatch goes first. */
+/** Reads one call. Its outputs are split only on demand: the next dispatch goes first. */
 function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
   const { requests, joined, runMs, outputs, error, result } = call;
   if (result !== undefined) {

@@ -23,7 +23,7 @@ export interface LoadSettings {
   readonly pin: boolean;
   /** Keys of models that may be evicted before others. */
   readonly spare?: readonly string[];
-  /** Key of a session that counts as gone: it is released when this one is there. */
+  /** Key of a session that counts as evicted: it is released when this model is loaded. */
   readonly replaces?: string | undefined;
 }
 
@@ -36,7 +36,7 @@ export interface CallEnvironment {
   lost(cause: unknown): never;
 }
 
-/** What a replica asks of its thread for models. Each call is one message and its answer. */
+/** Sends a replica's calls about models to its thread. Each call is one message and its answer. */
 export class ReplicaCalls {
   readonly #environment: CallEnvironment;
 
@@ -44,7 +44,7 @@ export class ReplicaCalls {
     this.#environment = environment;
   }
 
-  /** @throws InfermuxError what the thread answers; `REPLICA_FAILED` when it gives no answer. */
+  /** @throws InfermuxError the error that the thread answers with; `REPLICA_FAILED` when it gives no answer. */
   async ask<T>(message: ReplicaMessage): Promise<T> {
     let answer: Answer<T>;
     try {
@@ -56,10 +56,10 @@ export class ReplicaCalls {
   }
 
   /**
-   * Runs the requests of one dispatch. A model that is not there counts as loading from now on.
+   * Runs the requests of one dispatch. A model that the replica does not have counts as loading from now on.
    *
-   * @throws InfermuxError by rejection: what the thread answers for all of them; `REPLICA_FAILED` when it died or stopped,
-   *   which says nothing about the requests.
+   * @throws InfermuxError by rejection: the thread's error for all requests; `REPLICA_FAILED` when the thread died or
+   *   stopped, which says nothing about the requests.
    */
   run({ model, groups, spare, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
     const { thread, counters, models, definitions, lost } = this.#environment;
@@ -68,7 +68,7 @@ export class ReplicaCalls {
     try {
       packed = packGroups(groups);
     } catch (cause) {
-      // There may be no memory for the copy.
+      // Memory for the copy may be lacking.
       const message = `the request could not be copied: ${messageOf(cause)}`;
       return Promise.reject(new InfermuxError('INTERNAL', message, { cause }));
     }
@@ -93,9 +93,9 @@ export class ReplicaCalls {
   }
 
   /**
-   * Loads the model if it is not there. It counts as loading from now on.
+   * Loads the model unless the replica has it. It counts as loading from now on.
    *
-   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when there is no place to pin it; `REPLICA_FAILED`.
+   * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when no place is left to pin it; `REPLICA_FAILED`.
    */
   async load(model: ModelReference, { pin, spare = [], replaces }: LoadSettings): Promise<void> {
     const { models, definitions } = this.#environment;
@@ -117,14 +117,14 @@ export class ReplicaCalls {
     return bytes;
   }
 
-  /** Answers the thread's question for a model. */
+  /** Answers the thread's request for the definition of a model. */
   define(wanted: number, model: ModelReference | InfermuxError): void {
     const answer = model instanceof InfermuxError ? { error: toErrorRecord(model) } : { value: definitionOf(model) };
     this.ask({ kind: 'define', wanted, model: answer }).catch(() => undefined);
   }
 }
 
-/** A message without the list is shorter. */
+/** Leaves an empty list out: the message is shorter without it. */
 function nonEmpty(keys: readonly string[]): readonly string[] | undefined {
   return keys.length === 0 ? undefined : keys;
 }

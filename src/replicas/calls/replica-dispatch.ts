@@ -5,21 +5,21 @@ import type { GroupFeeds } from '../../protocol/request-groups.js';
 export interface ReplicaDispatch {
   readonly model: ModelReference;
   readonly groups: readonly ReplicaGroup[];
-  /** Keys of models that may be evicted before others, should the model need room. */
+  /** Keys of models that may be evicted before others, if the model needs room. */
   readonly spare: readonly string[];
-  /** Compare batches with single runs. */
+  /** Whether batches are compared with single runs. */
   readonly verify: boolean;
 }
 
-/** Requests that are alike: feeds of the model, or what a handler is given. */
+/** Requests of the same kind: feeds of a model, or payloads for a handler. */
 export interface ReplicaGroup extends GroupFeeds {
-  /** One for each request, and then all feeds are empty; undefined where there is no handler. */
+  /** One for each request, with empty feeds; undefined without a handler. */
   readonly payloads?: readonly HandlerPayload[] | undefined;
 }
 
-/** What a handler is given. */
+/** A request for a handler. */
 export interface HandlerPayload {
   readonly value: unknown;
-  /** Aborted when nobody wants the answer any more. */
+  /** Aborted when nobody needs the answer any more. */
   readonly abandoned: AbortSignal;
 }

@@ -31,21 +31,21 @@ export interface WorkerThreadOptions {
 }
 
 /**
- * A replica's thread and the way to it. The thread is the only one of a Piscina pool, and its life is the pool's only task:
- * the pool creates the thread, gives it the task, and ends it; a crash or an exit rejects the task. Messages do not go through
- * the pool but over a port that the task hands over, and wake the thread through a word in shared memory.
+ * A replica's thread and the port to it. The thread is the only one of a Piscina pool, and its life is the pool's only
+ * task: the pool creates the thread, gives it the task, and ends it; a crash or an exit rejects the task. Messages go
+ * over a port that the task hands over, not through the pool, and wake the thread through a word in shared memory.
  *
- * The thread starts with the first message, and is not started again: what follows a crash is for the replica to decide. It
- * does not keep the process up.
+ * The thread starts with the first message and never starts again: the owner decides what follows a crash. It does not
+ * keep the process up.
  */
 export class WorkerThread implements ReplicaThread {
   readonly ended: Promise<Error | undefined>;
   readonly #options: WorkerThreadOptions;
   readonly #counters: ReplicaCounters;
   /**
-   * Few, and mostly answered in their order. A Map would do, but its outgrown tables hold on to the one that took their place:
-   * as soon as one of them is old, all that come after become old as well, with the answers in them, and V8 collects the whole
-   * heap every second.
+   * Few, and mostly answered in order. Not a Map: the table that a Map has outgrown refers to the table that replaced
+   * it. As soon as one table is in the old generation, all later tables end up there too, with the answers in them, and
+   * V8 collects the whole heap every second.
    */
   readonly #unanswered: Unanswered[] = [];
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
@@ -57,7 +57,7 @@ export class WorkerThread implements ReplicaThread {
   #isGone = false;
   #lastId = 0;
 
-  /** @param counters the same line that `settings` names. */
+  /** @param counters the line of the counters that `settings` names. */
   constructor(options: WorkerThreadOptions, counters: ReplicaCounters) {
     this.#options = options;
     this.#counters = counters;
@@ -93,7 +93,7 @@ export class WorkerThread implements ReplicaThread {
     else void this.#pool.destroy();
   }
 
-  /** @throws Error when the thread cannot be created, for want of memory or of threads. */
+  /** @throws Error when the thread cannot be created, because memory or threads are used up. */
   #start(): MessagePort {
     const { entry, settings, resourceLimits } = this.#options;
     const { port1: port, port2 } = new MessageChannel();
@@ -108,13 +108,13 @@ export class WorkerThread implements ReplicaThread {
       ...(resourceLimits && { resourceLimits }),
       ...ownFlags(),
     });
-    // What happens before the thread takes the task does not reject it.
+    // An error before the thread takes the task does not reject the task.
     pool.on('error', (error) => this.#keepCause(error));
     let life: Promise<void>;
     try {
       life = pool.run({ settings, port: port2 } satisfies ReplicaTask, { transferList: [port2] });
     } catch (error) {
-      // The pool must not be destroyed: it would reject the task, whose promise nobody has.
+      // Do not destroy the pool: it would reject the task, whose promise nobody has.
       this.#isGone = true;
       port.close();
       this.#reportEnd(this.#keepCause(error));
@@ -129,16 +129,16 @@ export class WorkerThread implements ReplicaThread {
     const [worker] = pool.threads as [Worker];
     worker.once('exit', (code) => {
       this.#isGone = true;
-      // It took no task that could tell.
+      // The thread exited before it took the task, so the task cannot report the cause.
       if (pool.queueSize > 0 && !this.#isTerminated) this.#keepCause(new Error(`worker exited with code: ${code}`));
       void pool.destroy();
       this.#receiveRest(port);
       void life.catch(() => undefined).then(() => this.#reportEnd(this.#cause));
     });
     port.on('message', (message: FromThread) => this.#receive(message));
-    // An answer that cannot be read, for want of memory, is an answer that never comes.
+    // An answer that cannot be read, because memory is lacking, would never come.
     port.on('messageerror', (error) => this.rejectAll(error));
-    // Only now: to listen for messages keeps the process up.
+    // Only now: a listener for messages refs the port, which would keep the process up.
     port.unref();
     return port;
   }
@@ -148,7 +148,7 @@ export class WorkerThread implements ReplicaThread {
     return this.#cause;
   }
 
-  /** Whatever the thread posted is here when it is gone, and was not necessarily received. */
+  /** Receives what is left in the port: when the thread is gone, all its messages are here, but some may be unread. */
   #receiveRest(port: MessagePort): void {
     try {
       for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
@@ -173,24 +173,24 @@ export class WorkerThread implements ReplicaThread {
 }
 
 /**
- * Piscina keeps the process up as long as a task runs, which is right for work that somebody waits for. The life of a replica
- * must not: the worker that took the task is let go as soon as it has it.
+ * Piscina keeps the process up while a task runs, which is right for work that somebody waits for. The life of a
+ * replica must not keep it up: the worker is unreferenced as soon as it has taken the task.
  */
 class UnheldTaskQueue extends ArrayTaskQueue {
   override shift(): ReturnType<ArrayTaskQueue['shift']> {
     const task = super.shift();
-    // The pool hands the task over in the same turn, and takes hold of the process then.
+    // The pool hands the task over in this turn of the event loop, and references the worker then.
     queueMicrotask(() => (task as HandedOver | null)?.workerInfo?.unref());
     return task;
   }
 }
 
-/** A task as Piscina's declarations have it within. */
+/** The part of Piscina's internal task that its public type leaves out. */
 interface HandedOver {
   readonly workerInfo?: { unref(): void } | null;
 }
 
-/** A thread inherits the flags of `node --input-type=module -e`, and could not be started from a file with them. */
+/** Drops the flags of `node --input-type=module -e`: a thread inherits them, and cannot start from a file with them. */
 function ownFlags(): { execArgv?: string[] } {
   return process.execArgv.some((flag) => flag.startsWith('--input-type')) ? { execArgv: [] } : {};
 }

@@ -11,11 +11,11 @@ import type { PendingDispatch } from './take-dispatch.js';
 export interface AnsweredDispatchesObserver<R extends RoutableReplica> {
   /** A request is about to get its result. */
   answered(model: RoutedModel, result: RoutedResult): void;
-  /** A call was made for so many requests at once. */
+  /** One call ran for `requests` requests. */
   called(model: RoutedModel, requests: number): void;
-  /** The model's requests are joined no more. */
+  /** The model's requests are no longer joined. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
-  /** The replica took so long for so many requests of the queue together. */
+  /** The replica took `runMs` milliseconds in all for `requests` requests of the queue. */
   worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void;
 }
 
@@ -38,7 +38,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
     this.#observer = observer;
   }
 
-  /** May throw when there is no memory for the copies; some requests have their answer then. */
+  /** Answers a dispatch's requests. Throws when memory for the copies is lacking; some requests then have answers. */
   answer(queue: ModelQueue, dispatch: PendingDispatch, candidate: Candidate<R>, answer: RoutedAnswer): void {
     const { model, batching, times } = queue;
     const { verification, loadMs } = answer;
@@ -51,7 +51,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
     let totalRunMs = 0;
     deliverAnswers(dispatch, answer, {
       called: (requests, rows, runMs, isRight) => {
-        // A refused call took no time, and says nothing about how long a call takes.
+        // A refused call took no time, and does not show how long a call takes.
         if (runMs > 0) {
           this.#observer.called(model, requests);
           ran += requests;

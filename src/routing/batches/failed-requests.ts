@@ -4,7 +4,7 @@ import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
-/** A run has no side effect, so a request whose replica died is given to one more. */
+/** A run has no side effect, so a request whose replica died is given to one more replica. */
 const MAX_ATTEMPTS = 2;
 
 export interface FailedRequestsEnvironment {
@@ -12,11 +12,11 @@ export interface FailedRequestsEnvironment {
   isWarm(modelKey: string): boolean;
   /** Why no replica runs, if none can be started. */
   outage(): InfermuxError | undefined;
-  /** Lets the request wait for a replica again. */
+  /** Puts the request back into its queue. */
   enqueue(request: PendingRequest): void;
 }
 
-/** Decides what becomes of a request whose run failed: it waits for another replica, or is answered with the error. */
+/** Decides about a request whose run failed: it waits for another replica, or is answered with the error. */
 export class FailedRequests {
   readonly #accepted: AcceptedRequests;
   readonly #loadBackoff: LoadBackoff;
@@ -39,7 +39,7 @@ export class FailedRequests {
     // A handler may fail because of a model that its request does not name.
     const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
     if (isOwnLoad && this.#environment.isWarm(model.key)) {
-      // The request was spilled. Another replica has the model; its file may have been replaced since by a broken one.
+      // The request was spilled: another replica has the model. The file may since have been replaced by a broken one.
       this.#loadBackoff.recordFailure(model, error);
       pending.attempts -= 1;
       this.#environment.enqueue(pending);

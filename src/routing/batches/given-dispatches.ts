@@ -1,10 +1,10 @@
 import { InfermuxError } from '../../common/errors.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
-/** What each replica was given and has not answered, in order, so that it is known which requests a death is to blame on. */
+/** The unanswered dispatches of each replica, in order. They tell which requests may have caused a replica's death. */
 export class GivenDispatches<R extends object> {
   readonly #given = new WeakMap<R, PendingDispatch[]>();
-  /** Replicas that were told to stop: what they do not finish is not their requests' doing. */
+  /** Replicas that were told to stop. The requests that they do not finish are not to blame. */
   readonly #stopping = new WeakSet<R>();
 
   /** The dispatch is about to be given to the replica. */
@@ -27,8 +27,8 @@ export class GivenDispatches<R extends object> {
   }
 
   /**
-   * The dispatch was rejected. A replica that died had begun the first of what it was given and not answered; the others were
-   * there by chance, and lose no attempt.
+   * The dispatch was rejected. A replica that died had begun only the first of its unanswered dispatches. The others
+   * are not to blame, and lose no attempt.
    */
   failed(replica: R, dispatch: PendingDispatch, cause: unknown): void {
     const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';

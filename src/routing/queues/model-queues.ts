@@ -2,12 +2,12 @@ import type { Batching } from '../../contracts/batching.js';
 import type { RoutedModel } from '../pending-request.js';
 import { ModelQueue } from './model-queue.js';
 
-/** The queues of all models. A queue is made when its model is first asked for. */
+/** The queues of all models. A queue is created when its model is first needed. */
 export class ModelQueues {
   readonly #queues = new Map<string, ModelQueue>();
   #batching: Batching;
 
-  /** @param batching for models that have no setting of their own. */
+  /** @param batching setting for models without one of their own. */
   constructor(batching: Batching) {
     this.#batching = batching;
   }

@@ -4,17 +4,17 @@ import { InfermuxError } from '../../common/errors.js';
 import { DrainRate } from '../estimates/drain-rate.js';
 import type { PendingRequest } from '../pending-request.js';
 
-/** So many requests may wait beside shadow requests where there is no limit. */
+/** Without a limit, shadow requests are dropped when more requests than this wait. */
 const UNLIMITED_BESIDE_SHADOWS = 2_048;
 
 export interface QueueLimitEnvironment {
-  /** Gives out at once what is to be given out at the end of the turn: some of what came may not have to wait. */
+  /** Places now the requests that would be placed at the end of the turn: some may not have to wait. */
   placeNow(): void;
-  /** Answers a request that waits with an error. */
+  /** Answers a waiting request with an error. */
   reject(request: PendingRequest, error: InfermuxError): void;
 }
 
-/** Counts the requests that wait, and refuses those beyond the limit. Shadow requests are dropped first. */
+/** Counts the waiting requests, and refuses requests beyond the limit. Shadow requests are dropped first. */
 export class QueueLimit {
   readonly #environment: QueueLimitEnvironment;
   readonly #drainRate: DrainRate;
@@ -29,17 +29,17 @@ export class QueueLimit {
     this.#drainRate = new DrainRate(() => clock.now());
   }
 
-  /** Requests that wait. */
+  /** Number of waiting requests. */
   get queued(): number {
     return this.#queued;
   }
 
-  /** Shadow requests that wait. */
+  /** Shadow requests among the waiting requests. */
   get shadows(): readonly PendingRequest[] {
     return this.#shadows.items;
   }
 
-  /** From now on. Requests that wait already may go on. */
+  /** Sets the limit from now on. Requests that already wait may go on. */
   configure(maxQueuedRequests: number): void {
     this.#maxQueuedRequests = maxQueuedRequests;
   }
@@ -50,18 +50,18 @@ export class QueueLimit {
     if (request.isShadow) this.#shadows.add(request);
   }
 
-  /** The request waits no more, for whatever reason. */
+  /** The request no longer waits, whatever the reason. */
   left(request: PendingRequest): void {
     this.#queued -= 1;
     if (request.isShadow) this.#shadows.delete(request);
   }
 
-  /** So many requests left together for a replica. */
+  /** A dispatch of `requests` requests left for a replica. */
   drained(requests: number): void {
     this.#drainRate.drained(requests, this.#queued);
   }
 
-  /** Drops the shadow requests that came last when half of the places to wait are taken. */
+  /** Drops the latest shadow requests while the queue is more than half full. */
   shedShadows(): void {
     if (this.#shadows.items.length === 0) return;
     const most = this.#maxQueuedRequests === -1 ? UNLIMITED_BESIDE_SHADOWS : this.#maxQueuedRequests / 2;
@@ -69,12 +69,12 @@ export class QueueLimit {
     while (this.#queued > most) {
       const last = this.#shadows.items.at(-1);
       if (last === undefined) return;
-      const message = 'the copy of a request was dropped: half of the places to wait are taken (maxQueuedRequests)';
+      const message = 'the shadow request was dropped: the queue is more than half full (maxQueuedRequests)';
       this.#environment.reject(last, new InfermuxError('QUEUE_FULL', message));
     }
   }
 
-  /** Refuses the request that came last if it is one too many. @returns whether it did. */
+  /** Refuses the latest request if it exceeds the limit. @returns whether it was refused. */
   refuseOverflow(request: PendingRequest): boolean {
     const most = this.#maxQueuedRequests;
     if (most === -1 || this.#queued <= most) return false;

@@ -55,7 +55,7 @@ describe('refusals', () => {
     await start({ replicas: 0 });
     await expect(engine.run('times-1', row())).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
-      message: expect.stringContaining('is to have no replica (replicas: 0)'),
+      message: expect.stringContaining('has no replicas (replicas: 0)'),
     });
     expect(engine.ready).toBe(true);
     await (await engine.deployments.update('default', { replicas: 1 })).done;

@@ -2,7 +2,7 @@ import { InfermuxError } from '../../../dist/common/errors.js';
 import type { ModelReplica, ModelReplicas, ReplicaLoad } from '../../../dist/models/model-replicas.js';
 import type { RegisteredModel } from '../../../dist/models/registered-model.js';
 
-/** A replica without a thread: loads what it is told to, at once or when its gate opens. */
+/** A replica without a thread: loads a model at once, or when the model's gate opens. */
 export class FakeModelReplica implements ModelReplica {
   readonly id: string;
   readonly deployment = 'default';
@@ -41,11 +41,11 @@ export class FakeModelReplica implements ModelReplica {
 
 export class FakeModelReplicas implements ModelReplicas {
   readonly log: string[] = [];
-  /** By model id: what the next loads of it fail with; undefined where they do not. */
+  /** By model id: errors of the model's next loads, in order; undefined for a load that succeeds. */
   readonly failures = new Map<string, (InfermuxError | undefined)[]>();
-  /** By model id: what its loads wait for. */
+  /** By model id: the promise that the model's loads wait for. */
   readonly gates = new Map<string, Promise<void>>();
-  /** By key: what {@link untilUnused} waits for. */
+  /** By key: the promise that {@link untilUnused} waits for. */
   readonly inUse = new Map<string, Promise<void>>();
   readonly forgotten: string[] = [];
   readonly all: FakeModelReplica[];
@@ -89,7 +89,7 @@ export class FakeModelReplicas implements ModelReplicas {
   }
 }
 
-/** A promise and what settles it. */
+/** A promise with the function that settles it. */
 export function gate(): { opened: Promise<void>; open: () => void } {
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => {
