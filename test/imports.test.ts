@@ -81,6 +81,12 @@ describe('the import table', () => {
     expect(new Set(importers)).toEqual(new Set([file]));
   });
 
+  it('gives routing no clock and no chance of its own: only the public building block defaults to one', () => {
+    const takes = /\b(setTimeout|setInterval|setImmediate|nextTick|Date\.now|performance\.now|Math\.random)\b/;
+    const takers = files.filter((file) => file.startsWith('routing/') && takes.test(textOf(file)));
+    expect(takers).toEqual(['routing/routers/ranks.ts']);
+  });
+
   it('leaves the creation of threads to Piscina, and creates no process', () => {
     const creates = /\bnew Worker\b|node:(child_process|cluster)/;
     expect(files.filter((file) => creates.test(textOf(file)))).toEqual([]);
@@ -97,5 +103,12 @@ describe('the folders of src', () => {
     const rooms = new Map<string, number>();
     for (const file of files) rooms.set(dirname(file), (rooms.get(dirname(file)) ?? 0) + 1);
     expect([...rooms].filter(([, count]) => count > MOST_FILES_IN_A_ROOM)).toEqual([]);
+  });
+
+  it('have no file over 400 lines, and few over 300', () => {
+    const linesOf = (file: string) => textOf(file).split('\n').length - 1;
+    expect(files.filter((file) => linesOf(file) > 400)).toEqual([]);
+    // One facade: its decisions are elsewhere.
+    expect(files.filter((file) => linesOf(file) > 300)).toEqual(['routing/dispatcher.ts']);
   });
 });

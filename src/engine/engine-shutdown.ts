@@ -4,8 +4,8 @@ import type { ResolvedDeploymentOptions } from '../deployments/config/deployment
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
-import type { Log } from '../observability/logger.js';
-import type { EngineMetrics } from '../observability/metrics.js';
+import type { EngineMetrics } from '../observability/engine-metrics.js';
+import type { Log } from '../observability/log.js';
 import type { Replica } from '../replicas/replica.js';
 import type { Dispatcher } from '../routing/dispatcher.js';
 import type { EngineCheckpoint } from './engine-checkpoint.js';

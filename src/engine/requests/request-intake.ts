@@ -4,7 +4,7 @@ import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
-import type { EngineMetrics } from '../../observability/metrics.js';
+import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Feeds } from '../../tensors/tensor.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';

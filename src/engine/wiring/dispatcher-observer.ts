@@ -1,6 +1,6 @@
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
-import type { Log } from '../../observability/logger.js';
-import type { EngineMetrics } from '../../observability/metrics.js';
+import type { EngineMetrics } from '../../observability/engine-metrics.js';
+import type { Log } from '../../observability/log.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { RoutedModel } from '../../routing/pending-request.js';
 import { transferFeeds } from '../../tensors/own-feeds.js';
