@@ -26,7 +26,7 @@ export function readLoadOptions(options: LoadOptions, modelReplicas: ModelReplic
   const { deployment = modelReplicas.defaultDeployment() } = read;
   const wanted = modelReplicas.wanted(deployment);
   if (wanted === 0) {
-    const message = `deployment ${show(deployment)} is to have no replica at present, so nothing can be loaded there`;
+    const message = `deployment ${show(deployment)} has no replicas now, so nothing can be loaded there`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
   }
   const isCount = isInteger({ lowest: 1, highest: wanted });

@@ -8,7 +8,7 @@ export interface RoutedDispatch {
   readonly groups: readonly RoutedGroup[];
   /** Keys of models that may be evicted before others when the model needs room. */
   readonly spare: readonly string[];
-  /** Whether batches are to be compared with single runs. */
+  /** Compare batches with single runs. */
   readonly verify: boolean;
 }
 

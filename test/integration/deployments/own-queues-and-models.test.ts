@@ -24,7 +24,7 @@ it('a model is loaded in the deployment that has replicas, where none is named',
   const empty = engine.models.load('times-1', { deployment: 'default' });
   await expect(empty).rejects.toMatchObject({
     code: 'FAILED_PRECONDITION',
-    message: expect.stringContaining('is to have no replica at present'),
+    message: expect.stringContaining('has no replicas now'),
   });
 });
 
