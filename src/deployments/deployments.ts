@@ -210,7 +210,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     await Promise.all(this.#lingering);
   }
 
-  /** Refuses changes from now on; resolves when the accepted ones are written. @internal */
+  /** Refuses changes from now on, queued ones too; resolves when no write is under way. @internal */
   async close(error: InfermuxError): Promise<void> {
     this.#closed ??= error;
     await this.#turns.untilDone();

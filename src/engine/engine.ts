@@ -29,7 +29,7 @@ export interface CloseOptions {
   readonly graceMs?: number | undefined;
 }
 
-/** Many models on a pool of worker threads. {@link createEngine} makes it. Close it when it is no longer needed. */
+/** Many models on a pool of worker threads. `createEngine` makes it. Close it when it is no longer needed. */
 export class InferenceEngine {
   readonly #options: ResolvedOptions;
   /**

@@ -1,4 +1,4 @@
-/** Keeps the process up while anyone holds it: the engine's worker threads and timers do not. */
+/** Keeps the process up while anyone holds it: the engine's timers do not, nor its threads once they have started. */
 export class KeepAlive {
   readonly #timer = setInterval(() => undefined, 2 ** 30).unref();
   #holders = 0;

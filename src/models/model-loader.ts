@@ -63,7 +63,7 @@ export class ModelLoader {
   }
 
   /** {@link load} on one replica of the default deployment, without retries. */
-  loadAnywhere(model: RegisteredModel): Promise<void> {
+  loadByDefault(model: RegisteredModel): Promise<void> {
     return this.load(model, { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 });
   }
 

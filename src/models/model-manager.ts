@@ -73,7 +73,7 @@ export class ModelManager {
     );
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
-      // A caller that waits gets the rejection. For the others the failure is logged.
+      // A caller that waits gets the rejection. Without a wait, or with a time-out, the failure is also logged.
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
@@ -210,7 +210,7 @@ export class ModelManager {
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const loads = this.#options.repository.loadOnStart
-      ? this.#catalog.models.map((model) => this.#loader.loadAnywhere(model))
+      ? this.#catalog.models.map((model) => this.#loader.loadByDefault(model))
       : [];
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
@@ -275,7 +275,7 @@ export class ModelManager {
     this.#checkOpen();
     const model = this.#catalog.resolve(target);
     this.checkMayRun(model);
-    await this.#environment.during(() => this.#loader.loadAnywhere(model));
+    await this.#environment.during(() => this.#loader.loadByDefault(model));
     return model;
   }
 

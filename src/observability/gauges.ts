@@ -18,7 +18,11 @@ export interface MetricsSource {
   loaded(): Iterable<{ readonly type: string; readonly models: number; readonly bytes: number }>;
 }
 
-/** Registers the gauges, which read the source when they are scraped. @param modelLabels whether models have series of their own. */
+/**
+ * Registers the gauges, which read the source when they are scraped.
+ *
+ * @param modelLabels whether models have series of their own.
+ */
 export function registerGauges(metrics: MetricsRegistration, source: MetricsSource, modelLabels: boolean): void {
   metrics.gauge('queued_requests', 'Requests that wait for a replica.', ['deployment'], (gauge) => {
     for (const { name, queued } of source.deployments()) gauge.set({ deployment: name }, queued);

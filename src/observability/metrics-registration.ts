@@ -5,7 +5,7 @@ import { CounterTally, HistogramTally } from './tallies.js';
 const PREFIX = 'infermux_';
 /** 0.1 ms to 10 s, in seconds. */
 export const SECONDS = [
-  ...[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
 
 /** Creates metrics with the prefix `infermux_` in a registry, and takes them out of it again. */

@@ -1,7 +1,7 @@
 import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { CallAnswer } from './messages.js';
-import { copySlice, type PackedTensor, PackingBuffer, packedBytes, transferListOf } from './packing.js';
+import { ownSlice, type PackedTensor, PackingBuffer, packedBytes, transferListOf } from './packing.js';
 import { rowsAt } from './request-groups.js';
 
 /** One ONNX call, for one request or for a batch. */
@@ -123,7 +123,7 @@ function splitRows(
     const count = rowsAt(rows, index);
     const end = start + count * elementsPerRow;
     if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
-    const own = { type, dims: ownDims, data: copySlice(data, start, end) } as Tensor;
+    const own = { type, dims: ownDims, data: ownSlice(data, start, end) } as Tensor;
     setProperty(all[index] as Record<string, Tensor>, name, own);
     start = end;
   }
@@ -138,7 +138,7 @@ function splitEvenly(all: Record<string, Tensor>[], { name, type, dims, data }: 
   const elements = elementsOf(dims);
   const ownDims = Object.freeze(dims.slice());
   for (let index = 0; index < all.length; index += 1) {
-    const own = { type, dims: ownDims, data: copySlice(data, index * elements, (index + 1) * elements) } as Tensor;
+    const own = { type, dims: ownDims, data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
     setProperty(all[index] as Record<string, Tensor>, name, own);
   }
 }

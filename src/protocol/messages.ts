@@ -125,7 +125,7 @@ export interface ReconfigureMessage {
   readonly userConfig: unknown;
 }
 
-/** Asks for the handler's health. */
+/** Asks whether the thread answers, and whether its handler, if any, is healthy. */
 export interface HealthMessage {
   readonly kind: 'health';
 }

@@ -86,8 +86,8 @@ function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
-/** Returns the elements from `start` to `end` in memory of their own. */
-export function copySlice(data: TensorData, start: number, end: number): TensorData {
+/** Returns the elements from `start` to `end` in memory of their own; the array itself if it is alone in its buffer. */
+export function ownSlice(data: TensorData, start: number, end: number): TensorData {
   if (ArrayBuffer.isView(data) && start === 0 && data.byteLength === data.buffer.byteLength && end === data.length) {
     return data;
   }

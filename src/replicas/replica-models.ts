@@ -37,10 +37,11 @@ export class ReplicaModels {
   }
 
   /**
-   * A message that needed the model was answered with an error. The state must go here too: the thread reports no load
-   * for a failure that it only remembers.
+   * A message that needed the model was answered, and no load of it was reported: it does not count as loading any more.
+   * The thread reports no load for a failure that it only remembers, and a handler may not load the model that it is asked
+   * about.
    */
-  failed(key: string): void {
+  notLoaded(key: string): void {
     if (this.states.get(key) === 'loading') this.set(key, undefined);
   }
 

@@ -95,12 +95,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       outage: () => this.#outage,
       enqueue: (pending) => this.#enqueue(pending),
     });
-    this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, {
-      answered: (model, result) => observer.answered(model, result),
-      called: (model, requests) => observer.called(model, requests),
-      batchingSwitchedOff: (model, reason) => observer.batchingSwitchedOff(model, reason),
-      worked: (candidate, queue, requests, runMs) => this.#placement.worked(candidate, queue, requests, runMs),
-    });
+    this.#answers = new AnsweredDispatches(
+      this.#accepted,
+      this.#failures,
+      clock,
+      observer,
+      (candidate, queue, requests, runMs) => this.#placement.worked(candidate, queue, requests, runMs),
+    );
   }
 
   /** Requests that wait for a replica. */

@@ -33,3 +33,14 @@ it('a process with an engine that has nothing to do ends by itself, and so do it
   const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
   expect({ status, stdout }).toEqual({ status: 0, stdout: 'exit 0 running\n' });
 });
+
+it('a process ends by itself while replicas are starting', () => {
+  const script = `
+    import { createEngine } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+    const engine = await createEngine({ replicas: 1 });
+    await engine.deployments.update('default', { replicas: 4 });
+    process.on('exit', (code) => console.log('exit', code));`;
+  const args = ['--input-type=module', '--eval', script];
+  const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
+  expect({ status, stdout }).toEqual({ status: 0, stdout: 'exit 0\n' });
+});

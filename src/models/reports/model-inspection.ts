@@ -15,7 +15,7 @@ export interface ModelInspection extends ModelReport {
   readonly producer: string | undefined;
   /** Version of each operator set by its domain; `ai.onnx` is ONNX itself. Undefined when `producer` is. */
   readonly opsets: Readonly<Record<string, number>> | undefined;
-  /** Why requests are not joined by themselves; undefined when they are. */
+  /** Why requests are not joined under `batching: 'auto'`, whatever a deployment's options say; undefined when they are. */
   readonly whyNotBatched: string | undefined;
 }
 
@@ -31,9 +31,13 @@ export async function inspectModel(
   report: ModelReport,
 ): Promise<ModelInspection> {
   if (metadata === undefined) {
-    throw new InfermuxError('MODEL_NOT_FOUND', `model ${show(model.id)} was removed while it was inspected`);
+    throw new InfermuxError(
+      'MODEL_NOT_FOUND',
+      `model ${show(model.id)} was removed or replaced while it was inspected`,
+    );
   }
-  const { inputs, outputs } = metadata;
+  // A copy: feeds are checked against the original.
+  const { inputs, outputs } = structuredClone(metadata);
   const file = model.contents === undefined ? await readOnnxFile(model.path) : undefined;
   const reason = whyNotByItself(metadata, model.batching);
   return { ...report, inputs, outputs, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };

@@ -145,7 +145,7 @@ export class CatalogUpdater {
   async #load(id: string): Promise<void> {
     const models = this.#catalog.entry(id)?.served ?? [];
     try {
-      await Promise.all(models.map((model) => this.#loader.loadAnywhere(model)));
+      await Promise.all(models.map((model) => this.#loader.loadByDefault(model)));
     } catch (cause) {
       const error = toInfermuxError(cause);
       this.#observer.failed(id, error);

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 import { InfermuxError, show } from '../../common/errors.js';
 import { parseManifest } from '../sources/manifest.js';
+import { isNamedByFolder, MANIFEST, versionOf } from '../sources/model-folder.js';
 import { checkFileName } from './file-names.js';
-import { isNamedByFolder, MANIFEST, versionOf } from './model-folder.js';
 
 /** A model's files by name, `/` between folders: `model.onnx` and its other files, or `<version>/model.onnx` etc. */
 export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;

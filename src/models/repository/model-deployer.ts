@@ -4,9 +4,16 @@ import { lstat, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promi
 import { dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isWithin } from '../sources/model-files.js';
+import {
+  findModelFile,
+  folderManifest,
+  isNamedByFolder,
+  kindOf,
+  SUFFIXES,
+  versionOf,
+} from '../sources/model-folder.js';
 import { readFiles } from './deployed-files.js';
 import { checkNewId } from './file-names.js';
-import { findModelFile, folderManifest, isNamedByFolder, kindOf, SUFFIXES, versionOf } from './model-folder.js';
 
 /** Folder in the repository for files that are being written or removed. Scans ignore names that begin with a dot. */
 const STAGING = '.infermux-staging';

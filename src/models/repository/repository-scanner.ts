@@ -3,7 +3,7 @@ import { InfermuxError, messageOf, show, toInfermuxError } from '../../common/er
 import { type FoundModel, formatOf } from '../registered-model.js';
 import type { Manifest, VersionPolicy } from '../sources/manifest.js';
 import { isWithin, ModelFileReader } from '../sources/model-files.js';
-import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from './model-folder.js';
+import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from '../sources/model-folder.js';
 
 /** One model of a directory, as a scan found it. */
 export interface ScannedModel {

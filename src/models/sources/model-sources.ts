@@ -3,9 +3,9 @@ import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import type { Batching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
-import { folderManifest, isNamedByFolder } from '../repository/model-folder.js';
 import type { Manifest } from './manifest.js';
 import { ModelFileReader } from './model-files.js';
+import { folderManifest, isNamedByFolder } from './model-folder.js';
 
 /** The source and settings of one model. */
 export interface ModelSource {
@@ -72,11 +72,11 @@ function inMemory(id: string, bytes: Uint8Array) {
 }
 
 /**
- * The source of one model file for the option `models`, with the settings of the `model.json` beside a `model.onnx` or
- * `model.ort`.
+ * The source of one model file for the option `models`, with `version`, `batching`, `session` and `weights` of the
+ * `model.json` beside a `model.onnx` or `model.ort`. A source carries no hashes, warm-up runs or pins of a manifest.
  *
- * @param path of the file; it is not read.
- * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest.
+ * @param path of the model's file, which is not read.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest, `FAILED_PRECONDITION` for one that cannot be read.
  */
 export async function readModelSource(path: string): Promise<ModelSource> {
   const absolute = resolve(path);

@@ -39,7 +39,7 @@ export class HandlerCalls {
     } finally {
       for (const forget of forgets) forget();
       // The handler decides whether it loads the model that a request names.
-      if (models.loadUnderWay !== key) models.failed(key);
+      if (models.loadUnderWay !== key) models.notLoaded(key);
     }
   }
 

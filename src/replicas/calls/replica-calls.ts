@@ -84,7 +84,7 @@ export class ReplicaCalls {
     models.asked(key);
     return thread.post(message, packed.transfer).then((posted) => {
       const answer = posted as Answer<RunAnswer>;
-      if ('error' in answer) models.failed(key);
+      if ('error' in answer) models.notLoaded(key);
       const value = unwrap(answer);
       models.ran(key);
       if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
@@ -105,7 +105,7 @@ export class ReplicaCalls {
     try {
       await this.ask({ kind: 'load', model: key, definition, pin, spare: nonEmpty(spare), replaces });
     } catch (error) {
-      models.failed(key);
+      models.notLoaded(key);
       throw error;
     }
     if (pin && models.states.has(key)) models.pinned.add(key);

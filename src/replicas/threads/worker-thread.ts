@@ -35,8 +35,8 @@ export interface WorkerThreadOptions {
  * task: the pool creates the thread, gives it the task, and ends it; a crash or an exit rejects the task. Messages go
  * over a port that the task hands over, not through the pool, and wake the thread through a word in shared memory.
  *
- * The thread starts with the first message and never starts again: the owner decides what follows a crash. It does not
- * keep the process up.
+ * The thread starts with the first message and never starts again: the owner decides what follows a crash. Once it
+ * has started it does not keep the process up.
  */
 export class WorkerThread implements ReplicaThread {
   readonly ended: Promise<Error | undefined>;

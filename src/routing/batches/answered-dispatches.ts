@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.js';
-import type { RoutedModel, RoutedResult } from '../pending-request.js';
+import type { DispatcherObserver } from '../dispatcher-options.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
 import type { ModelQueue } from '../queues/model-queue.js';
@@ -8,34 +8,36 @@ import type { FailedRequests } from './failed-requests.js';
 import type { RoutedAnswer } from './routed-dispatch.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
-export interface AnsweredDispatchesObserver<R extends RoutableReplica> {
-  /** A request is about to get its result. */
-  answered(model: RoutedModel, result: RoutedResult): void;
-  /** One call ran for `requests` requests. */
-  called(model: RoutedModel, requests: number): void;
-  /** The model's requests are no longer joined. */
-  batchingSwitchedOff(model: RoutedModel, reason: string): void;
-  /** The replica took `runMs` milliseconds in all for `requests` requests of the queue. */
-  worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void;
-}
+type AnswersObserver = Pick<DispatcherObserver, 'answered' | 'called' | 'batchingSwitchedOff'>;
+
+/** The replica took `runMs` milliseconds in all for `requests` requests of the queue. */
+export type WorkObserver<R extends RoutableReplica> = (
+  candidate: Candidate<R>,
+  queue: ModelQueue,
+  requests: number,
+  runMs: number,
+) => void;
 
 /** Gives each request of an answered dispatch its result or error, and learns from the answer how long calls take. */
 export class AnsweredDispatches<R extends RoutableReplica> {
   readonly #accepted: AcceptedRequests;
   readonly #failures: FailedRequests;
   readonly #clock: Clock;
-  readonly #observer: AnsweredDispatchesObserver<R>;
+  readonly #observer: AnswersObserver;
+  readonly #worked: WorkObserver<R>;
 
   constructor(
     accepted: AcceptedRequests,
     failures: FailedRequests,
     clock: Clock,
-    observer: AnsweredDispatchesObserver<R>,
+    observer: AnswersObserver,
+    worked: WorkObserver<R>,
   ) {
     this.#accepted = accepted;
     this.#failures = failures;
     this.#clock = clock;
     this.#observer = observer;
+    this.#worked = worked;
   }
 
   /** Answers a dispatch's requests. Throws when memory for the copies is lacking; some requests then have answers. */
@@ -72,6 +74,6 @@ export class AnsweredDispatches<R extends RoutableReplica> {
         this.#accepted.resolve(pending, result);
       },
     });
-    if (ran > 0) this.#observer.worked(candidate, queue, ran, totalRunMs);
+    if (ran > 0) this.#worked(candidate, queue, ran, totalRunMs);
   }
 }

@@ -41,7 +41,7 @@ export class QueueEligibility {
     this.#observer = observer;
   }
 
-  /** Call it when the queue's requests or `gathersUntil`, or the replicas changed; `gathersUntil` must be set. */
+  /** Call it when the queue's requests or `gathersUntil`, or the replicas changed; `gathersUntil` must be up to date. */
   update(queue: ModelQueue): Eligibility | undefined {
     const refusal = this.#loadBackoff.refusal(queue.modelKey);
     if (refusal !== undefined) this.#observer.refused(queue, refusal);

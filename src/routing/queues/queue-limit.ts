@@ -61,7 +61,7 @@ export class QueueLimit {
     this.#drainRate.drained(requests, this.#queued);
   }
 
-  /** Drops the latest shadow requests while the queue is more than half full. */
+  /** Drops shadow requests while the queue is more than half full. */
   shedShadows(): void {
     if (this.#shadows.items.length === 0) return;
     const most = this.#maxQueuedRequests === -1 ? UNLIMITED_BESIDE_SHADOWS : this.#maxQueuedRequests / 2;

@@ -35,14 +35,14 @@ export class MessageHandler {
   /** Models by key, as messages have defined them. */
   readonly #definitions = new Map<string, ModelReference>();
   /** Models that a handler has asked for. */
-  readonly #targets: ModelLookup;
+  readonly #lookup: ModelLookup;
   #runtime: Runtime | undefined;
 
   constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
-    this.#targets = new ModelLookup(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
+    this.#lookup = new ModelLookup(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
   }
 
   /** Never rejects: errors are answers too. */
@@ -67,7 +67,7 @@ export class MessageHandler {
       case 'routing-stats':
         return replyOf(() => this.#handler.routingStats());
       case 'define':
-        return replyOf(async () => this.#targets.defined(message));
+        return replyOf(async () => this.#lookup.defined(message));
       case 'cancel':
         return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
     }
@@ -146,7 +146,7 @@ export class MessageHandler {
     this.#runtime = await startRuntime(this.#settings, {
       counters: this.#counters,
       post: this.#post,
-      resolve: (target) => this.#targets.resolve(target),
+      resolve: (target) => this.#lookup.resolve(target),
     });
     return this.#runtime.hello;
   }

@@ -68,7 +68,7 @@ export function answerMessages(
   };
 
   const serve = (): void => {
-    while (underWay === 0 && !isWaiting) {
+    while (underWay === 0 && !isWaiting && !isReleased) {
       const rest = unfinished();
       if (rest !== undefined) {
         isWaiting = true;

@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InfermuxError, messageOf } from '../../common/errors.js';
-import { type Manifest, parseManifest } from '../sources/manifest.js';
+import { type Manifest, parseManifest } from './manifest.js';
 
 /** Suffixes of model files, in the order of the search. */
 export const SUFFIXES = ['.onnx', '.ort'];
