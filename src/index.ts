@@ -50,6 +50,8 @@ export {
 } from './routing/routers/ranks.js';
 export type {
   Feeds,
+  ModelMetadata,
+  OmittedOutput,
   Outputs,
   Tensor,
   TensorData,

@@ -11,7 +11,7 @@ import { SimulatedReplica } from './simulated-replica.js';
 import { VirtualClock } from './virtual-clock.js';
 import { SERVICE_MS, type SimulatedModel, Workload } from './workload.js';
 
-const METADATA = { inputs: [], outputs: [] };
+const METADATA = { inputs: [], outputs: [], omittedOutputs: [] };
 const nothing = () => undefined;
 const never = new AbortController().signal;
 /** The parts of a request that are the same for all: everything except the model and the time. */

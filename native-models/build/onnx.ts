@@ -4,7 +4,7 @@ import protobuf from 'protobufjs';
 const schema = protobuf.loadSync(fileURLToPath(new URL('./onnx.proto', import.meta.url)));
 const ModelProto = schema.lookupType('onnx.ModelProto');
 
-/** TensorProto.DataType numbers of the supported tensor types. */
+/** TensorProto.DataType numbers. */
 const DATA_TYPES = {
   float32: 1,
   uint8: 2,
@@ -19,12 +19,14 @@ const DATA_TYPES = {
   float64: 11,
   uint32: 12,
   uint64: 13,
+  uint4: 21,
+  int4: 22,
 } as const;
 const EXTERNAL = 1;
 const ATTRIBUTE_TYPES = { INT: 2, INTS: 7 } as const;
 
-const IR_VERSION = 8;
-const OPSET = 17;
+/** The oldest IR version of each operator set; a newer one is refused by older runtimes. */
+const IR_VERSIONS = { 17: 8, 21: 10 } as const;
 
 export interface OnnxNode {
   readonly opType: string;
@@ -47,23 +49,28 @@ export interface OnnxValue {
   /** Default float32. */
   readonly type?: keyof typeof DATA_TYPES;
   readonly dims: readonly (number | string)[];
+  /** Whether it is a sequence of such tensors, or none or one. Default: it is a tensor. */
+  readonly container?: 'sequence' | 'optional';
 }
 
 export interface OnnxGraph {
   readonly name: string;
+  /** Version of the operator set. Default 17. */
+  readonly opset?: keyof typeof IR_VERSIONS;
   readonly nodes: readonly OnnxNode[];
   readonly initializers: readonly OnnxInitializer[];
   readonly inputs: readonly OnnxValue[];
   readonly outputs: readonly OnnxValue[];
 }
 
-/** Returns the bytes of an ONNX file (IR version 8, opset 17). The same graph gives the same bytes. */
+/** Returns the bytes of an ONNX file. The same graph gives the same bytes. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
+  const { opset = 17 } = graph;
   return ModelProto.encode(
     ModelProto.create({
-      irVersion: IR_VERSION,
+      irVersion: IR_VERSIONS[opset],
       producerName: 'infermux native-models',
-      opsetImport: [{ domain: '', version: OPSET }],
+      opsetImport: [{ domain: '', version: opset }],
       graph: {
         name: graph.name,
         node: graph.nodes.map((node, index) => ({
@@ -94,7 +101,9 @@ function encodeAttribute([name, value]: [string, number | readonly number[]]) {
     : { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
 }
 
-function encodeValue({ name, type = 'float32', dims }: OnnxValue) {
+function encodeValue({ name, type = 'float32', dims, container }: OnnxValue) {
   const dim = dims.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }));
-  return { name, type: { tensorType: { elemType: DATA_TYPES[type], shape: { dim } } } };
+  const tensor = { tensorType: { elemType: DATA_TYPES[type], shape: { dim } } };
+  if (container === undefined) return { name, type: tensor };
+  return { name, type: { [`${container}Type`]: { elemType: tensor } } };
 }

@@ -5,7 +5,10 @@ import { printable } from './terminal/printable.js';
 
 /** The result of `infermux inspect`. */
 export interface ModelReport
-  extends Pick<ModelInspection, 'bytes' | 'producer' | 'opsets' | 'inputs' | 'outputs' | 'whyNotBatched'> {
+  extends Pick<
+    ModelInspection,
+    'bytes' | 'producer' | 'opsets' | 'inputs' | 'outputs' | 'omittedOutputs' | 'whyNotBatched'
+  > {
   readonly path: string;
   readonly format: 'ONNX' | 'ORT';
   readonly loadMs: number;
@@ -19,7 +22,7 @@ export async function inspectModel(path: string): Promise<ModelReport> {
     const startedAt = performance.now();
     await engine.models.retrieve(id);
     const loadMs = performance.now() - startedAt;
-    const { bytes, producer, opsets, inputs, outputs, whyNotBatched } = await engine.models.inspect(id);
+    const { bytes, producer, opsets, inputs, outputs, omittedOutputs, whyNotBatched } = await engine.models.inspect(id);
     return {
       path,
       format: opsets === undefined && path.endsWith('.ort') ? 'ORT' : 'ONNX',
@@ -29,6 +32,7 @@ export async function inspectModel(path: string): Promise<ModelReport> {
       loadMs: Number(loadMs.toFixed(1)),
       inputs,
       outputs,
+      omittedOutputs,
       whyNotBatched,
     };
   } finally {
@@ -51,6 +55,8 @@ export function inspectTables(report: ModelReport): string {
   const values = new Table({ head: ['', 'name', 'type', 'shape'], style: { head: [], border: [] } });
   for (const input of inputs) values.push(['input', ...describe(input)]);
   for (const output of outputs) values.push(['output', ...describe(output)]);
+  for (const { name, reason } of report.omittedOutputs)
+    values.push(['left out', printable(name), '', printable(reason)]);
   return `${facts}\n${values}`;
 }
 

@@ -1,4 +1,4 @@
-import type { Feeds, Outputs, ValueMetadata } from '../tensors/tensor.js';
+import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
 import type { ModelReference } from './model-reference.js';
 
 /** The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. */
@@ -57,10 +57,8 @@ export interface HandlerContext {
 }
 
 /** A model of the engine, as `context.getModel` returns it. */
-export interface HandlerModel {
+export interface HandlerModel extends ModelMetadata {
   readonly id: string;
-  readonly inputs: readonly ValueMetadata[];
-  readonly outputs: readonly ValueMetadata[];
   run(feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
 }
 

@@ -1,10 +1,12 @@
 import type { BufferPool } from '../tensors/buffer-pool.js';
-import { arrayTypeOf, type TensorData, type TensorType } from '../tensors/tensor.js';
+import { arrayTypeOf, type Tensor, type TensorData, type UntypedTensor } from '../tensors/tensor.js';
+
+type CarriedType = (Tensor | UntypedTensor)['type'];
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
 export interface PackedTensor {
   readonly name: string;
-  readonly type: TensorType;
+  readonly type: CarriedType;
   readonly dims: readonly number[];
   readonly data: TensorData;
 }
@@ -60,7 +62,7 @@ export class PackingBuffer {
   }
 
   /** Returns the elements of all parts, in their order. All parts have the given type. */
-  join(type: TensorType, parts: readonly TensorData[]): TensorData {
+  join(type: CarriedType, parts: readonly TensorData[]): TensorData {
     if (type === 'string') return (parts as readonly (readonly string[])[]).flat();
     let length = 0;
     for (const part of parts) length += part.length;
@@ -78,7 +80,7 @@ export class PackingBuffer {
 }
 
 /** Returns the bytes that so many elements take in a {@link PackingBuffer}. */
-export function packedBytes(type: TensorType, elements: number): number {
+export function packedBytes(type: CarriedType, elements: number): number {
   return type === 'string' ? 0 : aligned(elements * arrayTypeOf(type).BYTES_PER_ELEMENT);
 }
 

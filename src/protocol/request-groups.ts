@@ -1,11 +1,11 @@
 import { bufferPool } from '../tensors/buffer-pool.js';
-import { elementsOf, setProperty, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
+import { elementsOf, type ReadFeeds, setProperty, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
 import type { RequestGroup } from './messages.js';
 import { PackingBuffer, packedBytes, viewSlice } from './packing.js';
 
 /** The content of a group: the feeds of its requests, which agree as {@link RequestGroup} says. */
 export interface GroupFeeds {
-  readonly feeds: readonly TensorFeeds[];
+  readonly feeds: readonly ReadFeeds[];
   /** Run the requests as one call. */
   readonly joined: boolean;
   readonly outputs: readonly string[] | undefined;
@@ -20,7 +20,7 @@ export function packGroups(groups: readonly GroupFeeds[]): { groups: RequestGrou
   return { groups: groups.map((group) => packGroup(group, buffer)), transfer: buffer.transfer };
 }
 
-function bytesOf(feeds: readonly TensorFeeds[]): number {
+function bytesOf(feeds: readonly ReadFeeds[]): number {
   const [first] = feeds;
   let bytes = 0;
   for (const name in first) {
@@ -47,13 +47,13 @@ function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: Pack
 }
 
 /** Returns the rows of each request. All inputs of a request have the same, so the first is read. */
-function rowsOf(feeds: readonly TensorFeeds[]): number | number[] {
+function rowsOf(feeds: readonly ReadFeeds[]): number | number[] {
   const rows = feeds.map(rowsIn);
   const [first = 0] = rows;
   return rows.every((count) => count === first) ? first : rows;
 }
 
-function rowsIn(feeds: TensorFeeds): number {
+function rowsIn(feeds: ReadFeeds): number {
   for (const name in feeds) return feeds[name]?.dims[0] ?? 0;
   return 0;
 }

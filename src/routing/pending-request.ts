@@ -1,6 +1,6 @@
 import type { Batching } from '../contracts/batching.js';
 import type { ModelReference } from '../contracts/model-reference.js';
-import type { Outputs, TensorFeeds } from '../tensors/tensor.js';
+import type { Outputs, ReadFeeds } from '../tensors/tensor.js';
 
 /** A model as routing and replicas know it. */
 export interface RoutedModel extends ModelReference {
@@ -12,7 +12,7 @@ export interface RoutedModel extends ModelReference {
 export interface RoutedRequest {
   readonly model: RoutedModel;
   /** Read each time the request is given to a replica. Empty when the request has a payload. */
-  readonly feeds: TensorFeeds;
+  readonly feeds: ReadFeeds;
   /** Set for a handler. */
   readonly payload: RequestPayload | undefined;
   /** Names of the outputs to return; all when undefined. */

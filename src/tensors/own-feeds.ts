@@ -1,9 +1,11 @@
+import { types } from 'node:util';
 import { InfermuxError, show } from '../common/errors.js';
 import { bufferPool } from './buffer-pool.js';
-import { arrayTypeOf, elementsOf, type TensorData, type TensorFeeds, type TensorType } from './tensor.js';
+import { arrayTypeOf, elementsOf, type ReadFeeds, type Tensor, type TensorData, type UntypedTensor } from './tensor.js';
 
 type TypedArray = Exclude<TensorData, readonly string[]>;
-type ArrayTensorType = Exclude<TensorType, 'string'>;
+type AnyType = (Tensor | UntypedTensor)['type'];
+type ArrayTensorType = Exclude<AnyType, 'string'>;
 
 /** Copies up to this size share a buffer: one for each costs the collector more than the rest of a request. */
 const SHARED_UP_TO_BYTES = 1_024;
@@ -18,10 +20,10 @@ const ALIGNMENT = 8;
  *   they are too small for that.
  * @throws InfermuxError `INVALID_ARGUMENT` for an array whose length has changed since it was read.
  */
-export function copyFeeds(feeds: TensorFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
+export function copyFeeds(feeds: ReadFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
   let taken: ArrayBuffer[] | undefined;
   for (const name in feeds) {
-    const tensor = feeds[name] as { type: TensorType; dims: readonly number[]; data: TensorData };
+    const tensor = feeds[name] as { type: AnyType; dims: readonly number[]; data: TensorData };
     const { type, dims, data } = tensor;
     if (kept !== undefined && isOn(kept, data)) continue;
     // Another thread, or a getter of the next input, can resize a buffer; bytes of other requests must not show.
@@ -48,7 +50,7 @@ function giveBackOnce(taken: ArrayBuffer[]): () => void {
 }
 
 /** Transfers these buffers: the caller's arrays on them are empty from now on. */
-export function transferFeeds(feeds: TensorFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
+export function transferFeeds(feeds: ReadFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
   if (buffers.size === 0) return;
   try {
     const tensors = Object.values(feeds) as { data: TensorData }[];
@@ -70,12 +72,12 @@ function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean 
  * Returns the buffers of the feeds that can be transferred. A view on a part of a buffer is left out, because the rest
  * would be transferred too (for example with Node's pooled Buffers).
  */
-export function transferableBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
+export function transferableBuffers(feeds: ReadFeeds): Set<ArrayBuffer> {
   const buffers = new Set<ArrayBuffer>();
   for (const { data } of Object.values(feeds)) {
     if (!ArrayBuffer.isView(data) || data.length === 0) continue;
     const { buffer } = data;
-    if (buffer instanceof ArrayBuffer && data.byteLength === buffer.byteLength) buffers.add(buffer);
+    if (types.isArrayBuffer(buffer) && data.byteLength === buffer.byteLength) buffers.add(buffer);
   }
   return buffers;
 }

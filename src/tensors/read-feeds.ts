@@ -4,19 +4,19 @@ import {
   elementsOf,
   type Feeds,
   isTensorType,
+  type ReadFeeds,
   setProperty,
   type Tensor,
   type TensorData,
-  type TensorFeeds,
   type TensorInput,
   type TensorType,
+  type UntypedTensor,
 } from './tensor.js';
+import { inferredType, isFitting, typedArrayClass } from './typed-arrays.js';
+import { isElement, readElements, toType } from './untyped-elements.js';
 
 const LARGEST_DIM = 2 ** 31 - 1;
-/** Types that the class of the data tells; float16 and bool share theirs with others and must be named. */
-const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
-  (type) => type !== 'float16' && type !== 'bool' && type !== 'string',
-);
+const EXPECTED_DATA = 'data must be a typed array, or an array of numbers, bigints, booleans or strings';
 
 /**
  * Checks feeds as far as that is possible without the model. The arrays are still the caller's: see `copyFeeds` and
@@ -24,11 +24,11 @@ const INFERRED_TYPES = (Object.keys(ARRAY_TYPES) as TensorType[]).filter(
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
-export function readFeeds(feeds: Feeds): TensorFeeds {
+export function readFeeds(feeds: Feeds): ReadFeeds {
   if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds)) {
     throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
   }
-  const read: Record<string, Tensor> = {};
+  const read: Record<string, Tensor | UntypedTensor> = {};
   try {
     for (const name in feeds) if (Object.hasOwn(feeds, name)) setProperty(read, name, readTensor(feeds[name], name));
   } catch (cause) {
@@ -37,13 +37,14 @@ export function readFeeds(feeds: Feeds): TensorFeeds {
   return read;
 }
 
-function readTensor(input: TensorInput | undefined, name: string): Tensor {
+function readTensor(input: TensorInput | undefined, name: string): Tensor | UntypedTensor {
   if (input === null || typeof input !== 'object') {
     throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
   const given = readData(name, input);
-  const data = isFloat16Array(given) ? new Uint16Array(given.buffer, given.byteOffset, given.length) : given;
-  const type = readType(name, input.type ?? (data === given ? undefined : 'float16'), data);
+  const { type, data } = Array.isArray(given)
+    ? readArray(name, input.type, given)
+    : readTypedArray(name, input.type, given as TypedArray);
   const dims = readDims(name, input.dims);
   const elements = elementsOf(dims);
   if (data.length !== elements) {
@@ -83,65 +84,76 @@ function isDim(size: unknown): boolean {
   return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
 }
 
-function readData(name: string, input: TensorInput): TensorData {
-  let data: unknown;
+type TypedArray = Exclude<TensorInput['data'], readonly unknown[]>;
+interface Elements {
+  readonly type: (Tensor | UntypedTensor)['type'];
+  readonly data: TensorData;
+}
+
+function readData(name: string, input: TensorInput): unknown {
   try {
-    data = input.data;
+    return input.data;
   } catch (cause) {
     // An ort.Tensor on a GPU throws from its getter.
     throw new InfermuxError('INVALID_ARGUMENT', `${inputNamed(name)}: data must be on the CPU`, { cause });
   }
-  if (ArrayBuffer.isView(data) && !(data instanceof DataView)) return data as TensorData;
-  if (Array.isArray(data)) {
-    const other = data.findIndex((element) => typeof element !== 'string');
-    if (other === -1) return readStrings(name, data);
-    const found = `an array with ${show(data[other])} at index ${other}`;
-    throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${found}`);
+}
+
+function readTypedArray(name: string, named: string | undefined, given: TypedArray): Elements {
+  const arrayClass = typedArrayClass(given);
+  if (arrayClass === undefined) throw invalid(`${inputNamed(name)}: ${EXPECTED_DATA}, got ${show(given)}`);
+  const inferred = inferredType(arrayClass);
+  const type = named === inferred ? inferred : (readType(name, named) ?? inferred);
+  if (type === undefined) {
+    throw invalid(`${inputNamed(name)}: data must be the array of a tensor type, got a ${arrayClass}`);
   }
-  throw invalid(`${inputNamed(name)}: data must be a typed array or an array of strings, got ${show(data)}`);
+  if (type !== inferred && !isFitting(type, arrayClass)) {
+    throw invalid(`${inputNamed(name)}: ${type} data must be a ${ARRAY_TYPES[type].name}, got a ${arrayClass}`);
+  }
+  return { type, data: asCarried(type, arrayClass, given) };
+}
+
+/** Some classes have the same bytes as the class that carries the type. */
+function asCarried(type: TensorType, arrayClass: string, given: TypedArray): TensorData {
+  const Carrier = ARRAY_TYPES[type] as Uint16ArrayConstructor;
+  if (Carrier.name === arrayClass) return given as TensorData;
+  return new Carrier(given.buffer, given.byteOffset, given.length);
+}
+
+function readArray(name: string, named: string | undefined, given: readonly unknown[]): Elements {
+  const type = readType(name, named);
+  const [first] = given;
+  if (typeof first === 'string') {
+    if (type === undefined || type === 'string') return { type: 'string', data: readStrings(name, given) };
+    throw invalid(`${inputNamed(name)}: ${type} data must be a ${ARRAY_TYPES[type].name}, got an array of strings`);
+  }
+  if (given.length > 0 && !isElement(first)) {
+    const nested = Array.isArray(first) || ArrayBuffer.isView(first);
+    const what = nested ? 'an array in an array: flatten it, for example with data.flat(Infinity)' : show(first);
+    throw invalid(`${inputNamed(name)}: ${EXPECTED_DATA}, got ${what}`);
+  }
+  const elements = readElements(inputNamed(name), given);
+  return type === undefined ? elements : { type, data: toType(inputNamed(name), type, elements) };
 }
 
 /** onnxruntime-node would cut a string at a NUL, replace half a surrogate pair, and answer for the changed string. */
-function readStrings(name: string, data: readonly string[]): readonly string[] {
-  const bad = data.findIndex((text) => text.includes('\0') || !text.isWellFormed());
-  if (bad === -1) return data;
+function readStrings(name: string, given: readonly unknown[]): readonly string[] {
+  const other = given.findIndex((element) => typeof element !== 'string');
+  if (other !== -1) {
+    const found = `got ${show(given[other])} at index ${other}`;
+    throw invalid(`${inputNamed(name)}: data must hold strings alone, as at index 0, ${found}`);
+  }
+  const strings = given as readonly string[];
+  const bad = strings.findIndex((text) => text.includes('\0') || !text.isWellFormed());
+  if (bad === -1) return strings;
   throw invalid(
     `${inputNamed(name)}: the string at index ${bad} has a NUL or half a surrogate pair, which onnxruntime cannot carry`,
   );
 }
 
-/** Node 24's Float16Array has the same bytes as the Uint16Array that carries float16 on every version. */
-function isFloat16Array(data: TensorData): data is Uint16Array {
-  // A quick exit: most requests carry a Float32Array.
-  if (data instanceof Float32Array) return false;
-  return Object.prototype.toString.call(data) === '[object Float16Array]';
-}
-
-function readType(name: string, named: string | undefined, data: TensorData): TensorType {
-  if (data instanceof Float32Array && (named === undefined || named === 'float32')) return 'float32';
-  if (named !== undefined) {
-    if (!isTensorType(named)) {
-      throw invalid(
-        `${inputNamed(name)}: type must be one of ${Object.keys(ARRAY_TYPES).join(', ')}, got ${show(named)}`,
-      );
-    }
-    if (!(data instanceof ARRAY_TYPES[named])) {
-      throw invalid(
-        `${inputNamed(name)}: ${named} data must be a ${ARRAY_TYPES[named].name}, got a ${data.constructor.name}`,
-      );
-    }
-    return named;
-  }
-  const inferred = inferType(data);
-  if (inferred === undefined) {
-    throw invalid(`${inputNamed(name)}: data must be the array of a tensor type, got a ${data.constructor.name}`);
-  }
-  return inferred;
-}
-
-function inferType(data: TensorData): TensorType | undefined {
-  if (Array.isArray(data)) return 'string';
-  return INFERRED_TYPES.find((type) => data instanceof ARRAY_TYPES[type]);
+function readType(name: string, named: string | undefined): TensorType | undefined {
+  if (named === undefined || isTensorType(named)) return named;
+  throw invalid(`${inputNamed(name)}: type must be one of ${Object.keys(ARRAY_TYPES).join(', ')}, got ${show(named)}`);
 }
 
 function invalid(message: string): InfermuxError {

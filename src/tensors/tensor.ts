@@ -17,6 +17,19 @@ export const ARRAY_TYPES = {
 
 export type TensorType = keyof typeof ARRAY_TYPES;
 
+/**
+ * Classes of the arrays that carry elements whose type only the model tells. A `large bigint` is one that an int64
+ * cannot hold.
+ */
+export const UNTYPED_ARRAYS = {
+  number: Float64Array,
+  boolean: Uint8Array,
+  bigint: BigInt64Array,
+  'large bigint': BigUint64Array,
+} as const;
+
+export type UntypedType = keyof typeof UNTYPED_ARRAYS;
+
 interface DataByType {
   float32: Float32Array;
   float64: Float64Array;
@@ -38,12 +51,28 @@ interface DataByType {
 /** Elements in row-major order. */
 export type TensorData = DataByType[TensorType];
 
+/** A typed array that holds float16 numbers, in versions of Node that have one. */
+interface Float16ArrayLike extends ArrayBufferView {
+  readonly [Symbol.toStringTag]: 'Float16Array';
+  readonly length: number;
+}
+
 /** One input as a caller passes it. An `ort.Tensor` on the CPU fits as it is. */
 export interface TensorInput {
-  readonly data: TensorData;
+  /**
+   * The elements in row-major order. Elements of an array of numbers, bigints or booleans become the type that the
+   * model declares, or the named `type`, if all are in its range. Arrays in arrays are refused.
+   */
+  readonly data:
+    | TensorData
+    | Uint8ClampedArray
+    | Float16ArrayLike
+    | readonly number[]
+    | readonly bigint[]
+    | readonly boolean[];
   /** The shape; its product is the length of `data`. `[]` is a scalar. */
   readonly dims: readonly number[];
-  /** Default: inferred from the class of `data`. `bool` and `float16` must be named. */
+  /** Default: inferred from the class of `data`. For a `Uint8Array` of `bool` and a `Uint16Array` of `float16` name it. */
   readonly type?: TensorType | (string & Record<never, never>) | undefined;
 }
 
@@ -60,6 +89,16 @@ export type Tensor = { [T in TensorType]: TensorOf<T> }[TensorType];
 /** Inputs by name. */
 export type Feeds = Readonly<Record<string, TensorInput>>;
 
+/** Elements that take the type of the model's input. No tensor is joined with one of these. */
+export interface UntypedTensor {
+  readonly type: UntypedType;
+  readonly dims: readonly number[];
+  readonly data: Float64Array | Uint8Array | BigInt64Array | BigUint64Array;
+}
+
+/** Inputs by name, read, but not yet compared with the model's. */
+export type ReadFeeds = Readonly<Record<string, Tensor | UntypedTensor>>;
+
 /** Inputs by name, checked, with their types resolved. */
 export type TensorFeeds = Readonly<Record<string, Tensor>>;
 
@@ -74,16 +113,31 @@ export interface ValueMetadata {
   readonly shape: readonly (number | string)[];
 }
 
+/** An output that no request can have, for example a sequence of maps. */
+export interface OmittedOutput {
+  readonly name: string;
+  /** Why it cannot be returned. */
+  readonly reason: string;
+}
+
+/** The inputs and outputs of a model, as it declares them. */
 export interface ModelMetadata {
   readonly inputs: readonly ValueMetadata[];
   readonly outputs: readonly ValueMetadata[];
+  /** Further outputs, which onnxruntime-node cannot carry. */
+  readonly omittedOutputs: readonly OmittedOutput[];
 }
 
 type TypedArrayConstructor = Exclude<(typeof ARRAY_TYPES)[TensorType], ArrayConstructor>;
 
+const CARRIERS: Readonly<Record<Exclude<TensorType, 'string'> | UntypedType, TypedArrayConstructor>> = {
+  ...ARRAY_TYPES,
+  ...UNTYPED_ARRAYS,
+};
+
 /** Returns the class of array that holds elements of a type. */
-export function arrayTypeOf(type: Exclude<TensorType, 'string'>): TypedArrayConstructor {
-  return ARRAY_TYPES[type];
+export function arrayTypeOf(type: Exclude<TensorType, 'string'> | UntypedType): TypedArrayConstructor {
+  return CARRIERS[type];
 }
 
 export function isTensorType(type: unknown): type is TensorType {
@@ -91,7 +145,11 @@ export function isTensorType(type: unknown): type is TensorType {
 }
 
 /** Whether two tensors have the same type, the same rank and, from this axis on, the same dims. */
-export function agreeFrom(axis: number, left: Omit<Tensor, 'data'>, right: Omit<Tensor, 'data'>): boolean {
+export function agreeFrom(
+  axis: number,
+  left: Omit<Tensor | UntypedTensor, 'data'>,
+  right: Omit<Tensor | UntypedTensor, 'data'>,
+): boolean {
   if (left.type !== right.type || left.dims.length !== right.dims.length) return false;
   for (let index = axis; index < left.dims.length; index += 1) {
     if (left.dims[index] !== right.dims[index]) return false;
@@ -116,7 +174,7 @@ export function elementsOf(dims: readonly number[]): number {
 }
 
 /** Returns the rows along axis 0 if all inputs have the same number; otherwise 0. */
-export function commonRows(feeds: TensorFeeds): number {
+export function commonRows(feeds: ReadFeeds): number {
   let common: number | undefined;
   for (const name in feeds) {
     const rows = feeds[name]?.dims[0] ?? 0;

@@ -3,7 +3,11 @@ import { batchingPolicy, checkBatching, whyNotBatched } from '../../dist/contrac
 import type { ModelMetadata, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const value = (name: string, ...shape: (number | string)[]): ValueMetadata => ({ name, type: 'float32', shape });
-const model = (input: ValueMetadata, output: ValueMetadata): ModelMetadata => ({ inputs: [input], outputs: [output] });
+const model = (input: ValueMetadata, output: ValueMetadata): ModelMetadata => ({
+  inputs: [input],
+  outputs: [output],
+  omittedOutputs: [],
+});
 
 describe('a model is batched by itself', () => {
   it.each<[string, ModelMetadata, string | undefined, string | undefined]>([
@@ -50,7 +54,12 @@ describe('a model is batched by itself', () => {
       'input "x" has a free dimension "N", which may depend on the other rows',
       undefined,
     ],
-    ['not without inputs', { inputs: [], outputs: [value('y', 'N')] }, 'it has no inputs', 'it has no inputs'],
+    [
+      'not without inputs',
+      { inputs: [], outputs: [value('y', 'N')], omittedOutputs: [] },
+      'it has no inputs',
+      'it has no inputs',
+    ],
   ])('%s', (_, metadata, reason, reasonWhenAskedFor) => {
     expect(whyNotBatched(metadata)).toBe(reason);
     expect(whyNotBatched(metadata, true)).toBe(reasonWhenAskedFor);

@@ -49,7 +49,7 @@ describe('the catalog', () => {
     expect(catalog.resolve('a@1')).toBe(second);
     expect(catalog.byKey('a@1')).toBe(first);
     catalog.forget('a@1');
-    catalog.setMetadata('a@1', { inputs: [], outputs: [] });
+    catalog.setMetadata('a@1', { inputs: [], outputs: [], omittedOutputs: [] });
     expect([catalog.byKey('a@1'), catalog.metadata('a@1')]).toEqual([undefined, undefined]);
   });
 

@@ -23,6 +23,12 @@ export async function handle(request, context) {
       const answer = await second.run({ x: y }, ['y']);
       return { answer: answer.y.data[0], inputs: first.inputs.map(({ name }) => name) };
     }
+    case 'outputs': {
+      const { omittedOutputs, run } = await context.getModel(request.model);
+      const omitted = omittedOutputs.map(({ name }) => name);
+      const refused = await context.run(request.model, request.feeds, [omitted[0]]).catch(({ code }) => code);
+      return { names: Object.keys(await run(request.feeds)), omitted, refused };
+    }
     case 'bad feeds':
       return context.run('times-1', {});
     case 'throw':

@@ -64,6 +64,42 @@ export function identityModel(types: readonly TensorType[]): Uint8Array {
   });
 }
 
+/** Outputs that onnxruntime-node cannot carry. */
+export type OddOutput = 'sequence' | 'optional' | 'int4' | 'uint4';
+
+/**
+ * An odd output of each kind, named after it, made from the input x, float32 [N, 2]; and if wanted `label`, -x. With a
+ * megabyte of weights, so that they can be shared.
+ */
+export function oddOutputsModel(kinds: readonly OddOutput[], hasLabel = true): Uint8Array {
+  const dims = ['N', 2];
+  const made = kinds.map((kind) => {
+    if (kind === 'sequence') {
+      const node = { opType: 'SequenceConstruct', input: ['x', 'x'], output: [kind] };
+      return { node, output: { name: kind, dims, container: kind } };
+    }
+    if (kind === 'optional') {
+      return {
+        node: { opType: 'Optional', input: ['x'], output: [kind] },
+        output: { name: kind, dims, container: kind },
+      };
+    }
+    const attributes = { to: kind === 'int4' ? 22 : 21 };
+    return {
+      node: { opType: 'Cast', input: ['x'], output: [kind], attributes },
+      output: { name: kind, type: kind, dims },
+    };
+  });
+  return encodeModel({
+    name: 'odd-outputs',
+    opset: 21,
+    nodes: [...made.map(({ node }) => node), ...(hasLabel ? [{ opType: 'Neg', input: ['x'], output: ['label'] }] : [])],
+    initializers: [{ name: 'unused', dims: [2 ** 18], data: new Float32Array(2 ** 18) }],
+    inputs: [{ name: 'x', dims }],
+    outputs: [...made.map(({ output }) => output), ...(hasLabel ? [{ name: 'label', dims }] : [])],
+  });
+}
+
 /** Returns its input x as an output that is also called x: float32 [N, 2]. */
 export function throughModel(): Uint8Array {
   const values = [{ name: 'x', dims: ['N', 2] }];

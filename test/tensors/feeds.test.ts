@@ -1,9 +1,10 @@
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
 import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/own-feeds.js';
 import { readFeeds } from '../../dist/tensors/read-feeds.js';
-import type { Feeds, Tensor, TensorFeeds, ValueMetadata } from '../../dist/tensors/tensor.js';
+import type { Feeds, ReadFeeds, Tensor, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const one = (input: unknown): Tensor => {
   const feeds = readFeeds({ x: input } as Feeds);
@@ -33,6 +34,11 @@ describe('the type of a tensor', () => {
     [new BigInt64Array(1), 'int64'],
     [new BigUint64Array(1), 'uint64'],
     [['a'], 'string'],
+    [new Uint8ClampedArray(1), 'uint8'],
+    [runInNewContext('new Float32Array(1)'), 'float32'],
+    [runInNewContext('new BigUint64Array(1)'), 'uint64'],
+    [runInNewContext('new Uint8ClampedArray(1)'), 'uint8'],
+    [runInNewContext('["a"]'), 'string'],
   ])('is inferred from %o', (data, type) => {
     expect(one({ data, dims: [1] }).type).toBe(type);
   });
@@ -40,7 +46,23 @@ describe('the type of a tensor', () => {
   it('is named for bool and float16', () => {
     expect(one({ data: new Uint8Array(1), dims: [1], type: 'bool' }).type).toBe('bool');
     expect(one({ data: new Uint16Array(1), dims: [1], type: 'float16' }).type).toBe('float16');
+    expect(one({ data: new Uint8ClampedArray(1), dims: [1], type: 'bool' }).type).toBe('bool');
+    expect(one({ data: runInNewContext('new Uint8Array(1)'), dims: [1], type: 'bool' }).type).toBe('bool');
   });
+});
+
+it('arrays of every class that fits are carried by the class of their type, of this realm', () => {
+  for (const given of ['new Uint8ClampedArray([3, 255])', 'new Uint8Array([3, 255])']) {
+    const { data } = one({ data: runInNewContext(given), dims: [2] });
+    expect({ data, isOwn: data instanceof Uint8Array }).toEqual({ data: Uint8Array.of(3, 255), isOwn: true });
+  }
+});
+
+// A class of newer versions of Node.
+const Float16 = (globalThis as { Float16Array?: new (given: number[]) => ArrayBufferView }).Float16Array;
+it.skipIf(Float16 === undefined)('a Float16Array is float16 by itself', () => {
+  const data = Reflect.construct(Float16 as new () => Float32Array, [[1, -2]]);
+  expect(one({ data, dims: [2] })).toEqual({ type: 'float16', dims: [2], data: Uint16Array.of(0x3c00, 0xc000) });
 });
 
 describe('feeds are refused with what was expected and what came', () => {
@@ -51,12 +73,27 @@ describe('feeds are refused with what was expected and what came', () => {
     [{ data, dims: [-2, -2] }, 'input "x": dims must be an array of integers from 0 to 2147483647, got [ -2, -2 ]'],
     [{ data, dims: [1.5] }, 'input "x": dims must be an array of integers from 0 to 2147483647, got [ 1.5 ]'],
     [{ data }, 'input "x": dims must be an array of integers from 0 to 2147483647, got undefined'],
-    [{ data: [1, 2], dims: [2] }, 'array of strings, got an array with 1 at index 0'],
-    [{ data: 'text', dims: [] }, 'input "x": data must be a typed array or an array of strings, got "text"'],
-    [{ data: new Uint8ClampedArray(1), dims: [1] }, 'data must be the array of a tensor type, got a Uint8ClampedArray'],
+    [{ data: 'text', dims: [] }, 'input "x": data must be a typed array, or an array of numbers'],
+    [{ data: 7, dims: [] }, 'booleans or strings, got 7'],
+    [{ data: new DataView(new ArrayBuffer(8)), dims: [2] }, 'booleans or strings, got DataView'],
+    [{ data: new ArrayBuffer(8), dims: [2] }, 'booleans or strings, got ArrayBuffer'],
+    [{ data: [[1, 2]], dims: [1, 2] }, 'got an array in an array: flatten it, for example with data.flat(Infinity)'],
+    [{ data: [data], dims: [1, 4] }, 'got an array in an array: flatten it, for example with data.flat(Infinity)'],
+    [{ data: [1, [2]], dims: [2] }, 'got [ 2 ] at index 1; flatten arrays in arrays'],
+    [{ data: [1, 'a'], dims: [2] }, 'data must hold numbers alone, as at index 0, got "a" at index 1'],
+    [{ data: [true, 0], dims: [2] }, 'data must hold booleans alone, as at index 0, got 0 at index 1'],
+    [{ data: new Array(2), dims: [2] }, 'booleans or strings, got undefined'],
+    // biome-ignore lint/suspicious/noSparseArray: an array with a hole is what is refused.
+    [{ data: [1, , 3], dims: [3] }, 'data must hold numbers alone, as at index 0, got undefined at index 1'],
+    [{ data: ['a', null], dims: [2] }, 'data must hold strings alone, as at index 0, got null at index 1'],
+    [{ data: [1n << 64n], dims: [1] }, 'data must fit int64 or uint64, and goes from 0 to 18446744073709551616'],
+    [{ data: [-1n, 1n << 63n], dims: [2] }, 'and goes from -1 to 9223372036854775808'],
+    [{ data: [0.5], dims: [1], type: 'int64' }, 'input "x": 0.5 at index 0 is no int64: expected an integer from -9'],
+    [{ data: ['1'], dims: [1], type: 'int64' }, 'int64 data must be a BigInt64Array, got an array of strings'],
+    [{ data: [1], dims: [1], type: 'string' }, 'input "x" must be string, got an array of numbers'],
     [{ data, dims: [4], type: 'int32' }, 'int32 data must be a Int32Array, got a Float32Array'],
     [{ data, dims: [4], type: 'bfloat16' }, 'type must be one of float32'],
-  ])('%j', (input, expected) => {
+  ])('%o', (input, expected) => {
     expect(message(() => one(input))).toContain(`INVALID_ARGUMENT: ${expected.startsWith('input') ? expected : ''}`);
     expect(message(() => one(input))).toContain(expected);
   });
@@ -92,7 +129,7 @@ describe('ownership', () => {
 
   it('uses the memory of large copies again, once they are given back, and not before', () => {
     const large = (first: number) => readFeeds({ x: { data: new Float32Array(10_000).fill(first), dims: [10_000] } });
-    const bufferOf = (feeds: TensorFeeds) => (feeds['x'] as { data: Float32Array }).data.buffer;
+    const bufferOf = (feeds: ReadFeeds) => (feeds['x'] as { data: Float32Array }).data.buffer;
     const [one, two, three] = [large(1), large(2), large(3)];
     const giveBack = copyFeeds(one);
     copyFeeds(two);
@@ -185,9 +222,31 @@ describe('feeds against the metadata of a model', () => {
     expect(message(() => checkFeeds('m', feeds, inputs))).toContain(expected);
   });
 
-  it('names the outputs there are', () => {
-    expect(message(() => checkOutputNames('m', ['scale'], inputs))).toBe('accepted');
-    expect(message(() => checkOutputNames('m', ['nothing'], inputs))).toContain(
+  it('take the types of the inputs, of which elements without a type are checked alone', () => {
+    const read = (data: unknown) =>
+      readFeeds({ image: { dims: [1, 3], data }, scale: { dims: [], data: [2] } } as Feeds);
+    const feeds = read([1, 2.5, -0]);
+    checkFeeds('m', feeds, inputs);
+    expect(feeds).toEqual({
+      image: { type: 'float32', dims: [1, 3], data: Float32Array.of(1, 2.5, -0) },
+      scale: { type: 'float64', dims: [], data: Float64Array.of(2) },
+    });
+    expect(message(() => checkFeeds('m', read([1, 2, 1e39]), inputs))).toBe(
+      'INVALID_ARGUMENT: model "m": input "image": 1e+39 at index 2 is no float32: the number is too large',
+    );
+    expect(message(() => checkFeeds('m', read(Float64Array.of(1, 2, 3)), inputs))).toContain(
+      'must be float32, got float64',
+    );
+  });
+
+  it('names the outputs there are, and why another cannot be returned', () => {
+    const omittedOutputs = [{ name: 'pairs', reason: 'it is a sequence' }];
+    const metadata = { inputs: [], outputs: inputs, omittedOutputs };
+    expect(message(() => checkOutputNames('m', ['scale', 'pairs'], metadata))).toBe(
+      'INVALID_ARGUMENT: model "m": output "pairs" cannot be returned: it is a sequence; expected "image", "scale"',
+    );
+    expect(message(() => checkOutputNames('m', ['scale'], metadata))).toBe('accepted');
+    expect(message(() => checkOutputNames('m', ['nothing'], metadata))).toContain(
       'has no output "nothing"; expected "image"',
     );
   });

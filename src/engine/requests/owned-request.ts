@@ -3,13 +3,13 @@ import type { RequestPayload } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { copyFeeds, transferableBuffers } from '../../tensors/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
-import type { Feeds, ModelMetadata, TensorFeeds } from '../../tensors/tensor.js';
+import type { Feeds, ModelMetadata, ReadFeeds } from '../../tensors/tensor.js';
 
 import type { RunOptions } from './run-options.js';
 
 /** A caller's request, copied to memory that the caller cannot change. */
 export interface OwnedRequest {
-  readonly feeds: TensorFeeds;
+  readonly feeds: ReadFeeds;
   readonly payload: RequestPayload | undefined;
   readonly outputs: readonly string[] | undefined;
   readonly checked: boolean;
@@ -32,7 +32,7 @@ export function readModelRequest(
   const feeds = readFeeds(given);
   if (metadata !== undefined) {
     checkFeeds(modelId, feeds, metadata.inputs);
-    checkOutputNames(modelId, outputs, metadata.outputs);
+    checkOutputNames(modelId, outputs, metadata);
   }
   const transferred = transfer === true ? transferableBuffers(feeds) : undefined;
   return {
@@ -45,7 +45,7 @@ export function readModelRequest(
   };
 }
 
-const NO_FEEDS: TensorFeeds = Object.freeze({});
+const NO_FEEDS: ReadFeeds = Object.freeze({});
 
 /**
  * Copies a request for a handler.

@@ -9,6 +9,7 @@ import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { ReplicaEvent } from '../../protocol/messages.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
+import type { OmittedOutput } from '../../tensors/tensor.js';
 
 /** A load that takes longer is logged as a warning. */
 const SLOW_LOAD_MS = 1_000;
@@ -50,8 +51,10 @@ export class ReplicaEvents {
         break;
       case 'model-loaded': {
         const { loadMs, bytes, memoryBytes, metadata } = event;
+        const isFirst = catalog.metadata(event.key) === undefined;
         catalog.setMetadata(event.key, metadata);
         if (registered !== undefined) {
+          if (isFirst) this.#warnOfOmitted(model, metadata.omittedOutputs);
           dispatcher.modelLoaded(replica, registered, loadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
         } else if (!isHandlerKey(event.key)) {
@@ -75,6 +78,12 @@ export class ReplicaEvents {
         log.write('info', { replica: id, model, reason: event.reason }, 'model unloaded');
         break;
     }
+  }
+
+  #warnOfOmitted(model: string, omitted: readonly OmittedOutput[]): void {
+    if (omitted.length === 0) return;
+    const outputs = omitted.map(({ name, reason }) => `${name}: ${reason}`);
+    this.#environment.log.write('warn', { model, outputs }, 'outputs are left out of all answers');
   }
 
   #wantedBy(target: string): RegisteredModel | InfermuxError {

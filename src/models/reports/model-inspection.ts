@@ -1,16 +1,12 @@
 import { InfermuxError, show } from '../../common/errors.js';
 import { type Batching, batchingPolicy, whyNotBatched } from '../../contracts/batching.js';
-import type { ModelMetadata, ValueMetadata } from '../../tensors/tensor.js';
+import type { ModelMetadata } from '../../tensors/tensor.js';
 import type { ModelReport } from '../model-manager-options.js';
 import type { RegisteredModel } from '../registered-model.js';
 import { readOnnxFile } from '../sources/onnx-file.js';
 
 /** The report on a loaded model, with its inputs and outputs, the facts in its file, and whether it is batched. */
-export interface ModelInspection extends ModelReport {
-  /** The inputs as the model declares them. */
-  readonly inputs: readonly ValueMetadata[];
-  /** The outputs as the model declares them. */
-  readonly outputs: readonly ValueMetadata[];
+export interface ModelInspection extends ModelReport, ModelMetadata {
   /** The tool that wrote the file; undefined for the ORT format, models in memory, and files that cannot be parsed. */
   readonly producer: string | undefined;
   /** Version of each operator set by its domain; `ai.onnx` is ONNX itself. Undefined when `producer` is. */
@@ -37,10 +33,10 @@ export async function inspectModel(
     );
   }
   // A copy: feeds are checked against the original.
-  const { inputs, outputs } = structuredClone(metadata);
+  const values = structuredClone(metadata);
   const file = model.contents === undefined ? await readOnnxFile(model.path) : undefined;
   const reason = whyNotByItself(metadata, model.batching);
-  return { ...report, inputs, outputs, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };
+  return { ...report, ...values, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };
 }
 
 /** Why requests are not joined under the engine's default, `batching: 'auto'`. @param own the model's own setting. */

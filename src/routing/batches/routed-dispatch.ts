@@ -1,5 +1,5 @@
 import type { InfermuxError } from '../../common/errors.js';
-import type { Outputs, TensorFeeds } from '../../tensors/tensor.js';
+import type { Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { RequestPayload, RoutedModel } from '../pending-request.js';
 
 /** Requests for one model that go to a replica together. */
@@ -17,7 +17,7 @@ export interface RoutedGroup {
   /** Whether they run as one call; otherwise one by one. */
   readonly joined: boolean;
   /** One for each request. */
-  readonly feeds: readonly TensorFeeds[];
+  readonly feeds: readonly ReadFeeds[];
   /** One for each request, for a handler; the feeds are empty then. */
   readonly payloads: readonly RequestPayload[] | undefined;
   /** Names of the outputs to return; all when undefined. */

@@ -1,4 +1,4 @@
-import { agreeFrom, commonRows, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
 import type { PendingRequest, RequestPayload } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
@@ -119,7 +119,13 @@ function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: 
 function belongs(request: PendingRequest, rows: number, group: PendingGroup): boolean {
   const [first] = group.requests;
   if (first === undefined || group.joined !== rows > 0 || first.checked !== request.checked) return false;
+  // The replica may refuse one of its elements, but must not refuse others for it.
+  if (!request.checked && isUntyped(request.feeds)) return false;
   return areSameNames(first.outputs, request.outputs) && areAlike(first.feeds, request.feeds, group.joined ? 1 : 0);
+}
+
+function isUntyped(feeds: ReadFeeds): boolean {
+  return Object.values(feeds).some(({ type }) => !isTensorType(type));
 }
 
 function areSameNames(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {
@@ -128,7 +134,7 @@ function areSameNames(left: readonly string[] | undefined, right: readonly strin
 }
 
 /** Whether both have the same inputs, of the same types and the same dims from this axis on. */
-function areAlike(left: TensorFeeds, right: TensorFeeds, axis: number): boolean {
+function areAlike(left: ReadFeeds, right: ReadFeeds, axis: number): boolean {
   let inputs = 0;
   for (const name in left) {
     const other = right[name];
@@ -139,7 +145,7 @@ function areAlike(left: TensorFeeds, right: TensorFeeds, axis: number): boolean 
   return inputs === 0;
 }
 
-function bytesOf(feeds: TensorFeeds): number {
+function bytesOf(feeds: ReadFeeds): number {
   let bytes = 0;
   for (const name in feeds) {
     const { data } = feeds[name] as Tensor;

@@ -36,7 +36,7 @@ export class HandlerModelLoader implements SessionLoader {
 
 /** The value that a handler's `loadModel` returned, in the place of a session. Its release disposes of the value. */
 export class OwnModel implements Session {
-  readonly metadata = { inputs: [], outputs: [] };
+  readonly metadata = { inputs: [], outputs: [], omittedOutputs: [] };
   readonly value: unknown;
 
   constructor(value: unknown) {

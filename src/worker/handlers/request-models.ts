@@ -3,7 +3,7 @@ import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
-import type { Feeds, Outputs, TensorFeeds } from '../../tensors/tensor.js';
+import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import type { Session } from '../sessions/session.js';
 import { OwnModel } from './handler-model-loader.js';
@@ -58,11 +58,11 @@ export class RequestModels {
     this.#leases.push(lease);
     const { session } = lease;
     if (session instanceof OwnModel) return session.value;
-    const { inputs, outputs } = session.metadata;
+    const { inputs, outputs, omittedOutputs } = session.metadata;
     const run = (feeds: Feeds, names?: readonly string[]) =>
       // A held session stays loaded, whatever else is loaded or evicted.
       this.#isOver ? this.run(id, feeds, names) : runSession(id, session, readFeeds(feeds), names);
-    return { id, inputs, outputs, run };
+    return { id, inputs, outputs, omittedOutputs, run };
   }
 
   /** Ends the request: a model that is loaded later is given back at once. @returns the leases to give back. */
@@ -75,11 +75,10 @@ export class RequestModels {
 async function runSession(
   id: string,
   session: Session,
-  feeds: TensorFeeds,
+  feeds: ReadFeeds,
   outputs: readonly string[] | undefined,
 ): Promise<Outputs> {
-  const { inputs, outputs: known } = session.metadata;
-  checkFeeds(id, feeds, inputs);
-  checkOutputNames(id, outputs, known);
+  checkFeeds(id, feeds, session.metadata.inputs);
+  checkOutputNames(id, outputs, session.metadata);
   return session.run(feeds, outputs);
 }

@@ -1,4 +1,5 @@
 import { show } from '../../common/errors.js';
+import { fromFloat16 } from '../../tensors/float16.js';
 import type { Outputs, Tensor, TensorData, TensorFeeds } from '../../tensors/tensor.js';
 
 /** Sums in a different order differ in their last bits. */
@@ -135,13 +136,4 @@ function mostAtBorder(tensors: readonly Tensor[]): number {
     elements += data.length;
   }
   return highest - lowest <= LEAST_QUANTISED_RANGE ? 0 : Math.ceil(MOST_AT_BORDER * elements);
-}
-
-/** IEEE 754 binary16: 1 bit of sign, 5 of exponent, 10 of fraction. */
-function fromFloat16(bits: number): number {
-  const sign = (bits & 0x8000) === 0 ? 1 : -1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1_024) * 2 ** (exponent - 15);
 }

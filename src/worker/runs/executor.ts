@@ -1,10 +1,10 @@
 import type { ModelReference } from '../../contracts/model-reference.js';
-import type { Call } from '../../protocol/call-answers.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
+import { type Call, toPacked } from '../../protocol/call-answers.js';
+import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
-import { setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { isTensorType, type ReadFeeds, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import type { Session } from '../sessions/session.js';
 import { type Batch, type BatchRun, runBatch, runSingly, uniformFeeds } from './batch-run.js';
@@ -50,10 +50,10 @@ export class Executor {
       const { session, loadMs } = lease;
       const calls: (readonly Call[])[] = [];
       let verification: Verification | undefined;
-      for (const group of groups) {
-        const refused = refuse(model.id, group, session);
+      for (const given of groups) {
+        const group = given.checked ? given : fitted(model.id, given, session);
         const isFoundOut = verification?.mismatch !== undefined;
-        if (refused !== undefined) calls.push(refused);
+        if ('error' in group) calls.push(refused(given.requests, group.error));
         else if (!isBatch(group) || isFoundOut) calls.push(await runSingly(session, group, this.#now));
         else {
           const run = await this.#runBatch(session, group, verify);
@@ -94,16 +94,22 @@ function isBatch(group: RequestGroup): group is Batch {
   return group.rows !== undefined;
 }
 
-/** Answers the group with an error if it does not fit the model: its requests are alike in all that is checked. */
-function refuse(modelId: string, group: RequestGroup, { metadata }: Session): Call[] | undefined {
-  if (group.checked) return undefined;
+/**
+ * Returns the group with the types of the model's inputs, or why it does not fit the model: its requests are alike in all
+ * that is checked.
+ */
+function fitted(modelId: string, group: RequestGroup, { metadata }: Session): RequestGroup | { error: ErrorRecord } {
   try {
-    const [first = {}] = singleFeeds(group);
+    const [first = {}]: readonly ReadFeeds[] = singleFeeds(group);
     checkFeeds(modelId, first, metadata.inputs);
-    checkOutputNames(modelId, group.outputs, metadata.outputs);
-    return undefined;
+    checkOutputNames(modelId, group.outputs, metadata);
+    // Elements without a type come in a group of one request.
+    return group.inputs.every(({ type }) => isTensorType(type)) ? group : { ...group, inputs: toPacked(first) };
   } catch (cause) {
-    const error = toErrorRecord(cause);
-    return Array.from({ length: group.requests }, () => ({ requests: 1, runMs: 0, outputs: undefined, error }));
+    return { error: toErrorRecord(cause) };
   }
+}
+
+function refused(requests: number, error: ErrorRecord): Call[] {
+  return Array.from({ length: requests }, () => ({ requests: 1, runMs: 0, outputs: undefined, error }));
 }

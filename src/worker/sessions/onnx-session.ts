@@ -7,6 +7,7 @@ import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protoco
 import {
   isTensorType,
   type ModelMetadata,
+  type OmittedOutput,
   type Outputs,
   setProperty,
   type Tensor,
@@ -71,13 +72,16 @@ export class OnnxSession implements Session {
   readonly metadata: ModelMetadata;
   readonly #id: string;
   readonly #session: ort.InferenceSession;
+  /** Names of the outputs of a request that names none. */
+  readonly #outputs: readonly string[];
   readonly #counters: ReplicaCounters;
 
   private constructor({ id }: ModelReference, session: ort.InferenceSession, counters: ReplicaCounters) {
     this.#id = id;
     this.#session = session;
     this.#counters = counters;
-    this.metadata = { inputs: session.inputMetadata.map(readValue), outputs: session.outputMetadata.map(readValue) };
+    this.metadata = readMetadata(session);
+    this.#outputs = this.metadata.outputs.map(({ name }) => name);
   }
 
   /**
@@ -100,7 +104,7 @@ export class OnnxSession implements Session {
           { ...options, graphOptimizationLevel: 'disabled' },
           counters,
         ));
-    const reason = unsupportedValue(session);
+    const reason = whyNotServed(session);
     if (reason !== undefined) {
       await nativeCall(counters, () => session.release());
       throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
@@ -138,7 +142,7 @@ export class OnnxSession implements Session {
     if (!this.#counters.enterNativeCall()) throw stopping();
     let results: ort.InferenceSession.ReturnType;
     try {
-      const names = outputs ?? this.#session.outputNames;
+      const names = outputs ?? this.#outputs;
       results = await inThisTurn(() => this.#session.run(inputs as ort.InferenceSession.FeedsType, names));
     } catch (cause) {
       throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
@@ -230,26 +234,39 @@ function describeProviders(): string {
   return `available here: ${bundledProviders.join(', ')}${needs}`;
 }
 
-/** Returns which input or output onnxruntime-node cannot carry: a run with an int4 output would abort the process. */
-function unsupportedValue(session: ort.InferenceSession): string | undefined {
-  for (const [direction, values] of [
-    ['input', session.inputMetadata],
-    ['output', session.outputMetadata],
-  ] as const) {
-    for (const value of values) {
-      const what = `${direction} ${show(value.name)}`;
-      if (!value.isTensor) return `${what} is a sequence, map or optional; onnxruntime-node carries tensors only`;
-      if (!isTensorType(value.type)) return `${what} has type ${value.type}, which onnxruntime-node cannot carry`;
-    }
-  }
-  return undefined;
+/**
+ * Returns why a model cannot be served: every run needs all its inputs, and at least one output to return. An output that
+ * is not asked for is harmless, whatever its type; a run that asks for an int4 output aborts the process.
+ */
+function whyNotServed({ inputMetadata, outputMetadata }: ort.InferenceSession): string | undefined {
+  const isOdd = (value: ort.InferenceSession.ValueMetadata) => whyNotCarried(value) !== undefined;
+  const input = inputMetadata.find(isOdd);
+  if (input !== undefined) return `input ${show(input.name)} cannot be given: ${whyNotCarried(input)}`;
+  if (!outputMetadata.every(isOdd)) return undefined;
+  const reasons = outputMetadata.map((output) => `${show(output.name)}: ${whyNotCarried(output)}`);
+  return `it has no output that can be returned: ${reasons.join('; ') || 'it has none at all'}`;
 }
 
-function readValue(value: ort.InferenceSession.ValueMetadata): ValueMetadata {
-  if (!value.isTensor || !isTensorType(value.type)) {
-    throw new InfermuxError('INTERNAL', `${value.name} was not checked before it was read`);
+/** Returns why onnxruntime-node cannot carry an input or output. */
+function whyNotCarried(value: ort.InferenceSession.ValueMetadata): string | undefined {
+  if (!value.isTensor) return 'it is a sequence, map or optional, and onnxruntime-node carries tensors only';
+  return isTensorType(value.type) ? undefined : `it has type ${value.type}, which onnxruntime-node cannot carry`;
+}
+
+function readMetadata({ inputMetadata, outputMetadata }: ort.InferenceSession): ModelMetadata {
+  const omittedOutputs: OmittedOutput[] = [];
+  for (const output of outputMetadata) {
+    const reason = whyNotCarried(output);
+    if (reason !== undefined) omittedOutputs.push({ name: output.name, reason });
   }
-  return { name: value.name, type: value.type, shape: [...value.shape] };
+  return { inputs: readValues(inputMetadata), outputs: readValues(outputMetadata), omittedOutputs };
+}
+
+/** Returns the values that onnxruntime-node can carry. */
+function readValues(values: readonly ort.InferenceSession.ValueMetadata[]): ValueMetadata[] {
+  return values.flatMap((value) =>
+    value.isTensor && isTensorType(value.type) ? [{ name: value.name, type: value.type, shape: [...value.shape] }] : [],
+  );
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {
@@ -259,7 +276,5 @@ function readOutput({ type, dims, data }: ort.Tensor): Tensor {
 }
 
 function bitsOf(data: Uint16Array): Uint16Array {
-  return data instanceof Uint16Array
-    ? data
-    : new Uint16Array((data as Uint16Array).buffer, 0, (data as Uint16Array).length);
+  return new Uint16Array(data.buffer, data.byteOffset, data.length);
 }

@@ -2,13 +2,15 @@ import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import type { ModelReference, WarmUpInput, WarmUpInputs } from '../../contracts/model-reference.js';
 import { checkFeeds } from '../../tensors/check-feeds.js';
 import {
-  ARRAY_TYPES,
+  arrayTypeOf,
   elementsOf,
   setProperty,
   type Tensor,
+  type TensorData,
   type TensorFeeds,
   type TensorType,
 } from '../../tensors/tensor.js';
+import { readElements, toType } from '../../tensors/untyped-elements.js';
 import type { Session } from './session.js';
 
 /** More elements for one input count as a typing error. */
@@ -44,22 +46,21 @@ function toFeeds(inputs: WarmUpInputs, { metadata }: Session): TensorFeeds {
 }
 
 function toTensor(name: string, { dims, data }: WarmUpInput, type: TensorType): Tensor {
+  const where = `input ${show(name)}`;
   const elements = elementsOf(dims);
-  if (elements > MOST_ELEMENTS) throw new Error(`input ${show(name)} has ${elements} elements`);
+  if (elements > MOST_ELEMENTS) throw new Error(`${where} has ${elements} elements`);
   if (data !== undefined && data.length !== elements) {
-    throw new Error(`input ${show(name)} has dims for ${elements} elements, and data has ${data.length}`);
+    throw new Error(`${where} has dims for ${elements} elements, and data has ${data.length}`);
   }
-  return { type, dims, data: toData(type, elements, data) } as Tensor;
+  return { type, dims, data: toData(where, type, elements, data) } as Tensor;
 }
 
-function toData(type: TensorType, elements: number, data: WarmUpInput['data']): unknown {
+/** JSON holds integers above 2^53 exactly only as text. */
+function toData(where: string, type: TensorType, elements: number, data: WarmUpInput['data']): TensorData {
   if (type === 'string') return data?.map(String) ?? new Array<string>(elements).fill('');
-  const array = new ARRAY_TYPES[type](elements);
-  const isBig = array instanceof BigInt64Array || array instanceof BigUint64Array;
-  const text = isBig ? undefined : data?.find((element) => typeof element === 'string');
-  if (text !== undefined) throw new Error(`${show(text)} is not of type ${type}`);
-  for (const [index, element] of data?.entries() ?? []) {
-    (array as unknown as unknown[])[index] = isBig ? BigInt(element) : Number(element);
-  }
-  return array;
+  if (data === undefined) return new (arrayTypeOf(type))(elements);
+  const isBig = type === 'int64' || type === 'uint64';
+  const text = isBig ? undefined : data.find((element) => typeof element === 'string');
+  if (text !== undefined) throw new Error(`${where}: ${show(text)} is not of type ${type}`);
+  return toType(where, type, readElements(where, isBig ? data.map(BigInt) : data));
 }

@@ -23,6 +23,7 @@ describe('inspect', () => {
       ...engine.models.get('a'),
       inputs: [{ name: 'x', type: 'float32', shape: ['N', 4] }],
       outputs: [{ name: 'y', type: 'float32', shape: ['N', 4] }],
+      omittedOutputs: [],
       producer: 'infermux native-models',
       opsets: { 'ai.onnx': 17 },
       whyNotBatched: undefined,

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
 import { code, questionsTo, startModels } from '../../support/engines/models-engine.js';
-import { externalModel, scaleModel } from '../../support/onnx-models.js';
+import { externalModel, identityModel, scaleModel } from '../../support/onnx-models.js';
 
 let engine: InferenceEngine;
 const { ask } = questionsTo(() => engine);
@@ -52,6 +52,10 @@ describe('what models say of themselves', () => {
         'bad/model.json': with_([{ x: { dims: [1, 5] } }]),
         'short/model.onnx': model,
         'short/model.json': with_([{ x: { dims: [1, 4], data: [1] } }]),
+        'range/model.onnx': identityModel(['uint8']),
+        'range/model.json': with_([{ in0: { dims: [1, 2], data: [1, 256] } }]),
+        'exact/model.onnx': identityModel(['int64']),
+        'exact/model.json': with_([{ in0: { dims: [1, 2], data: ['9007199254740993', -1] } }]),
       }),
     );
     expect(await ask('good')).toBe(2);
@@ -60,6 +64,8 @@ describe('what models say of themselves', () => {
       message: expect.stringContaining('warm-up run 1 failed'),
     });
     await expect(ask('short')).rejects.toThrow('has dims for 4 elements, and data has 1');
+    await expect(engine.models.load('range')).rejects.toThrow('256 at index 1 is no uint8: expected an integer from 0');
+    expect((await engine.models.load('exact')).id).toBe('exact');
   });
 
   it('session options go before those of the engine', async () => {

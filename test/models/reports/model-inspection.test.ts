@@ -14,14 +14,15 @@ const report: ModelReport = {
 const metadata = (input: string | number, output: string | number) => ({
   inputs: [{ name: 'x', type: 'float32', shape: [input, 4] }] as const,
   outputs: [{ name: 'y', type: 'float32', shape: [output, 4] }] as const,
+  omittedOutputs: [{ name: 'z', reason: 'it is a sequence' }],
 });
 
 describe('an inspection', () => {
   it('is the report with the inputs and outputs of the model, and less where the file cannot be read', async () => {
-    const { inputs, outputs } = metadata('N', 'N');
-    expect(await inspectModel(model(), { inputs, outputs }, report)).toEqual({
+    const values = metadata('N', 'N');
+    expect(await inspectModel(model(), values, report)).toEqual({
       ...report,
-      ...{ inputs, outputs, producer: undefined, opsets: undefined, whyNotBatched: undefined },
+      ...{ ...values, producer: undefined, opsets: undefined, whyNotBatched: undefined },
     });
   });
 

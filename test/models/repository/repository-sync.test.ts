@@ -35,7 +35,7 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
   catalog = new ModelCatalog();
   story = [];
   meanwhile = () => undefined;
-  replicas.loaded = ({ key }) => catalog.setMetadata(key, { inputs: [], outputs: [] });
+  replicas.loaded = ({ key }) => catalog.setMetadata(key, { inputs: [], outputs: [], omittedOutputs: [] });
   const loader = new ModelLoader(replicas, clock);
   const scanner = new RepositoryScanner(root, 'latest');
   sync = new RepositorySync(

@@ -26,7 +26,7 @@ function queueOf(
 ) {
   const queue = new ModelQueue(MODEL, batching);
   const value: ValueMetadata = { name: 'x', type: 'float32', shape: ['N', 'W'] };
-  queue.batching.setMetadata({ inputs: [value], outputs: [value] });
+  queue.batching.setMetadata({ inputs: [value], outputs: [value], omittedOutputs: [] });
   for (const [size, ms] of calls) queue.times.calls.add(size, ms);
   for (const [sequence, { feeds = rows(1), outputs, attempts = 0 }] of asks.entries()) {
     const request = { ...fakeRequest(MODEL, feeds), outputs };

@@ -4,7 +4,7 @@ import { InfermuxError } from '../../../dist/common/errors.js';
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
 import { ExpectedTimes } from '../../../dist/routing/estimates/expected-times.js';
 import type { RoutedRequest } from '../../../dist/routing/pending-request.js';
-import type { ModelMetadata, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
+import type { ModelMetadata, ReadFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
 import { FakeClock } from '../../support/fakes/fake-clock.js';
 import { fakeObserver } from '../../support/fakes/fake-observer.js';
 import { FakeReplica, feedsOf } from '../../support/fakes/fake-replica.js';
@@ -51,7 +51,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 );
 
 const VALUE: ValueMetadata = { name: 'x', type: 'float32', shape: ['N'] };
-const METADATA: ModelMetadata = { inputs: [VALUE], outputs: [VALUE] };
+const METADATA: ModelMetadata = { inputs: [VALUE], outputs: [VALUE], omittedOutputs: [] };
 /** Most rows of a batch: small, so that some are full. */
 const MAX_SIZE = 4;
 
@@ -143,7 +143,7 @@ class World {
     this.dispatcher.addReplica(replica);
   }
 
-  #onGiven(replica: FakeReplica, feeds: TensorFeeds): void {
+  #onGiven(replica: FakeReplica, feeds: ReadFeeds): void {
     const tracked = this.requests.find((other) => other.request.feeds === feeds) as Tracked;
     const { request } = tracked;
     // Noted, not thrown: the dispatcher would take an exception here for an answer.

@@ -17,7 +17,7 @@ describe('spilling', () => {
     first.runMs = 1_000;
     submit(A);
     await work(first);
-    dispatcher.modelLoaded(first, A, 30, { inputs: [], outputs: [] });
+    dispatcher.modelLoaded(first, A, 30, { inputs: [], outputs: [], omittedOutputs: [] });
     submit(A);
     submit(A);
     expect(given).toEqual(['a>r0', 'a>r0']);

@@ -2,7 +2,7 @@ import { InfermuxError } from '../../../dist/common/errors.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../../dist/routing/batches/routed-dispatch.js';
 import type { RoutedModel } from '../../../dist/routing/pending-request.js';
 import type { RoutableReplica } from '../../../dist/routing/placement/replicas/candidate.js';
-import type { TensorFeeds } from '../../../dist/tensors/tensor.js';
+import type { ReadFeeds } from '../../../dist/tensors/tensor.js';
 
 interface Given {
   readonly dispatch: RoutedDispatch;
@@ -67,7 +67,7 @@ export class FakeReplica implements RoutableReplica {
   }
 
   /** The feeds of what it was given, dispatch by dispatch. */
-  get requests(): TensorFeeds[] {
+  get requests(): ReadFeeds[] {
     return this.#given.flatMap(({ dispatch }) => feedsOf(dispatch));
   }
 
@@ -170,6 +170,6 @@ export class FakeReplica implements RoutableReplica {
   }
 }
 
-export function feedsOf({ groups }: RoutedDispatch): TensorFeeds[] {
+export function feedsOf({ groups }: RoutedDispatch): ReadFeeds[] {
   return groups.flatMap(({ feeds }) => feeds);
 }

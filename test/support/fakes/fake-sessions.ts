@@ -61,7 +61,7 @@ export class FakeSessions {
     this.mostLive = Math.max(this.mostLive, this.live.size);
     let isReleased = false;
     return {
-      metadata: { inputs: [], outputs: [] },
+      metadata: { inputs: [], outputs: [], omittedOutputs: [] },
       run: async () => ({}),
       release: async () => {
         if ((this.running.get(key) ?? 0) > 0) this.violations.push(`${key} released while it ran`);

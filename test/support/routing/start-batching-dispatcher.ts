@@ -9,7 +9,7 @@ import { A, B, work } from './start-dispatcher.js';
 
 const value: ValueMetadata = { name: 'x', type: 'float32', shape: ['N'] };
 /** Of all models: their requests can be joined. */
-export const METADATA = { inputs: [value], outputs: [value] };
+export const METADATA = { inputs: [value], outputs: [value], omittedOutputs: [] };
 const feeds = (): TensorFeeds => ({ x: { type: 'float32', dims: [1], data: new Float32Array(1) } });
 
 /** Starts a dispatcher that joins requests, on a fake clock and without replicas. */

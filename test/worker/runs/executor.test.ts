@@ -25,7 +25,7 @@ let runs: number;
 /** A session by what it makes of the rows of x; outputs by name. */
 function sessionOf(model: (rows: Rows) => Readonly<Record<string, Rows>>): Session {
   return {
-    metadata: { inputs: [{ name: 'x', type: 'float32', shape: ['N', 'W'] }], outputs: [] },
+    metadata: { inputs: [{ name: 'x', type: 'float32', shape: ['N', 'W'] }], outputs: [], omittedOutputs: [] },
     release: async () => undefined,
     run: async ({ x }, names): Promise<Outputs> => {
       runs += 1;
