@@ -12,7 +12,7 @@ import {
   type TensorType,
   type UntypedTensor,
 } from './tensor.js';
-import { inferredType, isFitting, typedArrayClass } from './typed-arrays.js';
+import { asCarried, inferredType, isFitting, typedArrayClass } from './typed-arrays.js';
 import { isElement, readElements, toType } from './untyped-elements.js';
 
 const LARGEST_DIM = 2 ** 31 - 1;
@@ -103,21 +103,14 @@ function readTypedArray(name: string, named: string | undefined, given: TypedArr
   const arrayClass = typedArrayClass(given);
   if (arrayClass === undefined) throw invalid(`${inputNamed(name)}: ${EXPECTED_DATA}, got ${show(given)}`);
   const inferred = inferredType(arrayClass);
-  const type = named === inferred ? inferred : (readType(name, named) ?? inferred);
+  const type = named === undefined || named === inferred ? inferred : readType(name, named);
   if (type === undefined) {
     throw invalid(`${inputNamed(name)}: data must be the array of a tensor type, got a ${arrayClass}`);
   }
-  if (type !== inferred && !isFitting(type, arrayClass)) {
+  if (type === 'string' || (type !== inferred && !isFitting(type, arrayClass))) {
     throw invalid(`${inputNamed(name)}: ${type} data must be a ${ARRAY_TYPES[type].name}, got a ${arrayClass}`);
   }
   return { type, data: asCarried(type, arrayClass, given) };
-}
-
-/** Some classes have the same bytes as the class that carries the type. */
-function asCarried(type: TensorType, arrayClass: string, given: TypedArray): TensorData {
-  const Carrier = ARRAY_TYPES[type] as Uint16ArrayConstructor;
-  if (Carrier.name === arrayClass) return given as TensorData;
-  return new Carrier(given.buffer, given.byteOffset, given.length);
 }
 
 function readArray(name: string, named: string | undefined, given: readonly unknown[]): Elements {
