@@ -16,6 +16,11 @@ export function fromFloat16(bits: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1_024) * 2 ** (exponent - 15);
 }
 
+/** Whether the bits stand for infinity or minus infinity. */
+export function isInfiniteFloat16(bits: number): boolean {
+  return (bits & ~SIGN) === INFINITE;
+}
+
 /** Returns the bits of the nearest float16, of two equally near the even one; infinity when the number is too large. */
 export function toFloat16(value: number): number {
   if (Number.isNaN(value)) return NOT_A_NUMBER;

@@ -1,14 +1,15 @@
 import { InfermuxError, show } from '../common/errors.js';
-import { toFloat16 } from './float16.js';
+import { isInfiniteFloat16, toFloat16 } from './float16.js';
 import { arrayTypeOf, type TensorData, type TensorType, type UntypedTensor, type UntypedType } from './tensor.js';
 
 type ElementKind = 'number' | 'bigint' | 'boolean';
 type NumericType = Exclude<TensorType, 'string'>;
+type Range = readonly [lowest: bigint, highest: bigint];
 
 const LARGEST_INT64 = 2n ** 63n - 1n;
 
 /** Lowest and highest value of the types of integers. */
-const RANGES: { readonly [T in TensorType]?: readonly [bigint, bigint] } = {
+const RANGES: { readonly [T in TensorType]?: Range } = {
   int8: [-(2n ** 7n), 2n ** 7n - 1n],
   uint8: [0n, 2n ** 8n - 1n],
   int16: [-(2n ** 15n), 2n ** 15n - 1n],
@@ -33,13 +34,13 @@ export function isElement(value: unknown): value is number | bigint | boolean {
 export function readElements(where: string, given: readonly unknown[]): Pick<UntypedTensor, 'type' | 'data'> {
   const [first = 0] = given;
   const kind = typeof first as ElementKind;
-  // A hole in the array is undefined, and so no element of the kind.
-  const other = given.findIndex((element) => typeof element !== kind);
-  if (other !== -1) {
-    const nested =
-      typeof given[other] === 'object' ? '; flatten arrays in arrays, for example with data.flat(Infinity)' : '';
-    const message = `${where}: data must hold ${kind}s alone, as at index 0, got ${show(given[other])} at index ${other}`;
-    throw invalid(message + nested);
+  for (let index = 0; index < given.length; index += 1) {
+    // A hole in the array is undefined, and so no element of the kind.
+    if (typeof given[index] === kind) continue;
+    const other = given[index];
+    const hint = typeof other === 'object' ? '; flatten arrays in arrays, for example with data.flat(Infinity)' : '';
+    const message = `${where}: data must hold ${kind}s alone, as at index 0, got ${show(other)} at index ${index}`;
+    throw invalid(message + hint);
   }
   const type = kind === 'bigint' ? bigintType(where, given as readonly bigint[]) : kind;
   return { type, data: new (arrayTypeOf(type) as Float64ArrayConstructor)(given as readonly number[]) };
@@ -81,39 +82,58 @@ function kindOf(type: UntypedType): ElementKind {
   return type === 'large bigint' ? 'bigint' : type;
 }
 
-function boundsOf(type: TensorType, [lowest, highest]: readonly [bigint, bigint]): string {
+function boundsOf(type: TensorType, [lowest, highest]: Range): string {
   return type === 'bool' ? 'true, false, 1 or 0' : `an integer from ${lowest} to ${highest}`;
 }
 
 /** @returns the index of the first number that becomes infinite, if there is one. */
 function toFloats(type: NumericType, elements: UntypedTensor['data']): TensorData | number {
-  const data = new (arrayTypeOf(type) as Float64ArrayConstructor)(elements.length);
-  const isFloat16 = type === 'float16';
-  for (let index = 0; index < elements.length; index += 1) {
-    const value = Number(elements[index]);
-    data[index] = isFloat16 ? toFloat16(value) : value;
-    const isInfinite = isFloat16 ? ((data[index] as number) & 0x7fff) === 0x7c00 : !Number.isFinite(data[index]);
-    if (isInfinite && Number.isFinite(value)) return index;
+  const values = areBigints(elements) ? Float64Array.from(elements as BigInt64Array, Number) : elements;
+  if (type === 'float16') return toFloat16s(values);
+  const data = new (arrayTypeOf(type) as Float64ArrayConstructor)(values);
+  for (let index = 0; index < data.length; index += 1) {
+    if (!Number.isFinite(data[index]) && Number.isFinite(values[index])) return index;
+  }
+  return data;
+}
+
+function toFloat16s(values: Float64Array | Uint8Array): Uint16Array | number {
+  const data = new Uint16Array(values.length);
+  for (let index = 0; index < data.length; index += 1) {
+    const bits = toFloat16(values[index] as number);
+    if (isInfiniteFloat16(bits) && Number.isFinite(values[index])) return index;
+    data[index] = bits;
   }
   return data;
 }
 
 /** @returns the index of the first element that is no integer in the range, if there is one. */
-function toIntegers(
-  type: NumericType,
-  [lowest, highest]: readonly [bigint, bigint],
-  elements: UntypedTensor['data'],
-): TensorData | number {
-  const data = new (arrayTypeOf(type) as Float64ArrayConstructor)(elements.length);
+function toIntegers(type: NumericType, range: Range, elements: UntypedTensor['data']): TensorData | number {
   const isBig = type === 'int64' || type === 'uint64';
-  for (let index = 0; index < elements.length; index += 1) {
-    const element = elements[index] as number | bigint;
-    // A comparison of a number with a bigint is exact.
-    if (!(element >= lowest && element <= highest)) return index;
-    if (typeof element === 'number' && !Number.isInteger(element)) return index;
-    (data as unknown as (number | bigint)[])[index] = isBig ? BigInt(element) : Number(element);
-  }
+  const data = new (arrayTypeOf(type) as Float64ArrayConstructor)(elements.length);
+  const bad = areBigints(elements) ? findOutside(range, elements) : findNoInteger(range, elements);
+  if (bad !== -1) return bad;
+  const convert = (isBig ? BigInt : Number) as (element: number | bigint) => number;
+  for (let index = 0; index < elements.length; index += 1) data[index] = convert(elements[index] as number | bigint);
   return data;
+}
+
+function findOutside([lowest, highest]: Range, elements: BigInt64Array | BigUint64Array): number {
+  return elements.findIndex((element) => element < lowest || element > highest);
+}
+
+/** Compares numbers with numbers, since comparisons with bigints are slow: one above the highest is a power of two. */
+function findNoInteger([lowest, highest]: Range, elements: Float64Array | Uint8Array): number {
+  const [from, below] = [Number(lowest), Number(highest + 1n)];
+  for (let index = 0; index < elements.length; index += 1) {
+    const element = elements[index] as number;
+    if (!(element >= from && element < below && Number.isInteger(element))) return index;
+  }
+  return -1;
+}
+
+function areBigints(elements: UntypedTensor['data']): elements is BigInt64Array | BigUint64Array {
+  return typeof elements[0] === 'bigint';
 }
 
 function invalid(message: string): InfermuxError {
