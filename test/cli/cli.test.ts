@@ -9,7 +9,14 @@ import type { BenchReport } from '../../dist/cli/bench/bench.js';
 import type { ControlReport } from '../../dist/cli/demo/control-demo.js';
 import type { DemoReport } from '../../dist/cli/demo/demo.js';
 import { directory } from '../support/directories.js';
-import { identityModel, modelDirectory, pickyModel, scaleModel, slowRunModel } from '../support/onnx-models.js';
+import {
+  identityModel,
+  modelDirectory,
+  oddOutputsModel,
+  pickyModel,
+  scaleModel,
+  slowRunModel,
+} from '../support/onnx-models.js';
 import { TENSOR_TYPES } from '../support/tensors.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -92,6 +99,21 @@ describe('infermux inspect', () => {
     expect(report.whyNotBatched).toBeUndefined();
     const tables = (await infermux('inspect', MLP)).stdout;
     for (const text of ['image', 'N × 64', 'ai.onnx 17', 'yes']) expect(tables).toContain(text);
+  });
+
+  it('says which outputs are left out, and why', async () => {
+    const directory = modelDirectory({ odd: oddOutputsModel(['sequence', 'int4']) });
+    const { stdout } = await infermux('inspect', `${directory}/odd.onnx`);
+    const lines = stdout.split('\n').filter((line) => /output|left out/.test(line));
+    expect(lines).toEqual([
+      expect.stringMatching(/output .* label .* float32 .* N × 2/),
+      expect.stringMatching(/left out .* sequence .* onnxruntime-node carries tensors only/),
+      expect.stringMatching(/left out .* int4 .* it has type int4, which onnxruntime-node cannot carry/),
+    ]);
+    const { outputs, omittedOutputs } = JSON.parse(
+      (await infermux('inspect', `${directory}/odd.onnx`, '--json')).stdout,
+    );
+    expect([outputs, omittedOutputs]).toMatchObject([[{ name: 'label' }], [{ name: 'sequence' }, { name: 'int4' }]]);
   });
 
   it('says why a model cannot be batched', async () => {

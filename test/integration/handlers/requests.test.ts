@@ -130,6 +130,15 @@ describe('a request for a handler', () => {
     expect(await ask({ do: 'run', model: 'times-3', x })).toBe(15);
   });
 
+  it('runs models on arrays of numbers, by whichever way it comes to them', async () => {
+    await start();
+    expect(await ask({ do: 'run', model: 'times-2', x: [5, 0, 0, 0] })).toBe(10);
+    expect(await ask({ do: 'both', models: ['times-2', 'times-3'], x: [5, 0, 0, 0] })).toMatchObject({ answer: 30 });
+    expect(await outcome(ask({ do: 'run', model: 'times-2', x: [1e39, 0, 0, 0] }))).toBe(
+      'INVALID_ARGUMENT: model "times-2": input "x": 1e+39 at index 0 is no float32: the number is too large',
+    );
+  });
+
   it.each(['nothing', 'text', 'an object for a message', 'what cannot be looked at'])(
     'fails alone also when what is thrown is %s',
     async (kind) => {
