@@ -2,6 +2,7 @@ export { ERROR_CODES, type ErrorCode, InfermuxError } from './common/errors.js';
 export type { Batching, BatchingOptions } from './contracts/batching.js';
 export type { EvictionName } from './contracts/eviction.js';
 export type { Handler, HandlerContext, HandlerModel, LogFields } from './contracts/handler.js';
+export type { EngineLogger, LoggedFields } from './contracts/logger.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
 export type {
   ModelState,

@@ -1,7 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import envPaths from 'env-paths';
-import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import {
   checkOptions,
@@ -16,6 +15,7 @@ import {
 } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { checkBatching } from '../contracts/batching.js';
+import type { EngineLogger } from '../contracts/logger.js';
 import { readSession } from '../contracts/session-settings.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
@@ -40,8 +40,8 @@ export interface EngineOptions extends DeploymentOptions {
   readonly checkpoint?: CheckpointOptions | undefined;
   /** Where compiled models with shared weights are kept, and how many bytes of them. */
   readonly weightStore?: WeightStoreOptions | undefined;
-  /** A pino logger, or an object with the same four methods. Default: silent. */
-  readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'> | undefined;
+  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
+  readonly logger?: EngineLogger | undefined;
   /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
   readonly registry?: Registry | undefined;
   readonly metrics?: {
