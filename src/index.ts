@@ -2,6 +2,7 @@ export { ERROR_CODES, type ErrorCode, InfermuxError } from './common/errors.js';
 export type { Batching, BatchingOptions } from './contracts/batching.js';
 export type { EvictionName } from './contracts/eviction.js';
 export type { Handler, HandlerContext, HandlerModel, LogFields } from './contracts/handler.js';
+export type { EngineLogger, LoggedFields } from './contracts/logger.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
 export type {
   ModelState,
@@ -30,7 +31,7 @@ export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';
 export { createEngine } from './engine/create-engine.js';
 export type { CloseOptions, InferenceEngine } from './engine/engine.js';
-export type { CheckpointOptions, EngineOptions, WeightStoreOptions } from './engine/options.js';
+export type { CheckpointOptions, EngineOptions, MetricsOptions, WeightStoreOptions } from './engine/options.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest, RunOptions } from './engine/requests/run-options.js';
 export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './engine/status.js';

@@ -20,10 +20,10 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   replicas: [...FOUNDATION, 'protocol', 'piscina'],
   deployments: [...FOUNDATION, 'models', 'replicas'],
   endpoints: ['common'],
-  observability: [...FOUNDATION, 'pino', 'prom-client'],
+  observability: [...FOUNDATION, 'prom-client'],
   engine: [
     ...[...FOUNDATION, 'protocol', 'models', 'routing', 'replicas', 'deployments', 'endpoints', 'observability'],
-    ...['env-paths', 'pino', 'prom-client'],
+    ...['env-paths', 'prom-client'],
   ],
   index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'engine'],
   cli: ['index', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],

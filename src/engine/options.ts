@@ -1,7 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import envPaths from 'env-paths';
-import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import {
   checkOptions,
@@ -16,6 +15,7 @@ import {
 } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { checkBatching } from '../contracts/batching.js';
+import type { EngineLogger } from '../contracts/logger.js';
 import { readSession } from '../contracts/session-settings.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
@@ -40,14 +40,22 @@ export interface EngineOptions extends DeploymentOptions {
   readonly checkpoint?: CheckpointOptions | undefined;
   /** Where compiled models with shared weights are kept, and how many bytes of them. */
   readonly weightStore?: WeightStoreOptions | undefined;
-  /** A pino logger, or an object with the same four methods. Default: silent. */
-  readonly logger?: Pick<Logger, 'debug' | 'info' | 'warn' | 'error'> | undefined;
+  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
+  readonly logger?: EngineLogger | undefined;
   /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
   readonly registry?: Registry | undefined;
-  readonly metrics?: {
-    /** Whether metrics are labelled with model ids. Set it to false for thousands of models. Default true. */
-    readonly modelLabels?: boolean | undefined;
-  };
+  /** Which series the metrics have. */
+  readonly metrics?: MetricsOptions | undefined;
+}
+
+export interface MetricsOptions {
+  /** Whether metrics are labelled with model ids. Default true. */
+  readonly modelLabels?: boolean | undefined;
+  /**
+   * Most models with series of their own: the busiest ones. The others share series with the label `(other)`, and so do
+   * models that are gone. Default 200.
+   */
+  readonly maxModels?: number | undefined;
 }
 
 export interface CheckpointOptions {
@@ -78,10 +86,11 @@ export interface ResolvedOptions {
   readonly weightStore: { readonly [K in keyof WeightStoreOptions]-?: NonNullable<WeightStoreOptions[K]> };
   readonly logger: EngineOptions['logger'];
   readonly registry: EngineOptions['registry'];
-  readonly metrics: NonNullable<EngineOptions['metrics']>;
+  readonly metrics: { readonly [K in keyof MetricsOptions]-?: NonNullable<MetricsOptions[K]> };
 }
 
 const MOST_STORE_BYTES = 8 * 2 ** 30;
+const MOST_MODELS_WITH_SERIES = 200;
 
 type OwnKey = Exclude<keyof EngineOptions, keyof DeploymentOptions>;
 
@@ -126,6 +135,11 @@ const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
   versions: isVersionPolicy,
 };
 
+const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
+  modelLabels: isBoolean,
+  maxModels: isInteger({ lowest: 1 }),
+};
+
 const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
   directory: isText,
   maxBytes: isInteger({ lowest: 1 }),
@@ -138,7 +152,7 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
  */
 export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   const given = withoutUndefined(checkOptions('options', options, { ...ENGINE_RULES, ...DEPLOYMENT_RULES }));
-  const metrics = checkOptions('options.metrics', given.metrics ?? {}, { modelLabels: isBoolean });
+  const metrics = checkOptions('options.metrics', given.metrics ?? {}, METRICS_RULES);
   checkModels(given.models);
   const repository = readRepository(given);
   const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, WEIGHT_STORE_RULES);
@@ -160,7 +174,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     },
     logger,
     registry,
-    metrics,
+    metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, ...withoutUndefined(metrics) },
   });
 }
 

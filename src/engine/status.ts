@@ -121,31 +121,3 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
 function nameOfOwn(key: string): string {
   return isHandlerKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
 }
-
-/** Counts the loaded sessions, and the bytes of their model files, by format. */
-export function loadedModels(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
-  const byType = new Map([
-    ['onnx', { type: 'onnx', models: 0, bytes: 0 }],
-    ['ort', { type: 'ort', models: 0, bytes: 0 }],
-  ]);
-  for (const { replica } of deployments.flatMap(({ places }) => places)) {
-    for (const [key, state] of replica?.models ?? []) {
-      const model = catalog.byKey(key);
-      const sum = model && byType.get(model.format);
-      if (model === undefined || sum === undefined || state !== 'loaded') continue;
-      sum.models += 1;
-      sum.bytes += model.bytes;
-    }
-  }
-  return byType.values();
-}
-
-/** Yields each replica with its ongoing requests and its models. */
-export function* replicasAtWork(deployments: readonly EngineDeployment[], catalog: ModelCatalog) {
-  for (const { id, replica } of deployments.flatMap(({ places }) => places)) {
-    if (replica === undefined) continue;
-    const models = [...replica.models.keys()].filter((key) => key !== NO_MODEL);
-    const names = models.map((key) => catalog.byKey(key)?.id ?? nameOfOwn(key));
-    yield { id, isRunning: replica.state === 'running', ongoing: replica.ongoing, models: names };
-  }
-}

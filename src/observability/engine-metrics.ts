@@ -1,19 +1,37 @@
 import type { Registry } from 'prom-client';
-import type { ErrorCode } from '../common/errors.js';
+import type { Clock } from '../common/clock.js';
+import { ERROR_CODES, type ErrorCode } from '../common/errors.js';
 import type { UnloadReason } from '../contracts/eviction.js';
-import { type MetricsSource, registerGauges } from './gauges.js';
-import { MetricsRegistration, SECONDS } from './metrics-registration.js';
-import type { TallyLine } from './tallies.js';
+import { registerGauges, registerModelGauge } from './gauges.js';
+import type { MetricsSource } from './metrics-source.js';
+import { presenceIn } from './presence.js';
+import { MetricsRegistration } from './registry/metrics-registration.js';
+import { ScrapeTurns } from './registry/scrape-turns.js';
+import { BusiestModels } from './series/busiest-models.js';
+import { type Count, OTHER } from './series/lines.js';
+import { SECONDS } from './series/model-series.js';
+import { SessionCensus } from './session-census.js';
 
 /** 0.1 s to a day, in seconds. */
 const AGES = [0.1, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400];
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
+export interface EngineMetricsOptions {
+  /** The caller's registry; when undefined the metrics get one of their own. */
+  readonly registry: Registry | undefined;
+  /** Whether metrics are labelled with model ids. */
+  readonly modelLabels: boolean;
+  /** Most models with series of their own. */
+  readonly maxModels: number;
+  readonly clock: Clock;
+}
+
 /** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
 export class EngineMetrics {
   readonly #metrics: MetricsRegistration;
-  readonly #modelLabels: boolean;
-  readonly #requests;
+  readonly #models: BusiestModels;
+  readonly #census: SessionCensus;
+  readonly #hasModelLabels: boolean;
   readonly #errors;
   readonly #deploymentRequests;
   readonly #deploymentErrors;
@@ -22,10 +40,9 @@ export class EngineMetrics {
   readonly #shadowRequests;
   readonly #shadowErrors;
   readonly #queueWait;
-  readonly #runDuration;
-  readonly #requestDuration;
   readonly #getModel;
   readonly #loads;
+  readonly #loadSeconds;
   readonly #loadExceptions;
   readonly #unloads;
   readonly #loadDuration;
@@ -33,35 +50,42 @@ export class EngineMetrics {
   readonly #ageAtEviction;
   readonly #restarts;
   readonly #batchSize;
-  readonly #batches;
   readonly #verificationFailures;
   readonly #routerErrors;
+  #isClosed = false;
 
-  /**
-   * @param registry the caller's registry; when undefined the metrics get one of their own.
-   * @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine.
-   */
-  constructor(
-    source: MetricsSource,
-    { registry, modelLabels }: { registry: Registry | undefined; modelLabels: boolean },
-  ) {
-    const metrics = new MetricsRegistration(registry);
-    this.#metrics = metrics;
-    this.#modelLabels = modelLabels;
+  /** @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine. */
+  constructor(source: MetricsSource, { registry, modelLabels, maxModels, clock }: EngineMetricsOptions) {
+    const models = new BusiestModels({
+      most: modelLabels ? maxModels : 0,
+      now: () => clock.now(),
+      isThere: (model) => source.hasModel(model),
+    });
+    const hasSeries = (model: string) => models.has(model);
+    const turns = new ScrapeTurns(
+      (callback) => clock.nextTurn(callback),
+      () => this.#scrapeBegins(),
+    );
+    const metrics = new MetricsRegistration(registry, turns, () => presenceIn(source, hasSeries));
     const model = modelLabels ? ['model'] : [];
+    this.#models = models;
+    this.#metrics = metrics;
+    this.#census = new SessionCensus(source, (name) => (models.has(name) ? name : OTHER), turns);
+    this.#hasModelLabels = modelLabels;
 
-    this.#requests = metrics.tally('router_requests_total', 'Requests accepted for routing.', model);
+    const requests = models.lines((series) => series.requests);
+    metrics.counterOf('router_requests_total', 'Requests accepted for routing.', requests);
     this.#errors = metrics.counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
     const deployment = ['deployment'];
-    this.#deploymentRequests = metrics.tally('deployment_requests_total', 'Requests, copies included.', deployment);
-    this.#deploymentErrors = metrics.tally(
+    this.#deploymentRequests = metrics.counter('deployment_requests_total', 'Requests, copies included.', deployment);
+    this.#deploymentErrors = metrics.counter(
       'deployment_errors_total',
       'Requests that were refused or answered with an error, copies included.',
       deployment,
     );
     const endpoint = ['endpoint'];
-    this.#endpointRequests = metrics.tally('endpoint_requests_total', 'Requests for endpoints.', endpoint);
-    this.#endpointErrors = metrics.tally(
+    this.#endpointRequests = metrics.counter('endpoint_requests_total', 'Requests for endpoints.', endpoint);
+    this.#endpointErrors = metrics.counter(
       'endpoint_errors_total',
       'Requests for endpoints answered with an error.',
       endpoint,
@@ -72,21 +96,24 @@ export class EngineMetrics {
       ...shadow,
       'code',
     ]);
-    this.#queueWait = metrics.tallyHistogram('queue_wait_seconds', 'From acceptance to a replica.', [], SECONDS);
-    this.#runDuration = metrics.tallyHistogram(
+    this.#queueWait = metrics.histogram('queue_wait_seconds', 'From acceptance to a replica.', [], SECONDS).at();
+    metrics.histogramOf(
       'run_duration_seconds',
       'The onnxruntime call of a request.',
-      model,
       SECONDS,
+      models.lines((series) => series.runDuration),
     );
-    this.#requestDuration = metrics.tallyHistogram(
+    metrics.histogramOf(
       'request_duration_seconds',
       'From acceptance to the answer.',
-      model,
       SECONDS,
+      models.lines((series) => series.requestDuration),
     );
-    this.#batchSize = metrics.tallyHistogram('batch_size', 'Requests that shared an onnxruntime call.', model, SIZES);
-    this.#batches = metrics.tally('batches_total', 'Calls that more than one request shared.', model);
+    this.#batchSize = metrics.histogram('batch_size', 'Requests that shared an onnxruntime call.', [], SIZES).at();
+    const batches = models.lines((series) => series.batches);
+    metrics.counterOf('batches_total', 'Calls that more than one request shared.', batches);
+    const batchedRequests = models.lines((series) => series.batchedRequests);
+    metrics.counterOf('batched_requests_total', 'Requests that shared a call with others.', batchedRequests);
     this.#verificationFailures = metrics.counter(
       'batch_verification_failures_total',
       'Models that gave other results in a batch than alone.',
@@ -96,26 +123,35 @@ export class EngineMetrics {
       'deployment',
       'kind',
     ]);
-    this.#getModel = metrics.tally('get_model_requests_total', "Requests that asked a replica's session cache.", [
-      'replica',
-    ]);
+    const replica = ['replica'];
+    this.#getModel = metrics.counter(
+      'get_model_requests_total',
+      "Requests that asked a replica's session cache.",
+      replica,
+    );
     this.#loads = metrics.counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
+    this.#loadSeconds = metrics.counter('model_load_seconds_total', 'Time of loads of sessions.', model);
     this.#loadExceptions = metrics.counter('load_model_exceptions_total', 'Loads that failed.', [
       'replica',
       'type',
       'code',
     ]);
     this.#unloads = metrics.counter('model_unloads_total', 'Sessions released, by reason.', ['replica', 'reason']);
-    this.#loadDuration = metrics.histogram('load_model_duration_seconds', 'Loads of sessions.', ['type', ...model]);
-    this.#ageAtEviction = metrics.histogram(
-      'model_age_at_eviction_seconds',
-      'Time since an evicted session was last used; short ages mean thrashing.',
-      [],
-      AGES,
-    );
-    this.#unloadDuration = metrics.histogram('model_unload_duration_seconds', 'Releases of sessions.', []);
-    this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
-    registerGauges(metrics, source, modelLabels);
+    this.#loadDuration = metrics.histogram('load_model_duration_seconds', 'Loads of sessions.', ['type'], SECONDS);
+    this.#ageAtEviction = metrics
+      .histogram(
+        'model_age_at_eviction_seconds',
+        'Time since an evicted session was last used; short ages mean thrashing.',
+        [],
+        AGES,
+      )
+      .at();
+    this.#unloadDuration = metrics
+      .histogram('model_unload_duration_seconds', 'Releases of sessions.', [], SECONDS)
+      .at();
+    this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', replica);
+    registerGauges(metrics, source, this.#census);
+    if (modelLabels) registerModelGauge(metrics, this.#census);
   }
 
   get registry(): Registry {
@@ -123,95 +159,116 @@ export class EngineMetrics {
   }
 
   requestAccepted(model: string): void {
-    this.#requests.add(model, 1);
+    this.#models.requestAccepted(model);
   }
 
-  /** Counts every request for the deployment, refused ones included. */
-  deploymentRequests(deployment: string): TallyLine {
-    return this.#deploymentRequests.line(deployment);
+  /** Counts every request for the deployment, refused ones included. Keep it only while the deployment is there. */
+  deploymentRequests(deployment: string): Count {
+    return this.#deploymentRequests.at(deployment);
   }
 
   /** A request was refused, or answered with an error. */
   deploymentError(deployment: string): void {
-    this.#deploymentErrors.add(deployment, 1);
+    this.#deploymentErrors.at(deployment).sum += 1;
   }
 
   endpointRequest(endpoint: string): void {
-    this.#endpointRequests.add(endpoint, 1);
+    this.#endpointRequests.at(endpoint).sum += 1;
   }
 
   endpointError(endpoint: string): void {
-    this.#endpointErrors.add(endpoint, 1);
+    this.#endpointErrors.at(endpoint).sum += 1;
   }
 
   /** A copy of a request was sent to the target. */
   shadowRequest(endpoint: string, target: string): void {
-    this.#shadowRequests.inc({ endpoint, target });
+    this.#shadowRequests.at(endpoint, target).sum += 1;
   }
 
   shadowError(endpoint: string, target: string, code: ErrorCode): void {
-    this.#shadowErrors.inc({ endpoint, target, code });
+    this.#shadowErrors.at(endpoint, target, labelOf(code)).sum += 1;
   }
 
   requestsGiven(replica: string, requests: number): void {
-    this.#getModel.add(replica, requests);
+    this.#getModel.at(replica).sum += requests;
   }
 
   requestWaited(queueMs: number): void {
-    this.#queueWait.observe('', queueMs / 1_000);
+    this.#queueWait.observe(queueMs / 1_000);
   }
 
   /** A request was answered. Times in milliseconds. */
   requestAnswered(model: string, { runMs, totalMs }: { readonly runMs: number; readonly totalMs: number }): void {
-    this.#runDuration.observe(model, runMs / 1_000);
-    this.#requestDuration.observe(model, totalMs / 1_000);
+    const series = this.#models.of(model);
+    series.runDuration.observe(runMs / 1_000);
+    series.requestDuration.observe(totalMs / 1_000);
   }
 
   /** One onnxruntime call ran for `requests` requests. */
   called(model: string, requests: number): void {
-    this.#batchSize.observe(model, requests);
-    if (requests > 1) this.#batches.add(model, 1);
+    this.#batchSize.observe(requests);
+    if (requests === 1) return;
+    const series = this.#models.of(model);
+    series.batches.sum += 1;
+    series.batchedRequests.sum += requests;
   }
 
   batchVerificationFailed(model: string): void {
-    this.#verificationFailures.inc(this.#label(model));
+    this.#verificationFailures.at(...this.#label(model)).sum += 1;
   }
 
   requestFailed(code: ErrorCode): void {
-    this.#errors.inc({ code });
+    this.#errors.at(labelOf(code)).sum += 1;
   }
 
   /** @param type the model's format. */
   modelLoaded(replica: string, model: string, type: string, loadMs: number): void {
-    this.#loads.inc({ replica, ...this.#label(model) });
-    this.#loadDuration.observe({ type, ...this.#label(model) }, loadMs / 1_000);
+    this.#loads.at(replica, ...this.#label(model)).sum += 1;
+    this.#loadSeconds.at(...this.#label(model)).sum += loadMs / 1_000;
+    this.#loadDuration.at(type).observe(loadMs / 1_000);
   }
 
   modelLoadFailed(replica: string, type: string, code: ErrorCode): void {
-    this.#loadExceptions.inc({ replica, type, code });
+    this.#loadExceptions.at(replica, type, labelOf(code)).sum += 1;
   }
 
   /** @param idleMs milliseconds since the session was last used. */
   modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number, idleMs: number): void {
-    this.#unloads.inc({ replica, reason });
+    this.#unloads.at(replica, reason).sum += 1;
     this.#unloadDuration.observe(unloadMs / 1_000);
     if (reason === 'evicted') this.#ageAtEviction.observe(idleMs / 1_000);
   }
 
   routerFailed(deployment: string, kind: string): void {
-    this.#routerErrors.inc({ deployment, kind });
+    this.#routerErrors.at(deployment, kind).sum += 1;
   }
 
   replicaRestarted(replica: string): void {
-    this.#restarts.inc({ replica });
+    this.#restarts.at(replica).sum += 1;
   }
 
-  /** Removes the metrics from the caller's registry. The engine's own registry stays readable. */
+  /**
+   * Removes the metrics from the caller's registry. The engine's own registry stays readable, with the series that it
+   * has now.
+   */
   close(): void {
+    this.#isClosed = true;
     this.#metrics.close();
   }
 
-  #label(model: string): Record<string, string> {
-    return this.#modelLabels ? { model } : {};
+  #scrapeBegins(): void {
+    this.#census.scrapeBegins();
+    if (this.#isClosed) return;
+    this.#models.review();
+    this.#metrics.sweep();
   }
+
+  #label(model: string): readonly string[] {
+    return this.#hasModelLabels ? [this.#models.of(model).name] : [];
+  }
+}
+
+/** Returns the label of an error's code. A handler may throw errors with codes of its own, any number of them. */
+function labelOf(code: ErrorCode): string {
+  return Object.hasOwn(ERROR_CODES, code) ? code : OTHER;
 }

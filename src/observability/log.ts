@@ -1,24 +1,19 @@
-import { type Logger, pino } from 'pino';
 import { messageOf } from '../common/errors.js';
-
-/** The methods that the engine needs of a logger, such as a pino logger. */
-export type EngineLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
-
-type Level = keyof EngineLogger;
-type Fields = Readonly<Record<string, unknown>>;
+import type { EngineLogger, LoggedFields } from '../contracts/logger.js';
 
 /** Writes to the caller's logger, or nowhere. A logger that throws costs one warning, not a request. */
 export class Log {
-  readonly #logger: EngineLogger;
+  readonly #logger: EngineLogger | undefined;
   #hasWarned = false;
 
-  constructor(logger: EngineLogger = pino({ level: 'silent' })) {
+  /** @param logger undefined: nobody logs. */
+  constructor(logger: EngineLogger | undefined) {
     this.#logger = logger;
   }
 
-  write(level: Level, fields: Fields, message: string): void {
+  write(level: keyof EngineLogger, fields: LoggedFields, message: string): void {
     try {
-      this.#logger[level](fields, message);
+      this.#logger?.[level](fields, message);
     } catch (error) {
       if (this.#hasWarned) return;
       this.#hasWarned = true;

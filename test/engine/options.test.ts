@@ -17,6 +17,7 @@ describe('engine options', () => {
   it('have defaults, and are frozen', () => {
     const options = resolveOptions();
     expect(options.models).toEqual({});
+    expect(options.metrics).toEqual({ modelLabels: true, maxModels: 200 });
     expect(options.deployments.default).toMatchObject({
       replicas: availableParallelism(),
       maxModelsPerReplica: 3,
@@ -124,6 +125,8 @@ describe('engine options', () => {
     [{ logger: {} }, 'options.logger must be a logger (an object with debug, info, warn, error), got {}'],
     [{ registry: {} }, 'options.registry must be a prom-client Registry'],
     [{ metrics: { modelLabels: 1 } }, 'options.metrics.modelLabels must be true or false, got 1'],
+    [{ metrics: { maxModels: 0 } }, 'options.metrics.maxModels must be an integer of at least 1, got 0'],
+    [{ metrics: { models: 5 } }, 'options.metrics: unknown key "models"; expected one of modelLabels, maxModels'],
     [{ session: { executionProviders: 'cpu' } }, 'options.session.executionProviders must be a non-empty array'],
     [{ session: { executionProviders: new Array(1) } }, 'options.session.executionProviders must be a non-empty array'],
     [

@@ -37,10 +37,10 @@ export function observeDispatcher(
       if (!isShadow) metrics.requestFailed(code);
     },
     called: (model, called) => metrics.called(labelOf(model), called),
-    batchingSwitchedOff: ({ id: model }, reason) => {
-      metrics.batchVerificationFailed(model);
+    batchingSwitchedOff: (model, reason) => {
+      metrics.batchVerificationFailed(labelOf(model));
       const message = 'the model gives other results in a batch than alone: batching is switched off for it';
-      log.write('warn', { model, reason }, message);
+      log.write('warn', { model: model.id, reason }, message);
     },
     routerFailed: (fault, error, isFirst) => {
       metrics.routerFailed(deployment, fault);

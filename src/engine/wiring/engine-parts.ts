@@ -15,9 +15,9 @@ import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
 import { Targets } from '../requests/targets.js';
-import { loadedModels, replicasAtWork } from '../status.js';
 import { deployedReplicas } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
+import { metricsSource } from './metrics-source.js';
 import { ReplicaEvents } from './replica-events.js';
 
 /** Creates the layers of one engine, and gives each the others that it needs. */
@@ -42,7 +42,10 @@ export class EngineParts {
     this.#environment = environment;
     this.log = new Log(options.logger);
     this.checkpoint = new EngineCheckpoint(checkpoint, options);
-    this.metrics = this.#createMetrics();
+    this.metrics = new EngineMetrics(metricsSource(this), {
+      ...{ registry: options.registry, clock: environment.clock },
+      ...options.metrics,
+    });
     this.catalog = new ModelCatalog(() => {
       this.targets.forget();
       this.#memory.counters.catalogChanged();
@@ -62,18 +65,6 @@ export class EngineParts {
   readonly #write: Log['write'] = (level, fields, message) => this.log.write(level, fields, message);
 
   readonly #during = <T>(work: () => Promise<T>): Promise<T> => this.keepAlive.during(work);
-
-  #createMetrics(): EngineMetrics {
-    const { registry, metrics } = this.#options;
-    return new EngineMetrics(
-      {
-        deployments: () => this.deployments.list(),
-        replicas: () => replicasAtWork(this.deployments.all, this.catalog),
-        loaded: () => loadedModels(this.deployments.all, this.catalog),
-      },
-      { registry, modelLabels: metrics.modelLabels ?? true },
-    );
-  }
 
   #createDeployments(isSaved: boolean): Deployments<Dispatcher<Replica>> {
     const { keepAlive, metrics, log } = this;
