@@ -1,3 +1,4 @@
+import { clone } from '../../common/clone.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import { type Batching, batchingPolicy, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelMetadata, ValueMetadata } from '../../tensors/tensor.js';
@@ -37,7 +38,7 @@ export async function inspectModel(
     );
   }
   // A copy: feeds are checked against the original.
-  const { inputs, outputs } = structuredClone(metadata);
+  const { inputs, outputs } = clone(metadata);
   const file = model.contents === undefined ? await readOnnxFile(model.path) : undefined;
   const reason = whyNotByItself(metadata, model.batching);
   return { ...report, inputs, outputs, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };
