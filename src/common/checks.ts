@@ -55,8 +55,11 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
 /** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
 export function check(where: string, value: unknown, isRight: Rule): void {
   const expectation = isRight(value);
-  if (expectation === undefined) return;
-  throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(value)}`);
+  if (expectation !== undefined) throw refusal(where, expectation, value);
+}
+
+function refusal(where: string, expectation: string, value: unknown): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(value)}`);
 }
 
 /**
@@ -76,7 +79,8 @@ export function checkOptions<T extends object>(where: string, options: T, rules:
       const known = Object.keys(rules).join(', ');
       throw new InfermuxError('INVALID_ARGUMENT', `${where}: unknown key ${show(key)}; expected one of ${known}`);
     }
-    if (value !== undefined) check(`${where}.${key}`, value, isRight);
+    const expectation = value === undefined ? undefined : isRight(value);
+    if (expectation !== undefined) throw refusal(`${where}.${key}`, expectation, value);
   }
   return copy;
 }

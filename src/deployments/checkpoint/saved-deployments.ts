@@ -3,7 +3,9 @@ import { clone } from '../../common/clone.js';
 import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.js';
 import { moduleUrl } from '../../common/paths.js';
 import { isSameData } from '../../common/realm.js';
+import { readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
+import { readUserConfig } from '../config/resolve-deployment.js';
 
 /** A deployment as a checkpoint has it. */
 export interface SavedDeployment {
@@ -42,8 +44,8 @@ export function restoreDeployments(
 }
 
 /**
- * Returns a copy of the options that later changes by the caller do not reach. The handler's path becomes a URL, so
- * that it does not depend on the working directory of the next process.
+ * Returns a copy of the options that later changes by the caller do not reach. Paths become absolute, so
+ * that they do not depend on the working directory of the next process.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a value that cannot be copied, and so cannot go to other threads.
  */
@@ -62,7 +64,11 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
 function copyOf(where: string, key: string, value: unknown): unknown {
   // A router stays on this thread, and a copy would be another router.
   if (key === 'router') return value;
-  if (key === 'handler' && value !== undefined) return moduleUrl(where, value as string | URL);
+  if (value === undefined) return value;
+  // A clone of a URL is an empty object.
+  if (key === 'handler') return moduleUrl(where, value as string | URL);
+  if (key === 'userConfig') return readUserConfig(where, value);
+  if (key === 'session' && isObject(value) === undefined) return readSession(where, value as object);
   try {
     return clone(value);
   } catch (cause) {

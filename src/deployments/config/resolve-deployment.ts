@@ -132,7 +132,7 @@ export function resolveDeployment(
     weights: options.weights ?? 'private',
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
     handler: handler === undefined ? undefined : moduleUrl(`${where}.handler`, handler),
-    userConfig: readUserConfig(where, options.userConfig),
+    userConfig: readUserConfig(`${where}.userConfig`, options.userConfig),
     labels: [options.labels ?? {}].flat().map((labels) => ({ ...labels })),
     healthCheck: {
       periodMs: healthCheck.periodMs ?? 10_000,
@@ -162,19 +162,23 @@ function readReplicas(
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-/** Copies the value through JSON, as it goes to other threads and into a checkpoint. */
-function readUserConfig(where: string, userConfig: unknown): unknown {
+/**
+ * Copies the value through JSON, as it goes to other threads and into a checkpoint.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a value that JSON changes.
+ */
+export function readUserConfig(where: string, userConfig: unknown): unknown {
   if (userConfig === undefined) return undefined;
   let copy: unknown;
   try {
     checkDepth(userConfig);
     copy = JSON.parse(JSON.stringify(userConfig));
   } catch (cause) {
-    const message = `${where}.userConfig must be what JSON can carry: ${messageOf(cause)}`;
+    const message = `${where} must be what JSON can carry: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
   if (isSameData(copy, userConfig)) return copy;
-  const message = `${where}.userConfig must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
+  const message = `${where} must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 

@@ -125,7 +125,7 @@ function inMemory(id: string, bytes: Uint8Array) {
  *   be read.
  */
 export async function readModelSource(path: string | URL): Promise<ModelSource & { readonly path: string }> {
-  const absolute = readingInput('path', () => absolutePath('path', path));
+  const absolute = readingInput('the model', () => absolutePath('the model', path));
   if (!isNamedByFolder(basename(absolute))) return { path: absolute };
   const { manifest } = await folderManifest(dirname(absolute));
   const { version, batching, session, weights }: Manifest = manifest;
