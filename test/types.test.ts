@@ -46,7 +46,7 @@ it('a path is a string or a URL, and bytes are a Uint8Array or a buffer', () => 
 
 it('instanceof tells the type of an error, and of a subclass', () => {
   class Narrower extends InfermuxError {
-    readonly more = 1;
+    readonly more: number = 1;
   }
   const typeOf = (error: unknown) => {
     if (error instanceof Narrower) return error.more;
