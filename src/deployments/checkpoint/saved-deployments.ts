@@ -44,8 +44,8 @@ export function restoreDeployments(
 }
 
 /**
- * Returns a copy of the options that later changes by the caller do not reach. Paths become absolute, so
- * that they do not depend on the working directory of the next process.
+ * Returns a copy of the options that later changes by the caller do not reach. Paths become absolute, so that they do
+ * not depend on the working directory of the next process.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a value that cannot be copied, and so cannot go to other threads.
  */
