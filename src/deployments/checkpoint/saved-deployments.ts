@@ -67,14 +67,15 @@ function copyOf(where: string, key: string, value: unknown): unknown {
   if (value === undefined) return value;
   // A clone of a URL is an empty object.
   if (key === 'handler') return moduleUrl(where, value as string | URL);
-  if (key === 'userConfig') return readUserConfig(where, value);
   if (key === 'session' && isObject(value) === undefined) return readSession(where, value as object);
+  let copy: unknown;
   try {
-    return clone(value);
+    copy = clone(value);
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
+  return key === 'userConfig' ? readUserConfig(where, value) : copy;
 }
 
 /** Stands for a router that is code. */
