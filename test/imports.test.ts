@@ -87,6 +87,18 @@ describe('the import table', () => {
     expect(takers).toEqual(['routing/routers/ranks.ts']);
   });
 
+  it('asks for the class of its own objects alone: a value of another realm is of none of this realm', () => {
+    // `CommanderError` comes from the package that the command imports itself.
+    const own = ['InfermuxError', 'OwnModel', 'CommanderError'];
+    const asked = files.flatMap((file) =>
+      [...textOf(file).matchAll(/\binstanceof (\w+)/g)].map((match) => `${match[1]} in ${file}`),
+    );
+    expect(asked.length).toBeGreaterThan(10);
+    expect(asked.filter((each) => !own.includes(each.split(' ')[0] as string))).toEqual([]);
+    // It compares prototypes.
+    expect(files.filter((file) => textOf(file).includes('isDeepStrictEqual('))).toEqual(['common/realm.ts']);
+  });
+
   it('leaves the creation of threads to Piscina, and creates no process', () => {
     const creates = /\bnew Worker\b|node:(child_process|cluster)/;
     expect(files.filter((file) => creates.test(textOf(file)))).toEqual([]);

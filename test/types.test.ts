@@ -1,7 +1,18 @@
 // What these tests say is checked by the compiler: `npm run types`.
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { expectTypeOf, it } from 'vitest';
-import type { EngineOptions, Feeds, InferenceEngine, Outputs, RunOptions, Tensor } from '../dist/index.js';
+import {
+  type EngineOptions,
+  type ErrorCode,
+  type Feeds,
+  type InferenceEngine,
+  InfermuxError,
+  type ModelFiles,
+  type Outputs,
+  type RunOptions,
+  readModelSource,
+  type Tensor,
+} from '../dist/index.js';
 
 it('an ort.Tensor fits as a feed, and its session options as session', () => {
   expectTypeOf<Record<string, OrtTensor>>().toExtend<Feeds>();
@@ -17,6 +28,31 @@ it('the type of a tensor tells what its data is', () => {
 it('options may be undefined', () => {
   expectTypeOf<{ signal: AbortSignal | undefined; timeoutMs: undefined }>().toExtend<RunOptions>();
   expectTypeOf<{ replicas: number | undefined }>().toExtend<EngineOptions>();
+});
+
+it('a path is a string or a URL, and bytes are a Uint8Array or a buffer', () => {
+  expectTypeOf<{
+    models: URL;
+    checkpoint: { file: URL };
+    weightStore: { directory: URL };
+    handler: URL;
+  }>().toExtend<EngineOptions>();
+  expectTypeOf<{ a: URL; b: { path: URL }; c: ArrayBuffer; d: { bytes: Buffer } }>().toExtend<
+    NonNullable<EngineOptions['models']>
+  >();
+  expectTypeOf(readModelSource).toBeCallableWith(new URL('file:///a.onnx'));
+  expectTypeOf<{ 'model.onnx': ArrayBuffer; 'model.json': string }>().toExtend<ModelFiles>();
+});
+
+it('instanceof tells the type of an error, and of a subclass', () => {
+  class Narrower extends InfermuxError {
+    readonly more: number = 1;
+  }
+  const typeOf = (error: unknown) => {
+    if (error instanceof Narrower) return error.more;
+    return error instanceof InfermuxError ? error.code : undefined;
+  };
+  expectTypeOf(typeOf).returns.toEqualTypeOf<number | ErrorCode | undefined>();
 });
 
 it('an engine is started by createEngine alone', () => {

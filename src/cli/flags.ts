@@ -1,6 +1,7 @@
 /** Parsers of flag values. commander prints an error that they throw, and the command ends as for wrong usage. */
 import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
 import { parseInputShape } from './bench/random-feeds.js';
 import { messageOf, quoted } from './terminal/printable.js';
@@ -39,8 +40,18 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
+/** Returns the path that a `file:` URL stands for, and any other text as it is. */
+export function parsePath(text: string): string {
+  try {
+    return /^file:/i.test(text) ? fileURLToPath(text) : text;
+  } catch (error) {
+    throw new InvalidArgumentError(`expected a path or a file: URL of this machine: ${messageOf(error)}.`);
+  }
+}
+
 /** Reads a path, and checks before any measurement that the file can be written. */
-export function parseWritableFile(path: string): string {
+export function parseWritableFile(text: string): string {
+  const path = parsePath(text);
   try {
     // Neither creates the file nor empties it.
     if (existsSync(path)) closeSync(openSync(path, 'r+'));

@@ -9,7 +9,15 @@ import { runControlDemo } from './demo/control-demo.js';
 import { controlScreen, controlTables } from './demo/control-screen.js';
 import { runDemo } from './demo/demo.js';
 import { demoTables } from './demo/demo-tables.js';
-import { addInputShape, integersUpTo, MAX_CALLERS, MAX_REPLICAS, parseSeconds, parseWritableFile } from './flags.js';
+import {
+  addInputShape,
+  integersUpTo,
+  MAX_CALLERS,
+  MAX_REPLICAS,
+  parsePath,
+  parseSeconds,
+  parseWritableFile,
+} from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
 import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
 import { messageOf } from './terminal/printable.js';
@@ -55,7 +63,7 @@ program
 program
   .command('inspect')
   .description('Show what a model takes and gives, and whether its requests can be joined.')
-  .argument('<model>', 'an ONNX or ORT file')
+  .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
   .option('--json', 'print one JSON object instead of tables')
   .exitOverride()
   .action(async (model: string, { json }: { json?: boolean }) => {
@@ -66,7 +74,7 @@ program
 program
   .command('bench')
   .description('Measure a model with several numbers of replicas and of concurrent callers.')
-  .argument('<model>', 'an ONNX or ORT file')
+  .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
   .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
   .option('--callers <list>', 'concurrent callers to try', integersUpTo(MAX_CALLERS), [1, 4, 16, 64, 256])
   .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
@@ -95,7 +103,7 @@ for (const [name, description, read] of [
   models
     .command(name)
     .description(description)
-    .argument('<directory>', 'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx')
+    .argument('<directory>', 'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx', parsePath)
     .option('--json', 'print one JSON object instead of a table')
     .exitOverride()
     .action(async (directory: string, { json }: { json?: boolean }) => {

@@ -1,4 +1,5 @@
 import { InfermuxError, show } from './errors.js';
+import { isPlainObject } from './realm.js';
 
 /** Returns what the value should be when it is something else; undefined when the value is right. */
 export type Rule = (value: unknown) => string | undefined;
@@ -10,13 +11,7 @@ const rule =
 
 export const isBoolean = rule((value) => typeof value === 'boolean', 'true or false');
 export const isText = rule((value) => typeof value === 'string' && value !== '', 'a non-empty string');
-/** Refuses maps, dates and instances of classes, because their own keys say nothing. */
-export const isObject = rule((value) => {
-  if (value === null || typeof value !== 'object') return false;
-  const prototype = Object.getPrototypeOf(value);
-  // A literal from another realm (a vm context, a test runner) has that realm's Object.prototype.
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
-}, 'a plain object');
+export const isObject = rule(isPlainObject, 'a plain object');
 
 /** An integer from `lowest` up to `highest`, or exactly `or`. */
 export function isInteger({ lowest, highest, or }: { lowest: number; highest?: number; or?: number }): Rule {
@@ -57,6 +52,16 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
   return rule(holds, expectation);
 }
 
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function check(where: string, value: unknown, isRight: Rule): void {
+  const expectation = isRight(value);
+  if (expectation !== undefined) throw refusal(where, expectation, value);
+}
+
+function refusal(where: string, expectation: string, value: unknown): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(value)}`);
+}
+
 /**
  * Checks every key of a plain options object by its rule; a key that is undefined counts as absent.
  *
@@ -65,22 +70,17 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value; also for a key without a rule.
  */
 export function checkOptions<T extends object>(where: string, options: T, rules: Readonly<Record<string, Rule>>): T {
-  const expected = isObject(options);
-  if (expected !== undefined) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(options)}`);
-  }
+  check(where, options, isObject);
   // Each value is read once, so that the checked value is used, whatever a getter returns next time.
   const copy = { ...options };
   for (const [key, value] of Object.entries(copy)) {
-    const check = Object.hasOwn(rules, key) ? rules[key] : undefined;
-    if (check === undefined) {
+    const isRight = Object.hasOwn(rules, key) ? rules[key] : undefined;
+    if (isRight === undefined) {
       const known = Object.keys(rules).join(', ');
       throw new InfermuxError('INVALID_ARGUMENT', `${where}: unknown key ${show(key)}; expected one of ${known}`);
     }
-    const expectation = value === undefined ? undefined : check(value);
-    if (expectation !== undefined) {
-      throw new InfermuxError('INVALID_ARGUMENT', `${where}.${key} must be ${expectation}, got ${show(value)}`);
-    }
+    const expectation = value === undefined ? undefined : isRight(value);
+    if (expectation !== undefined) throw refusal(`${where}.${key}`, expectation, value);
   }
   return copy;
 }

@@ -1,3 +1,6 @@
+import { performance } from 'node:perf_hooks';
+import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
+
 /** Time as the engine sees it. It is injected, so that tests and simulations move it by hand. */
 export interface Clock {
   /** Milliseconds from an arbitrary start; never runs backwards. */
@@ -16,6 +19,7 @@ export interface Clock {
 /** With a longer delay Node's timers fire at once. A later deadline acts after this time: 24.8 days. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
+/** Node's own timers: the globals of a test runner's environment may be fakes, or a browser's. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule: (callback, delayMs) => {

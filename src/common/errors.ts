@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { isError, isUrl } from './realm.js';
 
 /** Every code of an {@link InfermuxError}: its meaning, and whether the same call may succeed later. */
 export const ERROR_CODES = {
@@ -29,8 +30,29 @@ export interface InfermuxErrorOptions {
   readonly retryable?: boolean | undefined;
 }
 
+/** The same in every copy of this package that is loaded in the process. */
+const BRAND = Symbol.for('infermux.InfermuxError');
+
 /** The only class of error that infermux throws or rejects with. Branch on `code`, never on the message. */
 export class InfermuxError extends Error {
+  static {
+    Object.defineProperty(InfermuxError.prototype, BRAND, { value: true });
+  }
+
+  /**
+   * Whether the value is an InfermuxError of this copy of the package or of another one: a handler or a test runner may
+   * load the package once more. False for a value that throws when it is read.
+   */
+  static override [Symbol.hasInstance]<T>(this: new (...given: never) => T, value: unknown): value is T {
+    try {
+      // biome-ignore lint/complexity/noThisInStatic: a subclass inherits this method.
+      if (this !== (InfermuxError as unknown)) return Function.prototype[Symbol.hasInstance].call(this, value);
+      return value !== null && typeof value === 'object' && BRAND in value;
+    } catch {
+      return false;
+    }
+  }
+
   override readonly name = 'InfermuxError';
   readonly code: ErrorCode;
   readonly retryable: boolean;
@@ -69,17 +91,21 @@ export function withStackOf(thrown: unknown, error: InfermuxError): InfermuxErro
 /** Returns the message of a thrown value, on one line, even of a value that throws when it is read. */
 export function messageOf(error: unknown): string {
   try {
-    const message: unknown = error instanceof Error ? error.message : undefined;
+    const message: unknown = isError(error) ? error.message : undefined;
     return (typeof message === 'string' ? message : show(error)).replace(/\s+/g, ' ').trim();
   } catch {
     return 'something that cannot be shown';
   }
 }
 
+/** Most characters of a URL in a message: a `data:` URL holds a whole file. */
+const MOST_OF_URL = 300;
+
 /** Returns any value as error messages show it: short, on one line. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   try {
+    if (isUrl(value)) return value.href.slice(0, MOST_OF_URL);
     return inspect(value, { depth: 0, maxArrayLength: 12, maxStringLength: 60, breakLength: Number.POSITIVE_INFINITY });
   } catch {
     return 'something that cannot be shown';

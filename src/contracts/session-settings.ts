@@ -1,5 +1,7 @@
 import { checkOptions, isInteger, isObject, isText, type Rule, satisfies } from '../common/checks.js';
+import { clone } from '../common/clone.js';
 import { InfermuxError, messageOf } from '../common/errors.js';
+import { absolutePath, isPath } from '../common/paths.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
 export type ExecutionProvider = string | { readonly name: string };
@@ -20,8 +22,10 @@ export interface SessionOptions {
   readonly enableMemPattern?: boolean | undefined;
   readonly enableGraphCapture?: boolean | undefined;
   readonly enableProfiling?: boolean | undefined;
-  readonly profileFilePrefix?: string | undefined;
-  readonly optimizedModelFilePath?: string | undefined;
+  /** A path or a `file:` URL, to which onnxruntime adds the time. */
+  readonly profileFilePrefix?: string | URL | undefined;
+  /** A path or a `file:` URL. */
+  readonly optimizedModelFilePath?: string | URL | undefined;
   readonly logId?: string | undefined;
   /** From 0 (verbose) to 4 (fatal). Default 4, because errors come as exceptions. */
   readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
@@ -49,7 +53,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   interOpNumThreads: isInteger({ lowest: 0, highest: MOST_THREADS }),
   graphOptimizationLevel: satisfies((value) => LEVELS.includes(value as string), `one of ${LEVELS.join(', ')}`),
   extra: isObject,
+  profileFilePrefix: isPath,
+  optimizedModelFilePath: isPath,
 };
+
+const PATHS = ['profileFilePrefix', 'optimizedModelFilePath'];
 
 /**
  * Returns a copy of the settings for `InferenceSession.create`, which later replicas get too.
@@ -59,11 +67,14 @@ const RULES: Readonly<Record<string, Rule>> = {
  *   thread.
  */
 export function readSession<T extends object>(where: string, session: T): T {
-  const known = Object.fromEntries(Object.entries(session).filter(([key]) => Object.hasOwn(RULES, key)));
-  checkOptions(where, known, RULES);
+  const given = Object.entries(session).filter(([, value]) => value !== undefined);
+  checkOptions(where, Object.fromEntries(given.filter(([key]) => Object.hasOwn(RULES, key))), RULES);
+  const settings = Object.fromEntries(
+    given.map(([key, value]) => [key, PATHS.includes(key) ? absolutePath(`${where}.${key}`, value) : value]),
+  );
   try {
-    checkDepth(session);
-    return structuredClone(Object.fromEntries(Object.entries(session).filter(([, value]) => value !== undefined))) as T;
+    checkDepth(settings);
+    return clone(settings) as T;
   } catch (cause) {
     const message = `${where} must be plain data, because it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from 'node:util';
 import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
+import { isSameData } from '../common/realm.js';
 import type { Replica } from '../replicas/replica.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
@@ -164,8 +164,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#pursue();
     this.queue.configure(options);
     // Otherwise autoscaling would begin to count from zero after each change.
-    if (!isDeepStrictEqual(before.autoscaling, options.autoscaling)) this.#autoscaling.configure(options.autoscaling);
-    if (!isDeepStrictEqual(before.routingStats, options.routingStats))
+    if (!isSameData(before.autoscaling, options.autoscaling)) this.#autoscaling.configure(options.autoscaling);
+    if (!isSameData(before.routingStats, options.routingStats))
       for (const replica of this.running) this.#monitor.restartStats(replica);
     this.#announceScale(target.replicas);
     this.#controller.look();

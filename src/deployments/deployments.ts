@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from 'node:util';
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
 import { cloneError, InfermuxError, messageOf, readingInput, show } from '../common/errors.js';
+import { isSameData } from '../common/realm.js';
 import { SerialQueue } from '../common/serial-queue.js';
 import {
   checkSavedDeployment,
@@ -221,7 +221,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       await deployment.untilStarted();
     } catch (error) {
       // Saved options can be corrected once the engine runs; declared options only in the program.
-      if (isDeepStrictEqual(given, declared)) throw error;
+      if (isSameData(given, declared)) throw error;
       const reason = messageOf(error);
       this.#environment.log('warn', { deployment: name, reason }, 'a deployment from the checkpoint does not start');
     }

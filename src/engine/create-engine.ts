@@ -2,6 +2,7 @@ import { systemClock } from '../common/clock.js';
 import { readingInput } from '../common/errors.js';
 import { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
+import { replicaEntry } from '../replicas/threads/replica-entry.js';
 import { InferenceEngine } from './engine.js';
 import { type EngineOptions, resolveOptions } from './options.js';
 
@@ -11,20 +12,23 @@ import { type EngineOptions, resolveOptions } from './options.js';
  * are refused.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by
- *   its path, that cannot be read, and for a checkpoint that is damaged or newer, `REPLICA_FAILED` when no replica of a
- *   deployment starts.
+ *   its path, that cannot be read, for a checkpoint that is damaged or newer, and when infermux is part of a bundle,
+ *   `REPLICA_FAILED` when no replica of a deployment starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });
 }
 
+/** The environment of an engine. Default for `worker`: the module that comes with the package. */
+type EngineEnvironment = Omit<ReplicaPoolEnvironment, 'worker'> & Partial<Pick<ReplicaPoolEnvironment, 'worker'>>;
+
 /** {@link createEngine} with an environment of the caller's choice: for tests. */
 export async function startEngine(
   options: EngineOptions | undefined,
-  environment: ReplicaPoolEnvironment,
+  { worker = replicaEntry(), ...environment }: EngineEnvironment,
 ): Promise<InferenceEngine> {
   const resolved = readingInput('options', () => resolveOptions(options));
   const { checkpoint: named } = resolved;
   const checkpoint = named && (await Checkpoint.open(named.file));
-  return InferenceEngine.start(resolved, checkpoint, environment);
+  return InferenceEngine.start(resolved, checkpoint, { worker, ...environment });
 }

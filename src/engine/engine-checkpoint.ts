@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import { isInteger, isObject, isText } from '../common/checks.js';
 import { messageOf, show } from '../common/errors.js';
 import { type Checkpoint, type CheckpointContent, checkpointRefused } from '../deployments/checkpoint/checkpoint.js';
@@ -13,10 +12,14 @@ import { resolveDeployment } from '../deployments/config/resolve-deployment.js';
 import type { SavedEndpoints } from '../endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
 import type { Pin } from '../models/saved-pins.js';
-import type { ModelSource } from '../models/sources/model-sources.js';
-import { checkFollowable, checkModels, type EngineOptions, type ResolvedOptions } from './options.js';
-
-type Models = NonNullable<EngineOptions['models']>;
+import type { CheckedSource } from '../models/sources/model-sources.js';
+import {
+  checkFollowable,
+  type EngineOptions,
+  type ResolvedModels,
+  type ResolvedOptions,
+  resolveModels,
+} from './options.js';
 
 /** What an engine restores from its checkpoint, and saves to it. Without a checkpoint it is empty and saves nothing. */
 export class EngineCheckpoint {
@@ -24,7 +27,7 @@ export class EngineCheckpoint {
   readonly endpoints: SavedEndpoints;
   readonly pins: readonly Pin[];
   /** The models of the options; the checkpoint's when the options name none. */
-  readonly models: Models;
+  readonly models: ResolvedModels;
   readonly #checkpoint: Checkpoint | undefined;
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when a part of the file is damaged. */
@@ -94,10 +97,9 @@ function readPins(saved: unknown): readonly Pin[] {
   return saved;
 }
 
-function readModels(saved: unknown): Models {
+function readModels(saved: unknown): ResolvedModels {
   if (typeof saved !== 'string') entriesOf(saved);
-  checkModels(saved as Models);
-  return saved as Models;
+  return resolveModels(saved as NonNullable<EngineOptions['models']>);
 }
 
 function entriesOf(value: unknown): [string, unknown][] {
@@ -106,16 +108,14 @@ function entriesOf(value: unknown): [string, unknown][] {
   return Object.entries(value as object);
 }
 
-/** Makes paths absolute: the next process may start in another directory. */
-function savable(models: Models): Models {
-  if (typeof models === 'string') return resolve(models);
-  const inFiles: Record<string, string | ModelSource> = {};
+/** Leaves out the models that exist in memory only. */
+function savable(models: ResolvedModels): ResolvedModels {
+  if (typeof models === 'string') return models;
+  const inFiles: Record<string, CheckedSource> = {};
   for (const [id, source] of Object.entries(models)) {
-    if (typeof source === 'string') inFiles[id] = resolve(source);
-    else if (!(source instanceof Uint8Array) && source.path !== undefined) {
-      checkSavable(`options.models[${show(id)}]`, source);
-      inFiles[id] = { ...source, path: resolve(source.path) };
-    }
+    if (source.path === undefined) continue;
+    checkSavable(`options.models[${show(id)}]`, source);
+    inFiles[id] = source;
   }
   return inFiles;
 }

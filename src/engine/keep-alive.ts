@@ -1,3 +1,5 @@
+import { setInterval } from 'node:timers';
+
 /** Keeps the process up while anyone holds it: the engine's timers do not, nor its threads once they have started. */
 export class KeepAlive {
   readonly #timer = setInterval(() => undefined, 2 ** 30).unref();

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import envPaths from 'env-paths';
 import type { Registry } from 'prom-client';
 import {
@@ -9,26 +9,27 @@ import {
   isInteger,
   isMilliseconds,
   isObject,
-  isText,
   type Rule,
-  satisfies,
 } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
-import { checkBatching } from '../contracts/batching.js';
+import { absolutePath, isPath } from '../common/paths.js';
+import { isUrl } from '../common/realm.js';
 import type { EngineLogger } from '../contracts/logger.js';
-import { readSession } from '../contracts/session-settings.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
 import { DEPLOYMENT_RULES, resolveDeployment } from '../deployments/config/resolve-deployment.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/model-manager-options.js';
-import { isVersionPolicy, isWeightPlacement } from '../models/sources/manifest.js';
-import type { ModelSource } from '../models/sources/model-sources.js';
+import { isVersionPolicy } from '../models/sources/manifest.js';
+import { type CheckedSource, checkSources, type ModelSources } from '../models/sources/model-sources.js';
 
 /** Options of the engine. The options of a deployment among them are those of the deployment named `default`. */
 export interface EngineOptions extends DeploymentOptions {
-  /** A directory of models, or models by id: the path or the bytes of each. Default: none. */
-  readonly models?: string | Readonly<Record<string, string | Uint8Array | ModelSource>> | undefined;
+  /**
+   * A directory of models, by its path or `file:` URL; or models by id: the path, the `file:` URL or the bytes of each.
+   * Default: none.
+   */
+  readonly models?: string | URL | ModelSources | undefined;
   /** How the directory is followed, and when models are loaded. */
   readonly repository?: RepositoryOptions | undefined;
   /** More deployments, by name. Default: none. */
@@ -59,20 +60,26 @@ export interface MetricsOptions {
 }
 
 export interface CheckpointOptions {
-  /** Path of the file. Only one engine may use it at a time. */
-  readonly file: string;
+  /** Path or `file:` URL of the file. Only one engine may use it at a time. */
+  readonly file: string | URL;
 }
 
 /** Where compiled models with shared weights are kept. */
 export interface WeightStoreOptions {
-  /** Path of the directory. Several processes may share it. Default: `infermux/weights` in the user's cache folder. */
-  readonly directory?: string | undefined;
+  /**
+   * Path or `file:` URL of the directory. Several processes may share it. Default: `infermux/weights` in the user's
+   * cache folder.
+   */
+  readonly directory?: string | URL | undefined;
   /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */
   readonly maxBytes?: number | undefined;
 }
 
+/** The absolute path of a directory of models, or the sources of models by id. */
+export type ResolvedModels = string | Readonly<Record<string, CheckedSource>>;
+
 export interface ResolvedOptions {
-  readonly models: NonNullable<EngineOptions['models']>;
+  readonly models: ResolvedModels;
   /** Whether the options named `models`; otherwise a checkpoint may name them. */
   readonly isModelsGiven: boolean;
   readonly repository: ResolvedRepositoryOptions;
@@ -82,8 +89,9 @@ export interface ResolvedOptions {
   readonly deployments: Readonly<Record<string, ResolvedDeploymentOptions>> & {
     readonly [DEFAULT_DEPLOYMENT]: ResolvedDeploymentOptions;
   };
-  readonly checkpoint: CheckpointOptions | undefined;
-  readonly weightStore: { readonly [K in keyof WeightStoreOptions]-?: NonNullable<WeightStoreOptions[K]> };
+  /** With absolute paths, as the weight store. */
+  readonly checkpoint: { readonly file: string } | undefined;
+  readonly weightStore: { readonly directory: string; readonly maxBytes: number };
   readonly logger: EngineOptions['logger'];
   readonly registry: EngineOptions['registry'];
   readonly metrics: { readonly [K in keyof MetricsOptions]-?: NonNullable<MetricsOptions[K]> };
@@ -96,7 +104,9 @@ type OwnKey = Exclude<keyof EngineOptions, keyof DeploymentOptions>;
 
 const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
   models: (value) =>
-    typeof value === 'string' ? isText(value) : isObject(value) && 'a directory or an object of models by id',
+    typeof value === 'string' || isUrl(value)
+      ? isPath(value)
+      : isObject(value) && 'a directory or an object of models by id',
   repository: isObject,
   deployments: isObject,
   checkpoint: isObject,
@@ -114,18 +124,6 @@ const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
 /** Names of the options of the engine and of its default deployment. */
 export const OPTION_NAMES: readonly string[] = Object.keys({ ...ENGINE_RULES, ...DEPLOYMENT_RULES });
 
-const isBytes = satisfies((value) => value instanceof Uint8Array, 'a Uint8Array');
-
-const MODEL_SOURCE_RULES: Readonly<Record<keyof ModelSource, Rule>> = {
-  path: isText,
-  bytes: isBytes,
-  version: isInteger({ lowest: 1 }),
-  batching: () => undefined,
-  session: isObject,
-  weights: isWeightPlacement,
-  pinned: isBoolean,
-};
-
 const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
   lazy: isBoolean,
   loadOnStart: isBoolean,
@@ -141,7 +139,7 @@ const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
 };
 
 const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
-  directory: isText,
+  directory: isPath,
   maxBytes: isInteger({ lowest: 1 }),
 };
 
@@ -153,14 +151,16 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
 export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   const given = withoutUndefined(checkOptions('options', options, { ...ENGINE_RULES, ...DEPLOYMENT_RULES }));
   const metrics = checkOptions('options.metrics', given.metrics ?? {}, METRICS_RULES);
-  checkModels(given.models);
-  const repository = readRepository(given);
+  const models = given.models === undefined ? undefined : resolveModels(given.models);
+  const repository = readRepository(given.repository ?? {});
+  // A checkpoint may name the directory.
+  if (models !== undefined || given.checkpoint === undefined) checkFollowable(models, repository);
   const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, WEIGHT_STORE_RULES);
-  const { models = {}, repository: _, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
-  const { weightStore: __, metrics: ___, ...own } = rest;
+  const { models: _, repository: __, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
+  const { weightStore: ___, metrics: ____, ...own } = rest;
   return Object.freeze({
-    models,
-    isModelsGiven: given.models !== undefined,
+    models: models ?? {},
+    isModelsGiven: models !== undefined,
     repository,
     declared: { [DEFAULT_DEPLOYMENT]: own, ...others },
     deployments: {
@@ -169,13 +169,17 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     },
     checkpoint: checkpoint && readCheckpoint(checkpoint),
     weightStore: {
-      directory: resolve(weightStore.directory ?? join(envPaths('infermux', { suffix: '' }).cache, 'weights')),
+      directory: absolutePath('options.weightStore.directory', weightStore.directory ?? defaultStore()),
       maxBytes: weightStore.maxBytes ?? MOST_STORE_BYTES,
     },
     logger,
     registry,
     metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, ...withoutUndefined(metrics) },
   });
+}
+
+function defaultStore(): string {
+  return join(envPaths('infermux', { suffix: '' }).cache, 'weights');
 }
 
 /** Returns the number of replicas of a deployment that does not name one. */
@@ -199,37 +203,20 @@ function readDeployments(
   return Object.fromEntries(resolved);
 }
 
-function readCheckpoint(given: CheckpointOptions): CheckpointOptions {
-  const { file } = checkOptions('options.checkpoint', given, { file: isText });
+function readCheckpoint(given: CheckpointOptions): ResolvedOptions['checkpoint'] {
+  const { file } = checkOptions('options.checkpoint', given, { file: isPath });
   if (file === undefined) throw new InfermuxError('INVALID_ARGUMENT', 'options.checkpoint.file must be named');
-  return { file: resolve(file) };
+  return { file: absolutePath('options.checkpoint.file', file) };
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
-export function checkModels(models: EngineOptions['models']): void {
-  if (models === undefined || typeof models === 'string') return;
-  for (const [id, source] of Object.entries(models)) {
-    const where = `options.models[${show(id)}]`;
-    if (source instanceof Uint8Array) continue;
-    const expectation =
-      typeof source === 'string' ? isText(source) : isObject(source) && 'a path, a Uint8Array, or { path or bytes, … }';
-    if (expectation)
-      throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}, got ${show(source)}`);
-    if (typeof source !== 'string') checkSource(where, source);
-  }
-}
-
-function checkSource(where: string, source: ModelSource): void {
-  checkOptions(where, source, MODEL_SOURCE_RULES);
-  if (source.batching !== undefined) checkBatching(`${where}.batching`, source.batching);
-  if (source.session !== undefined) readSession(`${where}.session`, source.session);
-  if ((source.path === undefined) === (source.bytes === undefined)) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} must have either a path or bytes`);
-  }
+export function resolveModels(models: NonNullable<EngineOptions['models']>): ResolvedModels {
+  const where = 'options.models';
+  return typeof models === 'string' || isUrl(models) ? absolutePath(where, models) : checkSources(where, models);
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` when `pollMs` asks to follow a directory and `models` is not one. */
-export function checkFollowable(models: EngineOptions['models'], { pollMs = 0 }: RepositoryOptions): void {
+export function checkFollowable(models: ResolvedModels | undefined, { pollMs = 0 }: RepositoryOptions): void {
   if (typeof models === 'string' || pollMs === 0) return;
   throw new InfermuxError(
     'INVALID_ARGUMENT',
@@ -237,10 +224,8 @@ export function checkFollowable(models: EngineOptions['models'], { pollMs = 0 }:
   );
 }
 
-function readRepository({ models, checkpoint, repository: given = {} }: EngineOptions): ResolvedRepositoryOptions {
+function readRepository(given: RepositoryOptions): ResolvedRepositoryOptions {
   const repository = checkOptions('options.repository', given, REPOSITORY_RULES);
-  // A checkpoint may name the directory.
-  if (models !== undefined || checkpoint === undefined) checkFollowable(models, repository);
   return {
     ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, versions: 'latest' },
     ...withoutUndefined(repository),

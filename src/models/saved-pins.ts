@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from 'node:util';
+import { isSameData } from '../common/realm.js';
 import { SerialQueue } from '../common/serial-queue.js';
 
 /** Says that so many replicas of a deployment keep a model. */
@@ -47,7 +47,7 @@ export class SavedPins {
   #change(change: (pins: readonly Pin[]) => readonly Pin[]): Promise<void> {
     return this.#turns.run(async () => {
       const pins = change(this.#pins);
-      if (isDeepStrictEqual(pins, this.#pins)) return;
+      if (isSameData(pins, this.#pins)) return;
       await this.#save(pins);
       this.#pins = pins;
     });

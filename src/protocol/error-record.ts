@@ -1,4 +1,5 @@
 import { type ErrorCode, InfermuxError, messageOf } from '../common/errors.js';
+import { isError } from '../common/realm.js';
 
 /** An InfermuxError in a form that structured clone carries. */
 export interface ErrorRecord {
@@ -29,7 +30,7 @@ export function toErrorRecord(error: unknown): ErrorRecord {
 /** Reads the stack and cause of a value that may be anything, and may throw when it is read. */
 function readStack(error: unknown): { stack?: string | undefined; cause?: unknown } {
   try {
-    const { stack, cause } = error instanceof Error ? error : {};
+    const { stack, cause } = isError(error) ? error : {};
     return { stack: typeof stack === 'string' ? stack : undefined, cause };
   } catch {
     return {};

@@ -12,7 +12,6 @@ import { isFinal, type ReplicaState } from './replica-state.js';
 import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
 import { WorkerThread } from './threads/worker-thread.js';
 
-const REPLICA_WORKER = new URL('../worker/replica-worker.js', import.meta.url);
 const START_TIMEOUT_MS = 60_000;
 /** Most files whose hashes the replicas share, so that each file is hashed once: 68 bytes each. */
 const HASHED_FILES = 1_024;
@@ -50,7 +49,8 @@ export interface ReplicaSettings {
 /** The environment of a pool; tests pass their own. */
 export interface ReplicaPoolEnvironment {
   readonly clock: Clock;
-  readonly worker?: URL;
+  /** The module that the threads run. */
+  readonly worker: URL;
   readonly resourceLimits?: ResourceLimits;
 }
 
@@ -209,7 +209,7 @@ export class ReplicaPool {
       ...forThread,
       fileHashes,
     };
-    const { worker: entry = REPLICA_WORKER, resourceLimits, clock } = this.#environment;
+    const { worker: entry, resourceLimits, clock } = this.#environment;
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
       ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },

@@ -1,4 +1,5 @@
 import { types } from 'node:util';
+import { clone } from '../common/clone.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { bufferPool } from './buffer-pool.js';
 import { arrayTypeOf, elementsOf, type ReadFeeds, type Tensor, type TensorData, type UntypedTensor } from './tensor.js';
@@ -56,7 +57,7 @@ export function transferFeeds(feeds: ReadFeeds, buffers: ReadonlySet<ArrayBuffer
     const tensors = Object.values(feeds) as { data: TensorData }[];
     const taken = tensors.map(({ data }) => (isOn(buffers, data) ? data : undefined));
     // All are transferred at once, because two inputs may share a buffer.
-    const own = structuredClone(taken, { transfer: [...buffers] });
+    const own = clone(taken, [...buffers]);
     for (const [index, tensor] of tensors.entries()) tensor.data = own[index] ?? tensor.data;
   } catch {
     // Some buffers cannot be transferred, for example WebAssembly memory.

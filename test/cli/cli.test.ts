@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { BenchReport } from '../../dist/cli/bench/bench.js';
 import type { ControlReport } from '../../dist/cli/demo/control-demo.js';
@@ -273,6 +273,24 @@ it('a chart is written though nobody reads what is printed', async () => {
   expect(readFileSync(svg, 'utf8')).toContain('</svg>');
 }, 40_000);
 
+it('a path on the command line may be a file: URL', async () => {
+  const root = directory({ 'my models é/a/model.onnx': scaleModel(2) });
+  const folder = join(root, 'my models é');
+  const quick = ['--callers', '1', '--replicas', '1', '--seconds', '0.05', '--json'];
+  const svg = join(root, 'my chart.svg');
+  const read = async (...args: string[]) => JSON.parse((await infermux(...args)).stdout);
+  const model = pathToFileURL(join(folder, 'a', 'model.onnx')).href;
+  expect(await read('inspect', `${model}?v=1`, '--json')).toMatchObject({ path: join(folder, 'a', 'model.onnx') });
+  expect(await read('bench', model, ...quick, '--svg', pathToFileURL(svg).href)).toMatchObject({
+    best: { callers: 1 },
+  });
+  expect(readFileSync(svg, 'utf8')).toContain('</svg>');
+  for (const command of ['list', 'check']) {
+    const report = await read('models', command, pathToFileURL(folder).href, '--json');
+    expect(report).toMatchObject({ directory: folder, models: [{ id: 'a' }], problems: [] });
+  }
+}, 40_000);
+
 describe('the command line', () => {
   it('explains itself', async () => {
     const { code, stdout } = await infermux('--help');
@@ -293,6 +311,11 @@ describe('the command line', () => {
     [['demo', '--control', '--hold', 'long'], 'expected a number from 0.01 to 10000'],
     [['demo', '--hold', '1'], "option '--hold' goes with '--control'"],
     [['inspect'], "missing required argument 'model'"],
+    [['inspect', 'https://example.org/a.onnx'], 'must be a path or a file: URL (The URL must be of scheme file'],
+    [['inspect', 'file://server/a.onnx'], 'expected a path or a file: URL of this machine: File URL host must be'],
+    [['models', 'list', 'file:///a%2Fb'], 'expected a path or a file: URL of this machine: File URL path must not'],
+    [['models', 'list', 'https://example.org/'], 'must be a path or a file: URL (The URL must be of scheme file'],
+    [['bench', 'm.onnx', '--svg', 'file:///nowhere/chart.svg'], 'expected a file that can be written: ENOENT'],
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
     [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
     [['bench', 'm.onnx', '--replicas', '1,1025'], 'expected integers from 1 to 1024 with commas between'],

@@ -5,6 +5,7 @@ import { resolveDeployment } from '../../dist/deployments/config/resolve-deploym
 import { Deployment } from '../../dist/deployments/deployment.js';
 import type { DeploymentQueue } from '../../dist/deployments/deployment-environment.js';
 import { ReplicaMemory } from '../../dist/replicas/replica-pool.js';
+import { replicaEntry } from '../../dist/replicas/threads/replica-entry.js';
 import { FakeClock } from '../support/fakes/fake-clock.js';
 import { until } from '../support/until.js';
 
@@ -36,7 +37,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
     {
       queue: QUEUE,
       memory: new ReplicaMemory(16),
-      pool: { clock },
+      pool: { clock, worker: replicaEntry() },
       random: () => 0.5,
       weightStore: { directory: '', maxBytes: 1 },
       observer: {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../dist/common/errors.js';
+import type { ResolvedDeploymentOptions } from '../../dist/deployments/config/deployment-options.js';
 import { type EngineOptions, resolveOptions } from '../../dist/engine/options.js';
 import { readRunOptions, timeLeftMs } from '../../dist/engine/requests/run-options.js';
 
@@ -55,6 +56,27 @@ describe('engine options', () => {
     expect(session.executionProviders).toEqual(['cpu']);
   });
 
+  it('have absolute paths, whether they are given as paths or as file: URLs', () => {
+    const url = new URL('file:///my%20models');
+    for (const given of [url, url.href, '/my models']) {
+      const resolved = resolveOptions({
+        models: given,
+        checkpoint: { file: given },
+        weightStore: { directory: given },
+        session: { optimizedModelFilePath: given, profileFilePrefix: given },
+        deployments: { a: { handler: given } },
+      });
+      expect([resolved.models, resolved.checkpoint?.file, resolved.weightStore.directory]).toEqual(
+        Array(3).fill('/my models'),
+      );
+      const { default: own, a } = resolved.deployments as Record<string, ResolvedDeploymentOptions>;
+      expect(own?.session).toEqual({ optimizedModelFilePath: '/my models', profileFilePrefix: '/my models' });
+      expect(a?.handler).toBe(url.href);
+    }
+    const models = resolveOptions({ models: { a: url, b: { path: url.href, version: 2 } } }).models;
+    expect(models).toMatchObject({ a: { path: '/my models' }, b: { path: '/my models', version: 2 } });
+  });
+
   const cyclic: Record<string, unknown> = {};
   cyclic['self'] = cyclic;
 
@@ -78,8 +100,35 @@ describe('engine options', () => {
     [{ devices: [] }, 'options.devices must be a non-empty list of device ids'],
     [{ userConfig: {} }, 'options.userConfig is for a handler, and options.handler names none'],
     [{ handler: 'a.mjs', userConfig: cyclic }, 'options.userConfig must be what JSON can carry'],
-    [{ handler: new URL('http://localhost/a.mjs') }, 'options.handler must be the path or the file: URL of a module'],
-    [{ handler: '' }, 'options.handler must be a path or a URL, got ""'],
+    [
+      { handler: new URL('http://localhost/a.mjs') },
+      'options.handler must be a path or a file: URL (The URL must be of scheme',
+    ],
+    [{ handler: '' }, 'options.handler must be a path or a file: URL, got ""'],
+    [
+      { checkpoint: { file: new URL('https://example.org/a') } },
+      'options.checkpoint.file must be a path or a file: URL (The URL must be of scheme',
+    ],
+    [
+      { weightStore: { directory: 'https://example.org/a' } },
+      'options.weightStore.directory must be a path or a file:',
+    ],
+    [{ models: new URL('file:///a%2Fb') }, 'name the path instead), got file:///a%2Fb'],
+    [{ models: { a: new URL('file://host/b') } }, 'name the path instead), got file://host/b'],
+    [
+      { models: { a: { path: new URL('https://a.org/b') } } },
+      'options.models["a"].path must be a path or a file: URL (',
+    ],
+    [
+      { session: { optimizedModelFilePath: 7 } },
+      'options.session.optimizedModelFilePath must be a path or a file: URL',
+    ],
+    [{ handler: 'a.mjs', userConfig: { at: new URL('file:///a') } }, 'options.userConfig must be what JSON can carry'],
+    [
+      { deployments: { a: { handler: 'a.mjs', userConfig: { at: new URL('file:///a') } } } },
+      'options.deployments["a"].userConfig must be what JSON can carry, and comes out of it as {"at":"file:///a"}',
+    ],
+    [{ deployments: { a: { handler: 7 } } }, 'options.deployments["a"].handler must be a path or a file: URL, got 7'],
     [{ labels: { a: 1 } }, 'options.labels must be an object of strings, or a non-empty list of such objects'],
     [{ healthCheck: { failures: 0 } }, 'options.healthCheck.failures must be an integer of at least 1'],
     [{ rollingUpdate: { fraction: 2 } }, 'options.rollingUpdate.fraction must be a number from 0 to 1, got 2'],
@@ -99,8 +148,11 @@ describe('engine options', () => {
       'options.defaultTimeoutMs must be milliseconds from 0 to 2147483647, or -1, got 2147483648',
     ],
     [{ models: 7 }, 'options.models must be a directory or an object of models by id, got 7'],
-    [{ models: '' }, 'options.models must be a non-empty string, got ""'],
-    [{ models: { a: 7 } }, 'options.models["a"] must be a path, a Uint8Array, or { path or bytes, … }, got 7'],
+    [{ models: '' }, 'options.models must be a path or a file: URL, got ""'],
+    [
+      { models: { a: 7 } },
+      'options.models["a"] must be a path or a file: URL, a Uint8Array or an ArrayBuffer, or { path or bytes, … }, got 7',
+    ],
     [{ models: { a: { version: 1 } } }, 'options.models["a"] must have either a path or bytes'],
     [{ models: { a: { path: 'a', bytes: new Uint8Array() } } }, 'must have either a path or bytes'],
     [{ models: { a: { bytes: 'a' } } }, 'options.models["a"].bytes must be a Uint8Array'],

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type EngineOptions, type InferenceEngine, type RequestRouter } from '../../dist/index.js';
 import { directory } from '../support/directories.js';
@@ -96,6 +96,32 @@ describe('the next engine', () => {
     await start({ deployments: { a: { healthCheck, session: { intraOpNumThreads: undefined } } } });
     const { options } = engine.deployments.get('a');
     expect(options).toMatchObject({ maxQueuedRequests: 5, healthCheck: { periodMs: 10_000, failures: 5 } });
+  });
+
+  it('takes a path for the same as its URL, and saves absolute ones', async () => {
+    const folder = directory({ 'my handler ü.mjs': readFileSync(HANDLER) });
+    file = join(folder, 'check point.json');
+    const handler = pathToFileURL(join(folder, 'my handler ü.mjs'));
+    const again = new URL('?again', handler);
+    const profile = pathToFileURL(join(folder, 'profile'));
+    const b = { handler: again, session: { profileFilePrefix: profile } };
+    const checkpoint = { file: pathToFileURL(file) };
+    await start({ models: pathToFileURL(models), checkpoint, deployments: { a: { handler }, b } });
+    for (const name of ['a', 'b']) await engine.deployments.update(name, { maxQueuedRequests: 5 });
+    await engine.close();
+    const saved = JSON.parse(readFileSync(file, 'utf8'));
+    expect(saved).toMatchObject({
+      models,
+      deployments: {
+        a: { options: { handler: handler.href } },
+        b: { options: { handler: again.href, session: { profileFilePrefix: join(folder, 'profile') } } },
+      },
+    });
+    const paths = { a: { handler: fileURLToPath(handler) }, b: { ...b, handler: again.href } };
+    engine = await createEngine({ replicas: 1, checkpoint: { file: checkpoint.file.href }, deployments: paths });
+    for (const name of ['a', 'b']) expect(engine.deployments.get(name).options.maxQueuedRequests, name).toBe(5);
+    expect(engine.models.list()).toHaveLength(3);
+    expect((await engine.deployments.create('a', { handler, maxQueuedRequests: 5 })).status).toBe('reached');
   });
 
   it('finds its models, where it names none', async () => {

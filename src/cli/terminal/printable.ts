@@ -5,8 +5,10 @@ export function printable(text: string): string {
 
 /** The message of whatever was thrown, on one line. */
 export function messageOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/\s+/g, ' ').trim();
+  const { message } = (error ?? {}) as { readonly message?: unknown };
+  return String(message ?? error)
+    .replace(/\s+/g, ' ')
+    .trim();
 }
 
 /** The text as messages show it, in quotes and on one line. */

@@ -1,9 +1,11 @@
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../common/checks.js';
+import { clone } from '../../common/clone.js';
 import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.js';
+import { moduleUrl } from '../../common/paths.js';
+import { isSameData } from '../../common/realm.js';
+import { readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
+import { readUserConfig } from '../config/resolve-deployment.js';
 
 /** A deployment as a checkpoint has it. */
 export interface SavedDeployment {
@@ -28,7 +30,7 @@ export function restoreDeployments(
   const wanted = new Map<string, SavedDeployment>();
   for (const [name, own] of Object.entries(declared)) {
     const before = Object.hasOwn(saved, name) ? saved[name] : undefined;
-    const isAsBefore = before !== undefined && isDeepStrictEqual(asSaved(toSaved(own)), before.declared);
+    const isAsBefore = before !== undefined && isSameData(asSaved(toSaved(own)), before.declared);
     wanted.set(name, { declared: own, options: isAsBefore ? fromSaved(before.options, own) : own });
     if (before !== undefined && !isAsBefore)
       log(name, 'the deployment is declared with other options than before, and starts with those');
@@ -42,8 +44,8 @@ export function restoreDeployments(
 }
 
 /**
- * Returns a copy of the options that later changes by the caller do not reach. The handler's path becomes a URL, so
- * that it does not depend on the working directory of the next process.
+ * Returns a copy of the options that later changes by the caller do not reach. Paths become absolute, so that they do
+ * not depend on the working directory of the next process.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a value that cannot be copied, and so cannot go to other threads.
  */
@@ -62,19 +64,18 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
 function copyOf(where: string, key: string, value: unknown): unknown {
   // A router stays on this thread, and a copy would be another router.
   if (key === 'router') return value;
-  if (key === 'handler' && value !== undefined) return addressOf(value as string | URL);
+  if (value === undefined) return value;
+  // A clone of a URL is an empty object.
+  if (key === 'handler') return moduleUrl(where, value as string | URL);
+  if (key === 'session' && isObject(value) === undefined) return readSession(where, value as object);
+  let copy: unknown;
   try {
-    return structuredClone(value);
+    copy = clone(value);
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
-}
-
-function addressOf(handler: string | URL): string {
-  const text = handler instanceof URL ? handler.href : handler;
-  const isPath = typeof text === 'string' && text !== '' && !/^[a-z][a-z\d+.-]+:/i.test(text);
-  return isPath ? pathToFileURL(resolve(text)).href : text;
+  return key === 'userConfig' ? readUserConfig(where, value) : copy;
 }
 
 /** Stands for a router that is code. */
@@ -122,7 +123,7 @@ export function checkSavedDeployment(where: string, saved: SavedDeployment | und
 /** @throws InfermuxError `FAILED_PRECONDITION` for a value that JSON cannot carry. */
 export function checkSavable(where: string, given: object): void {
   const plain = withoutUndefined(given) as Readonly<Record<string, unknown>>;
-  const key = Object.keys(plain).find((name) => !isDeepStrictEqual(asSaved(plain[name]), plain[name]));
+  const key = Object.keys(plain).find((name) => !isSameData(asSaved(plain[name]), plain[name]));
   if (key === undefined) return;
   const message = `${where}: ${key} cannot be written to a checkpoint, which carries only JSON`;
   throw new InfermuxError('FAILED_PRECONDITION', message);

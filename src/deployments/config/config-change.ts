@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from 'node:util';
+import { isSameData } from '../../common/realm.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
 
 /** What a change of options requires. */
@@ -23,7 +23,7 @@ const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);
 
 /** Whether the option is the same in both; a router of the user's own is the same only if it is the same object. */
 function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: ResolvedDeploymentOptions): boolean {
-  return key === 'router' ? left.router === right.router : isDeepStrictEqual(left[key], right[key]);
+  return key === 'router' ? left.router === right.router : isSameData(left[key], right[key]);
 }
 
 /** Returns the names of the options that differ. */

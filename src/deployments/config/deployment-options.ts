@@ -52,9 +52,9 @@ export interface DeploymentOptions {
    */
   readonly gracefulShutdownTimeoutMs?: number | undefined;
   /**
-   * A module that Node can import: its path (from the working directory) or its `file:` URL. Its `handle` takes the
-   * requests in the replica, in place of a model; a request is any value that can be cloned. It cannot be added or
-   * removed later.
+   * A module that Node can import: its path (from the working directory) or its `file:` URL. A query or a hash in the
+   * URL names another instance of the module. Its `handle` takes the requests in the replica, in place of a model; a
+   * request is any value that can be cloned. It cannot be added or removed later.
    */
   readonly handler?: string | URL | undefined;
   /** JSON data for the handler's `reconfigure`. */

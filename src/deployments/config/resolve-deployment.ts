@@ -1,6 +1,3 @@
-import { resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { isDeepStrictEqual } from 'node:util';
 import {
   checkOptions,
   hasMethods,
@@ -11,7 +8,9 @@ import {
   type Rule,
   satisfies,
 } from '../../common/checks.js';
-import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { InfermuxError, messageOf } from '../../common/errors.js';
+import { isPath, moduleUrl } from '../../common/paths.js';
+import { isSameData } from '../../common/realm.js';
 import { checkBatching } from '../../contracts/batching.js';
 import { EVICTIONS } from '../../contracts/eviction.js';
 import { DEFAULT_ROUTER, ORDERS, ROUTER_NAMES } from '../../contracts/request-router.js';
@@ -60,7 +59,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   devices: areDevices,
   weights: isWeightPlacement,
   gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
-  handler: satisfies((value) => value instanceof URL || (typeof value === 'string' && value !== ''), 'a path or a URL'),
+  handler: isPath,
   userConfig: anything,
   labels: areLabels,
   router: (value) =>
@@ -132,8 +131,8 @@ export function resolveDeployment(
     devices: options.devices && [...options.devices],
     weights: options.weights ?? 'private',
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
-    handler: handler === undefined ? undefined : addressOf(where, handler),
-    userConfig: readUserConfig(where, options.userConfig),
+    handler: handler === undefined ? undefined : moduleUrl(`${where}.handler`, handler),
+    userConfig: readUserConfig(`${where}.userConfig`, options.userConfig),
     labels: [options.labels ?? {}].flat().map((labels) => ({ ...labels })),
     healthCheck: {
       periodMs: healthCheck.periodMs ?? 10_000,
@@ -163,32 +162,23 @@ function readReplicas(
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-function addressOf(where: string, handler: string | URL): string {
-  const isAddress = handler instanceof URL || handler.startsWith('file:');
-  if (!isAddress) return pathToFileURL(resolve(handler)).href;
-  try {
-    // A thread can import only files.
-    fileURLToPath(handler);
-    return String(handler);
-  } catch (cause) {
-    const message = `${where}.handler must be the path or the file: URL of a module, got ${show(String(handler))}`;
-    throw new InfermuxError('INVALID_ARGUMENT', `${message}: ${messageOf(cause)}`, { cause });
-  }
-}
-
-/** Copies the value through JSON, as it goes to other threads and into a checkpoint. */
-function readUserConfig(where: string, userConfig: unknown): unknown {
+/**
+ * Copies the value through JSON, as it goes to other threads and into a checkpoint.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a value that JSON changes.
+ */
+export function readUserConfig(where: string, userConfig: unknown): unknown {
   if (userConfig === undefined) return undefined;
   let copy: unknown;
   try {
     checkDepth(userConfig);
     copy = JSON.parse(JSON.stringify(userConfig));
   } catch (cause) {
-    const message = `${where}.userConfig must be what JSON can carry: ${messageOf(cause)}`;
+    const message = `${where} must be what JSON can carry: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
-  if (isDeepStrictEqual(copy, userConfig)) return copy;
-  const message = `${where}.userConfig must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
+  if (isSameData(copy, userConfig)) return copy;
+  const message = `${where} must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 

@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from 'node:util';
+import { isSameData } from '../../common/realm.js';
 import type { ConfigChange } from '../config/config-change.js';
 import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
 
@@ -42,6 +42,6 @@ export function nextTarget(
 function replicasAfter(before: ResolvedDeploymentOptions, after: ResolvedDeploymentOptions, current: number): number {
   const { autoscaling, replicas } = after;
   if (autoscaling === undefined) return replicas;
-  const isNamed = before.replicas !== replicas && isDeepStrictEqual(before.autoscaling, autoscaling);
+  const isNamed = before.replicas !== replicas && isSameData(before.autoscaling, autoscaling);
   return isNamed ? replicas : Math.min(autoscaling.maxReplicas, Math.max(autoscaling.minReplicas, current));
 }

@@ -96,8 +96,7 @@ export class RequestIntake {
     const { feeds, payload, outputs, checked, transferred, releaseFeeds } = this.#own(destination, request, options);
     if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels } = options;
-    // A signal that many requests share is no leak, so its limit of listeners is lifted.
-    if (signal !== undefined) setMaxListeners(0, signal);
+    if (signal !== undefined) liftListenerLimit(signal);
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     return deployment.queue.submit(
@@ -131,5 +130,14 @@ export class RequestIntake {
       metrics.deploymentError(deployment.name);
       throw cause;
     }
+  }
+}
+
+/** A signal that many requests share is no leak. */
+function liftListenerLimit(signal: AbortSignal): void {
+  try {
+    setMaxListeners(0, signal);
+  } catch {
+    // Only Node's own signals have a limit.
   }
 }

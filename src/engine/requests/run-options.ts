@@ -8,6 +8,7 @@ import {
   satisfies,
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
+import { isAbortSignal } from '../../common/realm.js';
 import type { Feeds } from '../../tensors/tensor.js';
 
 export interface RunOptions {
@@ -50,7 +51,7 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
   readonly feeds: Request;
 }
 
-const isSignal = satisfies((value) => value instanceof AbortSignal, 'an AbortSignal');
+const isSignal = satisfies(isAbortSignal, 'an AbortSignal');
 
 const areNames = satisfies(
   (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),

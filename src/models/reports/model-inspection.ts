@@ -1,3 +1,4 @@
+import { clone } from '../../common/clone.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import { type Batching, batchingPolicy, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelMetadata } from '../../tensors/tensor.js';
@@ -33,7 +34,7 @@ export async function inspectModel(
     );
   }
   // A copy: feeds are checked against the original.
-  const values = structuredClone(metadata);
+  const values = clone(metadata);
   const file = model.contents === undefined ? await readOnnxFile(model.path) : undefined;
   const reason = whyNotByItself(metadata, model.batching);
   return { ...report, ...values, producer: file?.producer, opsets: file?.opsets, whyNotBatched: reason };

@@ -1,11 +1,18 @@
 import { basename } from 'node:path';
+import { check, satisfies } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
+import { type Bytes, bytesOf, isBytes } from '../../common/realm.js';
 import { parseManifest } from '../sources/manifest.js';
 import { isNamedByFolder, MANIFEST, versionOf } from '../sources/model-folder.js';
 import { checkFileName } from './file-names.js';
 
 /** A model's files by name, `/` between folders: `model.onnx` and its other files, or `<version>/model.onnx` etc. */
-export type ModelFiles = Readonly<Record<string, Uint8Array | string>>;
+export type ModelFiles = Readonly<Record<string, Bytes | string>>;
+
+const isContents = satisfies(
+  (value) => typeof value === 'string' || isBytes(value),
+  'a Uint8Array or an ArrayBuffer, or a string',
+);
 
 /**
  * Checks and copies the files of a deploy.
@@ -20,14 +27,9 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
   const read = new Map<string, Uint8Array>();
   for (const [name, contents] of Object.entries(files)) {
     checkFileName(name);
-    if (typeof contents !== 'string' && !(contents instanceof Uint8Array)) {
-      throw new InfermuxError(
-        'INVALID_ARGUMENT',
-        `file ${show(name)} must be a Uint8Array or a string, got ${show(contents)}`,
-      );
-    }
+    check(`file ${show(name)}`, contents, isContents);
     // A copy, so that later changes by the caller are not written.
-    const bytes = Buffer.from(contents as Uint8Array);
+    const bytes = Buffer.from(isBytes(contents) ? bytesOf(contents) : contents);
     if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
     read.set(name, bytes);
   }

@@ -1,18 +1,22 @@
-import { basename, resolve } from 'node:path';
-import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import type { Batching } from '../../contracts/batching.js';
+import { basename, dirname } from 'node:path';
+import { check, checkOptions, isBoolean, isInteger, isObject, type Rule, satisfies } from '../../common/checks.js';
+import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
+import { absolutePath, isPath } from '../../common/paths.js';
+import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/realm.js';
+import { type Batching, checkBatching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
+import { readSession } from '../../contracts/session-settings.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
-import type { Manifest } from './manifest.js';
+import { isWeightPlacement, type Manifest } from './manifest.js';
 import { ModelFileReader } from './model-files.js';
 import { folderManifest, isNamedByFolder } from './model-folder.js';
 
 /** The source and settings of one model. */
 export interface ModelSource {
-  /** Path of the model in ONNX or ORT format. Either this or `bytes`. */
-  readonly path?: string | undefined;
+  /** Path or `file:` URL of the model in ONNX or ORT format. Either this or `bytes`. */
+  readonly path?: string | URL | undefined;
   /** The model itself, if it is not in a file. The bytes are copied. */
-  readonly bytes?: Uint8Array | undefined;
+  readonly bytes?: Bytes | undefined;
   /** A positive integer; default 1. */
   readonly version?: number | undefined;
   /** How its requests are joined. Overrides the engine's option, key by key. */
@@ -25,38 +29,78 @@ export interface ModelSource {
   readonly pinned?: boolean | undefined;
 }
 
+/** Models by id: the path, the `file:` URL or the bytes of each, or these with settings. */
+export type ModelSources = Readonly<Record<string, string | URL | Bytes | ModelSource>>;
+
+/** A source with an absolute path or with bytes. It is a copy, except for the bytes. */
+export interface CheckedSource extends ModelSource {
+  readonly path: string | undefined;
+  readonly bytes: Uint8Array | undefined;
+}
+
+const isSource = satisfies(
+  (value) => isObject(value) === undefined,
+  'a path or a file: URL, a Uint8Array or an ArrayBuffer, or { path or bytes, … }',
+);
+
+const RULES: Readonly<Record<keyof ModelSource, Rule>> = {
+  path: isPath,
+  bytes: satisfies(isBytes, 'a Uint8Array or an ArrayBuffer'),
+  version: isInteger({ lowest: 1 }),
+  batching: () => undefined,
+  session: isObject,
+  weights: isWeightPlacement,
+  pinned: isBoolean,
+};
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function checkSources(where: string, sources: ModelSources): Record<string, CheckedSource> {
+  return Object.fromEntries(
+    Object.entries(sources).map(([id, source]) => [id, checkSource(`${where}[${show(id)}]`, source)]),
+  );
+}
+
+function checkSource(where: string, given: ModelSources[string]): CheckedSource {
+  if (typeof given === 'string' || isUrl(given)) return { path: absolutePath(where, given), bytes: undefined };
+  if (isBytes(given)) return { path: undefined, bytes: bytesOf(given) };
+  check(where, given, isSource);
+  const { path, bytes, batching, session, ...rest } = checkOptions(where, given, RULES);
+  if ((path === undefined) === (bytes === undefined)) {
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must have either a path or bytes`);
+  }
+  return {
+    ...rest,
+    path: path && absolutePath(`${where}.path`, path),
+    bytes: bytes && bytesOf(bytes),
+    batching: batching === undefined ? undefined : checkBatching(`${where}.batching`, batching),
+    session: session && readSession(`${where}.session`, session),
+  };
+}
+
 /**
  * Reads the models that are named one by one.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `FAILED_PRECONDITION` for a file that cannot be read.
  */
-export function readSources(
-  sources: Readonly<Record<string, string | Uint8Array | ModelSource>>,
-): Promise<FoundModel[]> {
+export function readSources(sources: Readonly<Record<string, CheckedSource>>): Promise<FoundModel[]> {
   const files = new ModelFileReader();
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
       if (id === '' || id.includes('@')) {
         throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
       }
-      return readSource(id, toSource(source), files);
+      return readSource(id, source, files);
     }),
   );
 }
 
-function toSource(source: string | Uint8Array | ModelSource): ModelSource {
-  if (typeof source === 'string') return { path: source };
-  return source instanceof Uint8Array ? { bytes: source } : source;
-}
-
-async function readSource(id: string, source: ModelSource, files: ModelFileReader): Promise<FoundModel> {
-  const { path, bytes, version = 1, pinned = false, ...settings } = source;
+async function readSource(id: string, source: CheckedSource, files: ModelFileReader): Promise<FoundModel> {
+  const { path = '', bytes, version = 1, pinned = false, ...settings } = source;
   const common = { ...settings, id, version, isPinned: pinned };
   if (bytes !== undefined) return { ...common, ...inMemory(id, bytes) };
-  const absolute = resolve(path as string);
   try {
-    const { bytes: size, externalData, fingerprint } = await files.read(absolute);
-    return { ...common, path: absolute, bytes: size, externalData, fingerprint, format: formatOf(absolute) };
+    const { bytes: size, externalData, fingerprint } = await files.read(path);
+    return { ...common, path, bytes: size, externalData, fingerprint, format: formatOf(path) };
   } catch (cause) {
     throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
   }
@@ -75,13 +119,15 @@ function inMemory(id: string, bytes: Uint8Array) {
  * The source of one model file for the option `models`, with `version`, `batching`, `session` and `weights` of the
  * `model.json` beside a `model.onnx` or `model.ort`. A source carries no hashes, warm-up runs or pins of a manifest.
  *
- * @param path of the model's file, which is not read.
- * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest, `FAILED_PRECONDITION` for one that cannot be read.
+ * @param path path or `file:` URL of the model's file, which is not read.
+ * @returns the source, with the absolute path.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a bad path or manifest, `FAILED_PRECONDITION` for a manifest that cannot
+ *   be read.
  */
-export async function readModelSource(path: string): Promise<ModelSource> {
-  const absolute = resolve(path);
-  if (!isNamedByFolder(basename(absolute))) return { path };
-  const { manifest } = await folderManifest(resolve(absolute, '..'));
+export async function readModelSource(path: string | URL): Promise<ModelSource & { readonly path: string }> {
+  const absolute = readingInput('the model', () => absolutePath('the model', path));
+  if (!isNamedByFolder(basename(absolute))) return { path: absolute };
+  const { manifest } = await folderManifest(dirname(absolute));
   const { version, batching, session, weights }: Manifest = manifest;
-  return { path, version, batching, session, weights };
+  return { path: absolute, version, batching, session, weights };
 }

@@ -7,6 +7,8 @@ import {
   type Worker,
 } from 'node:worker_threads';
 import { ArrayTaskQueue, Piscina } from 'piscina';
+import { messageOf } from '../../common/errors.js';
+import { isError } from '../../common/realm.js';
 import type {
   FromThread,
   ReplicaEvent,
@@ -17,6 +19,7 @@ import type {
 } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { ReplicaThread } from '../replica-thread.js';
+import { explainMissing } from './replica-entry.js';
 
 interface Unanswered {
   readonly id: number;
@@ -144,7 +147,7 @@ export class WorkerThread implements ReplicaThread {
   }
 
   #keepCause(error: unknown): Error {
-    this.#cause ??= error instanceof Error ? error : new Error(String(error));
+    this.#cause ??= isError(error) ? explainMissing(error) : new Error(messageOf(error));
     return this.#cause;
   }
 

@@ -156,7 +156,7 @@ async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<
 
 /** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */
 function handlerError(cause: unknown): InfermuxError {
-  if (isInfermuxError(cause)) return cause;
+  if (cause instanceof InfermuxError) return cause;
   return withStackOf(
     cause,
     new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause }),
@@ -176,14 +176,5 @@ function copyOf(result: unknown): unknown {
   } catch (cause) {
     const message = `the handler returned what cannot be cloned: ${messageOf(cause)}`;
     throw new InfermuxError('INFERENCE_FAILED', message, { cause });
-  }
-}
-
-/** Whether the value, which may throw when it is examined, is the engine's error. */
-function isInfermuxError(value: unknown): value is InfermuxError {
-  try {
-    return value instanceof InfermuxError;
-  } catch {
-    return false;
   }
 }

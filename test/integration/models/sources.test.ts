@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
+import { type EngineOptions, type InferenceEngine, readModelSource } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
 import { code, questionsTo, startModels } from '../../support/engines/models-engine.js';
 import { externalModel, scaleModel } from '../../support/onnx-models.js';
@@ -25,6 +26,31 @@ describe('where models come from', () => {
     expect([await code(engine.models.deploy('c', { 'model.onnx': '' })), await code(engine.models.sync())]).toEqual([
       ...['FAILED_PRECONDITION', 'FAILED_PRECONDITION'],
     ]);
+  });
+
+  it('paths and file: URLs, with spaces and other characters that a URL encodes', async () => {
+    const { model, weights } = externalModel('weights.bin', 4);
+    const name = 'my models #1 100% é模型';
+    const root = directory({
+      [`${name}/a/model.onnx`]: model,
+      [`${name}/a/model.json`]: '{ "version": 3 }',
+      [`${name}/a/weights.bin`]: weights,
+    });
+    const folder = pathToFileURL(join(root, name));
+    const file = new URL('a/model.onnx', `${folder.href}/`);
+    const feeds = { x: { dims: [1, 4], data: new Float32Array(4) } };
+    const answers = async () =>
+      (await Promise.all(engine.models.list().map(({ id }) => engine.run(id, feeds)))).map(({ y }) => y?.data[3]);
+    const given = { url: file, text: file.href, inside: { path: file }, read: await readModelSource(file) };
+    for (const models of [folder, folder.href, given]) {
+      await start(models);
+      expect(await answers()).toEqual(Array(models === given ? 4 : 1).fill(3));
+      await engine.close();
+    }
+    expect(given.read).toMatchObject({ path: fileURLToPath(file), version: 3 });
+    await expect(readModelSource(new URL('https://example.org/a.onnx'))).rejects.toMatchObject({
+      ...{ code: 'INVALID_ARGUMENT', message: expect.stringContaining('got https://example.org/a.onnx') },
+    });
   });
 
   it('a file with external data', async () => {

@@ -81,7 +81,7 @@ describe('deploy', () => {
     [{ ...MODEL, 'aux.txt': '' }, 'reserved on Windows'],
     [{ ...MODEL, 'A.bin': '', 'a.bin': '' }, 'differ in case only'],
     [{ ...MODEL, a: '', 'a/b': '' }, 'cannot be a file and a folder'],
-    [{ ...MODEL, extra: 7 }, 'must be a Uint8Array or a string, got 7'],
+    [{ ...MODEL, extra: 7 }, 'must be a Uint8Array or an ArrayBuffer, or a string, got 7'],
     [{ 'weights.bin': '' }, 'must hold a model.onnx or model.ort'],
     [{ ...MODEL, 'model.json': '{' }, 'model.json is not JSON'],
     [{ '1/model.onnx': '', '1/model.json': '{ "pinned": 1 }' }, '1/model.json: pinned must be true or false'],

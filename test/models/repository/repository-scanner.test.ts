@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { nameOf } from '../../../dist/models/registered-model.js';
 import { RepositoryScanner } from '../../../dist/models/repository/repository-scanner.js';
 import type { VersionPolicy } from '../../../dist/models/sources/manifest.js';
-import { readSources } from '../../../dist/models/sources/model-sources.js';
+import { checkSources, type ModelSources, readSources } from '../../../dist/models/sources/model-sources.js';
 import { directory, writeFiles } from '../../support/directories.js';
 import { externalModel } from '../../support/onnx-models.js';
 
@@ -162,10 +162,12 @@ describe('a directory', () => {
   });
 });
 
+const readModels = async (sources: ModelSources) => readSources(checkSources('models', sources));
+
 describe('models by id', () => {
   it('are files with their version, or bytes', async () => {
     const root = directory({ 'a.onnx': '', 'b.onnx': '' });
-    const models = await readSources({
+    const models = await readModels({
       a: join(root, 'a.onnx'),
       b: { path: join(root, 'b.onnx'), version: 2, pinned: true },
       c: Uint8Array.of(1, 2, 3),
@@ -183,7 +185,6 @@ describe('models by id', () => {
     [{ a: tmpdir() }, 'FAILED_PRECONDITION', 'is not a file'],
     [{ 'a@2': '/a.onnx' }, 'INVALID_ARGUMENT', 'an id must not be empty or hold "@", got "a@2"'],
   ])('%j is refused', async (sources, code, message) => {
-    const reading = Promise.resolve().then(() => readSources(sources));
-    await expect(reading).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
+    await expect(readModels(sources)).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });
 });

@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from 'node:util';
+import { isSameData } from '../../../common/realm.js';
 import type { PendingRequest } from '../../pending-request.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
@@ -152,5 +152,5 @@ const anywhere = () => true;
 /** Whether a router that goes by requests needs to be asked only once for both. */
 export function areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean {
   if (left.shardKey !== right.shardKey) return false;
-  return left.labels === right.labels || isDeepStrictEqual(left.labels, right.labels);
+  return left.labels === right.labels || isSameData(left.labels, right.labels);
 }
