@@ -1,5 +1,6 @@
 import { basename, resolve } from 'node:path';
-import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { InfermuxError, show } from '../../common/errors.js';
+import { lookFailed } from '../../common/system-errors.js';
 import type { Batching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
@@ -32,8 +33,8 @@ export interface ModelSource {
  */
 export function readSources(
   sources: Readonly<Record<string, string | Uint8Array | ModelSource>>,
+  files = new ModelFileReader(),
 ): Promise<FoundModel[]> {
-  const files = new ModelFileReader();
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
       if (id === '' || id.includes('@')) {
@@ -55,10 +56,10 @@ async function readSource(id: string, source: ModelSource, files: ModelFileReade
   if (bytes !== undefined) return { ...common, ...inMemory(id, bytes) };
   const absolute = resolve(path as string);
   try {
-    const { bytes: size, externalData, fingerprint } = await files.read(absolute);
-    return { ...common, path: absolute, bytes: size, externalData, fingerprint, format: formatOf(absolute) };
+    const { changedAt: _, ...read } = await files.read(absolute);
+    return { ...common, ...read, path: absolute, format: formatOf(absolute) };
   } catch (cause) {
-    throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+    throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
   }
 }
 

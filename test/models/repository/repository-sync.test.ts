@@ -45,6 +45,10 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
       served: (id, change) => story.push(`${id} ${change}`),
       removed: (id) => story.push(`${id} removed`),
       failed: (id, { message }) => story.push(`${id}: ${message}`),
+      postponed: (id, { message }) => story.push(`${id} later: ${message}`),
+      notLoaded: (id, { message }) => story.push(`${id} not loaded: ${message}`),
+      emptied: () => story.push('emptied'),
+      unsettled: () => undefined,
       forgotten: (key) => story.push(`${key} forgotten`),
     },
   );
@@ -109,11 +113,12 @@ describe('a look at the directory', () => {
     expect(replicas.log.at(-1)).toBe('r0 unloads a@1 replaced');
   });
 
-  it('replaces what nobody has used without a load', async () => {
+  it('replaces what nobody has used once it is known to load, and does not leave it loaded', async () => {
     await look();
     writeFiles(root, { 'a/model.onnx': 'another' });
     await look();
-    expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', []]);
+    const tried = ['r0 loads a@1#2 for a@1', 'r0 unloads a@1#2 unloaded'];
+    expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', tried]);
   });
 
   it('keeps what was there when the new one does not load, says so once, and does not try all the time', async () => {
@@ -153,6 +158,7 @@ describe('a look at the directory', () => {
     expect((await look()).failed).toMatchObject([{ id: 'a', error: { message: 'a is broken' } }]);
     expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1#2', 'a@2']);
     rmSync(join(root, 'a'), { recursive: true });
+    await look();
     await look();
     await until(() => replicas.all.every(({ models }) => ![...models.keys()].some((key) => key.startsWith('a@'))));
     expect(replicas.forgotten).toHaveLength(4);
