@@ -14,8 +14,8 @@ export interface UpdateOrder {
   readonly wait: boolean;
   /** Whether to load new and changed models. */
   readonly load: boolean;
-  /** Whether to serve the found models even if they do not load. */
-  readonly force?: boolean;
+  /** The version that is taken out of service: what replaces it is served even if it does not load. */
+  readonly withdrawn?: number | undefined;
 }
 
 export interface SyncObserver {
@@ -142,12 +142,12 @@ export class CatalogUpdater {
 
   /**
    * The models to serve. Where something is served under the id, a new model is served only once it has been shown to
-   * load; otherwise it is left out, and the one in its place stays. With `force` all are served.
+   * load; otherwise it is left out, and the one in its place stays.
    */
   async #proven(
     wanted: readonly RegisteredModel[],
     current: readonly RegisteredModel[],
-    { force = false, load }: UpdateOrder,
+    { withdrawn, load }: UpdateOrder,
   ): Promise<Proven> {
     const served = new Set<RegisteredModel>();
     const failures: Failure[] = [];
@@ -156,7 +156,8 @@ export class CatalogUpdater {
       const old = isProven ? undefined : predecessorOf(model, wanted, current);
       const how = { isLeaving: old !== undefined && !wanted.includes(old), isKept: load };
       const failure = isProven ? undefined : await this.#whyNotServed(old, model, how);
-      if (failure === undefined || force) served.add(model);
+      const isNeeded = old !== undefined && old.version === withdrawn;
+      if (failure === undefined || isNeeded) served.add(model);
       else {
         failures.push(failure);
         if (old !== undefined) served.add(old);

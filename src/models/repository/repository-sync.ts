@@ -29,7 +29,7 @@ export interface SyncReport {
   readonly passedOver: Readonly<Record<string, string>>;
 }
 
-export type SyncOrder = Omit<UpdateOrder, 'force'>;
+export type SyncOrder = Omit<UpdateOrder, 'withdrawn'>;
 
 export interface RepositorySyncObserver extends SyncObserver {
   /** All models are gone at once. They are served on until a later look finds the same. */
@@ -139,7 +139,7 @@ export class RepositorySync {
       await this.#inTurn(id, async () => {
         const rest = version === undefined ? undefined : await this.#scanOne(id, version);
         if (rest?.problem?.retryable === true) throw rest.problem;
-        const order = { wait: true, load: false, force: true };
+        const order = { wait: true, load: false, withdrawn: version };
         await this.#updater.apply(id, rest?.problem === undefined ? rest : undefined, order);
         await removeFiles();
         // Any look that has seen the model is out of date now, even if the model was not served.

@@ -89,8 +89,8 @@ export class OnnxSessionLoader implements SessionLoader {
       if (found !== undefined && isUntouched(found, stamp)) continue;
       const known = seen ?? sha256[path];
       if (found !== undefined && known !== undefined && (await this.#hashOf(id, path)) === known) continue;
-      const what = found === undefined ? 'is gone' : 'is another file';
-      const message = `model ${show(id)}: ${path} ${what} since the model was registered, so it was not loaded. It is looked at again now: try again; if its new file cannot be served, engine.models.get(${show(id)}).problem says why`;
+      const what = found === undefined ? 'is gone' : 'has changed since the model was registered';
+      const message = `model ${show(id)}: ${path} ${what}, so it is not loaded. It is looked at again: try again soon; engine.models.get(${show(id)}).problem says if it cannot be served`;
       throw new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: true });
     }
   }
