@@ -43,7 +43,9 @@ export class FollowedModels {
       },
       removed: (id) => log('info', { model: id }, 'model removed'),
       failed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model cannot be served'),
-      postponed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model is looked at again later'),
+      postponed: (id, { code, message: reason }) => {
+        if (code !== 'ENGINE_CLOSED') log('warn', { model: id, reason }, 'model stays as it is for now');
+      },
       notLoaded: (id, { message: reason }) =>
         log('warn', { model: id, reason }, 'model is served but could not be loaded'),
       forgotten: (key) => reports.forgetModel(key),

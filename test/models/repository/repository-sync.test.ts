@@ -216,6 +216,29 @@ describe('a look at the directory', () => {
     expect(await look()).toEqual({ ...nothing, changed: ['a'] });
   });
 
+  it('replaces one that does not load by one that does, and by no other that does not', async () => {
+    replicas.fail('a', 2);
+    await look(true);
+    writeFiles(root, { 'a/model.onnx': 'broken too' });
+    expect(await look()).toMatchObject({ changed: [], failed: [{ id: 'a' }] });
+    expect(catalog.resolve('a').key).toBe('a@1');
+    writeFiles(root, { 'a/model.onnx': 'one that works' });
+    expect(await look()).toMatchObject({ changed: ['a'], failed: [] });
+    expect(catalog.resolve('a').key).toBe('a@1#3');
+  });
+
+  it('takes the version below one that is withdrawn, even if it does not load, and no untried one above', async () => {
+    start({ 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look();
+    replicas.fail('a', 9);
+    await sync.withdraw('a', 2, async () => rmSync(join(root, 'a', '2'), { recursive: true }));
+    expect(catalog.resolve('a').version).toBe(1);
+    writeFiles(root, { 'a/3/model.onnx': 'three', 'a/4/model.onnx': 'four' });
+    await look();
+    await sync.withdraw('a', 4, async () => rmSync(join(root, 'a', '4'), { recursive: true })).catch(() => undefined);
+    expect(catalog.resolve('a').version).toBe(1);
+  });
+
   it('says of a model that is served and did not load just that', async () => {
     start({ 'a/model.onnx': 'one' });
     replicas.fail('a', 1);
