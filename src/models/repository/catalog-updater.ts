@@ -101,8 +101,12 @@ export class CatalogUpdater {
       return settled(change);
     }
     const { versions, problem } = scanned;
-    if (problem !== undefined && change !== 'none') {
-      this.#put({ id, served: entry?.served ?? [], versions, problem });
+    if (problem !== undefined) {
+      const served = entry?.served ?? [];
+      const [leaving] = served.filter(({ version }) => version === order.withdrawn);
+      const staying = served.filter((model) => model !== leaving);
+      if (change !== 'none' || leaving !== undefined) this.#put({ id, served: staying, versions, problem });
+      if (leaving !== undefined) await this.#retire([leaving], 'unloaded');
     }
     if (problem !== undefined || change === 'none') return this.leave(id, problem);
     const update = await this.#serve(scanned, entry, order);

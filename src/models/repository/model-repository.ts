@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.js';
 import type { ModelCatalog } from '../model-catalog.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
 import type { PinnedModels } from '../pinned-models.js';
@@ -46,7 +47,10 @@ export class ModelRepository {
     } catch (error) {
       // The problem may be that of another version.
       if (this.#catalog.find(target) === undefined) {
-        await this.undeploy(target).catch(() => undefined);
+        await this.undeploy(target).catch((cause: unknown) => {
+          const { code, message } = toInfermuxError(error);
+          throw new InfermuxError(code, `${message}; its files stay: ${messageOf(cause)}`, { cause: error });
+        });
         throw error;
       }
     }

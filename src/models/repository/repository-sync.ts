@@ -140,7 +140,7 @@ export class RepositorySync {
         const rest = version === undefined ? undefined : await this.#scanOne(id, version);
         if (rest?.problem?.retryable === true) throw rest.problem;
         const order = { wait: true, load: false, withdrawn: version };
-        await this.#updater.apply(id, rest?.problem === undefined ? rest : undefined, order);
+        await this.#updater.apply(id, rest, order);
         await removeFiles();
         // Any look that has seen the model is out of date now, even if the model was not served.
         this.#changes.note(id);

@@ -239,6 +239,16 @@ describe('a look at the directory', () => {
     expect(catalog.resolve('a').version).toBe(1);
   });
 
+  it('goes on with a version that works when another is withdrawn, whatever problem a third has', async () => {
+    start({ 'a/model.json': '{ "versions": "all" }', 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look();
+    writeFiles(root, { 'a/3/model.onnx': 'three', 'a/3/model.json': '{' });
+    await look();
+    await sync.withdraw('a', 2, async () => rmSync(join(root, 'a', '2'), { recursive: true }));
+    expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1']);
+    expect([catalog.entry('a')?.problem?.code, replicas.forgotten]).toEqual(['INVALID_ARGUMENT', ['a@2']]);
+  });
+
   it('says of a model that is served and did not load just that', async () => {
     start({ 'a/model.onnx': 'one' });
     replicas.fail('a', 1);
