@@ -42,7 +42,7 @@ export class ModelFileReader {
     return {
       bytes: own.reduce((sum, { bytes }) => sum + bytes, 0),
       externalData,
-      files: own.map(({ path: name, stamp, sha256: hash }) => ({ path: name, stamp, sha256: hash })),
+      files: own,
       fingerprint: all.map(({ path: name, revision }) => `${name}:${revision}`).join('\n'),
       changedAt: Math.max(...all.map(({ changedAt }) => changedAt)),
     };
