@@ -96,7 +96,7 @@ describe('the import table', () => {
     expect(asked.length).toBeGreaterThan(10);
     expect(asked.filter((each) => !own.includes(each.split(' ')[0] as string))).toEqual([]);
     // It compares prototypes.
-    expect(files.filter((file) => textOf(file).includes('isDeepStrictEqual('))).toEqual(['common/realm.ts']);
+    expect(files.filter((file) => textOf(file).includes('isDeepStrictEqual('))).toEqual(['common/values/realm.ts']);
   });
 
   it('leaves the creation of threads to Piscina, and creates no process', () => {

@@ -1,5 +1,5 @@
 import { InfermuxError, show } from './errors.js';
-import { isPlainObject } from './realm.js';
+import { isPlainObject } from './values/realm.js';
 
 /** Returns what the value should be when it is something else; undefined when the value is right. */
 export type Rule = (value: unknown) => string | undefined;

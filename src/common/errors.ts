@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { isError, isUrl } from './realm.js';
+import { isError, isUrl } from './values/realm.js';
 
 /** Every code of an {@link InfermuxError}: its meaning, and whether the same call may succeed later. */
 export const ERROR_CODES = {

@@ -1,3 +1,4 @@
+import type { FileIdentity } from '../common/files/file-stamp.js';
 import type { TensorType } from '../tensors/tensor.js';
 
 export type ModelFormat = 'onnx' | 'ort';
@@ -21,6 +22,8 @@ export interface ModelReference {
   readonly contents?: SharedArrayBuffer | undefined;
   /** Files beside the model's that hold some of its weights. */
   readonly externalData?: readonly string[] | undefined;
+  /** Its file and its external data as they were when it was registered. Only these may be loaded. */
+  readonly files?: readonly FileIdentity[] | undefined;
   /** Expected SHA-256 of its files, by path, in hexadecimal digits. */
   readonly sha256?: Readonly<Record<string, string>> | undefined;
   /** Options for `InferenceSession.create`; they go before the engine's, key by key. */

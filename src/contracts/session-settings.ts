@@ -1,7 +1,7 @@
 import { checkOptions, isInteger, isObject, isText, type Rule, satisfies } from '../common/checks.js';
-import { clone } from '../common/clone.js';
 import { InfermuxError, messageOf } from '../common/errors.js';
-import { absolutePath, isPath } from '../common/paths.js';
+import { absolutePath, isPath } from '../common/files/paths.js';
+import { clone } from '../common/values/clone.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
 export type ExecutionProvider = string | { readonly name: string };

@@ -1,6 +1,6 @@
 import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
-import { isSameData } from '../common/realm.js';
+import { isSameData } from '../common/values/realm.js';
 import type { Replica } from '../replicas/replica.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';

@@ -1,7 +1,7 @@
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
 import { cloneError, InfermuxError, messageOf, readingInput, show } from '../common/errors.js';
-import { isSameData } from '../common/realm.js';
 import { SerialQueue } from '../common/serial-queue.js';
+import { isSameData } from '../common/values/realm.js';
 import {
   checkSavedDeployment,
   copyOptions,

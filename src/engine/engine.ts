@@ -5,7 +5,7 @@ import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
-import { readSources } from '../models/sources/model-sources.js';
+import { NamedModels } from '../models/sources/named-models.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import type { Feeds, Outputs } from '../tensors/tensor.js';
 import { EngineShutdown } from './engine-shutdown.js';
@@ -178,7 +178,7 @@ export class InferenceEngine {
   async #begin(): Promise<void> {
     const { catalog, checkpoint, log } = this.#parts;
     const { models, deployments, endpoints, pins } = checkpoint;
-    await this.models.open(typeof models === 'string' ? [] : await readSources(models));
+    await this.models.open(typeof models === 'string' ? undefined : await NamedModels.read(models));
     this.models.restorePins(pins);
     if (catalog.models.length === 0) log.write('warn', { models }, 'no models found');
     await this.#parts.deployments.open(this.#options.declared, deployments);

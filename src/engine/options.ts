@@ -12,8 +12,8 @@ import {
   type Rule,
 } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
-import { absolutePath, isPath } from '../common/paths.js';
-import { isUrl } from '../common/realm.js';
+import { absolutePath, isPath } from '../common/files/paths.js';
+import { isUrl } from '../common/values/realm.js';
 import type { EngineLogger } from '../contracts/logger.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';

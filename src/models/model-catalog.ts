@@ -113,7 +113,8 @@ export class ModelCatalog {
     const [id = target] = target.split('@');
     const entry = this.#entries.get(id);
     if (entry !== undefined && entry.served.length === 0 && entry.problem !== undefined) {
-      return new InfermuxError('MODEL_LOAD_FAILED', entry.problem.message, { cause: entry.problem });
+      const { message, retryable } = entry.problem;
+      return new InfermuxError('MODEL_LOAD_FAILED', message, { cause: entry.problem, retryable });
     }
     return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}; ${this.#hint(id, entry)}`);
   }

@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
+import { SerialQueue } from '../common/serial-queue.js';
 import { KeyedTasks } from './keyed-tasks.js';
 import type { ModelReplica, ModelReplicas, ReplicaLoad } from './model-replicas.js';
 import type { RegisteredModel } from './registered-model.js';
@@ -12,6 +13,14 @@ export interface LoadOrder {
   readonly pin: boolean;
   /** Further attempts after a failed one. */
   readonly retries: number;
+}
+
+/** How a model takes the place of another. */
+export interface Replacement {
+  /** Whether the old model is unloaded soon, so that its place counts as free. */
+  readonly isLeaving: boolean;
+  /** Whether the model stays loaded though no replica has the old one. */
+  readonly isKept: boolean;
 }
 
 /** The pauses between attempts: equal to the time for which a replica remembers a failed load. */
@@ -32,6 +41,7 @@ export class ModelLoader {
   readonly #pinnedOn = new Map<string, Set<string>>();
   /** The functions that cut each pause short, with the key of the model that waits in it. */
   readonly #pauses = new Map<() => void, string>();
+  readonly #trials = new SerialQueue();
   #closed: InfermuxError | undefined;
 
   constructor(replicas: ModelReplicas, clock: Clock) {
@@ -68,22 +78,22 @@ export class ModelLoader {
   }
 
   /**
-   * Loads the model on every replica that has the old one, or on one replica if none has it. The replicas take turns,
-   * so that the others go on serving. The old model stays loaded.
+   * Shows that the model loads: on every replica that has the old one, or else on one replica, which then unloads it
+   * again. Replicas that have the old one take turns, so that the others go on serving. The old model stays loaded.
    *
    * @throws InfermuxError when the first replica cannot load it.
    */
-  replace(old: RegisteredModel, model: RegisteredModel): Promise<void> {
+  replace(old: RegisteredModel | undefined, model: RegisteredModel, how: Replacement): Promise<void> {
     return this.#track(model, async () => {
-      const having = this.#replicas.running().filter((replica) => replica.models.has(old.key));
-      const [first, ...rest] = having.length > 0 ? having : this.#choose(model.key, this.#replicas.running(), 1);
-      const how = (replica: ModelReplica | undefined) => {
-        const isPinned = replica !== undefined && this.isPinnedOn(old.key, replica);
-        return { pin: model.isPinned || isPinned, replaces: old.key };
-      };
-      await this.#loadOn(first, model, how(first));
+      const key = old?.key;
+      const having = this.#replicas.running().filter(({ models }) => key !== undefined && models.has(key));
+      if (having.length === 0) return this.#trials.run(() => this.#try(old, model, how));
+      const [first, ...rest] = having;
+      await this.#loadOn(first, model, this.#inPlaceOf(old, model, how, first));
       // The model is known to load. A replica that fails now loads it at its next request.
-      for (const replica of rest) await this.#loadOn(replica, model, how(replica)).catch(() => undefined);
+      for (const replica of rest) {
+        await this.#loadOn(replica, model, this.#inPlaceOf(old, model, how, replica)).catch(() => undefined);
+      }
     });
   }
 
@@ -148,6 +158,26 @@ export class ModelLoader {
     ofModel.delete(settled);
     if (ofModel.size === 0) this.#underWay.delete(model.key);
     return running;
+  }
+
+  /** Trials take turns, so that all of them together take the place of one session at most. */
+  async #try(old: RegisteredModel | undefined, model: RegisteredModel, how: Replacement): Promise<void> {
+    const [replica] = this.#choose(model.key, this.#replicas.running(), 1);
+    const wasWanted = old !== undefined && this.#wanted.has(old.key);
+    await this.#loadOn(replica, model, this.#inPlaceOf(old, model, how, replica));
+    if (how.isKept || model.isPinned) return;
+    if (!wasWanted) this.#wanted.delete(model.key);
+    await replica?.unload(model.key, 'unloaded').catch(() => 0);
+  }
+
+  #inPlaceOf(
+    old: RegisteredModel | undefined,
+    model: RegisteredModel,
+    { isLeaving }: Replacement,
+    replica: ModelReplica | undefined,
+  ): ReplicaLoad {
+    const isPinned = old !== undefined && replica !== undefined && this.isPinnedOn(old.key, replica);
+    return { pin: model.isPinned || isPinned, replaces: isLeaving ? old?.key : undefined };
   }
 
   async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {

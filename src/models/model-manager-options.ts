@@ -10,7 +10,7 @@ export interface RepositoryOptions {
   readonly loadOnStart?: boolean | undefined;
   /** Whether `createEngine` waits for the loads of pinned models, and with `loadOnStart` of all. Default true. */
   readonly waitForInitialLoad?: boolean | undefined;
-  /** Milliseconds between two looks at the directory. Default 0: it is not looked at again after the first time. */
+  /** Milliseconds between two looks at the directory. Default 0: it is looked at again only while a model is unsettled. */
   readonly pollMs?: number | undefined;
   /** Milliseconds. A model whose files change within them is still being written: a later look takes it. Default 50. */
   readonly settleMs?: number | undefined;

@@ -9,13 +9,15 @@ import type { ModelManagerEnvironment, ModelManagerOptions } from './model-manag
 import type { LoadOptions, ModelReport, SyncOptions } from './model-manager-options.js';
 import type { ModelReplica } from './model-replicas.js';
 import { PinnedModels } from './pinned-models.js';
-import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
+import { nameOf, type RegisteredModel } from './registered-model.js';
 import { inspectModel, type ModelInspection } from './reports/model-inspection.js';
 import { ModelReports } from './reports/model-reports.js';
 import type { ModelFiles } from './repository/deployed-files.js';
+import { FollowedModels, type FollowedModelsEnvironment } from './repository/followed-models.js';
 import { ModelRepository } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
 import type { Pin } from './saved-pins.js';
+import type { NamedModels } from './sources/named-models.js';
 
 const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
@@ -27,6 +29,8 @@ export class ModelManager {
   readonly #loader: ModelLoader;
   readonly #pinned: PinnedModels;
   readonly #reports: ModelReports;
+  readonly #followable: FollowedModelsEnvironment;
+  #followed: FollowedModels | undefined;
   readonly #repository: ModelRepository | undefined;
   #isStarted = false;
   #closed: InfermuxError | undefined;
@@ -48,13 +52,12 @@ export class ModelManager {
       },
     });
     this.#pinned = pinned;
-    const weights = () => options.weights();
-    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights });
+    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights() });
     this.#reports = reports;
-    const { directory, repository } = options;
-    if (directory === undefined) return;
-    const surroundings = { catalog, loader, replicas, pinned, reports, clock, log };
-    this.#repository = new ModelRepository(directory, repository, surroundings);
+    this.#followable = { catalog, loader, replicas, pinned, reports, clock, log };
+    if (options.directory === undefined) return;
+    this.#repository = new ModelRepository(options.directory, options.repository, this.#followable);
+    this.#followed = this.#repository.followed;
   }
 
   /**
@@ -157,7 +160,7 @@ export class ModelManager {
    * @param files bytes or texts by name: `model.onnx` and its other files, or `<version>/model.onnx` and so on.
    * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead out of the model's folder, or files without a
    *   model; `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written or the models are in no directory;
-   *   `MODEL_LOAD_FAILED` for a version that does not load and would replace one in use.
+   *   if another version is served, `MODEL_LOAD_FAILED` when this one does not load, `REPLICA_FAILED` when none tried it.
    */
   async deploy(target: string, files: ModelFiles): Promise<ModelReport> {
     this.#checkOpen();
@@ -192,18 +195,17 @@ export class ModelManager {
   async sync(options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
     const { wait = true, load = !this.#options.repository.lazy } = checkOptions('sync', options, SYNC_RULES);
-    const repository = this.#requireRepository('sync');
-    return this.#environment.during(() => repository.sync({ wait, load }));
+    const { followed } = this.#requireRepository('sync');
+    return this.#environment.during(() => followed.sync({ wait, load }));
   }
 
-  /** Registers the given models and those of the directory, without loading them. @internal */
-  async open(models: readonly FoundModel[]): Promise<void> {
-    for (const model of models) {
-      const { id, version } = model;
-      const served = [this.#catalog.register(model)];
-      this.#catalog.put({ id, served, versions: [version], problem: undefined });
-    }
+  /** Registers the named models and those of the directory, without loading them. @internal */
+  async open(named: NamedModels | undefined): Promise<void> {
     await this.#repository?.open();
+    if (named === undefined) return;
+    // They are looked at again only when a load finds another file.
+    this.#followed = new FollowedModels(named, { ...this.#options.repository, pollMs: 0 }, this.#followable);
+    await this.#followed.open(named.found);
   }
 
   /** Loads the pinned models, and with `loadOnStart` all models. Failures are logged. @internal */
@@ -218,7 +220,9 @@ export class ModelManager {
   /** Loads pinned models on a replica that has started. @internal */
   replicaRunning(replica: ModelReplica): void {
     // Before that, `loadInitial` loads on all replicas.
-    if (this.#isStarted) void this.#pinned.loadOn(replica);
+    if (!this.#isStarted) return;
+    void this.#pinned.loadOn(replica);
+    this.#followed?.replicaRunning();
   }
 
   /** @internal */
@@ -231,12 +235,10 @@ export class ModelManager {
 
   /** Removes the pins in a deleted deployment. @internal */
   async deploymentDeleted(name: string): Promise<void> {
-    try {
-      await this.#pinned.unpinDeployment(name);
-    } catch (cause) {
+    await this.#pinned.unpinDeployment(name).catch((cause: unknown) => {
       const reason = toInfermuxError(cause).message;
       this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
-    }
+    });
   }
 
   /** @internal */
@@ -247,6 +249,7 @@ export class ModelManager {
   /** @internal */
   modelLoadFailed(replica: string, key: string, error: InfermuxError, nextTryInMs: number): void {
     this.#reports.loadFailed(replica, key, error, nextTryInMs);
+    if (error.code === 'MODEL_LOAD_FAILED' && error.retryable) this.#followed?.loadFailed();
   }
 
   /**
@@ -262,7 +265,7 @@ export class ModelManager {
   /** @internal */
   close(error: InfermuxError): void {
     this.#closed ??= error;
-    this.#repository?.close();
+    this.#followed?.close();
     this.#loader.close(error);
   }
 

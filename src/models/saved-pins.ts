@@ -1,5 +1,5 @@
-import { isSameData } from '../common/realm.js';
 import { SerialQueue } from '../common/serial-queue.js';
+import { isSameData } from '../common/values/realm.js';
 
 /** Says that so many replicas of a deployment keep a model. */
 export interface Pin {

@@ -1,5 +1,5 @@
 import { type ErrorCode, InfermuxError, messageOf } from '../common/errors.js';
-import { isError } from '../common/realm.js';
+import { isError } from '../common/values/realm.js';
 
 /** An InfermuxError in a form that structured clone carries. */
 export interface ErrorRecord {

@@ -1,6 +1,6 @@
 import { types } from 'node:util';
-import { clone } from '../common/clone.js';
 import { InfermuxError, show } from '../common/errors.js';
+import { clone } from '../common/values/clone.js';
 import { bufferPool } from './buffer-pool.js';
 import { arrayTypeOf, elementsOf, type ReadFeeds, type Tensor, type TensorData, type UntypedTensor } from './tensor.js';
 

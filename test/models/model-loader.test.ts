@@ -118,23 +118,57 @@ describe('unload', () => {
 
 describe('replace', () => {
   const B = model('a', 'a@1#2');
+  const how = { isLeaving: true, isKept: false };
 
   it('loads where the old one is, one replica after the other, and leaves the old one', async () => {
     for (const replica of replicas.all.slice(1)) replica.models.set('a@1', 'loaded');
-    await loader.replace(A, B);
+    await loader.replace(A, B, how);
     expect(replicas.log).toEqual(['r1 loads a@1#2 for a@1', 'r2 loads a@1#2 for a@1']);
     expect(replicas.all[1]?.models.has('a@1')).toBe(true);
   });
 
-  it('loads on one replica when none has the old one', async () => {
-    await loader.replace(A, B);
+  it('takes no place of an old one that stays', async () => {
+    replicas.all[1]?.models.set('a@1', 'loaded');
+    await loader.replace(A, B, { ...how, isLeaving: false });
+    expect(replicas.log).toEqual(['r1 loads a@1#2']);
+  });
+
+  it('loads on one replica when none has the old one, and unloads it again unless it is to stay', async () => {
+    await loader.replace(A, B, how);
+    expect(replicas.log.splice(0)).toEqual(['r0 loads a@1#2 for a@1', 'r0 unloads a@1#2 unloaded']);
+    expect(loader.isWanted(B.key)).toBe(false);
+    await loader.replace(A, B, { ...how, isKept: true });
+    expect(replicas.log.splice(0)).toEqual(['r0 loads a@1#2 for a@1']);
+    await loader.replace(undefined, { ...model('b'), isPinned: true }, how);
+    expect(replicas.log).toEqual(['r1 loads b@1 pinned']);
+  });
+
+  it('leaves a model wanted whose old one was wanted, though no replica has it any more', async () => {
+    await loader.load(A, once);
+    replicas.all[0]?.models.clear();
+    await loader.replace(A, B, how);
+    expect([loader.isWanted(B.key), replicas.all[0]?.models.size]).toEqual([true, 0]);
+  });
+
+  it('tries one after the other, so that they take one place together', async () => {
+    const { opened, open } = gate();
+    replicas.gates.set('a', opened);
+    const both = [loader.replace(A, B, how), loader.replace(model('b'), model('b', 'b@1#2'), how)];
+    await flush();
     expect(replicas.log).toEqual(['r0 loads a@1#2 for a@1']);
+    open();
+    await Promise.all(both);
+    expect(replicas.log.slice(1)).toEqual([
+      'r0 unloads a@1#2 unloaded',
+      'r0 loads b@1#2 for b@1',
+      'r0 unloads b@1#2 unloaded',
+    ]);
   });
 
   it('fails when the first cannot, and no other tries', async () => {
     for (const replica of replicas.all) replica.models.set('a@1', 'loaded');
     replicas.fail('a', 1);
-    await expect(loader.replace(A, B)).rejects.toThrow('a is broken');
+    await expect(loader.replace(A, B, how)).rejects.toThrow('a is broken');
     expect(replicas.log).toHaveLength(1);
   });
 });

@@ -1,8 +1,8 @@
 import { isObject } from '../../common/checks.js';
-import { clone } from '../../common/clone.js';
 import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.js';
-import { moduleUrl } from '../../common/paths.js';
-import { isSameData } from '../../common/realm.js';
+import { moduleUrl } from '../../common/files/paths.js';
+import { clone } from '../../common/values/clone.js';
+import { isSameData } from '../../common/values/realm.js';
 import { readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
 import { readUserConfig } from '../config/resolve-deployment.js';

@@ -1,4 +1,4 @@
-import { isSameData } from '../../common/realm.js';
+import { isSameData } from '../../common/values/realm.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
 
 /** What a change of options requires. */

@@ -9,8 +9,8 @@ import {
   satisfies,
 } from '../../common/checks.js';
 import { InfermuxError, messageOf } from '../../common/errors.js';
-import { isPath, moduleUrl } from '../../common/paths.js';
-import { isSameData } from '../../common/realm.js';
+import { isPath, moduleUrl } from '../../common/files/paths.js';
+import { isSameData } from '../../common/values/realm.js';
 import { checkBatching } from '../../contracts/batching.js';
 import { EVICTIONS } from '../../contracts/eviction.js';
 import { DEFAULT_ROUTER, ORDERS, ROUTER_NAMES } from '../../contracts/request-router.js';

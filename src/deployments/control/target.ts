@@ -1,4 +1,4 @@
-import { isSameData } from '../../common/realm.js';
+import { isSameData } from '../../common/values/realm.js';
 import type { ConfigChange } from '../config/config-change.js';
 import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
 

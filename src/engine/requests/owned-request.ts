@@ -1,5 +1,5 @@
-import { clone } from '../../common/clone.js';
 import { InfermuxError, messageOf } from '../../common/errors.js';
+import { clone } from '../../common/values/clone.js';
 import type { RequestPayload } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { copyFeeds, transferableBuffers } from '../../tensors/own-feeds.js';

@@ -8,7 +8,7 @@ import {
   satisfies,
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
-import { isAbortSignal } from '../../common/realm.js';
+import { isAbortSignal } from '../../common/values/realm.js';
 import type { Feeds } from '../../tensors/tensor.js';
 
 export interface RunOptions {

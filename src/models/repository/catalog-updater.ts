@@ -1,28 +1,33 @@
 import type { Clock } from '../../common/clock.js';
-import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
+import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
 import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
-import type { ModelLoader } from '../model-loader.js';
+import type { ModelLoader, Replacement } from '../model-loader.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
 import type { ChangeLog } from './change-log.js';
 import { areSameModels, isAsServed, isSameRevision, predecessorOf } from './repository-changes.js';
-import type { ScannedModel } from './repository-scanner.js';
+import type { ScannedModel } from './scanned-model.js';
 
 export interface UpdateOrder {
   /** Whether to wait until all loads and unloads are done. */
   readonly wait: boolean;
   /** Whether to load new and changed models. */
   readonly load: boolean;
-  /** Whether to serve the found models even if they do not load. */
-  readonly force?: boolean;
+  /** The version that is taken out of service: what replaces it is served even if it does not load. */
+  readonly withdrawn?: number | undefined;
 }
 
 export interface SyncObserver {
   /** The model is served for the first time, or with another revision or other versions. */
   served(id: string, change: 'added' | 'changed'): void;
   removed(id: string): void;
+  /** Its current files cannot be served. Earlier ones, if any, still are. */
   failed(id: string, error: InfermuxError): void;
+  /** It could not be looked at or tried. This says nothing about its files, and it is looked at again. */
+  postponed(id: string, error: InfermuxError): void;
+  /** It is served, and a load of it failed. */
+  notLoaded(id: string, error: InfermuxError): void;
   /** No request names the model any more, and its sessions are gone. */
   forgotten(key: string): void;
 }
@@ -36,6 +41,19 @@ export interface CatalogUpdaterEnvironment {
 
 type Change = 'added' | 'changed' | 'removed' | 'none';
 
+/** What became of one model. */
+export interface Update {
+  readonly change: Change;
+  /** Why its current files are not all served, or not loaded. */
+  readonly error: InfermuxError | undefined;
+  /** Whether the error is final until its files change. If not, a later look may find another result. */
+  readonly isSettled: boolean;
+}
+
+type Failure = Omit<Update, 'change'> & { readonly error: InfermuxError };
+
+type Proven = Omit<Update, 'change'> & { readonly served: readonly RegisteredModel[] };
+
 /** Brings the catalog's entries up to date, one model at a time. Calls of {@link apply} for one id must not overlap. */
 export class CatalogUpdater {
   readonly #catalog: ModelCatalog;
@@ -46,6 +64,8 @@ export class CatalogUpdater {
   readonly #failures: FailureMemory;
   /** Registered models that could not replace the served ones, by `id@version`. */
   readonly #candidates = new Map<string, RegisteredModel>();
+  /** The message that the observer last heard about each id that is not as its files are. */
+  readonly #told = new Map<string, string>();
 
   constructor(
     { catalog, loader, replicas, clock }: CatalogUpdaterEnvironment,
@@ -72,90 +92,124 @@ export class CatalogUpdater {
    * Serves, replaces or removes one model.
    *
    * @param scanned the model as it was found; undefined when it is gone.
-   * @throws InfermuxError why it cannot be served as it is now.
    */
-  async apply(id: string, scanned: ScannedModel | undefined, order: UpdateOrder): Promise<Change> {
+  async apply(id: string, scanned: ScannedModel | undefined, order: UpdateOrder): Promise<Update> {
     const entry = this.#catalog.entry(id);
     const change = this.changeOf(id, scanned);
     if (scanned === undefined) {
       if (entry !== undefined) await this.#remove(entry, order);
-      return change;
+      return settled(change);
     }
-    if (scanned.problem !== undefined) throw this.#fail(scanned, entry?.served ?? [], scanned.problem);
-    if (change === 'none') return change;
-    await this.#serve(scanned, entry, order);
-    if (order.load) await this.#load(id);
-    return change;
+    const { versions, problem } = scanned;
+    if (problem !== undefined) {
+      const served = entry?.served ?? [];
+      const [leaving] = served.filter(({ version }) => version === order.withdrawn);
+      const staying = served.filter((model) => model !== leaving);
+      if (change !== 'none' || leaving !== undefined) this.#put({ id, served: staying, versions, problem });
+      if (leaving !== undefined) await this.#retire([leaving], 'unloaded');
+    }
+    if (problem !== undefined || change === 'none') return this.leave(id, problem);
+    const update = await this.#serve(scanned, entry, order);
+    return order.load && update.error === undefined ? { ...update, error: await this.#load(id) } : update;
   }
 
-  async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: UpdateOrder): Promise<void> {
+  /** Leaves the model as it is. The observer hears of its problem, if it has one that is new. */
+  leave(id: string, problem: InfermuxError | undefined): Update {
+    if (problem !== undefined) return this.#failed(id, problem, !isPassing(problem));
+    this.#told.delete(id);
+    return settled('none');
+  }
+
+  async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: UpdateOrder): Promise<Update> {
     const { id, versions } = scanned;
     const current = entry?.served ?? [];
     const wanted = scanned.served.map(
       (found) => current.find((model) => isSameRevision(model, found)) ?? this.#candidate(found),
     );
-    const { served, failure } = await this.#proven(wanted, current, order.force === true);
+    const { served, error, isSettled } = await this.#proven(wanted, current, order);
     for (const model of served) {
       if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
     }
-    if (failure !== undefined) this.#fail(scanned, served, failure);
-    else this.#catalog.put({ id, served, versions, problem: undefined });
-    this.#changes.note(id);
-    if (!areSameModels(served, current)) this.#observer.served(id, entry === undefined ? 'added' : 'changed');
+    this.#put({ id, served, versions, problem: error });
+    const isChanged = !areSameModels(served, current);
+    const change = entry === undefined ? 'added' : 'changed';
+    if (isChanged) this.#observer.served(id, change);
     const retired = this.#retire(
       current.filter((model) => !served.includes(model)),
       'replaced',
     );
     if (order.wait) await retired;
-    if (failure !== undefined) throw failure;
+    if (error !== undefined) return { ...this.#failed(id, error, isSettled), change: isChanged ? change : 'none' };
+    this.#told.delete(id);
+    return settled(change);
   }
 
-  /** The models to serve. Unless forced, a model that does not load is left out, and the one in its place stays. */
+  /**
+   * The models to serve. Where something is served under the id, a new model is served only once it has been shown to
+   * load; otherwise it is left out, and the one in its place stays.
+   */
   async #proven(
     wanted: readonly RegisteredModel[],
     current: readonly RegisteredModel[],
-    force: boolean,
-  ): Promise<{ served: readonly RegisteredModel[]; failure: InfermuxError | undefined }> {
+    { withdrawn, load }: UpdateOrder,
+  ): Promise<Proven> {
     const served = new Set<RegisteredModel>();
-    let failure: InfermuxError | undefined;
+    const failures: Failure[] = [];
     for (const model of wanted) {
-      const old = current.includes(model) ? undefined : predecessorOf(model, wanted, current);
-      const isInUse = old !== undefined && this.#catalog.metadata(old.key) !== undefined;
-      const error = isInUse ? await this.#whyNotReplaced(old, model) : undefined;
-      if (!force) failure ??= error;
-      served.add(error === undefined || force || old === undefined ? model : old);
+      const isProven = current.length === 0 || current.includes(model);
+      const old = isProven ? undefined : predecessorOf(model, wanted, current);
+      const how = { isLeaving: old !== undefined && !wanted.includes(old), isKept: load };
+      const failure = isProven ? undefined : await this.#whyNotServed(old, model, how);
+      const isNeeded = old !== undefined && old.version === withdrawn;
+      if (failure === undefined || isNeeded) served.add(model);
+      else {
+        failures.push(failure);
+        if (old !== undefined) served.add(old);
+      }
     }
-    return { served: [...served].sort((left, right) => left.version - right.version), failure };
+    return {
+      served: [...served].sort((left, right) => left.version - right.version),
+      error: failures[0]?.error,
+      isSettled: failures.every(({ isSettled }) => isSettled),
+    };
   }
 
-  async #whyNotReplaced(old: RegisteredModel, model: RegisteredModel): Promise<InfermuxError | undefined> {
+  async #whyNotServed(
+    old: RegisteredModel | undefined,
+    model: RegisteredModel,
+    how: Replacement,
+  ): Promise<Failure | undefined> {
     const remembered = this.#failures.recall(model.key);
-    if (remembered !== undefined) return remembered;
+    if (remembered !== undefined) return { error: remembered, isSettled: true };
     try {
-      await this.#loader.replace(old, model);
+      await this.#loader.replace(old, model, how);
       this.#failures.forget(model.key);
       return undefined;
     } catch (cause) {
       const error = toInfermuxError(cause);
+      if (isPassing(error)) return { error: notTried(model, error), isSettled: false };
       this.#failures.record(model.key, error);
-      return error;
+      return { error, isSettled: true };
     }
   }
 
-  async #load(id: string): Promise<void> {
+  /** Loads the models that are served. @returns why they are not loaded. */
+  async #load(id: string): Promise<InfermuxError | undefined> {
     const models = this.#catalog.entry(id)?.served ?? [];
     try {
       await Promise.all(models.map((model) => this.#loader.loadByDefault(model)));
+      return undefined;
     } catch (cause) {
       const error = toInfermuxError(cause);
-      this.#observer.failed(id, error);
-      throw error;
+      this.#observer.notLoaded(id, error);
+      return error;
     }
   }
 
   async #remove({ id, served }: CatalogEntry, { wait }: UpdateOrder): Promise<void> {
     this.#catalog.remove(id);
     this.#changes.note(id);
+    this.#told.delete(id);
     for (const [name, candidate] of this.#candidates) if (candidate.id === id) this.#dropCandidate(name);
     this.#observer.removed(id);
     const retired = this.#retire(served, 'unloaded');
@@ -173,13 +227,18 @@ export class CatalogUpdater {
     );
   }
 
-  /** Notes why the found model is not served. The observer hears of each reason once. */
-  #fail({ id, versions }: ScannedModel, served: readonly RegisteredModel[], error: InfermuxError): InfermuxError {
-    const { problem } = this.#catalog.entry(id) ?? {};
-    this.#catalog.put({ id, served, versions, problem: error });
-    this.#changes.note(id);
-    if (problem?.message !== error.message) this.#observer.failed(id, error);
-    return error;
+  #put(entry: CatalogEntry): void {
+    this.#catalog.put(entry);
+    this.#changes.note(entry.id);
+  }
+
+  #failed(id: string, error: InfermuxError, isSettled: boolean): Update {
+    if (this.#told.get(id) !== error.message) {
+      this.#told.set(id, error.message);
+      if (isSettled) this.#observer.failed(id, error);
+      else this.#observer.postponed(id, error);
+    }
+    return { change: 'none', error, isSettled };
   }
 
   /** Registers a found model, once as long as its files stay the same. So a failed load of it is remembered. */
@@ -206,4 +265,19 @@ export class CatalogUpdater {
     this.#replicas.forget(key);
     this.#observer.forgotten(key);
   }
+}
+
+function settled(change: Change): Update {
+  return { change, error: undefined, isSettled: true };
+}
+
+/** Whether the error says nothing about the model: the system, the replicas or the engine could not do their part. */
+function isPassing({ code, retryable }: InfermuxError): boolean {
+  return retryable || code === 'REPLICA_FAILED' || code === 'ENGINE_CLOSED';
+}
+
+function notTried({ id, version }: RegisteredModel, cause: InfermuxError): InfermuxError {
+  const message = `model ${show(id)}: version ${version} could not be tried, so what was served before stays: ${cause.message}`;
+  const { code, retryable, retryAfterMs } = cause;
+  return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }

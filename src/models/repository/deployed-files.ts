@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { check, satisfies } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
-import { type Bytes, bytesOf, isBytes } from '../../common/realm.js';
+import { type Bytes, bytesOf, isBytes } from '../../common/values/realm.js';
 import { parseManifest } from '../sources/manifest.js';
 import { isNamedByFolder, MANIFEST, versionOf } from '../sources/model-folder.js';
 import { checkFileName } from './file-names.js';

@@ -1,5 +1,6 @@
 import { InfermuxError, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
+import { versionOf } from '../sources/model-folder.js';
 
 /** Names that Windows reserves for devices, with any suffix. */
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
@@ -16,10 +17,10 @@ export function checkNewId(target: unknown): { id: string; version: number | und
   const [id = '', version, ...more] = target.split('@');
   const reason = whyNoName(id);
   if (reason !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `model id ${show(target)}: ${reason}`);
-  if (more.length > 0 || (version !== undefined && !/^[1-9]\d{0,14}$/.test(version))) {
+  if (more.length > 0 || (version !== undefined && versionOf(version) === undefined)) {
     throw new InfermuxError(
       'INVALID_ARGUMENT',
-      `model id ${show(target)}: after "@" a version is expected, a positive integer`,
+      `model id ${show(target)}: after "@" a version is expected, a positive integer of at most ${Number.MAX_SAFE_INTEGER}`,
     );
   }
   return { id, version: version === undefined ? undefined : Number(version) };

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { lstat, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { isNotThere, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { isWithin } from '../sources/model-files.js';
 import {
   findModelFile,
@@ -19,6 +20,8 @@ import { checkNewId } from './file-names.js';
 const STAGING = '.infermux-staging';
 /** Age at which a staged folder counts as abandoned. */
 const ABANDONED_MS = 3_600_000;
+/** How often a folder is created again that others remove. */
+const MOST_ATTEMPTS = 10;
 
 /** Writes models into a directory and removes them, all or nothing. */
 export class ModelDeployer {
@@ -42,16 +45,11 @@ export class ModelDeployer {
     const contents = readFiles(files, version !== undefined);
     return this.#changing(async () => {
       await this.#checkFree(id, version);
-      const staged = join(await this.#stagingFolder(), randomUUID());
-      try {
+      await this.#staged(async (folder) => {
+        const staged = join(folder, 'model');
         await writeFolder(staged, contents);
-        const place = join(this.#directory, id, version === undefined ? '' : String(version));
-        if (version !== undefined) await mkdir(dirname(place), { recursive: true });
-        await this.#renameInto(staged, place, target as string);
-      } catch (error) {
-        await rm(staged, { recursive: true, force: true });
-        throw error;
-      }
+        await this.#renameInto(staged, join(this.#directory, id, version === undefined ? '' : String(version)), target);
+      });
       return id;
     });
   }
@@ -87,10 +85,10 @@ export class ModelDeployer {
 
   /** Moves the path out of sight before removing it, because that takes a while. */
   async #take(path: string): Promise<void> {
-    const staged = join(await this.#stagingFolder(), randomUUID());
-    await rename(path, staged);
-    await syncFolder(dirname(path));
-    await rm(staged, { recursive: true, force: true });
+    await this.#staged(async (folder) => {
+      await rename(path, join(folder, 'model'));
+      await syncFolder(dirname(path));
+    });
   }
 
   /** Removes the staged folders of processes that were killed. */
@@ -103,6 +101,22 @@ export class ModelDeployer {
       if (found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS) {
         await rm(path, { recursive: true, force: true });
       }
+    }
+    await removeIfEmpty(staging);
+  }
+
+  /** Gives the work a fresh folder in the repository that no scan sees, and removes it afterwards. */
+  async #staged(work: (folder: string) => Promise<void>): Promise<void> {
+    const staging = join(this.#directory, STAGING);
+    if ((await statOf(staging))?.isDirectory() === false)
+      throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, not a link`);
+    const folder = join(staging, randomUUID());
+    try {
+      await createAgain(staging, () => mkdir(folder));
+      await work(folder);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+      await removeIfEmpty(staging);
     }
   }
 
@@ -159,34 +173,50 @@ export class ModelDeployer {
 
   /** Checks that a link does not lead out of the repository. */
   async #checkInside(path: string): Promise<void> {
-    const real = await realpath(path).catch(() => undefined);
+    const real = await realpath(path).catch(undefinedIfNotThere);
     const isLink = (await statOf(path))?.isSymbolicLink() === true;
     const isInside = real === undefined ? !isLink : isWithin(await realpath(this.#directory), real);
     if (isInside) return;
     throw new InfermuxError('INVALID_ARGUMENT', `${path} is a link that leads out of ${this.#directory}`);
   }
 
-  async #stagingFolder(): Promise<string> {
-    const staging = join(this.#directory, STAGING);
-    const found = await statOf(staging);
-    if (found === undefined) await mkdir(staging).catch(ignoreExisting);
-    else if (!found.isDirectory())
-      throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, not a link`);
-    return staging;
-  }
-
   /** Refuses a place that was taken meanwhile: a rename would replace an empty folder. */
-  async #renameInto(staged: string, place: string, target: string): Promise<void> {
+  async #renameInto(staged: string, place: string, target: unknown): Promise<void> {
     if ((await statOf(place)) !== undefined) throw alreadyExists(target, place);
+    const parent = dirname(place);
     try {
-      await rename(staged, place);
+      if (parent === this.#directory) await rename(staged, place);
+      else await createAgain(parent, () => rename(staged, place));
     } catch (cause) {
+      if (parent !== this.#directory) await removeIfEmpty(parent);
       const { code } = cause as NodeJS.ErrnoException;
       if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') throw alreadyExists(target, place);
       throw cause;
     }
-    await syncFolder(dirname(place));
+    await syncFolder(parent);
   }
+}
+
+/**
+ * Does the work in a folder that is created for it if need be. Another process may remove the folder while it is empty:
+ * then it is created once more.
+ */
+async function createAgain(folder: string, work: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    await mkdir(folder).catch(ignoreExisting);
+    try {
+      return await work();
+    } catch (error) {
+      const isGone = isNotThere(error) && (await statOf(folder)) === undefined;
+      if (!isGone || attempt === MOST_ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** Another process may be about to write into the folder, which {@link createAgain} lets it do. */
+async function removeIfEmpty(folder: string): Promise<void> {
+  // An empty folder that stays does no harm.
+  await rmdir(folder).catch(() => undefined);
 }
 
 async function writeFolder(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
@@ -248,9 +278,9 @@ async function statOf(path: string): Promise<Stats | undefined> {
 }
 
 async function namesIn(folder: string): Promise<string[]> {
-  return readdir(folder).catch(() => []);
+  return (await readdir(folder).catch(undefinedIfNotThere)) ?? [];
 }
 
-function alreadyExists(target: string, path: string): InfermuxError {
+function alreadyExists(target: unknown, path: string): InfermuxError {
   return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(target)} already exists: ${path}`);
 }

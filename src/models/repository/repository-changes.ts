@@ -1,6 +1,6 @@
 import type { CatalogEntry } from '../model-catalog.js';
 import type { FoundModel, RegisteredModel } from '../registered-model.js';
-import type { RepositoryScan, ScannedModel } from './repository-scanner.js';
+import type { RepositoryScan, ScannedModel } from './scanned-model.js';
 
 /** Ids of the models that changed between two scans. */
 export function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<string> {
@@ -18,6 +18,8 @@ function fingerprintOf({ served, problem }: ScannedModel): string {
 
 /** Whether the found models are the served ones, or have the problem that is already known. */
 export function isAsServed(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
+  // A look that failed changes nothing of what is known.
+  if (problem?.retryable === true) return true;
   if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
   return (
     entry.served.length === served.length &&

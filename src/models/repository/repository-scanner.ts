@@ -1,28 +1,19 @@
 import { basename, dirname, join, resolve } from 'node:path';
-import { InfermuxError, messageOf, show, toInfermuxError } from '../../common/errors.js';
+import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
+import { lookFailed } from '../../common/files/system-errors.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
 import type { Manifest, VersionPolicy } from '../sources/manifest.js';
 import { isWithin, ModelFileReader } from '../sources/model-files.js';
-import { findModelFile, folderManifest, kindOf, listNames, SUFFIXES, versionOf } from '../sources/model-folder.js';
-
-/** One model of a directory, as a scan found it. */
-export interface ScannedModel {
-  readonly id: string;
-  /** The versions that its policy serves. */
-  readonly served: readonly FoundModel[];
-  /** All versions that were found. */
-  readonly versions: readonly number[];
-  /** When one of its files was last written or replaced: milliseconds as of `Date.now()`. */
-  readonly changedAt: number;
-  /** Why it cannot be served; undefined when it can. */
-  readonly problem: InfermuxError | undefined;
-}
-
-export interface RepositoryScan {
-  readonly models: ReadonlyMap<string, ScannedModel>;
-  /** Names in the directory that look like models and are none, with the reason. */
-  readonly passedOver: ReadonlyMap<string, string>;
-}
+import {
+  findModelFile,
+  folderManifest,
+  kindOf,
+  listNames,
+  SUFFIXES,
+  versionOf,
+  whyNoVersion,
+} from '../sources/model-folder.js';
+import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 interface Candidate {
   readonly version: number;
@@ -40,16 +31,19 @@ interface Entry {
   readonly id: string;
   readonly candidates: readonly Candidate[];
   readonly policy: VersionPolicy | undefined;
+  /** Folders with a model whose names are digits and no version, with the reason. */
+  readonly misnamed?: ReadonlyMap<string, string> | undefined;
 }
 
 /**
  * Finds the models of a directory: `<id>.onnx`, `<id>/model.onnx` or `<id>/<version>/model.onnx`, also with `.ort`.
  * Links are followed. A problem of one model does not affect the others.
  */
-export class RepositoryScanner {
+export class RepositoryScanner implements ModelScanner {
   readonly directory: string;
   readonly #policy: VersionPolicy;
-  readonly #files = new ModelFileReader();
+  /** By id. What is known of a model's files stays while the model cannot be looked at. */
+  readonly #files = new Map<string, ModelFileReader>();
 
   /** @param policy the versions that are served of models that do not say. */
   constructor(directory: string, policy: VersionPolicy) {
@@ -69,7 +63,8 @@ export class RepositoryScanner {
     const models = new Map<string, ScannedModel>();
     const isWanted = (name: string) =>
       only === undefined || name === only || SUFFIXES.some((suffix) => name === only + suffix);
-    const names = (await listNames(this.directory)).filter(isWanted);
+    const visible = (await listNames(this.directory)).filter((name) => !name.startsWith('.'));
+    const names = visible.filter(isWanted);
     // Not all at once: the calling thread handles every answer of the file system.
     for (let start = 0; start < names.length; start += NAMES_AT_ONCE) {
       const some = names.slice(start, start + NAMES_AT_ONCE);
@@ -80,9 +75,10 @@ export class RepositoryScanner {
         models.set(model.id, other === undefined ? model : asTwice(other, model));
       }
     }
-    if (only === undefined)
-      this.#files.keepOnly(new Set([...models.values()].flatMap(({ served }) => served.map(({ path }) => path))));
-    return { models, passedOver };
+    const isEmpty = visible.length === 0;
+    if (only === undefined && !isEmpty)
+      for (const id of this.#files.keys()) if (!models.has(id)) this.#files.delete(id);
+    return { models, passedOver, isEmpty };
   }
 
   async #readName(
@@ -90,7 +86,6 @@ export class RepositoryScanner {
     passedOver: Map<string, string>,
     except: number | undefined,
   ): Promise<ScannedModel | undefined> {
-    if (name.startsWith('.')) return undefined;
     const suffix = SUFFIXES.find((candidate) => name.endsWith(candidate));
     let id = name;
     try {
@@ -102,10 +97,11 @@ export class RepositoryScanner {
         if (suffix !== undefined) passedOver.set(name, 'it is neither a file nor a folder, or it is a broken link');
         return undefined;
       }
+      for (const [folder, reason] of entry.misnamed ?? []) passedOver.set(`${id}/${folder}`, reason);
       const candidates = entry.candidates.filter(({ version }) => version !== except);
       if (except !== undefined && candidates.length === 0) return undefined;
       const reason = whyPassedOver(entry);
-      if (reason === undefined) return await this.#choose({ ...entry, candidates });
+      if (reason === undefined) return await this.#choose({ ...entry, candidates }, except === undefined);
       passedOver.set(name, reason);
       return undefined;
     } catch (cause) {
@@ -113,32 +109,35 @@ export class RepositoryScanner {
     }
   }
 
-  async #choose({ id, candidates, policy = this.#policy }: Entry): Promise<ScannedModel> {
+  /** @param isWhole whether the candidates are all versions of the model. */
+  async #choose({ id, candidates, policy = this.#policy }: Entry, isWhole: boolean): Promise<ScannedModel> {
     const versions = candidates.map(({ version }) => version).sort((left, right) => left - right);
     const served = chooseVersions(versions, policy);
     if (served.length === 0) {
       const message = `model ${show(id)}: none of the versions to serve, ${show(policy)}, exists; found: ${versions.join(', ')}`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }
+    const files = this.#files.get(id) ?? new ModelFileReader();
+    this.#files.set(id, files);
     const chosen = candidates.filter(({ version }) => served.includes(version));
-    const read = await Promise.all(chosen.map((candidate) => this.#read(id, candidate)));
+    const read = await Promise.all(chosen.map((candidate) => this.#read(id, candidate, files)));
+    if (isWhole) files.keepOnly(new Set(read.flatMap(({ paths }) => paths)));
     const changedAt = Math.max(...read.map((one) => one.changedAt));
     return { id, served: read.map(({ model }) => model), versions, changedAt, problem: undefined };
   }
 
-  async #read(id: string, { version, path, manifest, manifests }: Candidate) {
-    const { batching, session, weights, pinned = false, warmUp, sha256, licence } = manifest;
+  async #read(id: string, { version, path, manifest, manifests }: Candidate, files: ModelFileReader) {
+    const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
+    const sha256 = hashesByPath(path, manifest.sha256);
     try {
-      const { bytes, externalData, fingerprint, changedAt } = await this.#files.read(path, manifests);
+      const { changedAt, ...read } = await files.read(path, manifests, sha256);
       const model: FoundModel = {
-        ...{ id, version, path, bytes, externalData, fingerprint, format: formatOf(path) },
-        ...{ batching, session, weights, isPinned: pinned, warmUp, licence },
-        sha256: hashesByPath(path, sha256),
+        ...{ id, version, path, ...read, format: formatOf(path) },
+        ...{ batching, session, weights, isPinned: pinned, warmUp, licence, sha256 },
       };
-      return { model, changedAt };
+      return { model, changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
     } catch (cause) {
-      if (cause instanceof InfermuxError) throw cause;
-      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+      throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
     }
   }
 }
@@ -152,8 +151,9 @@ async function folderEntry(id: string, folder: string): Promise<Entry | undefine
   const names = await listNames(folder);
   const direct = await findModelFile(folder);
   const isVersioned = names.some((name) => versionOf(name) !== undefined);
+  const misnamed = direct === undefined ? await misnamedVersions(folder, names) : undefined;
   // A folder without models may have a model.json of another program.
-  if (direct === undefined && !isVersioned) return { id, candidates: [], policy: undefined };
+  if (direct === undefined && !isVersioned) return { id, candidates: [], policy: undefined, misnamed };
   const { manifest, paths } = await folderManifest(folder);
   if (direct !== undefined) {
     const { version = 1 } = manifest;
@@ -162,7 +162,18 @@ async function folderEntry(id: string, folder: string): Promise<Entry | undefine
   // A hash belongs to one file, so not to all versions.
   const { sha256: _, ...common } = manifest;
   const found = await Promise.all(names.map((name) => versionEntry(folder, name, common, paths)));
-  return { id, candidates: found.filter((candidate) => candidate !== undefined), policy: manifest.versions };
+  const candidates = found.filter((candidate) => candidate !== undefined);
+  return { id, candidates, policy: manifest.versions, misnamed };
+}
+
+/** Folders with a model whose names are digits and no version, with the reason. */
+async function misnamedVersions(folder: string, names: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const misnamed = new Map<string, string>();
+  for (const name of names) {
+    const reason = whyNoVersion(name);
+    if (reason !== undefined && (await findModelFile(join(folder, name))) !== undefined) misnamed.set(name, reason);
+  }
+  return misnamed;
 }
 
 async function versionEntry(

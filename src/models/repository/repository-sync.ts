@@ -6,30 +6,41 @@ import {
   CatalogUpdater,
   type CatalogUpdaterEnvironment,
   type SyncObserver,
+  type Update,
   type UpdateOrder,
 } from './catalog-updater.js';
 import { ChangeLog } from './change-log.js';
 import { unsettledOf } from './repository-changes.js';
-import type { RepositoryScan, RepositoryScanner, ScannedModel } from './repository-scanner.js';
+import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 /** The result of a look at the directory, by ids of models. */
 export interface SyncReport {
   readonly added: readonly string[];
   readonly changed: readonly string[];
   readonly removed: readonly string[];
-  /** Models that are still being written, or are still changed by an earlier look. The next look takes them. */
+  /**
+   * Models that a later look takes: their files are still being written, an earlier look still changes them, the system
+   * could not answer, no replica could try them, or all files of the directory are gone at once.
+   */
   readonly unsettled: readonly string[];
-  /** Models whose current files cannot be served; earlier ones are still served. */
+  /** Models whose current files are not served, while earlier ones still are, and served models that did not load. */
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
-  /** Names that look like models and are none, with the reason. */
+  /** Names that look like models and are none, and `id/name` of folders that look like versions, with the reason. */
   readonly passedOver: Readonly<Record<string, string>>;
 }
 
-export type SyncOrder = Omit<UpdateOrder, 'force'>;
+export type SyncOrder = Omit<UpdateOrder, 'withdrawn'>;
+
+export interface RepositorySyncObserver extends SyncObserver {
+  /** All models are gone at once. They are served on until a later look finds the same. */
+  emptied(): void;
+  /** A change has ended that a later look should try again. */
+  unsettled(): void;
+}
 
 /** Makes the catalog follow a directory. Models change independently: a slow one does not delay the others. */
 export class RepositorySync {
-  readonly #scanner: RepositoryScanner;
+  readonly #scanner: ModelScanner;
   readonly #settleMs: number;
   readonly #catalog: ModelCatalog;
   readonly #clock: Clock;
@@ -37,18 +48,22 @@ export class RepositorySync {
   readonly #updater: CatalogUpdater;
   /** The change under way of each model, by id. */
   readonly #turns = new KeyedTasks();
+  readonly #observer: RepositorySyncObserver;
   /** Number of looks under way. */
   #looks = 0;
+  /** Whether the last look found nothing while models were served. */
+  #isEmptied = false;
 
   constructor(
-    { scanner, settleMs }: { scanner: RepositoryScanner; settleMs: number },
+    { scanner, settleMs }: { scanner: ModelScanner; settleMs: number },
     environment: CatalogUpdaterEnvironment,
-    observer: SyncObserver,
+    observer: RepositorySyncObserver,
   ) {
     this.#scanner = scanner;
     this.#settleMs = settleMs;
     this.#catalog = environment.catalog;
     this.#clock = environment.clock;
+    this.#observer = observer;
     this.#updater = new CatalogUpdater(environment, this.#changes, observer);
   }
 
@@ -66,32 +81,37 @@ export class RepositorySync {
 
   async #look(order: SyncOrder): Promise<SyncReport> {
     const began = this.#changes.now;
-    const { models, passedOver, unsettled } = await this.#scanSettled();
+    const wasEmptied = this.#isEmptied;
+    const { models, passedOver, unsettled, isEmpty } = await this.#scanSettled();
+    this.#isEmptied = isEmpty && !wasEmptied && this.#catalog.models.length > 0;
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };
     const failed: { id: string; error: InfermuxError }[] = [];
+    const note = (id: string, { change, error, isSettled }: Update) => {
+      if (change !== 'none') report[change].push(id);
+      if (error !== undefined) failed.push({ id, error });
+      if (!isSettled) unsettled.add(id);
+    };
+    if (this.#isEmptied) {
+      for (const { id } of this.#catalog.entries) unsettled.add(id);
+      this.#observer.emptied();
+    }
     const ids = new Set([...models.keys(), ...[...this.#catalog.entries].map(({ id }) => id)]);
     const work = [...ids].map(async (id) => {
-      if (unsettled.has(id)) return;
       const { problem } = models.get(id) ?? {};
+      // The system may have failed to answer one of the two scans.
+      if (unsettled.has(id) && problem?.retryable !== true) return;
       if (!this.#turns.has(id) && this.#updater.changeOf(id, models.get(id)) === 'none') {
-        if (problem !== undefined) failed.push({ id, error: problem });
-        return;
-      }
-      if (!order.wait && this.#turns.has(id)) {
-        unsettled.add(id);
-        return;
-      }
-      try {
-        const change = await this.#inTurn(id, async () =>
-          this.#updater.apply(id, await this.#since(began, id, models), order),
-        );
-        if (change !== 'none') report[change].push(id);
-      } catch (cause) {
-        failed.push({ id, error: toInfermuxError(cause) });
-      }
+        note(id, this.#updater.leave(id, problem));
+      } else if (!order.wait && this.#turns.has(id)) unsettled.add(id);
+      else note(id, await this.#update(id, async () => this.#since(began, id, models), order));
     });
     if (order.wait) await Promise.all(work);
-    return { ...report, unsettled: [...unsettled], failed, passedOver: Object.fromEntries(passedOver) };
+    // Without a wait the work goes on, and the report stays as it is.
+    const { added, changed, removed } = report;
+    return {
+      ...{ added: [...added], changed: [...changed], removed: [...removed], unsettled: [...unsettled] },
+      ...{ failed: [...failed], passedOver: Object.fromEntries(passedOver) },
+    };
   }
 
   /**
@@ -100,29 +120,47 @@ export class RepositorySync {
    * @throws InfermuxError why its current files cannot be served.
    */
   async refresh(id: string): Promise<void> {
-    await this.#inTurn(id, async () => {
+    const find = () => {
       this.#changes.note(id);
-      await this.#updater.apply(id, await this.#scanOne(id), { wait: true, load: false });
-    });
+      return this.#scanOne(id);
+    };
+    const { error } = await this.#update(id, find, { wait: true, load: false });
+    if (error !== undefined) throw error;
   }
 
   /**
    * Takes a model, or one version of it, out of service. Its files are removed when its accepted requests are answered
    * and its sessions are gone. If that fails, it is served again.
+   *
+   * @throws InfermuxError when its other versions cannot be looked at; what `removeFiles` throws.
    */
   async withdraw(id: string, version: number | undefined, removeFiles: () => Promise<void>): Promise<void> {
     try {
       await this.#inTurn(id, async () => {
         const rest = version === undefined ? undefined : await this.#scanOne(id, version);
-        const order = { wait: true, load: false, force: true };
-        await this.#updater.apply(id, rest?.problem === undefined ? rest : undefined, order);
+        if (rest?.problem?.retryable === true) throw rest.problem;
+        const order = { wait: true, load: false, withdrawn: version };
+        await this.#updater.apply(id, rest, order);
         await removeFiles();
         // Any look that has seen the model is out of date now, even if the model was not served.
         this.#changes.note(id);
       });
     } finally {
-      await this.refresh(id).catch(() => undefined);
+      await this.refresh(id).catch(() => this.#observer.unsettled());
     }
+  }
+
+  /** Brings one model up to date in its turn. */
+  async #update(id: string, find: () => Promise<ScannedModel | undefined>, order: SyncOrder): Promise<Update> {
+    const update = await this.#inTurn(id, async (): Promise<Update> => {
+      try {
+        return await this.#updater.apply(id, await find(), order);
+      } catch (cause) {
+        return { change: 'none', error: toInfermuxError(cause), isSettled: false };
+      }
+    });
+    if (!update.isSettled) this.#observer.unsettled();
+    return update;
   }
 
   /** Runs the work after earlier work on the same model. */

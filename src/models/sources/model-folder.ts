@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InfermuxError, messageOf } from '../../common/errors.js';
+import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
 import { type Manifest, parseManifest } from './manifest.js';
 
 /** Suffixes of model files, in the order of the search. */
@@ -14,15 +14,27 @@ export function isNamedByFolder(name: string): boolean {
 
 /** The version that a folder of this name holds; undefined when the name is not a version. */
 export function versionOf(name: string): number | undefined {
-  return /^[1-9]\d{0,14}$/.test(name) ? Number(name) : undefined;
+  return /^[1-9]\d*$/.test(name) && Number.isSafeInteger(Number(name)) ? Number(name) : undefined;
 }
 
-/** The names in a folder, sorted. @throws InfermuxError `FAILED_PRECONDITION` when the folder cannot be read. */
+/** Why a name of digits is not a version, and what to do; undefined for every other name. */
+export function whyNoVersion(name: string): string | undefined {
+  if (!/^\d+$/.test(name) || versionOf(name) !== undefined) return undefined;
+  const version = versionOf(name.replace(/^0+/, ''));
+  const wanted = version === undefined ? '' : `, for instance to ${version}`;
+  return `a version is an integer from 1 to ${Number.MAX_SAFE_INTEGER} without leading zeros: rename the folder${wanted}`;
+}
+
+/**
+ * The names in a folder, sorted.
+ *
+ * @throws InfermuxError `FAILED_PRECONDITION` when the folder cannot be read; retryable when the system cannot answer.
+ */
 export async function listNames(folder: string): Promise<string[]> {
   try {
     return (await readdir(folder)).sort();
   } catch (cause) {
-    throw new InfermuxError('FAILED_PRECONDITION', `models: ${messageOf(cause)}`, { cause });
+    throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }
 }
 
@@ -47,7 +59,7 @@ export async function folderManifest(folder: string): Promise<{ manifest: Manife
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new InfermuxError('FAILED_PRECONDITION', `models: ${messageOf(cause)}`, { cause });
+    throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }
   return { manifest: parseManifest(text, path), paths: [path] };
 }
@@ -55,7 +67,7 @@ export async function folderManifest(folder: string): Promise<{ manifest: Manife
 /**
  * The kind of the file or folder at the path, links followed; undefined for anything else.
  *
- * @throws InfermuxError `FAILED_PRECONDITION` when the path cannot be read: it may still exist.
+ * @throws InfermuxError `FAILED_PRECONDITION`, retryable, when the system cannot answer: it may still exist.
  */
 export async function kindOf(path: string): Promise<'file' | 'folder' | undefined> {
   try {
@@ -63,8 +75,7 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | undefine
     if (found.isFile()) return 'file';
     return found.isDirectory() ? 'folder' : undefined;
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
-    throw new InfermuxError('FAILED_PRECONDITION', `models: ${messageOf(cause)}`, { cause });
+    if (isNotThere(cause)) return undefined;
+    throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }
 }

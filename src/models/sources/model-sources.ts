@@ -1,8 +1,9 @@
 import { basename, dirname } from 'node:path';
 import { check, checkOptions, isBoolean, isInteger, isObject, type Rule, satisfies } from '../../common/checks.js';
-import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
-import { absolutePath, isPath } from '../../common/paths.js';
-import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/realm.js';
+import { InfermuxError, readingInput, show } from '../../common/errors.js';
+import { absolutePath, isPath } from '../../common/files/paths.js';
+import { lookFailed } from '../../common/files/system-errors.js';
+import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
 import { type Batching, checkBatching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
 import { readSession } from '../../contracts/session-settings.js';
@@ -82,8 +83,10 @@ function checkSource(where: string, given: ModelSources[string]): CheckedSource 
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `FAILED_PRECONDITION` for a file that cannot be read.
  */
-export function readSources(sources: Readonly<Record<string, CheckedSource>>): Promise<FoundModel[]> {
-  const files = new ModelFileReader();
+export function readSources(
+  sources: Readonly<Record<string, CheckedSource>>,
+  files = new ModelFileReader(),
+): Promise<FoundModel[]> {
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
       if (id === '' || id.includes('@')) {
@@ -99,10 +102,10 @@ async function readSource(id: string, source: CheckedSource, files: ModelFileRea
   const common = { ...settings, id, version, isPinned: pinned };
   if (bytes !== undefined) return { ...common, ...inMemory(id, bytes) };
   try {
-    const { bytes: size, externalData, fingerprint } = await files.read(path);
-    return { ...common, path, bytes: size, externalData, fingerprint, format: formatOf(path) };
+    const { changedAt: _, ...read } = await files.read(path);
+    return { ...common, ...read, path, format: formatOf(path) };
   } catch (cause) {
-    throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+    throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
   }
 }
 

@@ -1,4 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
+import { isUnanswered } from '../../common/files/system-errors.js';
 
 /** The facts that an ONNX file states, without its nodes and weights. */
 export interface OnnxFile {
@@ -32,25 +33,30 @@ const MOST_DEPTH = 64;
  * Reads an ONNX file without its weights. They are skipped, so that gigabytes cost a few reads. A protobuf library
  * would need all bytes in memory.
  *
- * @returns undefined for a file that cannot be read or is not ONNX, like one in the ORT format.
+ * @param contents of the file, if somebody has read it already.
+ * @returns undefined for a file that is not ONNX, like one in the ORT format.
+ * @throws Error when the file is missing, or when the system cannot answer.
  */
-export async function readOnnxFile(path: string): Promise<OnnxFile | undefined> {
-  let handle: FileHandle;
-  try {
-    handle = await open(path);
-  } catch {
-    return undefined;
-  }
+export async function readOnnxFile(path: string, contents?: Buffer): Promise<OnnxFile | undefined> {
+  if (contents !== undefined) return parse(new Window(contents.byteLength, contents));
+  const handle = await open(path);
   try {
     const { size } = await handle.stat();
-    const reader = new ModelReader(new Window(handle, size));
-    await reader.readModel({ start: 0, end: size });
-    const { producer, opsets, externalData } = reader;
-    return Object.keys(opsets).length === 0 ? undefined : { producer, opsets, externalData: [...externalData] };
-  } catch {
-    return undefined;
+    return await parse(new Window(size, Buffer.alloc(WINDOW_BYTES), handle));
   } finally {
     await handle.close();
+  }
+}
+
+async function parse(window: Window): Promise<OnnxFile | undefined> {
+  try {
+    const reader = new ModelReader(window);
+    await reader.readModel({ start: 0, end: window.size });
+    const { producer, opsets, externalData } = reader;
+    return Object.keys(opsets).length === 0 ? undefined : { producer, opsets, externalData: [...externalData] };
+  } catch (error) {
+    if (isUnanswered(error)) throw error;
+    return undefined;
   }
 }
 
@@ -159,21 +165,24 @@ class ModelReader {
 
 /** The part of a file that is in memory. */
 class Window {
-  readonly #handle: FileHandle;
-  readonly #size: number;
-  readonly #bytes = Buffer.alloc(WINDOW_BYTES);
+  readonly size: number;
+  readonly #bytes: Buffer;
+  readonly #handle: FileHandle | undefined;
   #start = 0;
-  #length = 0;
+  #length: number;
 
-  constructor(handle: FileHandle, size: number) {
+  /** @param bytes the whole file, or without its contents yet, room for a part of it; then `handle` is needed. */
+  constructor(size: number, bytes: Buffer, handle?: FileHandle) {
+    this.size = size;
+    this.#bytes = bytes;
     this.#handle = handle;
-    this.#size = size;
+    this.#length = handle === undefined ? size : 0;
   }
 
   /** Moves the window unless it already shows these bytes, or all up to the end of the file. */
   async show(at: number, length: number): Promise<void> {
-    const end = Math.min(at + length, this.#size);
-    if (at >= this.#start && end <= this.#start + this.#length) return;
+    const end = Math.min(at + length, this.size);
+    if (this.#handle === undefined || (at >= this.#start && end <= this.#start + this.#length)) return;
     const { bytesRead } = await this.#handle.read(this.#bytes, 0, WINDOW_BYTES, at);
     this.#start = at;
     this.#length = bytesRead;

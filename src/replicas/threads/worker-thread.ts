@@ -8,7 +8,7 @@ import {
 } from 'node:worker_threads';
 import { ArrayTaskQueue, Piscina } from 'piscina';
 import { messageOf } from '../../common/errors.js';
-import { isError } from '../../common/realm.js';
+import { isError } from '../../common/values/realm.js';
 import type {
   FromThread,
   ReplicaEvent,

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { isNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { providersOf } from '../../contracts/session-settings.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
@@ -184,7 +186,10 @@ async function createSession(
   } catch (cause) {
     if (cause instanceof InfermuxError) throw cause;
     const said = messageOf(cause);
-    throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hintFor(said, model, providers)}`, { cause });
+    const passing = systemErrorIn(said);
+    const hint = passing ?? hintFor(said, model, providers);
+    const retryable = passing !== undefined;
+    throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hint}`, { cause, retryable });
   }
 }
 
@@ -226,6 +231,14 @@ function hintFor(said: string, { path }: ModelReference, providers: readonly str
   }
   const asked = providers.filter((name) => name !== 'cpu');
   return asked.length === 0 ? '' : ` (execution providers asked for: ${asked.join(', ')}; ${describeProviders()})`;
+}
+
+/** Explains the number by which onnxruntime names an error of the system; undefined when its message has none. */
+function systemErrorIn(said: string): string | undefined {
+  const [, number] = /system error number (\d+)/.exec(said) ?? [];
+  const [name, text] = getSystemErrorMap().get(-Number(number)) ?? [];
+  if (name === undefined || isNotThere({ code: name })) return undefined;
+  return ` (${name}, ${text}: this says nothing about the model; try again later)`;
 }
 
 function describeProviders(): string {

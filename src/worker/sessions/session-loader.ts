@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { type BigIntStats, readFileSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { isUntouched } from '../../common/files/file-stamp.js';
+import { isNotThere, lookFailed, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
 import { onDevice, providersOf } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
@@ -46,21 +48,50 @@ export class OnnxSessionLoader implements SessionLoader {
     this.#environment = environment;
   }
 
-  /** @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread must stop. */
+  /**
+   * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason, retryable when it says nothing about the registered files;
+   *   `REPLICA_FAILED` when the thread must stop.
+   */
   async load(model: ModelReference): Promise<OnnxSession> {
-    await this.#checkHashes(model);
+    let session: OnnxSession | undefined;
+    try {
+      await this.#checkHashes(model);
+      session = await this.#create(model);
+      // Only now, so that no change during the load is missed.
+      await this.#checkFiles(model);
+      await runWarmUps(session, model);
+      return session;
+    } catch (error) {
+      await session?.release().catch(() => undefined);
+      // The faults of another file are not the model's.
+      if (!isPassing(error)) await this.#checkFiles(model);
+      throw error;
+    }
+  }
+
+  async #create(model: ModelReference): Promise<OnnxSession> {
     const { session: common, device } = this.#options;
     const merged = mergeSettings(common, model.session ?? {});
     const options = device === undefined ? merged : onDevice(merged, device);
     const weights = model.weights ?? this.#options.weights;
     const shared = weights === 'shared' ? await this.#loadShared(model, options) : undefined;
-    const session = shared ?? (await OnnxSession.load(model, options, this.#environment.counters));
-    try {
-      await runWarmUps(session, model);
-      return session;
-    } catch (error) {
-      await session.release().catch(() => undefined);
-      throw error;
+    return shared ?? OnnxSession.load(model, options, this.#environment.counters);
+  }
+
+  /**
+   * Checks that the files are those that were registered: two models must not answer under one version.
+   *
+   * @throws InfermuxError `MODEL_LOAD_FAILED`, retryable: the model is looked at again.
+   */
+  async #checkFiles({ id, files = [], sha256 = {} }: ModelReference): Promise<void> {
+    for (const { path, stamp, sha256: seen } of files) {
+      const found = statOf(id, path);
+      if (found !== undefined && isUntouched(found, stamp)) continue;
+      const known = seen ?? sha256[path];
+      if (found !== undefined && known !== undefined && (await this.#hashOf(id, path)) === known) continue;
+      const what = found === undefined ? 'is gone' : 'has changed since the model was registered';
+      const message = `model ${show(id)}: ${path} ${what}, so it is not loaded. It is looked at again: try again soon; engine.models.get(${show(id)}).problem says if it cannot be served`;
+      throw new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: true });
     }
   }
 
@@ -77,7 +108,7 @@ export class OnnxSessionLoader implements SessionLoader {
     try {
       return await this.#environment.hashes.of(path);
     } catch (cause) {
-      throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(id)}: ${messageOf(cause)}`, { cause });
+      throw lookFailed('MODEL_LOAD_FAILED', `model ${show(id)}`, cause);
     }
   }
 
@@ -94,7 +125,12 @@ export class OnnxSessionLoader implements SessionLoader {
       const key = await this.#keyOf(model, options);
       const { folder, declined } = await store.find(
         key,
-        (into) => this.#compile(model, options, into),
+        async (into) => {
+          const declined = await this.#compile(model, options, into);
+          // The entry must not hold another file than the one that it is named after.
+          if ((await this.#keyOf(model, options)) !== key) throw new Error('its files changed while it was compiled');
+          return declined;
+        },
         () => {
           if (counters.isStopping) throw stopping();
         },
@@ -105,7 +141,7 @@ export class OnnxSessionLoader implements SessionLoader {
       }
       return await OnnxSession.load(model, options, counters, join(folder, COMPILED.model)).catch(async (error) => {
         // The entry was whole, so onnxruntime refuses it; or it was removed meanwhile, which a new try in a day shows.
-        if (!isStopping(error)) await store.decline(key, messageOf(error));
+        if (!isPassing(error)) await store.decline(key, messageOf(error));
         throw error;
       });
     } catch (error) {
@@ -123,14 +159,11 @@ export class OnnxSessionLoader implements SessionLoader {
     try {
       ({ weights } = await OnnxSession.compile(model, options, counters, folder));
     } catch (error) {
-      if (isStopping(error)) throw error;
+      if (isPassing(error)) throw error;
       return `it could not be compiled: ${messageOf(error)}`;
     }
     compiled(model, performance.now() - startedAt);
-    const bytes = await stat(weights).then(
-      ({ size }) => size,
-      () => 0,
-    );
+    const bytes = (await stat(weights).catch(undefinedIfNotThere))?.size ?? 0;
     return bytes < LEAST_SHARED_BYTES ? `only ${bytes} bytes of it could be shared` : undefined;
   }
 
@@ -158,7 +191,8 @@ function whyNotShared({ format }: ModelReference, options: SessionSettings): str
 function cpuFeatures(): string {
   try {
     return /^(?:flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[0] ?? '';
-  } catch {
+  } catch (error) {
+    undefinedIfNotThere(error);
     return cpus()[0]?.model ?? '';
   }
 }
@@ -185,6 +219,21 @@ function sortedKeys(value: unknown): unknown {
 
 function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
   return value !== null && typeof value === 'object' && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
+/** Returns what the file system says of the file; undefined when it is gone. */
+function statOf(id: string, path: string): BigIntStats | undefined {
+  try {
+    return statSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch (cause) {
+    if (isNotThere(cause)) return undefined;
+    throw lookFailed('MODEL_LOAD_FAILED', `model ${show(id)}`, cause);
+  }
+}
+
+/** Whether the error says nothing about the model: the thread must stop, or the system could not answer. */
+function isPassing(error: unknown): boolean {
+  return isStopping(error) || (error instanceof InfermuxError && error.retryable);
 }
 
 function isStopping(error: unknown): boolean {

@@ -1,5 +1,6 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 
 /** Age at which a lock is void if its holder cannot be examined. */
 const STALE_MS = 600_000;
@@ -23,7 +24,7 @@ interface Holder {
  * it. So the holder must finish by renaming its work into place.
  *
  * @returns a function that gives the lock back; undefined when another thread holds the lock.
- * @throws Error when the file cannot be written.
+ * @throws Error when the file cannot be written, or when the system cannot say who holds the lock.
  */
 export async function tryLock(path: string): Promise<(() => Promise<void>) | undefined> {
   for (let attempt = 0; attempt < 2; attempt += 1) {
@@ -53,11 +54,9 @@ async function removeDead(path: string): Promise<void> {
 }
 
 async function isHeld(path: string): Promise<boolean> {
-  const age = await stat(path).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs,
-    () => undefined,
-  );
-  if (age === undefined) return false;
+  const found = await stat(path).catch(undefinedIfNotThere);
+  if (found === undefined) return false;
+  const age = Date.now() - found.mtimeMs;
   const holder = await readHolder(path);
   if (holder === undefined) return age < NAMELESS_MS;
   const { pid, world, thread, startedAt } = holder;
@@ -69,7 +68,8 @@ async function isHeld(path: string): Promise<boolean> {
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
     return JSON.parse(await readFile(path, 'utf8')) as Holder;
-  } catch {
+  } catch (error) {
+    if (isUnanswered(error)) throw error;
     return undefined;
   }
 }
@@ -95,13 +95,18 @@ function thisWorld(): string | undefined {
   }
 }
 
-/** Returns field 22 of proc_pid_stat(5). Field 2 is a name in parentheses, which may contain any character. */
+/**
+ * Returns field 22 of proc_pid_stat(5); undefined when there is no such thread. Field 2 is a name in parentheses, which
+ * may contain any character.
+ */
 function startOf(thread: string): string | undefined {
   try {
     const text = readFileSync(thread, 'latin1');
     return text.slice(text.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
+  } catch (error) {
+    // A thread that ends while its file is read.
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return undefined;
+    return undefinedIfNotThere(error);
   }
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import type { FileHashes } from './file-hashes.js';
 import { tryLock } from './thread-lock.js';
 
@@ -134,7 +135,9 @@ export class WeightStore {
       const now = new Date();
       await utimes(join(folder, INDEX), now, now).catch(() => undefined);
       return { folder, declined };
-    } catch {
+    } catch (error) {
+      // An entry is built anew when it is not there or damaged, and not when the system cannot say.
+      if (isUnanswered(error)) throw error;
       return undefined;
     }
   }
@@ -149,7 +152,10 @@ export class WeightStore {
     return files;
   }
 
-  /** Removes abandoned folders, and the least recently used entries beyond the bound. Mapped files stay mapped. */
+  /**
+   * Removes abandoned folders, and the least recently used entries beyond the bound. Mapped files stay mapped. What
+   * cannot be looked at now is left to a later call.
+   */
   async #prune(keep: string): Promise<void> {
     const entries: { name: string; bytes: number; usedAt: number }[] = [];
     for (const name of await readdir(this.#directory)) {
@@ -161,11 +167,12 @@ export class WeightStore {
         if (Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true });
         continue;
       }
-      const usedAt = await stat(join(path, INDEX)).then(
-        ({ mtimeMs }) => mtimeMs,
-        () => 0,
-      );
-      entries.push({ name, bytes: await bytesIn(path), usedAt });
+      try {
+        const index = await stat(join(path, INDEX)).catch(undefinedIfNotThere);
+        entries.push({ name, bytes: await bytesIn(path), usedAt: index?.mtimeMs ?? 0 });
+      } catch (error) {
+        if (!isUnanswered(error)) throw error;
+      }
     }
     let total = (await bytesIn(join(this.#directory, keep))) + entries.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { name, bytes } of entries.sort((left, right) => left.usedAt - right.usedAt)) {
@@ -182,11 +189,8 @@ export class WeightStore {
 
 async function bytesIn(folder: string): Promise<number> {
   let bytes = 0;
-  for (const name of await readdir(folder).catch(() => [])) {
-    bytes += await stat(join(folder, name)).then(
-      ({ size }) => size,
-      () => 0,
-    );
+  for (const name of (await readdir(folder).catch(undefinedIfNotThere)) ?? []) {
+    bytes += (await stat(join(folder, name)).catch(undefinedIfNotThere))?.size ?? 0;
   }
   return bytes;
 }

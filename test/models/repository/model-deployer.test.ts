@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelDeployer } from '../../../dist/models/repository/model-deployer.js';
@@ -61,6 +61,8 @@ describe('deploy', () => {
     ['x'.repeat(256), 'longer than 255 bytes'],
     ['\ud800', 'well-formed'],
     ['a@0', 'a positive integer'],
+    ['a@01', 'a positive integer'],
+    ['a@9007199254740992', 'at most 9007199254740991'],
     ['a@1@2', 'a positive integer'],
     ['@1', 'must not be blank'],
   ])('refuses the id %j', async (id, message) => {
@@ -116,7 +118,29 @@ describe('deploy', () => {
     );
     const lost = both.filter(({ status }) => status === 'rejected');
     expect(lost).toMatchObject([{ reason: { code: 'MODEL_ALREADY_EXISTS' } }]);
-    expect(readdirSync(join(root, '.infermux-staging'))).toEqual([]);
+    expect(readdirSync(root)).toEqual(['a']);
+  });
+
+  it('leaves no empty folder behind, whether it succeeds or not', async () => {
+    const { root, deployer } = deployerOf({ 'b/2': 'a file in the place of a folder' });
+    await deployer.deploy('a@1', MODEL);
+    await expect(deployer.deploy('b@2', MODEL)).rejects.toMatchObject({ code: 'MODEL_ALREADY_EXISTS' });
+    await deployer.deploy('c', MODEL);
+    await deployer.undeploy('c');
+    expect(readdirSync(root)).toEqual(['a', 'b']);
+  });
+
+  it('works while others deploy, and fail to, beside it', async () => {
+    const { root } = deployerOf();
+    const versions = Array.from({ length: 20 }, (_, index) => index + 1);
+    const all = await Promise.allSettled(
+      versions.flatMap((version) =>
+        ['one', 'other'].map((text) => new ModelDeployer(root).deploy(`a@${version}`, { 'model.onnx': text })),
+      ),
+    );
+    const reasons = all.filter((result) => result.status === 'rejected').map(({ reason }) => reason.code);
+    expect(reasons).toEqual(versions.map(() => 'MODEL_ALREADY_EXISTS'));
+    expect([readdirSync(root), readdirSync(join(root, 'a')).length]).toEqual([['a'], 20]);
   });
 
   it('refuses links that lead out of the directory, and touches nothing there', async () => {
@@ -213,4 +237,7 @@ it('what a killed process left behind is removed when it is old, and not before'
   utimesSync(join(root, '.infermux-staging', 'old'), long, long);
   await deployer.cleanUp();
   expect(readdirSync(join(root, '.infermux-staging'))).toEqual(['young']);
+  rmSync(join(root, '.infermux-staging', 'young'), { recursive: true });
+  await deployer.cleanUp();
+  expect(readdirSync(root)).toEqual(['other']);
 });

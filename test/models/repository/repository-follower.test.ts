@@ -9,6 +9,9 @@ let looks: number[];
 let story: string[];
 let failing: InfermuxError | undefined;
 let unsettled: string[];
+let failed: string[];
+/** What happens during a look. */
+let meanwhile: () => void;
 
 beforeEach(() => {
   clock = new FakeClock();
@@ -16,13 +19,17 @@ beforeEach(() => {
   story = [];
   failing = undefined;
   unsettled = [];
+  failed = [];
+  meanwhile = () => undefined;
 });
 
 function follower(pollMs: number): RepositoryFollower {
   const look = async () => {
     looks.push(clock.now());
     if (failing !== undefined) throw failing;
-    return { added: [], changed: [], removed: [], unsettled, failed: [], passedOver: {} };
+    meanwhile();
+    const errors = failed.map((id) => ({ id, error: new InfermuxError('FAILED_PRECONDITION', 'no answer') }));
+    return { added: [], changed: [], removed: [], unsettled, failed: errors, passedOver: {} };
   };
   return new RepositoryFollower(pollMs, look, clock, {
     unreadable: ({ message }, failuresInRow) => story.push(`${message} ${failuresInRow}`),
@@ -63,6 +70,46 @@ it('looks again at a directory that is not followed only as long as something is
   expect(looks).toEqual([1_000, 2_000, 3_000]);
   follower(0).follow(0);
   expect(clock.timers).toBe(0);
+});
+
+it('looks again with growing pauses at what nobody can answer about, and at once when it is told to', async () => {
+  unsettled = ['a'];
+  failed = ['a'];
+  const following = follower(0);
+  following.follow(1);
+  await pass(16);
+  expect(looks).toEqual([1_000, 3_000, 7_000, 15_000]);
+  following.soon();
+  clock.advance(1);
+  await flush();
+  unsettled = [];
+  await pass(40);
+  expect(looks.slice(4)).toEqual([16_001, 48_001]);
+  expect(clock.timers).toBe(0);
+});
+
+it('looks again when another look has left something unsettled', async () => {
+  const following = follower(0);
+  following.follow(0);
+  following.seen(0);
+  expect(clock.timers).toBe(0);
+  following.seen(1);
+  following.seen(2);
+  expect(clock.timers).toBe(1);
+  await pass(5);
+  expect(looks).toEqual([1_000]);
+});
+
+it('looks once more after a look under way that may have been too early', async () => {
+  const following = follower(0);
+  meanwhile = () => {
+    meanwhile = () => undefined;
+    following.soon();
+    following.soon();
+  };
+  following.soon();
+  await pass(5);
+  expect(looks).toHaveLength(2);
 });
 
 it('stops', async () => {

@@ -1,4 +1,4 @@
-import { chmodSync, symlinkSync } from 'node:fs';
+import { chmodSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import { RepositoryScanner } from '../../../dist/models/repository/repository-sc
 import type { VersionPolicy } from '../../../dist/models/sources/manifest.js';
 import { checkSources, type ModelSources, readSources } from '../../../dist/models/sources/model-sources.js';
 import { directory, writeFiles } from '../../support/directories.js';
+import { changeMode, writeLongAgo } from '../../support/file-times.js';
 import { externalModel } from '../../support/onnx-models.js';
 
 async function scan(root: string, policy: VersionPolicy = 'latest') {
@@ -101,6 +102,67 @@ describe('a directory', () => {
     writeFiles(root, { 'a/weights.bin': new Uint8Array(weights.byteLength + 1) });
     expect((await read())?.fingerprint).not.toBe(first?.fingerprint);
   });
+
+  it('sees contents of the same size and mtime, of a manifest and of external data too', async () => {
+    const { model, weights } = externalModel('weights.bin');
+    const root = directory({ 'a/other-s.bin': weights });
+    const put = (name: string, contents: Uint8Array | string) => writeLongAgo(join(root, 'a', name), contents);
+    put('model.onnx', model);
+    put('weights.bin', weights);
+    put('model.json', '{ "licence": "a" }');
+    const scanner = new RepositoryScanner(root, 'latest');
+    const read = async () => (await scanner.scan()).models.get('a')?.served[0]?.fingerprint;
+    const seen = [await read()];
+    expect(await read()).toBe(seen[0]);
+    put('model.json', '{ "licence": "b" }');
+    seen.push(await read());
+    put('weights.bin', new Uint8Array(weights.byteLength));
+    seen.push(await read());
+    put('model.onnx', externalModel('other-s.bin').model);
+    seen.push(await read());
+    expect(new Set(seen).size).toBe(4);
+    for (const name of ['model.onnx', 'other-s.bin', 'model.json']) changeMode(join(root, 'a', name));
+    expect(await read()).toBe(seen.at(-1));
+  });
+
+  it('names folders of digits that are no versions, also beside versions', async () => {
+    const root = directory({
+      'dated/20260101123045678/model.onnx': '',
+      'both/2/model.onnx': '',
+      'both/03/model.onnx': '',
+      'both/0/model.ort': '',
+      'both/007/pictures.txt': 'no model',
+      'both/9007199254740991/model.onnx': '',
+    });
+    const { names, passedOver } = await scan(root);
+    expect(names).toEqual(['both@9007199254740991']);
+    expect([...passedOver.keys()].sort()).toEqual(['both/0', 'both/03', 'dated', 'dated/20260101123045678']);
+    expect(passedOver.get('both/03')).toBe(
+      'a version is an integer from 1 to 9007199254740991 without leading zeros: rename the folder, for instance to 3',
+    );
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'takes no failed look for a finding, and knows its files afterwards',
+    async () => {
+      const { model, weights } = externalModel('weights.bin');
+      const root = directory({ 'a/model.onnx': model, 'a/weights.bin': weights, 'new/readme.txt': '' });
+      const scanner = new RepositoryScanner(root, 'latest');
+      const before = (await scanner.scan()).models.get('a')?.served[0];
+      // A file of the system that is there and cannot be read.
+      symlinkSync('/proc/self/mem', join(root, 'a', 'model.json'));
+      symlinkSync('/proc/self/mem', join(root, 'new', 'model.onnx'));
+      const { models, passedOver } = await scanner.scan();
+      for (const id of ['a', 'new'])
+        expect(models.get(id)?.problem).toMatchObject({
+          ...{ code: 'FAILED_PRECONDITION', retryable: true, message: expect.stringContaining('EIO') },
+        });
+      expect([...passedOver.keys()]).toEqual([]);
+      rmSync(join(root, 'a', 'model.json'));
+      changeMode(join(root, 'a', 'weights.bin'));
+      expect((await scanner.scan()).models.get('a')?.served[0]?.fingerprint).toBe(before?.fingerprint);
+    },
+  );
 
   it.each([
     ['{ "batching": "on" }', "batching must be 'auto', false or"],

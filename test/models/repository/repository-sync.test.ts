@@ -1,4 +1,4 @@
-import { renameSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../../dist/common/clock.js';
@@ -45,6 +45,10 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
       served: (id, change) => story.push(`${id} ${change}`),
       removed: (id) => story.push(`${id} removed`),
       failed: (id, { message }) => story.push(`${id}: ${message}`),
+      postponed: (id, { message }) => story.push(`${id} later: ${message}`),
+      notLoaded: (id, { message }) => story.push(`${id} not loaded: ${message}`),
+      emptied: () => story.push('emptied'),
+      unsettled: () => undefined,
       forgotten: (key) => story.push(`${key} forgotten`),
     },
   );
@@ -109,11 +113,12 @@ describe('a look at the directory', () => {
     expect(replicas.log.at(-1)).toBe('r0 unloads a@1 replaced');
   });
 
-  it('replaces what nobody has used without a load', async () => {
+  it('replaces what nobody has used once it is known to load, and does not leave it loaded', async () => {
     await look();
     writeFiles(root, { 'a/model.onnx': 'another' });
     await look();
-    expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', []]);
+    const tried = ['r0 loads a@1#2 for a@1', 'r0 unloads a@1#2 unloaded'];
+    expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', tried]);
   });
 
   it('keeps what was there when the new one does not load, says so once, and does not try all the time', async () => {
@@ -154,9 +159,159 @@ describe('a look at the directory', () => {
     expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1#2', 'a@2']);
     rmSync(join(root, 'a'), { recursive: true });
     await look();
+    await look();
     await until(() => replicas.all.every(({ models }) => ![...models.keys()].some((key) => key.startsWith('a@'))));
     expect(replicas.forgotten).toHaveLength(4);
   });
+
+  it('loads a new version before it replaces one that nobody has used, whatever the policy and the order', async () => {
+    for (const [versions, load] of [
+      ['"latest"', false],
+      ['"all"', true],
+      ['[1, 2, 3]', false],
+    ] as const) {
+      start({ 'a/model.json': `{ "versions": ${versions} }`, 'a/1/model.onnx': 'one' });
+      await look();
+      replicas.fail('a', 1);
+      writeFiles(root, { 'a/2/model.onnx': 'broken' });
+      expect(await look(load)).toMatchObject({ changed: [], failed: [{ id: 'a', error: { message: 'a is broken' } }] });
+      expect([catalog.resolve('a').version, catalog.find('a@2')]).toEqual([1, undefined]);
+    }
+  });
+
+  it('lets no untried version become what the id stands for', async () => {
+    start({ 'a/model.json': '{ "versions": [1] }', 'a/1/model.onnx': 'one' });
+    await look();
+    writeFiles(root, { 'a/model.json': '{ "versions": [2, 3] }', 'a/2/model.onnx': 'two', 'a/3/model.onnx': 'three' });
+    replicas.fail('a', 2);
+    expect((await look()).failed).toMatchObject([{ id: 'a' }]);
+    expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1']);
+  });
+
+  it('keeps what is served while no replica can try the new one, and says so; that is no failure of the model', async () => {
+    await look();
+    const running = replicas.all.splice(0);
+    writeFiles(root, { 'a/model.onnx': 'another' });
+    for (let time = 0; time < 2; time += 1) {
+      const { changed, failed, unsettled } = await look();
+      expect([changed, unsettled]).toEqual([[], ['a']]);
+      expect(failed).toMatchObject([{ id: 'a', error: { code: 'REPLICA_FAILED', retryable: true } }]);
+      expect(catalog.resolve('a').key).toBe('a@1');
+    }
+    expect(story.filter((line) => line.startsWith('a later: '))).toHaveLength(1);
+    replicas.all.push(...running);
+    expect(await look()).toEqual({ ...nothing, changed: ['a'] });
+    expect([catalog.resolve('a').key, catalog.entry('a')?.problem]).toEqual(['a@1#2', undefined]);
+  });
+
+  it.each([
+    new InfermuxError('REPLICA_FAILED', 'it died'),
+    new InfermuxError('MODEL_LOAD_FAILED', 'not now', { retryable: true, retryAfterMs: 5 }),
+    new InfermuxError('ENGINE_CLOSED', 'closing'),
+  ])('does not hold $code: $message against the model', async (error) => {
+    await look(true);
+    replicas.failures.set('a', [error]);
+    writeFiles(root, { 'a/model.onnx': 'another' });
+    expect(await look()).toMatchObject({ unsettled: ['a'], failed: [{ id: 'a', error: { code: error.code } }] });
+    expect(await look()).toEqual({ ...nothing, changed: ['a'] });
+  });
+
+  it('replaces one that does not load by one that does, and by no other that does not', async () => {
+    replicas.fail('a', 2);
+    await look(true);
+    writeFiles(root, { 'a/model.onnx': 'broken too' });
+    expect(await look()).toMatchObject({ changed: [], failed: [{ id: 'a' }] });
+    expect(catalog.resolve('a').key).toBe('a@1');
+    writeFiles(root, { 'a/model.onnx': 'one that works' });
+    expect(await look()).toMatchObject({ changed: ['a'], failed: [] });
+    expect(catalog.resolve('a').key).toBe('a@1#3');
+  });
+
+  it('takes the version below one that is withdrawn, even if it does not load, and no untried one above', async () => {
+    start({ 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look();
+    replicas.fail('a', 9);
+    await sync.withdraw('a', 2, async () => rmSync(join(root, 'a', '2'), { recursive: true }));
+    expect(catalog.resolve('a').version).toBe(1);
+    writeFiles(root, { 'a/3/model.onnx': 'three', 'a/4/model.onnx': 'four' });
+    await look();
+    await sync.withdraw('a', 4, async () => rmSync(join(root, 'a', '4'), { recursive: true })).catch(() => undefined);
+    expect(catalog.resolve('a').version).toBe(1);
+  });
+
+  it('goes on with a version that works when another is withdrawn, whatever problem a third has', async () => {
+    start({ 'a/model.json': '{ "versions": "all" }', 'a/1/model.onnx': 'one', 'a/2/model.onnx': 'two' });
+    await look();
+    writeFiles(root, { 'a/3/model.onnx': 'three', 'a/3/model.json': '{' });
+    await look();
+    await sync.withdraw('a', 2, async () => rmSync(join(root, 'a', '2'), { recursive: true }));
+    expect(catalog.entry('a')?.served.map(({ key }) => key)).toEqual(['a@1']);
+    expect([catalog.entry('a')?.problem?.code, replicas.forgotten]).toEqual(['INVALID_ARGUMENT', ['a@2']]);
+  });
+
+  it('says of a model that is served and did not load just that', async () => {
+    start({ 'a/model.onnx': 'one' });
+    replicas.fail('a', 1);
+    expect(await look(true)).toMatchObject({ added: ['a'], unsettled: [], failed: [{ id: 'a' }] });
+    expect([story, catalog.resolve('a').key]).toEqual([['a added', 'a not loaded: a is broken'], 'a@1']);
+  });
+
+  it('hands out a report that does not change any more', async () => {
+    await look(true);
+    const { opened, open } = gate();
+    replicas.gates.set('a', opened);
+    writeFiles(root, { 'a/model.onnx': 'another' });
+    const report = await sync.sync({ wait: false, load: false });
+    open();
+    await until(() => catalog.resolve('a').key !== 'a@1');
+    await look();
+    expect(report).toEqual(nothing);
+  });
+
+  it('removes nothing when all is gone at once, until a later look finds the same', async () => {
+    await look();
+    renameSync(root, `${root}-elsewhere`);
+    mkdirSync(join(root, '.hidden'), { recursive: true });
+    expect(await look()).toEqual({ ...nothing, unsettled: ['a', 'b'] });
+    rmSync(root, { recursive: true });
+    renameSync(`${root}-elsewhere`, root);
+    expect(await look()).toEqual(nothing);
+    rmSync(join(root, 'a'), { recursive: true });
+    rmSync(join(root, 'b.onnx'));
+    expect(await look()).toMatchObject({ removed: [], unsettled: ['a', 'b'] });
+    expect(catalog.models).toHaveLength(2);
+    expect(await look()).toEqual({ ...nothing, removed: ['a', 'b'] });
+    expect(story.filter((line) => line === 'emptied')).toHaveLength(2);
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'changes nothing for what the system cannot answer, and says so',
+    async () => {
+      await look();
+      symlinkSync('/proc/self/mem', join(root, 'a', 'model.json'));
+      symlinkSync('/proc/self/mem', join(root, 'new.onnx'));
+      for (let time = 0; time < 2; time += 1) {
+        const { added, changed, removed, unsettled, failed, passedOver } = await look();
+        expect([added, changed, removed, passedOver, unsettled.toSorted()]).toEqual([[], [], [], {}, ['a', 'new']]);
+        expect(failed.map(({ id, error }) => [id, error.retryable]).toSorted()).toEqual([
+          ['a', true],
+          ['new', true],
+        ]);
+      }
+      expect(story.filter((line) => line.includes('later'))).toHaveLength(2);
+      expect([catalog.resolve('a').key, catalog.entry('a')?.problem]).toEqual(['a@1', undefined]);
+      expect(() => catalog.resolve('new')).toThrow(
+        expect.objectContaining({ code: 'MODEL_LOAD_FAILED', retryable: true }),
+      );
+      await expect(sync.withdraw('a', 7, async () => expect.fail('nothing is removed'))).rejects.toThrow('EIO');
+      expect(catalog.resolve('a').key).toBe('a@1');
+      rmSync(join(root, 'a', 'model.json'));
+      rmSync(join(root, 'new.onnx'));
+      writeFiles(root, { 'new.onnx': 'new' });
+      await look();
+      expect([catalog.resolve('a').key, catalog.resolve('new').key]).toEqual(['a@1', 'new@1']);
+    },
+  );
 
   it('does one thing after the other to a model, and leaves no session behind', async () => {
     await look(true);

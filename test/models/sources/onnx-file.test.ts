@@ -28,12 +28,22 @@ describe('an ONNX file', () => {
     expect(large.byteLength).toBeLessThan(1_000);
   });
 
-  it('is none when it is something else or is not there', async () => {
+  it('is none when it is something else', async () => {
     expect(await read(new Uint8Array(0))).toBeUndefined();
     expect(await read(new TextEncoder().encode('version https://git-lfs.github.com/spec/v1'))).toBeUndefined();
-    expect(await readOnnxFile('/nowhere/model.onnx')).toBeUndefined();
     // Space taken ahead for a download; field by field it would take minutes.
     expect(await read(new Uint8Array(50_000_000))).toBeUndefined();
+  });
+
+  it('that is not there, or that the system cannot read, is an error and no finding', async () => {
+    await expect(readOnnxFile('/nowhere/model.onnx')).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(readOnnxFile(directory())).rejects.toMatchObject({ code: 'EISDIR' });
+  });
+
+  it('is the same whether its contents are read here or were read before', async () => {
+    const { model } = externalModel('weights/part-1.bin');
+    const path = join(directory({ 'model.onnx': model }), 'model.onnx');
+    expect(await readOnnxFile(path, Buffer.from(model))).toEqual(await readOnnxFile(path));
   });
 
   it('neither throws nor hangs, whatever is in it or wherever it is cut', async () => {
@@ -45,7 +55,8 @@ describe('an ONNX file', () => {
         const bytes = whole.slice(0, length);
         for (const [at, byte] of changes) if (at < length) bytes[at] = byte;
         writeFiles(root, { 'model.onnx': bytes });
-        await readOnnxFile(join(root, 'model.onnx'));
+        const path = join(root, 'model.onnx');
+        expect(await readOnnxFile(path, Buffer.from(bytes))).toEqual(await readOnnxFile(path));
       }),
       { numRuns: 300 },
     );

@@ -1,7 +1,9 @@
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { QueueCounters, type ReplicaCounters } from '../../../dist/protocol/queue-counters.js';
 import { OnnxSession } from '../../../dist/worker/sessions/onnx-session.js';
+import { directory } from '../../support/directories.js';
 import { modelDirectory, scaleModel } from '../../support/onnx-models.js';
 
 it('runs without a turn of the event loop, and leaves the immediates of others alone', async () => {
@@ -23,3 +25,19 @@ it('runs without a turn of the event loop, and leaves the immediates of others a
   expect(globalThis.setImmediate).toBe(before);
   await session.release();
 });
+
+it.skipIf(process.platform !== 'linux')(
+  'does not hold against a model that the system could not open its file',
+  async () => {
+    const path = join(directory(), 'socket');
+    const server = createServer().listen(path);
+    await new Promise((resolve) => server.once('listening', resolve));
+    const counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
+    const load = (file: string) => OnnxSession.load({ id: 'a', key: 'a@1', path: file, bytes: 1 }, {}, counters);
+    await expect(load(path)).rejects.toMatchObject({
+      ...{ code: 'MODEL_LOAD_FAILED', retryable: true, message: expect.stringContaining('ENXIO, no such device') },
+    });
+    await expect(load('/nowhere/a.onnx')).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED', retryable: false });
+    server.close();
+  },
+);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
@@ -54,3 +54,13 @@ it('is held for a moment by one who has not yet written its name', async () => {
   writeFileSync(path, '');
   expect(await tryLock(path)).toBeUndefined();
 });
+
+it.skipIf(process.platform !== 'linux')(
+  'is not taken from a holder whose name the system cannot read now',
+  async () => {
+    const path = lockPath();
+    symlinkSync('/proc/self/mem', path);
+    await expect(tryLock(path)).rejects.toMatchObject({ code: 'EIO' });
+    expect(existsSync(path)).toBe(true);
+  },
+);

@@ -3,7 +3,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -51,7 +53,21 @@ beforeEach(() => {
   builds = [];
 });
 
+/** A file of the system that is there and cannot be read. */
+const UNREADABLE = '/proc/self/mem';
+
 describe('the weight store', () => {
+  it.skipIf(process.platform !== 'linux')('keeps an entry that the system cannot read now', async () => {
+    await find(storeOf(), a);
+    const index = join(root, a, 'entry.json');
+    renameSync(index, join(root, 'kept'));
+    symlinkSync(UNREADABLE, index);
+    await expect(find(storeOf(), a)).rejects.toMatchObject({ code: 'EIO' });
+    renameSync(join(root, 'kept'), index);
+    expect(await find(storeOf(), a)).toEqual({ folder: join(root, a), declined: undefined });
+    expect(builds).toEqual([a]);
+  });
+
   it('builds an entry once, and finds it from then on, in other processes too', async () => {
     const entry = await find(storeOf(), a);
     expect(entry).toEqual({ folder: join(root, a), declined: undefined });

@@ -1,4 +1,4 @@
-import { isSameData } from '../../../common/realm.js';
+import { isSameData } from '../../../common/values/realm.js';
 import type { PendingRequest } from '../../pending-request.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { check, type Rule } from './checks.js';
-import { messageOf } from './errors.js';
-import { isUrl } from './realm.js';
+import { check, type Rule } from '../checks.js';
+import { messageOf } from '../errors.js';
+import { isUrl } from '../values/realm.js';
 
 const EXPECTED = 'a path or a file: URL';
 

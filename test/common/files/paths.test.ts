@@ -2,8 +2,8 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { InfermuxError } from '../../dist/common/errors.js';
-import { absolutePath, isPath, moduleUrl } from '../../dist/common/paths.js';
+import type { InfermuxError } from '../../../dist/common/errors.js';
+import { absolutePath, isPath, moduleUrl } from '../../../dist/common/files/paths.js';
 
 const refusal = (value: unknown) => {
   try {

@@ -3,9 +3,17 @@ import { isDeepStrictEqual } from 'node:util';
 import { runInNewContext, runInThisContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isObject } from '../../dist/common/checks.js';
-import { messageOf, show } from '../../dist/common/errors.js';
-import { type Bytes, bytesOf, isAbortSignal, isBytes, isError, isSameData, isUrl } from '../../dist/common/realm.js';
+import { isObject } from '../../../dist/common/checks.js';
+import { messageOf, show } from '../../../dist/common/errors.js';
+import {
+  type Bytes,
+  bytesOf,
+  isAbortSignal,
+  isBytes,
+  isError,
+  isSameData,
+  isUrl,
+} from '../../../dist/common/values/realm.js';
 
 /** The value of an expression in a realm of its own, whose classes are not this realm's. */
 const foreign = (expression: string, globals: object = {}): unknown => runInNewContext(`(${expression})`, globals);

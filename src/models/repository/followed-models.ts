@@ -1,0 +1,127 @@
+import type { Clock } from '../../common/clock.js';
+import type { ModelCatalog } from '../model-catalog.js';
+import type { ModelLoader } from '../model-loader.js';
+import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
+import type { ModelReplicas } from '../model-replicas.js';
+import type { PinnedModels } from '../pinned-models.js';
+import type { FoundModel } from '../registered-model.js';
+import type { ModelReports } from '../reports/model-reports.js';
+import { RepositoryFollower } from './repository-follower.js';
+import { RepositorySync, type SyncOrder, type SyncReport } from './repository-sync.js';
+import type { ModelScanner } from './scanned-model.js';
+
+export interface FollowedModelsEnvironment {
+  readonly catalog: ModelCatalog;
+  readonly loader: ModelLoader;
+  readonly replicas: ModelReplicas;
+  readonly pinned: PinnedModels;
+  readonly reports: ModelReports;
+  readonly clock: Clock;
+  log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
+}
+
+/** Models that change where they are found: in a directory, or in files that are named one by one. */
+export class FollowedModels {
+  readonly #catalog: ModelCatalog;
+  readonly #sync: RepositorySync;
+  readonly #follower: RepositoryFollower;
+  #isOpen = false;
+  /** Whether something waits for a replica, or for the system to answer. */
+  #isWaiting = false;
+
+  constructor(
+    scanner: ModelScanner,
+    { settleMs, pollMs, lazy }: Pick<ResolvedRepositoryOptions, 'settleMs' | 'pollMs' | 'lazy'>,
+    environment: FollowedModelsEnvironment,
+  ) {
+    const { catalog, pinned, reports, clock, log } = environment;
+    this.#catalog = catalog;
+    this.#sync = new RepositorySync({ scanner, settleMs }, environment, {
+      served: (id, change) => {
+        if (this.#isOpen) log('info', { model: id }, `model ${change}`);
+        if (pinned.hasId(id)) void pinned.load();
+      },
+      removed: (id) => log('info', { model: id }, 'model removed'),
+      failed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model cannot be served'),
+      postponed: (id, { code, message: reason }) => {
+        if (code !== 'ENGINE_CLOSED') log('warn', { model: id, reason }, 'model stays as it is for now');
+      },
+      notLoaded: (id, { message: reason }) =>
+        log('warn', { model: id, reason }, 'model is served but could not be loaded'),
+      forgotten: (key) => reports.forgetModel(key),
+      emptied: () => {
+        const message = 'the directory of models is empty; its models are served until a later look finds the same';
+        log('warn', {}, message);
+      },
+      unsettled: () => {
+        this.#isWaiting = true;
+        this.#follower.seen(1);
+      },
+    });
+    const look = () => this.#look({ wait: false, load: !lazy });
+    this.#follower = new RepositoryFollower(pollMs, look, clock, {
+      unreadable: ({ message: reason }, failuresInRow) => {
+        const message = 'the directory of models cannot be read; loaded models are still served, and it is tried again';
+        log('warn', { reason, failuresInRow }, message);
+      },
+      readableAgain: () => log('info', {}, 'the directory of models can be read again'),
+    });
+  }
+
+  /**
+   * Registers the models without loading them, and begins to follow them.
+   *
+   * @param found the models, if they have been looked for already.
+   * @throws InfermuxError `FAILED_PRECONDITION` when they cannot be looked for.
+   */
+  async open(found?: readonly FoundModel[]): Promise<void> {
+    for (const model of found ?? []) {
+      const { id, version } = model;
+      this.#catalog.put({ id, served: [this.#catalog.register(model)], versions: [version], problem: undefined });
+    }
+    const { unsettled } = found === undefined ? await this.#look({ wait: true, load: false }) : { unsettled: [] };
+    this.#isOpen = true;
+    this.#follower.follow(unsettled.length);
+  }
+
+  /** @throws InfermuxError `FAILED_PRECONDITION` when the directory cannot be read: then nothing has changed. */
+  async sync(order: SyncOrder): Promise<SyncReport> {
+    let unsettled = 1;
+    try {
+      const report = await this.#look(order);
+      unsettled = report.unsettled.length;
+      return report;
+    } finally {
+      this.#follower.seen(unsettled);
+    }
+  }
+
+  /** As {@link RepositorySync.refresh}. */
+  refresh(id: string): Promise<void> {
+    return this.#sync.refresh(id);
+  }
+
+  /** As {@link RepositorySync.withdraw}. */
+  withdraw(id: string, version: number | undefined, removeFiles: () => Promise<void>): Promise<void> {
+    return this.#sync.withdraw(id, version, removeFiles);
+  }
+
+  /** A load found other files than those that were registered, or the system could not say. */
+  loadFailed(): void {
+    this.#follower.soon();
+  }
+
+  /** A replica runs: it may try what waits to be tried. */
+  replicaRunning(): void {
+    if (this.#isWaiting) this.#follower.soon();
+  }
+
+  close(): void {
+    this.#follower.stop();
+  }
+
+  #look(order: SyncOrder): Promise<SyncReport> {
+    this.#isWaiting = false;
+    return this.#sync.sync(order);
+  }
+}

@@ -1,0 +1,36 @@
+import type { InfermuxError } from '../../common/errors.js';
+import type { FoundModel } from '../registered-model.js';
+
+/** One model as a scan found it. */
+export interface ScannedModel {
+  readonly id: string;
+  /** The versions that its policy serves. */
+  readonly served: readonly FoundModel[];
+  /** All versions that were found. */
+  readonly versions: readonly number[];
+  /** When one of its files was last written or replaced: milliseconds as of `Date.now()`. */
+  readonly changedAt: number;
+  /**
+   * Why it cannot be served; undefined when it can. A retryable problem says nothing about the model: the system could
+   * not answer.
+   */
+  readonly problem: InfermuxError | undefined;
+}
+
+export interface RepositoryScan {
+  readonly models: ReadonlyMap<string, ScannedModel>;
+  /** Names that look like models or versions and are none, with the reason. */
+  readonly passedOver: ReadonlyMap<string, string>;
+  /** Whether there was no name at all, as in the place of a share that is not mounted. */
+  readonly isEmpty: boolean;
+}
+
+/** Where models are looked for. */
+export interface ModelScanner {
+  /**
+   * @param only the id of the only model to look for.
+   * @param except a version to ignore.
+   * @throws InfermuxError `FAILED_PRECONDITION` when nothing can be seen.
+   */
+  scan(only?: string, except?: number): Promise<RepositoryScan>;
+}

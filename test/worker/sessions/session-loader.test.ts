@@ -1,0 +1,81 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, expect, it } from 'vitest';
+import { stampOf } from '../../../dist/common/files/file-stamp.js';
+import type { ModelReference } from '../../../dist/contracts/model-reference.js';
+import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
+import { QueueCounters, type ReplicaCounters } from '../../../dist/protocol/queue-counters.js';
+import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
+import { OnnxSessionLoader } from '../../../dist/worker/sessions/session-loader.js';
+import { WeightStore } from '../../../dist/worker/sessions/weight-store.js';
+import { directory } from '../../support/directories.js';
+import { changeMode, writeLongAgo } from '../../support/file-times.js';
+import { denseModel } from '../../support/onnx-models.js';
+
+const ONE = 'a'.repeat(64);
+
+/** Finds other contents at each look. */
+class ChangingHashes extends FileHashes {
+  #looks = 0;
+
+  override async of(): Promise<string> {
+    this.#looks += 1;
+    return String(this.#looks).repeat(64).slice(0, 64);
+  }
+}
+
+let path: string;
+let store: string;
+let reasons: string[];
+let model: ModelReference;
+
+const hashes = () => new FileHashes(new HashMemory(hashMemory(64)));
+
+function loaderWith(own: FileHashes): OnnxSessionLoader {
+  const counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
+  return new OnnxSessionLoader(
+    { session: {}, weights: 'shared' },
+    {
+      ...{ counters, hashes: own, store: new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes()) },
+      notShared: (_, reason) => reasons.push(reason),
+      compiled: () => undefined,
+    },
+  );
+}
+
+beforeEach(() => {
+  path = join(directory(), 'a.onnx');
+  store = directory();
+  reasons = [];
+  const bytes = denseModel(600, 1);
+  writeLongAgo(path, bytes);
+  const files = [{ path, stamp: stampOf(statSync(path, { bigint: true })), sha256: undefined }];
+  model = { id: 'a', key: 'a@1', path, bytes: bytes.byteLength, files };
+});
+
+it('stores no weights of files that changed while they were compiled', async () => {
+  const session = await loaderWith(new ChangingHashes(new HashMemory(hashMemory(64)))).load(model);
+  await session.release();
+  expect([reasons, readdirSync(store)]).toEqual([['its files changed while it was compiled'], []]);
+});
+
+it('loads no other file than the registered one, unless its contents are known to be the same', async () => {
+  const loader = loaderWith(hashes());
+  await (await loader.load(model)).release();
+  const sha256 = await hashes().of(path);
+  changeMode(path);
+  const known = (hash: string | undefined) => ({
+    ...model,
+    files: model.files?.map((file) => ({ ...file, sha256: hash })),
+  });
+  const refusal = { code: 'MODEL_LOAD_FAILED', retryable: true, message: expect.stringContaining('has changed since') };
+  await expect(loader.load(known(undefined))).rejects.toMatchObject(refusal);
+  await expect(loader.load(known(ONE))).rejects.toMatchObject(refusal);
+  await (await loader.load(known(sha256))).release();
+  await (await loader.load({ ...model, sha256: { [path]: sha256 } })).release();
+  writeLongAgo(path, 'no model');
+  await expect(loader.load(known(sha256))).rejects.toMatchObject(refusal);
+  await expect(loader.load({ ...known(sha256), path: '/nowhere', files: [] })).rejects.toMatchObject({
+    retryable: false,
+  });
+});
