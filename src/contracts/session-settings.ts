@@ -1,4 +1,5 @@
 import { checkOptions, isInteger, isObject, isText, type Rule, satisfies } from '../common/checks.js';
+import { compact } from '../common/compact.js';
 import { InfermuxError, messageOf } from '../common/errors.js';
 
 /** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
@@ -63,7 +64,8 @@ export function readSession<T extends object>(where: string, session: T): T {
   checkOptions(where, known, RULES);
   try {
     checkDepth(session);
-    return structuredClone(Object.fromEntries(Object.entries(session).filter(([, value]) => value !== undefined))) as T;
+    const given = Object.fromEntries(Object.entries(session).filter(([, value]) => value !== undefined));
+    return structuredClone(compact(given)) as T;
   } catch (cause) {
     const message = `${where} must be plain data, because it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

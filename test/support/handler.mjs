@@ -13,6 +13,12 @@ export async function handle(request, context) {
   switch (request?.do) {
     case 'echo':
       return request.value;
+    case 'part':
+      return { text: Buffer.from('text'), part: memory.subarray(0, 4) };
+    case 'measure':
+      return request.views.map(({ buffer }) => buffer.byteLength);
+    case 'outputs':
+      return context.run(request.model, { x: { dims: [1, 4], data: request.x } });
     case 'run': {
       const { y } = await context.run(request.model, { x: { dims: [1, 4], data: request.x } });
       return config.factor * y.data[0];
@@ -47,6 +53,9 @@ export async function handle(request, context) {
     }
     case 'log':
       context.log('warn', { page: 7 }, 'something to say');
+      return 'said';
+    case 'log a part':
+      context.log('warn', { part: memory.subarray(0, 4) }, 'a part');
       return 'said';
     case 'leave':
       // It starts calls and waits for none.
@@ -84,6 +93,7 @@ export async function handle(request, context) {
   }
 }
 
+const memory = new Float32Array(1_000);
 let aborted = 0;
 let together = 0;
 let most = 0;
@@ -111,5 +121,5 @@ export function checkHealth() {
 
 export function recordRoutingStats() {
   if (config.noStats) throw new Error('no stats');
-  return config.noNumbers ? { throughput: Number.NaN } : { requests };
+  return config.noNumbers ? { throughput: Number.NaN } : { requests, part: memory.subarray(0, 4) };
 }

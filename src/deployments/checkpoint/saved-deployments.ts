@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../common/checks.js';
+import { compact } from '../../common/compact.js';
 import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
 
@@ -64,7 +65,7 @@ function copyOf(where: string, key: string, value: unknown): unknown {
   if (key === 'router') return value;
   if (key === 'handler' && value !== undefined) return addressOf(value as string | URL);
   try {
-    return structuredClone(value);
+    return structuredClone(compact(value));
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

@@ -1,3 +1,4 @@
+import { compact } from '../../common/compact.js';
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import type { RequestPayload } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
@@ -59,7 +60,7 @@ export function readHandlerRequest(request: unknown, { outputs, transfer }: RunO
   }
   let value: unknown;
   try {
-    value = structuredClone(request);
+    value = structuredClone(compact(request));
   } catch (cause) {
     const message = `the request cannot be cloned, so no handler can take it: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

@@ -1,3 +1,4 @@
+import { compact } from '../../common/compact.js';
 import { isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 
@@ -24,5 +25,6 @@ export class ModelDefinitions {
 /** Returns the part of a model's description that the thread needs. */
 export function definitionOf(model: ModelReference): ModelReference {
   const { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp } = model;
-  return { key, id, path, bytes, format, contents, externalData, sha256, session, weights, warmUp };
+  const own = { session: compact(session), weights, warmUp };
+  return { key, id, path, bytes, format, contents, externalData, sha256, ...own };
 }
