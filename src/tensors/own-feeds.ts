@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { InfermuxError, show } from '../common/errors.js';
 import { bufferPool } from './buffer-pool.js';
 import { arrayTypeOf, elementsOf, type TensorData, type TensorFeeds, type TensorType } from './tensor.js';
@@ -75,7 +76,7 @@ export function transferableBuffers(feeds: TensorFeeds): Set<ArrayBuffer> {
   for (const { data } of Object.values(feeds)) {
     if (!ArrayBuffer.isView(data) || data.length === 0) continue;
     const { buffer } = data;
-    if (buffer instanceof ArrayBuffer && data.byteLength === buffer.byteLength) buffers.add(buffer);
+    if (types.isArrayBuffer(buffer) && data.byteLength === buffer.byteLength) buffers.add(buffer);
   }
   return buffers;
 }

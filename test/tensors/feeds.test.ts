@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
@@ -162,6 +163,15 @@ describe('ownership', () => {
       empty: { data: new Float32Array(0) },
     });
   });
+});
+
+it('takes over arrays of another realm, too', () => {
+  const data = runInNewContext('Float32Array.of(1, 2)') as Float32Array;
+  const feeds: TensorFeeds = { x: { type: 'float32', dims: [2], data } };
+  const buffers = transferableBuffers(feeds);
+  copyFeeds(feeds, buffers);
+  transferFeeds(feeds, buffers);
+  expect([data.length, feeds['x']?.data]).toEqual([0, Float32Array.of(1, 2)]);
 });
 
 describe('feeds against the metadata of a model', () => {
