@@ -7,7 +7,8 @@ export interface Handler {
    * Answers one request.
    *
    * @param request a copy of the caller's request.
-   * @returns the caller's answer: anything that can be cloned.
+   * @returns the caller's answer: anything that can be cloned. A view on a part of an ArrayBuffer is sent without the
+   *   rest of the buffer.
    */
   handle(request: unknown, context: HandlerContext): unknown;
   /**

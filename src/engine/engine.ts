@@ -103,7 +103,8 @@ export class InferenceEngine {
    * Gives a request to a deployment's handler and returns the handler's answer. In TypeScript name the type `Result`.
    *
    * @param target a deployment with a handler, `deployment/model` for one of its models, or an endpoint.
-   * @param request anything that can be cloned; you may change it as soon as this returns its promise.
+   * @param request anything that can be cloned; you may change it as soon as this returns its promise. A view on a part
+   *   of an ArrayBuffer is sent without the rest of the buffer.
    */
   run<Result = never>(
     target: string,

@@ -90,9 +90,9 @@ function aligned(bytes: number): number {
 
 /** Returns the elements from `start` to `end` in memory of their own; the array itself if it is alone in its buffer. */
 export function ownSlice(data: TensorData, start: number, end: number): TensorData {
-  if (ArrayBuffer.isView(data) && start === 0 && data.byteLength === data.buffer.byteLength && end === data.length) {
-    return data;
-  }
+  // Several requests may ask for the whole of an empty array: each gets one of its own.
+  const isWhole = start === 0 && end === data.length && end > 0;
+  if (isWhole && ArrayBuffer.isView(data) && data.byteLength === data.buffer.byteLength) return data;
   return data.slice(start, end) as TensorData;
 }
 

@@ -54,7 +54,7 @@ describe('batches of real models', () => {
     expect(await metric('batch_verification_failures_total')).toBe(0);
   });
 
-  it('split and join every type exactly, with no rows, one and several', async () => {
+  it('split and join every type exactly, with no rows, one and several, into memory of their own', async () => {
     await start({ batching: { maxWaitMs: 2 } });
     const requests = fc.array(
       fc
@@ -63,6 +63,8 @@ describe('batches of real models', () => {
       { minLength: 2, maxLength: 12 },
     );
     let largest = 0;
+    let arrays = 0;
+    const buffers = new Set<ArrayBufferLike>();
     await fc.assert(
       fc.asyncProperty(requests, async (all) => {
         const answers = await Promise.all(
@@ -75,11 +77,16 @@ describe('batches of real models', () => {
           largest = Math.max(largest, batchSize);
           const tensors = all[index] ?? [];
           expect(outputs).toEqual(Object.fromEntries(tensors.map((tensor, at) => [`out${at}`, tensor])));
+          const views = Object.values(outputs).flatMap(({ data }) => (ArrayBuffer.isView(data) ? [data] : []));
+          expect(views.map(({ buffer }) => buffer.byteLength)).toEqual(views.map(({ byteLength }) => byteLength));
+          for (const { buffer } of views) buffers.add(buffer);
+          arrays += views.length;
         }
       }),
       { numRuns: 60 },
     );
     expect(largest).toBeGreaterThan(1);
+    expect(buffers.size).toBe(arrays);
     expect(await metric('batch_verification_failures_total')).toBe(0);
   });
 

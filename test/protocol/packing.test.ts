@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Call, packCalls, splitOutputs } from '../../dist/protocol/call-answers.js';
 import { joinedFeeds, packGroups, singleFeeds } from '../../dist/protocol/request-groups.js';
+import { copyFeeds } from '../../dist/tensors/own-feeds.js';
+import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Tensor, TensorFeeds } from '../../dist/tensors/tensor.js';
 import { alikeRequests } from '../support/tensors.js';
 
@@ -13,7 +15,14 @@ const haveSameDims = (requests: readonly TensorFeeds[]) =>
     Object.entries(feeds).every(([name, { dims }]) => String(dims) === String(requests[0]?.[name]?.dims)),
   );
 
-const dataOf = (feeds: TensorFeeds) => Object.values(feeds).map(({ data }) => data);
+/** Each tensor is alone in its memory, an empty one too: its owner may transfer the buffer. */
+const expectOwnMemory = (answers: readonly TensorFeeds[]) => {
+  const all = answers.flatMap((answer) => Object.values(answer).map(({ data }) => data));
+  const views = all.filter((data) => ArrayBuffer.isView(data));
+  expect(views.map(({ buffer }) => buffer.byteLength)).toEqual(views.map(({ byteLength }) => byteLength));
+  expect(new Set(views.map(({ buffer }) => buffer)).size).toBe(views.length);
+  expect(new Set(all).size).toBe(all.length);
+};
 
 describe('requests of every type, with no rows, one or several', () => {
   it('come out of a message as they went in, joined or not', () => {
@@ -62,8 +71,7 @@ describe('requests of every type, with no rows, one or several', () => {
         const rows = requests.length === 1 ? undefined : group.rows;
         const answers = splitOutputs(answer?.outputs ?? [], requests.length, rows);
         expect(answers).toEqual(requests);
-        const buffers = answers.flatMap(dataOf).filter((data) => ArrayBuffer.isView(data) && data.byteLength > 0);
-        expect(new Set(buffers.map((data) => (data as Float32Array).buffer)).size).toBe(buffers.length);
+        expectOwnMemory(answers);
       }),
     );
   });
@@ -79,6 +87,7 @@ describe('requests of every type, with no rows, one or several', () => {
         const answers = sent(calls, transfer).flat();
         const outputs = answers.flatMap((answer) => splitOutputs(answer.outputs ?? [], answer.requests, undefined));
         expect(outputs).toEqual(before);
+        expectOwnMemory(outputs);
         expect(answers.flatMap(({ runMs }) => runMs)).toEqual(requests.map((_, index) => index));
       }),
     );
@@ -101,6 +110,15 @@ describe('a message', () => {
     ]);
     expect(transfer.length).toBe(1);
     expect(transfer[0]?.byteLength).toBeGreaterThanOrEqual(2 * 50 * (200 * 4 + 3 * 8));
+  });
+
+  it('carries the feeds of its requests alone, of the memory that they share with other requests', () => {
+    const feeds = readFeeds(row(4));
+    copyFeeds(feeds);
+    const bytesOf = ({ data }: { data: unknown }) => (data as Float32Array).buffer.byteLength;
+    expect(Object.values(feeds).map(bytesOf)).not.toEqual([16]);
+    const { groups, transfer } = packGroups([{ feeds: [feeds], joined: false, outputs: undefined, checked: true }]);
+    expect(sent(groups, transfer).flatMap(({ inputs }) => inputs.map(bytesOf))).toEqual([16]);
   });
 
   it('copies what is small, puts small answers end to end, and hands large ones over as they are', () => {

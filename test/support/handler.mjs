@@ -13,6 +13,12 @@ export async function handle(request, context) {
   switch (request?.do) {
     case 'echo':
       return request.value;
+    case 'part':
+      return { text: Buffer.from('text'), part: memory.subarray(0, 4) };
+    case 'measure':
+      return request.views.map(({ buffer }) => buffer.byteLength);
+    case 'outputs':
+      return context.run(request.model, { x: { dims: [1, 4], data: request.x } });
     case 'run': {
       const { y } = await context.run(request.model, { x: { dims: [1, 4], data: request.x } });
       return config.factor * y.data[0];
@@ -23,7 +29,7 @@ export async function handle(request, context) {
       const answer = await second.run({ x: y }, ['y']);
       return { answer: answer.y.data[0], inputs: first.inputs.map(({ name }) => name) };
     }
-    case 'outputs': {
+    case 'odd outputs': {
       const { omittedOutputs, run } = await context.getModel(request.model);
       const omitted = omittedOutputs.map(({ name }) => name);
       const refused = await context.run(request.model, request.feeds, [omitted[0]]).catch(({ code }) => code);
@@ -53,6 +59,9 @@ export async function handle(request, context) {
     }
     case 'log':
       context.log('warn', { page: 7 }, 'something to say');
+      return 'said';
+    case 'log a part':
+      context.log('warn', { part: memory.subarray(0, 4) }, 'a part');
       return 'said';
     case 'leave':
       // It starts calls and waits for none.
@@ -90,6 +99,7 @@ export async function handle(request, context) {
   }
 }
 
+const memory = new Float32Array(1_000);
 let aborted = 0;
 let together = 0;
 let most = 0;
@@ -117,5 +127,5 @@ export function checkHealth() {
 
 export function recordRoutingStats() {
   if (config.noStats) throw new Error('no stats');
-  return config.noNumbers ? { throughput: Number.NaN } : { requests };
+  return config.noNumbers ? { throughput: Number.NaN } : { requests, part: memory.subarray(0, 4) };
 }

@@ -29,6 +29,6 @@ const refused = await Promise.all(
   ),
 );
 // The handler's way to a model is another than that of requests.
-const handled = await engine.run('app', { do: 'outputs', model: 'model', feeds: feeds(3) });
+const handled = await engine.run('app', { do: 'odd outputs', model: 'model', feeds: feeds(3) });
 await engine.close();
 process.stdout.write(`${JSON.stringify({ wrong, hasBatched: batches > 0, refused, handled })}\n`);

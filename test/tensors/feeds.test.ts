@@ -201,6 +201,15 @@ describe('ownership', () => {
   });
 });
 
+it('takes over arrays of another realm, too', () => {
+  const data = runInNewContext('Float32Array.of(1, 2)') as Float32Array;
+  const feeds: ReadFeeds = { x: { type: 'float32', dims: [2], data } };
+  const buffers = transferableBuffers(feeds);
+  copyFeeds(feeds, buffers);
+  transferFeeds(feeds, buffers);
+  expect([data.length, feeds['x']?.data]).toEqual([0, Float32Array.of(1, 2)]);
+});
+
 describe('feeds against the metadata of a model', () => {
   const inputs: ValueMetadata[] = [
     { name: 'image', type: 'float32', shape: ['N', 3] },

@@ -1,6 +1,7 @@
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
 import { SerialQueue } from '../../common/serial-queue.js';
+import { clone } from '../../common/values/clone.js';
 import { type Handler, type HandlerContext, type LogFields, NO_MODEL } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
@@ -104,7 +105,7 @@ export class HandlerHost {
       if (value === undefined || Number.isFinite(value)) continue;
       throw new Error(`it returned ${show(value)} for ${name} instead of a finite number`);
     }
-    return structuredClone(stats as Readonly<Record<string, unknown>>);
+    return clone(stats as Readonly<Record<string, unknown>>);
   }
 
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
@@ -172,7 +173,7 @@ function unminded<T>(promise: Promise<T>): Promise<T> {
 /** Returns a clone. A result that cannot be cloned fails this request alone. */
 function copyOf(result: unknown): unknown {
   try {
-    return structuredClone(result);
+    return clone(result);
   } catch (cause) {
     const message = `the handler returned what cannot be cloned: ${messageOf(cause)}`;
     throw new InfermuxError('INFERENCE_FAILED', message, { cause });
