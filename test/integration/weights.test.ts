@@ -171,9 +171,9 @@ it.each<[string, (staged: string[]) => boolean]>([
   const repository = directory();
   const staging = join(repository, '.infermux-staging');
   await killWhen('deploy-child.mjs', [repository], () => {
-    const [folder] = existsSync(staging) ? readdirSync(staging) : [];
-    // It may be renamed into place meanwhile.
-    return folder !== undefined && existsSync(join(staging, folder)) && isReached(namesIn(join(staging, folder)));
+    // Each folder comes and goes with a deploy.
+    const [folder] = namesIn(staging);
+    return folder !== undefined && isReached(namesIn(join(staging, folder, 'model')));
   });
   await start({ models: repository, weights: 'private' });
   const reports = engine.models.list();
@@ -200,10 +200,13 @@ async function killWhen(name: string, args: readonly string[], isReached: () => 
   void exited.then(() => {
     isOver = true;
   });
-  while (!isReached()) {
-    if (isOver) throw new Error(`${name} ended before it was to be killed`);
-    await new Promise(setImmediate);
+  try {
+    while (!isReached()) {
+      if (isOver) throw new Error(`${name} ended before it was to be killed`);
+      await new Promise(setImmediate);
+    }
+  } finally {
+    child.kill('SIGKILL');
+    await exited;
   }
-  child.kill('SIGKILL');
-  await exited;
 }
