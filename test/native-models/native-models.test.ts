@@ -37,7 +37,7 @@ it('a rebuild gives the same bytes', () => {
 }, 60_000);
 
 it('takes any number of rows at once, and answers each as if it were alone', async () => {
-  const engine = await createEngine({ models: folder('').pathname, replicas: 1, maxModelsPerReplica: -1 });
+  const engine = await createEngine({ models: folder(''), replicas: 1, maxModelsPerReplica: -1 });
   try {
     const digits = readDigits().slice(0, 5);
     for (const { id, output } of RECIPES) {
