@@ -101,12 +101,15 @@ export function messageOf(error: unknown): string {
 /** Most characters of a URL in a message: a `data:` URL holds a whole file. */
 const MOST_OF_URL = 300;
 
+const SHOWN = { depth: 0, maxArrayLength: 12, maxStringLength: 60 } as const;
+
 /** Returns any value as error messages show it: short, on one line. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   try {
     if (isUrl(value)) return value.href.slice(0, MOST_OF_URL);
-    return inspect(value, { depth: 0, maxArrayLength: 12, maxStringLength: 60, breakLength: Number.POSITIVE_INFINITY });
+    // Without `compact: true` the elements of an array come in columns, on many lines.
+    return inspect(value, { ...SHOWN, compact: true, breakLength: Number.POSITIVE_INFINITY });
   } catch {
     return 'something that cannot be shown';
   }

@@ -42,5 +42,5 @@ export interface WarmUpInput {
   /** Default: the type that the model declares for the input. */
   readonly type?: TensorType | undefined;
   /** One number for each element, or one string for a string tensor. Default: zeros, or empty strings. */
-  readonly data?: readonly (number | string)[] | undefined;
+  readonly data?: readonly (number | string | boolean)[] | undefined;
 }

@@ -1,3 +1,4 @@
+import { clone } from '../common/values/clone.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import type { RoutingStats } from '../contracts/request-router.js';
 import type { DeploymentState } from '../deployments/deployment.js';
@@ -113,7 +114,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
       }),
     modelBytes: counters?.bytes ?? 0,
     restarts,
-    routingStats: replica && queue.routingStats(replica),
+    routingStats: replica && clone(queue.routingStats(replica)),
   };
 }
 

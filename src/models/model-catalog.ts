@@ -123,7 +123,9 @@ export class ModelCatalog {
     if (entry !== undefined) {
       const served = `versions of ${show(id)}: ${entry.served.map(({ version }) => version).join(', ')}`;
       const others = entry.versions.filter((version) => !entry.served.some((model) => model.version === version));
-      return others.length === 0 ? served : `${served}; found, but not served: ${others.join(', ')}`;
+      if (others.length === 0) return served;
+      const why = entry.problem === undefined ? '' : ` (${entry.problem.message})`;
+      return `${served}; found, but not served: ${others.join(', ')}${why}`;
     }
     const ids = [...this.#entries.keys()];
     const known = ids.slice(0, IDS_IN_MESSAGE).map(show).join(', ');

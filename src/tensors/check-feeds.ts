@@ -41,6 +41,13 @@ export function checkFeeds(
   throw invalid(`model ${show(model)} has no input ${show(stranger)}; expected ${names(inputs)}`);
 }
 
+/** @throws InfermuxError `INVALID_ARGUMENT` for what is neither undefined nor a list of names. */
+export function checkAreNames(where: string, names: unknown): void {
+  if (names === undefined) return;
+  if (Array.isArray(names) && names.length > 0 && [...names].every((name) => typeof name === 'string')) return;
+  throw invalid(`${where} must be a non-empty array of output names, got ${show(names)}`);
+}
+
 /** @throws InfermuxError `INVALID_ARGUMENT` when the model cannot return an output of a wanted name. */
 export function checkOutputNames(
   model: string,

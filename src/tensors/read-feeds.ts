@@ -13,7 +13,7 @@ import {
   type UntypedTensor,
 } from './tensor.js';
 import { asCarried, inferredType, isFitting, typedArrayClass } from './typed-arrays.js';
-import { isElement, readElements, toType } from './untyped-elements.js';
+import { isElement, notAlike, readElements, toType } from './untyped-elements.js';
 
 const LARGEST_DIM = 2 ** 31 - 1;
 const EXPECTED_DATA = 'data must be a typed array, or an array of numbers, bigints, booleans or strings';
@@ -38,7 +38,7 @@ export function readFeeds(feeds: Feeds): ReadFeeds {
 }
 
 function readTensor(input: TensorInput | undefined, name: string): Tensor | UntypedTensor {
-  if (input === null || typeof input !== 'object') {
+  if (input === null || typeof input !== 'object' || Array.isArray(input) || ArrayBuffer.isView(input)) {
     throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
   const given = readData(name, input);
@@ -118,7 +118,7 @@ function readArray(name: string, named: string | undefined, given: readonly unkn
   const [first] = given;
   if (typeof first === 'string') {
     if (type === undefined || type === 'string') return { type: 'string', data: readStrings(name, given) };
-    throw invalid(`${inputNamed(name)}: ${type} data must be a ${ARRAY_TYPES[type].name}, got an array of strings`);
+    throw invalid(`${inputNamed(name)}: ${type} data must be numbers, got an array of strings`);
   }
   if (given.length > 0 && !isElement(first)) {
     const nested = Array.isArray(first) || ArrayBuffer.isView(first);
@@ -132,10 +132,7 @@ function readArray(name: string, named: string | undefined, given: readonly unkn
 /** onnxruntime-node would cut a string at a NUL, replace half a surrogate pair, and answer for the changed string. */
 function readStrings(name: string, given: readonly unknown[]): readonly string[] {
   const other = given.findIndex((element) => typeof element !== 'string');
-  if (other !== -1) {
-    const found = `got ${show(given[other])} at index ${other}`;
-    throw invalid(`${inputNamed(name)}: data must hold strings alone, as at index 0, ${found}`);
-  }
+  if (other !== -1) throw notAlike(inputNamed(name), 'string', given, other);
   const strings = given as readonly string[];
   const bad = strings.findIndex((text) => text.includes('\0') || !text.isWellFormed());
   if (bad === -1) return strings;

@@ -6,7 +6,10 @@ type ElementKind = 'number' | 'bigint' | 'boolean';
 type NumericType = Exclude<TensorType, 'string'>;
 type Range = readonly [lowest: bigint, highest: bigint];
 
+const LOWEST_INT64 = -(2n ** 63n);
 const LARGEST_INT64 = 2n ** 63n - 1n;
+/** The largest float64 that is less than any int64. */
+const BELOW_INT64 = -(2 ** 63) - 2_048;
 
 /** Lowest and highest value of the types of integers. */
 const RANGES: { readonly [T in TensorType]?: Range } = {
@@ -26,10 +29,10 @@ export function isElement(value: unknown): value is number | bigint | boolean {
 }
 
 /**
- * Copies an array of numbers, bigints or booleans. It keeps every value exactly.
+ * Copies an array of numbers, bigints or booleans. It keeps every value that a type of integers holds.
  *
  * @param where names the input in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` for elements of several kinds, and bigints that no type holds together.
+ * @throws InfermuxError `INVALID_ARGUMENT` for elements of several kinds.
  */
 export function readElements(where: string, given: readonly unknown[]): Pick<UntypedTensor, 'type' | 'data'> {
   const [first = 0] = given;
@@ -37,25 +40,36 @@ export function readElements(where: string, given: readonly unknown[]): Pick<Unt
   for (let index = 0; index < given.length; index += 1) {
     // A hole in the array is undefined, and so no element of the kind.
     if (typeof given[index] === kind) continue;
-    const other = given[index];
-    const hint = typeof other === 'object' ? '; flatten arrays in arrays, for example with data.flat(Infinity)' : '';
-    const message = `${where}: data must hold ${kind}s alone, as at index 0, got ${show(other)} at index ${index}`;
-    throw invalid(message + hint);
+    throw notAlike(where, kind, given, index);
   }
-  const type = kind === 'bigint' ? bigintType(where, given as readonly bigint[]) : kind;
-  return { type, data: new (arrayTypeOf(type) as Float64ArrayConstructor)(given as readonly number[]) };
+  if (kind === 'bigint') return readBigints(given as readonly bigint[]);
+  return { type: kind, data: new (arrayTypeOf(kind) as Float64ArrayConstructor)(given as readonly number[]) };
 }
 
-function bigintType(where: string, given: readonly bigint[]): UntypedType {
+/** @param index of the element that is not of the kind of the first. */
+export function notAlike(where: string, kind: string, given: readonly unknown[], index: number): InfermuxError {
+  const other = given[index];
+  const hint = typeof other === 'object' ? '; flatten arrays in arrays, for example with data.flat(Infinity)' : '';
+  const message = `${where}: data must hold ${kind}s alone, as at index 0, got ${show(other)} at index ${index}`;
+  return invalid(message + hint);
+}
+
+/** Numbers carry what no type of integers holds together. None of them comes into the range of a type by rounding. */
+function readBigints(given: readonly bigint[]): Pick<UntypedTensor, 'type' | 'data'> {
   let lowest = 0n;
   let highest = 0n;
   for (const element of given) {
     if (element < lowest) lowest = element;
     if (element > highest) highest = element;
   }
-  if (lowest >= -LARGEST_INT64 - 1n && highest <= LARGEST_INT64) return 'bigint';
-  if (lowest === 0n && highest < 2n ** 64n) return 'large bigint';
-  throw invalid(`${where}: data must fit int64 or uint64, and goes from ${lowest} to ${highest}`);
+  if (lowest >= LOWEST_INT64 && highest <= LARGEST_INT64) return { type: 'bigint', data: BigInt64Array.from(given) };
+  if (lowest === 0n && highest < 2n ** 64n) return { type: 'large bigint', data: BigUint64Array.from(given) };
+  const toNumber = (element: bigint) =>
+    element < LOWEST_INT64 ? Math.min(Number(element), BELOW_INT64) : Number(element);
+  return {
+    type: 'number',
+    data: Float64Array.from(given as readonly unknown[] as readonly number[], toNumber as never),
+  };
 }
 
 /**

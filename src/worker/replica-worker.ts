@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os';
-import { compact } from '../common/values/compact.js';
 import type { FromThread, ReplicaEvent, ReplicaTask } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './loop/message-handler.js';
@@ -10,8 +9,7 @@ import { lowerThreadPriority } from './loop/thread-priority.js';
 /** The entry of a replica's thread: the one task of its Piscina pool. Resolves after the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
-  // A handler may put anything into an event.
-  const post = (event: ReplicaEvent) => port.postMessage({ event: compact(event) } satisfies FromThread);
+  const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);
   const handler = new MessageHandler(settings, counters, post);
   lowerThreadPriority();
   const wait = new MessageWait(counters, availableParallelism(), () => performance.now());

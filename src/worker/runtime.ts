@@ -111,5 +111,10 @@ function ownMemory(): number {
   } catch {
     // Only Linux has this file.
   }
-  return process.memoryUsage.rss();
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    // It opens a file, and too many may be open. A figure is no reason to fail a load.
+    return 0;
+  }
 }

@@ -35,6 +35,49 @@ export async function handle(request, context) {
       const refused = await context.run(request.model, request.feeds, [omitted[0]]).catch(({ code }) => code);
       return { names: Object.keys(await run(request.feeds)), omitted, refused };
     }
+    case 'run and change': {
+      // The arrays are the handler's again at once.
+      const model = await context.getModel(request.model);
+      const shared = new Float32Array(new SharedArrayBuffer(16));
+      const calls = [new Float32Array(4), shared].flatMap((data) => {
+        data[0] = request.first;
+        const feeds = { x: { dims: [1, 4], data } };
+        const begun = [context.run(request.model, feeds), model.run(feeds)];
+        data.fill(9);
+        return begun;
+      });
+      return (await Promise.all(calls)).map(({ y }) => y.data[0]);
+    }
+    case 'spoil': {
+      const model = await context.getModel(request.model);
+      const attempts = [
+        () => model.inputs.pop(),
+        () => model.outputs.pop(),
+        () => {
+          model.inputs[0].type = 'int64';
+        },
+      ];
+      return attempts.map((attempt) => {
+        try {
+          return attempt();
+        } catch ({ name }) {
+          return name;
+        }
+      });
+    }
+    case 'bad outputs': {
+      const feeds = { x: { dims: [1, 4], data: new Float32Array(4) } };
+      const model = await context.getModel(request.model);
+      const ways = [(names) => context.run(request.model, feeds, names), (names) => model.run(feeds, names)];
+      const wrong = ['y', [], new Array(1), [7], { outputs: ['y'] }, ['z']];
+      const code = (call) => call.then(Object.keys, (error) => error.code);
+      return Promise.all(ways.flatMap((way) => wrong.map((names) => code(way(names)))));
+    }
+    case 'log oddly':
+      context.log('warn', { run() {}, url: new URL('file:///x'), big: 7n, page: 7 }, 'odd');
+      context.log('error', new Error('whole'), Symbol('text'));
+      context.log('warn', null, 'nothing');
+      return 'logged';
     case 'bad feeds':
       return context.run('times-1', {});
     case 'throw':

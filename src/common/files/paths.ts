@@ -10,12 +10,13 @@ const EXPECTED = 'a path or a file: URL';
 export const isPath: Rule = (value) => {
   if (!isUrl(value) && (typeof value !== 'string' || value === '')) return EXPECTED;
   const url = urlIn(value);
-  if (url === undefined) return undefined;
   try {
-    fileURLToPath(url);
+    const path = url === undefined ? (value as string) : fileURLToPath(url);
+    if (path.includes('\0')) return `${EXPECTED} without a NUL`;
+    if (url !== undefined && /^file:[^/]/i.test(url)) return `${EXPECTED} (a file: URL is absolute: file:///…)`;
     return undefined;
   } catch (cause) {
-    const isElsewhere = !/^file:/i.test(url);
+    const isElsewhere = !/^file:/i.test(url as string);
     const advice = isElsewhere ? 'save the file on this machine first, and name it there' : 'name the path instead';
     return `${EXPECTED} (${messageOf(cause)}: ${advice})`;
   }
@@ -48,8 +49,11 @@ export function moduleUrl(where: string, module: string | URL): string {
   return `${href}${search}${hash}`;
 }
 
-/** Returns the text of a URL; undefined for a path. No path begins with a scheme and two slashes. */
+/**
+ * Returns the text of a URL; undefined for a path. No path begins with a scheme and two slashes, or with a scheme that
+ * Node knows; other names may have a colon.
+ */
 function urlIn(path: string | URL): string | undefined {
   if (typeof path !== 'string') return path.href;
-  return /^(file:|[a-z][a-z\d+.-]+:\/\/)/i.test(path) ? path : undefined;
+  return /^((file|https?|data|blob|node):|[a-z][a-z\d+.-]*:\/\/)/i.test(path) ? path : undefined;
 }

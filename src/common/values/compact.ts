@@ -1,4 +1,4 @@
-import { types } from 'node:util';
+import { inspect, types } from 'node:util';
 
 /**
  * Returns what structured clone should be given instead of the value. Structured clone sends the whole buffer of each
@@ -69,7 +69,7 @@ function isPlain(object: object): object is Readonly<Record<string, unknown>> {
   return prototype === Object.prototype || prototype === null;
 }
 
-/** Of longer arrays only the elements are read: V8 needs longer to list other properties than to clone the array. */
+/** Of a longer array only the elements are read, if it has no others: V8 needs longer to list all than to clone it. */
 const LISTED_UP_TO = 64;
 
 /** Returns what structured clone reads in the object: keys and values of a map in turns. */
@@ -83,13 +83,19 @@ function contentsOf(object: object): readonly unknown[] {
   return Object.values(object);
 }
 
-/** Whether the array is long and has no holes; one with holes may have few elements at any length. */
+/** Whether the array is long and has elements alone; one with holes may have few elements at any length. */
 function isLong(array: readonly unknown[]): boolean {
-  if (array.length <= LISTED_UP_TO) return false;
+  if (array.length <= LISTED_UP_TO || hasNamed(array)) return false;
   for (let index = 0; index < array.length; index += 1) {
     if (array[index] === undefined && !Object.hasOwn(array, index)) return false;
   }
   return true;
+}
+
+/** Whether an array has own properties beside its elements. Only `inspect` can tell without a list of all keys. */
+function hasNamed(array: readonly unknown[]): boolean {
+  const text = inspect(array, { maxArrayLength: 0, depth: 0, compact: true, customInspect: false });
+  return !/\[ \.\.\. \d+ more items \]$/.test(text);
 }
 
 /** Objects whose own properties structured clone does not read, or that it refuses. */

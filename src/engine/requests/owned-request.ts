@@ -46,7 +46,8 @@ export function readModelRequest(
   };
 }
 
-const NO_FEEDS: ReadFeeds = Object.freeze({});
+/** Without a prototype, to which a program may have added properties. */
+const NO_FEEDS: ReadFeeds = Object.freeze(Object.create(null));
 
 /**
  * Copies a request for a handler.

@@ -6,7 +6,7 @@ import type { ModelLoader, Replacement } from '../model-loader.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
 import type { ChangeLog } from './change-log.js';
-import { areSameModels, isAsServed, isSameRevision, predecessorOf } from './repository-changes.js';
+import { areSameModels, brokenOf, isAsServed, isSameRevision, predecessorOf, problemOf } from './repository-changes.js';
 import type { ScannedModel } from './scanned-model.js';
 
 export interface UpdateOrder {
@@ -108,7 +108,7 @@ export class CatalogUpdater {
       if (change !== 'none' || leaving !== undefined) this.#put({ id, served: staying, versions, problem });
       if (leaving !== undefined) await this.#retire([leaving], 'unloaded');
     }
-    if (problem !== undefined || change === 'none') return this.leave(id, problem);
+    if (problem !== undefined || change === 'none') return this.leave(id, problemOf(scanned));
     const update = await this.#serve(scanned, entry, order);
     return order.load && update.error === undefined ? { ...update, error: await this.#load(id) } : update;
   }
@@ -121,12 +121,15 @@ export class CatalogUpdater {
   }
 
   async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: UpdateOrder): Promise<Update> {
-    const { id, versions } = scanned;
+    const { id, versions, broken = [] } = scanned;
     const current = entry?.served ?? [];
-    const wanted = scanned.served.map(
-      (found) => current.find((model) => isSameRevision(model, found)) ?? this.#candidate(found),
+    const found = scanned.served.map(
+      (model) => current.find((known) => isSameRevision(known, model)) ?? this.#candidate(model),
     );
-    const { served, error, isSettled } = await this.#proven(wanted, current, order);
+    const wanted = inOrder([...found, ...brokenOf(current, broken)]);
+    const proven = await this.#proven(wanted, current, order);
+    const { served, isSettled } = proven;
+    const error = proven.error ?? problemOf(scanned);
     for (const model of served) {
       if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
     }
@@ -168,7 +171,7 @@ export class CatalogUpdater {
       }
     }
     return {
-      served: [...served].sort((left, right) => left.version - right.version),
+      served: inOrder([...served]),
       error: failures[0]?.error,
       isSettled: failures.every(({ isSettled }) => isSettled),
     };
@@ -265,6 +268,10 @@ export class CatalogUpdater {
     this.#replicas.forget(key);
     this.#observer.forgotten(key);
   }
+}
+
+function inOrder(models: readonly RegisteredModel[]): RegisteredModel[] {
+  return [...models].sort((left, right) => left.version - right.version);
 }
 
 function settled(change: Change): Update {

@@ -4,6 +4,7 @@ import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir } from 'node:f
 import { dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isNotThere, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { KeyedTasks } from '../keyed-tasks.js';
 import { isWithin } from '../sources/model-files.js';
 import {
   findModelFile,
@@ -26,6 +27,8 @@ const MOST_ATTEMPTS = 10;
 /** Writes models into a directory and removes them, all or nothing. */
 export class ModelDeployer {
   readonly #directory: string;
+  /** Changes of one model take turns: the removal of its last version must not take a new one with it. */
+  readonly #turns = new KeyedTasks();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -43,7 +46,7 @@ export class ModelDeployer {
   async deploy(target: unknown, files: unknown): Promise<string> {
     const { id, version } = checkNewId(target);
     const contents = readFiles(files, version !== undefined);
-    return this.#changing(async () => {
+    return this.#changing(id, async () => {
       await this.#checkFree(id, version);
       await this.#staged(async (folder) => {
         const staged = join(folder, 'model');
@@ -63,7 +66,7 @@ export class ModelDeployer {
    */
   async checkPresent(target: unknown): Promise<{ id: string; version: number | undefined }> {
     const { id, version } = checkNewId(target);
-    await this.#changing(() => this.#pathsOf(id, version));
+    await this.#changing(id, () => this.#pathsOf(id, version));
     return { id, version };
   }
 
@@ -74,12 +77,13 @@ export class ModelDeployer {
    */
   async undeploy(target: unknown): Promise<void> {
     const { id, version } = checkNewId(target);
-    await this.#changing(async () => {
+    await this.#changing(id, async () => {
       for (const path of await this.#pathsOf(id, version)) await this.#take(path);
       // A folder without any version left holds no model: the rest of it goes too.
       const folder = join(this.#directory, id);
       const isLeft = version !== undefined && (await kindOf(folder)) === 'folder' && !(await isModelFolder(folder));
-      if (isLeft) await this.#take(folder);
+      // Another process may have taken it meanwhile.
+      if (isLeft) await this.#take(folder).catch(undefinedIfNotThere);
     });
   }
 
@@ -95,7 +99,7 @@ export class ModelDeployer {
   async cleanUp(): Promise<void> {
     const staging = join(this.#directory, STAGING);
     if ((await statOf(staging))?.isDirectory() !== true) return;
-    for (const name of await readdir(staging)) {
+    for (const name of (await readdir(staging).catch(undefinedIfNotThere)) ?? []) {
       const path = join(staging, name);
       const found = await statOf(path);
       if (found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS) {
@@ -120,16 +124,22 @@ export class ModelDeployer {
     }
   }
 
-  /** Turns errors of the file system into `FAILED_PRECONDITION`. */
-  async #changing<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      await this.cleanUp();
-      return await work();
-    } catch (cause) {
-      if (cause instanceof InfermuxError) throw cause;
-      const message = `${this.#directory} cannot be changed: ${messageOf(cause)}`;
-      throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
-    }
+  /** Does the work after earlier work on the same model. Errors of the file system become `FAILED_PRECONDITION`. */
+  #changing<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(id) ?? Promise.resolve();
+    return this.#turns.add(
+      id,
+      before.then(async () => {
+        try {
+          await this.cleanUp();
+          return await work();
+        } catch (cause) {
+          if (cause instanceof InfermuxError) throw cause;
+          const message = `${this.#directory} cannot be changed: ${messageOf(cause)}`;
+          throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+        }
+      }),
+    );
   }
 
   /** The paths of the model, or of one version of it. */
@@ -207,8 +217,8 @@ async function createAgain(folder: string, work: () => Promise<void>): Promise<v
     try {
       return await work();
     } catch (error) {
-      const isGone = isNotThere(error) && (await statOf(folder)) === undefined;
-      if (!isGone || attempt === MOST_ATTEMPTS) throw error;
+      // Others may remove the folder while it is empty, and create it again.
+      if (!isNotThere(error) || attempt === MOST_ATTEMPTS) throw error;
     }
   }
 }

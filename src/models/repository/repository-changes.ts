@@ -1,6 +1,7 @@
+import type { InfermuxError } from '../../common/errors.js';
 import type { CatalogEntry } from '../model-catalog.js';
 import type { FoundModel, RegisteredModel } from '../registered-model.js';
-import type { RepositoryScan, ScannedModel } from './scanned-model.js';
+import type { BrokenVersion, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 /** Ids of the models that changed between two scans. */
 export function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<string> {
@@ -12,19 +13,34 @@ export function unsettledOf(first: RepositoryScan, second: RepositoryScan): Set<
   return unsettled;
 }
 
-function fingerprintOf({ served, problem }: ScannedModel): string {
-  return [problem?.message, ...served.map(({ fingerprint }) => fingerprint)].join('\n');
+function fingerprintOf({ served, broken = [], problem }: ScannedModel): string {
+  const problems = [problem, ...broken.map((version) => version.problem)];
+  return [...problems.map((each) => each?.message), ...served.map(({ fingerprint }) => fingerprint)].join('\n');
+}
+
+/** Why not all is served that should be. */
+export function problemOf(scanned: ScannedModel | undefined): InfermuxError | undefined {
+  return scanned?.problem ?? scanned?.broken?.[0]?.problem;
 }
 
 /** Whether the found models are the served ones, or have the problem that is already known. */
-export function isAsServed(entry: CatalogEntry, { served, problem }: ScannedModel): boolean {
+export function isAsServed(entry: CatalogEntry, { served, broken = [], problem }: ScannedModel): boolean {
   // A look that failed changes nothing of what is known.
   if (problem?.retryable === true) return true;
-  if (problem !== undefined || entry.problem !== undefined) return problem?.message === entry.problem?.message;
+  if (problem !== undefined) return problem.message === entry.problem?.message;
+  if (broken[0]?.problem.message !== entry.problem?.message) return false;
   return (
-    entry.served.length === served.length &&
+    entry.served.length === served.length + brokenOf(entry.served, broken).length &&
     served.every((found) => entry.served.some((model) => isSameRevision(model, found)))
   );
+}
+
+/** The served models whose version is broken now: they stay. */
+export function brokenOf(
+  current: readonly RegisteredModel[],
+  broken: readonly BrokenVersion[],
+): readonly RegisteredModel[] {
+  return current.filter((model) => broken.some(({ version }) => version === model.version));
 }
 
 export function areSameModels(one: readonly RegisteredModel[], other: readonly RegisteredModel[]): boolean {

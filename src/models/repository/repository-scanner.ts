@@ -13,10 +13,12 @@ import {
   versionOf,
   whyNoVersion,
 } from '../sources/model-folder.js';
-import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
+import type { BrokenVersion, ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 interface Candidate {
   readonly version: number;
+  /** Why its manifest cannot be used; undefined when it can. */
+  readonly problem?: InfermuxError;
   readonly path: string;
   /** Includes the manifest of the model's folder; that of the version takes precedence. */
   readonly manifest: Manifest;
@@ -63,8 +65,7 @@ export class RepositoryScanner implements ModelScanner {
     const models = new Map<string, ScannedModel>();
     const isWanted = (name: string) =>
       only === undefined || name === only || SUFFIXES.some((suffix) => name === only + suffix);
-    const visible = (await listNames(this.directory)).filter((name) => !name.startsWith('.'));
-    const names = visible.filter(isWanted);
+    const names = (await listNames(this.directory)).filter((name) => !name.startsWith('.') && isWanted(name));
     // Not all at once: the calling thread handles every answer of the file system.
     for (let start = 0; start < names.length; start += NAMES_AT_ONCE) {
       const some = names.slice(start, start + NAMES_AT_ONCE);
@@ -75,7 +76,7 @@ export class RepositoryScanner implements ModelScanner {
         models.set(model.id, other === undefined ? model : asTwice(other, model));
       }
     }
-    const isEmpty = visible.length === 0;
+    const isEmpty = models.size === 0;
     if (only === undefined && !isEmpty)
       for (const id of this.#files.keys()) if (!models.has(id)) this.#files.delete(id);
     return { models, passedOver, isEmpty };
@@ -94,7 +95,9 @@ export class RepositoryScanner implements ModelScanner {
       if (isFile) id = basename(name, suffix);
       const entry = isFile ? fileEntry(id, path) : await folderEntry(id, path);
       if (entry === undefined) {
-        if (suffix !== undefined) passedOver.set(name, 'it is neither a file nor a folder, or it is a broken link');
+        // Any other file may lie there.
+        if (suffix === undefined && (await kindOf(path)) === 'file') return undefined;
+        passedOver.set(name, 'it is neither a file nor a folder, or it is a broken link');
         return undefined;
       }
       for (const [folder, reason] of entry.misnamed ?? []) passedOver.set(`${id}/${folder}`, reason);
@@ -120,17 +123,29 @@ export class RepositoryScanner implements ModelScanner {
     const files = this.#files.get(id) ?? new ModelFileReader();
     this.#files.set(id, files);
     const chosen = candidates.filter(({ version }) => served.includes(version));
-    const read = await Promise.all(chosen.map((candidate) => this.#read(id, candidate, files)));
+    const broken: BrokenVersion[] = [];
+    const looks = chosen.map((candidate) =>
+      this.#read(id, candidate, files).catch((problem: InfermuxError) => {
+        broken.push({ version: candidate.version, problem });
+      }),
+    );
+    const read = (await Promise.all(looks)).filter((one) => one !== undefined);
+    const [first] = broken.sort((left, right) => left.version - right.version);
+    // What the system cannot answer leaves the model as it is.
+    const unanswered = broken.find(({ problem }) => problem.retryable);
+    if (first !== undefined && (read.length === 0 || unanswered !== undefined)) throw (unanswered ?? first).problem;
     if (isWhole) files.keepOnly(new Set(read.flatMap(({ paths }) => paths)));
     const changedAt = Math.max(...read.map((one) => one.changedAt));
-    return { id, served: read.map(({ model }) => model), versions, changedAt, problem: undefined };
+    return { id, served: read.map(({ model }) => model), broken, versions, changedAt, problem: undefined };
   }
 
-  async #read(id: string, { version, path, manifest, manifests }: Candidate, files: ModelFileReader) {
+  /** @throws InfermuxError why the version cannot be read. */
+  async #read(id: string, { version, problem, path, manifest, manifests }: Candidate, files: ModelFileReader) {
+    if (problem !== undefined) throw problem;
     const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
     const sha256 = hashesByPath(path, manifest.sha256);
     try {
-      const { changedAt, ...read } = await files.read(path, manifests, sha256);
+      const { changedAt, ...read } = await files.read(path, manifests);
       const model: FoundModel = {
         ...{ id, version, path, ...read, format: formatOf(path) },
         ...{ batching, session, weights, isPinned: pinned, warmUp, licence, sha256 },
@@ -185,8 +200,13 @@ async function versionEntry(
   const version = versionOf(name);
   const path = version === undefined ? undefined : await findModelFile(join(folder, name));
   if (version === undefined || path === undefined) return undefined;
-  const own = await folderManifest(join(folder, name));
-  return { version, path, manifest: { ...common, ...own.manifest }, manifests: [...manifests, ...own.paths] };
+  try {
+    const own = await folderManifest(join(folder, name));
+    return { version, path, manifest: { ...common, ...own.manifest }, manifests: [...manifests, ...own.paths] };
+  } catch (cause) {
+    // It matters only if the version is to be served.
+    return { version, problem: toInfermuxError(cause), path, manifest: common, manifests };
+  }
 }
 
 function whyPassedOver({ id, candidates }: Entry): string | undefined {

@@ -10,7 +10,7 @@ import {
   type UpdateOrder,
 } from './catalog-updater.js';
 import { ChangeLog } from './change-log.js';
-import { unsettledOf } from './repository-changes.js';
+import { problemOf, unsettledOf } from './repository-changes.js';
 import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 /** The result of a look at the directory, by ids of models. */
@@ -97,7 +97,7 @@ export class RepositorySync {
     }
     const ids = new Set([...models.keys(), ...[...this.#catalog.entries].map(({ id }) => id)]);
     const work = [...ids].map(async (id) => {
-      const { problem } = models.get(id) ?? {};
+      const problem = problemOf(models.get(id));
       // The system may have failed to answer one of the two scans.
       if (unsettled.has(id) && problem?.retryable !== true) return;
       if (!this.#turns.has(id) && this.#updater.changeOf(id, models.get(id)) === 'none') {

@@ -1,11 +1,18 @@
 import type { InfermuxError } from '../../common/errors.js';
 import type { FoundModel } from '../registered-model.js';
 
+export interface BrokenVersion {
+  readonly version: number;
+  readonly problem: InfermuxError;
+}
+
 /** One model as a scan found it. */
 export interface ScannedModel {
   readonly id: string;
-  /** The versions that its policy serves. */
+  /** The versions that its policy serves, without those that are broken. */
   readonly served: readonly FoundModel[];
+  /** Versions that its policy serves and that cannot be read as they are. If all are, the model has a problem. */
+  readonly broken?: readonly BrokenVersion[];
   /** All versions that were found. */
   readonly versions: readonly number[];
   /** When one of its files was last written or replaced: milliseconds as of `Date.now()`. */
@@ -21,7 +28,7 @@ export interface RepositoryScan {
   readonly models: ReadonlyMap<string, ScannedModel>;
   /** Names that look like models or versions and are none, with the reason. */
   readonly passedOver: ReadonlyMap<string, string>;
-  /** Whether there was no name at all, as in the place of a share that is not mounted. */
+  /** Whether there was no model at all, as in the place of a share that is not mounted. */
   readonly isEmpty: boolean;
 }
 

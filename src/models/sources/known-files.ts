@@ -40,17 +40,16 @@ export class KnownFiles {
    * Looks at the file. Its contents are read if it is small and new, or if only its ctime or device has changed: then
    * their hash decides. A large file that was never hashed counts as changed then.
    *
-   * @param sha256 of the contents that were served, if somebody else has checked them.
    * @throws Error when it is missing or is not a file, or when the system cannot answer.
    */
-  async look(path: string, sha256?: string): Promise<SeenFile> {
+  async look(path: string): Promise<SeenFile> {
     const found = await lookAt(path);
     const known = this.#known.get(path);
     if (known !== undefined && areSameStamps(known.stamp, found.stamp)) return { file: known, contents: undefined };
     // One after the other, so that all agree on the revision.
     const before = this.#turns.get(path);
-    const again = async () => this.#decide(await lookAt(path), sha256);
-    return this.#turns.add(path, before === undefined ? this.#decide(found, sha256) : before.then(again));
+    const again = async () => this.#decide(await lookAt(path));
+    return this.#turns.add(path, before === undefined ? this.#decide(found) : before.then(again));
   }
 
   /** Forgets all files but these. */
@@ -59,7 +58,7 @@ export class KnownFiles {
   }
 
   /** @param found is older than the contents are when they are read. So contents that change meanwhile are seen later. */
-  async #decide(found: FoundFile, sha256: string | undefined): Promise<SeenFile> {
+  async #decide(found: FoundFile): Promise<SeenFile> {
     const { path } = found;
     const known = this.#known.get(path);
     if (known !== undefined && areSameStamps(known.stamp, found.stamp)) return { file: known, contents: undefined };
@@ -68,7 +67,7 @@ export class KnownFiles {
     let hash: string | undefined;
     if (contents !== undefined) hash = createHash('sha256').update(contents).digest('hex');
     else if (isWrittenAlike) hash = await hashOf(path);
-    const isSame = isWrittenAlike && hash === (known.sha256 ?? sha256);
+    const isSame = isWrittenAlike && hash === known.sha256;
     const file = { ...found, sha256: hash, revision: isSame ? known.revision : revisionOf(found.stamp) };
     this.#known.set(path, file);
     return { file, contents };

@@ -55,7 +55,7 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   pinned: isBoolean,
   warmUp: satisfies(
     (value) => Array.isArray(value) && value.every(areWarmUpInputs),
-    'a list of { input: { dims, type?, data? } }',
+    'a list of { input: { dims, type?, data? } }, with data in a flat list',
   ),
   sha256: satisfies(
     (value) => isHash(value) || (isObject(value) === undefined && Object.values(value as object).every(isHash)),
@@ -120,6 +120,6 @@ function isWarmUpInput(value: unknown): boolean {
   const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
   const isData =
     data === undefined ||
-    (Array.isArray(data) && data.every((element) => typeof element === 'number' || typeof element === 'string'));
+    (Array.isArray(data) && data.every((element) => ['number', 'string', 'boolean'].includes(typeof element)));
   return areDims && isType && isData;
 }

@@ -25,16 +25,11 @@ export class ModelFileReader {
 
   /**
    * @param others further files that the model depends on.
-   * @param sha256 what a load checks the files for, by path.
    * @throws Error when one of the files is missing or is not a file, or when the system cannot answer.
    */
-  async read(
-    path: string,
-    others: readonly string[] = [],
-    sha256: Readonly<Record<string, string>> = {},
-  ): Promise<ModelFiles> {
-    const look = async (file: string) => (await this.#known.look(file, sha256[file])).file;
-    const seen = await this.#known.look(path, sha256[path]);
+  async read(path: string, others: readonly string[] = []): Promise<ModelFiles> {
+    const look = async (file: string) => (await this.#known.look(file)).file;
+    const seen = await this.#known.look(path);
     const externalData = await this.#externalDataOf(seen);
     const [external, beside] = await Promise.all([Promise.all(externalData.map(look)), Promise.all(others.map(look))]);
     const own = [seen.file, ...external];

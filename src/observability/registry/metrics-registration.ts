@@ -24,7 +24,7 @@ export class MetricsRegistration {
    * @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine.
    */
   constructor(registry: Registry | undefined, turns: ScrapeTurns, presence: () => Presence) {
-    this.registry = registry ?? new PiecewiseRegistry(turns);
+    this.registry = registry ?? new PiecewiseRegistry();
     this.#isOwnRegistry = registry === undefined;
     this.#turns = turns;
     this.#presence = presence;

@@ -1,13 +1,8 @@
 import { Registry } from 'prom-client';
-import { ITEMS_A_TURN, type ScrapeTurns } from './scrape-turns.js';
-
-interface Values {
-  readonly values?: readonly unknown[];
-}
+import { ReadMetric } from './read-metric.js';
 
 interface Readable {
-  get(): Promise<Values>;
-  getForPromString?(): Promise<Values>;
+  get(): Promise<unknown>;
 }
 
 /** Writes one metric. prom-client's types do not name this method, which its `metrics()` calls for each metric. */
@@ -15,25 +10,17 @@ type Writer = (this: Registry, metric: Readable) => Promise<string>;
 
 const { getMetricsAsString: write } = Registry.prototype as unknown as { getMetricsAsString: Writer };
 
-/** A registry that writes long metrics in pieces, and goes on with other work in between. The text is prom-client's. */
+/**
+ * A registry that reads and writes long metrics in pieces, and goes on with other work in between. So few values are in
+ * memory at a time, which the garbage collector would have to move. The text is prom-client's.
+ */
 export class PiecewiseRegistry extends Registry {
-  readonly #turns: ScrapeTurns;
-
-  constructor(turns: ScrapeTurns) {
-    super();
-    this.#turns = turns;
-  }
-
   async getMetricsAsString(metric: Readable): Promise<string> {
-    const whole = await (metric.getForPromString?.() ?? metric.get());
-    const { values = [] } = whole;
-    const piece = (from: number, to: number) =>
-      write.call(this, { get: async () => ({ ...whole, values: values.slice(from, to) }) });
-    let text = await piece(0, ITEMS_A_TURN);
-    const head = values.length > ITEMS_A_TURN ? await piece(0, 0) : '';
-    for (let from = ITEMS_A_TURN; from < values.length; from += ITEMS_A_TURN) {
-      await this.#turns.next();
-      text += (await piece(from, from + ITEMS_A_TURN)).slice(head.length);
+    if (!(metric instanceof ReadMetric)) return write.call(this, metric);
+    const head = await write.call(this, { get: async () => metric.with([]) });
+    let text = head;
+    for await (const values of metric.pieces()) {
+      text += (await write.call(this, { get: async () => metric.with(values) })).slice(head.length);
     }
     return text;
   }

@@ -1,5 +1,5 @@
 import type { Sample } from './samples.js';
-import type { ScrapeTurns } from './scrape-turns.js';
+import { ITEMS_A_TURN, type ScrapeTurns } from './scrape-turns.js';
 
 export interface ReadMetricOptions {
   readonly name: string;
@@ -42,11 +42,30 @@ export class ReadMetric {
     return this.#read((sample) => sample);
   }
 
-  async #read(form: (sample: Sample) => Sample) {
+  /** Yields the values as {@link getForPromString} returns them, few in each turn of the event loop. */
+  async *pieces(): AsyncGenerator<readonly Sample[]> {
     await this.#turns.toRead();
+    let piece: Sample[] = [];
+    for (const sample of await this.#options.read()) {
+      if (piece.length === ITEMS_A_TURN) {
+        yield piece;
+        piece = [];
+        await this.#turns.next();
+      }
+      piece.push(sample);
+    }
+    yield piece;
+  }
+
+  /** Returns the metric with these values. */
+  with(values: readonly Sample[]) {
     const { name, help, type, aggregator } = this;
-    const values: Sample[] = [];
-    await this.#turns.forEach(await this.#options.read(), (sample) => values.push(form(sample)));
     return { name, help, type, aggregator, values };
+  }
+
+  async #read(form: (sample: Sample) => Sample) {
+    const values: Sample[] = [];
+    for await (const piece of this.pieces()) for (const sample of piece) values.push(form(sample));
+    return this.with(values);
   }
 }

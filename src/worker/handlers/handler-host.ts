@@ -9,6 +9,7 @@ import { toErrorRecord } from '../../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protocol/messages.js';
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import { loggableFields, loggableText } from './loggable.js';
 import { type ModelResolver, RequestModels } from './request-models.js';
 
 export interface HandlerEnvironment extends ModelResolver {
@@ -137,7 +138,7 @@ export class HandlerHost {
       modelId,
       signal,
       run: (model, feeds, outputs) => unminded(models.run(model, feeds, outputs)),
-      log: (level, fields, message) => this.#environment.log(level, fields, message),
+      log: (level, fields, message) => this.#environment.log(level, loggableFields(fields), loggableText(message)),
       getModel: ((id: string) => unminded(models.get(id))) as HandlerContext['getModel'],
     };
   }

@@ -1,7 +1,9 @@
 import { InfermuxError, show } from '../../common/errors.js';
+import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
-import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { checkAreNames, checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { copyFeeds } from '../../tensors/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
@@ -28,18 +30,21 @@ export class RequestModels {
     this.#areOwn = areOwn;
   }
 
-  /** Runs a model of the engine. */
+  /** Runs a model of the engine. Like `engine.run`, it copies the feeds before it returns. */
   async run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
-    if (outputs !== undefined && !(Array.isArray(outputs) && outputs.every((name) => typeof name === 'string'))) {
-      throw new InfermuxError('INVALID_ARGUMENT', `outputs must be a list of names, got ${show(outputs)}`);
-    }
-    const given = readFeeds(feeds);
-    const model = await this.#resolver.resolve(target);
-    const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
+    checkModelId(target);
+    const own = ownFeeds(feeds);
     try {
-      return await runSession(model.id, lease.session, given, outputs);
+      checkAreNames('outputs', outputs);
+      const model = await this.#resolver.resolve(target);
+      const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
+      try {
+        return await runSession(model.id, lease.session, own.feeds, outputs);
+      } finally {
+        lease.giveBack();
+      }
     } finally {
-      lease.giveBack();
+      own.release?.();
     }
   }
 
@@ -49,6 +54,7 @@ export class RequestModels {
    * @throws InfermuxError `FAILED_PRECONDITION` when the request ended before the model was loaded.
    */
   async get(id: string): Promise<unknown> {
+    checkModelId(id);
     const model = this.#areOwn ? handlerModel(id) : await this.#resolver.resolve(id);
     const lease = await this.#models.hold(model);
     if (this.#isOver) {
@@ -59,9 +65,17 @@ export class RequestModels {
     const { session } = lease;
     if (session instanceof OwnModel) return session.value;
     const { inputs, outputs, omittedOutputs } = session.metadata;
-    const run = (feeds: Feeds, names?: readonly string[]) =>
+    const run = async (feeds: Feeds, names?: readonly string[]) => {
       // A held session stays loaded, whatever else is loaded or evicted.
-      this.#isOver ? this.run(id, feeds, names) : runSession(id, session, readFeeds(feeds), names);
+      if (this.#isOver) return this.run(id, feeds, names);
+      const own = ownFeeds(feeds);
+      try {
+        checkAreNames('outputs', names);
+        return await runSession(id, session, own.feeds, names);
+      } finally {
+        own.release?.();
+      }
+    };
     return { id, inputs, outputs, omittedOutputs, run };
   }
 
@@ -70,6 +84,12 @@ export class RequestModels {
     this.#isOver = true;
     return this.#leases;
   }
+}
+
+/** Copies the feeds: the handler may change its arrays at once, and onnxruntime-node takes no shared memory. */
+function ownFeeds(given: Feeds): { feeds: ReadFeeds; release: (() => void) | undefined } {
+  const feeds = readFeeds(given);
+  return { feeds, release: copyFeeds(feeds) };
 }
 
 async function runSession(

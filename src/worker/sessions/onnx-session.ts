@@ -6,18 +6,10 @@ import { isNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { providersOf } from '../../contracts/session-settings.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
-import {
-  isTensorType,
-  type ModelMetadata,
-  type OmittedOutput,
-  type Outputs,
-  setProperty,
-  type Tensor,
-  type TensorFeeds,
-  type ValueMetadata,
-} from '../../tensors/tensor.js';
+import { type ModelMetadata, type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
 import { nativeCall, stopping } from '../native-call.js';
 import type { Session } from './session.js';
+import { readMetadata, whyNotServed } from './session-metadata.js';
 
 // Errors come as exceptions: the environment must not write them to stderr as well.
 ort.env.logLevel = 'fatal';
@@ -245,41 +237,6 @@ function describeProviders(): string {
   const others = supportedProviders.filter(({ bundled }) => !bundled).map(({ name }) => name);
   const needs = others.length === 0 ? '' : `; ${others.join(', ')} need libraries of their own`;
   return `available here: ${bundledProviders.join(', ')}${needs}`;
-}
-
-/**
- * Returns why a model cannot be served: every run needs all its inputs, and at least one output to return. An output that
- * is not asked for is harmless, whatever its type; a run that asks for an int4 output aborts the process.
- */
-function whyNotServed({ inputMetadata, outputMetadata }: ort.InferenceSession): string | undefined {
-  const isOdd = (value: ort.InferenceSession.ValueMetadata) => whyNotCarried(value) !== undefined;
-  const input = inputMetadata.find(isOdd);
-  if (input !== undefined) return `input ${show(input.name)} cannot be given: ${whyNotCarried(input)}`;
-  if (!outputMetadata.every(isOdd)) return undefined;
-  const reasons = outputMetadata.map((output) => `${show(output.name)}: ${whyNotCarried(output)}`);
-  return `it has no output that can be returned: ${reasons.join('; ') || 'it has none at all'}`;
-}
-
-/** Returns why onnxruntime-node cannot carry an input or output. */
-function whyNotCarried(value: ort.InferenceSession.ValueMetadata): string | undefined {
-  if (!value.isTensor) return 'it is a sequence, map or optional, and onnxruntime-node carries tensors only';
-  return isTensorType(value.type) ? undefined : `it has type ${value.type}, which onnxruntime-node cannot carry`;
-}
-
-function readMetadata({ inputMetadata, outputMetadata }: ort.InferenceSession): ModelMetadata {
-  const omittedOutputs: OmittedOutput[] = [];
-  for (const output of outputMetadata) {
-    const reason = whyNotCarried(output);
-    if (reason !== undefined) omittedOutputs.push({ name: output.name, reason });
-  }
-  return { inputs: readValues(inputMetadata), outputs: readValues(outputMetadata), omittedOutputs };
-}
-
-/** Returns the values that onnxruntime-node can carry. */
-function readValues(values: readonly ort.InferenceSession.ValueMetadata[]): ValueMetadata[] {
-  return values.flatMap((value) =>
-    value.isTensor && isTensorType(value.type) ? [{ name: value.name, type: value.type, shape: [...value.shape] }] : [],
-  );
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {

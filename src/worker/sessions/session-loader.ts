@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { isUntouched } from '../../common/files/file-stamp.js';
+import { areSameStamps, isUntouched } from '../../common/files/file-stamp.js';
 import { isNotThere, lookFailed, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
 import { onDevice, providersOf } from '../../contracts/session-settings.js';
@@ -86,8 +86,10 @@ export class OnnxSessionLoader implements SessionLoader {
   async #checkFiles({ id, files = [], sha256 = {} }: ModelReference): Promise<void> {
     for (const { path, stamp, sha256: seen } of files) {
       const found = statOf(id, path);
-      if (found !== undefined && isUntouched(found, stamp)) continue;
       const known = seen ?? sha256[path];
+      // Some network file systems make up inodes at each call: only a hash can tell whether it is another file.
+      const isSameFile = known === undefined || areSameStamps(found ?? stamp, stamp);
+      if (found !== undefined && isSameFile && isUntouched(found, stamp)) continue;
       if (found !== undefined && known !== undefined && (await this.#hashOf(id, path)) === known) continue;
       const what = found === undefined ? 'is gone' : 'has changed since the model was registered';
       const message = `model ${show(id)}: ${path} ${what}, so it is not loaded. It is looked at again: try again soon; engine.models.get(${show(id)}).problem says if it cannot be served`;

@@ -59,8 +59,23 @@ function toTensor(name: string, { dims, data }: WarmUpInput, type: TensorType): 
 function toData(where: string, type: TensorType, elements: number, data: WarmUpInput['data']): TensorData {
   if (type === 'string') return data?.map(String) ?? new Array<string>(elements).fill('');
   if (data === undefined) return new (arrayTypeOf(type))(elements);
-  const isBig = type === 'int64' || type === 'uint64';
-  const text = isBig ? undefined : data.find((element) => typeof element === 'string');
-  if (text !== undefined) throw new Error(`${where}: ${show(text)} is not of type ${type}`);
-  return toType(where, type, readElements(where, isBig ? data.map(BigInt) : data));
+  return toType(where, type, readElements(where, isBig(type) ? integersIn(where, type, data) : data));
+}
+
+function isBig(type: TensorType): boolean {
+  return type === 'int64' || type === 'uint64';
+}
+
+/** Returns all as bigints if one is text. */
+function integersIn(
+  where: string,
+  type: TensorType,
+  data: NonNullable<WarmUpInput['data']>,
+): readonly (bigint | number | boolean | string)[] {
+  if (!data.some((element) => typeof element === 'string')) return data;
+  return data.map((element) => {
+    const isInteger = typeof element === 'string' ? /^-?\d+$/.test(element) : Number.isInteger(Number(element));
+    if (!isInteger) throw new Error(`${where}: ${show(element)} is no ${type}`);
+    return BigInt(element);
+  });
 }

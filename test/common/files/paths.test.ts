@@ -45,6 +45,13 @@ describe('a path', () => {
     );
   });
 
+  it.each(['data:,abc', 'blob:nodedata:1', 'node:fs', 'http:/a', 'https:a', 'x://y', 'file:rel', 'file:./rel', 'a\0b'])(
+    'is not the text %j',
+    (text) => {
+      expect(refusal(text)).toMatch(/^INVALID_ARGUMENT: models must be a path or a file: URL /);
+    },
+  );
+
   it.each([
     ['https://example.org/model.onnx', 'https://example.org/model.onnx', 'save the file on this machine first'],
     ['data:text/javascript,1', 'data:text/javascript,1', 'save the file on this machine first'],

@@ -164,6 +164,17 @@ describe('a compact value', () => {
     expect(most((value) => compact(value) !== value)).toBeGreaterThan(most((value) => outcome(value) === 'cloned'));
   });
 
+  it('has the own properties of a long array, too, and no memory beside them', () => {
+    const named = (elements: readonly unknown[]) => Object.assign([...elements], { note: 'kept', view: part });
+    for (const length of [10, 65, 10_000]) {
+      const value = named(new Array(length).fill(0));
+      expect(structuredClone(compact(value))).toEqual(structuredClone(value));
+      expect(bytesBeside(compact(value))).toEqual([]);
+    }
+    const ofViews = Object.assign(new Array(100).fill(part), { note: 'kept' });
+    expect(structuredClone(compact(ofViews))).toMatchObject({ note: 'kept', 99: part });
+  });
+
   it('is made without a walk over the holes of an array', () => {
     const sparse: unknown[] = [];
     sparse[4_000_000_000] = part;

@@ -1,3 +1,4 @@
+import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type DeploymentOptions, type InferenceEngine, type InfermuxError } from '../../../dist/index.js';
 import {
@@ -128,6 +129,41 @@ describe('a request for a handler', () => {
     expect(await engine.models.unloadAll()).toBeGreaterThan(0);
     expect(engine.status().replicas[0]?.models).toEqual([]);
     expect(await ask({ do: 'run', model: 'times-3', x })).toBe(15);
+  });
+
+  it('may change its arrays as soon as it runs a model on them, and share their memory', async () => {
+    await start();
+    for (const first of [5, 6]) {
+      const answers = await ask({ do: 'run and change', model: 'times-2', first });
+      expect(answers).toEqual([2 * first, 2 * first, 2 * first, 2 * first]);
+    }
+  });
+
+  it('cannot change what requests after it are checked against', async () => {
+    await start();
+    expect(await ask({ do: 'spoil', model: 'times-2' })).toEqual(['TypeError', 'TypeError', 'TypeError']);
+    expect(await ask({ do: 'run', model: 'times-2', x })).toBe(10);
+  });
+
+  it('is told of bad names of outputs as a caller of the engine is', async () => {
+    await start();
+    const answers = await ask<string[]>({ do: 'bad outputs', model: 'times-2' });
+    expect(answers).toEqual(new Array(12).fill('INVALID_ARGUMENT'));
+  });
+
+  it('writes what cannot be cloned to the log as text, and is answered', async () => {
+    const lines: object[] = [];
+    const logger = pino({ base: null, timestamp: false }, { write: (line: string) => lines.push(JSON.parse(line)) });
+    engine = await startHandler({}, logger);
+    expect(await ask({ do: 'log oddly' })).toBe('logged');
+    const replica = 'app-0';
+    const logged = () => lines.filter((line) => !('state' in line));
+    await until(() => logged().length === 3);
+    expect(logged()).toMatchObject([
+      { replica, run: expect.stringContaining('run'), url: 'file:///x', page: 7, msg: 'odd' },
+      { replica, err: 'whole', msg: 'Symbol(text)' },
+      { replica, unreadable: expect.stringContaining('null'), msg: 'nothing' },
+    ]);
   });
 
   it('runs models on arrays of numbers, by whichever way it comes to them', async () => {

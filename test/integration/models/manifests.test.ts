@@ -54,6 +54,12 @@ describe('what models say of themselves', () => {
         'short/model.json': with_([{ x: { dims: [1, 4], data: [1] } }]),
         'range/model.onnx': identityModel(['uint8']),
         'range/model.json': with_([{ in0: { dims: [1, 2], data: [1, 256] } }]),
+        'flags/model.onnx': identityModel(['bool']),
+        'flags/model.json': with_([{ in0: { dims: [1, 2], data: [true, false] } }]),
+        'text/model.onnx': identityModel(['int64']),
+        'text/model.json': with_([{ in0: { dims: [1, 2], data: ['', 1] } }]),
+        'half/model.onnx': identityModel(['int64']),
+        'half/model.json': with_([{ in0: { dims: [1, 2], data: [0.5, '1'] } }]),
         'exact/model.onnx': identityModel(['int64']),
         'exact/model.json': with_([{ in0: { dims: [1, 2], data: ['9007199254740993', -1] } }]),
       }),
@@ -64,6 +70,9 @@ describe('what models say of themselves', () => {
       message: expect.stringContaining('warm-up run 1 failed'),
     });
     await expect(ask('short')).rejects.toThrow('has dims for 4 elements, and data has 1');
+    await expect(engine.models.load('text')).rejects.toThrow('input "in0": "" is no int64');
+    await expect(engine.models.load('half')).rejects.toThrow('0.5 is no int64');
+    expect((await engine.models.load('flags')).id).toBe('flags');
     await expect(engine.models.load('range')).rejects.toThrow('256 at index 1 is no uint8: expected an integer from 0');
     expect((await engine.models.load('exact')).id).toBe('exact');
   });

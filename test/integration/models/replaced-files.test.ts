@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
@@ -137,6 +137,27 @@ describe('what is served is replaced only by what loads', () => {
     expect(await ask('m7')).toBe(3);
   });
 
+  it('and a broken version keeps what was served of it, and no other version back', async () => {
+    const root = directory({ 'a/1/model.onnx': scaleModel(2), 'a/2/model.onnx': scaleModel(3) });
+    await start(root, { repository: { versions: 'all', settleMs: 0 } });
+    writeFiles(root, { 'a/2/model.json': '{', 'a/3/model.onnx': scaleModel(4) });
+    const { changed, failed } = await engine.models.sync();
+    expect([changed, failed.map(({ id, error }) => `${id}: ${error.code}`)]).toEqual([['a'], ['a: INVALID_ARGUMENT']]);
+    expect([await ask('a'), await ask('a@1'), await ask('a@2')]).toEqual([4, 2, 3]);
+    expect(await engine.models.sync()).toMatchObject({ changed: [], failed: [{ id: 'a' }] });
+    writeFiles(root, { 'a/2/model.json': '{}' });
+    expect(await engine.models.sync()).toMatchObject({ changed: ['a'], failed: [] });
+    expect(await ask('a@2')).toBe(3);
+  });
+
+  it('and a broken version is said when it is asked for, from the start on', async () => {
+    const root = directory({ 'a/1/model.onnx': scaleModel(2), 'a/2/model.onnx': scaleModel(3), 'a/2/model.json': '{' });
+    await start(root, { repository: { versions: 'all' } });
+    expect(await ask('a')).toBe(2);
+    await expect(ask('a@2')).rejects.toThrow('found, but not served: 2');
+    await expect(ask('a@2')).rejects.toThrow('is not JSON');
+  });
+
   it('and waits for a replica that can try it', async () => {
     const root = directory({ 'a/1/model.onnx': scaleModel(2) });
     await start(root, {
@@ -168,11 +189,10 @@ describe('a look without an answer', () => {
   });
 
   it('is one that finds nothing at all: it is repeated, and only then are the models gone', async () => {
-    const root = directory({ 'a.onnx': scaleModel(2) });
+    const root = directory({ 'a.onnx': scaleModel(2), 'README.md': 'not a model' });
     await start(root);
     expect(await ask('a')).toBe(2);
-    rmSync(root, { recursive: true });
-    mkdirSync(root);
+    rmSync(join(root, 'a.onnx'));
     expect(await engine.models.sync()).toMatchObject({ removed: [], unsettled: ['a'] });
     expect(await ask('a')).toBe(2);
     await until(() => logged.includes('model removed: a'));

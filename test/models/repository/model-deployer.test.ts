@@ -143,6 +143,34 @@ describe('deploy', () => {
     expect([readdirSync(root), readdirSync(join(root, 'a')).length]).toEqual([['a'], 20]);
   });
 
+  it('of one version never falls to an undeploy of the last other one', async () => {
+    const { root, deployer } = deployerOf();
+    for (let round = 0; round < 50; round += 1) {
+      await deployer.deploy('a@1', MODEL);
+      const [undeployed, deployed] = await Promise.allSettled([
+        deployer.undeploy('a@1'),
+        deployer.deploy('a@2', MODEL),
+      ]);
+      expect([undeployed.status, deployed.status]).toEqual(['fulfilled', 'fulfilled']);
+      expect(readdirSync(join(root, 'a'))).toEqual(['2']);
+      await deployer.undeploy('a@2');
+      expect(readdirSync(root)).toEqual([]);
+    }
+  });
+
+  it('and undeploy never fail because others tidy up', async () => {
+    const { root } = deployerOf();
+    const [one, other] = [new ModelDeployer(root), new ModelDeployer(root)];
+    const rounds = async (deployer: ModelDeployer, id: string) => {
+      for (let round = 0; round < 40; round += 1) {
+        await deployer.deploy(`${id}@1`, MODEL);
+        await deployer.undeploy(`${id}@1`);
+      }
+    };
+    await Promise.all([rounds(one, 'a'), rounds(one, 'b'), rounds(other, 'c'), rounds(other, 'd')]);
+    expect(readdirSync(root)).toEqual([]);
+  });
+
   it('refuses links that lead out of the directory, and touches nothing there', async () => {
     const outside = directory({ 'model.onnx': 'theirs' });
     const { root, deployer } = deployerOf();

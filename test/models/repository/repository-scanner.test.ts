@@ -192,6 +192,35 @@ describe('a directory', () => {
     expect(models.get('a')?.problem?.message).toMatch(/a\/model\.(json|onnx)/);
   });
 
+  it.each<[VersionPolicy, string[], number[], string | undefined]>([
+    ['latest', ['a@3'], [], undefined],
+    ['all', ['a@1', 'a@3'], [2], undefined],
+    [[1, 2], ['a@1'], [2], undefined],
+    [[2], [], [], 'INVALID_ARGUMENT'],
+  ])(
+    'by the policy %j has a version with a bad manifest matter to that version alone',
+    async (policy, names, broken, code) => {
+      const root = directory({
+        'a/1/model.onnx': '',
+        'a/2/model.onnx': '',
+        'a/2/model.json': '{',
+        'a/3/model.onnx': '',
+      });
+      const found = await scan(root, policy);
+      const model = found.models.get('a');
+      expect([found.names, model?.broken?.map(({ version }) => version) ?? [], model?.problem?.code]).toEqual([
+        ...[names, broken, code],
+      ]);
+      expect(model?.broken?.every(({ problem }) => problem.code === 'INVALID_ARGUMENT') ?? true).toBe(true);
+    },
+  );
+
+  it('names links that lead nowhere, and no other files', async () => {
+    const root = directory({ 'a.onnx': '', 'README.md': 'no model' });
+    for (const name of ['b', 'c.onnx']) symlinkSync('/nowhere', join(root, name));
+    expect([...(await scan(root)).passedOver.keys()].sort()).toEqual(['b', 'c.onnx']);
+  });
+
   it('has a problem with a model that is there twice, naming both files', async () => {
     const root = directory({ 'a.onnx': '', 'a/model.onnx': '' });
     const { problem } = (await scan(root)).models.get('a') ?? {};

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
-import { stampOf } from '../../../dist/common/files/file-stamp.js';
+import { type FileIdentity, stampOf } from '../../../dist/common/files/file-stamp.js';
 import type { ModelReference } from '../../../dist/contracts/model-reference.js';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
 import { QueueCounters, type ReplicaCounters } from '../../../dist/protocol/queue-counters.js';
@@ -29,6 +29,7 @@ let store: string;
 let reasons: string[];
 let model: ModelReference;
 
+const stampNow = () => stampOf(statSync(path, { bigint: true }));
 const hashes = () => new FileHashes(new HashMemory(hashMemory(64)));
 
 function loaderWith(own: FileHashes): OnnxSessionLoader {
@@ -49,7 +50,7 @@ beforeEach(() => {
   reasons = [];
   const bytes = denseModel(600, 1);
   writeLongAgo(path, bytes);
-  const files = [{ path, stamp: stampOf(statSync(path, { bigint: true })), sha256: undefined }];
+  const files = [{ path, stamp: stampNow(), sha256: undefined }];
   model = { id: 'a', key: 'a@1', path, bytes: bytes.byteLength, files };
 });
 
@@ -73,6 +74,11 @@ it('loads no other file than the registered one, unless its contents are known t
   await expect(loader.load(known(ONE))).rejects.toMatchObject(refusal);
   await (await loader.load(known(sha256))).release();
   await (await loader.load({ ...model, sha256: { [path]: sha256 } })).release();
+  // As where a link leads to another file of the same size and times.
+  const elsewhere = (file: FileIdentity) => ({ ...file, stamp: { ...stampNow(), ino: file.stamp.ino + 1n } });
+  const moved = (hash: string) => ({ ...model, files: known(hash).files?.map(elsewhere) });
+  await expect(loader.load(moved(ONE))).rejects.toMatchObject(refusal);
+  await (await loader.load(moved(sha256))).release();
   writeLongAgo(path, 'no model');
   await expect(loader.load(known(sha256))).rejects.toMatchObject(refusal);
   await expect(loader.load({ ...known(sha256), path: '/nowhere', files: [] })).rejects.toMatchObject({
