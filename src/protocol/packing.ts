@@ -1,7 +1,5 @@
 import type { BufferPool } from '../tensors/buffer-pool.js';
-import { arrayTypeOf, type Tensor, type TensorData, type UntypedTensor } from '../tensors/tensor.js';
-
-type CarriedType = (Tensor | UntypedTensor)['type'];
+import { arrayTypeOf, type CarriedType, type TensorData } from '../tensors/tensor.js';
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
 export interface PackedTensor {

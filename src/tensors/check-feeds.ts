@@ -1,3 +1,4 @@
+import { satisfies } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import {
   isTensorType,
@@ -41,12 +42,10 @@ export function checkFeeds(
   throw invalid(`model ${show(model)} has no input ${show(stranger)}; expected ${names(inputs)}`);
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` for what is neither undefined nor a list of names. */
-export function checkAreNames(where: string, names: unknown): void {
-  if (names === undefined) return;
-  if (Array.isArray(names) && names.length > 0 && [...names].every((name) => typeof name === 'string')) return;
-  throw invalid(`${where} must be a non-empty array of output names, got ${show(names)}`);
-}
+export const areOutputNames = satisfies(
+  (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
+  'a non-empty array of output names',
+);
 
 /** @throws InfermuxError `INVALID_ARGUMENT` when the model cannot return an output of a wanted name. */
 export function checkOutputNames(

@@ -2,11 +2,10 @@ import { types } from 'node:util';
 import { InfermuxError, show } from '../common/errors.js';
 import { clone } from '../common/values/clone.js';
 import { bufferPool } from './buffer-pool.js';
-import { arrayTypeOf, elementsOf, type ReadFeeds, type Tensor, type TensorData, type UntypedTensor } from './tensor.js';
+import { arrayTypeOf, type CarriedType, elementsOf, type ReadFeeds, type TensorData } from './tensor.js';
 
 type TypedArray = Exclude<TensorData, readonly string[]>;
-type AnyType = (Tensor | UntypedTensor)['type'];
-type ArrayTensorType = Exclude<AnyType, 'string'>;
+type ArrayTensorType = Exclude<CarriedType, 'string'>;
 
 /** Copies up to this size share a buffer: one for each costs the collector more than the rest of a request. */
 const SHARED_UP_TO_BYTES = 1_024;
@@ -24,7 +23,7 @@ const ALIGNMENT = 8;
 export function copyFeeds(feeds: ReadFeeds, kept?: ReadonlySet<ArrayBufferLike>): (() => void) | undefined {
   let taken: ArrayBuffer[] | undefined;
   for (const name in feeds) {
-    const tensor = feeds[name] as { type: AnyType; dims: readonly number[]; data: TensorData };
+    const tensor = feeds[name] as { type: CarriedType; dims: readonly number[]; data: TensorData };
     const { type, dims, data } = tensor;
     if (kept !== undefined && isOn(kept, data)) continue;
     // Another thread, or a getter of the next input, can resize a buffer; bytes of other requests must not show.

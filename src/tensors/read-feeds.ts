@@ -1,6 +1,7 @@
 import { InfermuxError, show, unreadableInput } from '../common/errors.js';
 import {
   ARRAY_TYPES,
+  type CarriedType,
   elementsOf,
   type Feeds,
   isTensorType,
@@ -86,7 +87,7 @@ function isDim(size: unknown): boolean {
 
 type TypedArray = Exclude<TensorInput['data'], readonly unknown[]>;
 interface Elements {
-  readonly type: (Tensor | UntypedTensor)['type'];
+  readonly type: CarriedType;
   readonly data: TensorData;
 }
 

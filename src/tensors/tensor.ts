@@ -21,7 +21,7 @@ export type TensorType = keyof typeof ARRAY_TYPES;
  * Classes of the arrays that carry elements whose type only the model tells. A `large bigint` is one that an int64
  * cannot hold.
  */
-export const UNTYPED_ARRAYS = {
+const UNTYPED_ARRAYS = {
   number: Float64Array,
   boolean: Uint8Array,
   bigint: BigInt64Array,
@@ -29,6 +29,9 @@ export const UNTYPED_ARRAYS = {
 } as const;
 
 export type UntypedType = keyof typeof UNTYPED_ARRAYS;
+
+/** The type of a tensor on its way to a model. */
+export type CarriedType = TensorType | UntypedType;
 
 interface DataByType {
   float32: Float32Array;
@@ -130,13 +133,13 @@ export interface ModelMetadata {
 
 type TypedArrayConstructor = Exclude<(typeof ARRAY_TYPES)[TensorType], ArrayConstructor>;
 
-const CARRIERS: Readonly<Record<Exclude<TensorType, 'string'> | UntypedType, TypedArrayConstructor>> = {
+const CARRIERS: Readonly<Record<Exclude<CarriedType, 'string'>, TypedArrayConstructor>> = {
   ...ARRAY_TYPES,
   ...UNTYPED_ARRAYS,
 };
 
 /** Returns the class of array that holds elements of a type. */
-export function arrayTypeOf(type: Exclude<TensorType, 'string'> | UntypedType): TypedArrayConstructor {
+export function arrayTypeOf(type: Exclude<CarriedType, 'string'>): TypedArrayConstructor {
   return CARRIERS[type];
 }
 

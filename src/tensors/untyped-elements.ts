@@ -19,7 +19,7 @@ const RANGES: { readonly [T in TensorType]?: Range } = {
   uint16: [0n, 2n ** 16n - 1n],
   int32: [-(2n ** 31n), 2n ** 31n - 1n],
   uint32: [0n, 2n ** 32n - 1n],
-  int64: [-(2n ** 63n), LARGEST_INT64],
+  int64: [LOWEST_INT64, LARGEST_INT64],
   uint64: [0n, 2n ** 64n - 1n],
   bool: [0n, 1n],
 };
@@ -66,10 +66,7 @@ function readBigints(given: readonly bigint[]): Pick<UntypedTensor, 'type' | 'da
   if (lowest === 0n && highest < 2n ** 64n) return { type: 'large bigint', data: BigUint64Array.from(given) };
   const toNumber = (element: bigint) =>
     element < LOWEST_INT64 ? Math.min(Number(element), BELOW_INT64) : Number(element);
-  return {
-    type: 'number',
-    data: Float64Array.from(given as readonly unknown[] as readonly number[], toNumber as never),
-  };
+  return { type: 'number', data: Float64Array.from(given, toNumber) };
 }
 
 /**

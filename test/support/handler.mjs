@@ -106,12 +106,15 @@ export async function handle(request, context) {
     case 'log a part':
       context.log('warn', { part: memory.subarray(0, 4) }, 'a part');
       return 'said';
-    case 'leave':
+    case 'leave': {
+      const model = await context.getModel('times-1');
       // It starts calls and waits for none.
+      void model.run({});
       void context.getModel('times-1');
       void context.run('times-1', {});
       void context.getModel('none');
       return 'left';
+    }
     case 'together':
       together += 1;
       most = Math.max(most, together);

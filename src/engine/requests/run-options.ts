@@ -9,6 +9,7 @@ import {
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import { isAbortSignal } from '../../common/values/realm.js';
+import { areOutputNames } from '../../tensors/check-feeds.js';
 import type { Feeds } from '../../tensors/tensor.js';
 
 export interface RunOptions {
@@ -53,11 +54,6 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
 
 const isSignal = satisfies(isAbortSignal, 'an AbortSignal');
 
-const areNames = satisfies(
-  (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
-  'a non-empty array of output names',
-);
-
 /** Copies the labels, reading each once. Symbol keys are ignored. */
 function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {
   const expectation = isObject(labels);
@@ -75,7 +71,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
   deadline: satisfies((value) => Number.isFinite(value), 'milliseconds as of Date.now()'),
   priority: satisfies((value) => Number.isSafeInteger(value), 'an integer'),
-  outputs: areNames,
+  outputs: areOutputNames,
   transfer: isBoolean,
   deployment: isText,
   shardKey: isText,

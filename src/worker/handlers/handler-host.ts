@@ -10,7 +10,7 @@ import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protoco
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import { loggableFields, loggableText } from './loggable.js';
-import { type ModelResolver, RequestModels } from './request-models.js';
+import { type ModelResolver, RequestModels, unminded } from './request-models.js';
 
 export interface HandlerEnvironment extends ModelResolver {
   readonly replica: string;
@@ -163,12 +163,6 @@ function handlerError(cause: unknown): InfermuxError {
     cause,
     new InfermuxError('INFERENCE_FAILED', `the handler failed: ${messageOf(cause)}`, { cause }),
   );
-}
-
-/** Keeps a rejection from ending the thread: a handler may ask for something and not wait for it. */
-function unminded<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
-  return promise;
 }
 
 /** Returns a clone. A result that cannot be cloned fails this request alone. */

@@ -1,8 +1,9 @@
+import { check } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
-import { checkAreNames, checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { areOutputNames, checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { copyFeeds } from '../../tensors/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
@@ -31,21 +32,17 @@ export class RequestModels {
   }
 
   /** Runs a model of the engine. Like `engine.run`, it copies the feeds before it returns. */
-  async run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
-    checkModelId(target);
-    const own = ownFeeds(feeds);
-    try {
-      checkAreNames('outputs', outputs);
+  run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
+    return onOwnFeeds(feeds, outputs, async (own) => {
+      checkModelId(target);
       const model = await this.#resolver.resolve(target);
       const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
       try {
-        return await runSession(model.id, lease.session, own.feeds, outputs);
+        return await runSession(model.id, lease.session, own, outputs);
       } finally {
         lease.giveBack();
       }
-    } finally {
-      own.release?.();
-    }
+    });
   }
 
   /**
@@ -65,17 +62,13 @@ export class RequestModels {
     const { session } = lease;
     if (session instanceof OwnModel) return session.value;
     const { inputs, outputs, omittedOutputs } = session.metadata;
-    const run = async (feeds: Feeds, names?: readonly string[]) => {
-      // A held session stays loaded, whatever else is loaded or evicted.
-      if (this.#isOver) return this.run(id, feeds, names);
-      const own = ownFeeds(feeds);
-      try {
-        checkAreNames('outputs', names);
-        return await runSession(id, session, own.feeds, names);
-      } finally {
-        own.release?.();
-      }
-    };
+    const run = (feeds: Feeds, names?: readonly string[]) =>
+      unminded(
+        this.#isOver
+          ? this.run(id, feeds, names)
+          : // A held session stays loaded, whatever else is loaded or evicted.
+            onOwnFeeds(feeds, names, (own) => runSession(id, session, own, names)),
+      );
     return { id, inputs, outputs, omittedOutputs, run };
   }
 
@@ -86,10 +79,29 @@ export class RequestModels {
   }
 }
 
-/** Copies the feeds: the handler may change its arrays at once, and onnxruntime-node takes no shared memory. */
-function ownFeeds(given: Feeds): { feeds: ReadFeeds; release: (() => void) | undefined } {
+/** Keeps a rejection from ending the thread: a handler may ask for something and not wait for it. */
+export function unminded<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/**
+ * Runs a model on a copy of the feeds: the handler may change its arrays at once, and onnxruntime-node takes no shared
+ * memory.
+ */
+async function onOwnFeeds(
+  given: Feeds,
+  outputs: readonly string[] | undefined,
+  run: (feeds: ReadFeeds) => Promise<Outputs>,
+): Promise<Outputs> {
   const feeds = readFeeds(given);
-  return { feeds, release: copyFeeds(feeds) };
+  const release = copyFeeds(feeds);
+  try {
+    if (outputs !== undefined) check('outputs', outputs, areOutputNames);
+    return await run(feeds);
+  } finally {
+    release?.();
+  }
 }
 
 async function runSession(
