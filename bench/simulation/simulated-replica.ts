@@ -1,5 +1,6 @@
 import { InfermuxError } from '../../dist/common/errors.js';
 import type { Eviction } from '../../dist/contracts/eviction.js';
+import type { ModelName } from '../../dist/contracts/model-reference.js';
 import type { ModelState } from '../../dist/contracts/request-router.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../dist/routing/batches/routed-dispatch.js';
 import type { RoutedModel } from '../../dist/routing/pending-request.js';
@@ -71,7 +72,8 @@ export class SimulatedReplica implements RoutableReplica {
   #ongoing = 0;
   #loading = 0;
   #cancel: () => void = () => undefined;
-  loadUnderWay: string | undefined;
+  loadUnderWay: ModelName | undefined;
+  readonly gone = Promise.resolve();
 
   constructor(
     id: string,
@@ -155,7 +157,7 @@ export class SimulatedReplica implements RoutableReplica {
   #load(model: SimulatedModel, spare: readonly string[], loaded: () => void): void {
     const { key, bytes } = model;
     while (this.#bytes + bytes > this.#maxBytes && this.#sessions.size > 0) this.#evict(spare);
-    this.loadUnderWay = key;
+    this.loadUnderWay = model;
     const loadMs = model.loadMs * this.#slowness;
     this.#bytes += bytes;
     this.#after(loadMs, () => {

@@ -37,6 +37,12 @@ export class FailureMemory {
     return whileMs;
   }
 
+  /** Remembers the failure once more, for twice as long, though nothing was tried again. */
+  prolong(key: string): void {
+    const failure = this.#failures.get(key);
+    if (failure !== undefined) this.record(key, failure.error);
+  }
+
   forget(key: string): void {
     this.#failures.delete(key);
   }

@@ -6,12 +6,16 @@ export type ModelFormat = 'onnx' | 'ort';
 /** Where a session's weights are: in its own memory, or in pages that all sessions of the model map. */
 export type WeightPlacement = 'private' | 'shared';
 
-/** What a replica needs in order to load a model. */
-export interface ModelReference {
+/** The names of a model. */
+export interface ModelName {
   /** Identifies one revision of one version of one model, and its session in the cache. */
   readonly key: string;
   /** The id that users know, for messages. */
   readonly id: string;
+}
+
+/** What a replica needs in order to load a model. */
+export interface ModelReference extends ModelName {
   /** File of the model; for a model in memory, its name in messages. */
   readonly path: string;
   /** Bytes of the model's files, external data included. */

@@ -29,7 +29,8 @@ export interface DeploymentQueue {
 /** Is told of what happens in a deployment. */
 export interface DeploymentObserver extends Pick<ReplicaPoolObserver, 'event' | 'stateChanged'> {
   running(replica: Replica): void;
-  removed(replica: Replica): void;
+  /** @param crash why the replica died or was given up, if it did. */
+  removed(replica: Replica, crash: InfermuxError | undefined): void;
   restarting(replica: string, error: InfermuxError, delayMs: number): void;
   outage(error: InfermuxError): void;
   /** The target number of replicas changed, by an update or by autoscaling. */

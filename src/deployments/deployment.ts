@@ -55,7 +55,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         removed: (replica, crash) => this.#removed(replica, crash),
         stateChanged: (replica, state) => observer.stateChanged(replica, state),
         modelChanged: (replica, modelKey) => queue.modelChanged(replica, modelKey),
-        event: (replica, event) => observer.event(replica, event),
+        event: (replica, event) => {
+          this.#monitor.event(replica, event);
+          observer.event(replica, event);
+        },
         failed: (place, error, delayMs) => this.#failed(place, error, delayMs),
         configRefused: (error) => this.#goal.fail(error),
         log: (level, fields, message) => observer.log(level, fields, message),
@@ -254,7 +257,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   #removed(replica: Replica, crash: InfermuxError | undefined): void {
     this.#monitor.forget(replica);
     this.queue.removeReplica(replica, crash);
-    this.#observer.removed(replica);
+    this.#observer.removed(replica, crash);
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {

@@ -195,14 +195,11 @@ export class ModelLoader {
     if (this.#closed !== undefined) throw this.#closed;
     if (replica === undefined) throw new InfermuxError('REPLICA_FAILED', 'no replica runs at present');
     const { key } = model;
-    const refusal =
-      replica.models.get(key) === 'loaded' ? undefined : this.#replicas.loadRefusal(model, replica.deployment);
-    if (refusal !== undefined) throw refusal;
     // Before the load, so that a count of pins during the load includes this one.
     const wasPinned = this.isPinnedOn(key, replica);
     if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(replica.id));
     try {
-      await replica.load(model, how);
+      await this.#replicas.loadInTurn(model, replica, () => replica.load(model, how));
       this.#wanted.add(key);
     } catch (error) {
       if (!wasPinned) this.#pinnedOn.get(key)?.delete(replica.id);

@@ -1,4 +1,3 @@
-import type { InfermuxError } from '../common/errors.js';
 import type { RegisteredModel } from './registered-model.js';
 
 /** A running replica, as the model manager sees it. */
@@ -38,8 +37,14 @@ export interface ModelReplicas {
   wanted(deployment: string): number;
   /** The running replicas of all deployments, those of the default deployment first. */
   running(): ModelReplica[];
-  /** Why the deployment refuses to load the model now, if so: its load ended a thread a short while ago. */
-  loadRefusal(model: RegisteredModel, deployment: string): InfermuxError | undefined;
+  /**
+   * Calls `load`, which orders a load of the model on the replica, when the load may begin: one replica at a time tries
+   * a model that has never loaded in the deployment.
+   *
+   * @throws InfermuxError `MODEL_LOAD_FAILED` when the model must not be loaded now, because its load ended a thread or
+   *   took too long a short while ago; what `load` throws.
+   */
+  loadInTurn(model: RegisteredModel, replica: ModelReplica, load: () => Promise<void>): Promise<void>;
   /** Resolves when the model has no accepted requests. Call it when requests can no longer name the model. */
   untilUnused(key: string): Promise<void>;
   /** Drops what is kept for a model that no request will name again. */

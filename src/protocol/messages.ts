@@ -231,7 +231,7 @@ export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
 
 /** An event is posted at once, even if the thread is about to block in a load. */
 export type ReplicaEvent =
-  | { readonly kind: 'model-loading'; readonly key: string }
+  | { readonly kind: 'model-loading'; readonly key: string; readonly id: string; readonly bytes: number }
   | {
       readonly kind: 'model-loaded';
       readonly key: string;

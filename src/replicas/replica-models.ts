@@ -1,3 +1,4 @@
+import type { ModelName } from '../contracts/model-reference.js';
 import type { ReplicaEvent } from '../protocol/messages.js';
 
 export type ModelState = 'loading' | 'loaded';
@@ -9,7 +10,9 @@ export class ReplicaModels {
   readonly pinned = new Set<string>();
   readonly #changed: (modelKey: string) => void;
   #loading = 0;
-  #loadUnderWay: string | undefined;
+  #loadUnderWay: ModelName | undefined;
+  /** Models that a handler was told of, and is expected to load. */
+  readonly #expected = new Set<string>();
 
   /** @param changed called after a model appeared, disappeared or went from loading to loaded. */
   constructor(changed: (modelKey: string) => void) {
@@ -21,8 +24,8 @@ export class ReplicaModels {
     return this.#loading > 0;
   }
 
-  /** Key of the model whose load has begun in the thread and has not ended. */
-  get loadUnderWay(): string | undefined {
+  /** The model whose load has begun in the thread and has not ended. */
+  get loadUnderWay(): ModelName | undefined {
     return this.#loadUnderWay;
   }
 
@@ -45,6 +48,19 @@ export class ReplicaModels {
     if (this.states.get(key) === 'loading') this.set(key, undefined);
   }
 
+  /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
+  expected(key: string): void {
+    if (this.states.has(key)) return;
+    this.#expected.add(key);
+    this.set(key, 'loading');
+  }
+
+  /** The handler has answered: models that it was told of and did not load do not count as loading any more. */
+  notExpected(): void {
+    for (const key of this.#expected) if (this.#loadUnderWay?.key !== key) this.notLoaded(key);
+    this.#expected.clear();
+  }
+
   set(key: string, state: ModelState | undefined): void {
     const before = this.states.get(key);
     if (before === state) return;
@@ -60,7 +76,7 @@ export class ReplicaModels {
   reported(event: ReplicaEvent): void {
     switch (event.kind) {
       case 'model-loading':
-        this.#loadUnderWay = event.key;
+        this.#loadUnderWay = { key: event.key, id: event.id };
         this.set(event.key, 'loading');
         break;
       case 'model-loaded':

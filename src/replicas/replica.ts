@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
 import { NO_MODEL } from '../contracts/handler.js';
-import type { ModelReference } from '../contracts/model-reference.js';
+import type { ModelName, ModelReference } from '../contracts/model-reference.js';
 import type { ExpireAnswer, HelloAnswer, ReplicaEvent, UnloadMessage } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { HandlerCalls } from './calls/handler-calls.js';
@@ -126,7 +126,7 @@ export class Replica {
     return this.#models.isLoading;
   }
 
-  get loadUnderWay(): string | undefined {
+  get loadUnderWay(): ModelName | undefined {
     return this.#models.loadUnderWay;
   }
 
@@ -200,8 +200,12 @@ export class Replica {
     return this.state === 'running' && isKnown ? this.#calls.unload(key, reason) : 0;
   }
 
-  /** Answers the thread's request for the definition of a model. */
+  /**
+   * Answers the thread's request for the definition of a model. A model that is not among `models` counts as loading
+   * from now on, until the handler has answered.
+   */
   define(wanted: number, model: ModelReference | InfermuxError): void {
+    if (!(model instanceof InfermuxError)) this.#models.expected(model.key);
     this.#calls.define(wanted, model);
   }
 

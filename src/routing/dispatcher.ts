@@ -42,6 +42,8 @@ const LOOK_AFTER_REQUESTS = 256;
  * The {@link Placement} decides which replica gets which requests.
  */
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
+  /** Which models may be loaded now. */
+  readonly loads: LoadBackoff;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
@@ -50,7 +52,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #queues: ModelQueues;
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
-  readonly #loadBackoff: LoadBackoff;
   readonly #limit: QueueLimit;
   readonly #given = new GivenDispatches<R>();
   readonly #answers: AnsweredDispatches<R>;
@@ -70,10 +71,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#clock = clock;
     this.#observer = observer;
-    this.#loadBackoff = new LoadBackoff(clock, (modelKey) => this.#replicas.warm(modelKey).length > 0);
+    this.loads = new LoadBackoff(this.#queues, this.#replicas, clock);
     this.#random = random;
     const queueOf = (modelKey: string) => this.#queues.find(modelKey);
-    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.#loadBackoff, clock, {
+    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.loads, clock, {
       copy: (copy) => this.#copy(copy),
       give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
@@ -90,7 +91,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       placeNow: () => this.#placement.placeNow(),
       reject: (pending, error) => this.#accepted.reject(pending, error),
     });
-    this.#failures = new FailedRequests(this.#accepted, this.#loadBackoff, {
+    this.#failures = new FailedRequests(this.#accepted, this.loads, {
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
       outage: () => this.#outage,
       enqueue: (pending) => this.#enqueue(pending),
@@ -118,7 +119,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     this.#observer.submitted();
-    const refusal = this.#refusal ?? this.#outage ?? this.#loadBackoff.refusal(request.model.key);
+    const refusal = this.#refusal ?? this.#outage ?? this.loads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#observer.failed(refusal, request.isShadow);
@@ -202,23 +203,26 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /**
    * Removes the replica at once. Its ongoing requests come back when the promises of their dispatches reject.
    *
-   * @param crash why the replica's thread died, if it did. The model that it was loading then is not loaded again for a
-   *   while, since the load might end the next thread too.
+   * @param crash why the replica died or was given up, if it did. The model that it was loading then is not loaded again
+   *   for a while, since the load might do the same to the next replica.
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     this.#given.removed(replica, crash);
     const own = [...replica.models.keys()].flatMap((key) => this.#queues.find(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
     if (queues === undefined) return;
-    const loading = own.find(({ modelKey }) => modelKey === replica.loadUnderWay);
-    if (crash !== undefined && loading !== undefined) this.#loadBackoff.recordCrash(loading.model, crash);
+    const { loadUnderWay, gone } = replica;
+    if (crash !== undefined && loadUnderWay !== undefined) this.loads.recordCrash(loadUnderWay, crash, gone);
+    for (const modelKey of replica.models.keys()) this.loads.loadEnded(modelKey);
     for (const queue of queues) this.#placement.place(queue);
   }
 
   /** Call it after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
     const queue = this.#queues.find(modelKey);
+    if (queue !== undefined && replica.models.get(modelKey) === 'loaded') queue.hasLoaded = true;
     this.#placement.modelChanged(replica, modelKey, queue);
+    if (replica.models.get(modelKey) !== 'loading') this.loads.loadEnded(modelKey);
     if (queue !== undefined) this.#forgetTransient(queue);
   }
 
@@ -230,17 +234,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** A load of the model succeeded in `milliseconds` and reported the model's inputs and outputs. */
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
     this.#placement.modelLoaded(replica, milliseconds);
-    this.#loadBackoff.forget(model.key);
+    this.loads.forget(model.key);
     const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
-  }
-
-  /** Returns an error while the model must not be loaded: its load has ended a thread a short while ago. */
-  loadRefusal(model: RoutedModel): InfermuxError | undefined {
-    // With a queue, the model is known if this load ends a thread too.
-    this.#queues.of(model);
-    return this.#loadBackoff.loadRefusal(model.key);
   }
 
   /** Resolves when no accepted request is for the model. Call it when no more will come. */
@@ -259,7 +256,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (queue === undefined || queue.head !== undefined) return;
     this.#placement.forget(queue);
     this.#queues.delete(modelKey);
-    this.#loadBackoff.forget(modelKey);
+    this.loads.forget(modelKey);
   }
 
   /** No replica runs and none could be started: refuses waiting and new requests until a replica is added. */
@@ -362,7 +359,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     if (this.#refusal !== undefined) return;
     replica.load(model, { pin: false, spare }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
-      if (error.code === 'MODEL_LOAD_FAILED') this.#loadBackoff.recordFailure(model, error);
+      if (error.code === 'MODEL_LOAD_FAILED') this.loads.recordFailure(model, error);
     });
   }
 

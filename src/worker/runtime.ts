@@ -86,9 +86,9 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
 function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters): MultiplexerEvents {
   let memoryBefore = 0;
   return {
-    loading: (key) => {
+    loading: ({ key, id, bytes }) => {
       memoryBefore = ownMemory();
-      post({ kind: 'model-loading', key });
+      post({ kind: 'model-loading', key, id, bytes });
     },
     loaded: ({ key, bytes }, { metadata }, loadMs) => {
       const memoryBytes = ownMemory() - memoryBefore;

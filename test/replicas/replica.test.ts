@@ -76,7 +76,7 @@ beforeEach(() => {
   };
   replica = new Replica(options, thread, counters, clock, {
     stateChanged: (_, state) => story.push(state),
-    failed: (failed) => story.push(`failed with ${failed.loadUnderWay ?? 'no load'} under way`),
+    failed: (failed) => story.push(`failed with ${failed.loadUnderWay?.key ?? 'no load'} under way`),
     modelChanged: (changed, key) => story.push(`${key} ${changed.models.get(key) ?? 'gone'}`),
     event: () => undefined,
   });
@@ -175,7 +175,7 @@ describe('running', () => {
       isLoading: true,
       loadUnderWay: undefined,
     });
-    thread.emit({ kind: 'model-loading', key: 'a@1' });
+    thread.emit({ kind: 'model-loading', key: 'a@1', id: 'a', bytes: 10 });
     thread.emit({ kind: 'model-loaded', key: 'a@1', ...LOADED });
     thread.tasks[1]?.answer(answered);
     await answer;
@@ -225,7 +225,7 @@ describe('dying', () => {
   it('tells of the last events first, then that it failed, and then rejects what it was given', async () => {
     await startReplica();
     const answer = replica.run(request).catch(({ code }: InfermuxError) => story.push(code));
-    thread.emit({ kind: 'model-loading', key: 'a@1' });
+    thread.emit({ kind: 'model-loading', key: 'a@1', id: 'a', bytes: 10 });
     thread.end(new Error('out of luck'));
     await answer;
     expect(story).toEqual(['running', 'a@1 loading', 'failed', 'failed with a@1 under way', 'REPLICA_FAILED']);
@@ -235,7 +235,7 @@ describe('dying', () => {
   it('does not blame a load that has ended', async () => {
     await startReplica();
     const answer = replica.run(request).catch(() => undefined);
-    thread.emit({ kind: 'model-loading', key: 'a@1' });
+    thread.emit({ kind: 'model-loading', key: 'a@1', id: 'a', bytes: 10 });
     thread.emit({ kind: 'model-loaded', key: 'a@1', ...LOADED });
     thread.tasks[1]?.fail(new Error('died in the run'));
     await answer;

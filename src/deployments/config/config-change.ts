@@ -17,7 +17,15 @@ type Key = keyof ResolvedDeploymentOptions;
 /** Options that replicas do not know. */
 const LIVE: ReadonlySet<Key> = new Set<Key>([
   ...(['maxOngoingRequests', 'maxQueuedRequests', 'defaultTimeoutMs', 'batching'] as const),
-  ...(['gracefulShutdownTimeoutMs', 'healthCheck', 'rollingUpdate', 'router', 'order', 'routingStats'] as const),
+  ...([
+    'gracefulShutdownTimeoutMs',
+    'loadTimeoutMs',
+    'healthCheck',
+    'rollingUpdate',
+    'router',
+    'order',
+    'routingStats',
+  ] as const),
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);
 

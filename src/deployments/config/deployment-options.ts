@@ -46,6 +46,13 @@ export interface DeploymentOptions {
    */
   readonly weights?: WeightPlacement | undefined;
   /**
+   * Milliseconds that one load of a model may take, with its warm-up runs and, for shared weights, its compilation. Then
+   * its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is not loaded again for a growing while,
+   * nor while the old thread is still in that load. -1: no bound. Default: two minutes, and one second more for each
+   * 5 MB of the model's files.
+   */
+  readonly loadTimeoutMs?: number | undefined;
+  /**
    * Milliseconds that a stopping replica has to finish its ongoing requests; then it is abandoned, and its requests go
    * to others. For the deployment `default` also: milliseconds that `close()` lets accepted work go on, and that
    * `close()` and `destroy()` wait for threads in a native call. Default 20000.
@@ -87,7 +94,7 @@ export interface HealthCheckOptions {
   readonly periodMs?: number | undefined;
   /**
    * Milliseconds that a replica has to answer a check. A run that outlasts all the checks that may fail counts as
-   * endless; a load does not. Default 30000.
+   * endless; a load has a bound of its own, `loadTimeoutMs`. Default 30000.
    */
   readonly timeoutMs?: number | undefined;
   /** Failed checks in a row after which the replica is replaced. Default 3. */
@@ -107,13 +114,18 @@ export interface RollingUpdateOptions {
   readonly fraction?: number | undefined;
 }
 
-type Plain = Exclude<keyof DeploymentOptions, 'devices' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'>;
+type Plain = Exclude<
+  keyof DeploymentOptions,
+  'devices' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'
+>;
 
 /** The options with every default filled in. */
 export type ResolvedDeploymentOptions = {
   readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats'>]-?: NonNullable<DeploymentOptions[K]>;
 } & {
   readonly devices: readonly number[] | undefined;
+  /** Undefined: it follows from the model's bytes. */
+  readonly loadTimeoutMs: number | undefined;
   /** URL of the module. */
   readonly handler: string | undefined;
   readonly userConfig: unknown;

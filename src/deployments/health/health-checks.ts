@@ -11,7 +11,7 @@ export interface HealthCheckSettings {
 export interface CheckedReplica {
   readonly id: string;
   /** The model that the thread is loading; a load blocks the thread. */
-  readonly loadUnderWay: string | undefined;
+  readonly loadUnderWay: unknown;
   /** Rejects when the replica is unhealthy. */
   checkHealth(): Promise<void>;
 }
@@ -75,7 +75,7 @@ export class HealthChecks<R extends CheckedReplica> {
     let cancel: () => void = () => undefined;
     const late = new Promise<InfermuxError | undefined>((resolve) => {
       const expire = () => {
-        // A load may take any time.
+        // A load has a bound of its own.
         if (replica.loadUnderWay !== undefined) arm();
         else resolve(new InfermuxError('REPLICA_FAILED', `no answer to a health check within ${timeoutMs} ms`));
       };

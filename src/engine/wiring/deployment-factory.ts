@@ -42,7 +42,11 @@ export class DeploymentFactory {
     const { log, metrics, models, events } = this.#environment;
     return {
       running: (replica) => models().replicaRunning(replica),
-      removed: (replica) => models().replicaLeft(replica.id),
+      removed: (replica, crash) => {
+        models().replicaLeft(replica.id);
+        if (crash !== undefined && replica.loadUnderWay !== undefined)
+          events().loadLost(queue, replica, replica.loadUnderWay);
+      },
       event: (replica, event) => events().handle(queue, replica, event),
       stateChanged: ({ id, hello }, state) =>
         log.write('info', { replica: id, state, ...hello }, 'replica changed state'),

@@ -1,8 +1,8 @@
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
+import type { ModelName } from '../../contracts/model-reference.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
-import type { RegisteredModel } from '../../models/registered-model.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import { fromErrorRecord } from '../../protocol/error-record.js';
@@ -38,7 +38,7 @@ export class ReplicaEvents {
       return;
     }
     if (event.kind === 'model-wanted') {
-      replica.define(event.wanted, this.#wantedBy(event.target));
+      void this.#define(dispatcher, replica, event.wanted, event.target);
       return;
     }
     const registered = catalog.byKey(event.key);
@@ -66,18 +66,29 @@ export class ReplicaEvents {
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
-      case 'model-load-failed': {
-        const { error, nextTryInMs } = event;
-        if (registered !== undefined) models.modelLoadFailed(id, event.key, fromErrorRecord(error), nextTryInMs);
-        metrics.modelLoadFailed(id, type, error.code);
-        log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
+      case 'model-load-failed':
+        this.#loadFailed(replica, event.key, fromErrorRecord(event.error), event.nextTryInMs);
         break;
-      }
       case 'model-unloaded':
         metrics.modelUnloaded(id, event.reason, event.unloadMs, event.idleMs);
         log.write('info', { replica: id, model, reason: event.reason }, 'model unloaded');
         break;
     }
+  }
+
+  /** The replica died or was given up while it loaded the model. */
+  loadLost({ loads }: Dispatcher<Replica>, replica: Replica, { key }: ModelName): void {
+    const refusal = loads.loadRefusal(key);
+    if (refusal !== undefined) this.#loadFailed(replica, key, refusal, refusal.retryAfterMs ?? 0);
+  }
+
+  #loadFailed({ id }: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
+    const { catalog, models, metrics, log } = this.#environment;
+    const registered = catalog.byKey(key);
+    if (registered !== undefined) models.modelLoadFailed(id, key, error, nextTryInMs);
+    metrics.modelLoadFailed(id, registered?.format ?? 'handler', error.code);
+    const model = registered?.id ?? key;
+    log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
   }
 
   #warnOfOmitted(model: string, omitted: readonly OmittedOutput[]): void {
@@ -86,14 +97,15 @@ export class ReplicaEvents {
     this.#environment.log.write('warn', { model, outputs }, 'outputs are left out of all answers');
   }
 
-  #wantedBy(target: string): RegisteredModel | InfermuxError {
+  /** Tells a handler of the model that it asked for; it then loads the model. */
+  async #define(dispatcher: Dispatcher<Replica>, replica: Replica, wanted: number, target: string): Promise<void> {
     const { catalog, models } = this.#environment;
     try {
       const model = catalog.resolve(target);
       models.checkMayRun(model);
-      return model;
+      await dispatcher.loads.inTurn(model, replica.models, async () => replica.define(wanted, model));
     } catch (cause) {
-      return toInfermuxError(cause);
+      replica.define(wanted, toInfermuxError(cause));
     }
   }
 }

@@ -39,7 +39,8 @@ export class HandlerCalls {
     } finally {
       for (const forget of forgets) forget();
       // The handler decides whether it loads the model that a request names.
-      if (models.loadUnderWay !== key) models.notLoaded(key);
+      if (models.loadUnderWay?.key !== key) models.notLoaded(key);
+      models.notExpected();
     }
   }
 

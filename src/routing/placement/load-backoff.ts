@@ -1,30 +1,54 @@
 import type { Clock } from '../../common/clock.js';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
+import type { ModelName } from '../../contracts/model-reference.js';
+import type { ReplicaView } from '../../contracts/request-router.js';
 import type { RoutedModel } from '../pending-request.js';
+import type { ModelQueues } from '../queues/model-queues.js';
+
+/** The replicas that have a model or are loading it. */
+interface WarmReplicas {
+  warm(modelKey: string): readonly Pick<ReplicaView, 'models'>[];
+}
 
 /**
- * Models that are not loaded for a while. Their load ended a thread, and might end the next one too; or it failed on
- * one replica while another replica has the model and goes on serving it.
+ * Says which models may be loaded now. A model is not loaded for a while when its load ended a thread or took too long,
+ * since the next load might do the same; or when it failed on one replica while another replica has the model and goes
+ * on serving it. A model that has never loaded is tried by one replica at a time, so that it can harm no more than one.
  */
 export class LoadBackoff {
   readonly #failures: FailureMemory;
-  readonly #hasModel: (modelKey: string) => boolean;
+  readonly #queues: ModelQueues;
+  readonly #replicas: WarmReplicas;
+  /** How many threads still are in a load of the model although they were given up, by model key. */
+  readonly #held = new Map<string, number>();
+  /** Those that wait for the end of a trial, by model key. */
+  readonly #waiters = new Map<string, (() => void)[]>();
 
-  /** @param hasModel whether a replica has the model, so that it needs no load. */
-  constructor(clock: Clock, hasModel: (modelKey: string) => boolean) {
+  constructor(queues: ModelQueues, replicas: WarmReplicas, clock: Clock) {
     this.#failures = new FailureMemory(() => clock.now());
-    this.#hasModel = hasModel;
+    this.#queues = queues;
+    this.#replicas = replicas;
   }
 
-  /** The load ended a thread. */
-  recordCrash({ key, id }: RoutedModel, crash: InfermuxError): void {
-    const message = `model ${show(id)}: the replica died while loading the model: ${crash.message}`;
-    this.#failures.record(key, new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash }));
+  /**
+   * The load ended a thread, or took so long that its replica was given up.
+   *
+   * @param gone resolves when the thread is gone. Until then the model is not loaded again: if its load never ends,
+   *   each try would take another thread.
+   */
+  recordCrash({ key, id }: ModelName, crash: InfermuxError, gone: Promise<unknown>): void {
+    this.#failures.record(key, loadFailure(id, crash));
+    this.#held.set(key, (this.#held.get(key) ?? 0) + 1);
+    void gone.then(() => {
+      const left = (this.#held.get(key) ?? 1) - 1;
+      if (left === 0) this.#held.delete(key);
+      else this.#held.set(key, left);
+    });
   }
 
   /** The load failed, but another replica has the model. */
-  recordFailure({ key }: RoutedModel, error: InfermuxError): void {
+  recordFailure({ key }: ModelName, error: InfermuxError): void {
     if (this.#failures.recall(key) === undefined) this.#failures.record(key, error);
   }
 
@@ -34,6 +58,9 @@ export class LoadBackoff {
 
   /** Why no replica may load the model now; undefined when one may. */
   loadRefusal(modelKey: string): InfermuxError | undefined {
+    const refusal = this.#failures.recall(modelKey);
+    if (refusal !== undefined || !this.#held.has(modelKey)) return refusal;
+    this.#failures.prolong(modelKey);
     return this.#failures.recall(modelKey);
   }
 
@@ -42,13 +69,70 @@ export class LoadBackoff {
     return this.loadRefusal(modelKey)?.retryAfterMs ?? 0;
   }
 
+  /** Whether one more replica may load the model now. */
   mayLoad(modelKey: string): boolean {
-    return this.mayLoadInMs(modelKey) === 0;
+    return this.mayLoadInMs(modelKey) === 0 && !this.isOnTrial(modelKey);
+  }
+
+  /** Whether a replica is loading the model, which has never loaded here. */
+  isOnTrial(modelKey: string): boolean {
+    if (this.#queues.find(modelKey)?.hasLoaded === true) return false;
+    const warm = this.#replicas.warm(modelKey);
+    return warm.length > 0 && warm.every(({ models }) => models.get(modelKey) === 'loading');
+  }
+
+  /**
+   * Begins a load that no request asked for, when it may begin: while one replica tries a model that has never loaded,
+   * no other may.
+   *
+   * @param models of the replica that is to load the model.
+   * @param load orders the load, so that the model is among `models` at once.
+   * @throws InfermuxError `MODEL_LOAD_FAILED` when the model must not be loaded now; what `load` throws.
+   */
+  async inTurn<T>(model: RoutedModel, models: ReplicaView['models'], load: () => Promise<T>): Promise<T> {
+    const { key } = model;
+    // With a queue it is known later that the model has loaded.
+    this.#queues.of(model);
+    while (!models.has(key) && this.isOnTrial(key)) await this.#untilTrialEnds(key);
+    const refusal = models.get(key) === 'loaded' ? undefined : this.loadRefusal(key);
+    if (refusal !== undefined) throw refusal;
+    try {
+      return await load();
+    } catch (cause) {
+      const error = toInfermuxError(cause);
+      // The load may be why the replica was lost.
+      throw (error.code === 'REPLICA_FAILED' && this.loadRefusal(key)) || error;
+    }
+  }
+
+  /** Resolves when no replica tries the model for the first time. Look again then: another may have begun to. */
+  #untilTrialEnds(modelKey: string): Promise<void> {
+    return new Promise((resolve) => {
+      const waiters = this.#waiters.get(modelKey) ?? [];
+      waiters.push(resolve);
+      this.#waiters.set(modelKey, waiters);
+    });
+  }
+
+  /** Call it after a load of the model ended, in whatever way. */
+  loadEnded(modelKey: string): void {
+    const waiters = this.#waiters.get(modelKey);
+    if (waiters === undefined || this.isOnTrial(modelKey)) return;
+    this.#waiters.delete(modelKey);
+    for (const resolve of waiters) resolve();
   }
 
   /** Why no replica can serve the model, if so: none has it, and its last load failed a short while ago. */
   refusal(modelKey: string): InfermuxError | undefined {
-    if (!this.#failures.has(modelKey) || this.#hasModel(modelKey)) return undefined;
-    return this.#failures.recall(modelKey);
+    if (!this.#failures.has(modelKey) || this.#replicas.warm(modelKey).length > 0) return undefined;
+    return this.loadRefusal(modelKey);
   }
+}
+
+/** A load that took too long says so itself. */
+function loadFailure(id: string, crash: InfermuxError): InfermuxError {
+  const { cause } = crash;
+  if (cause instanceof InfermuxError && cause.code === 'MODEL_LOAD_FAILED') return cause;
+  const message = `model ${show(id)}: the replica died while loading the model: ${crash.message}`;
+  return new InfermuxError('MODEL_LOAD_FAILED', message, { cause: crash });
 }

@@ -25,13 +25,15 @@ export interface WaitingModel {
   readonly gatherMs: number | undefined;
   /** Milliseconds until the model may be loaded again after a failed load; 0 when it may be loaded now. */
   readonly mayLoadInMs: number;
+  /** Whether a replica is loading it, and it has never loaded before: no other replica may load it meanwhile. */
+  readonly isOnTrial: boolean;
 }
 
 /** Returns the model's eligibility, and the milliseconds after which time changes it; undefined if it does not. */
 export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; changesInMs: number | undefined } {
   if (model.gatherMs !== undefined) return { eligibility: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { eligibility: 'anywhere', changesInMs: undefined };
-  if (model.warmReplicas === model.replicas) return { eligibility: 'warm', changesInMs: undefined };
+  if (model.warmReplicas === model.replicas || model.isOnTrial) return { eligibility: 'warm', changesInMs: undefined };
   const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
   if (ownMs === Number.POSITIVE_INFINITY) {

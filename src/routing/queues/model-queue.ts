@@ -30,6 +30,8 @@ export class ModelQueue {
   servedAt = 0;
   /** Clock time at which requests were last given to a replica. */
   lastGivenAt = Number.NEGATIVE_INFINITY;
+  /** Whether the model has ever loaded here. */
+  hasLoaded = false;
   /** Clock time until which its requests wait for company; undefined when they do not. */
   gathersUntil: number | undefined;
   /** The timer after which the queue is placed again, while one runs. */

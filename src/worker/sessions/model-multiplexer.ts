@@ -13,7 +13,7 @@ import type { Session, SessionLoader } from './session.js';
 import { type RoomOptions, SessionUnloader, type UnloadEvents } from './session-unloader.js';
 
 export interface MultiplexerEvents extends ResidentEvents, UnloadEvents {
-  loading(key: string): void;
+  loading(model: ModelReference): void;
   loaded(model: ModelReference, session: Session, loadMs: number): void;
   /** @param nextTryInMs how long the failure is remembered. */
   loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
@@ -259,7 +259,7 @@ export class ModelMultiplexer {
     try {
       this.#residents.checkFits(model);
       await this.#unloader.makeRoom(model, room);
-      this.#events.loading(model.key);
+      this.#events.loading(model);
       loadStartedAt = this.#now();
       const session = await this.#loader.load(model);
       this.#failures.forget(model.key);

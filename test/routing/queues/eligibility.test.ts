@@ -8,6 +8,7 @@ const model = ({ waitedMs = 0, expectedLoadMs = 100, ...changes }: Partial<Waiti
   warmReplicas: 1,
   replicas: 4,
   mayLoadInMs: 0,
+  isOnTrial: false,
   gatherMs: undefined,
   ...changes,
 });
@@ -21,6 +22,7 @@ it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
   ['it has waited almost as long as a load takes', { waitedMs: 99 }, 'warm', 1],
   ['it has waited as long as a load takes', { waitedMs: 100 }, 'spilling', 1_900],
   ['its load failed a short while ago', { waitedMs: 100, mayLoadInMs: 700 }, 'warm', 700],
+  ['it is tried for the first time', { isOnTrial: true, waitedMs: 9_999 }, 'warm', undefined],
   ['it has waited twenty loads', { waitedMs: 2_000 }, 'anywhere', undefined],
   ['it has waited twenty short loads', { waitedMs: 40, expectedLoadMs: 2 }, 'spilling', 960],
   ['it is never worth another load', { msUntilSpill: () => Number.POSITIVE_INFINITY }, 'warm', 2_000],

@@ -68,8 +68,9 @@ export class FakeModelReplicas implements ModelReplicas {
     return [...this.all];
   }
 
-  loadRefusal(): InfermuxError | undefined {
-    return this.refusal;
+  async loadInTurn(model: RegisteredModel, { models }: ModelReplica, load: () => Promise<void>): Promise<void> {
+    if (this.refusal !== undefined && models.get(model.key) !== 'loaded') throw this.refusal;
+    await load();
   }
 
   async untilUnused(key: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { InfermuxError } from '../../../dist/common/errors.js';
+import type { ModelName } from '../../../dist/contracts/model-reference.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../../dist/routing/batches/routed-dispatch.js';
 import type { RoutedModel } from '../../../dist/routing/pending-request.js';
 import type { RoutableReplica } from '../../../dist/routing/placement/replicas/candidate.js';
@@ -24,6 +25,7 @@ export class FakeReplica implements RoutableReplica {
   labels: Readonly<Record<string, string>> = {};
   ownStats: Readonly<Record<string, unknown>> | undefined;
   readonly pinned = new Set<string>();
+  gone: Promise<unknown> = Promise.resolve();
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];
@@ -62,8 +64,8 @@ export class FakeReplica implements RoutableReplica {
     return [...this.models.values()].includes('loading');
   }
 
-  get loadUnderWay(): string | undefined {
-    return this.isLoading ? this.#given[0]?.dispatch.model.key : undefined;
+  get loadUnderWay(): ModelName | undefined {
+    return this.isLoading ? this.#given[0]?.dispatch.model : undefined;
   }
 
   /** The feeds of what it was given, dispatch by dispatch. */

@@ -35,7 +35,7 @@ export class FakeSessions {
       { maxModels: 2, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1, ...options },
       { load: (reference) => this.#load(reference.key) },
       {
-        loading: (key) => this.log.push(`loading ${key}`),
+        loading: ({ key }) => this.log.push(`loading ${key}`),
         loaded: ({ key }) => this.log.push(`loaded ${key}`),
         loadFailed: (key, { code }) => this.log.push(`failed ${key} ${code}`),
         unloaded: (key, reason, _, idleMs) => {

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../common/clock.js';
+import type { ModelName } from '../../../contracts/model-reference.js';
 import type { ModelState, ReplicaView, RoutingStats } from '../../../contracts/request-router.js';
 import type { RoutedAnswer, RoutedDispatch } from '../../batches/routed-dispatch.js';
 import { DecayedSum } from '../../estimates/decayed-sum.js';
@@ -13,8 +14,10 @@ export interface RoutableReplica
   readonly dispatches: number;
   /** True from the order of a load to its end: the thread is blocked. */
   readonly isLoading: boolean;
-  /** Key of the model that the thread is loading at this moment. */
-  readonly loadUnderWay: string | undefined;
+  /** The model that the thread is loading at this moment. */
+  readonly loadUnderWay: ModelName | undefined;
+  /** Resolves when its thread is gone. */
+  readonly gone: Promise<unknown>;
   /** Keys of models that are never evicted. */
   readonly pinned: ReadonlySet<string>;
   /** What its handler's `recordRoutingStats` returned last, if it did. */

@@ -1,0 +1,121 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { InfermuxError } from '../../../dist/common/errors.js';
+import { LoadBackoff } from '../../../dist/routing/placement/load-backoff.js';
+import { ModelQueues } from '../../../dist/routing/queues/model-queues.js';
+import { FakeClock } from '../../support/fakes/fake-clock.js';
+import { gate } from '../../support/fakes/fake-model-replicas.js';
+import { flush } from '../../support/flush.js';
+
+type Models = Map<string, 'loading' | 'loaded'>;
+
+const model = { key: 'a@1', id: 'a', path: '/a.onnx', bytes: 1 };
+let clock: FakeClock;
+let queues: ModelQueues;
+let replicas: { readonly models: Models }[];
+let backoff: LoadBackoff;
+
+beforeEach(() => {
+  clock = new FakeClock();
+  queues = new ModelQueues('auto');
+  replicas = Array.from({ length: 3 }, () => ({ models: new Map() }));
+  const warm = (key: string) => replicas.filter(({ models }) => models.has(key));
+  backoff = new LoadBackoff(queues, { warm }, clock);
+});
+
+const [first, second, third] = [0, 1, 2].map((index) => () => replicas[index]?.models as Models) as [
+  () => Models,
+  () => Models,
+  () => Models,
+];
+
+/** Loads in its turn on a replica with these models, until the replica's load ends. */
+function load(models: Models): Promise<void> {
+  return backoff.inTurn(model, models, async () => {
+    models.set(model.key, 'loading');
+  });
+}
+
+function loadEnds(models: Models, how: 'loaded' | 'failed'): void {
+  if (how === 'failed') models.delete(model.key);
+  else {
+    models.set(model.key, 'loaded');
+    queues.of(model).hasLoaded = true;
+  }
+  backoff.loadEnded(model.key);
+}
+
+describe('a model that has never loaded', () => {
+  it('is tried by one replica at a time until it has loaded', async () => {
+    const [one, two, three] = [load(first()), load(second()), load(third())];
+    await one;
+    await flush();
+    expect(replicas.map(({ models }) => models.size)).toEqual([1, 0, 0]);
+    expect([backoff.isOnTrial(model.key), backoff.mayLoad(model.key)]).toEqual([true, false]);
+    loadEnds(first(), 'failed');
+    await two;
+    await flush();
+    expect(replicas.map(({ models }) => models.size)).toEqual([0, 1, 0]);
+    loadEnds(second(), 'loaded');
+    await three;
+    expect([backoff.isOnTrial(model.key), backoff.mayLoad(model.key)]).toEqual([false, true]);
+  });
+
+  it('is loaded anywhere at any time from then on, also when all of its sessions have left', async () => {
+    await load(first());
+    loadEnds(first(), 'loaded');
+    first().clear();
+    await Promise.all([load(first()), load(second()), load(third())]);
+    expect(replicas.map(({ models }) => models.size)).toEqual([1, 1, 1]);
+  });
+
+  it('is not waited for by a replica that is loading it already', async () => {
+    await load(first());
+    await load(first());
+    expect(backoff.isOnTrial(model.key)).toBe(true);
+  });
+});
+
+describe('a load that ended or outlasted its replica', () => {
+  const crash = new InfermuxError('REPLICA_FAILED', 'replica r0 failed: out of memory');
+
+  it('is refused for a growing while', async () => {
+    backoff.recordCrash(model, crash, Promise.resolve());
+    await flush();
+    expect(backoff.loadRefusal(model.key)).toMatchObject({
+      ...{ code: 'MODEL_LOAD_FAILED', retryAfterMs: 1_000 },
+      message: expect.stringContaining('model "a": the replica died while loading the model'),
+    });
+    clock.advance(1_000);
+    expect(backoff.mayLoad(model.key)).toBe(true);
+    backoff.recordCrash(model, crash, Promise.resolve());
+    expect(backoff.loadRefusal(model.key)?.retryAfterMs).toBe(2_000);
+  });
+
+  it('is refused for as long as the thread is still in it', async () => {
+    const { opened: gone, open } = gate();
+    const cause = new InfermuxError('MODEL_LOAD_FAILED', 'model "a" did not load within 5 ms');
+    backoff.recordCrash(model, new InfermuxError('REPLICA_FAILED', 'given up', { cause }), gone);
+    await flush();
+    for (const whileMs of [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 64_000]) {
+      expect(backoff.loadRefusal(model.key)).toMatchObject({ message: cause.message, retryAfterMs: whileMs });
+      clock.advance(whileMs);
+    }
+    open();
+    await flush();
+    expect(backoff.loadRefusal(model.key)).toBeUndefined();
+  });
+
+  it('is what a caller hears whose replica was lost with it', async () => {
+    const lost = backoff.inTurn(model, first(), async () => {
+      backoff.recordCrash(model, crash, Promise.resolve());
+      throw crash;
+    });
+    await expect(lost).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED' });
+    await expect(load(second())).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED', retryAfterMs: 1_000 });
+  });
+
+  it('leaves other errors of a load as they are', async () => {
+    const failed = backoff.inTurn(model, first(), () => Promise.reject(crash));
+    await expect(failed).rejects.toBe(crash);
+  });
+});
