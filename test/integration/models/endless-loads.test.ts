@@ -117,4 +117,12 @@ describe('a model whose load does not end, in a handler', () => {
     expect(await code(run('bad'))).toBe('MODEL_LOAD_FAILED');
     expect(await metric('infermux_load_model_exceptions_total')).toBe(1);
   });
+
+  it('fails in time where the handler loads it by itself', async () => {
+    const own = new URL('../../support/own-models-handler.mjs', import.meta.url);
+    await start({}, { replicas: 0, deployments: { app: { handler: own, replicas: 2, loadTimeoutMs: 200 } } });
+    const send = requestsTo(() => engine);
+    expect(await code(send(undefined, 'app/endless'))).toBe('MODEL_LOAD_FAILED');
+    expect(await send(['fine'])).toMatchObject({ models: ['fine'] });
+  });
 });
