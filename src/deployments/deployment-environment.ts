@@ -30,6 +30,8 @@ export interface DeploymentQueue {
 export interface DeploymentObserver extends Pick<ReplicaPoolObserver, 'event' | 'stateChanged'> {
   running(replica: Replica): void;
   removed(replica: Replica): void;
+  /** A replica with this handler, the URL of a module, is about to start. */
+  handlerUsed(handler: string): void;
   restarting(replica: string, error: InfermuxError, delayMs: number): void;
   outage(error: InfermuxError): void;
   /** The target number of replicas changed, by an update or by autoscaling. */
