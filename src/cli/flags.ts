@@ -1,5 +1,5 @@
 /** Parsers of flag values. commander prints an error that they throw, and the command ends as for wrong usage. */
-import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs';
+import { accessSync, closeSync, constants, lstatSync, openSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
@@ -49,13 +49,15 @@ export function parsePath(text: string): string {
   }
 }
 
-/** Reads a path, and checks before any measurement that the file can be written. */
+/** Reads a path, and checks before any measurement that a file can be put there. */
 export function parseWritableFile(text: string): string {
   const path = parsePath(text);
   try {
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found !== undefined && !found.isFile()) throw new Error('a link, a folder or a device is there');
     // Neither creates the file nor empties it.
-    if (existsSync(path)) closeSync(openSync(path, 'r+'));
-    else accessSync(dirname(resolve(path)), constants.W_OK);
+    if (found !== undefined) closeSync(openSync(path, 'r+'));
+    accessSync(dirname(resolve(path)), constants.W_OK);
     return path;
   } catch (error) {
     throw new InvalidArgumentError(`expected a file that can be written: ${messageOf(error)}.`);

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { InfermuxError } from '../index.js';
@@ -86,7 +87,7 @@ program
     const progress = progressBar('measurements');
     const report = await benchModel({ path, shapes, ...settings }, progress.update).finally(progress.stop);
     // Before anything is printed: the reader of the output may go away, and then the process ends.
-    if (svg !== undefined) writeFileSync(svg, benchChart(report));
+    if (svg !== undefined) replaceFile(svg, benchChart(report));
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
   });
 
@@ -116,6 +117,17 @@ for (const [name, description, read] of [
 function checkAll(directory: string): Promise<RepositoryReport> {
   const progress = progressBar('models');
   return checkModels(directory, progress.update).finally(progress.stop);
+}
+
+/** Puts a file in the place of another, and follows no link: one may have been put there since the path was read. */
+function replaceFile(path: string, text: string): void {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    writeFileSync(temporary, text, { flag: 'wx' });
+    renameSync(temporary, path);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
 }
 
 interface DemoFlags {

@@ -31,6 +31,8 @@ export interface DeploymentObserver extends Pick<ReplicaPoolObserver, 'event' | 
   running(replica: Replica): void;
   /** @param crash why the replica died or was given up, if it did. */
   removed(replica: Replica, crash: InfermuxError | undefined): void;
+  /** A replica with this handler, the URL of a module, is about to start. */
+  handlerUsed(handler: string): void;
   restarting(replica: string, error: InfermuxError, delayMs: number): void;
   outage(error: InfermuxError): void;
   /** The target number of replicas changed, by an update or by autoscaling. */

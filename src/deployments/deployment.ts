@@ -60,6 +60,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
           observer.event(replica, event);
         },
         failed: (place, error, delayMs) => this.#failed(place, error, delayMs),
+        handlerUsed: (handler) => observer.handlerUsed(handler),
         configRefused: (error) => this.#goal.fail(error),
         log: (level, fields, message) => observer.log(level, fields, message),
         resting: () => {

@@ -12,8 +12,8 @@ import { type EngineOptions, resolveOptions } from './options.js';
  * are refused.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by
- *   its path, that cannot be read, for a checkpoint that is damaged or newer, and when infermux is part of a bundle,
- *   `REPLICA_FAILED` when no replica of a deployment starts.
+ *   its path, that cannot be read, for a checkpoint that is damaged or newer or that anybody could have written, and when
+ *   infermux is part of a bundle, `REPLICA_FAILED` when no replica of a deployment starts.
  */
 export function createEngine(options?: EngineOptions): Promise<InferenceEngine> {
   return startEngine(options, { clock: systemClock });

@@ -43,6 +43,11 @@ export class EngineCheckpoint {
     checkFollowable(this.models, options.repository);
   }
 
+  /** Why somebody else could have written the checkpoint or could replace it; undefined when nobody could. */
+  get doubt(): string | undefined {
+    return this.#checkpoint?.doubt;
+  }
+
   /** Resolves when it is written; at once without a checkpoint. @throws InfermuxError `FAILED_PRECONDITION`. */
   async save(content: CheckpointContent): Promise<void> {
     await this.#checkpoint?.save(content);

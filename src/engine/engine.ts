@@ -179,6 +179,7 @@ export class InferenceEngine {
   async #begin(): Promise<void> {
     const { catalog, checkpoint, log } = this.#parts;
     const { models, deployments, endpoints, pins } = checkpoint;
+    await this.#warnOfOthers();
     await this.models.open(typeof models === 'string' ? undefined : await NamedModels.read(models));
     this.models.restorePins(pins);
     if (catalog.models.length === 0) log.write('warn', { models }, 'no models found');
@@ -187,6 +188,15 @@ export class InferenceEngine {
     this.endpoints.restore(endpoints);
     const loaded = this.models.loadInitial();
     if (this.#options.repository.waitForInitialLoad) await loaded;
+  }
+
+  /** Warns of files that others may change. What is certain danger has been refused before. */
+  async #warnOfOthers(): Promise<void> {
+    const { checkpoint, others, log } = this.#parts;
+    const { models, doubt: reason } = checkpoint;
+    if (reason !== undefined) log.write('warn', { reason }, 'the checkpoint may be changed by others');
+    if (typeof models === 'string') await others.look('the directory of models', models);
+    await others.look('the weight store', this.#options.weightStore.directory);
   }
 
   /** Makes a rejection of a refusal too, so that `run` and `infer` never throw. */

@@ -60,15 +60,19 @@ export interface MetricsOptions {
 }
 
 export interface CheckpointOptions {
-  /** Path or `file:` URL of the file. Only one engine may use it at a time. */
+  /**
+   * Path or `file:` URL of the file. Only one engine may use it at a time. It names code that is run: the engine writes
+   * it with mode 600, and refuses one that anybody could have written.
+   */
   readonly file: string | URL;
 }
 
 /** Where compiled models with shared weights are kept. */
 export interface WeightStoreOptions {
   /**
-   * Path or `file:` URL of the directory. Several processes may share it. Default: `infermux/weights` in the user's
-   * cache folder.
+   * Path or `file:` URL of the directory. Several processes of one user may share it. One that belongs to another user,
+   * or that anybody may change, is not used: models are then loaded with weights of their own, and a warning says so.
+   * Default: `infermux/weights` in the user's cache folder.
    */
   readonly directory?: string | URL | undefined;
   /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */

@@ -9,7 +9,7 @@ import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
 import { Replica, type ReplicaOptions } from './replica.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
-import { RECOVERED_AFTER_MS, restartDelayMs } from './restart-backoff.js';
+import { hadRecovered, RestartPace, restartDelayMs } from './restart-backoff.js';
 import { WorkerThread } from './threads/worker-thread.js';
 
 const START_TIMEOUT_MS = 60_000;
@@ -81,7 +81,9 @@ export interface ReplicaPlace {
   /** Whether its replica was told to stop and did not in time. Its requests are not to blame for that. */
   isGivenUp: boolean;
   restarts: number;
+  /** Failures since a replica here answered a request, or ran for long. */
   failuresInRow: number;
+  readonly pace: RestartPace;
   runningSince: number | undefined;
   /** Time of the clock from which a replica may start here. */
   startsAt: number;
@@ -121,6 +123,7 @@ export class ReplicaPool {
       isGivenUp: false,
       restarts: 0,
       failuresInRow: 0,
+      pace: new RestartPace(),
       runningSince: undefined,
       startsAt: this.#environment.clock.now(),
     };
@@ -242,7 +245,8 @@ export class ReplicaPool {
     if (place.runningSince === undefined) return;
     const ranMs = this.#environment.clock.now() - place.runningSince;
     place.runningSince = undefined;
-    if (ranMs >= RECOVERED_AFTER_MS) place.failuresInRow = 0;
+    const { completed, failed } = replica.counters;
+    if (hadRecovered(ranMs, completed + failed)) place.failuresInRow = 0;
     this.#observer.removed(replica, place.isGivenUp ? undefined : error);
     this.#failed(place, error);
   }
@@ -250,8 +254,9 @@ export class ReplicaPool {
   #failed(place: ReplicaPlace, error: InfermuxError): void {
     if (place.isLeaving) return;
     place.failuresInRow += 1;
-    const delayMs = restartDelayMs(place.failuresInRow);
-    place.startsAt = this.#environment.clock.now() + delayMs;
+    const now = this.#environment.clock.now();
+    const delayMs = Math.max(restartDelayMs(place.failuresInRow), place.pace.delayMs(now));
+    place.startsAt = now + delayMs;
     this.#observer.failed(place, error, delayMs);
     this.#observer.changed();
   }

@@ -43,6 +43,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
       observer: {
         running: () => expect.fail('nothing can run'),
         ...{ removed: ignore, event: ignore, stateChanged: ignore, log: ignore },
+        handlerUsed: () => undefined,
         restarting: (_, __, delayMs) => delays.push(delayMs),
         outage: (error) => outages.push(error),
         scaled: (from, to) => scales.push(`${from} to ${to}`),

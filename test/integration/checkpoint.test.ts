@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -179,6 +179,64 @@ it('a change that is being written when the engine closes is refused, or is over
     for (const outcome of await outcomes) expect(['ENGINE_CLOSED', 'failed', 'reached']).toContain(outcome);
     expect(engine.status()).toMatchObject({ state: 'closed', replicas: [] });
   }
+});
+
+describe.skipIf(process.platform === 'win32')('where others may write', () => {
+  const warnings: [Readonly<Record<string, unknown>>, string][] = [];
+  const quiet = () => undefined;
+  const logger = {
+    ...{ debug: quiet, info: quiet, error: quiet },
+    warn: (fields: Readonly<Record<string, unknown>>, message: string) => void warnings.push([fields, message]),
+  };
+
+  it('a handler that a checkpoint names is not run', async () => {
+    const folder = directory();
+    file = join(folder, 'checkpoint.json');
+    const ran = join(folder, 'ran');
+    const code = `import { writeFileSync } from 'node:fs';
+      writeFileSync(${JSON.stringify(ran)}, '');
+      export const handle = (request) => request;`;
+    writeFileSync(join(folder, 'handler.mjs'), code);
+    await start();
+    await (await engine.deployments.create('made', { handler: join(folder, 'handler.mjs') })).done;
+    await engine.close();
+    rmSync(ran);
+    chmodSync(file, 0o666);
+    await expect(start()).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('may be written by anybody (mode 666)'),
+    });
+    expect(existsSync(ran)).toBe(false);
+    chmodSync(file, 0o600);
+    await start();
+    expect(await engine.run<number>('made', 5)).toBe(5);
+  });
+
+  it('models, handlers, the weight store and the folder of a checkpoint are each warned of once', async () => {
+    const folder = directory({ 'models/none': '', 'store/none': '', 'handler.mjs': readFileSync(HANDLER) });
+    const open = ['models', 'store', 'handler.mjs'].map((name) => join(folder, name));
+    for (const path of [folder, ...open]) chmodSync(path, 0o777);
+    file = join(folder, 'checkpoint.json');
+    writeFileSync(file, '{ "format": "infermux checkpoint", "version": 1 }', { mode: 0o600 });
+    const [directoryOfModels = '', store = '', handler = ''] = open;
+    const options = { models: directoryOfModels, weightStore: { directory: store }, logger };
+    await start({ ...options, deployments: { a: { handler, replicas: 2 }, b: { handler } } });
+    await (await engine.deployments.update('a', { userConfig: 1, replicas: 3 })).done;
+    const told = () => warnings.filter(([, message]) => message.includes('changed by others'));
+    await until(() => told().length === 4);
+    expect(told().map(([{ path }]) => path)).toEqual([undefined, ...open]);
+    expect(told()[0]?.[0]['reason']).toContain('lies in a folder that may be written by anybody (mode 777)');
+    expect(told()[3]?.[1]).toBe('a handler may be changed by others: use chmod go-w');
+  });
+
+  it('nobody is warned of what this user alone may change', async () => {
+    warnings.length = 0;
+    file = join(directory(), 'checkpoint.json');
+    await start({ logger, deployments: { a: { handler: HANDLER } } });
+    await engine.close();
+    await start({ logger, deployments: { a: { handler: HANDLER } } });
+    expect(warnings.filter(([, message]) => message.includes('others'))).toEqual([]);
+  });
 });
 
 describe('a checkpoint that is not to be had', () => {

@@ -124,6 +124,53 @@ it('a replica can fail again and again, and takes what it was handed over', asyn
   expect(restarts()).toBe(3);
 });
 
+describe('the pause before a restart', () => {
+  /** An engine with the pauses that its replicas were given. */
+  async function startTimed(options: EngineOptions = {}) {
+    const pauses: number[] = [];
+    const warn = ({ delayMs }: { delayMs?: number }) => {
+      if (delayMs !== undefined) pauses.push(delayMs);
+    };
+    const quiet = () => undefined;
+    await start({ replicas: 1, logger: { debug: quiet, info: quiet, warn, error: quiet }, ...options });
+    return pauses;
+  }
+
+  it('stays short where each replica answers before it dies, whatever it dies of', async () => {
+    const pauses = await startTimed();
+    for (const how of [-1, -2, -3, -1, -2, -1, -2]) {
+      // The one that dies has answered this.
+      expect(await outcome(engine.run('double', feeds(1)))).toBe(2);
+      marker += 1;
+      expect(await outcome(engine.run('double', feeds(how, marker)))).toBe(2 * how);
+    }
+    expect(pauses).toHaveLength(7);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(500);
+    expect(engine.ready).toBe(true);
+  });
+
+  it('stays short where one of several requests always ends its thread, and the others are answered', async () => {
+    const pauses = await startTimed();
+    for (let round = 0; round < 4; round += 1) {
+      expect(await outcome(engine.run('double', feeds(-1)))).toBe('REPLICA_FAILED');
+      expect(await outcome(engine.run('triple', feeds(round)))).toBe(3 * round);
+    }
+    // The request gets a second attempt, which nothing precedes.
+    expect(pauses).toHaveLength(8);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(500);
+  });
+
+  it('stays short for replicas that autoscaling starts', async () => {
+    const pauses = await startTimed({ replicas: undefined, autoscaling: { minReplicas: 1, maxReplicas: 1 } });
+    for (let crash = 0; crash < 5; crash += 1) {
+      expect(await outcome(engine.run('double', feeds(1)))).toBe(2);
+      marker += 1;
+      expect(await outcome(engine.run('double', feeds(-2, marker)))).toBe(-4);
+    }
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(500);
+  });
+});
+
 describe('a load that kills its thread', () => {
   it('is not tried again for a while, and the other models go on', async () => {
     await start({ replicas: 2 });

@@ -1,8 +1,13 @@
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { keepsModes, thisUser } from '../../common/files/other-writers.js';
+import { MOST_TEXT_BYTES, readTextFile } from '../../common/files/read-file.js';
+import { removeAbandoned, replaceFile } from '../../common/files/write-file.js';
 import { SerialQueue } from '../../common/serial-queue.js';
+import { doubtCheckpoint } from './checkpoint-trust.js';
 
 /** Content of a checkpoint; the owner of each part reads and checks it. */
 export interface CheckpointContent {
@@ -15,36 +20,46 @@ export interface CheckpointContent {
 const FORMAT = 'infermux checkpoint';
 /** Raised when older files cannot be read as they are. */
 const VERSION = 1;
+/** It says what code is run, so nobody else may write it, and it may hold secrets of handlers. */
+const MODE = 0o600;
 const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] satisfies (keyof CheckpointContent)[];
 
 /** A file with the desired state of an engine, from which the next engine starts. It is complete at every moment. */
 export class Checkpoint {
   readonly file: string;
+  /** Why somebody else could have written the file or could replace it: a predicate. Undefined when nobody could. */
+  readonly doubt: string | undefined;
   readonly #turns = new SerialQueue();
   #content: CheckpointContent;
   /** Text of the file when last read or written; undefined where there was no file. */
   #text: string | undefined;
+  #hasTidied = false;
 
-  private constructor(file: string, content: CheckpointContent, text: string | undefined) {
+  private constructor(file: string, content: CheckpointContent, text?: string, doubt?: string) {
     this.file = file;
+    this.doubt = doubt;
     this.#content = content;
     this.#text = text;
   }
 
   /**
-   * Reads the file, if it exists, and never changes it.
+   * Reads the file, if it exists, and never changes it. A link to it is followed.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` when the file is damaged, newer than this infermux, or cannot be read.
+   * @throws InfermuxError `FAILED_PRECONDITION` when anybody could have written the file, when it is damaged, newer than
+   *   this infermux, larger than 64 MiB or not a regular file, or when it cannot be read.
    */
   static async open(file: string): Promise<Checkpoint> {
     const path = resolve(file);
-    let text: string | undefined;
+    let found: Awaited<ReturnType<typeof read>>;
     try {
-      text = await readText(path);
+      found = await read(path);
     } catch (cause) {
       throw checkpointRefused(path, `could not be read: ${messageOf(cause)}`, cause);
     }
-    return new Checkpoint(path, text === undefined ? {} : parse(path, text), text);
+    if (found === undefined) return new Checkpoint(path, {});
+    const { text, stats } = found;
+    const doubt = await doubtOf(path, stats);
+    return new Checkpoint(path, parse(path, text), text, doubt);
   }
 
   get content(): CheckpointContent {
@@ -72,54 +87,39 @@ export class Checkpoint {
   }
 
   async #write(content: CheckpointContent): Promise<void> {
-    const temporary = `${this.file}.tmp`;
     try {
       // Two engines would silently undo each other's changes.
-      if ((await readText(this.file)) !== this.#text) throw new Error('another process has changed it meanwhile');
+      if ((await read(this.file))?.text !== this.#text) throw new Error('another process has changed it meanwhile');
       const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
-      await writeDurably(temporary, text);
-      await rename(temporary, this.file);
-      await syncDirectory(dirname(this.file));
+      const bytes = Buffer.byteLength(text);
+      if (bytes > MOST_TEXT_BYTES) throw new Error(`it would have ${bytes} bytes, more than ${MOST_TEXT_BYTES}`);
+      if (!this.#hasTidied) await removeAbandoned(dirname(this.file));
+      this.#hasTidied = true;
+      await replaceFile(this.file, text, MODE);
       this.#text = text;
     } catch (cause) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       const message = `checkpoint ${show(this.file)} could not be written, and nothing was changed: ${messageOf(cause)}`;
       throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
     }
   }
 }
 
-/** Returns the text of the file; undefined where there is no such file. */
-async function readText(path: string): Promise<string | undefined> {
+/** Reads the file; undefined where there is no such file. */
+async function read(path: string): Promise<{ text: string; stats: Stats } | undefined> {
   try {
-    return await readFile(path, 'utf8');
+    return await readTextFile(path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw cause;
   }
 }
 
-async function writeDurably(path: string, text: string): Promise<void> {
-  const handle = await open(path, 'w');
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Makes the new name durable: it is in the directory, which is a file of its own. */
-async function syncDirectory(path: string): Promise<void> {
-  // Windows cannot open directories.
-  const handle = await open(path, 'r').catch(() => undefined);
-  try {
-    await handle?.sync();
-  } catch {
-    // Some file systems cannot sync them.
-  } finally {
-    await handle?.close();
-  }
+/** @returns why somebody else could have written the file. @throws InfermuxError when anybody could. */
+async function doubtOf(path: string, stats: Stats): Promise<string | undefined> {
+  const folder = dirname(path);
+  const doubt = doubtCheckpoint(stats, await stat(folder), thisUser());
+  if (doubt?.isRefused === true && (await keepsModes(folder))) throw checkpointRefused(path, doubt.reason);
+  return doubt?.reason;
 }
 
 function parse(path: string, text: string): CheckpointContent {

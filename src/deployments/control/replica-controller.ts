@@ -17,7 +17,9 @@ export interface ControllerEnvironment extends Pick<DeploymentEnvironment, 'memo
 }
 
 /** Is told of what happens to the replicas. `failed` is not called after {@link ReplicaController.halt}. */
-export interface ControllerObserver extends Omit<ReplicaPoolObserver, 'changed'>, Pick<DeploymentObserver, 'log'> {
+export interface ControllerObserver
+  extends Omit<ReplicaPoolObserver, 'changed'>,
+    Pick<DeploymentObserver, 'handlerUsed' | 'log'> {
   /** A running handler refused the configuration of the target. */
   configRefused(error: InfermuxError): void;
   /** There is no step to take now. */
@@ -191,6 +193,7 @@ export class ReplicaController {
     const options = this.#environment.options();
     const { revision, configRevision } = this.#target;
     if (action.kind === 'add') {
+      if (options.handler !== undefined) this.#observer.handlerUsed(options.handler);
       const place = this.#pool.add(
         revision,
         this.#roster.settingsFor(revision, options, this.#environment.weightStore),

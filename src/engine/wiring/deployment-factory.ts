@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { demandOf, machineCapacity, overcommitReason } from '../../deployments/capacity.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
 import { Deployment } from '../../deployments/deployment.js';
@@ -8,9 +9,11 @@ import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/repli
 import { Dispatcher } from '../../routing/dispatcher.js';
 import type { EngineDeployment } from '../requests/targets.js';
 import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
+import type { OtherWritersLog } from './other-writers-log.js';
 import type { ReplicaEvents } from './replica-events.js';
 
 export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironment {
+  readonly others: OtherWritersLog;
   readonly memory: ReplicaMemory;
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
@@ -39,7 +42,7 @@ export class DeploymentFactory {
   }
 
   #observe(deployment: string, queue: Dispatcher<Replica>): DeploymentObserver {
-    const { log, metrics, models, events } = this.#environment;
+    const { log, metrics, models, events, others } = this.#environment;
     return {
       running: (replica) => models().replicaRunning(replica),
       removed: (replica, crash) => {
@@ -48,6 +51,7 @@ export class DeploymentFactory {
           events().loadLost(queue, replica, replica.loadUnderWay);
       },
       event: (replica, event) => events().handle(queue, replica, event),
+      handlerUsed: (handler) => void others.look('a handler', fileURLToPath(handler)),
       stateChanged: ({ id, hello }, state) =>
         log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
       restarting: (replica, error, delayMs) => {

@@ -18,12 +18,14 @@ import { Targets } from '../requests/targets.js';
 import { deployedReplicas } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
 import { metricsSource } from './metrics-source.js';
+import { OtherWritersLog } from './other-writers-log.js';
 import { ReplicaEvents } from './replica-events.js';
 
 /** Creates the layers of one engine, and gives each the others that it needs. */
 export class EngineParts {
   readonly keepAlive = new KeepAlive();
   readonly log: Log;
+  readonly others: OtherWritersLog;
   readonly metrics: EngineMetrics;
   readonly checkpoint: EngineCheckpoint;
   readonly catalog: ModelCatalog;
@@ -41,6 +43,7 @@ export class EngineParts {
     this.#options = options;
     this.#environment = environment;
     this.log = new Log(options.logger);
+    this.others = new OtherWritersLog(this.log);
     this.checkpoint = new EngineCheckpoint(checkpoint, options);
     this.metrics = new EngineMetrics(metricsSource(this), {
       ...{ registry: options.registry, clock: environment.clock },
@@ -67,9 +70,9 @@ export class EngineParts {
   readonly #during = <T>(work: () => Promise<T>): Promise<T> => this.keepAlive.during(work);
 
   #createDeployments(isSaved: boolean): Deployments<Dispatcher<Replica>> {
-    const { keepAlive, metrics, log } = this;
+    const { keepAlive, metrics, log, others } = this;
     const factory = new DeploymentFactory({
-      ...{ keepAlive, metrics, log, memory: this.#memory, pool: this.#environment },
+      ...{ keepAlive, metrics, log, others, memory: this.#memory, pool: this.#environment },
       weightStore: this.#options.weightStore,
       deployments: () => this.deployments.all,
       models: () => this.models,

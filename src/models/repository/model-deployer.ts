@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises';
+import { lstat, mkdir, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isNotThere, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
 import { KeyedTasks } from '../keyed-tasks.js';
 import { isWithin } from '../sources/model-files.js';
 import {
@@ -19,8 +20,8 @@ import { checkNewId } from './file-names.js';
 
 /** Folder in the repository for files that are being written or removed. Scans ignore names that begin with a dot. */
 const STAGING = '.infermux-staging';
-/** Age at which a staged folder counts as abandoned. */
-const ABANDONED_MS = 3_600_000;
+/** Other processes may read a deployed model, as far as the umask lets them. */
+const FILE_MODE = 0o666;
 /** How often a folder is created again that others remove. */
 const MOST_ATTEMPTS = 10;
 
@@ -103,7 +104,8 @@ export class ModelDeployer {
       const path = join(staging, name);
       const found = await statOf(path);
       if (found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS) {
-        await rm(path, { recursive: true, force: true });
+        // One of another user stays, and does no harm.
+        await rm(path, { recursive: true, force: true }).catch(() => undefined);
       }
     }
     await removeIfEmpty(staging);
@@ -116,7 +118,7 @@ export class ModelDeployer {
       throw new InfermuxError('INVALID_ARGUMENT', `${staging} must be a folder, not a link`);
     const folder = join(staging, randomUUID());
     try {
-      await createAgain(staging, () => mkdir(folder));
+      await createAgain(staging, () => mkdir(folder, { mode: 0o700 }));
       await work(folder);
     } finally {
       await rm(folder, { recursive: true, force: true });
@@ -145,6 +147,10 @@ export class ModelDeployer {
   /** The paths of the model, or of one version of it. */
   async #pathsOf(id: string, version: number | undefined): Promise<string[]> {
     const own = version === undefined ? undefined : join(this.#directory, id, String(version));
+    if (own !== undefined && (await statOf(dirname(own)))?.isSymbolicLink() === true) {
+      const message = `${dirname(own)} is a link, and its versions are another model's: undeploy them there, or undeploy ${show(id)}`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
     if (own !== undefined) await this.#checkInside(own);
     if (own !== undefined && (await isModelFolder(own))) return [own];
     const paths: string[] = [];
@@ -236,22 +242,9 @@ async function writeFolder(folder: string, files: ReadonlyMap<string, Uint8Array
     const path = join(folder, name);
     for (let parent = dirname(path); !folders.has(parent); parent = dirname(parent)) folders.add(parent);
     await mkdir(dirname(path), { recursive: true });
-    const handle = await open(path, 'wx');
-    try {
-      await handle.writeFile(contents);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await createFile(path, contents, FILE_MODE);
   }
   for (const path of folders) await syncFolder(path);
-}
-
-/** Makes the names in the folder survive a power failure, on systems where a folder can be opened. */
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path).catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
 }
 
 async function isModelFile(path: string): Promise<boolean> {

@@ -1,5 +1,6 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readTextFile } from '../../common/files/read-file.js';
 import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
 import { type Manifest, parseManifest } from './manifest.js';
 
@@ -57,7 +58,7 @@ export async function folderManifest(folder: string): Promise<{ manifest: Manife
   if ((await kindOf(path)) !== 'file') return { manifest: {}, paths: [] };
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    ({ text } = await readTextFile(path));
   } catch (cause) {
     throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }

@@ -1,3 +1,5 @@
+import { stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
 import type { Handler } from '../../contracts/handler.js';
 
@@ -11,6 +13,8 @@ const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats
 export async function importHandler(address: string): Promise<Handler> {
   let module: Readonly<Record<string, unknown>>;
   try {
+    // The import would wait for the writer of a pipe, or for the end of a device.
+    if (!(await stat(fileURLToPath(address))).isFile()) throw new Error('it is not a regular file');
     module = await import(address);
   } catch (cause) {
     throw noHandler(`handler ${address} could not be imported: ${messageOf(cause)}`, cause);

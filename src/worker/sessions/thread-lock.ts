@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
+import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { createFile } from '../../common/files/write-file.js';
 
 /** Age at which a lock is void if its holder cannot be examined. */
 const STALE_MS = 600_000;
@@ -29,12 +32,7 @@ interface Holder {
 export async function tryLock(path: string): Promise<(() => Promise<void>) | undefined> {
   for (let attempt = 0; attempt < 2; attempt += 1) {
     try {
-      const handle = await open(path, 'wx', 0o600);
-      try {
-        await handle.writeFile(JSON.stringify(thisThread()));
-      } finally {
-        await handle.close();
-      }
+      await createFile(path, JSON.stringify(thisThread()), 0o600);
       return () => rm(path, { force: true });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
@@ -47,7 +45,7 @@ export async function tryLock(path: string): Promise<(() => Promise<void>) | und
 
 /** Removes a dead holder's lock. If another thread has removed it and taken the lock since, that lock is put back. */
 async function removeDead(path: string): Promise<void> {
-  const aside = `${path}.${process.pid}.dead`;
+  const aside = `${path}.${randomUUID()}.tmp`;
   await rename(path, aside).catch(() => undefined);
   if (await isHeld(aside)) await rename(aside, path).catch(() => undefined);
   await rm(aside, { force: true });
@@ -67,7 +65,7 @@ async function isHeld(path: string): Promise<boolean> {
 
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as Holder;
+    return JSON.parse((await readTextFile(path)).text) as Holder;
   } catch (error) {
     if (isUnanswered(error)) throw error;
     return undefined;

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { show } from '../../common/errors.js';
+import { isSticky, type Ownership, otherWriters, thisUser } from '../../common/files/other-writers.js';
+import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
 import type { FileHashes } from './file-hashes.js';
 import { tryLock } from './thread-lock.js';
 
 /** Raise it when the form of an entry changes. */
 export const STORE_FORMAT = 1;
 const INDEX = 'entry.json';
-/** Age at which a temporary folder counts as left behind by a killed process. */
-const ABANDONED_MS = 3_600_000;
 /** Names of entries and of temporary folders. Keys are SHA-256 in hexadecimal digits. */
 const OWN_NAME = /^[\da-f]{64}(\..+\.tmp)?$/;
 const WAIT_MS = 50;
@@ -58,10 +60,12 @@ export class WeightStore {
    *
    * @param build writes the files into the folder, or returns why the model is better loaded without the store.
    * @param checkGoOn throws when the wait for another thread should end.
-   * @throws Error when the store cannot be read or written.
+   * @throws Error when the store cannot be read or written, or when others may write it.
    */
   async find(key: string, build: Build, checkGoOn: () => void = () => undefined): Promise<StoreEntry> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const refusal = whyNotTrusted(this.#directory, await stat(this.#directory), thisUser());
+    if (refusal !== undefined) throw new Error(refusal);
     for (const startedAt = Date.now(); ; ) {
       const found = await this.#intact(key);
       if (found !== undefined) return found;
@@ -110,7 +114,7 @@ export class WeightStore {
         files,
         ...(declined === undefined ? {} : { declined }),
       };
-      await writeFile(join(temporary, INDEX), JSON.stringify(index), { flush: true });
+      await createFile(join(temporary, INDEX), JSON.stringify(index), 0o600);
       await rename(temporary, join(this.#directory, key));
       await syncFolder(this.#directory);
       await this.#prune(key);
@@ -124,7 +128,11 @@ export class WeightStore {
   async #intact(key: string): Promise<StoreEntry | undefined> {
     const folder = join(this.#directory, key);
     try {
-      const { format, builtAt, files, declined } = JSON.parse(await readFile(join(folder, INDEX), 'utf8')) as Index;
+      const found = await lstat(folder);
+      // Its files say what the models answer, and its index is only as true as whoever wrote it.
+      if (!found.isDirectory() || otherWriters(found, thisUser()) !== undefined) return undefined;
+      const { text } = await readTextFile(join(folder, INDEX));
+      const { format, builtAt, files, declined } = JSON.parse(text) as Index;
       if (format !== STORE_FORMAT) return undefined;
       if (declined !== undefined && Date.now() - builtAt > DECLINED_MS) return undefined;
       for (const [name, { bytes, sha256 }] of Object.entries(files)) {
@@ -187,6 +195,19 @@ export class WeightStore {
   }
 }
 
+/**
+ * Returns why a store is not used; undefined when it is. Whoever may write it decides what the models answer. A group
+ * may: somebody has given it that right. In a sticky folder nobody else may change the entries of this user.
+ *
+ * @param user as in {@link otherWriters}.
+ */
+export function whyNotTrusted(directory: string, found: Ownership, user: number | undefined): string | undefined {
+  const others = otherWriters(found, user);
+  if (others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found))) return undefined;
+  const advice = others.who === 'owner' ? 'name a folder of this user' : 'use chmod go-w on it, or name a folder in it';
+  return `the weight store ${show(directory)} ${others.what}: ${advice} in options.weightStore.directory`;
+}
+
 async function bytesIn(folder: string): Promise<number> {
   let bytes = 0;
   for (const name of (await readdir(folder).catch(undefinedIfNotThere)) ?? []) {
@@ -206,11 +227,4 @@ async function syncFile(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-/** Writes the folder to the disk. Some systems cannot open a folder: then nothing happens. */
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path).catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
 }

@@ -11,6 +11,16 @@ async function start(options?: DeploymentOptions, logger?: Logger): Promise<void
   engine = await startHandler(options, logger);
 }
 
+/** A logger, and the milliseconds for which it was told that a replica waits before it starts again. */
+function pausesLogged() {
+  const pauses: number[] = [];
+  const write = (line: string) => {
+    const { delayMs } = JSON.parse(line);
+    if (delayMs !== undefined) pauses.push(delayMs);
+  };
+  return { pauses, logger: pino({ level: 'warn' }, { write }) };
+}
+
 afterEach(() => engine?.destroy());
 
 describe('health', () => {
@@ -33,6 +43,17 @@ describe('health', () => {
     const before = performance.now();
     await engine.close();
     expect(performance.now() - before).toBeLessThan(10_000);
+  });
+
+  it('costs no long pause where the replica has answered, however often it falls ill', async () => {
+    const { pauses, logger } = pausesLogged();
+    await start({ healthCheck: { periodMs: 5, failures: 1 } }, logger);
+    for (let round = 1; round <= 5; round += 1) {
+      expect(await ask({ do: 'fall ill' })).toBe('ill');
+      await until(() => engine.status().replicas[0]?.restarts === round && engine.ready);
+    }
+    expect(pauses).toHaveLength(5);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(500);
   });
 
   it('is not what stats are about: a handler that fails to tell them goes on', async () => {
@@ -70,5 +91,17 @@ describe('health', () => {
     expect(await outcome(ask({ do: 'exit' }))).toContain('REPLICA_FAILED');
     expect(await Promise.all(others)).toEqual(Array.from({ length: 10 }, (_, value) => value));
     await until(() => engine.ready);
+  });
+
+  it('and its thread waits for longer and longer where it ends before anything is answered', async () => {
+    const { pauses, logger } = pausesLogged();
+    await start({}, logger);
+    for (let round = 0; round < 2; round += 1) expect(await outcome(ask({ do: 'exit' }))).toContain('REPLICA_FAILED');
+    expect(pauses).toEqual([0, 0, 0, 1_000]);
+    await until(() => engine.ready);
+    expect(await ask({ do: 'echo', value: 1 })).toBe(1);
+    // That answer begins a new row.
+    expect(await outcome(ask({ do: 'exit' }))).toContain('REPLICA_FAILED');
+    expect(Math.max(...pauses.slice(4))).toBeLessThanOrEqual(500);
   });
 });

@@ -1,6 +1,9 @@
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createEngine, type InferenceEngine } from '../../../dist/index.js';
+import { directory } from '../../support/directories.js';
 import { models, outcome } from '../../support/engines/handlers-engine.js';
+import { makePipe } from '../../support/pipes.js';
 
 describe('a module that is no handler', () => {
   let broken: InferenceEngine;
@@ -21,5 +24,13 @@ describe('a module that is no handler', () => {
     const goal = await broken.deployments.create('app', { handler });
     expect(await outcome(goal.done)).toContain(reason);
     await (await broken.deployments.delete('app')).done;
+  });
+
+  it.skipIf(process.platform === 'win32')('nor a file is not waited for', async () => {
+    for (const handler of [makePipe(join(directory(), 'handler.mjs')), '/dev/zero']) {
+      const goal = await broken.deployments.create('app', { handler });
+      expect(await outcome(goal.done)).toContain('could not be imported: it is not a regular file');
+      await (await broken.deployments.delete('app')).done;
+    }
   });
 });

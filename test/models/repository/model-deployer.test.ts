@@ -1,4 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, utimesSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelDeployer } from '../../../dist/models/repository/model-deployer.js';
@@ -190,6 +201,45 @@ describe('deploy', () => {
     symlinkSync(outside, join(root, '.infermux-staging'));
     await expect(deployer.deploy('a', MODEL)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(readdirSync(outside)).toEqual([]);
+  });
+
+  it('writes through no link within the directory, and into no other name of a file', async () => {
+    const { root, deployer } = deployerOf({ 'b/1/model.onnx': 'old', 'c.onnx': 'old', 'd/notes.txt': '' });
+    symlinkSync(join(root, 'b'), join(root, 'a'));
+    linkSync(join(root, 'c.onnx'), join(root, 'e.onnx'));
+    symlinkSync(join(root, 'c.onnx'), join(root, 'd', 'model.onnx'));
+    for (const target of ['a', 'a@2', 'e', 'e@2', 'd']) {
+      await expect(deployer.deploy(target, MODEL), target).rejects.toMatchObject({ code: 'MODEL_ALREADY_EXISTS' });
+    }
+    await deployer.undeploy('e');
+    await deployer.undeploy('d');
+    await expect(deployer.undeploy('a@1')).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining("is a link, and its versions are another model's"),
+    });
+    await deployer.undeploy('a');
+    expect(visible(root)).toEqual(['b', 'c.onnx']);
+    for (const path of [join('b', '1', 'model.onnx'), 'c.onnx'])
+      expect(readFileSync(join(root, path), 'utf8')).toBe('old');
+  });
+
+  it.skipIf(process.platform === 'win32')('gives models the modes that the umask leaves', async () => {
+    const { root, deployer } = deployerOf();
+    const umask = process.umask(0o027);
+    await deployer.deploy('a', MODEL).finally(() => process.umask(umask));
+    const modes = ['a', 'a/model.onnx'].map((path) => statSync(join(root, path)).mode & 0o777);
+    expect(modes).toEqual([0o750, 0o640]);
+  });
+
+  it.skipIf(process.getuid?.() === 0)('goes on beside what another user has left', async () => {
+    const { root, deployer } = deployerOf({ '.infermux-staging/old/kept/file': '' });
+    const old = join(root, '.infermux-staging', 'old');
+    const long = new Date(Date.now() - 7_200_000);
+    utimesSync(old, long, long);
+    chmodSync(join(old, 'kept'), 0o500);
+    await deployer.deploy('a', MODEL);
+    chmodSync(join(old, 'kept'), 0o700);
+    expect(visible(root)).toEqual(['a']);
   });
 
   it.skipIf(process.getuid?.() === 0)('fails for want of permission, and leaves nothing', async () => {

@@ -59,6 +59,14 @@ describe('failing replicas', () => {
     const again = submit(A);
     await work(second);
     expect(await codeOf(again)).toBe('answered');
+    // That load ended well, so the next death is the first in a row.
+    dispatcher.modelLoaded(second, A, 20, { inputs: [], outputs: [], omittedOutputs: [] });
+    dispatcher.removeReplica(second);
+    const third = addReplica('r2');
+    const last = submit(A);
+    crash(third);
+    expect(await codeOf(last)).toBe('MODEL_LOAD_FAILED');
+    await expect(submit(A)).rejects.toMatchObject({ retryAfterMs: 1_000 });
   });
 
   it('goes on with a model that another replica has when a replica dies while it loads it', async () => {

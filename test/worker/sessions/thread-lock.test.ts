@@ -1,9 +1,10 @@
-import { existsSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
 import { tryLock } from '../../../dist/worker/sessions/thread-lock.js';
 import { directory } from '../../support/directories.js';
+import { makePipe } from '../../support/pipes.js';
 
 const lockPath = () => join(directory(), 'lock');
 
@@ -62,5 +63,22 @@ it.skipIf(process.platform !== 'linux')(
     symlinkSync('/proc/self/mem', path);
     await expect(tryLock(path)).rejects.toMatchObject({ code: 'EIO' });
     expect(existsSync(path)).toBe(true);
+  },
+);
+
+it.skipIf(process.platform === 'win32')(
+  'is taken in the place of a link or a pipe, through which nothing goes',
+  async () => {
+    const root = directory({ precious: 'mine' });
+    const long = new Date(Date.now() - 60_000);
+    utimesSync(join(root, 'precious'), long, long);
+    symlinkSync(join(root, 'precious'), join(root, 'lock'));
+    symlinkSync(join(root, 'precious'), join(root, `lock.${process.pid}.dead`));
+    const unlock = await tryLock(join(root, 'lock'));
+    expect(readFileSync(join(root, 'precious'), 'utf8')).toBe('mine');
+    await unlock?.();
+    utimesSync(makePipe(join(root, 'lock')), long, long);
+    expect(await tryLock(join(root, 'lock'))).toBeTypeOf('function');
+    expect(readdirSync(root)).toEqual(['lock', `lock.${process.pid}.dead`, 'precious']);
   },
 );

@@ -1,5 +1,6 @@
 import {
   appendFileSync,
+  chmodSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -15,7 +16,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
 import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
 import { tryLock } from '../../../dist/worker/sessions/thread-lock.js';
-import { WeightStore } from '../../../dist/worker/sessions/weight-store.js';
+import { WeightStore, whyNotTrusted } from '../../../dist/worker/sessions/weight-store.js';
 import { directory } from '../../support/directories.js';
 import { gate } from '../../support/fakes/fake-model-replicas.js';
 import { until } from '../../support/until.js';
@@ -194,6 +195,45 @@ describe('the weight store', () => {
     const store = new WeightStore({ directory: file, maxBytes: 1 }, new FileHashes(new HashMemory(hashMemory(1))));
     await expect(find(store, a)).rejects.toThrow();
     expect(builds).toEqual([]);
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('where others may write', () => {
+  it('a store that anybody may change is not used, and one like /tmp is', async () => {
+    await find(storeOf(), a);
+    chmodSync(root, 0o777);
+    await expect(find(storeOf(), a)).rejects.toThrow('may be written by anybody (mode 777): use chmod go-w on it');
+    chmodSync(root, 0o1777);
+    expect((await find(storeOf(), a)).folder).toBe(join(root, a));
+    expect(builds).toEqual([a]);
+  });
+
+  it('an entry that anybody may change, or that is a link, is built anew, and nothing is written through it', async () => {
+    await find(storeOf(), a);
+    chmodSync(join(root, a), 0o777);
+    await find(storeOf(), a);
+    expect(builds).toEqual([a, a]);
+    expect(statSync(join(root, a)).mode & 0o777).toBe(0o700);
+    const elsewhere = directory();
+    renameSync(join(root, a), join(elsewhere, 'entry'));
+    symlinkSync(join(elsewhere, 'entry'), join(root, a));
+    const before = readFileSync(join(elsewhere, 'entry', 'entry.json'), 'utf8');
+    await find(storeOf(), a);
+    expect(builds).toEqual([a, a, a]);
+    expect(readFileSync(join(elsewhere, 'entry', 'entry.json'), 'utf8')).toBe(before);
+    expect(readdirSync(join(elsewhere, 'entry'))).toEqual(['entry.json', 'weights.bin']);
+  });
+
+  it.each([
+    ['of this user', { uid: 7, gid: 7, mode: 0o775 }, undefined],
+    ['of root, shared with a group', { uid: 0, gid: 7, mode: 0o2775 }, undefined],
+    ['of another user', { uid: 8, gid: 8, mode: 0o700 }, 'belongs to user 8: name a folder of this user in options.'],
+    ['of root, for anybody', { uid: 0, gid: 0, mode: 0o777 }, 'may be written by anybody (mode 777)'],
+    ['like /tmp', { uid: 0, gid: 0, mode: 0o1777 }, undefined],
+  ])('a store %s: %j', (_, found, refusal) => {
+    const reason = whyNotTrusted('/store', found, 7);
+    if (refusal === undefined) expect(reason).toBeUndefined();
+    else expect(reason).toContain(refusal);
   });
 });
 

@@ -55,6 +55,24 @@ describe('loading', () => {
     expect(multiplexer.keys()).toEqual(['a@1']);
   });
 
+  it('begins with the shortest while again once the model has loaded', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ maxModels: 1 });
+    const broken = new InfermuxError('MODEL_LOAD_FAILED', 'broken');
+    for (const failing of [broken, broken, undefined]) {
+      sessions.failing = failing;
+      await multiplexer.lease(model('a')).then(
+        ({ giveBack }) => giveBack(),
+        () => undefined,
+      );
+      sessions.now += 2_000;
+    }
+    (await multiplexer.lease(model('b'))).giveBack();
+    sessions.failing = broken;
+    await expect(multiplexer.lease(model('a'))).rejects.toThrow('broken');
+    await expect(multiplexer.lease(model('a'))).rejects.toMatchObject({ retryAfterMs: 1_000 });
+  });
+
   it('does not remember a load that was refused because the thread stops', async () => {
     const sessions = new FakeSessions();
     const multiplexer = sessions.multiplexer();
