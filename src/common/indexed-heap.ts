@@ -24,6 +24,12 @@ export class IndexedHeap<T> {
     return this.#items[0];
   }
 
+  /** Returns the item after the first one and keeps it. */
+  peekSecond(): T | undefined {
+    const second = this.#firstChild(0);
+    return second === undefined ? undefined : this.#items[second];
+  }
+
   pop(): T | undefined {
     const first = this.#items[0];
     if (first !== undefined) this.delete(first);

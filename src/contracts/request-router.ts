@@ -48,6 +48,7 @@ export interface PendingRequestView {
   readonly model: string;
   /** Key of the model in {@link ReplicaView.models}; each version and revision has its own. */
   readonly modelKey: string;
+  /** `runOptions.priority`; `-Infinity` for a shadow request. */
   readonly priority: number;
   /** `runOptions.shardKey`. */
   readonly shardKey: string | undefined;

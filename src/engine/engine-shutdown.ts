@@ -105,6 +105,8 @@ export class EngineShutdown {
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
       log.write('warn', {}, 'replicas are still in a native call and are left behind; their threads end after it');
     }
+    // Callers are told in portions.
+    await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));
     await checkpoint.untilWritten();
     metrics.close();
     this.#state = 'closed';

@@ -57,6 +57,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
   #router: RouterName | RequestRouter;
+  /** Numbers arrivals, and beside them the times at which models were served: so no two turns are equal. */
   #sequence = 0;
   /** Requests since the last answer; starts below 0, since each caller of that answer may send one again. */
   #sentWithoutPause = 0;
@@ -85,11 +86,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
       rejected: ({ isShadow }, error) => observer.failed(error, isShadow),
-      settled: (pending) => this.#leaveQueue(pending),
+      left: (pending) => this.#leaveQueue(pending),
     });
     this.#limit = new QueueLimit(options.maxQueuedRequests, clock, {
       placeNow: () => this.#placement.placeNow(),
-      reject: (pending, error) => this.#accepted.reject(pending, error),
+      reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
     this.#failures = new FailedRequests(this.#accepted, this.loads, {
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
@@ -214,7 +215,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const { loadUnderWay, gone } = replica;
     if (crash !== undefined && loadUnderWay !== undefined) this.loads.recordCrash(loadUnderWay, crash, gone);
     for (const modelKey of replica.models.keys()) this.loads.loadEnded(modelKey);
-    for (const queue of queues) this.#placement.place(queue);
+    this.#placement.place(queues);
   }
 
   /** Call it after the model appeared in or disappeared from the replica, or was loaded. */
@@ -278,7 +279,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests and rejects shadow requests. Other accepted requests go on, and wait for no batch. */
   close(refusal: InfermuxError): void {
     this.#refusal ??= refusal;
-    for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, cloneError(refusal));
+    for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, () => cloneError(refusal));
     this.#placement.stopGathering();
   }
 
@@ -291,13 +292,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   destroy(error: InfermuxError): void {
     this.#refusal ??= error;
     this.#rejectAllWaiting(error);
-    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, cloneError(error));
+    for (const pending of this.#accepted.all()) this.#accepted.reject(pending, () => cloneError(error));
   }
 
   #rejectAllWaiting(error: InfermuxError): void {
     for (const queue of this.#placement.waiting()) {
       this.#rejectWaiting(queue, error);
-      this.#placement.place(queue);
+      this.#placement.left(queue);
     }
   }
 
@@ -326,14 +327,14 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       }
     }
     this.#limit.drained(dispatch.requests);
-    this.#placement.given(candidate, queue, dispatch, this.#sequence);
+    this.#placement.given(candidate, queue, dispatch, this.#sequence++);
     this.#given.add(replica, dispatch);
     const spare = replica.models.has(model.key) ? NONE : this.#placement.spareOn(candidate);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
         this.#given.delete(replica, dispatch);
         // Waiting requests go first, then the answers: their callers will ask again, and the replica must not wait.
-        this.#placement.answered(candidate, queue, dispatch, this.#sequence);
+        this.#placement.answered(candidate, queue, dispatch, this.#sequence++);
         this.#forgetTransient(queue);
         this.#sentWithoutPause = -dispatch.requests;
         try {
@@ -346,7 +347,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       (cause: unknown) => {
         this.#given.failed(replica, dispatch, cause);
         this.#failures.failAll(dispatch, cause);
-        this.#placement.answered(candidate, queue, dispatch, this.#sequence);
+        this.#placement.answered(candidate, queue, dispatch, this.#sequence++);
         this.#forgetTransient(queue);
       },
     );
@@ -366,16 +367,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
       this.#limit.left(pending);
-      this.#accepted.reject(pending, cloneError(error));
+      this.#accepted.reject(pending, () => cloneError(error));
     }
   }
 
-  /** Removes a request that has its answer from its queue. The next request may then go where it could not before. */
+  /** Removes a request that is over from its queue. The next request may then go where it could not before. */
   #leaveQueue(pending: PendingRequest): void {
     const queue = this.#queues.find(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#limit.left(pending);
-    this.#placement.place(queue);
+    this.#placement.left(queue);
   }
 }
 

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
@@ -11,8 +10,8 @@ import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned
 import { type RunOptions, timeLeftMs } from './run-options.js';
 import type { Destination, Targets } from './targets.js';
 
-/** Shadow requests go behind all others. */
-const LOWEST_PRIORITY = Number.MIN_SAFE_INTEGER;
+/** Shadow requests go behind all others, whatever priority a caller gives those. */
+const LOWEST_PRIORITY = Number.NEGATIVE_INFINITY;
 
 /** The parts of the engine that a request passes before it waits for a replica. */
 export interface RequestIntakeParts {
@@ -96,7 +95,6 @@ export class RequestIntake {
     const { feeds, payload, outputs, checked, transferred, releaseFeeds } = this.#own(destination, request, options);
     if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels } = options;
-    if (signal !== undefined) liftListenerLimit(signal);
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
     const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     return deployment.queue.submit(
@@ -130,14 +128,5 @@ export class RequestIntake {
       metrics.deploymentError(deployment.name);
       throw cause;
     }
-  }
-}
-
-/** A signal that many requests share is no leak. */
-function liftListenerLimit(signal: AbortSignal): void {
-  try {
-    setMaxListeners(0, signal);
-  } catch {
-    // Only Node's own signals have a limit.
   }
 }

@@ -15,7 +15,8 @@ import type { Feeds } from '../../tensors/tensor.js';
 export interface RunOptions {
   /**
    * Aborting it rejects the call with `CANCELLED`. A run under way still ends, and its answer is dropped. Many requests
-   * may share a signal: its limit of listeners is lifted. Default: none.
+   * may share a signal: its limit of listeners is lifted, and when it is aborted, none of them is begun any more, and
+   * their calls are rejected in portions, over several turns of the event loop. Default: none.
    */
   readonly signal?: AbortSignal | undefined;
   /**
@@ -25,7 +26,11 @@ export interface RunOptions {
   readonly timeoutMs?: number | undefined;
   /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two counts. Default: none. */
   readonly deadline?: number | undefined;
-  /** An integer. Among the requests of a model, a higher priority goes first. Default 0. */
+  /**
+   * An integer. Among the requests of a model, a higher priority goes first: while such requests never cease, those with
+   * a lower priority wait. The requests of other models are not held up, because models take turns, or go in the order of
+   * arrival (`order: 'fifo'`), whatever the priorities. Default 0.
+   */
   readonly priority?: number | undefined;
   /** Names of the outputs to return. Default: all. */
   readonly outputs?: readonly string[] | undefined;

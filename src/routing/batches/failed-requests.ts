@@ -46,12 +46,12 @@ export class FailedRequests {
       return;
     }
     if (error.code !== 'REPLICA_FAILED') {
-      this.#accepted.reject(pending, error);
+      this.#accepted.reject(pending, () => error);
       return;
     }
     const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
     if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
-      this.#accepted.reject(pending, cloneError(refusal ?? error));
+      this.#accepted.reject(pending, () => cloneError(refusal ?? error));
     else this.#environment.enqueue(pending);
   }
 }

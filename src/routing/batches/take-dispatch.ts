@@ -71,7 +71,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
     }
     const next = queue.after(head);
-    queue.remove(head);
+    queue.take(head);
     if (group === undefined) groups.push({ joined: rows > 0, requests: [head], rows });
     else {
       group.requests.push(head);

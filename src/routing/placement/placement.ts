@@ -74,7 +74,7 @@ export class Placement<R extends RoutableReplica> {
     this.#actions = actions;
     this.#turn = new EventLoopTurn(clock);
     this.#arrivals = new TurnArrivals(clock, this.#turn, {
-      place: (queues) => this.#placeAll(queues),
+      place: (queues) => this.place(queues),
       placeBehind: (queue, request) => {
         this.#order.placeBehind?.(queue, request);
         this.#eligibility.update(queue);
@@ -85,7 +85,7 @@ export class Placement<R extends RoutableReplica> {
     this.#copies = new ModelCopies(replicas, queueOf, clock);
     this.#loadBackoff = loadBackoff;
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
-      due: (queue) => this.place(queue),
+      due: (queue) => this.place([queue]),
       msUntilSpill: (queue) => (this.#order.spills ? this.#router.msUntilSpill(queue) : Number.POSITIVE_INFINITY),
       refused: (queue, error) => actions.refused(queue, error),
     });
@@ -102,7 +102,7 @@ export class Placement<R extends RoutableReplica> {
     this.#rules = rules;
     if (rules.order !== order) this.#order = this.#orderFor(rules.order);
     for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
-    for (const queue of this.waiting()) this.place(queue);
+    this.place(this.waiting());
   }
 
   /** Puts the router in force, as {@link ActiveRouter.use} does. Place every waiting request after that. */
@@ -118,7 +118,7 @@ export class Placement<R extends RoutableReplica> {
         this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
-      place: (queue) => this.place(queue),
+      place: (queue) => this.place([queue]),
       nextTurn: (callback) => {
         this.#clock.nextTurn(() => {
           // Another order may be in force by then.
@@ -127,6 +127,7 @@ export class Placement<R extends RoutableReplica> {
       },
     };
     const created = createOrder(order, this.#router.goesByModel, context);
+    this.#waiting.orderBy(created.isBefore);
     return created;
   }
 
@@ -152,7 +153,7 @@ export class Placement<R extends RoutableReplica> {
     replica: R,
     queuesOfModels: readonly ModelQueue[],
     failure: Error | undefined,
-  ): Iterable<ModelQueue> | undefined {
+  ): readonly ModelQueue[] | undefined {
     const candidate = this.#candidates.get(replica);
     if (candidate === undefined) return undefined;
     this.#candidates.delete(replica);
@@ -160,7 +161,7 @@ export class Placement<R extends RoutableReplica> {
     candidate.cancelTimer?.();
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
-    return this.#order.looksAtAll ? new Set([...queuesOfModels, ...this.#waiting.all()]) : queuesOfModels;
+    return this.#order.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
   }
 
   /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
@@ -174,7 +175,7 @@ export class Placement<R extends RoutableReplica> {
     if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
     this.#replicas.modelChanged(candidate, modelKey);
     this.#slots.loadChanged(candidate);
-    if (queue !== undefined) this.place(queue);
+    if (queue !== undefined) this.place([queue]);
     // When no load is under way, the replica can take other work.
     if (!replica.isLoading) this.serve(candidate);
   }
@@ -200,22 +201,22 @@ export class Placement<R extends RoutableReplica> {
     this.#arrivals.add(queue, request, this.#order);
   }
 
+  /** Call it after a request left the queue because it is over. */
+  left(queue: ModelQueue): void {
+    this.#waiting.turnChanged(queue);
+    this.#arrivals.left(queue);
+  }
+
   /** Places the requests that have arrived in the present turn, without waiting for its end. */
   placeNow(): void {
     this.#arrivals.placeNow();
   }
 
-  #placeAll(queues: readonly ModelQueue[]): void {
+  /** Gives the requests of these queues to replicas, as long as the router finds one with a free slot. */
+  place(queues: readonly ModelQueue[]): void {
     for (const queue of queues) this.#gathering.update(queue, this.#rules.maxOngoing);
-    this.#order.place(queues.filter(({ isGathering }) => !isGathering));
+    this.#order.place(queues.filter(({ isGathering, size }) => !isGathering && size > 0));
     for (const queue of queues) this.#eligibility.update(queue);
-  }
-
-  /** Gives the queue's requests to replicas, as long as the router finds one with a free slot. */
-  place(queue: ModelQueue): void {
-    this.#gathering.update(queue, this.#rules.maxOngoing);
-    if (!queue.isGathering) this.#order.place([queue]);
-    this.#eligibility.update(queue);
   }
 
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
@@ -240,12 +241,12 @@ export class Placement<R extends RoutableReplica> {
   /**
    * Call it before the replica is told.
    *
-   * @param nextSequence sequence number of the next request to arrive.
+   * @param sequence a number of its own: higher than those of the requests that have arrived, and no later one's.
    */
-  given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, nextSequence: number): void {
-    queue.servedAt = nextSequence;
+  given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
+    queue.servedAt = sequence;
     candidate.usedAt.set(queue.modelKey, this.#clock.now());
-    this.#slots.given(candidate, queue, nextSequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    this.#slots.given(candidate, queue, sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
   }
 
   /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
@@ -254,9 +255,9 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /** Call it when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
-  answered(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, nextSequence: number): void {
+  answered(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
     this.#turn.begin();
-    queue.servedAt = nextSequence;
+    queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
     this.#router.completed(candidate, dispatch);
     if (!this.#replicas.has(candidate)) return;
@@ -287,7 +288,7 @@ export class Placement<R extends RoutableReplica> {
   /** From now on no request waits for company. */
   stopGathering(): void {
     this.#gathering.stop();
-    for (const queue of this.waiting()) this.place(queue);
+    this.place(this.waiting());
   }
 
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {

@@ -14,7 +14,7 @@ export interface TurnArrivalsObserver {
 }
 
 /**
- * The requests that arrived in the present turn. Requests often arrive many at a time, above all after a batch was
+ * The requests that arrived in the present turn, and the queues that others left. Requests often arrive many at a time, above all after a batch was
  * answered: they are placed when the turn is over, so that all of them are here before any is placed.
  */
 export class TurnArrivals {
@@ -23,6 +23,8 @@ export class TurnArrivals {
   readonly #observer: TurnArrivalsObserver;
   readonly #queues = new DenseSet<ModelQueue>();
   readonly #behind: { readonly queue: ModelQueue; readonly request: PendingRequest }[] = [];
+  /** Whether what has arrived will be placed at the end of the turn. */
+  #isAwaited = false;
 
   constructor(clock: Clock, turn: EventLoopTurn, observer: TurnArrivalsObserver) {
     this.#clock = clock;
@@ -40,14 +42,25 @@ export class TurnArrivals {
     request: PendingRequest,
     order: Pick<PlacementOrder<RoutableReplica>, 'placeBehind' | 'spills'>,
   ): void {
-    const isFirst = this.#queues.items.length + this.#behind.length === 0;
     if (queue.head === request || queue.isGathering) this.#queues.add(queue);
     // Behind another request that found no free slot there is nothing to try, except in an order that places those too.
     else if (order.placeBehind !== undefined) this.#behind.push({ queue, request });
     // The number of waiting requests may make a load worth it: the queue is looked at whenever that number has doubled.
     else if (order.spills && (queue.size & (queue.size - 1)) === 0) this.#queues.add(queue);
     else return;
-    if (isFirst) this.#placeAfterTurn();
+    if (this.#isAwaited) return;
+    this.#isAwaited = true;
+    this.#placeAfterTurn();
+  }
+
+  /**
+   * Call it after a request left the queue because it is over. The queue is placed again with what arrives, at the latest
+   * in the next turn of the event loop: any number of timers may ring in this one.
+   */
+  left(queue: ModelQueue): void {
+    const isFirst = this.#queues.items.length === 0;
+    this.#queues.add(queue);
+    if (isFirst && !this.#isAwaited) this.#clock.nextTurn(() => this.placeNow());
   }
 
   #placeAfterTurn(): void {
@@ -64,10 +77,12 @@ export class TurnArrivals {
 
   /** Places what has arrived, without waiting for the end of the turn. */
   placeNow(): void {
+    this.#isAwaited = false;
     // Both are emptied first: a request that a router sends while it is asked belongs to the next turn.
     const behind = this.#behind.splice(0);
     const queues = [...this.#queues.items];
     for (const queue of queues) this.#queues.remove(queue);
+    if (queues.length + behind.length === 0) return;
     // Shadow requests go behind all others, also behind those that arrived after them in this turn.
     this.#observer.place(queues.filter(({ head }) => head?.isShadow !== true));
     this.#observer.place(queues.filter(({ head }) => head?.isShadow === true));

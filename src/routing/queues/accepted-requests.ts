@@ -1,19 +1,34 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
+import { TurnPortions } from '../../common/turn-portions.js';
 import type { PendingRequest, RoutedResult } from '../pending-request.js';
+import { AbortSignals } from './abort-signals.js';
 
 export interface AcceptedRequestsObserver {
   /** There is work from now on, and the process must stay up for it. */
   busy(): void;
   /** There is no work from now on. */
   idle(): void;
+  /** A waiting request is over, and must leave its queue. */
+  left(request: PendingRequest): void;
   /** The request is answered with an error. */
   rejected(request: PendingRequest, error: InfermuxError): void;
-  /** The request has its answer and does not count any more. */
-  settled(request: PendingRequest): void;
 }
 
-/** The accepted requests without an answer. Each gets one: by a result, an error, its signal or its deadline. */
+/** Somebody who waits for the answers of some requests. */
+interface Waiter {
+  /** Number of those that have no answer. */
+  left: number;
+  readonly resolve: () => void;
+}
+
+/**
+ * The accepted requests without an answer. Each gets one: by a result, an error, its signal or its deadline.
+ *
+ * One event may end any number of requests: a signal that they share, deadlines that pass together, an outage. All are
+ * over at once, so that no replica is given any of them, and nothing else can answer them; but their callers are told in
+ * portions, because making and handling so many errors would hold the event loop.
+ */
 export class AcceptedRequests {
   readonly #clock: Clock;
   readonly #observer: AcceptedRequestsObserver;
@@ -22,45 +37,59 @@ export class AcceptedRequests {
    * requests from being collected cheaply, which cost a quarter of the calling thread's time.
    */
   readonly #requests: PendingRequest[] = [];
+  /** Requests that are over, but whose callers have not been told. */
+  #untold = 0;
+  readonly #rejections: TurnPortions;
+  readonly #signals = new AbortSignals((request) => this.#cancel(request));
   #idleWaiters: (() => void)[] = [];
-  /** Callers of `untilNoneOf`, with the requests that they still wait for. */
-  readonly #waiters = new Set<{ readonly requests: Set<PendingRequest>; readonly resolve: () => void }>();
+  /** Callers of `untilNoneOf`, by the requests that they still wait for. */
+  readonly #waiters = new Map<PendingRequest, Waiter[]>();
 
   constructor(clock: Clock, observer: AcceptedRequestsObserver) {
     this.#clock = clock;
     this.#observer = observer;
+    this.#rejections = new TurnPortions(clock);
   }
 
+  /** Whether the request can still be answered. */
   has(request: PendingRequest): boolean {
     return request.position !== undefined;
   }
 
+  /** Whether every request has its answer. */
   get isEmpty(): boolean {
-    return this.#requests.length === 0;
+    return this.#requests.length + this.#untold === 0;
   }
 
-  /** In order of arrival. */
+  /** Those that can still be answered, in order of arrival. */
   all(): PendingRequest[] {
     return [...this.#requests].sort((left, right) => left.sequence - right.sequence);
   }
 
   /** Resolves when every request has its answer. */
   untilNone(): Promise<void> {
-    if (this.#requests.length === 0) return Promise.resolve();
+    if (this.isEmpty) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
   /** Resolves when all present requests that may use the model have their answer. A handler may use any model. */
   untilNoneOf(modelKey: string): Promise<void> {
     const using = ({ model, payload }: PendingRequest) => model.key === modelKey || payload !== undefined;
-    const requests = new Set(this.#requests.filter(using));
-    if (requests.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.add({ requests, resolve }));
+    const requests = this.#requests.filter(using);
+    if (requests.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiter: Waiter = { left: requests.length, resolve };
+      for (const request of requests) {
+        const waiters = this.#waiters.get(request);
+        if (waiters === undefined) this.#waiters.set(request, [waiter]);
+        else waiters.push(waiter);
+      }
+    });
   }
 
   /** @returns false when the request is over at once: its signal is aborted, or its deadline has passed. */
   add(request: PendingRequest): boolean {
-    if (this.#requests.length === 0) this.#observer.busy();
+    if (this.isEmpty) this.#observer.busy();
     request.position = this.#requests.push(request) - 1;
     const { signal, deadline, acceptedAt } = request;
     if (signal?.aborted === true) this.#cancel(request);
@@ -75,41 +104,50 @@ export class AcceptedRequests {
     this.#settled(request);
   }
 
-  reject(request: PendingRequest, error: InfermuxError): void {
+  /** @param errorOf makes the error when the caller is told, at once or in one of the next turns of the event loop. */
+  reject(request: PendingRequest, errorOf: () => InfermuxError): void {
     if (!this.#leave(request)) return;
-    request.payload?.abandon();
-    this.#observer.rejected(request, error);
-    request.reject(error);
-    this.#settled(request);
+    this.#untold += 1;
+    this.#rejections.do(() => {
+      const error = errorOf();
+      request.payload?.abandon();
+      this.#observer.rejected(request, error);
+      request.reject(error);
+      this.#untold -= 1;
+      this.#settled(request);
+    });
   }
 
   #arm(request: PendingRequest): void {
     const { signal, deadline, acceptedAt, cleanUp } = request;
     if (signal === undefined && deadline === undefined) return;
-    const cancel = () => this.#cancel(request);
-    signal?.addEventListener('abort', cancel, { once: true });
+    const stopListening = signal === undefined ? undefined : this.#signals.listen(signal, request);
     const cancelTimer =
       deadline === undefined ? undefined : this.#clock.schedule(() => this.#expire(request), deadline - acceptedAt);
     request.cleanUp = () => {
-      signal?.removeEventListener('abort', cancel);
+      stopListening?.();
       cancelTimer?.();
       cleanUp?.();
     };
   }
 
   #cancel(request: PendingRequest): void {
-    const cause: unknown = request.signal?.reason;
-    this.reject(request, new InfermuxError('CANCELLED', 'the request was cancelled', { cause }));
+    const cancelled = () => {
+      const cause: unknown = request.signal?.reason;
+      return new InfermuxError('CANCELLED', 'the request was cancelled', { cause });
+    };
+    this.reject(request, cancelled);
   }
 
   #expire(request: PendingRequest): void {
     const waitedMs = Math.round(this.#clock.now() - request.acceptedAt);
     const isGiven = request.attempts > 0 && !request.isWaiting;
     const where = isGiven ? 'while a replica worked on it' : 'while it waited for a replica';
-    this.reject(request, new InfermuxError('DEADLINE_EXCEEDED', `the deadline passed after ${waitedMs} ms, ${where}`));
+    const message = `the deadline passed after ${waitedMs} ms, ${where}`;
+    this.reject(request, () => new InfermuxError('DEADLINE_EXCEEDED', message));
   }
 
-  /** @returns false when the request already has its answer. */
+  /** @returns false when the request is already over. */
   #leave(request: PendingRequest): boolean {
     const { position } = request;
     const last = this.#requests.at(-1);
@@ -119,23 +157,22 @@ export class AcceptedRequests {
     this.#requests.pop();
     request.position = undefined;
     request.cleanUp?.();
+    if (request.isWaiting) this.#observer.left(request);
     return true;
   }
 
   #settled(request: PendingRequest): void {
-    this.#observer.settled(request);
     if (this.#waiters.size > 0) this.#endWaits(request);
-    if (this.#requests.length > 0) return;
+    if (!this.isEmpty) return;
     this.#observer.idle();
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
 
   #endWaits(request: PendingRequest): void {
-    for (const waiter of this.#waiters) {
-      waiter.requests.delete(request);
-      if (waiter.requests.size > 0) continue;
-      this.#waiters.delete(waiter);
-      waiter.resolve();
+    for (const waiter of this.#waiters.get(request) ?? []) {
+      waiter.left -= 1;
+      if (waiter.left === 0) waiter.resolve();
     }
+    this.#waiters.delete(request);
   }
 }

@@ -1,8 +1,10 @@
+import { IndexedHeap } from '../../common/indexed-heap.js';
 import { type Batching, batchingPolicy } from '../../contracts/batching.js';
 import { commonRows } from '../../tensors/tensor.js';
 import { ModelBatching } from '../batches/model-batching.js';
 import { ExpectedTimes } from '../estimates/expected-times.js';
 import type { PendingRequest, RoutedModel } from '../pending-request.js';
+import { Places } from './places.js';
 
 /** The requests of one priority, linked in order of arrival. */
 interface Level {
@@ -18,12 +20,15 @@ export class ModelQueue {
   readonly batching: ModelBatching;
   /** Highest priority first; none is empty. */
   readonly #levels: Level[] = [];
+  /** All levels, the one with the oldest request first; empty while there is one level at most, as nearly always. */
+  readonly #byAge = new IndexedHeap<Level>(isOlder);
+  readonly #places = new Places();
   #size = 0;
   #rows = 0;
-  /** Requests that have a deadline. */
-  #deadlines = 0;
+  /** Requests that have a deadline, the least patient first. Kept only for models whose requests gather. */
+  readonly #hurried = new IndexedHeap<PendingRequest>((left, right) => patienceOf(left) < patienceOf(right));
   /**
-   * Sequence number of the first request to arrive after the model was last served. Requests of other models that
+   * When the model was last served, among the sequence numbers of requests. Requests of other models that
    * waited by then go first: so a model with many waiting requests, or with long runs, holds up another by one run, not
    * by all of them.
    */
@@ -47,12 +52,11 @@ export class ModelQueue {
   /** @param batching the setting for a model without its own. */
   configure(batching: Batching): void {
     this.batching.configure(batchingPolicy(batching, this.model.batching));
-    // Rows and deadlines are only kept for models whose requests gather.
     this.#rows = 0;
-    this.#deadlines = 0;
+    while (this.#hurried.pop() !== undefined);
     if (!this.batching.mayGather) return;
     for (const { first } of this.#levels) {
-      for (let request = first; request !== undefined; request = request.next) this.#count(request, 1);
+      for (let request = first; request !== undefined; request = request.next) this.#gather(request);
     }
   }
 
@@ -82,18 +86,24 @@ export class ModelQueue {
     return this.#levels[0]?.first;
   }
 
+  /** Whether shadow requests alone wait: they go behind all others, also behind those of other models. */
+  get isShadow(): boolean {
+    return this.head?.isShadow === true;
+  }
+
+  /** The model's place among the models with waiting requests; infinite when none waits. See {@link Places}. */
+  get place(): number {
+    return this.#places.first ?? Number.POSITIVE_INFINITY;
+  }
+
   /** The request that comes after this one. This one must be in the queue. */
   after({ priority, next }: PendingRequest): PendingRequest | undefined {
-    return next ?? this.#levels.find((level) => level.priority < priority)?.first;
+    return next ?? this.#levels[this.#indexOf(priority) + 1]?.first;
   }
 
   /** Clock time at which the longest waiting request was accepted. */
   get waitingSince(): number | undefined {
-    let since: number | undefined;
-    for (const { first } of this.#levels) {
-      if (first !== undefined && (since === undefined || first.acceptedAt < since)) since = first.acceptedAt;
-    }
-    return since;
+    return (this.#byAge.peek() ?? this.#levels[0])?.first?.acceptedAt;
   }
 
   /** Milliseconds that the longest waiting request has waited by `now`; 0 when none waits. */
@@ -106,64 +116,92 @@ export class ModelQueue {
    * to its deadline.
    */
   patientUntil(maxWaitMs: number): number {
-    let until = (this.waitingSince ?? Number.NEGATIVE_INFINITY) + maxWaitMs;
-    if (this.#deadlines === 0) return until;
-    for (const { first } of this.#levels) {
-      for (let request = first; request !== undefined; request = request.next) {
-        const { acceptedAt, deadline } = request;
-        if (deadline !== undefined) until = Math.min(until, (acceptedAt + deadline) / 2);
-      }
-    }
-    return until;
+    const until = (this.waitingSince ?? Number.NEGATIVE_INFINITY) + maxWaitMs;
+    const hurried = this.#hurried.peek();
+    return hurried === undefined ? until : Math.min(until, patienceOf(hurried));
   }
 
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
-    // A request that comes back from a failed replica goes before the requests that came after it.
+    // A request that comes back from a failed replica goes before the requests that came after it. It is looked for from
+    // both ends, since it may be near either.
     let previous = level.last;
-    while (previous !== undefined && previous.sequence > request.sequence) previous = previous.previous;
-    const next = previous === undefined ? level.first : previous.next;
+    let next = level.first;
+    while (previous !== undefined && previous.sequence > request.sequence) {
+      if (next === undefined || next.sequence > request.sequence) {
+        previous = next?.previous;
+        break;
+      }
+      previous = previous.previous;
+      next = next.next;
+    }
+    next = previous === undefined ? level.first : previous.next;
     request.previous = previous;
     request.next = next;
-    if (previous === undefined) level.first = request;
-    else previous.next = request;
+    if (previous !== undefined) previous.next = request;
+    else this.#begin(level, request);
     if (next === undefined) level.last = request;
     else next.previous = request;
     request.isWaiting = true;
     this.#size += 1;
-    if (this.batching.mayGather) this.#count(request, 1);
+    this.#places.add(request.sequence);
+    if (this.batching.mayGather) this.#gather(request);
   }
 
-  take(): PendingRequest | undefined {
-    const { head } = this;
-    if (head !== undefined) this.remove(head);
-    return head;
+  /** Takes the request, by default the head, for a replica. @returns undefined when no request waits. */
+  take(request = this.head): PendingRequest | undefined {
+    if (request === undefined) return undefined;
+    this.#unlink(request);
+    this.#places.takeFirst();
+    return request;
   }
 
-  /** @returns false when the request does not wait. */
+  /** Removes a request that no longer wants a replica. @returns false when the request does not wait. */
   remove(request: PendingRequest): boolean {
     if (!request.isWaiting) return false;
-    const { previous, next } = request;
-    const level = this.#levelOf(request.priority);
-    if (previous === undefined) level.first = next;
-    else previous.next = next;
+    this.#unlink(request);
+    this.#places.giveUp(request.sequence);
+    return true;
+  }
+
+  #unlink(request: PendingRequest): void {
+    const { previous, next, priority } = request;
+    const index = this.#indexOf(priority);
+    const level = this.#levels[index] as Level;
     if (next === undefined) level.last = previous;
     else next.previous = previous;
-    if (level.first === undefined) this.#levels.splice(this.#levels.indexOf(level), 1);
+    if (previous !== undefined) previous.next = next;
+    else if (next !== undefined) this.#begin(level, next);
+    else this.#drop(index);
     request.previous = undefined;
     request.next = undefined;
     request.isWaiting = false;
     this.#size -= 1;
-    if (this.batching.mayGather) this.#count(request, -1);
-    return true;
+    if (!this.batching.mayGather) return;
+    this.#rows -= rowsOf(request);
+    this.#hurried.delete(request);
   }
 
-  #count({ feeds, deadline }: PendingRequest, sign: 1 | -1): void {
-    this.#rows += sign * Math.max(1, commonRows(feeds));
-    if (deadline !== undefined) this.#deadlines += sign;
+  #gather(request: PendingRequest): void {
+    this.#rows += rowsOf(request);
+    if (request.deadline !== undefined) this.#hurried.set(request);
   }
 
-  #levelOf(priority: number): Level {
+  /** The request is now the first of its level. */
+  #begin(level: Level, request: PendingRequest): void {
+    level.first = request;
+    if (this.#levels.length > 1) this.#byAge.set(level);
+  }
+
+  /** Deletes an empty level. */
+  #drop(index: number): void {
+    const [level] = this.#levels.splice(index, 1);
+    if (level !== undefined) this.#byAge.delete(level);
+    if (this.#levels.length === 1) this.#byAge.pop();
+  }
+
+  /** The index of the first level whose priority is not higher. */
+  #indexOf(priority: number): number {
     let low = 0;
     let high = this.#levels.length;
     while (low < high) {
@@ -171,26 +209,57 @@ export class ModelQueue {
       if ((this.#levels[middle] as Level).priority > priority) low = middle + 1;
       else high = middle;
     }
-    const found = this.#levels[low];
+    return low;
+  }
+
+  /** The level of this priority. If there is none, one begins, which must not stay empty. */
+  #levelOf(priority: number): Level {
+    const index = this.#indexOf(priority);
+    const found = this.#levels[index];
     if (found?.priority === priority) return found;
     const level: Level = { priority, first: undefined, last: undefined };
-    this.#levels.splice(low, 0, level);
+    const [only] = this.#levels;
+    if (only !== undefined && this.#levels.length === 1) this.#byAge.set(only);
+    this.#levels.splice(index, 0, level);
     return level;
   }
 }
 
-/** Whether the left queue's turn comes first: by the priority of the head, then in turns. An empty queue comes last. */
+/** Rows along axis 0, at least one. */
+function rowsOf({ feeds }: PendingRequest): number {
+  return Math.max(1, commonRows(feeds));
+}
+
+/** Clock time at which half of the time to the deadline has passed. */
+function patienceOf({ acceptedAt, deadline = Number.POSITIVE_INFINITY }: PendingRequest): number {
+  return (acceptedAt + deadline) / 2;
+}
+
+function isOlder({ first: left }: Level, { first: right }: Level): boolean {
+  return left !== undefined && right !== undefined && left.sequence < right.sequence;
+}
+
+/**
+ * Whether the left model's turn comes first: the turn of a model begins with its first place, and again when it was last
+ * served. Priorities do not count: they order the requests of one model. Models for which shadow requests alone wait come
+ * last, and models without a request after them.
+ */
 export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
-  if (left.head === undefined) return false;
-  if (right.head === undefined || left.head.priority > right.head.priority) return true;
-  return left.head.priority === right.head.priority && turnOf(left, left.head) < turnOf(right, right.head);
+  const [ofLeft, ofRight] = [classOf(left), classOf(right)];
+  return ofLeft < ofRight || (ofLeft === ofRight && turnOf(left) < turnOf(right));
 }
 
-function turnOf({ servedAt }: ModelQueue, head: PendingRequest): number {
-  return Math.max(servedAt, head.sequence);
+/** Like {@link isQueueBefore}, but by the first places alone, whenever the models were last served. */
+export function isPlaceBefore(left: ModelQueue, right: ModelQueue): boolean {
+  const [ofLeft, ofRight] = [classOf(left), classOf(right)];
+  return ofLeft < ofRight || (ofLeft === ofRight && left.place < right.place);
 }
 
-/** Whether the left request goes first by priority and arrival. */
-export function isArrivedBefore(left: PendingRequest, right: PendingRequest): boolean {
-  return left.priority > right.priority || (left.priority === right.priority && left.sequence < right.sequence);
+function classOf({ head }: ModelQueue): number {
+  if (head === undefined) return 2;
+  return head.isShadow ? 1 : 0;
+}
+
+function turnOf({ servedAt, place }: ModelQueue): number {
+  return Math.max(servedAt, place);
 }

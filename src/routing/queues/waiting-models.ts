@@ -3,6 +3,9 @@ import { IndexedHeap } from '../../common/indexed-heap.js';
 import type { Eligibility } from './eligibility.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 
+/** Whether the left queue comes first. */
+export type QueueOrder = (left: ModelQueue, right: ModelQueue) => boolean;
+
 /** The queues with waiting requests, among which a replica with a free slot finds the one whose turn it is. */
 export class WaitingModels {
   readonly #queues = new DenseSet<ModelQueue>();
@@ -10,8 +13,18 @@ export class WaitingModels {
   readonly #known = new Map<string, ModelQueue>();
   readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
   readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
+  /** The queues that wait for a replica, in the order that {@link orderBy} was told. */
+  #ordered: IndexedHeap<ModelQueue> | undefined;
+  #isBefore: QueueOrder = isQueueBefore;
   /** Waiting queues whose first request has lost a replica. */
   readonly #retried = new DenseSet<ModelQueue>();
+
+  /** Has `first` and `second` answer in this order from now on; undefined while nobody asks them. */
+  orderBy(isBefore: QueueOrder | undefined): void {
+    this.#isBefore = isBefore ?? isQueueBefore;
+    this.#ordered = isBefore && new IndexedHeap(isBefore);
+    for (const queue of this.#queues.items) if (!queue.isGathering) this.#ordered?.set(queue);
+  }
 
   /** Call it whenever the queue's head or eligibility changed. */
   put(queue: ModelQueue, eligibility: Eligibility): void {
@@ -23,12 +36,15 @@ export class WaitingModels {
     else this.#anywhere.delete(queue);
     if (eligibility === 'spilling') this.#spilling.set(queue);
     else this.#spilling.delete(queue);
+    if (eligibility !== 'gathering') this.#ordered?.set(queue);
+    else this.#ordered?.delete(queue);
   }
 
-  /** Call it when the turn of a queue changed that may be waiting. */
+  /** Call it when the turn or the place of a queue changed that may be waiting. */
   turnChanged(queue: ModelQueue): void {
     if (this.#anywhere.has(queue)) this.#anywhere.set(queue);
     if (this.#spilling.has(queue)) this.#spilling.set(queue);
+    if (this.#ordered?.has(queue)) this.#ordered.set(queue);
   }
 
   delete(queue: ModelQueue): void {
@@ -36,6 +52,7 @@ export class WaitingModels {
     this.#retried.remove(queue);
     this.#anywhere.delete(queue);
     this.#spilling.delete(queue);
+    this.#ordered?.delete(queue);
   }
 
   /** The queue will not be put again. */
@@ -50,16 +67,20 @@ export class WaitingModels {
     return [...this.#queues.items];
   }
 
-  /** The first queue in this order that waits for a replica and passes `may`. */
-  first(
-    isBefore: (left: ModelQueue, right: ModelQueue) => boolean,
-    may: (queue: ModelQueue) => boolean,
-  ): ModelQueue | undefined {
-    let first: ModelQueue | undefined;
+  /** The first queue that waits for a replica; with `may`, the first one that passes it. */
+  first(may?: (queue: ModelQueue) => boolean): ModelQueue | undefined {
+    let first = this.#ordered?.peek();
+    if (may === undefined || first === undefined || may(first)) return first;
+    first = undefined;
     for (const queue of this.#queues.items) {
-      if (!queue.isGathering && (first === undefined || isBefore(queue, first)) && may(queue)) first = queue;
+      if (!queue.isGathering && (first === undefined || this.#isBefore(queue, first)) && may(queue)) first = queue;
     }
     return first;
+  }
+
+  /** The queue after the first one. */
+  get second(): ModelQueue | undefined {
+    return this.#ordered?.peekSecond();
   }
 
   get firstAnywhere(): ModelQueue | undefined {

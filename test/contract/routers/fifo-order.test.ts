@@ -44,10 +44,10 @@ it('in order fifo requests that come in one turn go as they came too', async () 
   world.submit(3, { priority: 1 });
   world.clock.runDeferred();
   await world.settle();
-  expect(world.given.map((line) => line.split('>')[0])).toEqual(['m3', 'm0', 'm1', 'm0', 'm2']);
+  expect(world.given.map((line) => line.split('>')[0])).toEqual(['m0', 'm1', 'm0', 'm2', 'm3']);
 });
 
-it('in order fifo requests are placed as they came, by priority, whatever their model', async () => {
+it('in order fifo requests are placed as they came, whatever their model and its priority', async () => {
   const world = new RouterWorld('least-loaded', { order: 'fifo' });
   const replica = world.add(9);
   world.submit(0);
@@ -55,6 +55,6 @@ it('in order fifo requests are placed as they came, by priority, whatever their 
   world.submit(3, { priority: 1 });
   expect(world.given).toEqual(['m0>r0']);
   await world.settle();
-  expect(world.given.map((line) => line.split('>')[0])).toEqual(['m0', 'm3', 'm1', 'm0', 'm2', 'm1', 'm0']);
+  expect(world.given.map((line) => line.split('>')[0])).toEqual(['m0', 'm1', 'm0', 'm2', 'm1', 'm0', 'm3']);
   expect(replica.loads).toHaveLength(4);
 });

@@ -43,6 +43,7 @@ it('looks at all replicas and models then, not only at those of the last request
   expect(ofA).toBeGreaterThanOrEqual(9);
   expect(ofB).toBeGreaterThanOrEqual(9);
   dispatcher.destroy(new InfermuxError('ENGINE_CLOSED', 'the test is over'));
+  while (!dispatcher.isIdle) clock.runDeferred();
   await Promise.allSettled(answers);
 });
 

@@ -1,13 +1,17 @@
 import type { PendingRequest } from '../../pending-request.js';
-import { isArrivedBefore, type ModelQueue } from '../../queues/model-queue.js';
+import { isPlaceBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { RoutableReplica } from '../replicas/candidate.js';
 import { areRoutedAlike } from './per-request-order.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
-/** Places requests strictly by priority and arrival, whatever their model: all wait while the first one has to wait. */
+/**
+ * Places requests strictly in the order of their arrival, whatever their model: all wait while the first one has to wait.
+ * A request with a higher priority goes in the place of its model's first one, so it holds up no other model.
+ */
 export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills: boolean;
   readonly looksAtAll = true;
+  readonly isBefore = isPlaceBefore;
   readonly #context: PlacementContext<R>;
 
   /** @param spills whether the router goes by models: it then spills a model that has waited long enough. */
@@ -23,25 +27,20 @@ export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   }
 
   serve(): void {
-    const { choose, give, updateEligibility } = this.#context;
-    for (let queue = this.#oldest(); queue?.head !== undefined; queue = this.#oldest()) {
+    const { waiting, choose, give, updateEligibility } = this.#context;
+    for (let queue = waiting.first(); queue?.head !== undefined; queue = waiting.first()) {
       const { head } = queue;
       const candidate = choose(queue, head);
       if (candidate === undefined) return;
-      const next = this.#oldest(queue)?.head;
-      const mayJoin = (request: PendingRequest) =>
-        (next === undefined || isArrivedBefore(request, next)) && (this.spills || areRoutedAlike(head, request));
-      give(queue, candidate, { from: head, mayJoin });
+      give(queue, candidate, { from: head, mayJoin: this.#mayJoin(queue, head) });
       updateEligibility(queue);
     }
   }
 
-  /** The queue whose head comes first, `but` aside. */
-  #oldest(but?: ModelQueue): ModelQueue | undefined {
-    return this.#context.waiting.first(isOlder, (queue) => queue !== but);
+  /** Which requests of the first queue may go along with its head: those that come before all other queues. */
+  #mayJoin(queue: ModelQueue, head: PendingRequest): (request: PendingRequest) => boolean {
+    const { second } = this.#context.waiting;
+    return (request) =>
+      (second === undefined || isPlaceBefore(queue, second)) && (this.spills || areRoutedAlike(head, request));
   }
-}
-
-function isOlder({ head: left }: ModelQueue, { head: right }: ModelQueue): boolean {
-  return left !== undefined && (right === undefined || isArrivedBefore(left, right));
 }

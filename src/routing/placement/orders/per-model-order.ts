@@ -71,7 +71,7 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
   /** A model that the replica is running counts as served just now. */
   #isTurnBefore(candidate: Candidate<R>, queue: ModelQueue, other: ModelQueue): boolean {
     const { slots } = this.#context;
-    const isEqual = queue.head?.priority === other.head?.priority;
+    const isEqual = queue.isShadow === other.isShadow;
     if (isEqual && slots.isServing(candidate, other)) return true;
     if (isEqual && slots.isServing(candidate, queue)) return false;
     return isQueueBefore(queue, other);

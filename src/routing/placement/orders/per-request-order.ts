@@ -14,9 +14,14 @@ const PASSED_OVER = 1 / 16;
 /** One pass over all waiting requests: the router is asked once for each, in turns of their models. */
 class Round {
   /** Queues that are done: the router was asked for all their requests. */
-  readonly asked = new Set<ModelQueue>();
+  readonly asked: Set<ModelQueue>;
   /** The request with which the round goes on in a queue, if that is not the head. */
   readonly resumeAt = new Map<ModelQueue, PendingRequest>();
+
+  /** @param asked queues that the round leaves out. */
+  constructor(asked: Iterable<ModelQueue> = []) {
+    this.asked = new Set(asked);
+  }
 }
 
 /**
@@ -30,6 +35,7 @@ class Round {
 export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
+  readonly isBefore = isQueueBefore;
   readonly #context: PlacementContext<R>;
   /** The round that continues in the next turn of the event loop. */
   #round: Round | undefined;
@@ -43,11 +49,11 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
   }
 
   place(queues: readonly ModelQueue[]): void {
+    // Requests that have waited longer go first: the router may now accept a replica that it refused them before.
+    const first = this.#next(new Round(queues));
+    if (first !== undefined && queues.some((queue) => isQueueBefore(first, queue))) this.serve();
     for (const queue of queues) {
       const round = new Round();
-      // Requests that have waited longer go first: the router may now accept a replica that it refused them before.
-      const first = this.#next(round);
-      if (first !== undefined && first !== queue && isQueueBefore(first, queue)) this.serve();
       if (this.#placeAll(queue, round, MOST_MISSES, this.#isAnswered) <= 0) this.#goOnWith(round);
     }
   }
@@ -99,8 +105,9 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
 
   /** The first queue that is not done and that a replica has a slot for. */
   #next({ asked }: Round): ModelQueue | undefined {
+    if (this.#context.replicas.free.length === 0) return undefined;
     const may = (queue: ModelQueue) => !asked.has(queue) && this.#canBeTaken(queue, anywhere);
-    return this.#context.waiting.first(isQueueBefore, may);
+    return this.#context.waiting.first(may);
   }
 
   /**

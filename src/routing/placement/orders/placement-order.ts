@@ -2,7 +2,7 @@ import type { DispatchScope } from '../../batches/take-dispatch.js';
 import type { PendingRequest } from '../../pending-request.js';
 import type { Eligibility } from '../../queues/eligibility.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
-import type { WaitingModels } from '../../queues/waiting-models.js';
+import type { QueueOrder, WaitingModels } from '../../queues/waiting-models.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { ReplicaIndex } from '../replicas/replica-index.js';
 import type { ReplicaSlots } from '../replicas/replica-slots.js';
@@ -13,6 +13,8 @@ export interface PlacementOrder<R extends RoutableReplica> {
   readonly spills: boolean;
   /** Whether requests may wait for a cold replica: then every queue is placed again when a replica leaves. */
   readonly looksAtAll: boolean;
+  /** How {@link WaitingModels.first} is to order the waiting queues; absent where it is not asked. */
+  readonly isBefore?: QueueOrder;
   /** Places the requests of these queues as far as the router finds free replicas. No queue among them is gathering. */
   place(queues: readonly ModelQueue[]): void;
   /** Places a request that arrived behind others of its queue; absent where requests of a queue keep their order. */

@@ -42,13 +42,13 @@ export class ReplicaSlots<R extends RoutableReplica> {
   /**
    * Call it before the replica is told.
    *
-   * @param nextSequence sequence number of the next request to arrive.
+   * @param sequence a number of its own: higher than those of the requests that have arrived, and no later one's.
    * @param expectedMs milliseconds that the dispatch is expected to take; infinite when that is unknown.
    */
-  given(candidate: Candidate<R>, queue: ModelQueue, nextSequence: number, expectedMs: number): void {
+  given(candidate: Candidate<R>, queue: ModelQueue, sequence: number, expectedMs: number): void {
     candidate.expectedMs.push(expectedMs);
     candidate.last = queue;
-    if (!candidate.models.has(queue.modelKey)) candidate.visit = { queue, untilSequence: nextSequence };
+    if (!candidate.models.has(queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
     if (candidate.expectedMs.length === 1) this.#begun(candidate);
     this.#update(candidate);
   }
@@ -125,10 +125,10 @@ export class ReplicaSlots<R extends RoutableReplica> {
     return false;
   }
 
-  #isVisiting({ visit }: Candidate<R>, { modelKey, head }: ModelQueue): boolean {
-    if (visit?.queue.modelKey !== modelKey || head === undefined) return false;
-    const otherPriority = this.#waiting.firstAnywhere?.head?.priority ?? Number.NEGATIVE_INFINITY;
-    return head.sequence < visit.untilSequence && head.priority >= otherPriority;
+  #isVisiting({ visit }: Candidate<R>, queue: ModelQueue): boolean {
+    if (visit?.queue.modelKey !== queue.modelKey || queue.place >= visit.untilSequence) return false;
+    // Shadow requests go behind all others.
+    return !queue.isShadow || this.#waiting.firstAnywhere?.isShadow !== false;
   }
 
   /** A model to be loaded needs an idle replica, and there is none while other models are always prefetched. */

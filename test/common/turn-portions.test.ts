@@ -1,0 +1,37 @@
+import { expect, it } from 'vitest';
+import { PIECES_A_TURN, TurnPortions } from '../../dist/common/turn-portions.js';
+import { FakeClock } from '../support/fakes/fake-clock.js';
+
+it('does a portion at once and the rest in the next turns, in the order of the calls', () => {
+  const clock = new FakeClock({ defers: true });
+  const portions = new TurnPortions(clock);
+  const done: number[] = [];
+  const count = 3 * PIECES_A_TURN + 1;
+  for (let piece = 0; piece < count; piece += 1) portions.do(() => done.push(piece));
+  const perTurn = [done.length];
+  while (done.length < count) {
+    const before = done.length;
+    clock.runDeferred();
+    perTurn.push(done.length - before);
+  }
+  expect(perTurn).toEqual([PIECES_A_TURN, PIECES_A_TURN, PIECES_A_TURN, 1]);
+  expect(done).toEqual([...done.keys()]);
+});
+
+it('has what is called meanwhile wait behind what waits, and has a whole portion again after a turn without work', () => {
+  const clock = new FakeClock({ defers: true });
+  const portions = new TurnPortions(clock);
+  const done: string[] = [];
+  const call = (name: string, times: number) => {
+    for (let piece = 0; piece < times; piece += 1) portions.do(() => done.push(name));
+  };
+  call('first', PIECES_A_TURN + 2);
+  call('second', 2);
+  expect(done).not.toContain('second');
+  clock.runDeferred();
+  expect(done.slice(-4)).toEqual(['first', 'first', 'second', 'second']);
+  clock.runDeferred();
+  done.length = 0;
+  call('third', PIECES_A_TURN + 1);
+  expect(done).toHaveLength(PIECES_A_TURN);
+});
