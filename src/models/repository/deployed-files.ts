@@ -30,7 +30,7 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
     check(`file ${show(name)}`, contents, isContents);
     // A copy, so that later changes by the caller are not written.
     const bytes = Buffer.from(isBytes(contents) ? bytesOf(contents) : contents);
-    if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
+    if (basename(name) === MANIFEST) parseManifest(bytes, name);
     read.set(name, bytes);
   }
   checkLayout([...read.keys()], isVersion);

@@ -1,7 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InfermuxError } from '../../common/errors.js';
 import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
-import { type Manifest, parseManifest } from './manifest.js';
+import { checkManifestSize, type Manifest, parseManifest } from './manifest.js';
 
 /** Suffixes of model files, in the order of the search. */
 export const SUFFIXES = ['.onnx', '.ort'];
@@ -55,13 +56,15 @@ export async function findModelFile(folder: string): Promise<string | undefined>
 export async function folderManifest(folder: string): Promise<{ manifest: Manifest; paths: string[] }> {
   const path = join(folder, MANIFEST);
   if ((await kindOf(path)) !== 'file') return { manifest: {}, paths: [] };
-  let text: string;
+  let contents: Buffer;
   try {
-    text = await readFile(path, 'utf8');
+    checkManifestSize((await stat(path)).size, path);
+    contents = await readFile(path);
   } catch (cause) {
+    if (cause instanceof InfermuxError) throw cause;
     throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }
-  return { manifest: parseManifest(text, path), paths: [path] };
+  return { manifest: parseManifest(contents, path), paths: [path] };
 }
 
 /**
