@@ -1,5 +1,6 @@
 import Table from 'cli-table3';
 import { createEngine, type ModelInspection, type ValueMetadata } from '../index.js';
+import type { Signs } from './children/jobs.js';
 import { nameModel } from './named-model.js';
 import { printable } from './terminal/printable.js';
 
@@ -15,10 +16,11 @@ export interface ModelReport
 }
 
 /** @throws InfermuxError for a file that does not exist or is not a model. */
-export async function inspectModel(path: string): Promise<ModelReport> {
+export async function inspectModel(path: string, { begins }: Signs): Promise<ModelReport> {
   const { id, source } = await nameModel(path);
   const engine = await createEngine({ models: { [id]: source }, replicas: 1 });
   try {
+    begins('load', engine.models.size(id));
     const startedAt = performance.now();
     await engine.models.retrieve(id);
     const loadMs = performance.now() - startedAt;

@@ -4,8 +4,9 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { InfermuxError } from '../index.js';
-import { benchChart, benchModel, benchTable } from './bench/bench.js';
+import { benchChart, benchTable } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
+import { inModelProcess } from './children/model-process.js';
 import { runControlDemo } from './demo/control-demo.js';
 import { controlScreen, controlTables } from './demo/control-screen.js';
 import { runDemo } from './demo/demo.js';
@@ -19,9 +20,9 @@ import {
   parseSeconds,
   parseWritableFile,
 } from './flags.js';
-import { inspectModel, inspectTables } from './inspect.js';
+import { inspectTables } from './inspect.js';
 import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
-import { messageOf } from './terminal/printable.js';
+import { messageOf, quoted } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
 /** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
@@ -31,6 +32,13 @@ const WRONG_USAGE = 2;
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
+
+/** Of commands that load a model, which they do in a process of its own. */
+const TIMEOUT = [
+  '--timeout <seconds>',
+  'longest time for a load, and for a run; 20 and one more for each 20 MB of the model if not said',
+  parseSeconds,
+] as const;
 
 const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
@@ -66,9 +74,14 @@ program
   .description('Show what a model takes and gives, and whether its requests can be joined.')
   .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
   .option('--json', 'print one JSON object instead of tables')
+  .option(...TIMEOUT)
   .exitOverride()
-  .action(async (model: string, { json }: { json?: boolean }) => {
-    const report = await inspectModel(model);
+  .action(async (path: string, { json, timeout }: { json?: boolean; timeout?: number }) => {
+    const report = await inModelProcess(
+      'inspect',
+      { path },
+      { name: quoted(path), limits: { timeoutSeconds: timeout } },
+    );
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${inspectTables(report)}\n`);
   });
 
@@ -81,11 +94,16 @@ program
   .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
   .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 1)
   .option('--svg <file>', 'write a bar chart too', parseWritableFile)
+  .option(...TIMEOUT)
   .option('--json', 'print one JSON object instead of a table')
   .exitOverride()
-  .action(async (path: string, { input: shapes = new Map(), svg, json, ...settings }: BenchFlags) => {
+  .action(async (path: string, { input: shapes = new Map(), svg, json, timeout, ...settings }: BenchFlags) => {
     const progress = progressBar('measurements');
-    const report = await benchModel({ path, shapes, ...settings }, progress.update).finally(progress.stop);
+    const report = await inModelProcess(
+      'bench',
+      { path, shapes, ...settings },
+      { name: quoted(path), limits: { timeoutSeconds: timeout }, progress: progress.update },
+    ).finally(progress.stop);
     // Before anything is printed: the reader of the output may go away, and then the process ends.
     if (svg !== undefined) replaceFile(svg, benchChart(report));
     process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
@@ -93,30 +111,33 @@ program
 
 const models = program.command('models').description('Look at a directory of models as an engine does.').exitOverride();
 
-for (const [name, description, read] of [
-  ['list', 'Show the models that would be served, and what keeps others from it.', listModels],
-  [
-    'check',
-    'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
-    checkAll,
-  ],
-] as const) {
+const ofDirectory = (name: string, description: string) =>
   models
     .command(name)
     .description(description)
     .argument('<directory>', 'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx', parsePath)
     .option('--json', 'print one JSON object instead of a table')
-    .exitOverride()
-    .action(async (directory: string, { json }: { json?: boolean }) => {
-      const report = await read(directory);
-      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${repositoryTables(report)}\n`);
-      if (name === 'check' && report.problems.length > 0) process.exitCode = FAILED;
-    });
-}
+    .exitOverride();
 
-function checkAll(directory: string): Promise<RepositoryReport> {
-  const progress = progressBar('models');
-  return checkModels(directory, progress.update).finally(progress.stop);
+ofDirectory('list', 'Show the models that would be served, and what keeps others from it.').action(
+  async (directory: string, { json }: { json?: boolean }) => print(await listModels(directory), json),
+);
+
+ofDirectory(
+  'check',
+  'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
+)
+  .option(...TIMEOUT)
+  .action(async (directory: string, { json, timeout }: { json?: boolean; timeout?: number }) => {
+    const progress = progressBar('models');
+    const limits = { timeoutSeconds: timeout };
+    const report = await checkModels(directory, limits, progress.update).finally(progress.stop);
+    print(report, json);
+    if (report.problems.length > 0) process.exitCode = FAILED;
+  });
+
+function print(report: RepositoryReport, json: boolean | undefined): void {
+  process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${repositoryTables(report)}\n`);
 }
 
 /** Puts a file in the place of another, and follows no link: one may have been put there since the path was read. */
@@ -142,6 +163,7 @@ interface BenchFlags {
   readonly replicas: number[];
   readonly seconds: number;
   readonly svg?: string;
+  readonly timeout?: number;
   readonly json?: boolean;
 }
 

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import Table from 'cli-table3';
 import { createEngine, type InferenceEngine, type ModelReport } from '../index.js';
+import { type Limits, ModelProcess } from './children/model-process.js';
 import { messageOf, printable } from './terminal/printable.js';
 
 /** A directory of models as an engine sees it. */
@@ -24,34 +25,64 @@ export function listModels(directory: string): Promise<RepositoryReport> {
 }
 
 /**
- * Reads the directory and loads each model: its hash is checked, and its warm-up runs.
+ * Reads the directory and loads each model in a child process: its hash is checked, and its warm-up runs.
  *
  * @throws InfermuxError when the directory cannot be read.
  */
 export function checkModels(
   directory: string,
+  limits: Limits,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
+  // Its process starts while this one reads the directory.
+  const checker = new ModelChecker(directory, limits);
   return withRepository(directory, async (engine) => {
     const failures: { model: string; problem: string }[] = [];
     const models = engine.models.list().filter(({ version }) => version !== undefined);
     for (const [done, { id, version }] of models.entries()) {
       const model = `${id}@${version}`;
       progress(done, models.length);
-      try {
-        await engine.models.load(model);
-        await engine.models.unload(model);
-      } catch (error) {
-        failures.push({ model, problem: messageOf(error) });
-      }
+      const problem = await checker.check(model);
+      if (problem !== undefined) failures.push({ model, problem });
     }
     progress(models.length, models.length);
     return report(directory, engine, failures);
-  });
+  }).finally(() => checker.close());
 }
 
+/** Checks models of a directory in a child process, which is replaced when a model ends it. */
+class ModelChecker {
+  readonly #directory: string;
+  readonly #limits: Limits;
+  #child: ModelProcess;
+
+  constructor(directory: string, limits: Limits) {
+    this.#directory = directory;
+    this.#limits = limits;
+    this.#child = new ModelProcess(limits);
+  }
+
+  /** Returns what is wrong with the model; undefined when it can be loaded. */
+  async check(model: string): Promise<string | undefined> {
+    for (;;) {
+      if (!this.#child.isAlive) this.#child = new ModelProcess(this.#limits);
+      const { isFresh } = this.#child;
+      const answer = await this.#child.ask('check', { directory: this.#directory, model });
+      if (answer.kind === 'result') return undefined;
+      if (answer.kind === 'error') return messageOf(answer.error);
+      // Otherwise the models before it may have left behind what killed the process.
+      if (isFresh || answer.cause === 'time') return answer.reason;
+    }
+  }
+
+  close(): void {
+    this.#child.close();
+  }
+}
+
+/** Without replicas nothing is loaded, pinned models included. */
 async function withRepository<T>(directory: string, work: (engine: InferenceEngine) => Promise<T>): Promise<T> {
-  const engine = await createEngine({ models: directory, replicas: 1 });
+  const engine = await createEngine({ models: directory, replicas: 0 });
   try {
     return await work(engine);
   } finally {
@@ -69,7 +100,7 @@ async function report(
     version === undefined ? [] : [{ id, version, isDefault, format, bytes, isPinned, licence }],
   );
   const found = all.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ model: id, problem }]));
-  const { passedOver } = await engine.models.sync();
+  const { passedOver } = await engine.models.sync({ wait: false });
   return {
     directory: resolve(directory),
     models,

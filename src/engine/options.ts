@@ -134,6 +134,7 @@ const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
   waitForInitialLoad: isBoolean,
   pollMs: isMilliseconds({ lowest: 0 }),
   settleMs: isMilliseconds({ lowest: 0 }),
+  pinned: isBoolean,
   versions: isVersionPolicy,
 };
 
@@ -231,7 +232,8 @@ export function checkFollowable(models: ResolvedModels | undefined, { pollMs = 0
 function readRepository(given: RepositoryOptions): ResolvedRepositoryOptions {
   const repository = checkOptions('options.repository', given, REPOSITORY_RULES);
   return {
-    ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, versions: 'latest' },
+    ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, pinned: true },
+    versions: 'latest',
     ...withoutUndefined(repository),
   };
 }

@@ -14,6 +14,8 @@ export interface RepositoryOptions {
   readonly pollMs?: number | undefined;
   /** Milliseconds. A model whose files change within them is still being written: a later look takes it. Default 50. */
   readonly settleMs?: number | undefined;
+  /** Whether `pinned` in a `model.json` counts. Default true. */
+  readonly pinned?: boolean | undefined;
   /** The versions that are served of a model whose `model.json` does not say. Default `'latest'`. */
   readonly versions?: VersionPolicy | undefined;
 }

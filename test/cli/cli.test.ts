@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,7 @@ import type { BenchReport } from '../../dist/cli/bench/bench.js';
 import type { ControlReport } from '../../dist/cli/demo/control-demo.js';
 import type { DemoReport } from '../../dist/cli/demo/demo.js';
 import { directory } from '../support/directories.js';
+import { infermux, MAIN } from '../support/infermux.js';
 import {
   identityModel,
   modelDirectory,
@@ -18,15 +19,6 @@ import {
   slowRunModel,
 } from '../support/onnx-models.js';
 import { TENSOR_TYPES } from '../support/tensors.js';
-
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-
-const infermux = (...args: string[]) =>
-  new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-    execFile(process.execPath, [MAIN, ...args], (error, stdout, stderr) => {
-      resolve({ code: Number(error?.code ?? 0), stdout, stderr });
-    });
-  });
 
 describe('infermux demo', () => {
   it('prints as JSON what it measured, in under 20 s and without a progress bar in a pipe', async () => {

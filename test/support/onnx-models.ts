@@ -128,6 +128,26 @@ export function slowRunModel(multiplications: number, side = 512): Uint8Array {
   });
 }
 
+/** Like {@link slowRunModel}, without weights: it loads at once, however long its runs are. */
+export function slowProductModel(multiplications: number, side: number): Uint8Array {
+  const chain = matMulChain(multiplications, 'grid', 'grid');
+  return encodeModel({
+    name: 'slow-product',
+    nodes: [
+      { opType: 'Expand', input: ['x', 'shape'], output: ['grid'] },
+      ...chain.nodes,
+      { opType: 'ReduceMax', input: [chain.last], output: ['max'], attributes: { keepdims: 0 } },
+      { opType: 'Reshape', input: ['max', 'one'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'shape', dims: [2], data: BigInt64Array.of(BigInt(side), BigInt(side)) },
+      { name: 'one', dims: [1], data: BigInt64Array.of(1n) },
+    ],
+    inputs: [{ name: 'x', dims: [1] }],
+    outputs: [{ name: 'y', dims: [1] }],
+  });
+}
+
 /** A model whose load takes a while, because onnxruntime folds its constants then; y = x. */
 export function slowLoadModel(multiplications: number, side = 768): Uint8Array {
   const chain = matMulChain(multiplications, 'weights');
@@ -148,11 +168,67 @@ export function slowLoadModel(multiplications: number, side = 768): Uint8Array {
   });
 }
 
-function matMulChain(length: number, first: string): { nodes: OnnxNode[]; last: string } {
+const SMALLEST = -(2n ** 63n);
+
+/** Kills the process that loads it: onnxruntime folds the smallest int64 by -1. On x64 alone; y = x + that. */
+export function trapModel(): Uint8Array {
+  return encodeModel({
+    name: 'trap',
+    nodes: [
+      { opType: 'Div', input: ['smallest', 'minus-one'], output: ['quotient'] },
+      { opType: 'Add', input: ['x', 'quotient'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'smallest', dims: [1], data: BigInt64Array.of(SMALLEST) },
+      { name: 'minus-one', dims: [1], data: BigInt64Array.of(-1n) },
+    ],
+    inputs: [{ name: 'x', type: 'int64', dims: ['N'] }],
+    outputs: [{ name: 'y', type: 'int64', dims: ['N'] }],
+  });
+}
+
+/** y = the smallest int64 / (0 · x - 1), int64 [N]: every run kills the process. On x64 alone. */
+export function trapRunModel(): Uint8Array {
+  return encodeModel({
+    name: 'trap-run',
+    nodes: [
+      { opType: 'Mul', input: ['x', 'zero'], output: ['nothing'] },
+      { opType: 'Sub', input: ['nothing', 'one'], output: ['minus-one'] },
+      { opType: 'Div', input: ['smallest', 'minus-one'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'smallest', dims: [1], data: BigInt64Array.of(SMALLEST) },
+      { name: 'zero', dims: [1], data: BigInt64Array.of(0n) },
+      { name: 'one', dims: [1], data: BigInt64Array.of(1n) },
+    ],
+    inputs: [{ name: 'x', type: 'int64', dims: ['N'] }],
+    outputs: [{ name: 'y', type: 'int64', dims: ['N'] }],
+  });
+}
+
+/** Takes 4 · side · side bytes in a run: y = the largest element of a grid, float32 [1]. */
+export function hungryModel(side: number): Uint8Array {
+  return encodeModel({
+    name: 'hungry',
+    nodes: [
+      { opType: 'Expand', input: ['x', 'shape'], output: ['grid'] },
+      { opType: 'ReduceMax', input: ['grid'], output: ['max'], attributes: { keepdims: 0 } },
+      { opType: 'Reshape', input: ['max', 'one'], output: ['y'] },
+    ],
+    initializers: [
+      { name: 'shape', dims: [2], data: BigInt64Array.of(BigInt(side), BigInt(side)) },
+      { name: 'one', dims: [1], data: BigInt64Array.of(1n) },
+    ],
+    inputs: [{ name: 'x', dims: [1] }],
+    outputs: [{ name: 'y', dims: [1] }],
+  });
+}
+
+function matMulChain(length: number, first: string, factor = 'weights'): { nodes: OnnxNode[]; last: string } {
   const nodes: OnnxNode[] = [];
   let last = first;
   for (let index = 0; index < length; index += 1) {
-    nodes.push({ opType: 'MatMul', input: [last, 'weights'], output: [`product${index}`] });
+    nodes.push({ opType: 'MatMul', input: [last, factor], output: [`product${index}`] });
     last = `product${index}`;
   }
   return { nodes, last };

@@ -2,6 +2,7 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Feeds } from '../../index.js';
 import { createEngine, type InferenceEngine } from '../../index.js';
+import type { Signs } from '../children/jobs.js';
 import { nameModel } from '../named-model.js';
 import { type Bar, barChart } from '../terminal/bar-chart.js';
 import { closedLoop, type Load } from './load.js';
@@ -43,6 +44,8 @@ export interface BenchReport {
 }
 
 const WARM_UP_MS = 300;
+/** Milliseconds between two looks at whether requests are answered. */
+const BEAT_MS = 250;
 /** A measurement waits for every caller, so a slow model with many callers would take minutes. */
 const MOST_OVERRUN = 10;
 /** Most bytes of the inputs of all callers together. Beyond that some callers send the same inputs. */
@@ -54,10 +57,7 @@ const MOST_FEEDS_BYTES = 64 * 2 ** 20;
  * @throws InfermuxError for a model that cannot be loaded or inputs that do not fit; the error of the first failed
  *   request.
  */
-export async function benchModel(
-  options: BenchOptions,
-  progress: (done: number, total: number) => void,
-): Promise<BenchReport> {
+export async function benchModel(options: BenchOptions, { begins, progress }: Signs): Promise<BenchReport> {
   const { path, shapes, callers, replicas, seconds } = options;
   const { id, source } = await nameModel(path);
   const total = callers.length * replicas.length;
@@ -66,6 +66,8 @@ export async function benchModel(
   for (const count of replicas) {
     const engine = await createEngine({ models: { [id]: source }, replicas: count, maxQueuedRequests: -1 });
     try {
+      const bytes = engine.models.size(id);
+      begins('load', bytes);
       const { inputs } = await engine.models.inspect(id);
       let throughput = Number.POSITIVE_INFINITY;
       for (const concurrency of callers) {
@@ -73,7 +75,8 @@ export async function benchModel(
           skipped.push({ replicas: count, callers: concurrency, throughput });
         } else {
           const setting = { replicas: count, callers: concurrency, seconds };
-          const row = await measure(engine, id, setting, () => randomFeeds(inputs, shapes, Math.random));
+          const goesOn = () => begins('run', bytes);
+          const row = await measure(engine, id, setting, () => randomFeeds(inputs, shapes, Math.random), goesOn);
           rows.push(row);
           throughput = row.throughput;
         }
@@ -87,17 +90,25 @@ export async function benchModel(
   return { path, seconds, rows, skipped, best };
 }
 
+/** @param goesOn is called at the start, and again and again as long as requests are answered. */
 async function measure(
   engine: InferenceEngine,
   target: string,
   { replicas, callers, seconds }: { replicas: number; callers: number; seconds: number },
   makeFeeds: () => Feeds,
+  goesOn: () => void,
 ): Promise<BenchRow> {
   const feeds = [makeFeeds()];
   const most = Math.max(1, Math.floor(MOST_FEEDS_BYTES / bytesOfFeeds(feeds[0] as Feeds)));
   while (feeds.length < Math.min(callers, most)) feeds.push(makeFeeds());
   let requests = 0;
   let calls = 0;
+  goesOn();
+  let seen = 0;
+  const beat = setInterval(() => {
+    if (requests > seen) goesOn();
+    seen = requests;
+  }, BEAT_MS);
   const load = await closedLoop(
     async (caller) => {
       const { batchSize } = await engine.infer({ target, feeds: feeds[caller % feeds.length] as Feeds });
@@ -105,7 +116,7 @@ async function measure(
       calls += 1 / batchSize;
     },
     { callers, warmUpMs: WARM_UP_MS, milliseconds: seconds * 1_000 },
-  );
+  ).finally(() => clearInterval(beat));
   return { replicas, callers, batchSize: requests / calls, ...load };
 }
 

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { keepsModes, thisUser } from '../../common/files/other-writers.js';
-import { MOST_TEXT_BYTES, readTextFile } from '../../common/files/read-file.js';
+import { MOST_TEXT_BYTES, readTextFile, tooLong } from '../../common/files/read-file.js';
 import { removeAbandoned, replaceFile } from '../../common/files/write-file.js';
 import { SerialQueue } from '../../common/serial-queue.js';
 import { doubtCheckpoint } from './checkpoint-trust.js';
@@ -92,7 +92,7 @@ export class Checkpoint {
       if ((await read(this.file))?.text !== this.#text) throw new Error('another process has changed it meanwhile');
       const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...content }, undefined, 2)}\n`;
       const bytes = Buffer.byteLength(text);
-      if (bytes > MOST_TEXT_BYTES) throw new Error(`it would have ${bytes} bytes, more than ${MOST_TEXT_BYTES}`);
+      if (bytes > MOST_TEXT_BYTES) throw tooLong('it', bytes, MOST_TEXT_BYTES);
       if (!this.#hasTidied) await removeAbandoned(dirname(this.file));
       this.#hasTidied = true;
       await replaceFile(this.file, text, MODE);

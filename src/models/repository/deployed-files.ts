@@ -1,8 +1,9 @@
 import { basename } from 'node:path';
 import { check, satisfies } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
+import { tooLong } from '../../common/files/read-file.js';
 import { type Bytes, bytesOf, isBytes } from '../../common/values/realm.js';
-import { parseManifest } from '../sources/manifest.js';
+import { MOST_MANIFEST_BYTES, parseManifest } from '../sources/manifest.js';
 import { isNamedByFolder, MANIFEST, versionOf } from '../sources/model-folder.js';
 import { checkFileName } from './file-names.js';
 
@@ -30,11 +31,16 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
     check(`file ${show(name)}`, contents, isContents);
     // A copy, so that later changes by the caller are not written.
     const bytes = Buffer.from(isBytes(contents) ? bytesOf(contents) : contents);
-    if (basename(name) === MANIFEST) parseManifest(bytes.toString('utf8'), name);
+    if (basename(name) === MANIFEST) checkManifest(bytes, name);
     read.set(name, bytes);
   }
   checkLayout([...read.keys()], isVersion);
   return read;
+}
+
+function checkManifest(bytes: Buffer, name: string): void {
+  if (bytes.byteLength > MOST_MANIFEST_BYTES) throw tooLong(name, bytes.byteLength, MOST_MANIFEST_BYTES);
+  parseManifest(bytes.toString(), name);
 }
 
 function checkLayout(names: readonly string[], isVersion: boolean): void {

@@ -16,7 +16,8 @@ export class ModelRepository {
   readonly #deployer: ModelDeployer;
 
   constructor(directory: string, options: ResolvedRepositoryOptions, environment: FollowedModelsEnvironment) {
-    this.followed = new FollowedModels(new RepositoryScanner(directory, options.versions), options, environment);
+    const scanner = new RepositoryScanner(directory, options.versions, options.pinned);
+    this.followed = new FollowedModels(scanner, options, environment);
     this.#catalog = environment.catalog;
     this.#pinned = environment.pinned;
     this.#deployer = new ModelDeployer(resolve(directory));

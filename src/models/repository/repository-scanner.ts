@@ -44,13 +44,18 @@ interface Entry {
 export class RepositoryScanner implements ModelScanner {
   readonly directory: string;
   readonly #policy: VersionPolicy;
+  readonly #mayPin: boolean;
   /** By id. What is known of a model's files stays while the model cannot be looked at. */
   readonly #files = new Map<string, ModelFileReader>();
 
-  /** @param policy the versions that are served of models that do not say. */
-  constructor(directory: string, policy: VersionPolicy) {
+  /**
+   * @param policy the versions that are served of models that do not say.
+   * @param mayPin whether a manifest may pin its model.
+   */
+  constructor(directory: string, policy: VersionPolicy, mayPin = true) {
     this.directory = resolve(directory);
     this.#policy = policy;
+    this.#mayPin = mayPin;
   }
 
   /**
@@ -148,7 +153,7 @@ export class RepositoryScanner implements ModelScanner {
       const { changedAt, ...read } = await files.read(path, manifests);
       const model: FoundModel = {
         ...{ id, version, path, ...read, format: formatOf(path) },
-        ...{ batching, session, weights, isPinned: pinned, warmUp, licence, sha256 },
+        ...{ batching, session, weights, isPinned: this.#mayPin && pinned, warmUp, licence, sha256 },
       };
       return { model, changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
     } catch (cause) {

@@ -1,9 +1,9 @@
 import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
-import { InfermuxError, show } from '../../common/errors.js';
-import { type Batching, checkBatching } from '../../contracts/batching.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { type Batching, type BatchingOptions, checkBatching } from '../../contracts/batching.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
-import { readSession } from '../../contracts/session-settings.js';
-import { isTensorType } from '../../tensors/tensor.js';
+import { elementsOf, isTensorType } from '../../tensors/tensor.js';
+import { readManifestSession } from './manifest-session.js';
 
 /** The versions of a model that are served: the newest, all, or the listed ones. */
 export type VersionPolicy = 'latest' | 'all' | readonly number[];
@@ -14,14 +14,20 @@ export interface Manifest {
   readonly version?: number;
   /** In a model's folder with folders of versions: the versions that are served. */
   readonly versions?: VersionPolicy;
-  /** How its requests are joined. Overrides the engine's option, key by key. */
+  /**
+   * How its requests are joined. Overrides the engine's option, key by key. `maxSize` is at most 65,536, `maxWaitMs` and
+   * `targetLatencyMs` at most 60,000.
+   */
   readonly batching?: Batching;
-  /** For `InferenceSession.create`. Overrides the engine's option, key by key. */
+  /**
+   * For `InferenceSession.create`. Overrides the engine's option, key by key. Only options that harm no one are allowed;
+   * `intraOpNumThreads` and `interOpNumThreads` are cut to the cores of this machine.
+   */
   readonly session?: Readonly<Record<string, unknown>>;
   readonly weights?: WeightPlacement;
   /** Whether every replica loads it at the start and never evicts it. */
   readonly pinned?: boolean;
-  /** Inputs of the runs at the end of each load. */
+  /** Inputs of the runs at the end of each load: at most 100 runs, each with at most 2^24 elements in all its inputs. */
   readonly warmUp?: readonly WarmUpInputs[];
   /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
   readonly sha256?: string | Readonly<Record<string, string>>;
@@ -43,7 +49,13 @@ export const isWeightPlacement: Rule = satisfies(
   "'private' or 'shared'",
 );
 
-const WRITING_KEYS = ['optimizedModelFilePath', 'enableProfiling', 'profileFilePrefix'];
+/** Most bytes of a `model.json`. The thread that parses it also answers requests. */
+export const MOST_MANIFEST_BYTES = 2 ** 20;
+const MOST_WARM_UPS = 100;
+/** Most elements of all inputs of one warm-up run. */
+const MOST_ELEMENTS = 2 ** 24;
+/** A request that waits for company holds a place in the queue that all models share. */
+const MOST_BATCHING = { maxSize: 65_536, maxWaitMs: 60_000, targetLatencyMs: 60_000 } as const;
 
 const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
 
@@ -54,8 +66,8 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   weights: isWeightPlacement,
   pinned: isBoolean,
   warmUp: satisfies(
-    (value) => Array.isArray(value) && value.every(areWarmUpInputs),
-    'a list of { input: { dims, type?, data? } }, with data in a flat list',
+    (value) => Array.isArray(value) && value.length <= MOST_WARM_UPS && value.every(areWarmUpInputs),
+    `a list of at most ${MOST_WARM_UPS} of { input: { dims, type?, data? } }, with data in a flat list and at most ${MOST_ELEMENTS} elements in each run`,
   ),
   sha256: satisfies(
     (value) => isHash(value) || (isObject(value) === undefined && Object.values(value as object).every(isHash)),
@@ -65,17 +77,17 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
 };
 
 /**
- * Reads the text of a `model.json`.
+ * Reads the contents of a `model.json`.
  *
  * @param where names the file in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` when the text is not a valid manifest.
+ * @throws InfermuxError `INVALID_ARGUMENT` when they are not a valid manifest.
  */
 export function parseManifest(text: string, where: string): Manifest {
   let value: unknown;
   try {
     value = JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${(cause as Error).message}`, { cause });
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${messageOf(cause)}`, { cause });
   }
   if (value === null || typeof value !== 'object' || Array.isArray(value)) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
@@ -94,26 +106,33 @@ function readManifest(value: Readonly<Record<string, unknown>>, where: string): 
     }
     manifest[key] = own;
   }
-  if (value['session'] !== undefined) manifest['session'] = readOwnSession(`${where}: session`, value['session']);
-  if (value['batching'] !== undefined) manifest['batching'] = checkBatching(`${where}: batching`, value['batching']);
+  const { session, batching } = value as { session?: Manifest['session']; batching?: unknown };
+  if (session !== undefined) manifest['session'] = readManifestSession(`${where}: session`, session);
+  if (batching !== undefined) manifest['batching'] = readOwnBatching(`${where}: batching`, batching);
   return manifest;
 }
 
-/** Refuses session options that write files, so that a deployed model cannot choose where to write. */
-function readOwnSession(where: string, session: unknown): Manifest['session'] {
-  const writing = WRITING_KEYS.find((key) => Object.hasOwn(session as object, key));
-  if (writing !== undefined) {
-    const message = `${where}: ${writing} writes files; it is allowed in options.session only`;
-    throw new InfermuxError('INVALID_ARGUMENT', message);
+function readOwnBatching(where: string, given: unknown): Batching {
+  const batching = checkBatching(where, given);
+  if (typeof batching !== 'object') return batching;
+  for (const [key, most] of Object.entries(MOST_BATCHING)) {
+    const value = batching[key as keyof BatchingOptions];
+    if (Number(value ?? 0) <= most) continue;
+    throw new InfermuxError('INVALID_ARGUMENT', `${where}.${key} must be at most ${most}, got ${show(value)}`);
   }
-  return readSession(where, session as Readonly<Record<string, unknown>>);
+  return batching;
 }
 
 function areWarmUpInputs(value: unknown): boolean {
-  return isObject(value) === undefined && Object.values(value as object).every(isWarmUpInput);
+  if (isObject(value) !== undefined) return false;
+  const inputs: unknown[] = Object.values(value as object);
+  if (!inputs.every(isWarmUpInput)) return false;
+  const elements = inputs.reduce<number>((sum, { dims }) => sum + elementsOf(dims), 0);
+  // Sizes beyond all numbers times 0 give NaN, which is refused, too.
+  return elements <= MOST_ELEMENTS;
 }
 
-function isWarmUpInput(value: unknown): boolean {
+function isWarmUpInput(value: unknown): value is WarmUpInput {
   if (isObject(value) !== undefined) return false;
   const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
   const areDims = Array.isArray(dims) && dims.every((size) => Number.isSafeInteger(size) && size >= 0);

@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readTextFile } from '../../common/files/read-file.js';
 import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
-import { type Manifest, parseManifest } from './manifest.js';
+import { type Manifest, MOST_MANIFEST_BYTES, parseManifest } from './manifest.js';
 
 /** Suffixes of model files, in the order of the search. */
 export const SUFFIXES = ['.onnx', '.ort'];
@@ -58,7 +58,7 @@ export async function folderManifest(folder: string): Promise<{ manifest: Manife
   if ((await kindOf(path)) !== 'file') return { manifest: {}, paths: [] };
   let text: string;
   try {
-    ({ text } = await readTextFile(path));
+    ({ text } = await readTextFile(path, MOST_MANIFEST_BYTES));
   } catch (cause) {
     throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }

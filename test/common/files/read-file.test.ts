@@ -17,12 +17,15 @@ it.skipIf(process.platform === 'win32')('neither a pipe, a folder nor a device i
   // More than the file system has threads: were one of them waited for, nothing would be read any more.
   const outcomes = await Promise.allSettled([...pipes, root, '/dev/zero'].map((path) => readTextFile(path)));
   for (const outcome of outcomes) {
-    expect(outcome).toMatchObject({ status: 'rejected', reason: { message: 'it is not a regular file' } });
+    expect(outcome).toMatchObject({
+      status: 'rejected',
+      reason: { message: expect.stringContaining('is not a regular file') },
+    });
   }
 });
 
 it('a file that no text fills is not read', async () => {
   const path = join(directory({ file: '' }), 'file');
   truncateSync(path, 2 ** 26 + 1);
-  await expect(readTextFile(path)).rejects.toThrow('it has 67108865 bytes, more than 67108864');
+  await expect(readTextFile(path)).rejects.toThrow('must have at most 67108864 bytes, got 67108865');
 });

@@ -129,14 +129,14 @@ describe('a path where no checkpoint can be', () => {
   it.skipIf(process.platform === 'win32')('is refused when it is a pipe, which nobody waits for', async () => {
     const file = fileIn();
     makePipe(file);
-    const message = expect.stringContaining('it is not a regular file');
+    const message = expect.stringContaining('is not a regular file');
     await expect(Checkpoint.open(file)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', message });
   });
 
   it('is refused when it is too large, read or written', async () => {
     const file = fileIn();
     const checkpoint = await Checkpoint.open(file);
-    const refusal = { code: 'FAILED_PRECONDITION', message: expect.stringContaining('more than 67108864') };
+    const refusal = { code: 'FAILED_PRECONDITION', message: expect.stringContaining('at most 67108864 bytes') };
     await expect(checkpoint.save({ models: 'm'.repeat(2 ** 26) })).rejects.toMatchObject(refusal);
     expect(readdirSync(join(file, '..'))).toEqual([]);
     writeFileSync(file, '');

@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
@@ -84,6 +87,39 @@ describe('what models say of themselves', () => {
     };
     await start(directory({ ...files, 'b.onnx': scaleModel(3) }), { session: { executionProviders: ['nonesuch'] } });
     expect([await ask('a'), await code(ask('b'))]).toEqual([2, 'MODEL_LOAD_FAILED']);
+  });
+
+  it.runIf(process.platform === 'linux')('a session gets no more threads than there are cores', async () => {
+    const threads = () => readdirSync('/proc/self/task').length;
+    await start(
+      directory({
+        'a/model.onnx': scaleModel(2),
+        'a/model.json': manifest({ session: { intraOpNumThreads: 1_000, interOpNumThreads: 1_000 } }),
+      }),
+    );
+    const before = threads();
+    expect(await ask('a')).toBe(2);
+    expect(threads() - before).toBeLessThanOrEqual(2 * availableParallelism());
+  });
+
+  it('options that could harm the process are refused in a deploy, and are free for the program', async () => {
+    const session = { logSeverityLevel: 4, logId: 'a\nb', extra: { session: { log_id: 'b' } } } as const;
+    const model = scaleModel(2);
+    const root = directory({ 'a.onnx': model });
+    await start(root, { session });
+    expect(await ask('a')).toBe(2);
+    const deploy = (id: string, own: object) =>
+      engine.models.deploy(id, { 'model.onnx': model, 'model.json': manifest({ session: own }) });
+    for (const [key, value] of Object.entries(session)) {
+      await expect(deploy('b', { [key]: value })).rejects.toMatchObject({
+        ...{ code: 'INVALID_ARGUMENT', message: expect.stringContaining('a model.json must not set') },
+      });
+    }
+    expect((await deploy('b', { extra: { session: { disable_prepacking: '1' } } })).id).toBe('b');
+    expect(await ask('b')).toBe(2);
+    await engine.destroy();
+    await start({ a: { path: join(root, 'a.onnx'), session } });
+    expect(await ask('a')).toBe(2);
   });
 
   it('licence, size and what memory a session takes are told', async () => {

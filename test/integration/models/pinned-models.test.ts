@@ -40,6 +40,13 @@ describe('pinned models', () => {
     expect(engine.models.get('a').isPinned).toBe(false);
   });
 
+  it('are none where the program does not let a model.json pin', async () => {
+    const files = { 'a/model.onnx': scaleModel(2), 'a/model.json': '{ "pinned": true }' };
+    await start(directory(files), { replicas: 1, repository: { pinned: false } });
+    expect(engine.models.get('a')).toMatchObject({ isPinned: false });
+    expect(stateOf('a')).toEqual(['not loaded']);
+  });
+
   it('are loaded from the start where their model.json says so', async () => {
     await start(
       directory({ 'a/model.onnx': scaleModel(2), 'a/model.json': '{ "pinned": true }', 'b.onnx': scaleModel(3) }),

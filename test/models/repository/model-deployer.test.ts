@@ -98,6 +98,7 @@ describe('deploy', () => {
     [{ 'weights.bin': '' }, 'must hold a model.onnx or model.ort'],
     [{ ...MODEL, 'model.json': '{' }, 'model.json is not JSON'],
     [{ '1/model.onnx': '', '1/model.json': '{ "pinned": 1 }' }, '1/model.json: pinned must be true or false'],
+    [{ ...MODEL, 'model.json': '{ "session": { "logSeverityLevel": 0 } }' }, 'must not set "logSeverityLevel"'],
     [{ '0/model.onnx': '' }, 'must hold a model.onnx'],
     [{}, 'got none'],
     [[], 'must be an object of bytes'],
@@ -106,6 +107,13 @@ describe('deploy', () => {
     const { root, deployer } = deployerOf();
     const refusal = { code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) };
     await expect(deployer.deploy('a', files)).rejects.toMatchObject(refusal);
+    expect(readdirSync(root)).toEqual([]);
+  });
+
+  it('refuses a manifest that is too large', async () => {
+    const { root, deployer } = deployerOf();
+    const files = { '1/model.onnx': '', '1/model.json': new Uint8Array(2 ** 20 + 1) };
+    await expect(deployer.deploy('a', files)).rejects.toThrow('1/model.json must have at most 1048576 bytes');
     expect(readdirSync(root)).toEqual([]);
   });
 

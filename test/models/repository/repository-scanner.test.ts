@@ -177,7 +177,14 @@ describe('a directory', () => {
     ['{ "session": [] }', 'session must be a plain object'],
     ['{ "session": { "executionProviders": [null] } }', 'session.executionProviders must be'],
     ['{ "session": { "intraOpNumThreads": 100000 } }', 'an integer from 0 to 1024'],
-    ['{ "session": { "optimizedModelFilePath": "/tmp/x" } }', 'optimizedModelFilePath writes files'],
+    ['{ "session": { "optimizedModelFilePath": "/tmp/x" } }', 'a model.json must not set "optimizedModelFilePath"'],
+    ['{ "session": { "logId": "a\\nb" } }', 'a model.json must not set "logId"; it may set only executionProviders, '],
+    ['{ "warmUp": [{ "x": { "dims": [1000000000] } }] }', 'at most 16777216 elements in each run'],
+    ['{ "warmUp": [{ "x": { "dims": [9000000, 1] }, "y": { "dims": [9000000] } }] }', 'at most 16777216 elements'],
+    [`{ "warmUp": [{ "x": { "dims": [${Array(30).fill(9e15)}, 0] } }] }`, 'at most 16777216 elements'],
+    [`{ "warmUp": [${Array(101).fill('{}')}] }`, 'a list of at most 100 of'],
+    ['{ "batching": { "maxWaitMs": 100000 } }', 'batching.maxWaitMs must be at most 60000, got 100000'],
+    ['{ "batching": { "maxSize": 100000 } }', 'batching.maxSize must be at most 65536, got 100000'],
     [`{ "session": { "extra": ${'{"a":'.repeat(6_000)}1${'}'.repeat(6_000)} } }`, 'must be plain data'],
     [`{ "sha256": { "../../etc/passwd": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
     [`{ "sha256": { "/dev/zero": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
@@ -190,6 +197,20 @@ describe('a directory', () => {
     expect(models.get('a')?.problem).toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(models.get('a')?.problem?.message).toContain(message);
     expect(models.get('a')?.problem?.message).toMatch(/a\/model\.(json|onnx)/);
+  });
+
+  it('has a problem with a manifest that is too large, or nested without end, and serves the other models', async () => {
+    const { models, names } = await scan(
+      directory({
+        ...{ 'a/model.onnx': '', 'a/model.json': `{ "licence": "${'x'.repeat(2 ** 20)}" }` },
+        ...{ 'b/model.onnx': '', 'b/model.json': `${'['.repeat(200_000)}${']'.repeat(200_000)}` },
+        'c/model.onnx': '',
+      }),
+    );
+    expect(names).toEqual(['c@1']);
+    const problemOf = (id: string) => models.get(id)?.problem?.message;
+    expect(problemOf('a')).toContain('a/model.json must have at most 1048576 bytes, got 1048593');
+    expect(problemOf('b')).toContain('b/model.json must hold an object');
   });
 
   it.each<[VersionPolicy, string[], number[], string | undefined]>([

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { readModelSource } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
 
-const manifest = { version: 3, batching: { maxSize: 4 }, session: { intraOpNumThreads: 2 }, weights: 'shared' };
+const manifest = { version: 3, batching: { maxSize: 4 }, session: { intraOpNumThreads: 1 }, weights: 'shared' };
 const none = { version: undefined, batching: undefined, session: undefined, weights: undefined };
 
 describe('the source of one file', () => {

@@ -64,7 +64,7 @@ describe('requests that one event ends', () => {
   it('are told in portions: a load that ends its replica', async () => {
     const world = startWaiting();
     const replica = world.addReplica('r0');
-    expect(replica.loadUnderWay).toBe(A.key);
+    expect(replica.loadUnderWay?.key).toBe(A.key);
     replica.crash((error) => world.dispatcher.removeReplica(replica, error));
     await flush();
     expect(Math.max(...(await world.turns()))).toBe(PIECES_A_TURN);

@@ -1,0 +1,113 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { directory } from '../support/directories.js';
+import { infermux, MAIN } from '../support/infermux.js';
+import { scaleModel, slowLoadModel, slowProductModel, trapModel, trapRunModel } from '../support/onnx-models.js';
+import { until } from '../support/until.js';
+
+/** Multiplications of so large matrices take a minute or more. */
+const ENDLESS = [400, 1_536] as const;
+
+describe.runIf(process.arch === 'x64')('a model that kills its process', () => {
+  const root = directory({
+    'a.onnx': scaleModel(2),
+    'trap/model.onnx': trapModel(),
+    'trap/model.json': '{ "pinned": true }',
+    'trap-run.onnx': trapRunModel(),
+    'z.onnx': scaleModel(2),
+  });
+  const killed = 'killed its process: SIGFPE while it was loaded. It would end a server, too: do not serve it';
+
+  it('is named by models check, which checks the others too', async () => {
+    const { code, stdout, stderr } = await infermux('models', 'check', root, '--json');
+    expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
+    const { models, problems } = JSON.parse(stdout);
+    expect(models.map(({ id }: { id: string }) => id)).toEqual(['a', 'trap', 'trap-run', 'z']);
+    expect(problems).toEqual([{ model: 'trap@1', problem: killed }]);
+    expect((await infermux('models', 'check', root)).stdout).toContain(`problem: trap@1: ${killed}`);
+  }, 60_000);
+
+  it('is not loaded by models list, although it is pinned', async () => {
+    const { code, stdout } = await infermux('models', 'list', root, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).models).toContainEqual(expect.objectContaining({ id: 'trap', isPinned: true }));
+  });
+
+  it('is named by inspect and bench, also when a run kills it', async () => {
+    const path = join(root, 'trap', 'model.onnx');
+    for (const command of ['inspect', 'bench']) {
+      const { code, stdout, stderr } = await infermux(command, path);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toBe(`infermux: model ${JSON.stringify(path)} ${killed}\n`);
+    }
+    const { code, stderr } = await infermux('bench', join(root, 'trap-run.onnx'), '--callers', '1', '--replicas', '1');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^infermux: model ".*trap-run\.onnx" killed its process: SIGFPE while it ran\. .*\n$/);
+  }, 60_000);
+});
+
+describe('a model whose load or run does not end', () => {
+  const root = directory({
+    'a.onnx': scaleModel(2),
+    'endless.onnx': slowLoadModel(...ENDLESS),
+    'run.onnx': slowProductModel(...ENDLESS),
+    'z.onnx': scaleModel(2),
+  });
+  const late = 'did not load within 4 s. Perhaps it never does';
+
+  it('is named by models check, which checks the others too', async () => {
+    const { code, stdout } = await infermux('models', 'check', root, '--timeout', '4', '--json');
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout).problems).toEqual([{ model: 'endless@1', problem: expect.stringContaining(late) }]);
+  }, 60_000);
+
+  it('is named by inspect and bench', async () => {
+    const inspected = await infermux('inspect', join(root, 'endless.onnx'), '--timeout', '4');
+    expect(inspected).toMatchObject({ code: 1, stderr: expect.stringMatching(`endless.onnx" ${late}`) });
+    const benched = await infermux('bench', join(root, 'run.onnx'), '--timeout', '4');
+    expect(benched).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/run\.onnx" did not end a run within 4 s/),
+    });
+  }, 60_000);
+
+  it.each([
+    ['--timeout', 'soon'],
+    ['--timeout', '0'],
+  ])('%s %s is no limit', async (...limit) => {
+    const { code, stderr } = await infermux('inspect', join(root, 'a.onnx'), ...limit);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('expected a number from 0.01') });
+  });
+
+  it.runIf(process.platform === 'linux').each(['SIGINT', 'SIGTERM', 'SIGKILL'] as const)(
+    'leaves no process behind when the command is ended by %s',
+    async (signal) => {
+      const command = spawn(process.execPath, [MAIN, 'inspect', join(root, 'endless.onnx')], { stdio: 'ignore' });
+      try {
+        await until(() => childrenOf(command).length > 0);
+        const [child] = childrenOf(command);
+        const isGone = () => !existsSync(`/proc/${child}/stat`) || stateOf(child) === 'Z';
+        await until(() => readFileSync(`/proc/${child}/oom_score_adj`, 'utf8').trim() === '1000');
+        expect(isGone()).toBe(false);
+        command.kill(signal);
+        await once(command, 'exit');
+        await until(isGone);
+      } finally {
+        command.kill('SIGKILL');
+      }
+    },
+    60_000,
+  );
+});
+
+/** The processes that the process has started. */
+function childrenOf({ pid }: ChildProcess): string[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+}
+
+function stateOf(pid: string | undefined): string | undefined {
+  return /\) (\w)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1];
+}
