@@ -26,7 +26,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...['env-paths', 'prom-client'],
   ],
   index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'engine'],
-  cli: ['index', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+  cli: ['index', 'common', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 
 /** Packages that one file alone may import. */

@@ -3,12 +3,14 @@ import { accessSync, closeSync, constants, existsSync, openSync } from 'node:fs'
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
+import { messageOf, show } from '../common/errors.js';
 import { parseInputShape } from './bench/random-feeds.js';
-import { messageOf, quoted } from './terminal/printable.js';
 
 /** Most callers and replicas; more is a typing error. */
 export const MAX_CALLERS = 10_000;
 export const MAX_REPLICAS = 1_024;
+/** Most numbers in a list: each is a measurement. */
+const MOST_NUMBERS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
@@ -21,7 +23,7 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
   } catch (error) {
     throw new InvalidArgumentError(messageOf(error));
   }
-  if (shapes.has(name)) throw new InvalidArgumentError(`input ${quoted(name)} has a shape already.`);
+  if (shapes.has(name)) throw new InvalidArgumentError(`input ${show(name)} has a shape already.`);
   return shapes.set(name, dims);
 }
 
@@ -29,8 +31,14 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
 export function integersUpTo(most: number): (text: string) => number[] {
   return (text) => {
     const numbers = text.split(',').map(Number);
-    if (numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)) return numbers;
-    throw new InvalidArgumentError(`expected integers from 1 to ${most} with commas between, like 1,16,64.`);
+    if (
+      numbers.length <= MOST_NUMBERS &&
+      numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)
+    )
+      return numbers;
+    throw new InvalidArgumentError(
+      `expected integers from 1 to ${most} with commas between, like 1,16,64, and at most ${MOST_NUMBERS} of them.`,
+    );
   };
 }
 

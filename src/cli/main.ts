@@ -2,6 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
+import { messageOf } from '../common/errors.js';
+import { printableLines } from '../common/values/printable.js';
 import { InfermuxError } from '../index.js';
 import { benchChart, benchModel, benchTable } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
@@ -20,7 +22,6 @@ import {
 } from './flags.js';
 import { inspectModel, inspectTables } from './inspect.js';
 import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
-import { messageOf } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
 /** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
@@ -35,7 +36,15 @@ const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
   .version(version)
   .showHelpAfterError('(infermux --help shows what there is)')
+  // Its errors repeat what was typed, or what a script took from somewhere.
+  .configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) })
   .exitOverride();
+
+/** Prints a report as JSON or as tables. The tables escape what they show, the JSON only some of it. */
+function print<T>(json: boolean | undefined, report: T, tables: (report: T) => string): void {
+  const text = json === true ? printableLines(JSON.stringify(report, null, 2)) : tables(report);
+  process.stdout.write(`${text}\n`);
+}
 
 program
   .command('demo')
@@ -51,13 +60,13 @@ program
     if (control === true) {
       const screen = controlScreen();
       const report = await runControlDemo(hold, screen.show).finally(screen.stop);
-      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${controlTables(report)}\n`);
+      print(json, report, controlTables);
       if (Object.keys(report.errors).length > 0) process.exitCode = FAILED;
       return;
     }
     const progress = progressBar('requests');
     const report = await runDemo(progress.update).finally(progress.stop);
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
+    print(json, report, demoTables);
   });
 
 program
@@ -68,7 +77,7 @@ program
   .exitOverride()
   .action(async (model: string, { json }: { json?: boolean }) => {
     const report = await inspectModel(model);
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${inspectTables(report)}\n`);
+    print(json, report, inspectTables);
   });
 
 program
@@ -87,7 +96,7 @@ program
     const report = await benchModel({ path, shapes, ...settings }, progress.update).finally(progress.stop);
     // Before anything is printed: the reader of the output may go away, and then the process ends.
     if (svg !== undefined) writeFileSync(svg, benchChart(report));
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
+    print(json, report, benchTable);
   });
 
 const models = program.command('models').description('Look at a directory of models as an engine does.').exitOverride();
@@ -108,7 +117,7 @@ for (const [name, description, read] of [
     .exitOverride()
     .action(async (directory: string, { json }: { json?: boolean }) => {
       const report = await read(directory);
-      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${repositoryTables(report)}\n`);
+      print(json, report, repositoryTables);
       if (name === 'check' && report.problems.length > 0) process.exitCode = FAILED;
     });
 }

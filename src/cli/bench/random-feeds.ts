@@ -1,3 +1,4 @@
+import { show, showNames } from '../../common/errors.js';
 import {
   type Feeds,
   InfermuxError,
@@ -6,7 +7,6 @@ import {
   type TensorType,
   type ValueMetadata,
 } from '../../index.js';
-import { quoted } from '../terminal/printable.js';
 
 /** Shapes of inputs by name, from the command line. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
@@ -19,7 +19,7 @@ export type InputShapes = ReadonlyMap<string, readonly number[]>;
 export function parseInputShape(text: string): [name: string, dims: number[]] {
   const [, name, dims] = /^(.+)=(\d+(?:x\d+)*)$/.exec(text) ?? [];
   if (name === undefined || dims === undefined) {
-    throw invalid(`--input must be like image=1x3x224x224, got ${quoted(text)}`);
+    throw invalid(`--input must be like image=1x3x224x224, got ${show(text)}`);
   }
   return [name, dims.split('x').map(Number)];
 }
@@ -41,8 +41,8 @@ const MOST_BYTES = 2 ** 30;
 export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShapes, random: () => number): Feeds {
   for (const name of shapes.keys()) {
     if (!inputs.some((input) => input.name === name)) {
-      const known = inputs.map((input) => quoted(input.name)).join(', ') || 'none';
-      throw invalid(`--input: the model has no input ${quoted(name)}; its inputs: ${known}`);
+      const known = showNames(inputs.map((input) => input.name));
+      throw invalid(`--input: the model has no input ${show(name)}; its inputs: ${known}`);
     }
   }
   const all = inputs.map((input) => ({ input, dims: dimsOf(input, shapes) }));
@@ -73,7 +73,7 @@ function dimsOf({ name, shape }: ValueMetadata, shapes: InputShapes): number[] |
 function describe({ name, shape }: ValueMetadata, given: readonly number[] | undefined): string {
   const declared = `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
   const got = given === undefined ? '' : `, got ${given.join('x')}`;
-  return `input ${quoted(name)} has the shape ${declared}${got}`;
+  return `input ${show(name)} has the shape ${declared}${got}`;
 }
 
 /** Returns an example shape. Free dimensions are 8, since 1 is too small for a sequence or an image. */
@@ -86,7 +86,7 @@ function randomTensor({ name, type }: ValueMetadata, dims: number[], random: () 
   const bytes = elements * BYTES_PER_ELEMENT[type];
   if (bytes > MOST_BYTES) {
     throw invalid(
-      `input ${quoted(name)}: ${dims.join('x')} is ${bytes.toLocaleString('en')} bytes; at most ${MOST_BYTES.toLocaleString('en')} are made`,
+      `input ${show(name)}: ${dims.join('x')} is ${bytes.toLocaleString('en')} bytes; at most ${MOST_BYTES.toLocaleString('en')} are made`,
     );
   }
   return { type, dims, data: randomData(type, elements, random) };

@@ -3,7 +3,7 @@ import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.j
 import { moduleUrl } from '../../common/files/paths.js';
 import { clone } from '../../common/values/clone.js';
 import { isSameData } from '../../common/values/realm.js';
-import { readSession } from '../../contracts/session-settings.js';
+import { checkData, readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
 import { readUserConfig } from '../config/resolve-deployment.js';
 
@@ -70,6 +70,7 @@ function copyOf(where: string, key: string, value: unknown): unknown {
   if (key === 'session' && isObject(value) === undefined) return readSession(where, value as object);
   let copy: unknown;
   try {
+    checkData(value);
     copy = clone(value);
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;

@@ -1,9 +1,9 @@
-import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
-import { InfermuxError, show } from '../../common/errors.js';
+import { check, forLists, isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { type Batching, checkBatching } from '../../contracts/batching.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
 import { readSession } from '../../contracts/session-settings.js';
-import { isTensorType } from '../../tensors/tensor.js';
+import { isTensorType, MOST_DIMS } from '../../tensors/tensor.js';
 
 /** The versions of a model that are served: the newest, all, or the listed ones. */
 export type VersionPolicy = 'latest' | 'all' | readonly number[];
@@ -28,13 +28,13 @@ export interface Manifest {
   readonly licence?: string;
 }
 
-export const isVersionPolicy: Rule = satisfies(
+export const isVersionPolicy: Rule = forLists(
   (value) =>
     value === 'latest' ||
     value === 'all' ||
     (Array.isArray(value) &&
       value.length > 0 &&
-      [...value].every((version) => Number.isSafeInteger(version) && version > 0)),
+      value.every((version) => Number.isSafeInteger(version) && version > 0)),
   "'latest', 'all' or a list of positive integers",
 );
 
@@ -42,6 +42,9 @@ export const isWeightPlacement: Rule = satisfies(
   (value) => value === 'private' || value === 'shared',
   "'private' or 'shared'",
 );
+
+/** A longer text is no manifest. */
+const MOST_CHARACTERS = 2 ** 24;
 
 const WRITING_KEYS = ['optimizedModelFilePath', 'enableProfiling', 'profileFilePrefix'];
 
@@ -53,7 +56,7 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   session: isObject,
   weights: isWeightPlacement,
   pinned: isBoolean,
-  warmUp: satisfies(
+  warmUp: forLists(
     (value) => Array.isArray(value) && value.every(areWarmUpInputs),
     'a list of { input: { dims, type?, data? } }, with data in a flat list',
   ),
@@ -71,11 +74,15 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
  * @throws InfermuxError `INVALID_ARGUMENT` when the text is not a valid manifest.
  */
 export function parseManifest(text: string, where: string): Manifest {
+  if (text.length > MOST_CHARACTERS) {
+    const message = `${where} must have at most ${MOST_CHARACTERS} characters, got ${text.length}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
   let value: unknown;
   try {
     value = JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${(cause as Error).message}`, { cause });
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${messageOf(cause)}`, { cause });
   }
   if (value === null || typeof value !== 'object' || Array.isArray(value)) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
@@ -88,11 +95,7 @@ function readManifest(value: Readonly<Record<string, unknown>>, where: string): 
   for (const [key, rule] of Object.entries(RULES)) {
     const own = value[key];
     if (own === undefined) continue;
-    const expectation = rule(own);
-    if (expectation !== undefined) {
-      throw new InfermuxError('INVALID_ARGUMENT', `${where}: ${key} must be ${expectation}, got ${show(own)}`);
-    }
-    manifest[key] = own;
+    manifest[key] = check(`${where}: ${key}`, own, rule);
   }
   if (value['session'] !== undefined) manifest['session'] = readOwnSession(`${where}: session`, value['session']);
   if (value['batching'] !== undefined) manifest['batching'] = checkBatching(`${where}: batching`, value['batching']);
@@ -116,7 +119,8 @@ function areWarmUpInputs(value: unknown): boolean {
 function isWarmUpInput(value: unknown): boolean {
   if (isObject(value) !== undefined) return false;
   const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
-  const areDims = Array.isArray(dims) && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+  const areDims =
+    Array.isArray(dims) && dims.length <= MOST_DIMS && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
   const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
   const isData =
     data === undefined ||
