@@ -10,7 +10,7 @@ import {
   type Rule,
   satisfies,
 } from '../../common/checks.js';
-import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { InfermuxError, messageOf } from '../../common/errors.js';
 import { isPath, moduleUrl } from '../../common/files/paths.js';
 import { isSameData } from '../../common/values/realm.js';
 import { checkBatching } from '../../contracts/batching.js';
@@ -177,7 +177,7 @@ export function readUserConfig(where: string, userConfig: unknown): unknown {
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
   if (isSameData(copy, userConfig)) return copy;
-  const message = `${where} must be what JSON can carry, and comes out of it as ${show(copy)}`;
+  const message = `${where} must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 

@@ -1,5 +1,5 @@
 import { check } from '../../common/checks.js';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
@@ -97,7 +97,8 @@ async function onOwnFeeds(
   const feeds = readFeeds(given);
   const release = copyFeeds(feeds);
   try {
-    return await run(feeds, outputs && check('outputs', outputs, areOutputNames));
+    const names = outputs && readingInput('outputs', () => check('outputs', outputs, areOutputNames));
+    return await run(feeds, names);
   } finally {
     release?.();
   }
