@@ -9,6 +9,8 @@ import { messageOf, quoted } from './terminal/printable.js';
 /** Most callers and replicas; more is a typing error. */
 export const MAX_CALLERS = 10_000;
 export const MAX_REPLICAS = 1_024;
+/** Most numbers in a list: each is a measurement. */
+const MOST_NUMBERS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
@@ -29,8 +31,14 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
 export function integersUpTo(most: number): (text: string) => number[] {
   return (text) => {
     const numbers = text.split(',').map(Number);
-    if (numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)) return numbers;
-    throw new InvalidArgumentError(`expected integers from 1 to ${most} with commas between, like 1,16,64.`);
+    if (
+      numbers.length <= MOST_NUMBERS &&
+      numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)
+    )
+      return numbers;
+    throw new InvalidArgumentError(
+      `expected integers from 1 to ${most} with commas between, like 1,16,64, and at most ${MOST_NUMBERS} of them.`,
+    );
   };
 }
 

@@ -1,8 +1,7 @@
-import Table from 'cli-table3';
 import { createEngine, type ModelInspection, type ValueMetadata } from '../index.js';
 import type { Signs } from './children/jobs.js';
 import { nameModel } from './named-model.js';
-import { printable } from './terminal/printable.js';
+import { renderFacts } from './terminal/tables.js';
 
 /** The result of `infermux inspect`. */
 export interface ModelReport
@@ -44,25 +43,27 @@ export async function inspectModel(path: string, { begins }: Signs): Promise<Mod
 
 export function inspectTables(report: ModelReport): string {
   const { format, bytes, producer, opsets, loadMs, inputs, outputs } = report;
-  const facts = new Table({ style: { head: [], border: [] } });
   const opset = Object.entries(opsets ?? {}).map(([domain, version]) => `${domain} ${version}`);
-  facts.push(
+  const facts = renderFacts([
     ['model', report.path],
-    ['format', producer ? `${format}, made by ${printable(producer)}` : format],
-    ['opset', printable(opset.join(', ')) || 'not known'],
+    ['format', producer ? `${format}, made by ${producer}` : format],
+    ['opset', opset.join(', ') || 'not known'],
     ['size', `${bytes.toLocaleString('en')} bytes`],
     ['load', `${loadMs} ms`],
-    ['batched', report.whyNotBatched === undefined ? 'yes' : `no: ${printable(report.whyNotBatched)}`],
+    ['batched', report.whyNotBatched === undefined ? 'yes' : `no: ${report.whyNotBatched}`],
+  ]);
+  const values = renderFacts(
+    [
+      ...inputs.map((input) => ['input', ...describe(input)]),
+      ...outputs.map((output) => ['output', ...describe(output)]),
+      ...report.omittedOutputs.map(({ name, reason }) => ['left out', name, '', reason]),
+    ],
+    { head: ['', 'name', 'type', 'shape'] },
   );
-  const values = new Table({ head: ['', 'name', 'type', 'shape'], style: { head: [], border: [] } });
-  for (const input of inputs) values.push(['input', ...describe(input)]);
-  for (const output of outputs) values.push(['output', ...describe(output)]);
-  for (const { name, reason } of report.omittedOutputs)
-    values.push(['left out', printable(name), '', printable(reason)]);
   return `${facts}\n${values}`;
 }
 
 function describe({ name, type, shape }: ValueMetadata): string[] {
   const sizes = shape.length === 0 ? 'scalar, or none declared' : shape.map((size) => size || '?').join(' × ');
-  return [name, type, sizes].map(printable);
+  return [name, type, sizes];
 }

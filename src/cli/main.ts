@@ -21,8 +21,8 @@ import {
   parseWritableFile,
 } from './flags.js';
 import { inspectTables } from './inspect.js';
-import { checkModels, listModels, type RepositoryReport, repositoryTables } from './models.js';
-import { messageOf, quoted } from './terminal/printable.js';
+import { checkModels, listModels, repositoryTables } from './models.js';
+import { messageOf, printableLines, quoted } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
 /** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
@@ -44,7 +44,15 @@ const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
   .version(version)
   .showHelpAfterError('(infermux --help shows what there is)')
+  // Its errors repeat what was typed, or what a script took from somewhere.
+  .configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) })
   .exitOverride();
+
+/** Prints a report as JSON or as tables. The tables escape what they show, the JSON only some of it. */
+function print<T>(json: boolean | undefined, report: T, tables: (report: T) => string): void {
+  const text = json === true ? printableLines(JSON.stringify(report, null, 2)) : tables(report);
+  process.stdout.write(`${text}\n`);
+}
 
 program
   .command('demo')
@@ -60,13 +68,13 @@ program
     if (control === true) {
       const screen = controlScreen();
       const report = await runControlDemo(hold, screen.show).finally(screen.stop);
-      process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${controlTables(report)}\n`);
+      print(json, report, controlTables);
       if (Object.keys(report.errors).length > 0) process.exitCode = FAILED;
       return;
     }
     const progress = progressBar('requests');
     const report = await runDemo(progress.update).finally(progress.stop);
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${demoTables(report)}\n`);
+    print(json, report, demoTables);
   });
 
 program
@@ -82,7 +90,7 @@ program
       { path },
       { name: quoted(path), limits: { timeoutSeconds: timeout } },
     );
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${inspectTables(report)}\n`);
+    print(json, report, inspectTables);
   });
 
 program
@@ -106,7 +114,7 @@ program
     ).finally(progress.stop);
     // Before anything is printed: the reader of the output may go away, and then the process ends.
     if (svg !== undefined) replaceFile(svg, benchChart(report));
-    process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${benchTable(report)}\n`);
+    print(json, report, benchTable);
   });
 
 const models = program.command('models').description('Look at a directory of models as an engine does.').exitOverride();
@@ -120,7 +128,7 @@ const ofDirectory = (name: string, description: string) =>
     .exitOverride();
 
 ofDirectory('list', 'Show the models that would be served, and what keeps others from it.').action(
-  async (directory: string, { json }: { json?: boolean }) => print(await listModels(directory), json),
+  async (directory: string, { json }: { json?: boolean }) => print(json, await listModels(directory), repositoryTables),
 );
 
 ofDirectory(
@@ -132,13 +140,9 @@ ofDirectory(
     const progress = progressBar('models');
     const limits = { timeoutSeconds: timeout };
     const report = await checkModels(directory, limits, progress.update).finally(progress.stop);
-    print(report, json);
+    print(json, report, repositoryTables);
     if (report.problems.length > 0) process.exitCode = FAILED;
   });
-
-function print(report: RepositoryReport, json: boolean | undefined): void {
-  process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : `${repositoryTables(report)}\n`);
-}
 
 /** Puts a file in the place of another, and follows no link: one may have been put there since the path was read. */
 function replaceFile(path: string, text: string): void {

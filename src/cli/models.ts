@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import Table from 'cli-table3';
 import { createEngine, type InferenceEngine, type ModelReport } from '../index.js';
 import { type Limits, ModelProcess } from './children/model-process.js';
 import { messageOf, printable } from './terminal/printable.js';
+import { renderFacts } from './terminal/tables.js';
 
 /** A directory of models as an engine sees it. */
 export interface RepositoryReport {
@@ -110,20 +110,16 @@ async function report(
 }
 
 export function repositoryTables({ models, problems, passedOver }: RepositoryReport): string {
-  const table = new Table({
+  const rows = models.map(({ id, version, format, bytes, isPinned, licence }) => [
+    ...[id, version, format, bytes.toLocaleString('en')],
+    ...[isPinned ? 'yes' : '', licence ?? ''],
+  ]);
+  const table = renderFacts(rows, {
     head: ['model', 'version', 'format', 'bytes', 'pinned', 'licence'],
     colAligns: ['left', 'right', 'left', 'right', 'left', 'left'],
-    style: { head: [], border: [] },
   });
-  for (const { id, version, format, bytes, isPinned, licence } of models) {
-    table.push(
-      [id, version, format, bytes.toLocaleString('en'), isPinned ? 'yes' : '', licence ?? ''].map((cell) =>
-        printable(String(cell)),
-      ),
-    );
-  }
-  const notes = Object.entries(passedOver).map(([name, reason]) => `passed over: ${printable(name)}: ${reason}`);
-  const bad = problems.map(({ model, problem }) => `problem: ${printable(model)}: ${printable(problem)}`);
+  const notes = Object.entries(passedOver).map(([name, reason]) => printable(`passed over: ${name}: ${reason}`));
+  const bad = problems.map(({ model, problem }) => printable(`problem: ${model}: ${problem}`));
   const count = `${models.length} to be served, ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}`;
-  return [String(table), ...notes, ...bad, count].join('\n');
+  return [table, ...notes, ...bad, count].join('\n');
 }

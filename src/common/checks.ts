@@ -1,8 +1,13 @@
 import { InfermuxError, show } from './errors.js';
 import { isPlainObject } from './values/realm.js';
 
-/** Returns what the value should be when it is something else; undefined when the value is right. */
-export type Rule = (value: unknown) => string | undefined;
+/** A check of one value. */
+export interface Rule {
+  /** Returns what the value should be when it is something else; undefined when the value is right. */
+  (value: unknown): string | undefined;
+  /** Whether the value may be a list: then the rule is given a copy of it, by {@link ownList}. */
+  readonly isForLists?: boolean;
+}
 
 const rule =
   (holds: (value: unknown) => boolean, expectation: string): Rule =>
@@ -10,7 +15,13 @@ const rule =
     holds(value) ? undefined : expectation;
 
 export const isBoolean = rule((value) => typeof value === 'boolean', 'true or false');
-export const isText = rule((value) => typeof value === 'string' && value !== '', 'a non-empty string');
+/** Most characters of a name, a key or another text that the engine keeps and compares. */
+const MOST_CHARACTERS = 65_536;
+
+export const isText: Rule = (value) => {
+  if (typeof value !== 'string' || value === '') return 'a non-empty string';
+  return value.length > MOST_CHARACTERS ? `a string of at most ${MOST_CHARACTERS} characters` : undefined;
+};
 export const isObject = rule(isPlainObject, 'a plain object');
 
 /** An integer from `lowest` up to `highest`, or exactly `or`. */
@@ -52,10 +63,52 @@ export function satisfies(holds: (value: unknown) => boolean, expectation: strin
   return rule(holds, expectation);
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
-export function check(where: string, value: unknown, isRight: Rule): void {
-  const expectation = isRight(value);
-  if (expectation !== undefined) throw refusal(where, expectation, value);
+/** Most items of a caller's list: names of outputs, devices, versions and the like. */
+const MOST_ITEMS = 1_024;
+
+/** A list, not empty, whose items are all right. */
+export function isListOf(isItem: (item: unknown) => boolean, expectation: string): Rule {
+  return forLists((value) => Array.isArray(value) && value.length > 0 && value.every(isItem), expectation);
+}
+
+/** A rule whose values may be lists. */
+export function forLists(holds: (value: unknown) => boolean, expectation: string): Rule {
+  return Object.assign(rule(holds, expectation), { isForLists: true });
+}
+
+/**
+ * Copies a caller's list. A list may be sparse, endless to iterate or a proxy, and may change: its length and each item
+ * are read once. A hole becomes undefined.
+ *
+ * @param where names the list in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a list that is longer than `most`, which is not walked then.
+ */
+export function ownList(where: string, list: readonly unknown[], most: number = MOST_ITEMS): unknown[] {
+  const length: unknown = list.length;
+  if (!isLength(length, most)) {
+    const message = `${where} must have at most ${most} items, got a list of length ${show(length)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  const own: unknown[] = [];
+  for (let index = 0; index < length; index += 1) own.push(list[index]);
+  return own;
+}
+
+/** Whether the value is a length, up to `most`: the length of a proxy may be anything. */
+export function isLength(value: unknown, most: number): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most;
+}
+
+/**
+ * Returns the value; of a list a copy, as {@link ownList} makes it.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ */
+export function check<T>(where: string, value: T, isRight: Rule): T {
+  const own = isRight.isForLists === true && Array.isArray(value) ? (ownList(where, value) as T) : value;
+  const expectation = isRight(own);
+  if (expectation !== undefined) throw refusal(where, expectation, own);
+  return own;
 }
 
 function refusal(where: string, expectation: string, value: unknown): InfermuxError {
@@ -79,8 +132,7 @@ export function checkOptions<T extends object>(where: string, options: T, rules:
       const known = Object.keys(rules).join(', ');
       throw new InfermuxError('INVALID_ARGUMENT', `${where}: unknown key ${show(key)}; expected one of ${known}`);
     }
-    const expectation = value === undefined ? undefined : isRight(value);
-    if (expectation !== undefined) throw refusal(`${where}.${key}`, expectation, value);
+    if (value !== undefined) (copy as Record<string, unknown>)[key] = check(`${where}.${key}`, value, isRight);
   }
   return copy;
 }

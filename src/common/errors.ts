@@ -1,4 +1,5 @@
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
+import { cut, printable, printableLines } from './values/printable.js';
 import { isError, isUrl } from './values/realm.js';
 
 /** Every code of an {@link InfermuxError}: its meaning, and whether the same call may succeed later. */
@@ -33,7 +34,14 @@ export interface InfermuxErrorOptions {
 /** The same in every copy of this package that is loaded in the process. */
 const BRAND = Symbol.for('infermux.InfermuxError');
 
-/** The only class of error that infermux throws or rejects with. Branch on `code`, never on the message. */
+/** Most characters of a message and of a stack. A handler may throw an error with a message of any length. */
+const MOST_OF_MESSAGE = 8_192;
+const MOST_OF_STACK = 16_384;
+
+/**
+ * The only class of error that infermux throws or rejects with. Branch on `code`, never on the message. The message can
+ * go to a terminal or a log: it is on one line, has at most 8192 characters, and control characters are escaped.
+ */
 export class InfermuxError extends Error {
   static {
     Object.defineProperty(InfermuxError.prototype, BRAND, { value: true });
@@ -59,7 +67,7 @@ export class InfermuxError extends Error {
   readonly retryAfterMs?: number;
 
   constructor(code: ErrorCode, message: string, options: InfermuxErrorOptions = {}) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    super(printable(cut(String(message), MOST_OF_MESSAGE)), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.retryable = options.retryable ?? ERROR_CODES[code].retryable;
     if (options.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs;
@@ -81,38 +89,79 @@ export function cloneError({ code, message, cause, retryable, retryAfterMs }: In
 export function withStackOf(thrown: unknown, error: InfermuxError): InfermuxError {
   try {
     const { stack } = thrown as Error;
-    if (typeof stack === 'string') error.stack = stack;
+    if (typeof stack === 'string') error.stack = printableStack(stack);
   } catch {
     // The thrown value may throw when it is read: then it has no stack.
   }
   return error;
 }
 
-/** Returns the message of a thrown value, on one line, even of a value that throws when it is read. */
+/** Returns a stack that can go to a terminal: of bounded length, and without control characters other than line feeds. */
+export function printableStack(stack: string): string {
+  return printableLines(cut(stack, MOST_OF_STACK));
+}
+
+/** Returns the message of a thrown value, short and on one line, even of a value that throws when it is read. */
 export function messageOf(error: unknown): string {
   try {
     const message: unknown = isError(error) ? error.message : undefined;
-    return (typeof message === 'string' ? message : show(error)).replace(/\s+/g, ' ').trim();
+    const text = typeof message === 'string' ? cut(message, MOST_OF_MESSAGE) : show(error);
+    return printable(text.replace(/\s+/g, ' ').trim());
   } catch {
-    return 'something that cannot be shown';
+    return UNSHOWABLE;
   }
 }
 
-/** Most characters of a URL in a message: a `data:` URL holds a whole file. */
+const UNSHOWABLE = 'something that cannot be shown';
+
+/** Most characters of a text, of a URL, and of any other value in a message: a `data:` URL holds a whole file. */
+const MOST_OF_TEXT = 60;
 const MOST_OF_URL = 300;
+const MOST_OF_VALUE = 1_024;
+/** Most elements, keys and names in a message. */
+const MOST_SHOWN = 12;
+/** `inspect` lists all keys of an object and all indices of an array, however many it prints. */
+const MOST_INSPECTED = 256;
 
-const SHOWN = { depth: 0, maxArrayLength: 12, maxStringLength: 60 } as const;
+const SHOWN = { depth: 0, maxArrayLength: MOST_SHOWN, maxStringLength: MOST_OF_TEXT } as const;
 
-/** Returns any value as error messages show it: short, on one line. */
+/** Returns any value as error messages show it: short, on one line, without control characters. */
 export function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
+  if (typeof value === 'string') return printable(JSON.stringify(cut(value, MOST_OF_TEXT)));
   try {
-    if (isUrl(value)) return value.href.slice(0, MOST_OF_URL);
-    // Without `compact: true` the elements of an array come in columns, on many lines.
-    return inspect(value, { ...SHOWN, compact: true, breakLength: Number.POSITIVE_INFINITY });
+    return printable(isUrl(value) ? value.href.slice(0, MOST_OF_URL) : cut(inspected(value), MOST_OF_VALUE));
   } catch {
-    return 'something that cannot be shown';
+    return UNSHOWABLE;
   }
+}
+
+function inspected(value: unknown): string {
+  if (types.isStringObject(value)) return `[String: ${show(String.prototype.valueOf.call(value))}]`;
+  if (types.isNativeError(value)) return `[${value.name}: ${messageOf(value)}]`;
+  if (Array.isArray(value)) {
+    const { length } = value;
+    if (length > MOST_INSPECTED) return `an array of length ${length}`;
+  } else if (value !== null && typeof value === 'object' && hasManyKeys(value)) return 'an object with many keys';
+  // Without `compact: true` the elements of an array come in columns, on many lines.
+  return inspect(value, { ...SHOWN, compact: true, breakLength: Number.POSITIVE_INFINITY });
+}
+
+function hasManyKeys(object: object): boolean {
+  // A view has a key for each element, and is shown with few. The traps of a proxy are not called for a message.
+  if (ArrayBuffer.isView(object) || types.isProxy(object)) return false;
+  let keys = 0;
+  for (const _ in object) {
+    keys += 1;
+    if (keys > MOST_INSPECTED) return true;
+  }
+  return false;
+}
+
+/** Returns the first names as messages list them, and how many more there are; `none` for no names. */
+export function showNames(names: readonly string[]): string {
+  if (names.length === 0) return 'none';
+  const shown = names.slice(0, MOST_SHOWN).map(show).join(', ');
+  return names.length > MOST_SHOWN ? `${shown} and ${names.length - MOST_SHOWN} more` : shown;
 }
 
 /**

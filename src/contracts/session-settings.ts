@@ -1,4 +1,5 @@
-import { checkOptions, isInteger, isObject, isText, type Rule, satisfies } from '../common/checks.js';
+import { types } from 'node:util';
+import { checkOptions, isInteger, isListOf, isObject, isText, type Rule, satisfies } from '../common/checks.js';
 import { InfermuxError, messageOf } from '../common/errors.js';
 import { absolutePath, isPath } from '../common/files/paths.js';
 import { clone } from '../common/values/clone.js';
@@ -42,13 +43,12 @@ const LEVELS = ['disabled', 'basic', 'extended', 'layout', 'all'];
 const MOST_THREADS = 1_024;
 /** Deeper nesting would overflow the stack of the code that walks through it. */
 const MOST_DEPTH = 32;
+/** More are a sparse list, or objects that contain each other many times over. */
+const MOST_VALUES = 2_000_000;
 
 /** Keys that infermux checks; onnxruntime-node checks the others. */
 const RULES: Readonly<Record<string, Rule>> = {
-  executionProviders: satisfies(
-    (value) => Array.isArray(value) && value.length > 0 && [...value].every(isProvider),
-    'a non-empty array of names or { name, … }',
-  ),
+  executionProviders: isListOf(isProvider, 'a non-empty array of names or { name, … }'),
   intraOpNumThreads: isInteger({ lowest: 0, highest: MOST_THREADS }),
   interOpNumThreads: isInteger({ lowest: 0, highest: MOST_THREADS }),
   graphOptimizationLevel: satisfies((value) => LEVELS.includes(value as string), `one of ${LEVELS.join(', ')}`),
@@ -68,12 +68,15 @@ const PATHS = ['profileFilePrefix', 'optimizedModelFilePath'];
  */
 export function readSession<T extends object>(where: string, session: T): T {
   const given = Object.entries(session).filter(([, value]) => value !== undefined);
-  checkOptions(where, Object.fromEntries(given.filter(([key]) => Object.hasOwn(RULES, key))), RULES);
+  const checked = checkOptions(where, Object.fromEntries(given.filter(([key]) => Object.hasOwn(RULES, key))), RULES);
   const settings = Object.fromEntries(
-    given.map(([key, value]) => [key, PATHS.includes(key) ? absolutePath(`${where}.${key}`, value) : value]),
+    Object.entries({ ...Object.fromEntries(given), ...checked }).map(([key, value]) => [
+      key,
+      PATHS.includes(key) ? absolutePath(`${where}.${key}`, value as string | URL) : value,
+    ]),
   );
   try {
-    checkDepth(settings);
+    checkData(settings);
     return clone(settings) as T;
   } catch (cause) {
     const message = `${where} must be plain data, because it goes to other threads: ${messageOf(cause)}`;
@@ -82,14 +85,28 @@ export function readSession<T extends object>(where: string, session: T): T {
 }
 
 /**
- * Refuses cycles and deep nesting. A cycle survives a clone, and would end the process in onnxruntime-node.
+ * Refuses what cannot be walked through: cycles, deep nesting, very many values and lists that say they are that long. A
+ * cycle survives a clone, and would end the process in onnxruntime-node.
  *
- * @throws Error when the value is nested too deep.
+ * @throws Error that says why.
  */
-export function checkDepth(value: unknown, depth = 0): void {
-  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return;
-  if (depth > MOST_DEPTH) throw new Error(`it is nested more than ${MOST_DEPTH} levels deep, or circular`);
-  for (const part of Object.values(value)) checkDepth(part, depth + 1);
+export function checkData(value: unknown): void {
+  let values = 0;
+  const look = (each: unknown, depth: number): void => {
+    if (each === null || typeof each !== 'object' || ArrayBuffer.isView(each)) return;
+    // Its traps may make keys and elements without end. Structured clone refuses it, too.
+    if (types.isProxy(each)) throw new Error('it has a Proxy in it, which cannot be cloned');
+    if (depth > MOST_DEPTH) throw new Error(`it is nested more than ${MOST_DEPTH} levels deep, or circular`);
+    if (Array.isArray(each)) values += each.length;
+    if (values <= MOST_VALUES) {
+      for (const part of Object.values(each)) {
+        values += 1;
+        look(part, depth + 1);
+      }
+    }
+    if (values > MOST_VALUES) throw new Error(`it has more than ${MOST_VALUES} values`);
+  };
+  look(value, 0);
 }
 
 function isProvider(value: unknown): boolean {

@@ -1,5 +1,5 @@
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
-import { cloneError, InfermuxError, messageOf, readingInput, show } from '../common/errors.js';
+import { cloneError, InfermuxError, messageOf, readingInput, show, showNames } from '../common/errors.js';
 import { SerialQueue } from '../common/serial-queue.js';
 import { isSameData } from '../common/values/realm.js';
 import {
@@ -269,8 +269,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return entry;
     checkDeploymentName(name);
-    const known = [...this.#entries.keys()].map(show).join(', ') || 'none';
-    const message = `no deployment ${show(name)}; there are: ${known}`;
+    const message = `no deployment ${show(name)}; there are: ${showNames([...this.#entries.keys()])}`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
   }
 

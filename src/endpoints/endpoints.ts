@@ -1,4 +1,5 @@
-import { cloneError, InfermuxError, readingInput, show } from '../common/errors.js';
+import { check, isText } from '../common/checks.js';
+import { cloneError, InfermuxError, readingInput, show, showNames } from '../common/errors.js';
 import { hashPoint } from '../common/hash-point.js';
 import { SerialQueue } from '../common/serial-queue.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
@@ -50,7 +51,7 @@ export class Endpoints {
    *   `FAILED_PRECONDITION` when the checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async set(name: string, options: EndpointOptions): Promise<void> {
-    checkName(name);
+    check("an endpoint's name", name, isText);
     const read = readingInput(`endpoint ${show(name)}`, () => readTraffic(`endpoint ${show(name)}`, options));
     for (const target of [...Object.keys(read.traffic), ...Object.keys(read.shadow)]) {
       this.#environment.checkTarget(target);
@@ -74,7 +75,7 @@ export class Endpoints {
   async remove(name: string): Promise<void> {
     await this.#change((endpoints) => {
       if (endpoints.delete(name)) return;
-      const known = [...endpoints.keys()].map(show).join(', ') || 'none';
+      const known = showNames([...endpoints.keys()]);
       throw new InfermuxError('FAILED_PRECONDITION', `no endpoint ${show(name)}; there are: ${known}`);
     });
   }
@@ -135,9 +136,4 @@ export class Endpoints {
       this.#endpoints = endpoints;
     });
   }
-}
-
-function checkName(name: unknown): asserts name is string {
-  if (typeof name === 'string' && name !== '') return;
-  throw new InfermuxError('INVALID_ARGUMENT', `an endpoint's name must be a non-empty string, got ${show(name)}`);
 }

@@ -1,4 +1,4 @@
-import { checkOptions, isObject } from '../common/checks.js';
+import { check, checkOptions, isObject, isText } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 
 export interface EndpointOptions {
@@ -22,6 +22,8 @@ export interface Traffic {
 
 /** Largest accepted difference between the sum of the shares and 1. */
 const TOLERANCE = 1e-6;
+/** Each request looks at them in turn. */
+const MOST_TARGETS = 1_024;
 
 /**
  * Checks the options.
@@ -44,7 +46,12 @@ export function readTraffic(where: string, options: EndpointOptions): Traffic {
 }
 
 function checkShares(where: string, shares: Readonly<Record<string, unknown>>): void {
-  for (const [target, share] of Object.entries(shares)) {
+  const entries = Object.entries(shares);
+  if (entries.length > MOST_TARGETS) {
+    throw invalid(`${where} must have at most ${MOST_TARGETS} targets, got ${entries.length}`);
+  }
+  for (const [target, share] of entries) {
+    check(`a target of ${where}`, target, isText);
     if (typeof share === 'number' && share > 0 && share <= 1) continue;
     throw invalid(`${where}[${show(target)}] must be a number above 0 and at most 1, got ${show(share)}`);
   }

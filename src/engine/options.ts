@@ -162,15 +162,18 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   if (models !== undefined || given.checkpoint === undefined) checkFollowable(models, repository);
   const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, WEIGHT_STORE_RULES);
   const { models: _, repository: __, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
-  const { weightStore: ___, metrics: ____, ...own } = rest;
+  const { weightStore: ___, metrics: ____, ...ofDefault } = rest;
+  // Copies, so that nothing of the caller's is read again when the deployments start.
+  const own = copyOptions('options', ofDefault);
+  const named = copyDeployments(others);
   return Object.freeze({
     models: models ?? {},
     isModelsGiven: models !== undefined,
     repository,
-    declared: { [DEFAULT_DEPLOYMENT]: own, ...others },
+    declared: { [DEFAULT_DEPLOYMENT]: own, ...named },
     deployments: {
       [DEFAULT_DEPLOYMENT]: resolveDeployment('options', own, defaultReplicas(DEFAULT_DEPLOYMENT)),
-      ...readDeployments(others),
+      ...resolveDeployments(named),
     },
     checkpoint: checkpoint && readCheckpoint(checkpoint),
     weightStore: {
@@ -192,20 +195,30 @@ export function defaultReplicas(name: string): number {
   return name === DEFAULT_DEPLOYMENT ? availableParallelism() : 1;
 }
 
-function readDeployments(
-  others: Readonly<Record<string, DeploymentOptions>>,
-): Record<string, ResolvedDeploymentOptions> {
-  const resolved = new Map<string, ResolvedDeploymentOptions>();
+function copyDeployments(others: Readonly<Record<string, DeploymentOptions>>): Record<string, DeploymentOptions> {
+  const copies = new Map<string, DeploymentOptions>();
   for (const [name, options] of Object.entries(others)) {
     checkDeploymentName(name);
     if (name === DEFAULT_DEPLOYMENT) {
       const message = `options.deployments must not name ${show(name)}: its options are the engine's own`;
       throw new InfermuxError('INVALID_ARGUMENT', message);
     }
-    const where = `options.deployments[${show(name)}]`;
-    resolved.set(name, resolveDeployment(where, copyOptions(where, options), defaultReplicas(name)));
+    copies.set(name, copyOptions(whereOf(name), options));
   }
+  return Object.fromEntries(copies);
+}
+
+function resolveDeployments(
+  named: Readonly<Record<string, DeploymentOptions>>,
+): Record<string, ResolvedDeploymentOptions> {
+  const resolved = Object.entries(named).map(
+    ([name, options]) => [name, resolveDeployment(whereOf(name), options, defaultReplicas(name))] as const,
+  );
   return Object.fromEntries(resolved);
+}
+
+function whereOf(deployment: string): string {
+  return `options.deployments[${show(deployment)}]`;
 }
 
 function readCheckpoint(given: CheckpointOptions): ResolvedOptions['checkpoint'] {

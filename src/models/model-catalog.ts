@@ -1,10 +1,7 @@
-import { InfermuxError, show } from '../common/errors.js';
+import { InfermuxError, show, showNames } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
-
-/** How many ids a message about an unknown one names. */
-const IDS_IN_MESSAGE = 12;
 
 /** The model that an id stands for. */
 export interface CatalogEntry {
@@ -127,9 +124,6 @@ export class ModelCatalog {
       const why = entry.problem === undefined ? '' : ` (${entry.problem.message})`;
       return `${served}; found, but not served: ${others.join(', ')}${why}`;
     }
-    const ids = [...this.#entries.keys()];
-    const known = ids.slice(0, IDS_IN_MESSAGE).map(show).join(', ');
-    const more = ids.length > IDS_IN_MESSAGE ? ` and ${ids.length - IDS_IN_MESSAGE} more` : '';
-    return `known models: ${known || 'none'}${more}`;
+    return `known models: ${showNames([...this.#entries.keys()])}`;
   }
 }

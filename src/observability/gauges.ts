@@ -1,6 +1,6 @@
 import type { MetricsSource } from './metrics-source.js';
-import type { MetricsRegistration } from './registry/metrics-registration.js';
-import type { Sample } from './registry/samples.js';
+import type { GaugeSample, MetricsRegistration } from './registry/metrics-registration.js';
+import type { Labels } from './series/lines.js';
 import type { SessionCensus } from './session-census.js';
 
 /** Registers the gauges, which read the source when they are scraped. */
@@ -42,7 +42,7 @@ export function registerModelGauge(metrics: MetricsRegistration, census: Session
   });
 }
 
-function samples<T>(items: Iterable<T>, read: (item: T) => [labels: Record<string, string>, value: number]): Sample[] {
+function samples<T>(items: Iterable<T>, read: (item: T) => [labels: Labels, value: number]): GaugeSample[] {
   return Array.from(items, (item) => {
     const [labels, value] = read(item);
     return { labels, value };

@@ -1,4 +1,4 @@
-import { type ErrorCode, InfermuxError, messageOf } from '../common/errors.js';
+import { type ErrorCode, InfermuxError, messageOf, printableStack } from '../common/errors.js';
 import { isError } from '../common/values/realm.js';
 
 /** An InfermuxError in a form that structured clone carries. */
@@ -12,7 +12,7 @@ export interface ErrorRecord {
   readonly cause: string | undefined;
 }
 
-/** Records an error. A foreign one becomes `INTERNAL` with its message: nothing else of it is sure to survive. */
+/** Records an error: its texts have bounded lengths and can be printed. A foreign one becomes `INTERNAL` with its message: nothing else of it is sure to survive. */
 export function toErrorRecord(error: unknown): ErrorRecord {
   const { code, retryable, retryAfterMs } =
     error instanceof InfermuxError ? error : new InfermuxError('INTERNAL', messageOf(error));
@@ -31,7 +31,7 @@ export function toErrorRecord(error: unknown): ErrorRecord {
 function readStack(error: unknown): { stack?: string | undefined; cause?: unknown } {
   try {
     const { stack, cause } = isError(error) ? error : {};
-    return { stack: typeof stack === 'string' ? stack : undefined, cause };
+    return { stack: typeof stack === 'string' ? printableStack(stack) : undefined, cause };
   } catch {
     return {};
   }

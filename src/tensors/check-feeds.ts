@@ -1,5 +1,5 @@
-import { satisfies } from '../common/checks.js';
-import { InfermuxError, show } from '../common/errors.js';
+import { isListOf } from '../common/checks.js';
+import { InfermuxError, show, showNames } from '../common/errors.js';
 import {
   isTensorType,
   type ModelMetadata,
@@ -42,10 +42,7 @@ export function checkFeeds(
   throw invalid(`model ${show(model)} has no input ${show(stranger)}; expected ${names(inputs)}`);
 }
 
-export const areOutputNames = satisfies(
-  (value) => Array.isArray(value) && value.length > 0 && [...value].every((name) => typeof name === 'string'),
-  'a non-empty array of output names',
-);
+export const areOutputNames = isListOf((name) => typeof name === 'string', 'a non-empty array of output names');
 
 /** @throws InfermuxError `INVALID_ARGUMENT` when the model cannot return an output of a wanted name. */
 export function checkOutputNames(
@@ -89,7 +86,7 @@ function showShape(shape: readonly (number | string)[]): string {
 }
 
 function names(values: readonly ValueMetadata[]): string {
-  return values.length === 0 ? 'none' : values.map(({ name }) => show(name)).join(', ');
+  return showNames(values.map(({ name }) => name));
 }
 
 function invalid(message: string): InfermuxError {

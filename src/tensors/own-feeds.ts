@@ -3,6 +3,7 @@ import { InfermuxError, show } from '../common/errors.js';
 import { clone } from '../common/values/clone.js';
 import { bufferPool } from './buffer-pool.js';
 import { arrayTypeOf, type CarriedType, elementsOf, type ReadFeeds, type TensorData } from './tensor.js';
+import { lengthOf } from './typed-arrays.js';
 
 type TypedArray = Exclude<TensorData, readonly string[]>;
 type ArrayTensorType = Exclude<CarriedType, 'string'>;
@@ -27,14 +28,17 @@ export function copyFeeds(feeds: ReadFeeds, kept?: ReadonlySet<ArrayBufferLike>)
     const { type, dims, data } = tensor;
     if (kept !== undefined && isOn(kept, data)) continue;
     // Another thread, or a getter of the next input, can resize a buffer; bytes of other requests must not show.
-    if (data.length !== elementsOf(dims)) {
+    const length = lengthOf(data);
+    if (length !== elementsOf(dims)) {
       throw new InfermuxError('INVALID_ARGUMENT', `input ${show(name)}: data changed its length meanwhile`);
     }
-    if (type === 'string') tensor.data = [...(data as readonly string[])];
-    else if ((data as TypedArray).byteLength <= SHARED_UP_TO_BYTES) tensor.data = copyOntoShared(type, data);
+    // Strings were copied when they were read.
+    if (type === 'string') continue;
+    const bytes = length * arrayTypeOf(type).BYTES_PER_ELEMENT;
+    if (bytes <= SHARED_UP_TO_BYTES) tensor.data = copyOntoShared(type, data as TypedArray, length, bytes);
     else {
-      const buffer = bufferPool.take((data as TypedArray).byteLength);
-      tensor.data = copyOnto(buffer, 0, type, data);
+      const buffer = bufferPool.take(bytes);
+      tensor.data = copyOnto(buffer, 0, type, data as TypedArray, length);
       taken ??= [];
       taken.push(buffer);
     }
@@ -85,22 +89,27 @@ export function transferableBuffers(feeds: ReadFeeds): Set<ArrayBuffer> {
 let shared = new ArrayBuffer(SHARED_BYTES);
 let sharedOffset = 0;
 
-function copyOntoShared(type: ArrayTensorType, data: TensorData): TensorData {
-  const bytes = (data as TypedArray).byteLength;
+function copyOntoShared(type: ArrayTensorType, data: TypedArray, length: number, bytes: number): TensorData {
   if (sharedOffset + bytes > SHARED_BYTES) {
     shared = new ArrayBuffer(SHARED_BYTES);
     sharedOffset = 0;
   }
-  const copy = copyOnto(shared, sharedOffset, type, data);
+  const copy = copyOnto(shared, sharedOffset, type, data, length);
   sharedOffset = Math.ceil((sharedOffset + bytes) / ALIGNMENT) * ALIGNMENT;
   return copy;
 }
 
 /** Copies with a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
-function copyOnto(buffer: ArrayBuffer, offset: number, type: ArrayTensorType, data: TensorData): TensorData {
+function copyOnto(
+  buffer: ArrayBuffer,
+  offset: number,
+  type: ArrayTensorType,
+  data: TypedArray,
+  length: number,
+): TensorData {
   const ArrayType = arrayTypeOf(type);
-  const copy = new ArrayType(buffer, offset, data.length) as Float32Array;
+  const copy = new ArrayType(buffer, offset, length) as Float32Array;
   // An empty array may be detached, and then it cannot be read.
-  if (data.length > 0) copy.set(data as Float32Array);
+  if (length > 0) copy.set(data as Float32Array);
   return copy;
 }

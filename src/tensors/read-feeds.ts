@@ -1,3 +1,4 @@
+import { isLength } from '../common/checks.js';
 import { InfermuxError, show, unreadableInput } from '../common/errors.js';
 import {
   ARRAY_TYPES,
@@ -5,6 +6,7 @@ import {
   elementsOf,
   type Feeds,
   isTensorType,
+  MOST_DIMS,
   type ReadFeeds,
   setProperty,
   type Tensor,
@@ -13,10 +15,14 @@ import {
   type TensorType,
   type UntypedTensor,
 } from './tensor.js';
-import { asCarried, inferredType, isFitting, typedArrayClass } from './typed-arrays.js';
+import { asCarried, inferredType, isFitting, lengthOf, typedArrayClass } from './typed-arrays.js';
 import { isElement, notAlike, readElements, toType } from './untyped-elements.js';
 
 const LARGEST_DIM = 2 ** 31 - 1;
+/** Far more inputs than a model has. */
+const MOST_INPUTS = 10_000;
+/** V8 has no array with more elements, other than one with holes. */
+const MOST_LISTED = 2 ** 27;
 const EXPECTED_DATA = 'data must be a typed array, or an array of numbers, bigints, booleans or strings';
 
 /**
@@ -31,7 +37,13 @@ export function readFeeds(feeds: Feeds): ReadFeeds {
   }
   const read: Record<string, Tensor | UntypedTensor> = {};
   try {
-    for (const name in feeds) if (Object.hasOwn(feeds, name)) setProperty(read, name, readTensor(feeds[name], name));
+    let inputs = 0;
+    for (const name in feeds) {
+      if (!Object.hasOwn(feeds, name)) continue;
+      inputs += 1;
+      if (inputs > MOST_INPUTS) throw invalid(`feeds must have at most ${MOST_INPUTS} inputs, and have more`);
+      setProperty(read, name, readTensor(feeds[name], name));
+    }
   } catch (cause) {
     throw unreadableInput('feeds', cause);
   }
@@ -43,37 +55,56 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor | Unty
     throw invalid(`${inputNamed(name)} must be a tensor { data, dims, type? }, got ${show(input)}`);
   }
   const given = readData(name, input);
-  const { type, data } = Array.isArray(given)
-    ? readArray(name, input.type, given)
-    : readTypedArray(name, input.type, given as TypedArray);
-  const dims = readDims(name, input.dims);
-  const elements = elementsOf(dims);
-  if (data.length !== elements) {
-    throw invalid(`${inputNamed(name)}: dims ${show(dims)} need ${elements} elements, data has ${data.length}`);
+  if (!Array.isArray(given)) {
+    const { type, data } = readTypedArray(name, input.type, given as TypedArray);
+    const dims = readDims(name, input.dims);
+    checkLength(name, dims, lengthOf(data));
+    return { type, dims, data } as Tensor;
   }
+  // Before the elements: so that no more of them are read than the dims need, whatever the list says of its length.
+  const dims = readDims(name, input.dims);
+  const length: unknown = given.length;
+  if (!isLength(length, MOST_LISTED)) {
+    throw invalid(`${inputNamed(name)}: data must have at most ${MOST_LISTED} elements, got length ${show(length)}`);
+  }
+  const { type, data } = readArray(name, input.type, given, length, dims);
   return { type, dims, data } as Tensor;
+}
+
+function checkLength(name: string, dims: readonly number[], length: number): void {
+  const elements = elementsOf(dims);
+  if (length === elements) return;
+  throw invalid(`${inputNamed(name)}: dims ${show(dims)} need ${elements} elements, data has ${length}`);
 }
 
 /** A request often has the dims of the one before: then both share one array, and only the data takes memory. */
 let lastDims: readonly number[] = [];
 
 function readDims(name: string, given: readonly number[]): readonly number[] {
-  if (Array.isArray(given) && isSame(given, lastDims)) return lastDims;
-  // The copy comes before the check: `every` skips a hole in an array, and the copy turns it into undefined.
-  const dims = Array.isArray(given) ? [...given] : undefined;
-  if (dims === undefined || !dims.every(isDim)) {
-    throw invalid(
-      `${inputNamed(name)}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(given)}`,
-    );
+  if (!Array.isArray(given)) throw notDims(name, given);
+  const length: unknown = given.length;
+  if (length === lastDims.length && areLast(given)) return lastDims;
+  if (!isLength(length, MOST_DIMS)) {
+    throw invalid(`${inputNamed(name)}: dims must have at most ${MOST_DIMS} dimensions, got length ${show(length)}`);
+  }
+  const dims: number[] = [];
+  for (let axis = 0; axis < length; axis += 1) {
+    const size: unknown = given[axis];
+    if (!isDim(size)) throw notDims(name, given);
+    dims.push(size);
   }
   lastDims = dims;
   return dims;
 }
 
-function isSame(left: readonly number[], right: readonly number[]): boolean {
-  if (left.length !== right.length) return false;
-  for (let axis = 0; axis < right.length; axis += 1) if (left[axis] !== right[axis]) return false;
+/** Whether the dims are the last ones; both have as many. */
+function areLast(given: readonly number[]): boolean {
+  for (let axis = 0; axis < lastDims.length; axis += 1) if (lastDims[axis] !== given[axis]) return false;
   return true;
+}
+
+function notDims(name: string, given: unknown): InfermuxError {
+  return invalid(`${inputNamed(name)}: dims must be an array of integers from 0 to ${LARGEST_DIM}, got ${show(given)}`);
 }
 
 /** Call it only for an error: building messages on the way of every request would be slow. */
@@ -81,7 +112,7 @@ function inputNamed(name: string): string {
   return `input ${show(name)}`;
 }
 
-function isDim(size: unknown): boolean {
+function isDim(size: unknown): size is number {
   return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
 }
 
@@ -114,32 +145,44 @@ function readTypedArray(name: string, named: string | undefined, given: TypedArr
   return { type, data: asCarried(type, arrayClass, given) };
 }
 
-function readArray(name: string, named: string | undefined, given: readonly unknown[]): Elements {
+function readArray(
+  name: string,
+  named: string | undefined,
+  given: readonly unknown[],
+  length: number,
+  dims: readonly number[],
+): Elements {
   const type = readType(name, named);
-  const [first] = given;
+  const first = length > 0 ? given[0] : undefined;
   if (typeof first === 'string') {
-    if (type === undefined || type === 'string') return { type: 'string', data: readStrings(name, given) };
+    checkLength(name, dims, length);
+    if (type === undefined || type === 'string') return { type: 'string', data: readStrings(name, given, length) };
     throw invalid(`${inputNamed(name)}: ${type} data must be numbers, got an array of strings`);
   }
-  if (given.length > 0 && !isElement(first)) {
+  if (length > 0 && !isElement(first)) {
     const nested = Array.isArray(first) || ArrayBuffer.isView(first);
     const what = nested ? 'an array in an array: flatten it, for example with data.flat(Infinity)' : show(first);
     throw invalid(`${inputNamed(name)}: ${EXPECTED_DATA}, got ${what}`);
   }
-  const elements = readElements(inputNamed(name), given);
+  checkLength(name, dims, length);
+  const elements = readElements(inputNamed(name), given, length);
   return type === undefined ? elements : { type, data: toType(inputNamed(name), type, elements) };
 }
 
 /** onnxruntime-node would cut a string at a NUL, replace half a surrogate pair, and answer for the changed string. */
-function readStrings(name: string, given: readonly unknown[]): readonly string[] {
-  const other = given.findIndex((element) => typeof element !== 'string');
-  if (other !== -1) throw notAlike(inputNamed(name), 'string', given, other);
-  const strings = given as readonly string[];
-  const bad = strings.findIndex((text) => text.includes('\0') || !text.isWellFormed());
-  if (bad === -1) return strings;
-  throw invalid(
-    `${inputNamed(name)}: the string at index ${bad} has a NUL or half a surrogate pair, which onnxruntime cannot carry`,
-  );
+function readStrings(name: string, given: readonly unknown[], length: number): readonly string[] {
+  const strings: string[] = [];
+  for (let index = 0; index < length; index += 1) {
+    const text = given[index];
+    if (typeof text !== 'string') throw notAlike(inputNamed(name), 'string', text, index);
+    if (text.includes('\0') || !text.isWellFormed()) {
+      throw invalid(
+        `${inputNamed(name)}: the string at index ${index} has a NUL or half a surrogate pair, which onnxruntime cannot carry`,
+      );
+    }
+    strings.push(text);
+  }
+  return strings;
 }
 
 function readType(name: string, named: string | undefined): TensorType | undefined {

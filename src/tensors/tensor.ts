@@ -51,6 +51,9 @@ interface DataByType {
   string: readonly string[];
 }
 
+/** Most dimensions of a tensor: far more than an operator of onnxruntime takes. */
+export const MOST_DIMS = 64;
+
 /** Elements in row-major order. */
 export type TensorData = DataByType[TensorType];
 
@@ -73,7 +76,7 @@ export interface TensorInput {
     | readonly number[]
     | readonly bigint[]
     | readonly boolean[];
-  /** The shape; its product is the length of `data`. `[]` is a scalar. */
+  /** The shape, at most 64 dimensions; its product is the length of `data`. `[]` is a scalar. */
   readonly dims: readonly number[];
   /** Default: inferred from the class of `data`. For a `Uint8Array` of `bool` and a `Uint16Array` of `float16` name it. */
   readonly type?: TensorType | (string & Record<never, never>) | undefined;
@@ -173,7 +176,8 @@ export function setProperty<T>(record: Record<string, T>, name: string, value: T
 export function elementsOf(dims: readonly number[]): number {
   let elements = 1;
   for (const size of dims) elements *= size;
-  return elements;
+  // Infinity times 0: the product of so many large dims is no number.
+  return Number.isNaN(elements) ? 0 : elements;
 }
 
 /** Returns the rows along axis 0 if all inputs have the same number; otherwise 0. */

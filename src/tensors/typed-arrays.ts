@@ -2,12 +2,17 @@ import { ARRAY_TYPES, arrayTypeOf, type TensorData, type TensorInput, type Tenso
 
 type AnyTypedArray = Exclude<TensorInput['data'], readonly unknown[]>;
 
+const { prototype } = Object.getPrototypeOf(Uint8Array) as { prototype: object };
+
 /**
- * Reads the class of a typed array from the array itself. Unlike `instanceof` this holds for an array of another realm
- * (a vm context, a test runner, a browser window), for a subclass, and whatever its prototype claims.
+ * These read class and length of a typed array from the array itself. Unlike `instanceof` and a property this holds for
+ * an array of another realm (a vm context, a test runner, a browser window), for a subclass, and whatever its properties
+ * claim.
  */
-const classOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)
-  ?.get as (this: unknown) => string | undefined;
+const classOf = Object.getOwnPropertyDescriptor(prototype, Symbol.toStringTag)?.get as (
+  this: unknown,
+) => string | undefined;
+const ownLength = Object.getOwnPropertyDescriptor(prototype, 'length')?.get as (this: unknown) => number;
 
 /** Types that the class of an array tells. `bool` and bits of `float16` share their class, so that a caller names them. */
 const INFERRED: Readonly<Record<string, TensorType>> = {
@@ -36,6 +41,11 @@ export function typedArrayClass(value: unknown): string | undefined {
   return classOf.call(value);
 }
 
+/** Number of elements, whatever a property `length` of the array itself or of its class says. */
+export function lengthOf(data: TensorData): number {
+  return ArrayBuffer.isView(data) ? ownLength.call(data) : data.length;
+}
+
 /** The type that the class of an array tells; undefined when it tells none. */
 export function inferredType(arrayClass: string): TensorType | undefined {
   return INFERRED[arrayClass];
@@ -49,5 +59,9 @@ export function isFitting(type: TensorType, arrayClass: string): boolean {
 /** Returns the array, or a view of its elements of the class that carries them. */
 export function asCarried(type: Exclude<TensorType, 'string'>, arrayClass: string, given: AnyTypedArray): TensorData {
   if (CARRIED_AS[arrayClass] === undefined) return given as TensorData;
-  return new (arrayTypeOf(type) as Uint16ArrayConstructor)(given.buffer, given.byteOffset, given.length);
+  return new (arrayTypeOf(type) as Uint16ArrayConstructor)(
+    given.buffer,
+    given.byteOffset,
+    lengthOf(given as TensorData),
+  );
 }

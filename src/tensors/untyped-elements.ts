@@ -32,23 +32,29 @@ export function isElement(value: unknown): value is number | bigint | boolean {
  * Copies an array of numbers, bigints or booleans. It keeps every value that a type of integers holds.
  *
  * @param where names the input in messages.
+ * @param length how many elements to read: the array may say another length each time.
  * @throws InfermuxError `INVALID_ARGUMENT` for elements of several kinds.
  */
-export function readElements(where: string, given: readonly unknown[]): Pick<UntypedTensor, 'type' | 'data'> {
-  const [first = 0] = given;
-  const kind = typeof first as ElementKind;
-  for (let index = 0; index < given.length; index += 1) {
+export function readElements(
+  where: string,
+  given: readonly unknown[],
+  length: number = given.length,
+): Pick<UntypedTensor, 'type' | 'data'> {
+  const kind = (length > 0 ? typeof given[0] : 'number') as ElementKind;
+  const elements: unknown[] | Float64Array | Uint8Array =
+    kind === 'bigint' ? [] : (new (arrayTypeOf(kind))(length) as Float64Array | Uint8Array);
+  for (let index = 0; index < length; index += 1) {
+    const element = given[index];
     // A hole in the array is undefined, and so no element of the kind.
-    if (typeof given[index] === kind) continue;
-    throw notAlike(where, kind, given, index);
+    if (typeof element !== kind) throw notAlike(where, kind, element, index);
+    elements[index] = element as number;
   }
-  if (kind === 'bigint') return readBigints(given as readonly bigint[]);
-  return { type: kind, data: new (arrayTypeOf(kind) as Float64ArrayConstructor)(given as readonly number[]) };
+  if (kind === 'bigint') return readBigints(elements as unknown as readonly bigint[]);
+  return { type: kind, data: elements as Float64Array };
 }
 
-/** @param index of the element that is not of the kind of the first. */
-export function notAlike(where: string, kind: string, given: readonly unknown[], index: number): InfermuxError {
-  const other = given[index];
+/** @param other the element at the index, which is not of the kind of the first. */
+export function notAlike(where: string, kind: string, other: unknown, index: number): InfermuxError {
   const hint = typeof other === 'object' ? '; flatten arrays in arrays, for example with data.flat(Infinity)' : '';
   const message = `${where}: data must hold ${kind}s alone, as at index 0, got ${show(other)} at index ${index}`;
   return invalid(message + hint);

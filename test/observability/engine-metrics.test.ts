@@ -84,6 +84,15 @@ describe('metrics of ten thousand models', () => {
     expect(text.length).toBeLessThan(800_000);
   });
 
+  it('are hardly more with long ids', async () => {
+    const metrics = start();
+    source.resident = ids.map((id) => id.padEnd(255, 'x'));
+    for (const id of source.resident) use(metrics, id);
+    const text = await metrics.registry.metrics();
+    expect(modelsIn(text).size).toBe(201);
+    expect(text.length).toBeLessThan(1_500_000);
+  });
+
   it.each(['metrics', 'getMetricsAsJSON'] as const)('%s leaves the event loop to others', async (method) => {
     const metrics = start();
     source.resident = ids;

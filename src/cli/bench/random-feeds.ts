@@ -6,7 +6,7 @@ import {
   type TensorType,
   type ValueMetadata,
 } from '../../index.js';
-import { quoted } from '../terminal/printable.js';
+import { quoted, quotedNames } from '../terminal/printable.js';
 
 /** Shapes of inputs by name, from the command line. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
@@ -41,7 +41,7 @@ const MOST_BYTES = 2 ** 30;
 export function randomFeeds(inputs: readonly ValueMetadata[], shapes: InputShapes, random: () => number): Feeds {
   for (const name of shapes.keys()) {
     if (!inputs.some((input) => input.name === name)) {
-      const known = inputs.map((input) => quoted(input.name)).join(', ') || 'none';
+      const known = quotedNames(inputs.map((input) => input.name));
       throw invalid(`--input: the model has no input ${quoted(name)}; its inputs: ${known}`);
     }
   }

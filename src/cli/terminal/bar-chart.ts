@@ -1,3 +1,5 @@
+import { printable } from './printable.js';
+
 /** One bar and its group. */
 export interface Bar {
   readonly group: string;
@@ -54,7 +56,7 @@ function formatted(value: number): string {
 }
 
 function text(x: number, y: number, content: string, attributes: string): string {
-  const escaped = content.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
+  const escaped = printable(content).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
   const fill = attributes.includes('fill=') ? '' : ' fill="#0f172a"';
   return `<text x="${x.toFixed(1)}" y="${y}"${fill}${attributes === '' ? '' : ` ${attributes}`}>${escaped}</text>`;
 }

@@ -1,6 +1,7 @@
-import Table from 'cli-table3';
+import Table, { type TableConstructorOptions } from 'cli-table3';
 import colors from 'picocolors';
 import type { Percentiles } from '../demo/demo-figures.js';
+import { printable } from './printable.js';
 
 /** Draws a table for a terminal: numbers to the right, and no head when all its names are empty. */
 export function renderTable(head: string[], rows: (string | number)[][]): string {
@@ -11,6 +12,13 @@ export function renderTable(head: string[], rows: (string | number)[][]): string
     style: { head: [], border: [] },
   });
   table.push(...rows);
+  return table.toString();
+}
+
+/** Draws a table of text that comes from files: each cell is one line, and steers no terminal. */
+export function renderFacts(rows: readonly (readonly unknown[])[], options: TableConstructorOptions = {}): string {
+  const table = new Table({ ...options, style: { head: [], border: [] } });
+  table.push(...rows.map((row) => row.map((cell) => printable(String(cell)))));
   return table.toString();
 }
 

@@ -3,7 +3,7 @@ import { InfermuxError, messageOf, unreadableInput } from '../../common/errors.j
 import { moduleUrl } from '../../common/files/paths.js';
 import { clone } from '../../common/values/clone.js';
 import { isSameData } from '../../common/values/realm.js';
-import { readSession } from '../../contracts/session-settings.js';
+import { checkData, readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
 import { readUserConfig } from '../config/resolve-deployment.js';
 
@@ -68,14 +68,14 @@ function copyOf(where: string, key: string, value: unknown): unknown {
   // A clone of a URL is an empty object.
   if (key === 'handler') return moduleUrl(where, value as string | URL);
   if (key === 'session' && isObject(value) === undefined) return readSession(where, value as object);
-  let copy: unknown;
+  if (key === 'userConfig') return readUserConfig(where, value);
   try {
-    copy = clone(value);
+    checkData(value);
+    return clone(value);
   } catch (cause) {
     const message = `${where} must be plain data, since it goes to other threads: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
   }
-  return key === 'userConfig' ? readUserConfig(where, value) : copy;
 }
 
 /** Stands for a router that is code. */

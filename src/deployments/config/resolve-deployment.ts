@@ -1,7 +1,9 @@
 import {
   checkOptions,
+  forLists,
   hasMethods,
   isInteger,
+  isListOf,
   isMilliseconds,
   isObject,
   isOneOf,
@@ -14,7 +16,7 @@ import { isSameData } from '../../common/values/realm.js';
 import { checkBatching } from '../../contracts/batching.js';
 import { EVICTIONS } from '../../contracts/eviction.js';
 import { DEFAULT_ROUTER, ORDERS, ROUTER_NAMES } from '../../contracts/request-router.js';
-import { checkDepth, providersOf, readSession } from '../../contracts/session-settings.js';
+import { checkData, providersOf, readSession } from '../../contracts/session-settings.js';
 import { isWeightPlacement } from '../../models/sources/manifest.js';
 import { type ResolvedAutoscaling, readAutoscaling } from '../autoscaling/autoscaler.js';
 import type {
@@ -32,16 +34,13 @@ export const MAX_REPLICAS = 1_024;
 
 const anything: Rule = () => undefined;
 
-const areDevices = satisfies(
-  (value) =>
-    Array.isArray(value) &&
-    value.length > 0 &&
-    [...value].every((id) => Number.isSafeInteger(id) && (id as number) >= 0),
+const areDevices = isListOf(
+  (id) => Number.isSafeInteger(id) && (id as number) >= 0,
   'a non-empty list of device ids, integers of at least 0',
 );
 
-const areLabels = satisfies(
-  (value) => isLabels(value) || (Array.isArray(value) && value.length > 0 && [...value].every(isLabels)),
+const areLabels = forLists(
+  (value) => isLabels(value) || (Array.isArray(value) && value.length > 0 && value.every(isLabels)),
   'an object of strings, or a non-empty list of such objects',
 );
 
@@ -129,7 +128,7 @@ export function resolveDeployment(
     defaultTimeoutMs: options.defaultTimeoutMs ?? -1,
     batching: checkBatching(`${where}.batching`, options.batching === undefined ? 'auto' : options.batching),
     session,
-    devices: options.devices && [...options.devices],
+    devices: options.devices,
     weights: options.weights ?? 'private',
     loadTimeoutMs: options.loadTimeoutMs,
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
@@ -173,7 +172,7 @@ export function readUserConfig(where: string, userConfig: unknown): unknown {
   if (userConfig === undefined) return undefined;
   let copy: unknown;
   try {
-    checkDepth(userConfig);
+    checkData(userConfig);
     copy = JSON.parse(JSON.stringify(userConfig));
   } catch (cause) {
     const message = `${where} must be what JSON can carry: ${messageOf(cause)}`;

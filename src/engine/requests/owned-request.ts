@@ -40,7 +40,7 @@ export function readModelRequest(
     releaseFeeds: copyFeeds(feeds, transferred),
     feeds,
     payload: undefined,
-    outputs: outputs && [...outputs],
+    outputs,
     checked: metadata !== undefined,
     transferred,
   };

@@ -57,12 +57,19 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
   readonly feeds: Request;
 }
 
+/** A router looks at few. */
+const MOST_LABELS = 1_024;
+
 const isSignal = satisfies(isAbortSignal, 'an AbortSignal');
 
 /** Copies the labels, reading each once. Symbol keys are ignored. */
 function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {
   const expectation = isObject(labels);
   const entries = expectation === undefined ? Object.entries(labels as object) : [];
+  if (entries.length > MOST_LABELS) {
+    const message = `${where}.labels must be at most ${MOST_LABELS}, got ${entries.length}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
   if (expectation === undefined && entries.every(([, label]) => typeof label === 'string')) {
     return Object.freeze(Object.fromEntries(entries));
   }

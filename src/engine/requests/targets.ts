@@ -1,4 +1,4 @@
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, show, showNames } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
@@ -111,7 +111,7 @@ export class Targets {
 }
 
 function named(what: string, names: readonly string[]): string[] {
-  return names.length === 0 ? [] : [`${what}: ${names.map(show).join(', ')}`];
+  return names.length === 0 ? [] : [`${what}: ${showNames(names)}`];
 }
 
 function isHandled({ options }: EngineDeployment): boolean {

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { check, satisfies } from '../../common/checks.js';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, show, showNames } from '../../common/errors.js';
 import { tooLong } from '../../common/files/read-file.js';
 import { type Bytes, bytesOf, isBytes } from '../../common/values/realm.js';
 import { MOST_MANIFEST_BYTES, parseManifest } from '../sources/manifest.js';
@@ -9,6 +9,9 @@ import { checkFileName } from './file-names.js';
 
 /** A model's files by name, `/` between folders: `model.onnx` and its other files, or `<version>/model.onnx` etc. */
 export type ModelFiles = Readonly<Record<string, Bytes | string>>;
+
+/** Each name is compared with all others. */
+const MOST_FILES = 1_024;
 
 const isContents = satisfies(
   (value) => typeof value === 'string' || isBytes(value),
@@ -26,7 +29,11 @@ export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8
     throw new InfermuxError('INVALID_ARGUMENT', `files must be an object of bytes by file name, got ${show(files)}`);
   }
   const read = new Map<string, Uint8Array>();
-  for (const [name, contents] of Object.entries(files)) {
+  const entries = Object.entries(files);
+  if (entries.length > MOST_FILES) {
+    throw new InfermuxError('INVALID_ARGUMENT', `files must be at most ${MOST_FILES}, got ${entries.length}`);
+  }
+  for (const [name, contents] of entries) {
     checkFileName(name);
     check(`file ${show(name)}`, contents, isContents);
     // A copy, so that later changes by the caller are not written.
@@ -68,8 +75,5 @@ function checkLayout(names: readonly string[], isVersion: boolean): void {
   };
   if (names.some(isModel)) return;
   const expected = isVersion ? 'model.onnx or model.ort' : 'model.onnx or model.ort, or <version>/model.onnx';
-  throw new InfermuxError(
-    'INVALID_ARGUMENT',
-    `files must hold a ${expected}; got ${names.map(show).join(', ') || 'none'}`,
-  );
+  throw new InfermuxError('INVALID_ARGUMENT', `files must hold a ${expected}; got ${showNames(names)}`);
 }

@@ -1,8 +1,8 @@
-import { isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
+import { check, forLists, isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { type Batching, type BatchingOptions, checkBatching } from '../../contracts/batching.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
-import { elementsOf, isTensorType } from '../../tensors/tensor.js';
+import { elementsOf, isTensorType, MOST_DIMS } from '../../tensors/tensor.js';
 import { readManifestSession } from './manifest-session.js';
 
 /** The versions of a model that are served: the newest, all, or the listed ones. */
@@ -34,13 +34,13 @@ export interface Manifest {
   readonly licence?: string;
 }
 
-export const isVersionPolicy: Rule = satisfies(
+export const isVersionPolicy: Rule = forLists(
   (value) =>
     value === 'latest' ||
     value === 'all' ||
     (Array.isArray(value) &&
       value.length > 0 &&
-      [...value].every((version) => Number.isSafeInteger(version) && version > 0)),
+      value.every((version) => Number.isSafeInteger(version) && version > 0)),
   "'latest', 'all' or a list of positive integers",
 );
 
@@ -65,7 +65,7 @@ const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   session: isObject,
   weights: isWeightPlacement,
   pinned: isBoolean,
-  warmUp: satisfies(
+  warmUp: forLists(
     (value) => Array.isArray(value) && value.length <= MOST_WARM_UPS && value.every(areWarmUpInputs),
     `a list of at most ${MOST_WARM_UPS} of { input: { dims, type?, data? } }, with data in a flat list and at most ${MOST_ELEMENTS} elements in each run`,
   ),
@@ -100,11 +100,7 @@ function readManifest(value: Readonly<Record<string, unknown>>, where: string): 
   for (const [key, rule] of Object.entries(RULES)) {
     const own = value[key];
     if (own === undefined) continue;
-    const expectation = rule(own);
-    if (expectation !== undefined) {
-      throw new InfermuxError('INVALID_ARGUMENT', `${where}: ${key} must be ${expectation}, got ${show(own)}`);
-    }
-    manifest[key] = own;
+    manifest[key] = check(`${where}: ${key}`, own, rule);
   }
   const { session, batching } = value as { session?: Manifest['session']; batching?: unknown };
   if (session !== undefined) manifest['session'] = readManifestSession(`${where}: session`, session);
@@ -128,14 +124,14 @@ function areWarmUpInputs(value: unknown): boolean {
   const inputs: unknown[] = Object.values(value as object);
   if (!inputs.every(isWarmUpInput)) return false;
   const elements = inputs.reduce<number>((sum, { dims }) => sum + elementsOf(dims), 0);
-  // Sizes beyond all numbers times 0 give NaN, which is refused, too.
   return elements <= MOST_ELEMENTS;
 }
 
 function isWarmUpInput(value: unknown): value is WarmUpInput {
   if (isObject(value) !== undefined) return false;
   const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
-  const areDims = Array.isArray(dims) && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+  const areDims =
+    Array.isArray(dims) && dims.length <= MOST_DIMS && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
   const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
   const isData =
     data === undefined ||

@@ -3,6 +3,7 @@ import { check, checkOptions, isBoolean, isInteger, isObject, type Rule, satisfi
 import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { absolutePath, isPath } from '../../common/files/paths.js';
 import { lookFailed } from '../../common/files/system-errors.js';
+import { checkModelId } from '../../common/model-id.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
 import { type Batching, checkBatching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
@@ -89,6 +90,7 @@ export function readSources(
 ): Promise<FoundModel[]> {
   return Promise.all(
     Object.entries(sources).map(([id, source]) => {
+      if (id !== '') checkModelId(id);
       if (id === '' || id.includes('@')) {
         throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
       }

@@ -1,13 +1,20 @@
 import type { Metric, Registry } from 'prom-client';
 import { InfermuxError } from '../../common/errors.js';
-import { Count, Distribution, type Line, type Series, type SeriesSource } from '../series/lines.js';
+import { Count, Distribution, type Labels, type Line, type Series, type SeriesSource } from '../series/lines.js';
 import { type Presence, SeriesTable } from '../series/series-table.js';
+import { shownLabels } from './label-values.js';
 import { PiecewiseRegistry } from './piecewise-registry.js';
 import { ReadMetric, type ReadMetricOptions } from './read-metric.js';
-import { countSamples, distributionSamples, type Sample } from './samples.js';
+import { countSamples, distributionSamples } from './samples.js';
 import type { ScrapeTurns } from './scrape-turns.js';
 
 const PREFIX = 'infermux_';
+
+/** One value of a gauge. */
+export interface GaugeSample {
+  readonly labels: Labels;
+  readonly value: number;
+}
 
 /** Creates metrics with the prefix `infermux_` in a registry, and takes them out of it again. */
 export class MetricsRegistration {
@@ -75,8 +82,9 @@ export class MetricsRegistration {
     this.#register({ name, help, type: 'histogram', read, reset });
   }
 
-  gauge(suffix: string, help: string, read: () => Iterable<Sample> | Promise<Iterable<Sample>>): void {
-    this.#register({ name: `${PREFIX}${suffix}`, help, type: 'gauge', read, reset: () => undefined });
+  gauge(suffix: string, help: string, read: () => readonly GaugeSample[] | Promise<readonly GaugeSample[]>): void {
+    const shown = async () => Array.from(await read(), ({ labels, value }) => ({ labels: shownLabels(labels), value }));
+    this.#register({ name: `${PREFIX}${suffix}`, help, type: 'gauge', read: shown, reset: () => undefined });
   }
 
   #checkUnused(): void {
@@ -94,7 +102,7 @@ export class MetricsRegistration {
   }
 }
 
-/** Copies the values, so that all are of one moment: what moves from one series to another is in one of them. */
+/** Copies the values, with labels that a scrape can show, so that all are of one moment: what moves from one series to another is in one of them. */
 function snapshot<L extends Line<L>>(source: SeriesSource<L>): Series<L>[] {
-  return Array.from(source.counted(), ({ labels, line }) => ({ labels, line: line.copy() }));
+  return Array.from(source.counted(), ({ labels, line }) => ({ labels: shownLabels(labels), line: line.copy() }));
 }

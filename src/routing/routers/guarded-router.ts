@@ -1,3 +1,4 @@
+import { isLength, ownList } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import type { PendingRequestView, ReplicaView, RequestRouter } from '../../contracts/request-router.js';
 import { firstWithSlot } from '../placement/first-with-slot.js';
@@ -8,6 +9,9 @@ import { CandidateView } from './candidate-view.js';
 
 /** What a router did wrong. */
 export type RouterFault = 'threw' | 'not-ranks' | 'unknown-replica' | 'ranked-none' | 'hook-threw';
+
+/** Most ranks, and most replicas in one: more than a deployment has. */
+const MOST_RANKED = 4_096;
 
 const HOOKS = ['onRequestRouted', 'onRequestCompleted', 'onReplicasChanged', 'onReplicaFailed'] as const;
 
@@ -118,14 +122,15 @@ export class GuardedRouter<R extends RoutableReplica> {
     let ranks: unknown;
     try {
       ranks = this.#router.chooseReplicas(candidates, request);
-      if (!Array.isArray(ranks) || !ranks.every(Array.isArray)) {
+      const lists = listIn(ranks)?.map(listIn);
+      if (lists === undefined || lists.includes(undefined)) {
         whenRejected(ranks, () => undefined);
         return this.#fault('not-ranks', `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}`);
       }
       const found: Candidate<R>[][] = [];
-      for (const rank of ranks) {
+      for (const rank of lists) {
         const known: Candidate<R>[] = [];
-        for (const replica of rank) {
+        for (const replica of rank ?? []) {
           const id: unknown = (replica as Partial<ReplicaView> | null | undefined)?.id;
           const candidate = this.#candidates.get(id as string);
           if (candidate === undefined) {
@@ -157,11 +162,17 @@ export class GuardedRouter<R extends RoutableReplica> {
   }
 }
 
+/** Returns a copy of a list that a router made; undefined for all else, and for a list that is too long to be one of ranks. */
+function listIn(value: unknown): readonly unknown[] | undefined {
+  return Array.isArray(value) && isLength(value.length, MOST_RANKED) ? ownList('ranks', value, MOST_RANKED) : undefined;
+}
+
 /** Handles rejections of an asynchronous router, also within lists: unhandled, they would end the process. */
 function whenRejected(value: unknown, rejected: (cause: unknown) => void): void {
-  if (Array.isArray(value))
-    for (const item of value.flat(1)) whenRejected(Array.isArray(item) ? undefined : item, rejected);
-  else if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function') {
+  const lists = listIn(value)?.map((item) => listIn(item) ?? [item]);
+  if (lists !== undefined) {
+    for (const item of lists.flat(1)) if (!Array.isArray(item)) whenRejected(item, rejected);
+  } else if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function') {
     (value as PromiseLike<unknown>).then(undefined, rejected);
   }
 }

@@ -20,6 +20,9 @@ export interface HandlerEnvironment extends ModelResolver {
   now(): number;
 }
 
+/** Most routing stats of a replica: each router and each status gets them. */
+const MOST_STATS = 1_024;
+
 /** Gives requests to a handler, one at a time, with a context for each. */
 export class HandlerHost {
   readonly #handler: Handler;
@@ -101,6 +104,8 @@ export class HandlerHost {
     const stats = await this.#handler.recordRoutingStats?.();
     const expectation = isObject(stats);
     if (expectation !== undefined) throw new Error(`it returned ${show(stats)} instead of ${expectation}`);
+    const count = Object.keys(stats as object).length;
+    if (count > MOST_STATS) throw new Error(`it returned ${count} statistics; at most ${MOST_STATS} are kept`);
     for (const name of BUILT_IN_STATS) {
       const value = (stats as Readonly<Record<string, unknown>>)[name];
       if (value === undefined || Number.isFinite(value)) continue;

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
+import { InfermuxError, messageOf, show, showNames, withStackOf } from '../../common/errors.js';
 import type { Handler } from '../../contracts/handler.js';
 
 const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
@@ -22,7 +22,7 @@ export async function importHandler(address: string): Promise<Handler> {
   const byDefault = module['default'];
   const exported = typeof module['handle'] === 'function' ? module : byDefault;
   if (!isHandler(exported)) {
-    const names = Object.keys(module).map(show).join(', ') || 'nothing';
+    const names = showNames(Object.keys(module));
     throw noHandler(`handler ${address} must export a function handle, by name or in its default; it exports ${names}`);
   }
   for (const name of OPTIONAL) {

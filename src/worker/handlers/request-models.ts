@@ -1,5 +1,5 @@
 import { check } from '../../common/checks.js';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
@@ -33,12 +33,12 @@ export class RequestModels {
 
   /** Runs a model of the engine. Like `engine.run`, it copies the feeds before it returns. */
   run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
-    return onOwnFeeds(feeds, outputs, async (own) => {
+    return onOwnFeeds(feeds, outputs, async (own, names) => {
       checkModelId(target);
       const model = await this.#resolver.resolve(target);
       const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
       try {
-        return await runSession(model.id, lease.session, own, outputs);
+        return await runSession(model.id, lease.session, own, names);
       } finally {
         lease.giveBack();
       }
@@ -62,12 +62,12 @@ export class RequestModels {
     const { session } = lease;
     if (session instanceof OwnModel) return session.value;
     const { inputs, outputs, omittedOutputs } = session.metadata;
-    const run = (feeds: Feeds, names?: readonly string[]) =>
+    const run = (feeds: Feeds, wanted?: readonly string[]) =>
       unminded(
         this.#isOver
-          ? this.run(id, feeds, names)
+          ? this.run(id, feeds, wanted)
           : // A held session stays loaded, whatever else is loaded or evicted.
-            onOwnFeeds(feeds, names, (own) => runSession(id, session, own, names)),
+            onOwnFeeds(feeds, wanted, (own, names) => runSession(id, session, own, names)),
       );
     return { id, inputs, outputs, omittedOutputs, run };
   }
@@ -92,13 +92,13 @@ export function unminded<T>(promise: Promise<T>): Promise<T> {
 async function onOwnFeeds(
   given: Feeds,
   outputs: readonly string[] | undefined,
-  run: (feeds: ReadFeeds) => Promise<Outputs>,
+  run: (feeds: ReadFeeds, outputs: readonly string[] | undefined) => Promise<Outputs>,
 ): Promise<Outputs> {
   const feeds = readFeeds(given);
   const release = copyFeeds(feeds);
   try {
-    if (outputs !== undefined) check('outputs', outputs, areOutputNames);
-    return await run(feeds);
+    const names = outputs && readingInput('outputs', () => check('outputs', outputs, areOutputNames));
+    return await run(feeds, names);
   } finally {
     release?.();
   }

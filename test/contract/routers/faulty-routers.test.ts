@@ -34,6 +34,16 @@ describe('a router that does what it should not', () => {
     ],
     ['returns nothing', 'not-ranks', { chooseReplicas: () => undefined as never }],
     ['returns a list of replicas instead of ranks', 'not-ranks', { chooseReplicas: (all) => all as never }],
+    [
+      'returns a list without end',
+      'not-ranks',
+      { chooseReplicas: () => Object.assign([], { length: 2 ** 32 - 1 }) as never },
+    ],
+    [
+      'returns a rank without end',
+      'not-ranks',
+      { chooseReplicas: () => [new Proxy([], { get: (_, key) => (key === 'length' ? 1e9 : undefined) })] as never },
+    ],
     ['is asynchronous', 'not-ranks', { chooseReplicas: (async () => []) as never }],
     [
       'is asynchronous and fails',

@@ -181,7 +181,6 @@ describe('a directory', () => {
     ['{ "session": { "logId": "a\\nb" } }', 'a model.json must not set "logId"; it may set only executionProviders, '],
     ['{ "warmUp": [{ "x": { "dims": [1000000000] } }] }', 'at most 16777216 elements in each run'],
     ['{ "warmUp": [{ "x": { "dims": [9000000, 1] }, "y": { "dims": [9000000] } }] }', 'at most 16777216 elements'],
-    [`{ "warmUp": [{ "x": { "dims": [${Array(30).fill(9e15)}, 0] } }] }`, 'at most 16777216 elements'],
     [`{ "warmUp": [${Array(101).fill('{}')}] }`, 'a list of at most 100 of'],
     ['{ "batching": { "maxWaitMs": 100000 } }', 'batching.maxWaitMs must be at most 60000, got 100000'],
     ['{ "batching": { "maxSize": 100000 } }', 'batching.maxSize must be at most 65536, got 100000'],
