@@ -4,6 +4,8 @@ import { msUntilOverdue } from '../routers/by-model/spill.js';
 export type Eligibility =
   /** To none: the requests wait for company. */
   | 'gathering'
+  /** To none: a replica tries the model, which has never loaded. It may never load, so it holds up no other model. */
+  | 'trying'
   /** To any idle replica in the model's turn: no replica has the model, or its replicas count as stuck. */
   | 'anywhere'
   /** To the replicas that have the model. */
@@ -25,7 +27,7 @@ export interface WaitingModel {
   readonly gatherMs: number | undefined;
   /** Milliseconds until the model may be loaded again after a failed load; 0 when it may be loaded now. */
   readonly mayLoadInMs: number;
-  /** Whether a replica is loading it, and it has never loaded before: no other replica may load it meanwhile. */
+  /** Whether a replica is loading it, and it has never loaded before. */
   readonly isOnTrial: boolean;
 }
 
@@ -33,7 +35,8 @@ export interface WaitingModel {
 export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; changesInMs: number | undefined } {
   if (model.gatherMs !== undefined) return { eligibility: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { eligibility: 'anywhere', changesInMs: undefined };
-  if (model.warmReplicas === model.replicas || model.isOnTrial) return { eligibility: 'warm', changesInMs: undefined };
+  if (model.isOnTrial) return { eligibility: 'trying', changesInMs: undefined };
+  if (model.warmReplicas === model.replicas) return { eligibility: 'warm', changesInMs: undefined };
   const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
   if (ownMs === Number.POSITIVE_INFINITY) {

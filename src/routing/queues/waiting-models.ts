@@ -36,7 +36,7 @@ export class WaitingModels {
     else this.#anywhere.delete(queue);
     if (eligibility === 'spilling') this.#spilling.set(queue);
     else this.#spilling.delete(queue);
-    if (eligibility !== 'gathering') this.#ordered?.set(queue);
+    if (eligibility !== 'gathering' && eligibility !== 'trying') this.#ordered?.set(queue);
     else this.#ordered?.delete(queue);
   }
 

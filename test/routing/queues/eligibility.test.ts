@@ -22,7 +22,7 @@ it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
   ['it has waited almost as long as a load takes', { waitedMs: 99 }, 'warm', 1],
   ['it has waited as long as a load takes', { waitedMs: 100 }, 'spilling', 1_900],
   ['its load failed a short while ago', { waitedMs: 100, mayLoadInMs: 700 }, 'warm', 700],
-  ['it is tried for the first time', { isOnTrial: true, waitedMs: 9_999 }, 'warm', undefined],
+  ['it is tried for the first time', { isOnTrial: true, waitedMs: 9_999 }, 'trying', undefined],
   ['it has waited twenty loads', { waitedMs: 2_000 }, 'anywhere', undefined],
   ['it has waited twenty short loads', { waitedMs: 40, expectedLoadMs: 2 }, 'spilling', 960],
   ['it is never worth another load', { msUntilSpill: () => Number.POSITIVE_INFINITY }, 'warm', 2_000],
