@@ -16,8 +16,8 @@ interface SharedSignal {
 }
 
 /**
- * The signals of requests. Each has one listener, however many requests share it: the time that a signal takes to remove
- * a listener grows with the number of its listeners.
+ * The signals of requests. Each has one listener, however many requests share it: the time that a signal takes to
+ * remove a listener grows with the number of its listeners.
  */
 export class AbortSignals {
   readonly #aborted: (request: PendingRequest) => void;
