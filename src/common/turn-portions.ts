@@ -4,8 +4,8 @@ import type { Clock } from './clock.js';
 export const PIECES_A_TURN = 128;
 
 /**
- * Does many small pieces of work without holding the event loop: a piece is done at once, unless the present turn of the
- * event loop has had its portion. Then it is done in one of the next turns. All are done in the order of the calls.
+ * Does many small pieces of work without holding the event loop: a piece is done at once, unless the present turn of
+ * the event loop has had its portion. Then it is done in one of the next turns. All are done in the order of the calls.
  */
 export class TurnPortions {
   readonly #clock: Pick<Clock, 'nextTurn'>;

@@ -18,7 +18,7 @@ it('does a portion at once and the rest in the next turns, in the order of the c
   expect(done).toEqual([...done.keys()]);
 });
 
-it('has what is called meanwhile wait behind what waits, and has a whole portion again after a turn without work', () => {
+it('keeps the order of what is called meanwhile, and has a whole portion again after a turn without work', () => {
   const clock = new FakeClock({ defers: true });
   const portions = new TurnPortions(clock);
   const done: string[] = [];

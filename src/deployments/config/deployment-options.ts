@@ -73,9 +73,11 @@ export interface DeploymentOptions {
   /** How a replica is chosen for a request: a name, or a router of your own. Default `'power-of-two-choices'`. */
   readonly router?: RouterName | RequestRouter | undefined;
   /**
-   * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly in the
-   * order of their arrival, whatever their model; all wait while the first has no replica. In both, priorities order the
-   * requests of one model: one that goes before others takes the place of its model's first one. Default `'model'`.
+   * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly in
+   * the order of their arrival, whatever their model; all wait while the first has no replica, unless its
+   * model is loaded for the first time. In both, priorities
+   * order the requests of one model: one that goes before others takes the place of its model's first one. Default
+   * `'model'`.
    */
   readonly order?: Order | undefined;
   /**

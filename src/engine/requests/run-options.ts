@@ -27,9 +27,9 @@ export interface RunOptions {
   /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two counts. Default: none. */
   readonly deadline?: number | undefined;
   /**
-   * An integer. Among the requests of a model, a higher priority goes first: while such requests never cease, those with
-   * a lower priority wait. The requests of other models are not held up, because models take turns, or go in the order of
-   * arrival (`order: 'fifo'`), whatever the priorities. Default 0.
+   * An integer. Among the requests of a model, a higher priority goes first: while such requests never cease, those
+   * with a lower priority wait. Other models are not held up: models take turns, or go in the order of arrival (`order:
+   * 'fifo'`), whatever the priorities. Default 0.
    */
   readonly priority?: number | undefined;
   /** Names of the outputs to return. Default: all. */

@@ -14,8 +14,9 @@ export interface TurnArrivalsObserver {
 }
 
 /**
- * The requests that arrived in the present turn, and the queues that others left. Requests often arrive many at a time, above all after a batch was
- * answered: they are placed when the turn is over, so that all of them are here before any is placed.
+ * The requests that arrived in the present turn, and the queues that others left. Requests often arrive many at a time,
+ * above all after a batch was answered: they are placed when the turn is over, so that all of them are here before any
+ * is placed.
  */
 export class TurnArrivals {
   readonly #clock: Clock;
@@ -54,8 +55,8 @@ export class TurnArrivals {
   }
 
   /**
-   * Call it after a request left the queue because it is over. The queue is placed again with what arrives, at the latest
-   * in the next turn of the event loop: any number of timers may ring in this one.
+   * Call it after a request left the queue because it is over. The queue is placed again with what arrives, at the
+   * latest in the next turn of the event loop: any number of timers may ring in this one.
    */
   left(queue: ModelQueue): void {
     const isFirst = this.#queues.items.length === 0;

@@ -16,8 +16,8 @@ interface SharedSignal {
 }
 
 /**
- * The signals of requests. Each has one listener, however many requests share it: the time that a signal takes to remove
- * a listener grows with the number of its listeners.
+ * The signals of requests. Each has one listener, however many requests share it: the time that a signal takes to
+ * remove a listener grows with the number of its listeners.
  */
 export class AbortSignals {
   readonly #aborted: (request: PendingRequest) => void;
@@ -44,9 +44,11 @@ export class AbortSignals {
 
   #share(signal: AbortSignal): SharedSignal {
     const listener = () => {
-      this.#shared.delete(signal);
-      // A request that is answered leaves the list.
-      for (let { first } = shared; first !== undefined; first = shared.first) this.#aborted(first.request);
+      this.#end(signal, shared);
+      // Each of them leaves the list meanwhile, but still knows its neighbour.
+      for (let listening = shared.first; listening !== undefined; listening = listening.next) {
+        this.#aborted(listening.request);
+      }
     };
     const shared: SharedSignal = { listener, first: undefined, last: undefined };
     this.#shared.set(signal, shared);
@@ -60,9 +62,13 @@ export class AbortSignals {
     else previous.next = next;
     if (next === undefined) shared.last = previous;
     else next.previous = previous;
-    if (shared.first !== undefined || this.#shared.get(signal) !== shared) return;
+    if (shared.first === undefined && this.#shared.get(signal) === shared) this.#end(signal, shared);
+  }
+
+  #end(signal: AbortSignal, { listener }: SharedSignal): void {
     this.#shared.delete(signal);
-    signal.removeEventListener('abort', shared.listener);
+    // Also when it has been called: a signal that is none of Node's may not know `once`.
+    signal.removeEventListener('abort', listener);
   }
 }
 

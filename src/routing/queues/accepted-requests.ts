@@ -26,8 +26,8 @@ interface Waiter {
  * The accepted requests without an answer. Each gets one: by a result, an error, its signal or its deadline.
  *
  * One event may end any number of requests: a signal that they share, deadlines that pass together, an outage. All are
- * over at once, so that no replica is given any of them, and nothing else can answer them; but their callers are told in
- * portions, because making and handling so many errors would hold the event loop.
+ * over at once, so that no replica is given any of them, and nothing else can answer them. But their callers are told
+ * in portions, because making and handling so many errors would hold the event loop.
  */
 export class AcceptedRequests {
   readonly #clock: Clock;

@@ -123,8 +123,8 @@ export class ModelQueue {
 
   add(request: PendingRequest): void {
     const level = this.#levelOf(request.priority);
-    // A request that comes back from a failed replica goes before the requests that came after it. It is looked for from
-    // both ends, since it may be near either.
+    // A request that comes back from a failed replica goes before the requests that came after it. Its place is looked
+    // for from both ends, since it may be near either.
     let previous = level.last;
     let next = level.first;
     while (previous !== undefined && previous.sequence > request.sequence) {
@@ -240,9 +240,9 @@ function isOlder({ first: left }: Level, { first: right }: Level): boolean {
 }
 
 /**
- * Whether the left model's turn comes first: the turn of a model begins with its first place, and again when it was last
- * served. Priorities do not count: they order the requests of one model. Models for which shadow requests alone wait come
- * last, and models without a request after them.
+ * Whether the left model's turn comes first: a model's turn is by its first place, or by when it was last served if
+ * that is later. Priorities do not count: they order the requests of one model. Models for which shadow requests alone
+ * wait come last, and models without a request after them.
  */
 export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
   const [ofLeft, ofRight] = [classOf(left), classOf(right)];

@@ -42,7 +42,7 @@ export class Places {
     this.#trim();
   }
 
-  /** The request with this sequence number waits no longer: its place is given up, or the first if it has been taken. */
+  /** The request with this sequence number is over: its place is given up, or the first one if its own was taken. */
   giveUp(sequence: number): void {
     const index = this.#indexOf(sequence);
     if (this.#places[index] !== sequence || index >= this.#end) this.#first += 1;

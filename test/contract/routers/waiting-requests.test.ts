@@ -25,6 +25,7 @@ it('a request that has to wait holds up none that may go elsewhere', async () =>
   for (const replica of [first, second]) world.dispatcher.addReplica(replica);
   for (let index = 0; index < 100; index += 1) world.submit(0, { labels: { zone: 'a' } });
   expect(world.given).toEqual(['m0>r0']);
+  first.step(); // it loads the model
   world.submit(0, { labels: { zone: 'b' } });
   expect(world.given).toEqual(['m0>r0', 'm0>r1']);
   await world.settle();
@@ -34,9 +35,9 @@ it('a request that has to wait holds up none that may go elsewhere', async () =>
 
 it('nor do many that wait hold up those behind them for ever', async () => {
   const world = new RouterWorld(byKey);
-  world.add();
-  const second = world.add();
+  const [first, second] = [world.add(), world.add()];
   for (let index = 0; index < 200; index += 1) world.submit(0, { shardKey: `r0 ${index}` });
+  first.step(); // it loads the model
   for (let index = 0; index < 100; index += 1) world.submit(0, { shardKey: `r1 ${index}` });
   // The first never gets anywhere.
   for (let round = 0; round < 2_000; round += 1) {
@@ -183,8 +184,10 @@ it('a model that others have is loaded at last by the one that its request is fo
 
 it('a round that another order replaced does not go on', async () => {
   const world = new RouterWorld(byKey, { defers: true });
-  const [, second] = [world.add(), world.add(), world.add()];
+  const [first, second] = [world.add(), world.add(), world.add()];
   for (const shardKey of ['r0', 'r1']) world.submit(0, { shardKey });
+  world.clock.runDeferred();
+  first.step(); // it loads the model
   world.clock.runDeferred();
   for (let index = 0; index < 200; index += 1) world.submit(0, { shardKey: `r0 ${index}` });
   world.submit(0, { shardKey: 'r1 last' });

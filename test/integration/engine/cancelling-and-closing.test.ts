@@ -29,6 +29,27 @@ describe('cancel and deadline', () => {
     expect(await codeOf(engine.run('slow-run', single))).toBe('answered');
   });
 
+  it('end thousands of requests that share a signal, turn by turn, and the others go on', async () => {
+    await start({ replicas: 1, maxQueuedRequests: -1 });
+    await engine.run('slow-run', single);
+    const controller = new AbortController();
+    let told = 0;
+    const calls = Array.from({ length: 3_000 }, () =>
+      codeOf(engine.run('slow-run', single, { signal: controller.signal })).finally(() => (told += 1)),
+    );
+    const other = codeOf(engine.run('slow-run', single));
+    expect(getEventListeners(controller.signal, 'abort')).toHaveLength(1);
+    controller.abort();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toBeGreaterThan(0);
+    expect(told).toBeLessThan(calls.length);
+    // Those that are not told yet are told before the engine is closed.
+    await engine.close();
+    expect(told).toBe(calls.length);
+    expect(new Set(await Promise.all(calls))).toEqual(new Set(['CANCELLED']));
+    expect(await other).toBe('answered');
+  });
+
   it('count from defaultTimeoutMs where a request names no time', async () => {
     await start({ defaultTimeoutMs: 1 });
     expect(await codeOf(engine.run('slow-load', single))).toBe('DEADLINE_EXCEEDED');
@@ -48,6 +69,16 @@ describe('closing', () => {
     expect(engine.status()).toMatchObject({ state: 'closed', replicas: [] });
     await engine.destroy();
     expect(engine.status().state).toBe('closed');
+  });
+
+  it('tells every caller before destroy() is over', async () => {
+    await start({ maxQueuedRequests: -1 });
+    let told = 0;
+    for (let call = 0; call < 3_000; call += 1) {
+      codeOf(engine.run(ids[call % 6] as string, row(1))).finally(() => (told += 1));
+    }
+    await engine.destroy();
+    expect(told).toBe(3_000);
   });
 
   it('rejects what is not answered within the grace', async () => {

@@ -89,7 +89,7 @@ const ORDERS: [RouterName, Order][] = [
 ];
 
 describe.each(ORDERS)('with router %s and order %s, whatever the priorities', (router, order) => {
-  it('a model that waits is served before another one is served twice by each replica, or all go as they came', async () => {
+  it('no model is served twice by each replica while another one waits, or all go as they came', async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 3 }), steps, async (replicas, taken) => {
         const world = new TurnsWorld(replicas, router, order);

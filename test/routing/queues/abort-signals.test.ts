@@ -61,4 +61,6 @@ it('tells of the requests of an aborted signal that still listen, once, in the o
   shared.abort();
   shared.abort();
   expect(aborted).toEqual([1, 2, 5]);
+  // The signal does not know `once`.
+  expect(shared.calls).toEqual(['add', 'remove']);
 });

@@ -10,6 +10,35 @@ const isBefore = (left: PendingRequest, right: PendingRequest) =>
 const pending = (sequence: number, priority: number) =>
   ({ sequence, priority, acceptedAt: sequence, isWaiting: false }) as PendingRequest;
 
+it('knows its longest waiting and its least patient request, whatever the priorities', () => {
+  const arrival = fc.record({
+    priority: fc.nat(300),
+    waitsMs: fc.option(fc.integer({ min: 1, max: 500 }), { nil: undefined }),
+    leaves: fc.option(fc.nat(50), { nil: undefined }),
+  });
+  fc.assert(
+    fc.property(fc.array(arrival, { maxLength: 80, size: 'max' }), (arrivals) => {
+      const queue = new ModelQueue(fakeModel('a'), { maxWaitMs: 200 });
+      const waiting: PendingRequest[] = [];
+      for (const [at, { priority, waitsMs, leaves }] of arrivals.entries()) {
+        const deadline = waitsMs === undefined ? undefined : at + waitsMs;
+        const request = { ...pending(at, priority), feeds: {}, deadline } as PendingRequest;
+        waiting.push(request);
+        queue.add(request);
+        const [gone] = leaves === undefined ? [] : waiting.splice(leaves % waiting.length, 1);
+        if (gone !== undefined) expect(queue.remove(gone)).toBe(true);
+        if (waiting.length === 0) continue;
+        const patience = waiting.map(({ acceptedAt, deadline: until = 1_000 }) => (acceptedAt + until) / 2);
+        const since = Math.min(...waiting.map(({ acceptedAt }) => acceptedAt));
+        expect(queue.waitingSince).toBe(since);
+        expect(queue.patientUntil(200)).toBe(Math.min(since + 200, ...patience));
+        expect(queue.place).toBe(since);
+        expect(queue.rows).toBe(waiting.length);
+      }
+    }),
+  );
+});
+
 it('gives requests by priority and arrival, whatever leaves and comes back in between', () => {
   fc.assert(
     fc.property(

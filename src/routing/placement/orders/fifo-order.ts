@@ -5,8 +5,9 @@ import { areRoutedAlike } from './per-request-order.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
 /**
- * Places requests strictly in the order of their arrival, whatever their model: all wait while the first one has to wait.
- * A model that is tried for the first time holds up no other. A request with a higher priority goes in the place of its model's first one, so it holds up no other model.
+ * Places requests strictly in the order of their arrival, whatever their model: all wait while the first one has to
+ * wait. Only a model that is tried for the first time holds up no other: it may never load. A request with a higher
+ * priority goes in the place of its model's first one.
  */
 export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills: boolean;
