@@ -36,7 +36,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 /** Of commands that load a model, which they do in a process of its own. */
 const TIMEOUT = [
   '--timeout <seconds>',
-  'longest time for a load, and for a run; 20 and one more for each 20 MB of the model if not said',
+  'longest time for a load, and for a run; 10 and one more for each 20 MB of the model if not said',
   parseSeconds,
 ] as const;
 

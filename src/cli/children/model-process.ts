@@ -7,7 +7,7 @@ import type { ChildMessage, JobMessage, JobName, Jobs, Phase } from './jobs.js';
 
 /** What a model may take in its process. */
 export interface Limits {
-  /** For a load, and for a run. Default: 20 s, and one more for each 20 MB of the model's files. */
+  /** For a load, and for a run. Default: 10 s, and one more for each 20 MB of the model's files. */
   readonly timeoutSeconds?: number | undefined;
   /** Memory of the process beside files that it maps. Default: four fifths of what is free. */
   readonly memoryBytes?: number;
@@ -28,7 +28,7 @@ type AnyAnswer = Answer<Jobs[JobName]['result']>;
 type Settle = (answer: AnyAnswer) => void;
 
 const PROGRAM = fileURLToPath(new URL('./child-main.js', import.meta.url));
-const LEAST_SECONDS = 20;
+const LEAST_SECONDS = 10;
 /** What a slow disk reads in a second. */
 const BYTES_PER_SECOND = 20e6;
 const MEMORY_SHARE = 0.8;
