@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import type { FakeReplica } from '../../support/fakes/fake-replica.js';
+import { flush } from '../../support/flush.js';
 import { RouterWorld } from '../../support/routing/router-world.js';
 
 it('in order fifo a router is not asked while nothing is free', async () => {
@@ -57,4 +58,19 @@ it('in order fifo requests are placed as they came, whatever their model and its
   await world.settle();
   expect(world.given.map((line) => line.split('>')[0])).toEqual(['m0', 'm1', 'm0', 'm2', 'm1', 'm0', 'm3']);
   expect(replica.loads).toHaveLength(4);
+});
+
+it('in order fifo a model that is tried for the first time holds up no other', async () => {
+  const world = new RouterWorld('power-of-two-choices', { order: 'fifo' });
+  const [, second] = [world.add(), world.add()];
+  for (const model of [0, 0, 0, 1, 1]) world.submit(model);
+  for (let step = 0; step < 8; step += 1) {
+    second?.step();
+    await flush();
+  }
+  // The first replica is still loading.
+  expect(world.given).toEqual(['m0>r0', 'm1>r1', 'm1>r1']);
+  expect(world.answers).toHaveLength(2);
+  await world.settle();
+  expect(world.answers).toHaveLength(5);
 });
