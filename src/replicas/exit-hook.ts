@@ -84,14 +84,17 @@ function endProcess(code: number): never {
   // For a listener that calls `process.exit()`: the last step of that waits for the threads.
   Reflect.set(process, 'reallyExit', kill);
   const listeners = process.rawListeners('exit');
-  for (const listener of listeners.slice(listeners.indexOf(endThreads) + 1)) {
-    try {
-      Reflect.apply(listener, process, [process.exitCode ?? code]);
-    } catch (error) {
-      toStderr(inspect(error));
+  try {
+    for (const listener of listeners.slice(listeners.indexOf(endThreads) + 1)) {
+      try {
+        Reflect.apply(listener, process, [process.exitCode ?? code]);
+      } catch (error) {
+        toStderr(inspect(error));
+      }
     }
+  } finally {
+    kill();
   }
-  kill();
 }
 
 /** Nothing gentler ends the process: all else waits for the threads. */
