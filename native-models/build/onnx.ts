@@ -23,7 +23,9 @@ const DATA_TYPES = {
   int4: 22,
 } as const;
 const EXTERNAL = 1;
-const ATTRIBUTE_TYPES = { INT: 2, INTS: 7 } as const;
+const ATTRIBUTE_TYPES = { INT: 2, GRAPH: 5, INTS: 7 } as const;
+/** The domain of functions, which a model brings with it. */
+const LOCAL_DOMAIN = 'local';
 
 /** The oldest IR version of each operator set; a newer one is refused by older runtimes. */
 const IR_VERSIONS = { 17: 8, 21: 10 } as const;
@@ -32,8 +34,13 @@ export interface OnnxNode {
   readonly opType: string;
   readonly input: readonly string[];
   readonly output: readonly string[];
-  readonly attributes?: Readonly<Record<string, number | readonly number[]>>;
+  readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
+  /** Whether it calls a function of the model. Default: an operator. */
+  readonly isLocal?: boolean;
 }
+
+/** A graph is the body of a loop. */
+type OnnxAttribute = number | readonly number[] | OnnxBody;
 
 export interface OnnxInitializer {
   readonly name: string;
@@ -53,52 +60,77 @@ export interface OnnxValue {
   readonly container?: 'sequence' | 'optional';
 }
 
-export interface OnnxGraph {
+/** An operator that is made of others. */
+export interface OnnxFunction {
   readonly name: string;
-  /** Version of the operator set. Default 17. */
-  readonly opset?: keyof typeof IR_VERSIONS;
+  readonly nodes: readonly OnnxNode[];
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+}
+
+export interface OnnxBody {
+  readonly name: string;
   readonly nodes: readonly OnnxNode[];
   readonly initializers: readonly OnnxInitializer[];
   readonly inputs: readonly OnnxValue[];
   readonly outputs: readonly OnnxValue[];
 }
 
+export interface OnnxGraph extends OnnxBody {
+  /** Version of the operator set. Default 17. */
+  readonly opset?: keyof typeof IR_VERSIONS;
+  readonly functions?: readonly OnnxFunction[];
+}
+
 /** Returns the bytes of an ONNX file. The same graph gives the same bytes. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
-  const { opset = 17 } = graph;
+  const { opset = 17, functions = [] } = graph;
+  const operators = { domain: '', version: opset };
+  const opsetImport = functions.length === 0 ? [operators] : [operators, { domain: LOCAL_DOMAIN, version: 1 }];
   return ModelProto.encode(
     ModelProto.create({
       irVersion: IR_VERSIONS[opset],
       producerName: 'infermux native-models',
-      opsetImport: [{ domain: '', version: opset }],
-      graph: {
-        name: graph.name,
-        node: graph.nodes.map((node, index) => ({
-          name: `${node.opType}_${index}`,
-          opType: node.opType,
-          input: node.input,
-          output: node.output,
-          attribute: Object.entries(node.attributes ?? {}).map(encodeAttribute),
-        })),
-        initializer: graph.initializers.map(({ name, dims, data, file }) => ({
-          name,
-          dims,
-          dataType: data instanceof Float32Array ? DATA_TYPES.float32 : DATA_TYPES.int64,
-          ...(file === undefined
-            ? { rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
-            : { externalData: [{ key: 'location', value: file }], dataLocation: EXTERNAL }),
-        })),
-        input: graph.inputs.map(encodeValue),
-        output: graph.outputs.map(encodeValue),
-      },
+      opsetImport,
+      graph: encodeGraph(graph),
+      functions: functions.map(({ name, nodes, input, output }) => ({
+        ...{ name, domain: LOCAL_DOMAIN, input, output, opsetImport },
+        node: nodes.map(encodeNode),
+      })),
     }),
   ).finish();
 }
 
-function encodeAttribute([name, value]: [string, number | readonly number[]]) {
-  return typeof value === 'number'
-    ? { name, type: ATTRIBUTE_TYPES.INT, i: value }
-    : { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
+function encodeGraph({ name, nodes, initializers, inputs, outputs }: OnnxBody) {
+  return {
+    name,
+    node: nodes.map(encodeNode),
+    initializer: initializers.map(({ name, dims, data, file }) => ({
+      name,
+      dims,
+      dataType: data instanceof Float32Array ? DATA_TYPES.float32 : DATA_TYPES.int64,
+      ...(file === undefined
+        ? { rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
+        : { externalData: [{ key: 'location', value: file }], dataLocation: EXTERNAL }),
+    })),
+    input: inputs.map(encodeValue),
+    output: outputs.map(encodeValue),
+  };
+}
+
+function encodeNode({ opType, input, output, attributes = {}, isLocal = false }: OnnxNode, index: number): object {
+  return {
+    name: `${opType}_${index}`,
+    ...{ opType, input, output },
+    ...(isLocal && { domain: LOCAL_DOMAIN }),
+    attribute: Object.entries(attributes).map(encodeAttribute),
+  };
+}
+
+function encodeAttribute([name, value]: [string, OnnxAttribute]) {
+  if (typeof value === 'number') return { name, type: ATTRIBUTE_TYPES.INT, i: value };
+  if ('nodes' in value) return { name, type: ATTRIBUTE_TYPES.GRAPH, g: encodeGraph(value) };
+  return { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
 }
 
 function encodeValue({ name, type = 'float32', dims, container }: OnnxValue) {

@@ -103,7 +103,7 @@ export class EngineShutdown {
     const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
-      log.write('warn', {}, 'replicas are still in a native call and are left behind; their threads end after it');
+      log.write('warn', {}, 'replicas are still in native code and are left behind; their threads end when it returns');
     }
     // Callers are told in portions.
     await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));

@@ -12,8 +12,9 @@ const DISPATCHES = 3;
 const COMPLETED = 2;
 const FAILED = 3;
 const BYTES = 4;
-/** Another word of a line, behind the doubles. */
+/** More words of a line, behind the doubles. */
 const POSTED = 10;
+const BEGUN = 11;
 
 /** Words of the first line, which all replicas read. */
 const LINES_USED = 0;
@@ -124,6 +125,15 @@ export class ReplicaCounters {
     Atomics.wait(this.#words, POSTED, posted);
   }
 
+  /** Whether the thread has begun its life, and has received its port. */
+  get hasBegun(): boolean {
+    return Atomics.load(this.#words, BEGUN) !== 0;
+  }
+
+  threadBegan(): void {
+    Atomics.store(this.#words, BEGUN, 1);
+  }
+
   setBytes(bytes: number): void {
     this.#doubles[BYTES] = bytes;
   }
@@ -161,17 +171,6 @@ export class ReplicaCounters {
       const calls = Atomics.load(this.#words, IN_NATIVE_CALL);
       if (calls === 0) return;
       await Atomics.waitAsync(this.#words, IN_NATIVE_CALL, calls).value;
-    }
-  }
-
-  /** Blocks this thread until no native call is under way. @returns false when `deadline` (`Date.now()`) came first. */
-  blockUntilOutsideNativeCall(deadline: number): boolean {
-    for (;;) {
-      const calls = Atomics.load(this.#words, IN_NATIVE_CALL);
-      if (calls === 0) return true;
-      const leftMs = deadline - Date.now();
-      if (leftMs <= 0) return false;
-      Atomics.wait(this.#words, IN_NATIVE_CALL, calls, leftMs);
     }
   }
 

@@ -15,8 +15,6 @@ import { WorkerThread } from './threads/worker-thread.js';
 const START_TIMEOUT_MS = 60_000;
 /** Most files whose hashes the replicas share, so that each file is hashed once: 68 bytes each. */
 const HASHED_FILES = 1_024;
-/** Longest time that `process.exit()` waits for a native call; after that the process aborts. */
-const EXIT_TIMEOUT_MS = 20_000;
 
 /** Memory that the replicas of all pools share. */
 export class ReplicaMemory {
@@ -228,7 +226,7 @@ export class ReplicaPool {
       event: (sender, event) => this.#observer.event(sender, event),
     });
     place.replica = replica;
-    const unguard = guardExit(line.counters, EXIT_TIMEOUT_MS);
+    const unguard = guardExit({ id: place.id, counters: line.counters, thread });
     this.#ends.add(replica.gone);
     // Not earlier: the next owner of the line would see signals that were meant for this replica.
     void replica.gone.then(() => {

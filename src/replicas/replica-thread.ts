@@ -11,6 +11,6 @@ export interface ReplicaThread {
   onEvent(listener: (event: ReplicaEvent) => void): void;
   /** Resolves when the thread is gone, with the error that ended it; undefined when no error did. */
   readonly ended: Promise<Error | undefined>;
-  /** Ends the thread whatever it is doing. Call it only when the thread is in no native call. */
+  /** Ends the thread whatever it is doing. Call it only when the thread is in no native call. Idempotent. */
   terminate(): void;
 }

@@ -9,6 +9,7 @@ import { lowerThreadPriority } from './loop/thread-priority.js';
 /** The entry of a replica's thread: the one task of its Piscina pool. Resolves after the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
+  counters.threadBegan();
   const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);
   const handler = new MessageHandler(settings, counters, post);
   lowerThreadPriority();

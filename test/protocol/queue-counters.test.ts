@@ -80,9 +80,11 @@ it('tells when the last native call has ended', async () => {
   await outside;
 });
 
-it('blocks no longer than until its deadline', () => {
+it('says of a thread that it has begun until the line is cleared for the next one', () => {
   const counters = take();
-  expect(counters.blockUntilOutsideNativeCall(Date.now())).toBe(true);
-  counters.enterNativeCall();
-  expect(counters.blockUntilOutsideNativeCall(Date.now() + 5)).toBe(false);
+  expect(counters.hasBegun).toBe(false);
+  counters.threadBegan();
+  expect(counters.hasBegun).toBe(true);
+  counters.reset();
+  expect(counters.hasBegun).toBe(false);
 });

@@ -278,3 +278,50 @@ export function denseModel(width: number, layers: number): Uint8Array {
     outputs: [{ name: 'y', dims: ['N', width] }],
   });
 }
+
+/** A model whose run does not end: a loop without a bound. Input x and output y, float32 [N]. */
+export function endlessRunModel(): Uint8Array {
+  const vector = (name: string) => ({ name, dims: ['N'] });
+  const isOn = (name: string) => ({ name, type: 'bool', dims: [] }) as const;
+  const body = {
+    name: 'body',
+    nodes: [
+      { opType: 'Identity', input: ['on'], output: ['stays-on'] },
+      { opType: 'Identity', input: ['value'], output: ['same-value'] },
+    ],
+    initializers: [],
+    inputs: [{ name: 'turn', type: 'int64', dims: [] } as const, isOn('on'), vector('value')],
+    outputs: [isOn('stays-on'), vector('same-value')],
+  };
+  return encodeModel({
+    name: 'endless-run',
+    nodes: [{ opType: 'Loop', input: ['turns', '', 'x'], output: ['y'], attributes: { body } }],
+    initializers: [{ name: 'turns', dims: [], data: BigInt64Array.of(2n ** 63n - 1n) }],
+    inputs: [vector('x')],
+    outputs: [vector('y')],
+  });
+}
+
+/** A model whose load does not end: each function calls the one before it twice. Input x and output y, float32 [N]. */
+export function endlessLoadModel(): Uint8Array {
+  const functions = Array.from({ length: 26 }, (_, index) => {
+    const inner = index === 0 ? { opType: 'Neg' } : { opType: `twice-${index - 1}`, isLocal: true };
+    return {
+      name: `twice-${index}`,
+      nodes: [
+        { ...inner, input: ['x'], output: ['once'] },
+        { ...inner, input: ['once'], output: ['y'] },
+      ],
+      input: ['x'],
+      output: ['y'],
+    };
+  });
+  return encodeModel({
+    name: 'endless-load',
+    functions,
+    nodes: [{ opType: 'twice-25', isLocal: true, input: ['x'], output: ['y'] }],
+    initializers: [],
+    inputs: [{ name: 'x', dims: ['N'] }],
+    outputs: [{ name: 'y', dims: ['N'] }],
+  });
+}

@@ -23,6 +23,7 @@ import { explainMissing } from './replica-entry.js';
 
 interface Unanswered {
   readonly id: number;
+  readonly message: ReplicaMessage;
   readonly resolve: (answer: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -56,6 +57,7 @@ export class WorkerThread implements ReplicaThread {
   #pool: Piscina | undefined;
   #port: MessagePort | undefined;
   #cause: Error | undefined;
+  #oldestRejected: ReplicaMessage | undefined;
   #isTerminated = false;
   #isGone = false;
   #lastId = 0;
@@ -80,20 +82,40 @@ export class WorkerThread implements ReplicaThread {
       this.#lastId += 1;
       const id = this.#lastId;
       this.#port.postMessage({ id, message } satisfies ToThread, transfer);
-      this.#unanswered.push({ id, resolve, reject });
+      this.#unanswered.push({ id, message, resolve, reject });
       this.#counters.messagePosted();
     });
   }
 
   rejectAll(error: unknown): void {
+    this.#oldestRejected ??= this.#unanswered[0]?.message;
     for (const { reject } of this.#unanswered.splice(0)) reject(error);
   }
 
   terminate(): void {
+    if (this.#isTerminated) return;
     this.#isTerminated = true;
     this.#isGone = true;
-    if (this.#pool === undefined) this.#reportEnd(this.#cause);
-    else void this.#pool.destroy();
+    if (this.#pool === undefined) {
+      this.#reportEnd(this.#cause);
+      return;
+    }
+    const [worker] = this.#pool.threads as Worker[];
+    if (worker !== undefined) neverHold(worker);
+    void this.#pool.destroy();
+  }
+
+  /**
+   * The port of the thread closes with the thread, and a message to a closed port is not taken. That `postMessage` says
+   * so is not documented: if it stops, every thread counts as gone.
+   */
+  get isAlive(): boolean {
+    // A thread that has not begun has not received its port, which then does not close.
+    return this.#counters.hasBegun && (this.#port?.postMessage(undefined) as unknown) === true;
+  }
+
+  get unanswered(): ReplicaMessage | undefined {
+    return this.#oldestRejected ?? this.#unanswered[0]?.message;
   }
 
   /** @throws Error when the thread cannot be created, because memory or threads are used up. */
@@ -191,6 +213,15 @@ class UnheldTaskQueue extends ArrayTaskQueue {
 /** The part of Piscina's internal task that its public type leaves out. */
 interface HandedOver {
   readonly workerInfo?: { unref(): void } | null;
+}
+
+/**
+ * Native code may hold a thread that was ended, and it must not keep the process up then. Node references a worker when
+ * it is ended, and Piscina does when its port has closed.
+ */
+function neverHold(worker: Worker): void {
+  worker.unref();
+  worker.ref = () => undefined;
 }
 
 /** Drops the flags of `node --input-type=module -e`: a thread inherits them, and cannot start from a file with them. */

@@ -13,8 +13,8 @@ export interface Reply {
 const MESSAGES_PER_TURN = 256;
 
 /**
- * Answers the messages of a port until the last of them, `release`, and all before it are answered; then the port is
- * closed.
+ * Answers the messages of a port until the last of them, `release`, and all before it are answered; then it reads no
+ * more. The port stays open: it closes with the thread, and so tells its owner when the thread is gone.
  *
  * While there is nothing to do the thread waits, and its event loop stands still, so the thread keeps no timers. Each
  * message is answered before the next one is read. Only when a message must wait for something, the event loop runs and
@@ -53,7 +53,7 @@ export function answerMessages(
     isReleased ||= message.kind === 'release';
     if (isReleased) {
       if (underWay > 0) return;
-      port.close();
+      port.off('message', receive);
       end();
       return;
     }
@@ -61,6 +61,8 @@ export function answerMessages(
     if (sinceTurn < MESSAGES_PER_TURN) serve();
     else setImmediate(afterTurn);
   };
+
+  const receive = (message: ToThread): void => void answer(message);
 
   const afterTurn = (): void => {
     sinceTurn = 0;
@@ -86,7 +88,7 @@ export function answerMessages(
     }
   };
 
-  port.on('message', (message: ToThread) => void answer(message));
+  port.on('message', receive);
   // Nobody knows which message it was: the thread ends, and with it the wait for an answer.
   port.on('messageerror', (error) => {
     throw error;

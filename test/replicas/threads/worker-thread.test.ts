@@ -106,6 +106,17 @@ describe('a thread', () => {
     expect(rejection).toMatchObject({ message: 'it is gone' });
   });
 
+  it('tells the oldest message that it has not answered, also after the sender was rejected', async () => {
+    expect(await ask('now 1')).toBe('now 1');
+    expect(thread.unanswered).toBeUndefined();
+    const asked = [ask('throw'), ask('now 2')].map((answer) => answer.catch(() => 'rejected'));
+    expect(thread.unanswered).toMatchObject({ model: 'throw' });
+    thread.rejectAll(new Error('given up'));
+    expect(await Promise.all(asked)).toEqual(['rejected', 'rejected']);
+    expect(thread.unanswered).toMatchObject({ model: 'throw' });
+    await thread.ended;
+  });
+
   it('that was never started ends at once', async () => {
     thread.terminate();
     expect(await thread.ended).toBeUndefined();

@@ -1,8 +1,8 @@
-import { once } from 'node:events';
 import { MessageChannel } from 'node:worker_threads';
 import { expect, it } from 'vitest';
 import { answerMessages } from '../../../dist/worker/loop/message-loop.js';
 import type { MessageWait } from '../../../dist/worker/loop/message-wait.js';
+import { until } from '../../support/until.js';
 
 it('does not sleep once it was told to release its sessions, though something unfinished ends after that', async () => {
   const { port1: owner, port2: port } = new MessageChannel();
@@ -18,7 +18,6 @@ it('does not sleep once it was told to release its sessions, though something un
     async () => ({ answer: { value: undefined } }),
     () => rest,
   );
-  const closed = once(owner, 'close');
   const answers: unknown[] = [];
   owner.on('message', ({ id }) => answers.push(id));
   // Its answer is followed by the wait for the rest.
@@ -28,7 +27,11 @@ it('does not sleep once it was told to release its sessions, though something un
   await ended;
   rest = undefined;
   finish();
-  await closed;
+  await until(() => answers.length === 2);
   expect(sleeps).toEqual([]);
+  // The port stays open, so that its owner sees when the thread is gone. Nothing in it is answered any more.
+  owner.postMessage({ id: 3, message: { kind: 'health' } });
+  await new Promise(setImmediate);
   expect(answers).toEqual([1, 2]);
+  owner.close();
 });
