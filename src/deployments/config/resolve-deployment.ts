@@ -173,7 +173,8 @@ export function readUserConfig(where: string, userConfig: unknown): unknown {
   let copy: unknown;
   try {
     checkData(userConfig);
-    copy = JSON.parse(JSON.stringify(userConfig));
+    const json = JSON.stringify(userConfig) as string | undefined;
+    copy = json === undefined ? undefined : JSON.parse(json);
   } catch (cause) {
     const message = `${where} must be what JSON can carry: ${messageOf(cause)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message, { cause });

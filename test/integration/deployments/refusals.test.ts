@@ -36,7 +36,7 @@ describe('refusals', () => {
       ],
       [
         deployments.create('a', { handler: 'a.mjs', userConfig: () => 1 }),
-        'deployment "a".userConfig must be plain data',
+        'deployment "a".userConfig must be what JSON can carry, and comes out of it as undefined',
       ],
       [deployments.create('_a'), 'the first a letter or a digit, got "_a"'],
       [deployments.update('handled', { handler: undefined }), 'a handler cannot be added or removed'],
