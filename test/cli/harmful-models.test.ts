@@ -5,11 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { directory } from '../support/directories.js';
 import { infermux, MAIN } from '../support/infermux.js';
-import { scaleModel, slowLoadModel, slowProductModel, trapModel, trapRunModel } from '../support/onnx-models.js';
+import { endlessLoadModel, endlessRunModel, scaleModel, trapModel, trapRunModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
-
-/** Multiplications of so large matrices take a minute or more. */
-const ENDLESS = [400, 1_536] as const;
 
 describe.runIf(process.arch === 'x64')('a model that kills its process', () => {
   const root = directory({
@@ -52,8 +49,8 @@ describe.runIf(process.arch === 'x64')('a model that kills its process', () => {
 describe('a model whose load or run does not end', () => {
   const root = directory({
     'a.onnx': scaleModel(2),
-    'endless.onnx': slowLoadModel(...ENDLESS),
-    'run.onnx': slowProductModel(...ENDLESS),
+    'endless.onnx': endlessLoadModel(),
+    'run.onnx': endlessRunModel(),
     'z.onnx': scaleModel(2),
   });
   const late = 'did not load within 4 s. Perhaps it never does';

@@ -128,26 +128,6 @@ export function slowRunModel(multiplications: number, side = 512): Uint8Array {
   });
 }
 
-/** Like {@link slowRunModel}, without weights: it loads at once, however long its runs are. */
-export function slowProductModel(multiplications: number, side: number): Uint8Array {
-  const chain = matMulChain(multiplications, 'grid', 'grid');
-  return encodeModel({
-    name: 'slow-product',
-    nodes: [
-      { opType: 'Expand', input: ['x', 'shape'], output: ['grid'] },
-      ...chain.nodes,
-      { opType: 'ReduceMax', input: [chain.last], output: ['max'], attributes: { keepdims: 0 } },
-      { opType: 'Reshape', input: ['max', 'one'], output: ['y'] },
-    ],
-    initializers: [
-      { name: 'shape', dims: [2], data: BigInt64Array.of(BigInt(side), BigInt(side)) },
-      { name: 'one', dims: [1], data: BigInt64Array.of(1n) },
-    ],
-    inputs: [{ name: 'x', dims: [1] }],
-    outputs: [{ name: 'y', dims: [1] }],
-  });
-}
-
 /** A model whose load takes a while, because onnxruntime folds its constants then; y = x. */
 export function slowLoadModel(multiplications: number, side = 768): Uint8Array {
   const chain = matMulChain(multiplications, 'weights');
@@ -224,11 +204,11 @@ export function hungryModel(side: number): Uint8Array {
   });
 }
 
-function matMulChain(length: number, first: string, factor = 'weights'): { nodes: OnnxNode[]; last: string } {
+function matMulChain(length: number, first: string): { nodes: OnnxNode[]; last: string } {
   const nodes: OnnxNode[] = [];
   let last = first;
   for (let index = 0; index < length; index += 1) {
-    nodes.push({ opType: 'MatMul', input: [last, factor], output: [`product${index}`] });
+    nodes.push({ opType: 'MatMul', input: [last, 'weights'], output: [`product${index}`] });
     last = `product${index}`;
   }
   return { nodes, last };
