@@ -100,6 +100,10 @@ export class SimulatedReplica implements RoutableReplica {
     return this.#loading > 0;
   }
 
+  isTrying(modelKey: string): boolean {
+    return this.models.get(modelKey) === 'loading';
+  }
+
   get freeModels(): number {
     return this.freeBytes >= 1_000_000 ? 1 : 0;
   }

@@ -28,19 +28,13 @@ export class FailureMemory {
   /** @returns milliseconds for which the failure is remembered. */
   record(key: string, error: InfermuxError): number {
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
-    const whileMs = Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
+    const whileMs = whileOf(count);
     // Deleted first, so that the latest failure is the last in order and is forgotten last.
     this.#failures.delete(key);
     this.#failures.set(key, { error, count, until: this.#now() + whileMs });
     const [oldest] = this.#failures.keys();
     if (this.#failures.size > MOST && oldest !== undefined) this.#failures.delete(oldest);
     return whileMs;
-  }
-
-  /** Remembers the failure once more, for twice as long, though nothing was tried again. */
-  prolong(key: string): void {
-    const failure = this.#failures.get(key);
-    if (failure !== undefined) this.record(key, failure.error);
   }
 
   forget(key: string): void {
@@ -52,13 +46,34 @@ export class FailureMemory {
     return this.#failures.has(key);
   }
 
-  /** Returns the failure while it is remembered, with the time until the next try; undefined when a try may be made. */
-  recall(key: string): InfermuxError | undefined {
+  /**
+   * Milliseconds for which the failure is still remembered; 0 when a try may be made.
+   *
+   * @param isLasting whether what failed still goes on. Then another while follows, as long as the last.
+   */
+  msLeft(key: string, isLasting = false): number {
     const failure = this.#failures.get(key);
-    if (failure === undefined) return undefined;
-    const retryAfterMs = Math.ceil(failure.until - this.#now());
-    if (retryAfterMs <= 0) return undefined;
+    if (failure === undefined) return 0;
+    const leftMs = Math.ceil(failure.until - this.#now());
+    if (leftMs > 0 || !isLasting) return Math.max(0, leftMs);
+    const whileMs = whileOf(failure.count);
+    return whileMs - (-leftMs % whileMs);
+  }
+
+  /**
+   * Returns the failure while it is remembered, with the time until the next try; undefined when a try may be made.
+   *
+   * @param isLasting as in {@link msLeft}.
+   */
+  recall(key: string, isLasting = false): InfermuxError | undefined {
+    const failure = this.#failures.get(key);
+    const retryAfterMs = this.msLeft(key, isLasting);
+    if (failure === undefined || retryAfterMs === 0) return undefined;
     const { code, message, cause } = failure.error;
     return new InfermuxError(code, message, { cause, retryable: true, retryAfterMs });
   }
+}
+
+function whileOf(count: number): number {
+  return Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
 }

@@ -199,7 +199,11 @@ export class ModelLoader {
     const wasPinned = this.isPinnedOn(key, replica);
     if (how.pin) this.#pinnedOn.set(key, (this.#pinnedOn.get(key) ?? new Set()).add(replica.id));
     try {
-      await this.#replicas.loadInTurn(model, replica, () => replica.load(model, how));
+      await this.#replicas.loadInTurn(model, replica, () => {
+        // It may have waited for its turn.
+        if (this.#closed !== undefined) throw this.#closed;
+        return replica.load(model, how);
+      });
       this.#wanted.add(key);
     } catch (error) {
       if (!wasPinned) this.#pinnedOn.get(key)?.delete(replica.id);

@@ -6,6 +6,8 @@ export interface ModelReplica {
   readonly deployment: string;
   /** Sessions that it has or is loading, by model key. */
   readonly models: ReadonlyMap<string, 'loading' | 'loaded'>;
+  /** Whether a load of the model was ordered and has not ended. */
+  isTrying(modelKey: string): boolean;
   /** Requests that were given to it and are not finished. */
   readonly ongoing: number;
   /**

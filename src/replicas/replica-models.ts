@@ -11,8 +11,10 @@ export class ReplicaModels {
   readonly #changed: (modelKey: string) => void;
   #loading = 0;
   #loadUnderWay: ModelName | undefined;
-  /** Models that a handler was told of, and is expected to load. */
-  readonly #expected = new Set<string>();
+  /** Models that requests of a handler name, as long as nobody knows whether it loads them. */
+  readonly #named = new Set<string>();
+  /** Models that a handler was told of, and is about to load. */
+  readonly #told = new Set<string>();
 
   /** @param changed called after a model appeared, disappeared or went from loading to loaded. */
   constructor(changed: (modelKey: string) => void) {
@@ -48,17 +50,34 @@ export class ReplicaModels {
     if (this.states.get(key) === 'loading') this.set(key, undefined);
   }
 
-  /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
-  expected(key: string): void {
-    if (this.states.has(key)) return;
-    this.#expected.add(key);
-    this.set(key, 'loading');
+  /**
+   * A request that names the model is about to go to a handler, which decides whether it loads the model. A missing model
+   * counts as loading until then, but nothing is tried.
+   */
+  named(key: string): void {
+    if (!this.states.has(key)) this.#named.add(key);
+    this.asked(key);
   }
 
-  /** The handler has answered: models that it was told of and did not load do not count as loading any more. */
-  notExpected(): void {
-    for (const key of this.#expected) if (this.#loadUnderWay?.key !== key) this.notLoaded(key);
-    this.#expected.clear();
+  /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
+  told(key: string): void {
+    if (this.states.get(key) === 'loaded') return;
+    this.#named.delete(key);
+    this.#told.add(key);
+    this.asked(key);
+  }
+
+  /** The handler has answered the request: what it was to load and did not load does not count as loading any more. */
+  handled(key: string): void {
+    for (const each of [key, ...this.#told]) if (this.#loadUnderWay?.key !== each) this.notLoaded(each);
+    this.#named.delete(key);
+    this.#told.clear();
+  }
+
+  /** Whether a load of the model was ordered and has not ended. */
+  isTrying(key: string): boolean {
+    if (this.states.get(key) !== 'loading') return false;
+    return this.#loadUnderWay?.key === key || !this.#named.has(key);
   }
 
   set(key: string, state: ModelState | undefined): void {

@@ -130,6 +130,11 @@ export class Replica {
     return this.#models.loadUnderWay;
   }
 
+  /** Whether a load of the model was ordered and has not ended; a handler's request that names the model orders none. */
+  isTrying(modelKey: string): boolean {
+    return this.#models.isTrying(modelKey);
+  }
+
   get freeBytes(): number {
     const { maxModelBytes } = this.#options;
     return maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes - this.counters.bytes;
@@ -205,7 +210,7 @@ export class Replica {
    * from now on, until the handler has answered.
    */
   define(wanted: number, model: ModelReference | InfermuxError): void {
-    if (!(model instanceof InfermuxError)) this.#models.expected(model.key);
+    if (!(model instanceof InfermuxError)) this.#models.told(model.key);
     this.#calls.define(wanted, model);
   }
 

@@ -14,8 +14,8 @@ export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>):
     wanted: (deployment) => deployments.require(deployment).targetReplicas,
     // A deployment that is being deleted must get no model.
     running: () => deployments.all.flatMap(({ state, running }) => (state === 'deleting' ? [] : running)),
-    loadInTurn: (model, { deployment, models }, load) =>
-      deployments.require(deployment).queue.loads.inTurn(model, models, load),
+    loadInTurn: (model, replica, load) =>
+      deployments.require(replica.deployment).queue.loads.inTurn(model, replica, load),
     untilUnused: async (key) => {
       await Promise.all(deployments.all.map(({ queue }) => queue.untilModelUnused(key)));
     },

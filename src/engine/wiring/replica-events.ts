@@ -103,7 +103,7 @@ export class ReplicaEvents {
     try {
       const model = catalog.resolve(target);
       models.checkMayRun(model);
-      await dispatcher.loads.inTurn(model, replica.models, async () => replica.define(wanted, model));
+      await dispatcher.loads.inTurn(model, replica, async () => replica.define(wanted, model));
     } catch (cause) {
       replica.define(wanted, toInfermuxError(cause));
     }

@@ -32,15 +32,13 @@ export class HandlerCalls {
     });
     const definition = definitions.definitionFor(model);
     counters.dispatchGiven(asked.reduce((sum, { requests }) => sum + requests, 0));
-    models.asked(key);
+    models.named(key);
     const message: RunMessage = { kind: 'run', model: key, definition, groups: asked, spare: undefined, verify: false };
     try {
       return readAnswer(asked, await this.#calls.ask<RunAnswer>(message));
     } finally {
       for (const forget of forgets) forget();
-      // The handler decides whether it loads the model that a request names.
-      if (models.loadUnderWay?.key !== key) models.notLoaded(key);
-      models.notExpected();
+      models.handled(key);
     }
   }
 

@@ -2,33 +2,28 @@ import type { Clock } from '../../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
 import type { ModelName } from '../../contracts/model-reference.js';
-import type { ReplicaView } from '../../contracts/request-router.js';
 import type { RoutedModel } from '../pending-request.js';
 import type { ModelQueues } from '../queues/model-queues.js';
-
-/** The replicas that have a model or are loading it. */
-interface WarmReplicas {
-  warm(modelKey: string): readonly Pick<ReplicaView, 'models'>[];
-}
+import { LoadTrials, type TryingReplica, type WarmReplicas } from './load-trials.js';
 
 /**
  * Says which models may be loaded now. A model is not loaded for a while when its load ended a thread or took too long,
  * since the next load might do the same; or when it failed on one replica while another replica has the model and goes
- * on serving it. A model that has never loaded is tried by one replica at a time, so that it can harm no more than one.
+ * on serving it. Nor is it loaded by a second replica while it is on trial: see {@link LoadTrials}.
  */
 export class LoadBackoff {
   readonly #failures: FailureMemory;
   readonly #queues: ModelQueues;
   readonly #replicas: WarmReplicas;
+  readonly #trials: LoadTrials;
   /** How many threads still are in a load of the model although they were given up, by model key. */
   readonly #held = new Map<string, number>();
-  /** Those that wait for the end of a trial, by model key. */
-  readonly #waiters = new Map<string, (() => void)[]>();
 
   constructor(queues: ModelQueues, replicas: WarmReplicas, clock: Clock) {
     this.#failures = new FailureMemory(() => clock.now());
     this.#queues = queues;
     this.#replicas = replicas;
+    this.#trials = new LoadTrials(queues, replicas);
   }
 
   /**
@@ -49,52 +44,49 @@ export class LoadBackoff {
 
   /** The load failed, but another replica has the model. */
   recordFailure({ key }: ModelName, error: InfermuxError): void {
-    if (this.#failures.recall(key) === undefined) this.#failures.record(key, error);
+    if (this.#failures.msLeft(key) === 0) this.#failures.record(key, error);
   }
 
   forget(modelKey: string): void {
     this.#failures.forget(modelKey);
   }
 
-  /** Why no replica may load the model now; undefined when one may. */
-  loadRefusal(modelKey: string): InfermuxError | undefined {
-    const refusal = this.#failures.recall(modelKey);
-    if (refusal !== undefined || !this.#held.has(modelKey)) return refusal;
-    this.#failures.prolong(modelKey);
-    return this.#failures.recall(modelKey);
+  /** Call it after a load of the model ended, in whatever way. */
+  loadEnded(modelKey: string): void {
+    this.#trials.loadEnded(modelKey);
   }
 
-  /** Milliseconds until the model may be loaded again; 0 when it may be loaded now. */
+  /** Why no replica may load the model now; undefined when one may. */
+  loadRefusal(modelKey: string): InfermuxError | undefined {
+    return this.#failures.recall(modelKey, this.#held.has(modelKey));
+  }
+
+  /** Milliseconds until the model may be loaded again, if by no other replica meanwhile; 0 when it may be loaded now. */
   mayLoadInMs(modelKey: string): number {
-    return this.loadRefusal(modelKey)?.retryAfterMs ?? 0;
+    return this.#failures.msLeft(modelKey, this.#held.has(modelKey));
   }
 
   /** Whether one more replica may load the model now. */
   mayLoad(modelKey: string): boolean {
-    return this.mayLoadInMs(modelKey) === 0 && !this.isOnTrial(modelKey);
+    return this.mayLoadInMs(modelKey) === 0 && !this.#trials.isOnTrial(modelKey);
   }
 
-  /** Whether a replica is loading the model, which has never loaded here. */
   isOnTrial(modelKey: string): boolean {
-    if (this.#queues.find(modelKey)?.hasLoaded === true) return false;
-    const warm = this.#replicas.warm(modelKey);
-    return warm.length > 0 && warm.every(({ models }) => models.get(modelKey) === 'loading');
+    return this.#trials.isOnTrial(modelKey);
   }
 
   /**
-   * Begins a load that no request asked for, when it may begin: while one replica tries a model that has never loaded,
-   * no other may.
+   * Begins a load that no request asked for, when it may begin: not while another replica tries the model.
    *
-   * @param models of the replica that is to load the model.
-   * @param load orders the load, so that the model is among `models` at once.
+   * @param load orders the load, so that `replica` is trying the model at once.
    * @throws InfermuxError `MODEL_LOAD_FAILED` when the model must not be loaded now; what `load` throws.
    */
-  async inTurn<T>(model: RoutedModel, models: ReplicaView['models'], load: () => Promise<T>): Promise<T> {
+  async inTurn<T>(model: RoutedModel, replica: TryingReplica, load: () => Promise<T>): Promise<T> {
     const { key } = model;
     // With a queue it is known later that the model has loaded.
     this.#queues.of(model);
-    while (!models.has(key) && this.isOnTrial(key)) await this.#untilTrialEnds(key);
-    const refusal = models.get(key) === 'loaded' ? undefined : this.loadRefusal(key);
+    while (!replica.isTrying(key) && this.isOnTrial(key)) await this.#trials.untilEnd(key);
+    const refusal = replica.models.get(key) === 'loaded' ? undefined : this.loadRefusal(key);
     if (refusal !== undefined) throw refusal;
     try {
       return await load();
@@ -103,23 +95,6 @@ export class LoadBackoff {
       // The load may be why the replica was lost.
       throw (error.code === 'REPLICA_FAILED' && this.loadRefusal(key)) || error;
     }
-  }
-
-  /** Resolves when no replica tries the model for the first time. Look again then: another may have begun to. */
-  #untilTrialEnds(modelKey: string): Promise<void> {
-    return new Promise((resolve) => {
-      const waiters = this.#waiters.get(modelKey) ?? [];
-      waiters.push(resolve);
-      this.#waiters.set(modelKey, waiters);
-    });
-  }
-
-  /** Call it after a load of the model ended, in whatever way. */
-  loadEnded(modelKey: string): void {
-    const waiters = this.#waiters.get(modelKey);
-    if (waiters === undefined || this.isOnTrial(modelKey)) return;
-    this.#waiters.delete(modelKey);
-    for (const resolve of waiters) resolve();
   }
 
   /** Why no replica can serve the model, if so: none has it, and its last load failed a short while ago. */

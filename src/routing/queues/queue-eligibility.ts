@@ -58,7 +58,7 @@ export class QueueEligibility {
       waitedMs: queue.waitedMs(this.#clock.now()),
       expectedLoadMs: queue.times.loadMs,
       mayLoadInMs: this.#loadBackoff.mayLoadInMs(queue.modelKey),
-      isOnTrial: this.#loadBackoff.isOnTrial(queue.modelKey),
+      isOnTrial: !queue.hasLoaded && this.#loadBackoff.isOnTrial(queue.modelKey),
     });
     this.#waiting.put(queue, eligibility);
     if (changesInMs === undefined) this.#stopTimer(queue);

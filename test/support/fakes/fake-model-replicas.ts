@@ -15,6 +15,10 @@ export class FakeModelReplica implements ModelReplica {
     this.#replicas = replicas;
   }
 
+  isTrying(modelKey: string): boolean {
+    return this.models.get(modelKey) === 'loading';
+  }
+
   async load(model: RegisteredModel, { pin, replaces }: ReplicaLoad): Promise<void> {
     const { key } = model;
     if (this.models.get(key) === 'loaded') return;

@@ -64,6 +64,10 @@ export class FakeReplica implements RoutableReplica {
     return [...this.models.values()].includes('loading');
   }
 
+  isTrying(modelKey: string): boolean {
+    return this.models.get(modelKey) === 'loading';
+  }
+
   get loadUnderWay(): ModelName | undefined {
     return this.isLoading ? this.#given[0]?.dispatch.model : undefined;
   }

@@ -14,6 +14,8 @@ export interface RoutableReplica
   readonly dispatches: number;
   /** True from the order of a load to its end: the thread is blocked. */
   readonly isLoading: boolean;
+  /** Whether a load of the model was ordered and has not ended. */
+  isTrying(modelKey: string): boolean;
   /** The model that the thread is loading at this moment. */
   readonly loadUnderWay: ModelName | undefined;
   /** Resolves when its thread is gone. */
