@@ -74,6 +74,7 @@ export class SimulatedReplica implements RoutableReplica {
   #cancel: () => void = () => undefined;
   loadUnderWay: ModelName | undefined;
   readonly gone = Promise.resolve();
+  readonly isFailed = false;
 
   constructor(
     id: string,

@@ -1,5 +1,5 @@
 /** Parsers of flag values. commander prints an error that they throw, and the command ends as for wrong usage. */
-import { accessSync, closeSync, constants, lstatSync, openSync } from 'node:fs';
+import { accessSync, constants, lstatSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
@@ -63,8 +63,6 @@ export function parseWritableFile(text: string): string {
   try {
     const found = lstatSync(path, { throwIfNoEntry: false });
     if (found !== undefined && !found.isFile()) throw new Error('a link, a folder or a device is there');
-    // Neither creates the file nor empties it.
-    if (found !== undefined) closeSync(openSync(path, 'r+'));
     accessSync(dirname(resolve(path)), constants.W_OK);
     return path;
   } catch (error) {

@@ -17,7 +17,7 @@ export interface ModelReport
 /** @throws InfermuxError for a file that does not exist or is not a model. */
 export async function inspectModel(path: string, { begins }: Signs): Promise<ModelReport> {
   const { id, source } = await nameModel(path);
-  const engine = await createEngine({ models: { [id]: source }, replicas: 1 });
+  const engine = await createEngine({ models: { [id]: source }, replicas: 1, loadTimeoutMs: -1 });
   try {
     begins('load', engine.models.size(id));
     const startedAt = performance.now();

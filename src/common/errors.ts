@@ -1,5 +1,5 @@
 import { inspect, types } from 'node:util';
-import { cut, printable, printableLines } from './values/printable.js';
+import { cut, printable, printableLines, printableUpTo } from './values/printable.js';
 import { isError, isUrl } from './values/realm.js';
 
 /** Every code of an {@link InfermuxError}: its meaning, and whether the same call may succeed later. */
@@ -67,7 +67,7 @@ export class InfermuxError extends Error {
   readonly retryAfterMs?: number;
 
   constructor(code: ErrorCode, message: string, options: InfermuxErrorOptions = {}) {
-    super(printable(cut(String(message), MOST_OF_MESSAGE)), 'cause' in options ? { cause: options.cause } : undefined);
+    super(printableUpTo(String(message), MOST_OF_MESSAGE), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.retryable = options.retryable ?? ERROR_CODES[code].retryable;
     if (options.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs;
@@ -98,7 +98,7 @@ export function withStackOf(thrown: unknown, error: InfermuxError): InfermuxErro
 
 /** Returns a stack that can go to a terminal: of bounded length, and without control characters other than line feeds. */
 export function printableStack(stack: string): string {
-  return printableLines(cut(stack, MOST_OF_STACK));
+  return cut(printableLines(cut(stack, MOST_OF_STACK)), MOST_OF_STACK);
 }
 
 /** Returns the message of a thrown value, short and on one line, even of a value that throws when it is read. */
@@ -106,7 +106,7 @@ export function messageOf(error: unknown): string {
   try {
     const message: unknown = isError(error) ? error.message : undefined;
     const text = typeof message === 'string' ? cut(message, MOST_OF_MESSAGE) : show(error);
-    return printable(text.replace(/\s+/g, ' ').trim());
+    return printableUpTo(text.replace(/\s+/g, ' ').trim(), MOST_OF_MESSAGE);
   } catch {
     return UNSHOWABLE;
   }
@@ -136,25 +136,40 @@ export function show(value: unknown): string {
 }
 
 function inspected(value: unknown): string {
+  if (isHuge(value)) return HUGE;
   if (types.isStringObject(value)) return `[String: ${show(String.prototype.valueOf.call(value))}]`;
   if (types.isNativeError(value)) return `[${value.name}: ${messageOf(value)}]`;
   if (Array.isArray(value)) {
     const { length } = value;
     if (length > MOST_INSPECTED) return `an array of length ${length}`;
-  } else if (value !== null && typeof value === 'object' && hasManyKeys(value)) return 'an object with many keys';
+    if (!types.isProxy(value) && value.some(isHuge)) return `an array with ${HUGE}`;
+  } else if (value !== null && typeof value === 'object') {
+    const reason = whyNotInspected(value);
+    if (reason !== undefined) return reason;
+  }
   // Without `compact: true` the elements of an array come in columns, on many lines.
   return inspect(value, { ...SHOWN, compact: true, breakLength: Number.POSITIVE_INFINITY });
 }
 
-function hasManyKeys(object: object): boolean {
+const HUGE = 'a bigint of more than 64 bits';
+
+/** Its digits would take long to write. */
+function isHuge(value: unknown): boolean {
+  return typeof value === 'bigint' && BigInt.asIntN(64, value) !== value && BigInt.asUintN(64, value) !== value;
+}
+
+/** What is shown of an object instead of its keys and values; undefined when they are few and short. */
+function whyNotInspected(object: object): string | undefined {
   // A view has a key for each element, and is shown with few. The traps of a proxy are not called for a message.
-  if (ArrayBuffer.isView(object) || types.isProxy(object)) return false;
+  if (ArrayBuffer.isView(object) || types.isProxy(object)) return undefined;
   let keys = 0;
-  for (const _ in object) {
+  for (const key in object) {
     keys += 1;
-    if (keys > MOST_INSPECTED) return true;
+    if (keys > MOST_INSPECTED) return 'an object with many keys';
+    if (key.length > MOST_OF_VALUE) return `an object with a key of ${key.length} characters`;
+    if (isHuge(Object.getOwnPropertyDescriptor(object, key)?.value)) return `an object with ${HUGE}`;
   }
-  return false;
+  return undefined;
 }
 
 /** Returns the first names as messages list them, and how many more there are; `none` for no names. */

@@ -5,7 +5,7 @@ export const PIECES_A_TURN = 128;
 
 /**
  * Does many small pieces of work without holding the event loop: a piece is done at once, unless the present turn of
- * the event loop has had its portion. Then it is done in one of the next turns. All are done in the order of the calls.
+ * the event loop has had its portion. Then it is done in one of the next turns, in the order of the calls.
  */
 export class TurnPortions {
   readonly #clock: Pick<Clock, 'nextTurn'>;
@@ -31,14 +31,19 @@ export class TurnPortions {
   }
 
   #turn(): void {
-    const portion = this.#waiting.slice(this.#next, this.#next + PIECES_A_TURN);
-    this.#next += portion.length;
-    if (this.#next === this.#waiting.length) {
-      this.#waiting = [];
-      this.#next = 0;
+    this.#left = PIECES_A_TURN;
+    if (this.#next === this.#waiting.length) return;
+    // Before the pieces: the others are done even if one throws.
+    this.#clock.nextTurn(() => this.#turn());
+    const end = Math.min(this.#next + PIECES_A_TURN, this.#waiting.length);
+    this.#left = PIECES_A_TURN - (end - this.#next);
+    while (this.#next < end) {
+      const piece = this.#waiting[this.#next];
+      this.#next += 1;
+      piece?.();
     }
-    this.#left = PIECES_A_TURN - portion.length;
-    if (portion.length > 0) this.#clock.nextTurn(() => this.#turn());
-    for (const piece of portion) piece();
+    if (this.#next < this.#waiting.length) return;
+    this.#waiting = [];
+    this.#next = 0;
   }
 }

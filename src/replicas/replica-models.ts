@@ -13,7 +13,7 @@ export class ReplicaModels {
   #loadUnderWay: ModelName | undefined;
   /** Models that requests of a handler name, as long as nobody knows whether it loads them. */
   readonly #named = new Set<string>();
-  /** Models that a handler was told of, and is about to load. */
+  /** Models that a handler was told of; the thread has not said yet what came of that. */
   readonly #told = new Set<string>();
 
   /** @param changed called after a model appeared, disappeared or went from loading to loaded. */
@@ -62,22 +62,26 @@ export class ReplicaModels {
   /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
   told(key: string): void {
     if (this.states.get(key) === 'loaded') return;
-    this.#named.delete(key);
     this.#told.add(key);
     this.asked(key);
   }
 
-  /** The handler has answered the request: what it was to load and did not load does not count as loading any more. */
+  /** The thread has loaded the model that it was told of, or it will not load it. */
+  knows(key: string): void {
+    this.#told.delete(key);
+    if (this.#loadUnderWay?.key !== key && !this.#named.has(key)) this.notLoaded(key);
+  }
+
+  /** The handler has answered a request that named the model. */
   handled(key: string): void {
-    for (const each of [key, ...this.#told]) if (this.#loadUnderWay?.key !== each) this.notLoaded(each);
     this.#named.delete(key);
-    this.#told.clear();
+    if (this.#loadUnderWay?.key !== key && !this.#told.has(key)) this.notLoaded(key);
   }
 
   /** Whether a load of the model was ordered and has not ended. */
   isTrying(key: string): boolean {
     if (this.states.get(key) !== 'loading') return false;
-    return this.#loadUnderWay?.key === key || !this.#named.has(key);
+    return this.#loadUnderWay?.key === key || this.#told.has(key) || !this.#named.has(key);
   }
 
   set(key: string, state: ModelState | undefined): void {

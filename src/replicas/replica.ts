@@ -97,6 +97,10 @@ export class Replica {
     return this.#lifecycle.state;
   }
 
+  get isFailed(): boolean {
+    return this.state === 'failed';
+  }
+
   /** Resolves when the thread is gone and nothing uses it any more. */
   get gone(): Promise<void> {
     return this.#lifecycle.gone;
@@ -207,10 +211,9 @@ export class Replica {
 
   /**
    * Answers the thread's request for the definition of a model. A model that is not among `models` counts as loading
-   * from now on, until the handler has answered.
+   * from now on, until the thread has loaded it, or says that it does not.
    */
   define(wanted: number, model: ModelReference | InfermuxError): void {
-    if (!(model instanceof InfermuxError)) this.#models.told(model.key);
     this.#calls.define(wanted, model);
   }
 

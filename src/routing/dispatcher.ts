@@ -1,5 +1,5 @@
 import type { Clock } from '../common/clock.js';
-import { cloneError, type InfermuxError, toInfermuxError } from '../common/errors.js';
+import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
@@ -211,11 +211,22 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#given.removed(replica, crash);
     const own = [...replica.models.keys()].flatMap((key) => this.#queues.find(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
-    if (queues === undefined) return;
-    const { loadUnderWay, gone } = replica;
-    if (crash !== undefined && loadUnderWay !== undefined) this.loads.recordCrash(loadUnderWay, crash, gone);
+    this.#leaveLoad(replica, crash);
     for (const modelKey of replica.models.keys()) this.loads.loadEnded(modelKey);
-    this.#placement.place(queues);
+    // A replica that stopped, and is given up now, was removed before.
+    this.#placement.place(queues ?? own);
+  }
+
+  /** The replica is removed, perhaps in the middle of a load. It may stay in that load for long, or for good. */
+  #leaveLoad({ loadUnderWay: model, gone, isFailed }: R, crash: InfermuxError | undefined): void {
+    if (model === undefined) return;
+    const error = crash ?? (isFailed ? new InfermuxError('REPLICA_FAILED', 'it did not stop in time') : undefined);
+    this.loads.replicaLeft(model, error, gone);
+    void gone.then(() => {
+      this.loads.loadEnded(model.key);
+      const queue = this.#queues.find(model.key);
+      if (queue !== undefined) this.#placement.place([queue]);
+    });
   }
 
   /** Call it after the model appeared in or disappeared from the replica, or was loaded. */

@@ -5,7 +5,9 @@ import {
   type CarriedType,
   elementsOf,
   type Feeds,
+  isDim,
   isTensorType,
+  LARGEST_DIM,
   MOST_DIMS,
   type ReadFeeds,
   setProperty,
@@ -18,7 +20,6 @@ import {
 import { asCarried, inferredType, isFitting, lengthOf, typedArrayClass } from './typed-arrays.js';
 import { isElement, notAlike, readElements, toType } from './untyped-elements.js';
 
-const LARGEST_DIM = 2 ** 31 - 1;
 /** Far more inputs than a model has. */
 const MOST_INPUTS = 10_000;
 /** V8 has no array with more elements, other than one with holes. */
@@ -32,7 +33,8 @@ const EXPECTED_DATA = 'data must be a typed array, or an array of numbers, bigin
  * @throws InfermuxError `INVALID_ARGUMENT` naming the input, what was expected and what came.
  */
 export function readFeeds(feeds: Feeds): ReadFeeds {
-  if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds)) {
+  // A view has a key for each element.
+  if (feeds === null || typeof feeds !== 'object' || Array.isArray(feeds) || ArrayBuffer.isView(feeds)) {
     throw invalid(`feeds must be an object of tensors by input name, got ${show(feeds)}`);
   }
   const read: Record<string, Tensor | UntypedTensor> = {};
@@ -110,10 +112,6 @@ function notDims(name: string, given: unknown): InfermuxError {
 /** Call it only for an error: building messages on the way of every request would be slow. */
 function inputNamed(name: string): string {
   return `input ${show(name)}`;
-}
-
-function isDim(size: unknown): size is number {
-  return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
 }
 
 type TypedArray = Exclude<TensorInput['data'], readonly unknown[]>;

@@ -53,6 +53,11 @@ interface DataByType {
 
 /** Most dimensions of a tensor: far more than an operator of onnxruntime takes. */
 export const MOST_DIMS = 64;
+export const LARGEST_DIM = 2 ** 31 - 1;
+
+export function isDim(size: unknown): size is number {
+  return Number.isInteger(size) && (size as number) >= 0 && (size as number) <= LARGEST_DIM;
+}
 
 /** Elements in row-major order. */
 export type TensorData = DataByType[TensorType];

@@ -35,3 +35,19 @@ it('keeps the order of what is called meanwhile, and has a whole portion again a
   call('third', PIECES_A_TURN + 1);
   expect(done).toHaveLength(PIECES_A_TURN);
 });
+
+it('a piece that throws costs no other piece its turn', () => {
+  const clock = new FakeClock({ defers: true });
+  const portions = new TurnPortions(clock);
+  const done: number[] = [];
+  const bad = PIECES_A_TURN + 3;
+  for (let piece = 0; piece < bad + 3; piece += 1) {
+    portions.do(() => {
+      if (piece === bad) throw new Error('as asked');
+      done.push(piece);
+    });
+  }
+  expect(() => clock.runDeferred()).toThrow('as asked');
+  clock.runDeferred();
+  expect(done.slice(-2)).toEqual([bad + 1, bad + 2]);
+});

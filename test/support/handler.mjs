@@ -115,6 +115,10 @@ export async function handle(request, context) {
       void context.getModel('none');
       return 'left';
     }
+    case 'ask in vain':
+      // It does not wait for its model.
+      context.getModel(request.model).catch(() => undefined);
+      return 'asked';
     case 'together':
       together += 1;
       most = Math.max(most, together);

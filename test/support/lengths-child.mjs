@@ -41,6 +41,7 @@ async function made(options) {
 }
 
 const long = Buffer.alloc(100_000_000, 'x').toString('latin1');
+const huge = 1n << 67_108_864n;
 const many = (value, count = 20_000) => Object.fromEntries(Array.from({ length: count }, (_, at) => [`k${at}`, value]));
 
 const OTHERS = {
@@ -59,6 +60,15 @@ const OTHERS = {
   'many labels': () => engine.run('times-2', { x: { dims, data } }, { labels: many('a') }),
   'a long id to load': () => engine.models.load(long),
   'a long id to inspect': () => engine.models.inspect(long),
+  'a typed array as feeds': () => engine.run('times-2', new Float32Array(1e8)),
+  'a typed array as files': () => engine.models.deploy('new', new Uint8Array(1e8)),
+  'a long path in a deploy': () => engine.models.deploy('new', { [`${'a/'.repeat(4e6)}model.onnx`]: 'a' }),
+  'a long path of a handler': () => engine.deployments.create('more', { replicas: 0, handler: long }),
+  'a long path of models': () => made({ models: long, replicas: 0 }),
+  'a long key': () => engine.run('times-2', { x: { dims, data } }, { labels: { [long]: 1 } }),
+  'a huge bigint': () => engine.run('times-2', { x: { dims, data } }, { priority: huge }),
+  'a huge bigint in dims': () => engine.run('times-2', { x: { dims: [huge], data } }),
+  'a huge bigint in an option': () => engine.models.load('times-2', { replicas: { huge } }),
   'many files to deploy': () => engine.models.deploy('new', many('text')),
   'a long model.json': () => engine.models.deploy('new', { 'model.onnx': 'a', 'model.json': ' '.repeat(20_000_000) }),
   'a long name of an endpoint': () => engine.endpoints.set(long, { traffic: { 'times-2': 1 } }),

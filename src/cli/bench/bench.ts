@@ -64,7 +64,11 @@ export async function benchModel(options: BenchOptions, { begins, progress }: Si
   const rows: BenchRow[] = [];
   const skipped: SkippedRow[] = [];
   for (const count of replicas) {
-    const engine = await createEngine({ models: { [id]: source }, replicas: count, maxQueuedRequests: -1 });
+    const engine = await createEngine({
+      ...{ models: { [id]: source }, replicas: count, maxQueuedRequests: -1 },
+      // The limits of the command count.
+      ...{ loadTimeoutMs: -1, healthCheck: { periodMs: 2 ** 31 - 1 } },
+    });
     try {
       const bytes = engine.models.size(id);
       begins('load', bytes);

@@ -7,7 +7,7 @@ let opened: Promise<InferenceEngine> | undefined;
 /** @throws InfermuxError when the model cannot be loaded. */
 export async function checkModel({ directory, model }: Jobs['check']['given'], { begins }: Signs): Promise<undefined> {
   // With pinned models, a load would not be the only one.
-  opened ??= createEngine({ models: directory, replicas: 1, repository: { pinned: false } });
+  opened ??= createEngine({ models: directory, replicas: 1, loadTimeoutMs: -1, repository: { pinned: false } });
   const { models } = await opened;
   begins('load', models.size(model));
   await models.load(model);

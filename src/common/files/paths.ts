@@ -6,9 +6,14 @@ import { isUrl } from '../values/realm.js';
 
 const EXPECTED = 'a path or a file: URL';
 
+/** More than any system takes. */
+const MOST_CHARACTERS = 65_536;
+
 /** Whether the value names a file: a path, a `file:` URL, or the text of one, as `import.meta.resolve()` returns it. */
 export const isPath: Rule = (value) => {
   if (!isUrl(value) && (typeof value !== 'string' || value === '')) return EXPECTED;
+  const { length } = typeof value === 'string' ? value : value.href;
+  if (length > MOST_CHARACTERS) return `${EXPECTED} of at most ${MOST_CHARACTERS} characters`;
   const url = urlIn(value);
   try {
     const path = url === undefined ? (value as string) : fileURLToPath(url);

@@ -27,6 +27,11 @@ function escaped(character: string): string {
   return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
+/** {@link printable}, with at most so many characters. A text may become longer when it is escaped. */
+export function printableUpTo(text: string, most: number): string {
+  return cut(printable(cut(text, most)), most);
+}
+
 /** Returns the text, or its beginning with `...` when it has more than `most` characters. */
 export function cut(text: string, most: number): string {
   if (text.length <= most) return text;

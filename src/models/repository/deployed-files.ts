@@ -25,7 +25,8 @@ const isContents = satisfies(
  * @throws InfermuxError `INVALID_ARGUMENT` for names that lead out of the folder, a bad manifest, or no model file.
  */
 export function readFiles(files: unknown, isVersion: boolean): Map<string, Uint8Array> {
-  if (files === null || typeof files !== 'object' || Array.isArray(files)) {
+  // A view has a key for each element.
+  if (files === null || typeof files !== 'object' || Array.isArray(files) || ArrayBuffer.isView(files)) {
     throw new InfermuxError('INVALID_ARGUMENT', `files must be an object of bytes by file name, got ${show(files)}`);
   }
   const read = new Map<string, Uint8Array>();

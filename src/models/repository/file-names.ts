@@ -6,6 +6,8 @@ import { versionOf } from '../sources/model-folder.js';
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
 /** Longest file name on common file systems, in bytes. */
 const MOST_BYTES = 255;
+/** Most characters of a path: the least that systems allow. */
+const MOST_CHARACTERS = 4_096;
 
 /**
  * Checks the name of a model or version before its folder is created.
@@ -32,8 +34,13 @@ export function checkNewId(target: unknown): { id: string; version: number | und
  * @throws InfermuxError `INVALID_ARGUMENT`.
  */
 export function checkFileName(name: string): void {
-  const reasons = name.split('/').map(whyNoName);
-  const reason = reasons.find((one) => one !== undefined);
+  const isLong = name.length > MOST_CHARACTERS;
+  const reason = isLong
+    ? `a path must not have more than ${MOST_CHARACTERS} characters`
+    : name
+        .split('/')
+        .map(whyNoName)
+        .find((one) => one !== undefined);
   if (reason !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `file ${show(name)}: ${reason}`);
 }
 

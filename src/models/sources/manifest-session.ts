@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { checkOptions, isBoolean, isInteger, isOneOf, type Rule, satisfies } from '../../common/checks.js';
+import { checkOptions, isBoolean, isInteger, isObject, isOneOf, type Rule, satisfies } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import { readSession, type SessionOptions } from '../../contracts/session-settings.js';
 
@@ -73,6 +73,8 @@ const EXTRA: Readonly<Record<string, Rule>> = {
   'mlas.enable_gemm_fastmath_arm64_bfloat16': isFlag,
 };
 
+/** Deeper ones are no names of options. */
+const MOST_LEVELS = 16;
 const THREADS = ['intraOpNumThreads', 'interOpNumThreads'];
 
 /**
@@ -88,18 +90,31 @@ export function readManifestSession(
   cores = availableParallelism(),
 ): Readonly<Record<string, unknown>> {
   checkListed(where, '', session, OPTIONS);
+  // First, since a manifest may have any number of others.
+  checkExtra(`${where}.extra`, session['extra']);
   const settings = readSession(where, session);
-  const { executionProviders: providers = [], extra = {} } = session as SessionOptions;
+  const { executionProviders: providers = [] } = session as SessionOptions;
   for (const provider of providers) {
     if (typeof provider !== 'string')
       checkListed(`${where}.executionProviders`, ' of a provider', provider, PROVIDER_OPTIONS);
   }
-  checkListed(`${where}.extra`, '', Object.fromEntries(leavesOf(extra)), EXTRA);
   const cut = THREADS.filter((key) => settings[key] !== undefined).map((key) => [
     key,
     Math.min(Number(settings[key]), cores),
   ]);
   return { ...settings, ...Object.fromEntries(cut) };
+}
+
+function checkExtra(where: string, extra: unknown): void {
+  if (isObject(extra) !== undefined) return;
+  const leaves = new Map<string, unknown>();
+  for (const [name, value] of leavesOf(extra as object)) {
+    // onnxruntime-node would get both.
+    if (leaves.has(name)) throw new InfermuxError('INVALID_ARGUMENT', `${where} sets ${show(name)} twice`);
+    leaves.set(name, value);
+    if (!Object.hasOwn(EXTRA, name)) break;
+  }
+  checkListed(where, '', Object.fromEntries(leaves), EXTRA);
 }
 
 function checkListed(where: string, ofWhat: string, given: object, rules: Readonly<Record<string, Rule>>): void {
@@ -119,7 +134,7 @@ function checkListed(where: string, ofWhat: string, given: object, rules: Readon
 function* leavesOf(value: object, before: readonly string[] = []): IterableIterator<[string, unknown]> {
   for (const [key, part] of Object.entries(value)) {
     const path = [...before, key];
-    if (part !== null && typeof part === 'object') yield* leavesOf(part, path);
+    if (part !== null && typeof part === 'object' && path.length < MOST_LEVELS) yield* leavesOf(part, path);
     else yield [path.join('.'), part];
   }
 }

@@ -2,7 +2,7 @@ import { check, forLists, isBoolean, isInteger, isObject, isText, type Rule, sat
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { type Batching, type BatchingOptions, checkBatching } from '../../contracts/batching.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
-import { elementsOf, isTensorType, MOST_DIMS } from '../../tensors/tensor.js';
+import { elementsOf, isDim, isTensorType, MOST_DIMS } from '../../tensors/tensor.js';
 import { readManifestSession } from './manifest-session.js';
 
 /** The versions of a model that are served: the newest, all, or the listed ones. */
@@ -130,8 +130,7 @@ function areWarmUpInputs(value: unknown): boolean {
 function isWarmUpInput(value: unknown): value is WarmUpInput {
   if (isObject(value) !== undefined) return false;
   const { dims, type, data } = value as { [K in keyof WarmUpInput]?: unknown };
-  const areDims =
-    Array.isArray(dims) && dims.length <= MOST_DIMS && dims.every((size) => Number.isSafeInteger(size) && size >= 0);
+  const areDims = Array.isArray(dims) && dims.length <= MOST_DIMS && dims.every(isDim);
   const isType = type === undefined || (typeof type === 'string' && isTensorType(type));
   const isData =
     data === undefined ||

@@ -119,8 +119,15 @@ export class ReplicaCalls {
 
   /** Answers the thread's request for the definition of a model. */
   define(wanted: number, model: ModelReference | InfermuxError): void {
-    const answer = model instanceof InfermuxError ? { error: toErrorRecord(model) } : { value: definitionOf(model) };
-    this.ask({ kind: 'define', wanted, model: answer }).catch(() => undefined);
+    const { models } = this.#environment;
+    if (model instanceof InfermuxError) {
+      this.ask({ kind: 'define', wanted, model: { error: toErrorRecord(model) } }).catch(() => undefined);
+      return;
+    }
+    const { key } = model;
+    models.told(key);
+    const known = () => models.knows(key);
+    this.ask({ kind: 'define', wanted, model: { value: definitionOf(model) } }).then(known, known);
   }
 }
 

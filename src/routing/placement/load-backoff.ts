@@ -4,6 +4,7 @@ import { FailureMemory } from '../../common/failure-memory.js';
 import type { ModelName } from '../../contracts/model-reference.js';
 import type { RoutedModel } from '../pending-request.js';
 import type { ModelQueues } from '../queues/model-queues.js';
+import { HeldKeys } from './held-keys.js';
 import { LoadTrials, type TryingReplica, type WarmReplicas } from './load-trials.js';
 
 /**
@@ -16,8 +17,8 @@ export class LoadBackoff {
   readonly #queues: ModelQueues;
   readonly #replicas: WarmReplicas;
   readonly #trials: LoadTrials;
-  /** How many threads still are in a load of the model although they were given up, by model key. */
-  readonly #held = new Map<string, number>();
+  /** Models that a thread is still loading although it was given up. */
+  readonly #held = new HeldKeys();
 
   constructor(queues: ModelQueues, replicas: WarmReplicas, clock: Clock) {
     this.#failures = new FailureMemory(() => clock.now());
@@ -27,19 +28,20 @@ export class LoadBackoff {
   }
 
   /**
-   * The load ended a thread, or took so long that its replica was given up.
+   * A replica takes no more requests in the middle of a load of the model.
    *
+   * @param crash set when the load ended the replica's thread, or took so long that the replica was given up. Then the
+   *   model is not loaded for a while.
    * @param gone resolves when the thread is gone. Until then the model is not loaded again: if its load never ends,
    *   each try would take another thread.
    */
-  recordCrash({ key, id }: ModelName, crash: InfermuxError, gone: Promise<unknown>): void {
-    this.#failures.record(key, loadFailure(id, crash));
-    this.#held.set(key, (this.#held.get(key) ?? 0) + 1);
-    void gone.then(() => {
-      const left = (this.#held.get(key) ?? 1) - 1;
-      if (left === 0) this.#held.delete(key);
-      else this.#held.set(key, left);
-    });
+  replicaLeft({ key, id }: ModelName, crash: InfermuxError | undefined, gone: Promise<unknown>): void {
+    if (crash === undefined) this.#trials.left(key, gone);
+    else {
+      this.#failures.record(key, loadFailure(id, crash));
+      this.#held.add(key, gone);
+    }
+    this.loadEnded(key);
   }
 
   /** The load failed, but another replica has the model. */
@@ -85,9 +87,12 @@ export class LoadBackoff {
     const { key } = model;
     // With a queue it is known later that the model has loaded.
     this.#queues.of(model);
-    while (!replica.isTrying(key) && this.isOnTrial(key)) await this.#trials.untilEnd(key);
-    const refusal = replica.models.get(key) === 'loaded' ? undefined : this.loadRefusal(key);
-    if (refusal !== undefined) throw refusal;
+    while (replica.models.get(key) !== 'loaded') {
+      const refusal = this.loadRefusal(key);
+      if (refusal !== undefined) throw refusal;
+      if (replica.isTrying(key) || !this.isOnTrial(key)) break;
+      await this.#trials.untilEnd(key);
+    }
     try {
       return await load();
     } catch (cause) {

@@ -1,4 +1,5 @@
 import type { ModelQueues } from '../queues/model-queues.js';
+import { HeldKeys } from './held-keys.js';
 import type { RoutableReplica } from './replicas/candidate.js';
 
 /** A replica that a model may be tried on. */
@@ -16,6 +17,8 @@ export interface WarmReplicas {
 export class LoadTrials {
   readonly #queues: ModelQueues;
   readonly #replicas: WarmReplicas;
+  /** Models that replicas were loading when they left, and still are. */
+  readonly #leaving = new HeldKeys();
   /** Those that wait for the end of a trial, by model key. */
   readonly #waiters = new Map<string, (() => void)[]>();
 
@@ -26,7 +29,7 @@ export class LoadTrials {
 
   isOnTrial(modelKey: string): boolean {
     if (this.#queues.find(modelKey)?.hasLoaded === true) return false;
-    let isTried = false;
+    let isTried = this.#leaving.has(modelKey);
     for (const { replica } of this.#replicas.warm(modelKey)) {
       if (replica.models.get(modelKey) === 'loaded') return false;
       isTried ||= replica.isTrying(modelKey);
@@ -34,7 +37,12 @@ export class LoadTrials {
     return isTried;
   }
 
-  /** Resolves when a trial of the model has ended. Look again then: another may have begun. */
+  /** A replica takes no more requests in the middle of a load of the model. @param gone resolves when its thread is gone. */
+  left(modelKey: string, gone: Promise<unknown>): void {
+    this.#leaving.add(modelKey, gone);
+  }
+
+  /** Resolves when a load of the model has ended. Look again then: the trial may go on. */
   untilEnd(modelKey: string): Promise<void> {
     return new Promise((resolve) => {
       const waiters = this.#waiters.get(modelKey) ?? [];
@@ -45,8 +53,7 @@ export class LoadTrials {
 
   /** Call it after a load of the model ended, in whatever way. */
   loadEnded(modelKey: string): void {
-    const waiters = this.#waiters.get(modelKey);
-    if (waiters === undefined || this.isOnTrial(modelKey)) return;
+    const waiters = this.#waiters.get(modelKey) ?? [];
     this.#waiters.delete(modelKey);
     for (const resolve of waiters) resolve();
   }

@@ -86,7 +86,8 @@ export class Placement<R extends RoutableReplica> {
     this.#loadBackoff = loadBackoff;
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
-      msUntilSpill: (queue) => (this.#order.spills ? this.#router.msUntilSpill(queue) : Number.POSITIVE_INFINITY),
+      goesByRequest: () => !this.#order.spills,
+      msUntilSpill: (queue) => this.#router.msUntilSpill(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
@@ -167,7 +168,11 @@ export class Placement<R extends RoutableReplica> {
   /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
   modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
     const candidate = this.#candidates.get(replica);
-    if (candidate === undefined) return;
+    // A replica that leaves: its load may be what the queue waits for.
+    if (candidate === undefined) {
+      if (queue !== undefined) this.place([queue]);
+      return;
+    }
     const now = this.#clock.now();
     if (candidate.loads.delete(modelKey)) candidate.begunAt = now;
     if (replica.models.has(modelKey)) candidate.usedAt.set(modelKey, now);
@@ -238,11 +243,7 @@ export class Placement<R extends RoutableReplica> {
     for (const candidate of [...this.#replicas.free]) this.serve(candidate);
   }
 
-  /**
-   * Call it before the replica is told.
-   *
-   * @param sequence a number of its own: higher than those of the requests that have arrived, and no later one's.
-   */
+  /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
     queue.servedAt = sequence;
     candidate.usedAt.set(queue.modelKey, this.#clock.now());

@@ -72,7 +72,7 @@ export class AcceptedRequests {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Resolves when all present requests that may use the model have their answer. A handler may use any model. */
+  /** Resolves when no present request that may use the model can still be answered. A handler may use any model. */
   untilNoneOf(modelKey: string): Promise<void> {
     const using = ({ model, payload }: PendingRequest) => model.key === modelKey || payload !== undefined;
     const requests = this.#requests.filter(using);
@@ -110,10 +110,10 @@ export class AcceptedRequests {
     this.#untold += 1;
     this.#rejections.do(() => {
       const error = errorOf();
+      this.#untold -= 1;
       request.payload?.abandon();
       this.#observer.rejected(request, error);
       request.reject(error);
-      this.#untold -= 1;
       this.#settled(request);
     });
   }
@@ -132,11 +132,10 @@ export class AcceptedRequests {
   }
 
   #cancel(request: PendingRequest): void {
-    const cancelled = () => {
-      const cause: unknown = request.signal?.reason;
+    this.reject(request, () => {
+      const cause = reasonOf(request.signal);
       return new InfermuxError('CANCELLED', 'the request was cancelled', { cause });
-    };
-    this.reject(request, cancelled);
+    });
   }
 
   #expire(request: PendingRequest): void {
@@ -174,5 +173,14 @@ export class AcceptedRequests {
       if (waiter.left === 0) waiter.resolve();
     }
     this.#waiters.delete(request);
+  }
+}
+
+/** A signal may be the caller's own, and its getter may throw. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason;
+  } catch (error) {
+    return error;
   }
 }

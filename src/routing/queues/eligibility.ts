@@ -13,9 +13,14 @@ export type Eligibility =
   /** To these, and to an idle replica without other work: they have waited long enough for another load. */
   | 'spilling';
 
+/** Least time between two times that a router by request is asked although no slot has freed. */
+const LEAST_PAUSE_MS = 1;
+
 export interface WaitingModel {
   /** Replicas that have the model or are loading it. */
   readonly warmReplicas: number;
+  /** Whether the router goes by requests, and so decides itself what a wait is worth. */
+  readonly goesByRequest: boolean;
   /** All replicas. */
   readonly replicas: number;
   /** Milliseconds until another load is worth it; infinite if it never is. Called only if a replica is cold. */
@@ -36,18 +41,25 @@ export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; 
   if (model.gatherMs !== undefined) return { eligibility: 'gathering', changesInMs: Math.max(0, model.gatherMs) };
   if (model.warmReplicas === 0) return { eligibility: 'anywhere', changesInMs: undefined };
   if (model.isOnTrial) return { eligibility: 'trying', changesInMs: undefined };
+  if (model.goesByRequest) return byRequest(model);
   if (model.warmReplicas === model.replicas) return { eligibility: 'warm', changesInMs: undefined };
   const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
-  if (ownMs === Number.POSITIVE_INFINITY) {
-    // A router by request is asked whenever a slot frees, and also when the model may be loaded again or is overdue: it
-    // may want none of the warm replicas, but a cold one that is never idle.
-    const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
-    if (changes.length === 0) return { eligibility: 'anywhere', changesInMs: undefined };
-    return { eligibility: 'warm', changesInMs: Math.min(...changes) };
-  }
   const untilSpillMs = Math.max(ownMs, model.mayLoadInMs);
   if (untilSpillMs > 0) return { eligibility: 'warm', changesInMs: untilSpillMs };
   if (untilOverdueMs > 0) return { eligibility: 'spilling', changesInMs: untilOverdueMs };
   return { eligibility: 'anywhere', changesInMs: undefined };
+}
+
+/**
+ * A router by request is asked whenever a slot frees; also when the model may be loaded again or is overdue, since it may
+ * want none of the warm replicas, but a cold one that is never idle; and after as long as the request has waited already,
+ * since it may want another replica by then.
+ */
+function byRequest(model: WaitingModel): { eligibility: Eligibility; changesInMs: number } {
+  const untilOverdueMs = msUntilOverdue(model);
+  const isOverdue = model.warmReplicas < model.replicas && model.mayLoadInMs <= 0 && untilOverdueMs <= 0;
+  const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
+  const changesInMs = Math.min(Math.max(LEAST_PAUSE_MS, model.waitedMs), ...changes);
+  return { eligibility: isOverdue ? 'anywhere' : 'warm', changesInMs };
 }

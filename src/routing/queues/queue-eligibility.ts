@@ -8,6 +8,8 @@ import type { WaitingModels } from './waiting-models.js';
 export interface QueueEligibilityObserver {
   /** The queue has waited long enough to be placed again. */
   due(queue: ModelQueue): void;
+  /** Whether the router in force goes by requests. */
+  goesByRequest(): boolean;
   /** Returns the milliseconds until the queue's model is worth another load although replicas have it. */
   msUntilSpill(queue: ModelQueue): number;
   /** No replica can serve the queue's requests for now. */
@@ -53,6 +55,7 @@ export class QueueEligibility {
     const { eligibility, changesInMs } = eligibilityOf({
       gatherMs: queue.gathersUntil === undefined ? undefined : queue.gathersUntil - this.#clock.now(),
       warmReplicas: this.#replicas.warm(queue.modelKey).length,
+      goesByRequest: this.#observer.goesByRequest(),
       replicas: this.#replicas.size,
       msUntilSpill: () => this.#observer.msUntilSpill(queue),
       waitedMs: queue.waitedMs(this.#clock.now()),

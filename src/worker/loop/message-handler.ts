@@ -5,6 +5,7 @@ import { packCalls } from '../../protocol/call-answers.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
 import type {
   CallAnswer,
+  DefineMessage,
   ExpireAnswer,
   HelloAnswer,
   LoadMessage,
@@ -67,7 +68,7 @@ export class MessageHandler {
       case 'routing-stats':
         return replyOf(() => this.#handler.routingStats());
       case 'define':
-        return replyOf(async () => this.#lookup.defined(message));
+        return replyOf(() => this.#define(message));
       case 'cancel':
         return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
     }
@@ -106,6 +107,14 @@ export class MessageHandler {
       this.#counters.dispatchDone(requests - failed, failed);
     }
     return reply;
+  }
+
+  /** Answered when the load that it leads to has ended, so that the calling thread knows what came of it. */
+  async #define(message: DefineMessage): Promise<void> {
+    this.#lookup.defined(message);
+    // The handler, which waited for the model, goes on first.
+    await new Promise(setImmediate);
+    await this.unfinished();
   }
 
   async #release(): Promise<void> {

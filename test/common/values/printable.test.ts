@@ -97,5 +97,6 @@ describe('the message of an InfermuxError', () => {
     expect(error.message).toMatch(/^no file \/models\/\\u001b\[31m\\nred x+\.\.\.$/);
     expect(error.message.length).toBeLessThan(8_300);
     expect(error.stack).not.toContain('\u001b');
+    expect(new InfermuxError('INTERNAL', '\u0001'.repeat(8_192)).message).toHaveLength(8_192);
   });
 });

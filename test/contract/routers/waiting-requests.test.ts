@@ -202,3 +202,19 @@ it('a round that another order replaced does not go on', async () => {
   // The first of all waits for the other one.
   expect(world.given).toEqual(['m0>r0', 'm0>r1']);
 });
+
+it('a router is asked again after a while, although nothing else happens', async () => {
+  const patient = new RouterWorld({
+    chooseReplicas: (candidates, { waitedMs }) => [candidates.filter(({ id }) => id === 'r0' || waitedMs >= 20)],
+  });
+  const [first, second] = [patient.add(), patient.add()];
+  for (const replica of [first, second]) {
+    replica.models.set(MODELS[0]?.key ?? '', 'loaded');
+    patient.dispatcher.modelChanged(replica, MODELS[0]?.key ?? '');
+  }
+  patient.submit(0);
+  patient.submit(0);
+  expect(patient.given).toEqual(['m0>r0']);
+  patient.clock.advance(40);
+  expect(patient.given).toEqual(['m0>r0', 'm0>r1']);
+});

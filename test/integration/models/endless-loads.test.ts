@@ -133,4 +133,14 @@ describe('a model whose load does not end, in a handler', () => {
     controller.abort();
     expect(await waiting).toBe('CANCELLED');
   });
+
+  it('is tried by one replica where nobody waits for it', async () => {
+    const options = { handler, replicas: 3, maxOngoingRequests: 1, loadTimeoutMs: 60_000 };
+    await start({ bad: slow, good }, { replicas: 0, deployments: { app: options } });
+    const send = requestsTo(() => engine);
+    for (let call = 0; call < 12; call += 1) expect(await send({ do: 'ask in vain', model: 'bad' })).toBe('asked');
+    await until(() => loading('bad') === 1);
+    for (let call = 0; call < 12; call += 1) expect(await run('good')).toBe(2);
+    expect(loading('bad')).toBe(1);
+  });
 });

@@ -184,7 +184,7 @@ describe('a directory', () => {
     [`{ "warmUp": [${Array(101).fill('{}')}] }`, 'a list of at most 100 of'],
     ['{ "batching": { "maxWaitMs": 100000 } }', 'batching.maxWaitMs must be at most 60000, got 100000'],
     ['{ "batching": { "maxSize": 100000 } }', 'batching.maxSize must be at most 65536, got 100000'],
-    [`{ "session": { "extra": ${'{"a":'.repeat(6_000)}1${'}'.repeat(6_000)} } }`, 'must be plain data'],
+    [`{ "session": { "extra": ${'{"a":'.repeat(6_000)}1${'}'.repeat(6_000)} } }`, 'a model.json must not set'],
     [`{ "sha256": { "../../etc/passwd": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
     [`{ "sha256": { "/dev/zero": "${'ab'.repeat(32)}" } }`, 'which is not in its folder'],
     ['{ "licence": "" }', 'licence must be a non-empty string'],

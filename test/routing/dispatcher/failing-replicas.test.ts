@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import { codeOf } from '../../support/code-of.js';
+import { gate } from '../../support/fakes/fake-model-replicas.js';
 import type { FakeReplica } from '../../support/fakes/fake-replica.js';
 import { flush } from '../../support/flush.js';
 import { A, startDispatcher, work } from '../../support/routing/start-dispatcher.js';
@@ -99,6 +100,36 @@ describe('failing replicas', () => {
     expect(third.ongoing).toBe(0);
     clock.advance(1);
     expect(third.loadUnderWay?.key).toBe('a@1');
+  });
+
+  it('waits for the load of a replica that leaves, and loads the model elsewhere only when that has ended', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    const { opened, open } = gate();
+    first.gone = opened;
+    submit(A);
+    dispatcher.removeReplica(first);
+    const waiting = submit(A);
+    clock.advance(10_000);
+    expect(second.ongoing).toBe(0);
+    open();
+    await flush();
+    expect(second.loadUnderWay?.key).toBe('a@1');
+    await work(second);
+    expect(await codeOf(waiting)).toBe('answered');
+  });
+
+  it('refuses a model while a replica that was given up is still in its load', async () => {
+    const [first, second] = [addReplica('r0'), addReplica('r1')];
+    first.gone = new Promise(() => undefined);
+    submit(A);
+    dispatcher.removeReplica(first);
+    const waiting = submit(A);
+    first.isFailed = true;
+    dispatcher.removeReplica(first);
+    expect(await codeOf(waiting)).toBe('MODEL_LOAD_FAILED');
+    clock.advance(1_000_000);
+    expect(await codeOf(submit(A))).toBe('MODEL_LOAD_FAILED');
+    expect(second.ongoing).toBe(0);
   });
 
   it('names the model by its id', async () => {

@@ -85,7 +85,7 @@ describe('a load that ended or outlasted its replica', () => {
   const crash = new InfermuxError('REPLICA_FAILED', 'replica r0 failed: out of memory');
 
   it('is refused for a growing while', async () => {
-    backoff.recordCrash(model, crash, Promise.resolve());
+    backoff.replicaLeft(model, crash, Promise.resolve());
     await flush();
     expect(backoff.loadRefusal(model.key)).toMatchObject({
       ...{ code: 'MODEL_LOAD_FAILED', retryAfterMs: 1_000 },
@@ -93,14 +93,14 @@ describe('a load that ended or outlasted its replica', () => {
     });
     clock.advance(1_000);
     expect(backoff.mayLoad(model.key)).toBe(true);
-    backoff.recordCrash(model, crash, Promise.resolve());
+    backoff.replicaLeft(model, crash, Promise.resolve());
     expect(backoff.loadRefusal(model.key)?.retryAfterMs).toBe(2_000);
   });
 
   it('is refused for as long as the thread is still in it', async () => {
     const { opened: gone, open } = gate();
     const cause = new InfermuxError('MODEL_LOAD_FAILED', 'model "a" did not load within 5 ms');
-    backoff.recordCrash(model, new InfermuxError('REPLICA_FAILED', 'given up', { cause }), gone);
+    backoff.replicaLeft(model, new InfermuxError('REPLICA_FAILED', 'given up', { cause }), gone);
     await flush();
     for (let second = 0; second < 100; second += 1) {
       expect(backoff.loadRefusal(model.key)).toMatchObject({ message: cause.message, retryAfterMs: 1_000 });
@@ -115,7 +115,7 @@ describe('a load that ended or outlasted its replica', () => {
 
   it('is what a caller hears whose replica was lost with it', async () => {
     const lost = backoff.inTurn(model, first(), async () => {
-      backoff.recordCrash(model, crash, Promise.resolve());
+      backoff.replicaLeft(model, crash, Promise.resolve());
       throw crash;
     });
     await expect(lost).rejects.toMatchObject({ code: 'MODEL_LOAD_FAILED' });

@@ -9,6 +9,7 @@ const model = ({ waitedMs = 0, expectedLoadMs = 100, ...changes }: Partial<Waiti
   replicas: 4,
   mayLoadInMs: 0,
   isOnTrial: false,
+  goesByRequest: false,
   gatherMs: undefined,
   ...changes,
 });
@@ -25,19 +26,15 @@ it.each<[string, Partial<WaitingModel>, string, number | undefined]>([
   ['it is tried for the first time', { isOnTrial: true, waitedMs: 9_999 }, 'trying', undefined],
   ['it has waited twenty loads', { waitedMs: 2_000 }, 'anywhere', undefined],
   ['it has waited twenty short loads', { waitedMs: 40, expectedLoadMs: 2 }, 'spilling', 960],
-  ['it is never worth another load', { msUntilSpill: () => Number.POSITIVE_INFINITY }, 'warm', 2_000],
+  ['its router goes by requests', { goesByRequest: true }, 'warm', 1],
+  ['likewise, and it has waited', { goesByRequest: true, waitedMs: 30, warmReplicas: 4 }, 'warm', 30],
   [
     'likewise, and its load failed a short while ago',
-    { msUntilSpill: () => Number.POSITIVE_INFINITY, mayLoadInMs: 700 },
+    { goesByRequest: true, waitedMs: 1_500, mayLoadInMs: 700 },
     'warm',
-    700,
+    500,
   ],
-  [
-    'likewise, and it has waited twenty loads',
-    { msUntilSpill: () => Number.POSITIVE_INFINITY, waitedMs: 2_000 },
-    'anywhere',
-    undefined,
-  ],
+  ['likewise, and it has waited twenty loads', { goesByRequest: true, waitedMs: 2_000 }, 'anywhere', 2_000],
   ['it has waited a second, and loads are short', { waitedMs: 1_000, expectedLoadMs: 2 }, 'anywhere', undefined],
 ])('when %s', (_, changes, eligibility, changesInMs) => {
   expect(eligibilityOf(model(changes))).toEqual({ eligibility, changesInMs });

@@ -26,6 +26,7 @@ export class FakeReplica implements RoutableReplica {
   ownStats: Readonly<Record<string, unknown>> | undefined;
   readonly pinned = new Set<string>();
   gone: Promise<unknown> = Promise.resolve();
+  isFailed = false;
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];

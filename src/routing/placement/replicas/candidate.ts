@@ -18,6 +18,8 @@ export interface RoutableReplica
   isTrying(modelKey: string): boolean;
   /** The model that the thread is loading at this moment. */
   readonly loadUnderWay: ModelName | undefined;
+  /** Whether it died, or was given up because it did not stop in time. */
+  readonly isFailed: boolean;
   /** Resolves when its thread is gone. */
   readonly gone: Promise<unknown>;
   /** Keys of models that are never evicted. */
