@@ -12,7 +12,10 @@ export interface ErrorRecord {
   readonly cause: string | undefined;
 }
 
-/** Records an error: its texts have bounded lengths and can be printed. A foreign one becomes `INTERNAL` with its message: nothing else of it is sure to survive. */
+/**
+ * Records an error: its texts have bounded lengths and can be printed. A foreign one becomes `INTERNAL` with its message:
+ * nothing else of it is sure to survive.
+ */
 export function toErrorRecord(error: unknown): ErrorRecord {
   const { code, retryable, retryAfterMs } =
     error instanceof InfermuxError ? error : new InfermuxError('INTERNAL', messageOf(error));

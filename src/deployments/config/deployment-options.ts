@@ -74,10 +74,9 @@ export interface DeploymentOptions {
   readonly router?: RouterName | RequestRouter | undefined;
   /**
    * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly in
-   * the order of their arrival, whatever their model; all wait while the first has no replica, unless its
-   * model is loaded for the first time. In both, priorities
-   * order the requests of one model: one that goes before others takes the place of its model's first one. Default
-   * `'model'`.
+   * the order of their arrival, whatever their model; all wait while the first has no replica, unless its model is being
+   * loaded for the first time. In both, priorities order the requests of one model: one that goes before others takes the
+   * place of its model's first one. Default `'model'`.
    */
   readonly order?: Order | undefined;
   /**

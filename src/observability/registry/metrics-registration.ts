@@ -102,7 +102,10 @@ export class MetricsRegistration {
   }
 }
 
-/** Copies the values, with labels that a scrape can show, so that all are of one moment: what moves from one series to another is in one of them. */
+/**
+ * Copies the values, so that all are of one moment: what moves from one series to another is in one of them. The labels
+ * are those that a scrape can show.
+ */
 function snapshot<L extends Line<L>>(source: SeriesSource<L>): Series<L>[] {
   return Array.from(source.counted(), ({ labels, line }) => ({ labels: shownLabels(labels), line: line.copy() }));
 }
