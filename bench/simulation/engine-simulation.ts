@@ -55,7 +55,7 @@ class EngineSimulation {
     } as const;
     const observer: DispatcherObserver = {
       ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
-      ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
+      ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing, expressNeeded: nothing },
       // A request that lost two replicas is lost, which says nothing about the queue.
       failed: ({ code }) => (code === 'QUEUE_FULL' ? this.#outcomes.refused() : this.#outcomes.lost()),
       routerFailed: (_fault, error) => {

@@ -75,6 +75,8 @@ export class SimulatedReplica implements RoutableReplica {
   loadUnderWay: ModelName | undefined;
   readonly gone = Promise.resolve();
   readonly isFailed = false;
+  readonly isExpress: boolean = false;
+  readonly othersAtWork: number = 0;
 
   constructor(
     id: string,

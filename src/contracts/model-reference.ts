@@ -36,6 +36,26 @@ export interface ModelReference extends ModelName {
   readonly weights?: WeightPlacement | undefined;
   /** Runs at the end of a load, so that the first request is fast. */
   readonly warmUp?: readonly WarmUpInputs[] | undefined;
+  /** Threads of a wide session; undefined for a narrow one. See {@link wideModel}. */
+  readonly threads?: number | undefined;
+}
+
+/** Ends the key of a wide session; no key of a model ends like this. */
+const WIDE = ' (wide)';
+
+/** Returns the key of the model's wide session. A cache counts it as one more model. */
+export function wideKeyOf(modelKey: string): string {
+  return `${modelKey}${WIDE}`;
+}
+
+/** Returns the key of the model that a session with this key belongs to. */
+export function narrowKeyOf(key: string): string {
+  return key.endsWith(WIDE) ? key.slice(0, -WIDE.length) : key;
+}
+
+/** Returns the model as a wide session loads it: beside the narrow one, with several threads, for lone requests. */
+export function wideModel<M extends ModelReference>(model: M, threads: number): M {
+  return { ...model, key: wideKeyOf(model.key), threads };
 }
 
 /** The inputs of one warm-up run, by name. */

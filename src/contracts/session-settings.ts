@@ -14,8 +14,11 @@ export type ExecutionProvider = string | { readonly name: string };
 export interface SessionOptions {
   /** In order of preference. Default `['cpu']`. An unavailable provider fails the load. */
   readonly executionProviders?: readonly ExecutionProvider[] | undefined;
-  /** Threads within one operator. Default 1: the replicas are the parallelism. */
-  readonly intraOpNumThreads?: number | undefined;
+  /**
+   * Threads within one operator; 0 for onnxruntime's own default. Default `'auto'`: one, because the replicas are the
+   * parallelism, and as many as the machine has cores for a request that is alone, if that is clearly faster.
+   */
+  readonly intraOpNumThreads?: number | 'auto' | undefined;
   readonly interOpNumThreads?: number | undefined;
   readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined;
   readonly executionMode?: 'sequential' | 'parallel' | undefined;
@@ -49,7 +52,10 @@ const MOST_VALUES = 2_000_000;
 /** Keys that infermux checks; onnxruntime-node checks the others. */
 const RULES: Readonly<Record<string, Rule>> = {
   executionProviders: isListOf(isProvider, 'a non-empty array of names or { name, … }'),
-  intraOpNumThreads: isInteger({ lowest: 0, highest: MOST_THREADS }),
+  intraOpNumThreads: satisfies(
+    (value) => value === 'auto' || (Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= MOST_THREADS),
+    `an integer from 0 to ${MOST_THREADS}, or "auto"`,
+  ),
   interOpNumThreads: isInteger({ lowest: 0, highest: MOST_THREADS }),
   graphOptimizationLevel: satisfies((value) => LEVELS.includes(value as string), `one of ${LEVELS.join(', ')}`),
   extra: isObject,
@@ -131,4 +137,20 @@ export function onDevice<T extends { readonly executionProviders?: unknown }>(se
     return named.name === 'cpu' ? provider : { deviceId, ...named };
   });
   return { ...settings, executionProviders: onIt };
+}
+
+/** Keys of `extra.session` that begin so are about threads. */
+const THREAD_KEYS = 'session.intra_op';
+
+/**
+ * Whether a model with these settings may have a session with several threads beside one with a single thread. Not when
+ * the settings name the number or say how threads behave, not beside a device, and not when a session writes files.
+ */
+export function mayBeWide(settings: Readonly<Record<string, unknown>>): boolean {
+  const { intraOpNumThreads = 'auto', enableProfiling, executionMode, optimizedModelFilePath, extra } = settings;
+  if (intraOpNumThreads !== 'auto' || executionMode === 'parallel') return false;
+  if (enableProfiling === true || optimizedModelFilePath !== undefined) return false;
+  const { session = {} } = (extra ?? {}) as { session?: object };
+  if (Object.keys(session).some((key) => key.startsWith(THREAD_KEYS))) return false;
+  return providersOf(settings).every((name) => name === 'cpu');
 }

@@ -214,7 +214,7 @@ export class ReplicaPool {
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
       ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },
-      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined },
+      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress: false },
     };
     const replica = new Replica(options, thread, line.counters, clock, {
       stateChanged: (changed, state) => {

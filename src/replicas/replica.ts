@@ -28,6 +28,8 @@ export interface ReplicaOptions {
   readonly maxModelBytes: number;
   /** Whether a handler takes the requests, which then need not name a model. */
   readonly isHandler: boolean;
+  /** Whether it takes short runs only. */
+  readonly isExpress: boolean;
 }
 
 export interface ReplicaObserver {
@@ -47,6 +49,7 @@ export class Replica {
   readonly id: string;
   readonly deployment: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly isExpress: boolean;
   readonly counters: ReplicaCounters;
   readonly #options: ReplicaOptions;
   readonly #observer: ReplicaObserver;
@@ -68,6 +71,7 @@ export class Replica {
     this.id = options.id;
     this.deployment = options.deployment;
     this.labels = options.labels;
+    this.isExpress = options.isExpress;
     this.counters = counters;
     this.#options = options;
     this.#observer = observer;
@@ -123,6 +127,11 @@ export class Replica {
 
   get dispatches(): number {
     return isFinal(this.state) ? 0 : this.counters.dispatches;
+  }
+
+  /** Replicas of the engine with unfinished requests, other than this one. */
+  get othersAtWork(): number {
+    return this.counters.othersAtWork;
   }
 
   /** Whether a load was ordered and has not ended: it blocks the thread. */

@@ -37,6 +37,8 @@ export interface DispatcherObserver {
   failed(error: InfermuxError, isShadow: boolean): void;
   /** One call ran for `requests` requests. */
   called(model: RoutedModel, requests: number): void;
+  /** Short runs wait behind long ones, so that an express replica is worth its thread; or they do not any more. */
+  expressNeeded(isNeeded: boolean): void;
   /** The model's requests are no longer joined. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
   /**

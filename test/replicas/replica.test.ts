@@ -71,7 +71,7 @@ beforeEach(() => {
   counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
   story = [];
   const options = {
-    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false, maxModels: -1 },
+    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false, isExpress: false, maxModels: -1 },
     ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
   };
   replica = new Replica(options, thread, counters, clock, {

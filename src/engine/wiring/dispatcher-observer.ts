@@ -16,7 +16,7 @@ export interface DispatcherObserverEnvironment {
 export function observeDispatcher(
   deployment: string,
   { keepAlive, metrics, log }: DispatcherObserverEnvironment,
-): DispatcherObserver {
+): Omit<DispatcherObserver, 'expressNeeded'> {
   const requests = metrics.deploymentRequests(deployment);
   return {
     submitted: () => {

@@ -98,10 +98,8 @@ export function readManifestSession(
     if (typeof provider !== 'string')
       checkListed(`${where}.executionProviders`, ' of a provider', provider, PROVIDER_OPTIONS);
   }
-  const cut = THREADS.filter((key) => settings[key] !== undefined).map((key) => [
-    key,
-    Math.min(Number(settings[key]), cores),
-  ]);
+  const numbered = THREADS.filter((key) => typeof settings[key] === 'number');
+  const cut = numbered.map((key) => [key, Math.min(Number(settings[key]), cores)]);
   return { ...settings, ...Object.fromEntries(cut) };
 }
 

@@ -23,6 +23,7 @@ export class ModelDefinitions {
 
 /** Returns the part of a model's description that the thread needs. */
 export function definitionOf(model: ModelReference): ModelReference {
-  const { key, id, path, bytes, format, contents, externalData, files, sha256, session, weights, warmUp } = model;
-  return { key, id, path, bytes, format, contents, externalData, files, sha256, session, weights, warmUp };
+  const { key, id, path, bytes, format, contents, externalData, files, sha256, session, weights, warmUp, threads } =
+    model;
+  return { key, id, path, bytes, format, contents, externalData, files, sha256, session, weights, warmUp, threads };
 }

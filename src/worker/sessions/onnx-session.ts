@@ -14,8 +14,13 @@ import { readMetadata, whyNotServed } from './session-metadata.js';
 // Errors come as exceptions: the environment must not write them to stderr as well.
 ort.env.logLevel = 'fatal';
 
-/** One thread per session, because parallelism comes from replicas. Errors come as exceptions, so nothing is logged. */
+/** Errors come as exceptions, so nothing is logged. */
 const SESSION_DEFAULTS = { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4 } as const;
+/**
+ * Without it the threads of a session spin for a while after each run, which takes the cores from everybody else. Runs
+ * that are long enough for several threads are as fast without.
+ */
+const NO_SPINNING = { 'session.intra_op.allow_spinning': '0' };
 
 export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versions.common;
 
@@ -166,7 +171,7 @@ async function createSession(
     const message = `${where}: execution provider ${show(unknown)} is not available; ${describeProviders()}`;
     throw new InfermuxError('MODEL_LOAD_FAILED', message);
   }
-  const all = { ...SESSION_DEFAULTS, ...options };
+  const all = { ...SESSION_DEFAULTS, ...withThreads(options, model.threads) };
   const { path, contents } = model;
   try {
     return await nativeCall(counters, () =>
@@ -183,6 +188,16 @@ async function createSession(
     const retryable = passing !== undefined;
     throw new InfermuxError('MODEL_LOAD_FAILED', `${where}: ${said}${hint}`, { cause, retryable });
   }
+}
+
+/** Returns the options for a wide session with so many threads; undefined for a narrow session. */
+function withThreads(options: SessionSettings, threads: number | undefined): SessionSettings {
+  if (threads === undefined) return options;
+  const extra = options['extra'] as { session?: Readonly<Record<string, string>> } | undefined;
+  return {
+    ...{ ...options, intraOpNumThreads: threads },
+    extra: { ...extra, session: { ...extra?.session, ...NO_SPINNING } },
+  };
 }
 
 /** The options with which onnxruntime writes the optimised model. */

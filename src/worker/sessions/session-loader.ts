@@ -71,7 +71,7 @@ export class OnnxSessionLoader implements SessionLoader {
 
   async #create(model: ModelReference): Promise<OnnxSession> {
     const { session: common, device } = this.#options;
-    const merged = mergeSettings(common, model.session ?? {});
+    const merged = withoutAuto(mergeSettings(common, model.session ?? {}));
     const options = device === undefined ? merged : onDevice(merged, device);
     const weights = model.weights ?? this.#options.weights;
     const shared = weights === 'shared' ? await this.#loadShared(model, options) : undefined;
@@ -207,6 +207,11 @@ function mergeSettings(common: SessionSettings, own: SessionSettings): SessionSe
     merged[key] = isPlain(value) && isPlain(other) ? mergeSettings(other, value) : value;
   }
   return merged;
+}
+
+/** `auto` says that infermux chooses. A wide session of the model shares its weights with the others. */
+function withoutAuto({ intraOpNumThreads, ...others }: SessionSettings): SessionSettings {
+  return intraOpNumThreads === undefined || intraOpNumThreads === 'auto' ? others : { intraOpNumThreads, ...others };
 }
 
 function sortedKeys(value: unknown): unknown {

@@ -27,6 +27,8 @@ export class FakeReplica implements RoutableReplica {
   readonly pinned = new Set<string>();
   gone: Promise<unknown> = Promise.resolve();
   isFailed = false;
+  isExpress = false;
+  othersAtWork = 0;
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];

@@ -14,6 +14,10 @@ export interface RoutableReplica
   readonly dispatches: number;
   /** True from the order of a load to its end: the thread is blocked. */
   readonly isLoading: boolean;
+  /** Replicas of the engine with unfinished requests, in all deployments, other than this one. */
+  readonly othersAtWork: number;
+  /** Whether it takes short runs only. Such a replica is none that routers choose from. */
+  readonly isExpress: boolean;
   /** Whether a load of the model was ordered and has not ended. */
   isTrying(modelKey: string): boolean;
   /** The model that the thread is loading at this moment. */
