@@ -139,6 +139,15 @@ export class SimulatedReplica implements RoutableReplica {
     return new Answer() as unknown as PromiseLike<void>;
   }
 
+  /** Releases the session at once: only idle ones are released here. */
+  unload(key: string): PromiseLike<void> {
+    const session = this.#sessions.get(key);
+    if (session !== undefined) this.#bytes -= session.bytes;
+    this.#sessions.delete(key);
+    this.#set(key, undefined);
+    return new Answer() as unknown as PromiseLike<void>;
+  }
+
   /** The thread is gone, and with it the sessions. */
   crash(leave: (crash: InfermuxError) => void): void {
     const error = new InfermuxError('REPLICA_FAILED', `${this.id} crashed`);

@@ -90,6 +90,10 @@ export class FakeReplica implements RoutableReplica {
     });
   }
 
+  async unload(key: string): Promise<void> {
+    this.#set(key, undefined);
+  }
+
   load({ key }: RoutedModel, { spare = [] as readonly string[] } = {}): Promise<void> {
     this.spare = spare;
     return new Promise((resolve) => {
