@@ -270,6 +270,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     batching.setMetadata(metadata);
   }
 
+  /** A lone request of the handler ran the model. @param run.key of the session. */
+  handlerRan(replica: R, model: RoutedModel, run: { key: string; rows: number; runMs: number }): void {
+    this.#placement.handlerRan(replica, this.#queues.of(model), run);
+  }
+
   /** Resolves when no accepted request is for the model. Call it when no more will come. */
   untilModelUnused(modelKey: string): Promise<void> {
     return this.#accepted.untilNoneOf(modelKey);

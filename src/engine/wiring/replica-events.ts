@@ -42,6 +42,10 @@ export class ReplicaEvents {
       return;
     }
     const registered = catalog.byKey(event.key);
+    if (event.kind === 'model-ran') {
+      if (registered !== undefined) dispatcher.handlerRan(replica, registered, event);
+      return;
+    }
     // A handler's own models are counted together: there may be any number of them.
     const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'handler' };
     const model = registered?.id ?? event.key;

@@ -20,7 +20,7 @@ import { Candidate, type RoutableReplica } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
-import { WideSessions } from './wide/wide-sessions.js';
+import { type LoneRun, WideSessions } from './wide/wide-sessions.js';
 
 const anywhere = () => true;
 
@@ -172,6 +172,12 @@ export class Placement<R extends RoutableReplica> {
   /** The replica has loaded a model, in this many milliseconds. */
   modelLoaded(replica: R, milliseconds: number): void {
     this.#candidates.get(replica)?.loaded(milliseconds);
+  }
+
+  /** A lone request of a handler ran the queue's model in the session with this key. */
+  handlerRan(replica: R, queue: ModelQueue, run: LoneRun): void {
+    const candidate = this.#candidates.get(replica);
+    if (candidate !== undefined) this.#wide.ran(candidate, queue, run);
   }
 
   /** The statistics of the replica that routers see; undefined when the replica is unknown. */

@@ -16,8 +16,13 @@ const WEIGHT = 0.02;
 const MOST = 2;
 /** What lone requests have lost counts 1/e after this time. */
 const LOST_MS = 60_000;
-/** A model whose wide session was not worth it, or could not be loaded, gets none for this long; then twice as long. */
-const FIRST_PAUSE_MS = 600_000;
+/**
+ * A model whose wide session was not worth it, or could not be loaded, gets none for this long and for the time of so
+ * many loads; then for twice as long. It begins anew when a session was worth it for ten times as long.
+ */
+const FIRST_PAUSE_MS = 10_000;
+const FIRST_PAUSE_LOADS = 20;
+const FORGIVEN_AFTER_PAUSES = 10;
 
 /**
  * Judges by measured times whether lone requests of a model should run wide, with several threads.
@@ -34,9 +39,11 @@ export class WideWorth {
   /** Time of wide runs as a fraction of that of narrow ones. */
   #ratio = new MovingAverage(WEIGHT);
   #narrowRunsDue = NARROW_RUNS;
+  #isLoaded = false;
   /** Ratios of the trial's runs; undefined when there is no trial. The first one does not count. */
   #trial: number[] | undefined;
-  #pauseMs = FIRST_PAUSE_MS;
+  #pauseMs = 0;
+  #loadedAt = 0;
   #notBefore = Number.NEGATIVE_INFINITY;
 
   /** @param cores that a wide run can use; at least 2. */
@@ -44,9 +51,9 @@ export class WideWorth {
     this.#gain = 1 - 1 / cores;
   }
 
-  /** Whether a lone request should run wide, if the session is loaded. */
+  /** Whether a lone request should run wide. */
   get mayRun(): boolean {
-    return this.#narrowRunsDue === 0;
+    return this.#isLoaded && this.#narrowRunsDue === 0;
   }
 
   /** Whether the wide session is worth a load that takes `loadMs`. */
@@ -68,14 +75,25 @@ export class WideWorth {
     this.#narrowRunsDue = Math.max(0, this.#narrowRunsDue - 1);
   }
 
-  /** The wide session is loaded. */
-  loaded(): void {
+  /** The wide session is loaded. It has to show that it is faster. */
+  loaded(now: number): void {
+    this.#isLoaded = true;
+    this.#loadedAt = now;
+    this.#begin();
+  }
+
+  #begin(): void {
     this.#trial = [];
     this.#ratio = new MovingAverage(WEIGHT);
   }
 
-  /** A lone request ran wide. @returns false when the session is not worth its memory. */
-  ranWide(rows: number, runMs: number, now: number): boolean {
+  /** The wide session is not loaded, or not any more. */
+  gone(): void {
+    this.#isLoaded = false;
+  }
+
+  /** A lone request ran wide. @returns false when the session is not worth its memory: then it has {@link failed}. */
+  ranWide(rows: number, runMs: number): boolean {
     const narrow = this.#narrow.estimate();
     if (narrow === undefined) return true;
     const ratio = Math.min(MOST, runMs / expectedMs(narrow, rows));
@@ -83,7 +101,7 @@ export class WideWorth {
       this.#ratio.add(ratio);
       if ((this.#ratio.value ?? 0) > DOUBTFUL) {
         this.#narrowRunsDue = NARROW_RUNS;
-        this.loaded();
+        this.#begin();
       }
       return true;
     }
@@ -94,19 +112,15 @@ export class WideWorth {
       .sort((left, right) => left - right)
       .slice(TRIAL_RUNS >> 1) as [number];
     this.#trial = undefined;
-    if (median > CLEARLY) {
-      this.failed(now);
-      return false;
-    }
     this.#ratio.add(median);
-    this.#pauseMs = FIRST_PAUSE_MS;
-    return true;
+    return median <= CLEARLY;
   }
 
   /** The session could not be loaded, or was not worth it. */
-  failed(now: number): void {
-    this.#trial = undefined;
+  failed(loadMs: number, now: number): void {
+    this.#isLoaded = false;
+    const isForgiven = now - this.#loadedAt >= FORGIVEN_AFTER_PAUSES * this.#pauseMs;
+    this.#pauseMs = Math.max(FIRST_PAUSE_MS, FIRST_PAUSE_LOADS * loadMs, isForgiven ? 0 : 2 * this.#pauseMs);
     this.#notBefore = now + this.#pauseMs;
-    this.#pauseMs *= 2;
   }
 }
