@@ -34,7 +34,14 @@ export type { CloseOptions, InferenceEngine } from './engine/engine.js';
 export type { CheckpointOptions, EngineOptions, MetricsOptions, WeightStoreOptions } from './engine/options.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest, RunOptions } from './engine/requests/run-options.js';
-export type { DeploymentStatus, EngineState, EngineStatus, ModelStatus, ReplicaStatus } from './engine/status.js';
+export type {
+  DeploymentStatus,
+  EngineState,
+  EngineStatus,
+  ModelStatus,
+  ReplicaStatus,
+  SessionStatus,
+} from './engine/status.js';
 export type { ModelManager } from './models/model-manager.js';
 export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
 export type { ReplicaModelState } from './models/reports/load-records.js';
