@@ -7,10 +7,10 @@ import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
 import { configChange } from './config/config-change.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
 import { ReplicaController } from './control/replica-controller.js';
-import { StartRecord } from './control/start-record.js';
 import { firstTarget, nextTarget } from './control/target.js';
 import type { DeploymentEnvironment, DeploymentObserver, DeploymentQueue } from './deployment-environment.js';
-import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
+import { GoalPursuit } from './goal-pursuit.js';
+import { type Goal, reachedGoal } from './goals.js';
 import { ReplicaMonitor } from './health/replica-monitor.js';
 
 /**
@@ -31,9 +31,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #controller: ReplicaController;
   readonly #monitor: ReplicaMonitor;
   readonly #autoscaling: AutoscalingLoop;
-  readonly #starts = new StartRecord();
+  readonly #pursuit: GoalPursuit;
   #options: ResolvedDeploymentOptions;
-  #goal = new PursuedGoal();
   /** Whether the last starts failed, so that no replica runs. */
   #isOut = false;
   #isDeleting = false;
@@ -46,6 +45,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#clock = pool.clock;
     this.#observer = observer;
     this.#options = options;
+    this.#pursuit = new GoalPursuit(name);
     this.#controller = new ReplicaController(
       name,
       firstTarget(options),
@@ -61,10 +61,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         },
         failed: (place, error, delayMs) => this.#failed(place, error, delayMs),
         handlerUsed: (handler) => observer.handlerUsed(handler),
-        configRefused: (error) => this.#goal.fail(error),
+        configRefused: (error) => this.#pursuit.fail(error),
         log: (level, fields, message) => observer.log(level, fields, message),
         resting: () => {
-          if (!this.#isDeleting && this.#controller.isReached) this.#goal.settle('reached');
+          if (!this.#isDeleting && this.#controller.isReached) this.#pursuit.reached();
         },
       },
     );
@@ -93,14 +93,14 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   get goal(): Goal {
-    return this.#goal.goal;
+    return this.#pursuit.goal;
   }
 
   get state(): DeploymentState {
     if (this.#isDeleting) return 'deleting';
     if (this.#controller.isReached) return 'healthy';
     const isFailed = ({ replica, failuresInRow }: ReplicaPlace) => failuresInRow > 0 && replica?.state !== 'running';
-    return this.#goal.status === 'failed' || this.places.some(isFailed) ? 'unhealthy' : 'updating';
+    return this.#pursuit.status === 'failed' || this.places.some(isFailed) ? 'unhealthy' : 'updating';
   }
 
   /** Whether requests are answered: a replica runs, or the first request starts one. */
@@ -116,7 +116,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** Why a replica last failed. */
   get lastFailure(): InfermuxError | undefined {
-    return this.#starts.lastFailure;
+    return this.#pursuit.lastFailure;
   }
 
   /** Whether the handler brings its own models; false until a replica has run. */
@@ -135,7 +135,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   /** @returns the goal that the target is reached: a reached goal if it is, and another try if the last goal failed. */
   pursueAgain(): Goal {
     if (this.#controller.isReached) return reachedGoal();
-    if (this.#goal.status !== 'failed') return this.goal;
+    if (this.#pursuit.status !== 'failed') return this.goal;
     this.#pursue();
     this.#controller.look();
     return this.goal;
@@ -143,7 +143,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** Resolves when the goal is decided, or when a replica failed, so that the goal may take for ever. */
   untilDecidedOrFailing(): Promise<void> {
-    return this.#goal.decidedOrFailing;
+    return this.#pursuit.decidedOrFailing;
   }
 
   /**
@@ -154,7 +154,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   async untilStarted(): Promise<void> {
     await this.#controller.untilStarted();
     if (this.running.length > 0 || this.targetReplicas === 0) return;
-    throw this.#starts.lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
+    throw this.lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
   }
 
   /** @returns the goal that these options are in force. */
@@ -205,7 +205,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#halt();
     // The goal of a deletion is reached all the same.
     if (!this.#isDeleting) {
-      this.#goal.fail(new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`));
+      this.#pursuit.fail(
+        new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`),
+      );
     }
     await this.#controller.stopAll({ hurry, graceMs: this.#options.gracefulShutdownTimeoutMs });
     await this.untilGone();
@@ -234,13 +236,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
     this.#halt();
     await this.#controller.stopAll({ hurry: true, graceMs: Math.max(0, until - this.#clock.now()) });
-    this.#goal.settle('reached');
+    this.#pursuit.reached();
   }
 
   #pursue(): void {
-    this.#goal.settle('superseded');
-    this.#goal = new PursuedGoal();
-    this.#starts.begin(this.running.some((replica) => this.#controller.isCurrent(replica)));
+    this.#pursuit.begin(this.running.some((replica) => this.#controller.isCurrent(replica)));
     this.#controller.forgetRefusals();
     // Starts for another target may succeed where the last ones failed.
     this.#isOut = false;
@@ -248,7 +248,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #running(replica: Replica): void {
-    if (this.#controller.isCurrent(replica)) this.#starts.ran();
+    if (this.#controller.isCurrent(replica)) this.#pursuit.replicaRan();
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#monitor.watch(replica);
@@ -262,21 +262,14 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
-    this.#starts.replicaFailed(error);
-    // Before any replica has run, a few failed starts decide the goal.
-    if (this.#starts.hasRun) this.#goal.replicaFailed();
+    this.#pursuit.replicaFailed(error);
     if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
     this.#observer.restarting(place.id, error, delayMs);
   }
 
   #couldNotStart(place: ReplicaPlace, error: InfermuxError): void {
     const { target } = this.#controller;
-    if (place.revision === target.revision) this.#starts.startFailed();
-    const failed = this.#starts.missed(target.replicas);
-    if (!this.#isDeleting && failed !== undefined) {
-      const message = `deployment ${this.name}: ${failed} starts failed, and none succeeded: ${error.message}`;
-      this.#goal.fail(new InfermuxError('REPLICA_FAILED', message, { cause: error, retryable: false }));
-    }
+    if (!this.#isDeleting) this.#pursuit.startFailed(error, place.revision === target.revision, target.replicas);
     const outage = this.#controller.outage(error);
     if (outage === undefined) return;
     this.#isOut = true;
