@@ -6,18 +6,14 @@ import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
 import { configChange } from './config/config-change.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
+import type { ExpressReplica } from './control/express-replica.js';
 import { ReplicaController } from './control/replica-controller.js';
 import { firstTarget, nextTarget } from './control/target.js';
 import type { DeploymentEnvironment, DeploymentObserver, DeploymentQueue } from './deployment-environment.js';
+import { type DeploymentState, deploymentState } from './deployment-state.js';
 import { GoalPursuit } from './goal-pursuit.js';
 import { type Goal, reachedGoal } from './goals.js';
 import { ReplicaMonitor } from './health/replica-monitor.js';
-
-/**
- * State of a deployment. `healthy`: its replicas match its target. `updating`: it is on the way there. `unhealthy`: its
- * goal failed, or replicas fail.
- */
-export type DeploymentState = 'updating' | 'healthy' | 'unhealthy' | 'deleting';
 
 /**
  * One deployment: its options, its goal and its queue. Changes set the target of a {@link ReplicaController}, which
@@ -39,7 +35,6 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   constructor(name: string, options: ResolvedDeploymentOptions, environment: DeploymentEnvironment<Q>) {
     const { memory, observer, pool, queue, random, weightStore } = environment;
-    const inForce = () => this.#options;
     this.name = name;
     this.queue = queue;
     this.#clock = pool.clock;
@@ -49,7 +44,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#controller = new ReplicaController(
       name,
       firstTarget(options),
-      { memory, pool, queue, weightStore, options: inForce },
+      { memory, pool, queue, weightStore, options: () => this.#options },
       {
         running: (replica) => this.#running(replica),
         removed: (replica, crash) => this.#removed(replica, crash),
@@ -68,8 +63,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         },
       },
     );
-    this.#monitor = new ReplicaMonitor(name, inForce, this.#clock, random, observer);
-    const requests = () => queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
+    this.#monitor = new ReplicaMonitor(name, () => this.#options, this.#clock, random, observer);
+    const requests = () => queue.queued + this.ongoing;
     const scaled = { requests, replicas: () => this.targetReplicas, scaleTo: (to: number) => this.#scaleTo(to) };
     this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
   }
@@ -83,9 +78,19 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.#controller.places;
   }
 
-  /** Replicas that take requests. */
+  /** Replicas that take requests, without the express replica. */
   get running(): Replica[] {
     return this.#controller.running;
+  }
+
+  /** The express replica, which is none of the {@link places} and not among the {@link running}. */
+  get express(): Pick<ExpressReplica, 'place' | 'running'> {
+    return this.#controller.express;
+  }
+
+  /** Number of ongoing requests. */
+  get ongoing(): number {
+    return this.#controller.ongoing;
   }
 
   get targetReplicas(): number {
@@ -97,10 +102,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   get state(): DeploymentState {
-    if (this.#isDeleting) return 'deleting';
-    if (this.#controller.isReached) return 'healthy';
-    const isFailed = ({ replica, failuresInRow }: ReplicaPlace) => failuresInRow > 0 && replica?.state !== 'running';
-    return this.#pursuit.status === 'failed' || this.places.some(isFailed) ? 'unhealthy' : 'updating';
+    const { isReached, places } = this.#controller;
+    return deploymentState({ isDeleting: this.#isDeleting, isReached, goal: this.#pursuit.status, places });
   }
 
   /** Whether requests are answered: a replica runs, or the first request starts one. */
@@ -181,6 +184,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (this.#mayScaleToZero) this.#scaleTo(1);
   }
 
+  /** Says whether short runs wait behind long ones, so that an express replica is worth its thread. */
+  needExpress(isNeeded: boolean): void {
+    this.#controller.express.need(isNeeded);
+  }
+
   /**
    * Takes no new work, finishes accepted work and ends all replicas.
    *
@@ -202,7 +210,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
    * abandoned: its thread ends as soon as it is in no native call. Idempotent.
    */
   async stop({ hurry }: { hurry: boolean }): Promise<void> {
-    this.#halt();
+    this.#autoscaling.stop();
+    this.#controller.halt();
     // The goal of a deletion is reached all the same.
     if (!this.#isDeleting) {
       this.#pursuit.fail(
@@ -222,19 +231,14 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.#options.autoscaling?.minReplicas === 0;
   }
 
-  /** Nothing is started or scaled from now on. */
-  #halt(): void {
-    this.#controller.halt();
-    this.#autoscaling.stop();
-  }
-
   async #drain(force: boolean): Promise<void> {
     const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
     const until = this.#clock.now() + graceMs;
     if (!force) await settlesWithin(this.#clock, this.queue.untilIdle(), graceMs);
     const message = `deployment ${this.name} was deleted, and the request was not answered within ${graceMs} ms`;
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
-    this.#halt();
+    this.#autoscaling.stop();
+    this.#controller.halt();
     await this.#controller.stopAll({ hurry: true, graceMs: Math.max(0, until - this.#clock.now()) });
     this.#pursuit.reached();
   }
@@ -249,7 +253,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   #running(replica: Replica): void {
     if (this.#controller.isCurrent(replica)) this.#pursuit.replicaRan();
-    this.#isOut = false;
+    if (!replica.isExpress) this.#isOut = false;
     this.queue.addReplica(replica);
     this.#monitor.watch(replica);
     this.#observer.running(replica);
@@ -262,8 +266,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
-    this.#pursuit.replicaFailed(error);
-    if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
+    // An express replica decides neither a goal nor an outage.
+    if (!place.settings.isExpress) {
+      this.#pursuit.replicaFailed(error);
+      if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
+    }
     this.#observer.restarting(place.id, error, delayMs);
   }
 
