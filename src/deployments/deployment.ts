@@ -253,7 +253,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   #running(replica: Replica): void {
     if (this.#controller.isCurrent(replica)) this.#pursuit.replicaRan();
-    if (!replica.isExpress) this.#isOut = false;
+    this.#isOut = false;
     this.queue.addReplica(replica);
     this.#monitor.watch(replica);
     this.#observer.running(replica);
