@@ -23,8 +23,8 @@ export type {
   RollingUpdateOptions,
   RoutingStatsOptions,
 } from './deployments/config/deployment-options.js';
-export type { DeploymentState } from './deployments/deployment.js';
 export type { DeploymentReport } from './deployments/deployment-report.js';
+export type { DeploymentState } from './deployments/deployment-state.js';
 export type { DeleteOptions, Deployments } from './deployments/deployments.js';
 export type { Goal, GoalStatus } from './deployments/goals.js';
 export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';

@@ -1,5 +1,7 @@
+import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
-import type { Deployment, DeploymentState } from './deployment.js';
+import type { Deployment } from './deployment.js';
+import type { DeploymentState } from './deployment-state.js';
 import type { Goal } from './goals.js';
 
 /** A snapshot of a deployment; only the status of its goal still changes. */
@@ -10,8 +12,10 @@ export interface DeploymentReport {
   readonly ready: boolean;
   /** The target number of replicas. */
   readonly targetReplicas: number;
-  /** Number of replicas that take requests. */
+  /** Number of replicas that take requests, without the express replica. */
   readonly runningReplicas: number;
+  /** Whether an express replica takes requests: one thread more, for short runs only. */
+  readonly express: boolean;
   /** Number of pending requests. */
   readonly queued: number;
   /** Number of ongoing requests. */
@@ -23,11 +27,27 @@ export interface DeploymentReport {
   readonly options: ResolvedDeploymentOptions;
 }
 
+/** Returns the places of the deployment's replicas, with that of the express replica at the end. */
+export function allPlacesOf({ places, express }: Pick<Deployment, 'places' | 'express'>): readonly ReplicaPlace[] {
+  return express.place === undefined ? places : [...places, express.place];
+}
+
 export function reportOf(deployment: Deployment): DeploymentReport {
-  const { name, state, isReady: ready, targetReplicas, running, queue, lastFailure, goal, options } = deployment;
+  const {
+    name,
+    state,
+    isReady: ready,
+    targetReplicas,
+    running,
+    queue,
+    ongoing,
+    lastFailure,
+    goal,
+    options,
+  } = deployment;
   return {
     ...{ name, state, ready, targetReplicas, runningReplicas: running.length, queued: queue.queued },
-    ongoing: running.reduce((sum, { ongoing }) => sum + ongoing, 0),
+    ...{ express: deployment.express.running !== undefined, ongoing },
     lastFailure: lastFailure?.message,
     goal,
     options,

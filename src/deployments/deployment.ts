@@ -6,18 +6,14 @@ import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
 import { configChange } from './config/config-change.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
+import type { ExpressReplica } from './control/express-replica.js';
 import { ReplicaController } from './control/replica-controller.js';
-import { StartRecord } from './control/start-record.js';
 import { firstTarget, nextTarget } from './control/target.js';
 import type { DeploymentEnvironment, DeploymentObserver, DeploymentQueue } from './deployment-environment.js';
-import { type Goal, PursuedGoal, reachedGoal } from './goals.js';
+import { type DeploymentState, deploymentState } from './deployment-state.js';
+import { GoalPursuit } from './goal-pursuit.js';
+import { type Goal, reachedGoal } from './goals.js';
 import { ReplicaMonitor } from './health/replica-monitor.js';
-
-/**
- * State of a deployment. `healthy`: its replicas match its target. `updating`: it is on the way there. `unhealthy`: its
- * goal failed, or replicas fail.
- */
-export type DeploymentState = 'updating' | 'healthy' | 'unhealthy' | 'deleting';
 
 /**
  * One deployment: its options, its goal and its queue. Changes set the target of a {@link ReplicaController}, which
@@ -31,25 +27,24 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #controller: ReplicaController;
   readonly #monitor: ReplicaMonitor;
   readonly #autoscaling: AutoscalingLoop;
-  readonly #starts = new StartRecord();
+  readonly #pursuit: GoalPursuit;
   #options: ResolvedDeploymentOptions;
-  #goal = new PursuedGoal();
   /** Whether the last starts failed, so that no replica runs. */
   #isOut = false;
   #isDeleting = false;
 
   constructor(name: string, options: ResolvedDeploymentOptions, environment: DeploymentEnvironment<Q>) {
     const { memory, observer, pool, queue, random, weightStore } = environment;
-    const inForce = () => this.#options;
     this.name = name;
     this.queue = queue;
     this.#clock = pool.clock;
     this.#observer = observer;
     this.#options = options;
+    this.#pursuit = new GoalPursuit(name);
     this.#controller = new ReplicaController(
       name,
       firstTarget(options),
-      { memory, pool, queue, weightStore, options: inForce },
+      { memory, pool, queue, weightStore, options: () => this.#options },
       {
         running: (replica) => this.#running(replica),
         removed: (replica, crash) => this.#removed(replica, crash),
@@ -61,15 +56,15 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         },
         failed: (place, error, delayMs) => this.#failed(place, error, delayMs),
         handlerUsed: (handler) => observer.handlerUsed(handler),
-        configRefused: (error) => this.#goal.fail(error),
+        configRefused: (error) => this.#pursuit.fail(error),
         log: (level, fields, message) => observer.log(level, fields, message),
         resting: () => {
-          if (!this.#isDeleting && this.#controller.isReached) this.#goal.settle('reached');
+          if (!this.#isDeleting && this.#controller.isReached) this.#pursuit.reached();
         },
       },
     );
-    this.#monitor = new ReplicaMonitor(name, inForce, this.#clock, random, observer);
-    const requests = () => queue.queued + this.running.reduce((sum, { ongoing }) => sum + ongoing, 0);
+    this.#monitor = new ReplicaMonitor(name, () => this.#options, this.#clock, random, observer);
+    const requests = () => queue.queued + this.ongoing;
     const scaled = { requests, replicas: () => this.targetReplicas, scaleTo: (to: number) => this.#scaleTo(to) };
     this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
   }
@@ -83,9 +78,19 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.#controller.places;
   }
 
-  /** Replicas that take requests. */
+  /** Replicas that take requests, without the express replica. */
   get running(): Replica[] {
     return this.#controller.running;
+  }
+
+  /** The express replica, which is none of the {@link places} and not among the {@link running}. */
+  get express(): Pick<ExpressReplica, 'place' | 'running'> {
+    return this.#controller.express;
+  }
+
+  /** Number of ongoing requests. */
+  get ongoing(): number {
+    return this.#controller.ongoing;
   }
 
   get targetReplicas(): number {
@@ -93,14 +98,12 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   get goal(): Goal {
-    return this.#goal.goal;
+    return this.#pursuit.goal;
   }
 
   get state(): DeploymentState {
-    if (this.#isDeleting) return 'deleting';
-    if (this.#controller.isReached) return 'healthy';
-    const isFailed = ({ replica, failuresInRow }: ReplicaPlace) => failuresInRow > 0 && replica?.state !== 'running';
-    return this.#goal.status === 'failed' || this.places.some(isFailed) ? 'unhealthy' : 'updating';
+    const { isReached, places } = this.#controller;
+    return deploymentState({ isDeleting: this.#isDeleting, isReached, goal: this.#pursuit.status, places });
   }
 
   /** Whether requests are answered: a replica runs, or the first request starts one. */
@@ -116,7 +119,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** Why a replica last failed. */
   get lastFailure(): InfermuxError | undefined {
-    return this.#starts.lastFailure;
+    return this.#pursuit.lastFailure;
   }
 
   /** Whether the handler brings its own models; false until a replica has run. */
@@ -135,7 +138,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   /** @returns the goal that the target is reached: a reached goal if it is, and another try if the last goal failed. */
   pursueAgain(): Goal {
     if (this.#controller.isReached) return reachedGoal();
-    if (this.#goal.status !== 'failed') return this.goal;
+    if (this.#pursuit.status !== 'failed') return this.goal;
     this.#pursue();
     this.#controller.look();
     return this.goal;
@@ -143,7 +146,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** Resolves when the goal is decided, or when a replica failed, so that the goal may take for ever. */
   untilDecidedOrFailing(): Promise<void> {
-    return this.#goal.decidedOrFailing;
+    return this.#pursuit.decidedOrFailing;
   }
 
   /**
@@ -154,7 +157,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   async untilStarted(): Promise<void> {
     await this.#controller.untilStarted();
     if (this.running.length > 0 || this.targetReplicas === 0) return;
-    throw this.#starts.lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
+    throw this.lastFailure ?? new InfermuxError('REPLICA_FAILED', 'no replica could be started');
   }
 
   /** @returns the goal that these options are in force. */
@@ -181,6 +184,11 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     if (this.#mayScaleToZero) this.#scaleTo(1);
   }
 
+  /** Says whether short runs wait behind long ones, so that an express replica is worth its thread. */
+  needExpress(isNeeded: boolean): void {
+    this.#controller.express.need(isNeeded);
+  }
+
   /**
    * Takes no new work, finishes accepted work and ends all replicas.
    *
@@ -202,10 +210,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
    * abandoned: its thread ends as soon as it is in no native call. Idempotent.
    */
   async stop({ hurry }: { hurry: boolean }): Promise<void> {
-    this.#halt();
+    this.#autoscaling.stop();
+    this.#controller.halt();
     // The goal of a deletion is reached all the same.
     if (!this.#isDeleting) {
-      this.#goal.fail(new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`));
+      this.#pursuit.fail(
+        new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`),
+      );
     }
     await this.#controller.stopAll({ hurry, graceMs: this.#options.gracefulShutdownTimeoutMs });
     await this.untilGone();
@@ -220,27 +231,20 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.#options.autoscaling?.minReplicas === 0;
   }
 
-  /** Nothing is started or scaled from now on. */
-  #halt(): void {
-    this.#controller.halt();
-    this.#autoscaling.stop();
-  }
-
   async #drain(force: boolean): Promise<void> {
     const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
     const until = this.#clock.now() + graceMs;
     if (!force) await settlesWithin(this.#clock, this.queue.untilIdle(), graceMs);
     const message = `deployment ${this.name} was deleted, and the request was not answered within ${graceMs} ms`;
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
-    this.#halt();
+    this.#autoscaling.stop();
+    this.#controller.halt();
     await this.#controller.stopAll({ hurry: true, graceMs: Math.max(0, until - this.#clock.now()) });
-    this.#goal.settle('reached');
+    this.#pursuit.reached();
   }
 
   #pursue(): void {
-    this.#goal.settle('superseded');
-    this.#goal = new PursuedGoal();
-    this.#starts.begin(this.running.some((replica) => this.#controller.isCurrent(replica)));
+    this.#pursuit.begin(this.running.some((replica) => this.#controller.isCurrent(replica)));
     this.#controller.forgetRefusals();
     // Starts for another target may succeed where the last ones failed.
     this.#isOut = false;
@@ -248,7 +252,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #running(replica: Replica): void {
-    if (this.#controller.isCurrent(replica)) this.#starts.ran();
+    if (this.#controller.isCurrent(replica)) this.#pursuit.replicaRan();
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#monitor.watch(replica);
@@ -262,21 +266,17 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
-    this.#starts.replicaFailed(error);
-    // Before any replica has run, a few failed starts decide the goal.
-    if (this.#starts.hasRun) this.#goal.replicaFailed();
-    if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
+    // An express replica decides neither a goal nor an outage.
+    if (!place.settings.isExpress) {
+      this.#pursuit.replicaFailed(error);
+      if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
+    }
     this.#observer.restarting(place.id, error, delayMs);
   }
 
   #couldNotStart(place: ReplicaPlace, error: InfermuxError): void {
     const { target } = this.#controller;
-    if (place.revision === target.revision) this.#starts.startFailed();
-    const failed = this.#starts.missed(target.replicas);
-    if (!this.#isDeleting && failed !== undefined) {
-      const message = `deployment ${this.name}: ${failed} starts failed, and none succeeded: ${error.message}`;
-      this.#goal.fail(new InfermuxError('REPLICA_FAILED', message, { cause: error, retryable: false }));
-    }
+    if (!this.#isDeleting) this.#pursuit.startFailed(error, place.revision === target.revision, target.replicas);
     const outage = this.#controller.outage(error);
     if (outage === undefined) return;
     this.#isOut = true;

@@ -2,8 +2,8 @@ import { clone } from '../common/values/clone.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { isWideKey } from '../contracts/model-reference.js';
 import type { RoutingStats } from '../contracts/request-router.js';
-import type { DeploymentState } from '../deployments/deployment.js';
-import { reportOf } from '../deployments/deployment-report.js';
+import { allPlacesOf, reportOf } from '../deployments/deployment-report.js';
+import type { DeploymentState } from '../deployments/deployment-state.js';
 import type { ModelCatalog } from '../models/model-catalog.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
@@ -27,7 +27,10 @@ export interface DeploymentStatus {
   readonly state: DeploymentState;
   readonly ready: boolean;
   readonly targetReplicas: number;
+  /** Without the express replica. */
   readonly runningReplicas: number;
+  /** Whether an express replica takes requests: one thread more, for short runs only. */
+  readonly express: boolean;
   /** Requests that wait for a replica of the deployment. */
   readonly queued: number;
   /** Why a replica last failed; undefined when none has. */
@@ -37,6 +40,8 @@ export interface DeploymentStatus {
 export interface ReplicaStatus {
   readonly id: string;
   readonly deployment: string;
+  /** Whether it is the deployment's express replica, which is none of its target. */
+  readonly express: boolean;
   readonly state: ReplicaState;
   readonly labels: Readonly<Record<string, string>>;
   /** Requests given to the replica and not finished. */
@@ -65,7 +70,7 @@ export interface ModelStatus {
   readonly id: string;
   readonly version: number;
   readonly bytes: number;
-  /** Ids of the replicas that have the model or are loading it. */
+  /** Ids of the replicas that have the model or are loading it, without express replicas. */
   readonly replicas: readonly string[];
 }
 
@@ -82,7 +87,7 @@ export function readStatus(
     queued: deployments.reduce((sum, { queue }) => sum + queue.queued, 0),
     deployments: Object.fromEntries(deployments.map((deployment) => [deployment.name, deploymentStatus(deployment)])),
     replicas: deployments.flatMap((deployment) =>
-      deployment.places.map((place) => replicaStatus(deployment, place, catalog)),
+      allPlacesOf(deployment).map((place) => replicaStatus(deployment, place, catalog)),
     ),
     models: catalog.models.map(({ id, version, key, bytes }) => ({
       id,
@@ -100,8 +105,8 @@ export function areReady(state: EngineState, deployments: readonly EngineDeploym
 }
 
 function deploymentStatus(deployment: EngineDeployment): DeploymentStatus {
-  const { state, ready, targetReplicas, runningReplicas, queued, lastFailure } = reportOf(deployment);
-  return { state, ready, targetReplicas, runningReplicas, queued, lastFailure };
+  const { state, ready, targetReplicas, runningReplicas, express, queued, lastFailure } = reportOf(deployment);
+  return { state, ready, targetReplicas, runningReplicas, express, queued, lastFailure };
 }
 
 function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
@@ -111,6 +116,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
   return {
     id,
     deployment: name,
+    express: settings.isExpress,
     state: replica?.state ?? 'starting',
     labels: { ...settings.labels },
     ongoing: counters?.ongoing ?? 0,

@@ -103,7 +103,7 @@ export class ModelLoader {
   }
 
   /**
-   * Unloads the model in all replicas, after its ongoing loads and its last use. A failed load is not tried again.
+   * Unloads the model in all replicas, express replicas included, after its ongoing loads and its last use. A failed load is not tried again.
    *
    * @returns bytes of the released sessions.
    */
@@ -118,7 +118,7 @@ export class ModelLoader {
     this.#wanted.delete(key);
     this.#pinnedOn.delete(key);
     const freed = await Promise.all(
-      this.#replicas.running().map((replica) => replica.unload(key, reason).catch(() => 0)),
+      this.#replicas.withSessions().map((replica) => replica.unload(key, reason).catch(() => 0)),
     );
     return freed.reduce((sum, bytes) => sum + bytes, 0);
   }

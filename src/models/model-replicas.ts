@@ -37,8 +37,13 @@ export interface ModelReplicas {
    * @throws InfermuxError `FAILED_PRECONDITION` for a deployment that does not exist.
    */
   wanted(deployment: string): number;
-  /** The running replicas of all deployments, those of the default deployment first. */
+  /**
+   * The running replicas of all deployments, those of the default deployment first. Express replicas are none of them:
+   * they get models by requests alone, and a model that only they have is in no replica.
+   */
   running(): ModelReplica[];
+  /** All that may have sessions: {@link running}, and the express replicas that run. */
+  withSessions(): ModelReplica[];
   /**
    * Calls `load`, which orders a load of the model on the replica, when the load may begin: one replica at a time tries
    * a model that has never loaded in the deployment.

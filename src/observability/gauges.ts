@@ -11,8 +11,11 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
   metrics.gauge('deployment_target_replicas', 'Replicas that the deployment should have.', () =>
     samples(source.deployments(), ({ name, targetReplicas }) => [{ deployment: name }, targetReplicas]),
   );
-  metrics.gauge('deployment_running_replicas', 'Replicas that take requests.', () =>
+  metrics.gauge('deployment_running_replicas', 'Replicas that take requests, without the express replica.', () =>
     samples(source.deployments(), ({ name, runningReplicas }) => [{ deployment: name }, runningReplicas]),
+  );
+  metrics.gauge('deployment_express_replica', '1 when an express replica takes requests.', () =>
+    samples(source.deployments(), ({ name, express }) => [{ deployment: name }, express ? 1 : 0]),
   );
   metrics.gauge('ongoing_requests', 'Requests given to a replica and not finished.', () =>
     samples(source.replicas(), ({ id, ongoing }) => [{ replica: id }, ongoing]),

@@ -5,7 +5,10 @@ export interface MetricsSource {
     readonly queued: number;
     readonly targetReplicas: number;
     readonly runningReplicas: number;
+    /** Whether an express replica takes requests; the running replicas are without it. */
+    readonly express: boolean;
   }>;
+  /** All replicas, express replicas included. */
   replicas(): Iterable<{
     readonly id: string;
     readonly isRunning: boolean;

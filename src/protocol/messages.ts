@@ -35,6 +35,8 @@ export interface WorkerSettings {
   readonly handler: string | undefined;
   /** The argument of the handler's first `reconfigure`. */
   readonly userConfig: unknown;
+  /** Whether it takes short runs only, and goes before other replicas when there are not enough cores. */
+  readonly isExpress: boolean;
 }
 
 /** Where shared weights are stored. */

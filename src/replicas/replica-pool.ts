@@ -42,6 +42,8 @@ export interface ReplicaSettings {
   /** URL of the module that handles requests; undefined when requests are feeds of models. */
   readonly handler: string | undefined;
   readonly userConfig: unknown;
+  /** Whether it is the express replica of its deployment, which takes short runs only. */
+  readonly isExpress: boolean;
 }
 
 /** The environment of a pool; tests pass their own. */
@@ -97,7 +99,7 @@ export class ReplicaPool {
   /** `gone` of each replica whose thread is not gone yet. */
   readonly #ends = new Set<Promise<void>>();
 
-  /** @param name prefix of replica ids: `<name>-0`, `<name>-1` and so on. */
+  /** @param name prefix of replica ids: `<name>-0`, `<name>-1` and so on; `<name>-express` for an express replica. */
   constructor(name: string, memory: ReplicaMemory, environment: ReplicaPoolEnvironment, observer: ReplicaPoolObserver) {
     this.#name = name;
     this.#memory = memory;
@@ -110,10 +112,10 @@ export class ReplicaPool {
     return this.#places;
   }
 
-  /** Adds a place for one more replica. Start the replica with {@link start}. */
+  /** Adds a place for one more replica; for one express replica at a time. Start the replica with {@link start}. */
   add(revision: number, settings: ReplicaSettings): ReplicaPlace {
     const place: ReplicaPlace = {
-      id: this.#freeId(),
+      id: settings.isExpress ? `${this.#name}-express` : this.#freeId(),
       revision,
       settings,
       replica: undefined,
@@ -202,7 +204,7 @@ export class ReplicaPool {
     const line = allCounters.take();
     if (line === undefined) throw noLineFree();
     const { labels, ...forThread } = place.settings;
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler } = forThread;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler, isExpress } = forThread;
     const settings: WorkerSettings = {
       replica: place.id,
       counters: allCounters.memory,
@@ -214,7 +216,7 @@ export class ReplicaPool {
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
       ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },
-      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress: false },
+      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress },
     };
     const replica = new Replica(options, thread, line.counters, clock, {
       stateChanged: (changed, state) => {

@@ -12,7 +12,7 @@ export default async function replicaWorker({ settings, port }: ReplicaTask): Pr
   counters.threadBegan();
   const post = (event: ReplicaEvent) => port.postMessage({ event } satisfies FromThread);
   const handler = new MessageHandler(settings, counters, post);
-  lowerThreadPriority();
+  if (!settings.isExpress) lowerThreadPriority();
   const wait = new MessageWait(counters, availableParallelism(), () => performance.now());
   await answerMessages(
     port,

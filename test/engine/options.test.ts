@@ -34,6 +34,7 @@ describe('engine options', () => {
       labels: [{}],
       healthCheck: { periodMs: 10_000, timeoutMs: 30_000, failures: 3 },
       rollingUpdate: { fraction: 0.2 },
+      express: 'auto',
       autoscaling: undefined,
     });
     expect(Object.isFrozen(options)).toBe(true);
@@ -161,6 +162,8 @@ describe('engine options', () => {
       'options.models["a"].session.extra must be a plain object',
     ],
     [{ weights: 'auto' }, "options.weights must be 'private' or 'shared', got \"auto\""],
+    [{ express: true }, 'options.express must be "auto" or false, got true'],
+    [{ deployments: { a: { express: 'on' } } }, 'options.deployments["a"].express must be "auto" or false, got "on"'],
     [{ weightStore: { maxBytes: 0 } }, 'options.weightStore.maxBytes must be an integer of at least 1'],
     [{ weightStore: { path: 'a' } }, 'options.weightStore: unknown key "path"'],
     [{ repository: { lazy: 1 } }, 'options.repository.lazy must be true or false'],

@@ -51,7 +51,7 @@ describe('the next engine', () => {
     const load = new SteadyLoad(() => engine, ['e']);
     await (await engine.deployments.create('made', { replicas: 2, labels: { a: 'b' } })).done;
     await engine.deployments.create('handled', { handler: HANDLER, userConfig: { factor: 7 } });
-    await engine.deployments.update('declared', { replicas: 2, batching: false });
+    await engine.deployments.update('declared', { replicas: 2, batching: false, express: false });
     await engine.deployments.delete('doomed');
     await engine.endpoints.set('e', { traffic: { 'made/times-1': 0.5, 'times-1': 0.5 }, shadow: { 'times-2': 0.1 } });
     await engine.models.load('times-3', { pin: true, deployment: 'made', replicas: 2 });
@@ -63,7 +63,9 @@ describe('the next engine', () => {
 
     await start({ deployments: { declared: { replicas: 1 }, doomed: {} } });
     expect(deployments()).toEqual({ default: 1, declared: 2, made: 2, handled: 1 });
-    expect(engine.deployments.get('declared').options).toMatchObject({ replicas: 2, batching: false });
+    expect(engine.deployments.get('declared').options).toMatchObject({
+      ...{ replicas: 2, batching: false, express: false },
+    });
     expect(engine.deployments.get('made').options.labels).toEqual([{ a: 'b' }]);
     expect(engine.endpoints.list()).toEqual(endpoints);
     expect(await engine.run<number>('handled', { do: 'run', model: 'times-1', x: row.x.data })).toBe(35);

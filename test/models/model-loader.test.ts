@@ -3,7 +3,7 @@ import { InfermuxError } from '../../dist/common/errors.js';
 import { ModelLoader } from '../../dist/models/model-loader.js';
 import type { RegisteredModel } from '../../dist/models/registered-model.js';
 import { FakeClock } from '../support/fakes/fake-clock.js';
-import { FakeModelReplicas, gate } from '../support/fakes/fake-model-replicas.js';
+import { FakeModelReplica, FakeModelReplicas, gate } from '../support/fakes/fake-model-replicas.js';
 import { flush } from '../support/flush.js';
 
 const model = (id: string, key = `${id}@1`): RegisteredModel => ({
@@ -113,6 +113,27 @@ describe('unload', () => {
     expect(loader.isWanted('a@1')).toBe(true);
     await loader.unload('a@1', 'unloaded');
     expect(loader.isWanted('a@1')).toBe(false);
+  });
+});
+
+describe('an express replica', () => {
+  it('gets no model here, and loses one that is unloaded', async () => {
+    const express = new FakeModelReplica('express', replicas);
+    replicas.express = express;
+    express.models.set('a@1', 'loaded');
+    await loader.load(A, { ...once, replicas: 'all', pin: true });
+    await loader.replace(A, model('a', 'a@1#2'), { isLeaving: true, isKept: true });
+    expect([...express.models.keys()]).toEqual(['a@1']);
+    expect(await loader.unload('a@1', 'replaced')).toBe(40);
+    expect([...express.models.keys()]).toEqual([]);
+  });
+
+  it('does not count where an old model is looked for', async () => {
+    const express = new FakeModelReplica('express', replicas);
+    replicas.express = express;
+    express.models.set('a@1', 'loaded');
+    await loader.replace(A, model('a', 'a@1#2'), { isLeaving: true, isKept: true });
+    expect(replicas.log).toEqual(['r0 loads a@1#2 for a@1']);
   });
 });
 

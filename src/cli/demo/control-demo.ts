@@ -91,7 +91,7 @@ async function makeStep(
   holdSeconds: number,
   onFrame: (frame: ControlFrame) => void,
 ): Promise<StepReport> {
-  const running = () => engine.status().replicas.filter(({ state }) => state === 'running').length;
+  const running = () => engine.status().replicas.filter(({ state, express }) => state === 'running' && !express).length;
   const all = load.begin();
   let fewestReplicas = running();
   let isMade = false;

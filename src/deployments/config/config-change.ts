@@ -25,6 +25,7 @@ const LIVE: ReadonlySet<Key> = new Set<Key>([
     'router',
     'order',
     'routingStats',
+    'express',
   ] as const),
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);

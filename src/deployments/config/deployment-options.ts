@@ -85,6 +85,12 @@ export interface DeploymentOptions {
    */
   readonly eviction?: EvictionName | undefined;
   readonly routingStats?: RoutingStatsOptions | undefined;
+  /**
+   * `'auto'`: while short runs wait behind long ones, the deployment has one thread more, which takes short runs only. It
+   * is none of the `replicas`: no target, goal, bound or pin counts it. There is none with a `handler`, with a router that
+   * goes by requests and in order `'fifo'`. False: none. Default `'auto'`.
+   */
+  readonly express?: 'auto' | false | undefined;
   /** Scales the replicas by the number of requests. Default: none, the number is `replicas`. */
   readonly autoscaling?: AutoscalingOptions | undefined;
 }

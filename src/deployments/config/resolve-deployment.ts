@@ -69,6 +69,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   order: isOneOf(ORDERS),
   eviction: isOneOf(EVICTIONS),
   routingStats: isObject,
+  express: satisfies((value) => value === 'auto' || value === false, '"auto" or false'),
   healthCheck: isObject,
   rollingUpdate: isObject,
   autoscaling: isObject,
@@ -144,6 +145,7 @@ export function resolveDeployment(
     order: options.order ?? 'model',
     eviction: options.eviction ?? 'lru',
     routingStats: { periodMs: routingStats.periodMs ?? 10_000, timeoutMs: routingStats.timeoutMs ?? 30_000 },
+    express: options.express ?? 'auto',
     rollingUpdate: { fraction: rollingUpdate.fraction ?? 0.2 },
     autoscaling,
   });

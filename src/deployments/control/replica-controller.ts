@@ -1,10 +1,16 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import type { Replica } from '../../replicas/replica.js';
-import { type ReplicaPlace, ReplicaPool, type ReplicaPoolObserver } from '../../replicas/replica-pool.js';
+import {
+  type ReplicaPlace,
+  ReplicaPool,
+  type ReplicaPoolObserver,
+  type ReplicaSettings,
+} from '../../replicas/replica-pool.js';
 import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
 import type { DeploymentEnvironment, DeploymentObserver, DeploymentQueue } from '../deployment-environment.js';
 import { ControlLoop } from './control-loop.js';
+import { ExpressReplica } from './express-replica.js';
 import { HandlerConfigs } from './handler-configs.js';
 import { type Action, reconcile } from './reconcile.js';
 import { ReplicaRoster } from './replica-roster.js';
@@ -16,7 +22,7 @@ export interface ControllerEnvironment extends Pick<DeploymentEnvironment, 'memo
   readonly options: () => ResolvedDeploymentOptions;
 }
 
-/** Is told of what happens to the replicas. `failed` is not called after {@link ReplicaController.halt}. */
+/** Is told of what happens to the replicas, the express replica included. `failed` is not called after {@link ReplicaController.halt}. */
 export interface ControllerObserver
   extends Omit<ReplicaPoolObserver, 'changed'>,
     Pick<DeploymentObserver, 'handlerUsed' | 'log'> {
@@ -38,6 +44,7 @@ export class ReplicaController {
   readonly #pool: ReplicaPool;
   readonly #configs: HandlerConfigs;
   readonly #roster: ReplicaRoster;
+  readonly #express: ExpressReplica;
   readonly #loop: ControlLoop<Action>;
   #target: Target;
   #isHalted = false;
@@ -53,13 +60,13 @@ export class ReplicaController {
     this.#observer = observer;
     this.#clock = pool.clock;
     this.#target = target;
-    this.#pool = new ReplicaPool(deployment, memory, pool, {
+    const told: ControllerObserver = {
       ...observer,
       failed: (place, error, delayMs) => {
         if (!this.#isHalted) observer.failed(place, error, delayMs);
       },
-      changed: () => this.look(),
-    });
+    };
+    this.#pool = new ReplicaPool(deployment, memory, pool, { ...told, changed: () => this.look() });
     this.#configs = new HandlerConfigs(this.#clock, {
       refused: (place, error, configRevision) => this.#configRefused(place, error, configRevision),
       ended: () => this.look(),
@@ -75,13 +82,33 @@ export class ReplicaController {
       { next: () => this.#next(), perform: (action) => this.#perform(action), rest: () => this.#rest() },
       this.#clock,
     );
+    this.#express = new ExpressReplica(
+      deployment,
+      {
+        ...{ memory, pool, options, target: () => this.#target },
+        running: () => this.running.length,
+        settings: () => this.#settings(),
+      },
+      told,
+    );
   }
 
+  /** The places of the replicas that the target counts. */
   get places(): readonly ReplicaPlace[] {
     return this.#pool.places;
   }
 
-  /** Replicas that take requests. */
+  /** The express replica, which no target counts. */
+  get express(): Pick<ExpressReplica, 'need' | 'place' | 'running'> {
+    return this.#express;
+  }
+
+  /** Number of ongoing requests. */
+  get ongoing(): number {
+    return this.running.reduce((sum, { ongoing }) => sum + ongoing, this.#express.running?.ongoing ?? 0);
+  }
+
+  /** Replicas that take requests, without the express replica. */
   get running(): Replica[] {
     return this.#roster.running;
   }
@@ -117,6 +144,7 @@ export class ReplicaController {
 
   look(): void {
     this.#loop.look();
+    this.#express.look();
   }
 
   /** Handlers that refused their configuration are asked again. */
@@ -151,17 +179,19 @@ export class ReplicaController {
   halt(): void {
     this.#isHalted = true;
     this.#loop.stop();
+    this.#express.halt();
     this.#endStartWaits();
   }
 
   /** Stops all replicas, as {@link ReplicaPool.stop} does. Call {@link halt} before. */
   async stopAll(how: { hurry: boolean; graceMs: number }): Promise<void> {
-    await Promise.all([...this.#pool.places].map((place) => this.#pool.stop(place, how)));
+    const stops = [...this.#pool.places].map((place) => this.#pool.stop(place, how));
+    await Promise.all([...stops, this.#express.stop(how)]);
   }
 
   /** Resolves when no thread is left, those of abandoned replicas included. */
-  untilGone(): Promise<void> {
-    return this.#pool.untilGone();
+  async untilGone(): Promise<void> {
+    await Promise.all([this.#pool.untilGone(), this.#express.untilGone()]);
   }
 
   #next(): Action | undefined {
@@ -194,10 +224,7 @@ export class ReplicaController {
     const { revision, configRevision } = this.#target;
     if (action.kind === 'add') {
       if (options.handler !== undefined) this.#observer.handlerUsed(options.handler);
-      const place = this.#pool.add(
-        revision,
-        this.#roster.settingsFor(revision, options, this.#environment.weightStore),
-      );
+      const place = this.#pool.add(revision, this.#settings());
       this.#configs.taken(place, configRevision);
       this.#pool.start(place);
       return;
@@ -216,6 +243,12 @@ export class ReplicaController {
         void this.#configs.reconfigure(place, options.userConfig, configRevision);
         break;
     }
+  }
+
+  /** The settings of one more replica. */
+  #settings(): ReplicaSettings {
+    const { options, weightStore } = this.#environment;
+    return this.#roster.settingsFor(this.#target.revision, options(), weightStore);
   }
 
   #configRefused({ id: replica }: ReplicaPlace, error: InfermuxError, configRevision: number): void {

@@ -44,7 +44,7 @@ export class ReplicaRoster {
         running.every((other) => other === replica || !other.models.has(key)) && this.#isInUse(key);
       return {
         id,
-        state: stateOf(place, config.refused === configRevision),
+        state: placeState(place, config.refused === configRevision),
         revision,
         configRevision: config.revision,
         isReconfiguring: config.isReconfiguring,
@@ -70,7 +70,7 @@ export class ReplicaRoster {
 
   /** Milliseconds until a failed replica may be started again; undefined when none waits to be started. */
   nextStartInMs(): number | undefined {
-    const waiting = this.#places().filter((place) => stateOf(place, false) === 'waiting');
+    const waiting = this.#places().filter((place) => placeState(place, false) === 'waiting');
     if (waiting.length === 0) return undefined;
     return Math.ceil(Math.max(0, Math.min(...waiting.map(({ startsAt }) => startsAt)) - this.#clock.now()));
   }
@@ -106,11 +106,13 @@ export class ReplicaRoster {
       labels: device === undefined ? labels : { device: String(device), ...labels },
       handler: options.handler,
       userConfig: options.userConfig,
+      isExpress: false,
     };
   }
 }
 
-function stateOf({ replica, isLeaving }: ReplicaPlace, isStuck: boolean): PlaceState {
+/** @param isStuck whether the handler refused the target's configuration. */
+export function placeState({ replica, isLeaving }: ReplicaPlace, isStuck: boolean): PlaceState {
   if (isLeaving) return 'draining';
   if (replica === undefined || isFinal(replica.state)) return 'waiting';
   if (replica.state === 'starting') return 'starting';

@@ -6,14 +6,17 @@ import type { Dispatcher } from '../../routing/dispatcher.js';
 
 /** Returns the replicas of all deployments, as the model manager needs them. */
 export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>): ModelReplicas {
+  // A deployment that is being deleted must get no model.
+  const lasting = () => deployments.all.filter(({ state }) => state !== 'deleting');
   return {
     defaultDeployment: () => {
       const { all } = deployments;
       return (all.find(({ isEmpty, state }) => !isEmpty && state !== 'deleting') ?? all[0])?.name ?? DEFAULT_DEPLOYMENT;
     },
     wanted: (deployment) => deployments.require(deployment).targetReplicas,
-    // A deployment that is being deleted must get no model.
-    running: () => deployments.all.flatMap(({ state, running }) => (state === 'deleting' ? [] : running)),
+    running: () => lasting().flatMap(({ running }) => running),
+    withSessions: () =>
+      lasting().flatMap(({ running, express }) => [...running, ...(express.running ? [express.running] : [])]),
     loadInTurn: (model, replica, load) =>
       deployments.require(replica.deployment).queue.loads.inTurn(model, replica, load),
     untilUnused: async (key) => {

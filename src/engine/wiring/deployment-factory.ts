@@ -7,6 +7,7 @@ import type { ModelManager } from '../../models/model-manager.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
 import { Dispatcher } from '../../routing/dispatcher.js';
+import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { EngineDeployment } from '../requests/targets.js';
 import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
 import type { OtherWritersLog } from './other-writers-log.js';
@@ -33,23 +34,30 @@ export class DeploymentFactory {
 
   create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
     const { memory, pool, weightStore } = this.#environment;
-    const observer = { ...observeDispatcher(name, this.#environment), expressNeeded: () => undefined };
+    const observer: DispatcherObserver = {
+      ...observeDispatcher(name, this.#environment),
+      expressNeeded: (isNeeded) => deployment.needExpress(isNeeded),
+    };
     const queue = new Dispatcher<Replica>(
       { ...options, cores: machineCapacity().cores },
       Math.random,
       pool.clock,
       observer,
     );
-    return new Deployment(name, options, {
+    const deployment: EngineDeployment = new Deployment(name, options, {
       ...{ queue, memory, pool, weightStore, random: Math.random },
       observer: this.#observe(name, queue),
     });
+    return deployment;
   }
 
   #observe(deployment: string, queue: Dispatcher<Replica>): DeploymentObserver {
     const { log, metrics, models, events, others } = this.#environment;
     return {
-      running: (replica) => models().replicaRunning(replica),
+      running: (replica) => {
+        // An express replica gets models by requests alone.
+        if (!replica.isExpress) models().replicaRunning(replica);
+      },
       removed: (replica, crash) => {
         models().replicaLeft(replica.id);
         if (crash !== undefined && replica.loadUnderWay !== undefined)

@@ -35,8 +35,8 @@ export class EngineParts {
   readonly targets: Targets;
   readonly #options: ResolvedOptions;
   readonly #environment: ReplicaPoolEnvironment;
-  /** Twice the replicas: one that is ending still uses its line of the counters. */
-  readonly #memory = new ReplicaMemory(2 * MAX_REPLICAS);
+  /** Twice the replicas, and an express replica: one that is ending still uses its line of the counters. */
+  readonly #memory = new ReplicaMemory(2 * (MAX_REPLICAS + 1));
   readonly #events: ReplicaEvents;
 
   constructor(options: ResolvedOptions, checkpoint: Checkpoint | undefined, environment: ReplicaPoolEnvironment) {

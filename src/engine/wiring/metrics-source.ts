@@ -1,4 +1,5 @@
 import { NO_MODEL } from '../../contracts/handler.js';
+import { allPlacesOf } from '../../deployments/deployment-report.js';
 import type { Deployments } from '../../deployments/deployments.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
@@ -14,7 +15,7 @@ export interface MetricsSourceParts {
 
 /** Returns what the metrics read of the engine. The parts are read with each scrape. */
 export function metricsSource(parts: MetricsSourceParts): MetricsSource {
-  const places = () => parts.deployments.all.flatMap((deployment) => deployment.places);
+  const places = () => parts.deployments.all.flatMap(allPlacesOf);
   return {
     deployments: () => parts.deployments.list(),
     replicas: () =>

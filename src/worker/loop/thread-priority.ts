@@ -6,7 +6,8 @@ const NICE = 10;
 /**
  * Lets the calling thread go first when there are not enough cores. Otherwise a model that keeps every core busy would
  * delay the calling thread's event loop by a time slice or two, several milliseconds, whenever it wakes. Other
- * processes that want the core go before the replica, too.
+ * processes that want the core go before the replica, too. An express replica keeps its priority: its runs are short,
+ * and must not wait for time slices of long ones.
  *
  * Only Linux counts niceness by thread, and takes 0 for the present one. Elsewhere this would change the whole process.
  */

@@ -18,6 +18,7 @@ it.each<[string, DeploymentOptions, DeploymentOptions, boolean, string[]]>([
     true,
     ['isAny'],
   ],
+  ['whether there may be an express replica', {}, { express: false }, true, ['isAny']],
   ['sessions', {}, { session: { intraOpNumThreads: 2 } }, true, ['isAny', 'needsRoll']],
   ['the cache', {}, { maxModelsPerReplica: 4 }, true, ['isAny', 'needsRoll']],
   ['the configuration', handled, { ...handled, userConfig: { a: 2 } }, true, ['isAny', 'needsReconfigure']],

@@ -25,6 +25,7 @@ describe('what can be seen', () => {
         ready: true,
         targetReplicas: 2,
         runningReplicas: 2,
+        express: false,
         queued: 0,
         lastFailure: undefined,
       },

@@ -24,6 +24,7 @@ function createThread(entry: URL, own: Partial<WorkerSettings> = {}): WorkerThre
     device: undefined,
     handler: undefined,
     userConfig: undefined,
+    isExpress: false,
     weights: 'private',
     weightStore: { directory: '', maxBytes: 1 },
     fileHashes: new SharedArrayBuffer(0),

@@ -11,7 +11,13 @@ export class FakeMetricsSource implements MetricsSource {
   resident: readonly string[] = [];
 
   deployments() {
-    return this.deploymentNames.map((name) => ({ name, queued: 0, targetReplicas: 2, runningReplicas: 2 }));
+    return this.deploymentNames.map((name) => ({
+      name,
+      queued: 0,
+      targetReplicas: 2,
+      runningReplicas: 2,
+      express: false,
+    }));
   }
 
   replicas() {

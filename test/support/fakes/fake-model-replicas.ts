@@ -53,6 +53,7 @@ export class FakeModelReplicas implements ModelReplicas {
   readonly inUse = new Map<string, Promise<void>>();
   readonly forgotten: string[] = [];
   readonly all: FakeModelReplica[];
+  express: FakeModelReplica | undefined;
   refusal: InfermuxError | undefined;
   loaded: (model: RegisteredModel) => void = () => undefined;
 
@@ -70,6 +71,10 @@ export class FakeModelReplicas implements ModelReplicas {
 
   running(): FakeModelReplica[] {
     return [...this.all];
+  }
+
+  withSessions(): FakeModelReplica[] {
+    return this.express === undefined ? this.running() : [...this.running(), this.express];
   }
 
   async loadInTurn(model: RegisteredModel, { models }: ModelReplica, load: () => Promise<void>): Promise<void> {
