@@ -11,7 +11,8 @@ import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
-import { Placement, type PlacementRules } from './placement/placement.js';
+import { Placement } from './placement/placement.js';
+import { rulesOf } from './placement/placement-rules.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
@@ -79,6 +80,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       copy: (copy) => this.#copy(copy),
       give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
+      expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
     this.#router = options.router ?? DEFAULT_ROUTER;
     this.#useRouter();
@@ -197,7 +199,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   addReplica(replica: R): void {
-    this.#outage = undefined;
+    if (!replica.isExpress) this.#outage = undefined;
     this.#placement.addReplica(replica);
   }
 
@@ -389,8 +391,4 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#limit.left(pending);
     this.#placement.left(queue);
   }
-}
-
-function rulesOf({ maxOngoingRequests, order = 'model' }: DispatcherOptions): PlacementRules {
-  return { order, maxOngoing: maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests };
 }

@@ -4,37 +4,23 @@ import type { DispatchScope, PendingDispatch } from '../batches/take-dispatch.js
 import type { PendingRequest } from '../pending-request.js';
 import { Gathering } from '../queues/gathering.js';
 import type { ModelQueue } from '../queues/model-queue.js';
-import { QueueEligibility, type QueueEligibilityObserver } from '../queues/queue-eligibility.js';
+import { QueueEligibility } from '../queues/queue-eligibility.js';
 import { WaitingModels } from '../queues/waiting-models.js';
 import { ActiveRouter } from '../routers/active-router.js';
 import type { ModelRouter } from '../routers/by-model/model-router.js';
 import type { CreatedRouter } from '../routers/create-router.js';
 import type { RouterFaultObserver } from '../routers/guarded-router.js';
 import { EventLoopTurn } from './event-loop-turn.js';
+import { ExpressLane } from './express/express-lane.js';
 import type { LoadBackoff } from './load-backoff.js';
-import { ModelCopies, type ModelCopy, type QueueOf } from './model-copies.js';
+import { ModelCopies, type QueueOf } from './model-copies.js';
 import { createOrder } from './orders/create-order.js';
 import type { PlacementContext, PlacementOrder } from './orders/placement-order.js';
+import type { PlacementActions, PlacementRules } from './placement-rules.js';
 import { Candidate, type RoutableReplica } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
-
-/** Carries out what a placement decides. */
-export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
-  /** Loads a copy of a model in an idle replica. */
-  copy(copy: ModelCopy<R>): void;
-  /** Gives the replica the next requests of the queue, from one to `most`, and calls {@link Placement.given}. */
-  give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
-}
-
-/** How a placement decides. */
-export interface PlacementRules {
-  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
-  readonly maxOngoing: number;
-  /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
-  readonly order: Order;
-}
 
 const anywhere = () => true;
 
@@ -56,6 +42,7 @@ export class Placement<R extends RoutableReplica> {
   readonly #router: ActiveRouter<R>;
   readonly #copies: ModelCopies<R>;
   readonly #loadBackoff: LoadBackoff;
+  readonly #express: ExpressLane<R>;
   #rules: PlacementRules;
   #order: PlacementOrder<R>;
 
@@ -93,6 +80,11 @@ export class Placement<R extends RoutableReplica> {
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
       freed: (candidate) => this.serve(candidate),
       mayLoad: (modelKey) => loadBackoff.mayLoad(modelKey),
+      mayFollow: (candidate, queue) => this.#express.mayFollow(candidate, queue),
+    });
+    this.#express = new ExpressLane(this.#waiting, queueOf, loadBackoff, clock, actions, (queue, candidate, most) => {
+      this.#give(queue, candidate, undefined, most);
+      this.#eligibility.update(queue);
     });
     this.#order = this.#orderFor(rules.order);
   }
@@ -102,7 +94,7 @@ export class Placement<R extends RoutableReplica> {
     const { order } = this.#rules;
     this.#rules = rules;
     if (rules.order !== order) this.#order = this.#orderFor(rules.order);
-    for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
+    for (const candidate of this.#candidates.values()) this.#slots.configure(candidate, rules.maxOngoing);
     this.place(this.waiting());
   }
 
@@ -128,6 +120,7 @@ export class Placement<R extends RoutableReplica> {
       },
     };
     const created = createOrder(order, this.#router.goesByModel, context);
+    this.#express.isInForce = created.takesTurns;
     this.#waiting.orderBy(created.isBefore);
     return created;
   }
@@ -135,7 +128,8 @@ export class Placement<R extends RoutableReplica> {
   addReplica(replica: R): void {
     const candidate = new Candidate(replica, this.#clock);
     this.#candidates.set(replica, candidate);
-    this.#replicas.add(candidate);
+    if (replica.isExpress) this.#express.candidate = candidate;
+    else this.#replicas.add(candidate);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
     this.#router.replicasChanged();
     // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
@@ -159,6 +153,7 @@ export class Placement<R extends RoutableReplica> {
     if (candidate === undefined) return undefined;
     this.#candidates.delete(replica);
     this.#replicas.delete(candidate);
+    if (this.#express.candidate === candidate) this.#express.candidate = undefined;
     candidate.cancelTimer?.();
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
@@ -173,11 +168,7 @@ export class Placement<R extends RoutableReplica> {
       if (queue !== undefined) this.place([queue]);
       return;
     }
-    const now = this.#clock.now();
-    if (candidate.loads.delete(modelKey)) candidate.begunAt = now;
-    if (replica.models.has(modelKey)) candidate.usedAt.set(modelKey, now);
-    else candidate.usedAt.delete(modelKey);
-    if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
+    candidate.modelChanged(modelKey, queue?.times.loadMs ?? 0);
     this.#replicas.modelChanged(candidate, modelKey);
     this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place([queue]);
@@ -222,13 +213,16 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of queues) this.#gathering.update(queue, this.#rules.maxOngoing);
     this.#order.place(queues.filter(({ isGathering, size }) => !isGathering && size > 0));
     for (const queue of queues) this.#eligibility.update(queue);
+    this.#express.serve();
   }
 
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
-    if (!this.#replicas.has(candidate)) return;
-    this.#order.serve(candidate);
-    if (candidate.isIdle) this.#copy();
+    if (this.#replicas.has(candidate)) {
+      this.#order.serve(candidate);
+      if (candidate.isIdle) this.#copy();
+    }
+    this.#express.serve();
   }
 
   #copy(): void {
@@ -245,6 +239,7 @@ export class Placement<R extends RoutableReplica> {
 
   /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
+    this.#express.given(candidate, queue, dispatch);
     queue.servedAt = sequence;
     candidate.usedAt.set(queue.modelKey, this.#clock.now());
     this.#slots.given(candidate, queue, sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
@@ -261,7 +256,7 @@ export class Placement<R extends RoutableReplica> {
     queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
     this.#router.completed(candidate, dispatch);
-    if (!this.#replicas.has(candidate)) return;
+    if (!this.#candidates.has(candidate.replica)) return;
     this.#slots.answered(candidate);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));
     else this.serve(candidate);
@@ -270,6 +265,9 @@ export class Placement<R extends RoutableReplica> {
   /** The replica took `runMs` for all these requests of the queue together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
+    this.#express.worked(queue, requests, runMs);
+    // What the express replica does asks for no copy, and leaves none idle.
+    if (candidate.replica.isExpress) return;
     this.#copies.worked(candidate, queue, runMs);
     this.#copy();
   }
@@ -284,6 +282,7 @@ export class Placement<R extends RoutableReplica> {
     this.#arrivals.forget(queue);
     this.#waiting.forget(queue);
     this.#copies.forget(queue);
+    this.#express.forget(queue);
   }
 
   /** From now on no request waits for company. */
@@ -292,8 +291,8 @@ export class Placement<R extends RoutableReplica> {
     this.place(this.waiting());
   }
 
-  #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
-    this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope);
+  #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope, most = Number.POSITIVE_INFINITY): void {
+    this.#actions.give(queue, candidate, Math.min(most, this.#slots.share(candidate, queue)), scope);
     // The remaining requests may have to wait for company again.
     this.#gathering.update(queue, this.#rules.maxOngoing);
   }

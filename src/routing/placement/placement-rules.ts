@@ -1,0 +1,29 @@
+import type { Order } from '../../contracts/request-router.js';
+import type { DispatchScope } from '../batches/take-dispatch.js';
+import type { DispatcherObserver, DispatcherOptions } from '../dispatcher-options.js';
+import type { ModelQueue } from '../queues/model-queue.js';
+import type { QueueEligibilityObserver } from '../queues/queue-eligibility.js';
+import type { ModelCopy } from './model-copies.js';
+import type { Candidate, RoutableReplica } from './replicas/candidate.js';
+
+/** Carries out what a placement decides. */
+export interface PlacementActions<R extends RoutableReplica>
+  extends Pick<QueueEligibilityObserver, 'refused'>,
+    Pick<DispatcherObserver, 'expressNeeded'> {
+  /** Loads a copy of a model in an idle replica. */
+  copy(copy: ModelCopy<R>): void;
+  /** Gives the replica the next requests of the queue, from one to `most`, and calls {@link Placement.given}. */
+  give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
+}
+
+/** How a placement decides. */
+export interface PlacementRules {
+  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
+  readonly maxOngoing: number;
+  /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
+  readonly order: Order;
+}
+
+export function rulesOf({ maxOngoingRequests, order = 'model' }: DispatcherOptions): PlacementRules {
+  return { order, maxOngoing: maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests };
+}
