@@ -13,7 +13,7 @@ import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from '.
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
 import { Placement } from './placement/placement.js';
-import type { PlacementRules } from './placement/placement-actions.js';
+import { rulesOf } from './placement/placement-rules.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
@@ -86,6 +86,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
       accepted: () => this.#accepted.size,
       refused: (queue, error) => this.#rejectWaiting(queue, error),
+      expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
     this.#router = options.router ?? DEFAULT_ROUTER;
     this.#useRouter();
@@ -215,7 +216,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   addReplica(replica: R): void {
-    this.#outage = undefined;
+    if (!replica.isExpress) this.#outage = undefined;
     this.#placement.addReplica(replica);
   }
 
@@ -368,12 +369,4 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#limit.left(pending);
     this.#placement.left(queue);
   }
-}
-
-function rulesOf(
-  { maxOngoingRequests, order = 'model', session = {} }: DispatcherOptions,
-  cores: number,
-): PlacementRules {
-  const maxOngoing = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
-  return { order, maxOngoing, session, cores };
 }

@@ -10,16 +10,17 @@ export class DecayedSum {
   }
 
   add(amount: number, now: number): void {
-    this.#sum = this.#decayed(now) + amount;
+    this.#sum = this.total(now) + amount;
     this.#at = now;
+  }
+
+  /** What is left of all amounts. */
+  total(now: number): number {
+    return this.#sum * Math.exp((this.#at - now) / this.#timeConstantMs);
   }
 
   /** The amount added per millisecond, as a recent average. */
   perMs(now: number): number {
-    return this.#decayed(now) / this.#timeConstantMs;
-  }
-
-  #decayed(now: number): number {
-    return this.#sum * Math.exp((this.#at - now) / this.#timeConstantMs);
+    return this.total(now) / this.#timeConstantMs;
   }
 }

@@ -4,16 +4,13 @@ import { DecayedSum } from '../estimates/decayed-sum.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
+import { isLongUnused, spareFor } from './replicas/spare-for.js';
 
 /** A model gets a copy after it was short of copies for this long, or for the time of a load if that is longer. */
 const SHORT_FOR_MS = 1_000;
 const CHECKS_PER_WHILE = 8;
 /** A copy goes to a replica that is less busy than this fraction of the average of the model's replicas. */
 const MUCH_LESS = 0.95;
-/** A copy is spare when it was unused for this long and for the time of this many loads. */
-const UNUSED_MS = 10_000;
-const UNUSED_LOADS = 10;
-const NONE: readonly string[] = [];
 
 /** One more replica for a model. */
 export interface ModelCopy<R extends RoutableReplica> {
@@ -108,8 +105,7 @@ export class ModelCopies<R extends RoutableReplica> {
     return [...candidate.models.keys()].filter((modelKey) => {
       if (candidate.wideBytes.has(modelKey)) return true;
       if (this.#replicas.warm(modelKey).length < 2 || candidate.replica.pinned.has(modelKey)) return false;
-      const loadMs = this.#queueOf(modelKey)?.times.loadMs ?? 0;
-      return now - (candidate.usedAt.get(modelKey) ?? 0) > Math.max(UNUSED_MS, UNUSED_LOADS * loadMs);
+      return isLongUnused(candidate, modelKey, this.#queueOf, now);
     });
   }
 
@@ -147,7 +143,7 @@ export class ModelCopies<R extends RoutableReplica> {
       if (!candidate.isIdle || candidate.models.has(modelKey)) continue;
       const busy = candidate.busy.perMs(now);
       if (busy >= least) continue;
-      const spare = this.#spareForCopy(candidate, model.bytes, now);
+      const spare = spareFor(candidate, model.bytes, this.#queueOf, () => this.#spareForCopy(candidate, now));
       if (spare === undefined) continue;
       least = busy;
       place = { queue, candidate, spare };
@@ -155,19 +151,12 @@ export class ModelCopies<R extends RoutableReplica> {
     return place;
   }
 
-  /** Keys of models that may be evicted for a copy of this size; undefined when even that makes no room for it. */
-  #spareForCopy(candidate: Candidate<R>, bytes: number, now: number): readonly string[] | undefined {
-    const { freeModels, freeBytes } = candidate;
-    if (freeModels >= 1 && freeBytes >= bytes) return NONE;
-    // Two models that are both short must not evict each other's copies again and again.
-    const spare = this.spareOn(candidate).filter((modelKey) => {
+  /** Two models that are both short must not evict each other's copies again and again. */
+  #spareForCopy(candidate: Candidate<R>, now: number): readonly string[] {
+    return this.spareOn(candidate).filter((modelKey) => {
       const queue = this.#queueOf(modelKey);
       return queue === undefined || !this.#isShort(queue, this.#workOf(queue, now), now, candidate);
     });
-    const bytesOf = (modelKey: string) =>
-      candidate.wideBytes.get(modelKey) ?? this.#queueOf(modelKey)?.model.bytes ?? 0;
-    const spareBytes = spare.reduce((sum, modelKey) => sum + bytesOf(modelKey), 0);
-    return freeModels + spare.length >= 1 && freeBytes + spareBytes >= bytes ? spare : undefined;
   }
 
   #busySum(warm: readonly Candidate<R>[], now: number): number {

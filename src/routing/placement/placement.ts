@@ -11,11 +11,12 @@ import type { ModelRouter } from '../routers/by-model/model-router.js';
 import type { CreatedRouter } from '../routers/create-router.js';
 import type { RouterFaultObserver } from '../routers/guarded-router.js';
 import { EventLoopTurn } from './event-loop-turn.js';
+import { ExpressLane } from './express/express-lane.js';
 import type { LoadBackoff } from './load-backoff.js';
 import { ModelCopies, type QueueOf } from './model-copies.js';
 import { ActiveOrder } from './orders/active-order.js';
 import type { PlacementContext } from './orders/placement-order.js';
-import type { PlacementActions, PlacementRules } from './placement-actions.js';
+import type { PlacementActions, PlacementRules } from './placement-rules.js';
 import { Candidate, type RoutableReplica } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
@@ -43,6 +44,7 @@ export class Placement<R extends RoutableReplica> {
   readonly #copies: ModelCopies<R>;
   readonly #wide: WideSessions<R>;
   readonly #loadBackoff: LoadBackoff;
+  readonly #express: ExpressLane<R>;
   #rules: PlacementRules;
   readonly #order: ActiveOrder<R>;
 
@@ -72,7 +74,7 @@ export class Placement<R extends RoutableReplica> {
     this.#copies = new ModelCopies(replicas, queueOf, clock);
     this.#wide = new WideSessions(rules, replicas, clock, {
       accepted: () => actions.accepted(),
-      isFree: () => this.#router.goesByModel && this.#rules.order === 'model',
+      isFree: () => this.#order.inForce.takesTurns,
       mayLoad: (key) => loadBackoff.mayLoad(key),
       load: (replica, model) => actions.loadWide(replica, model),
     });
@@ -86,6 +88,15 @@ export class Placement<R extends RoutableReplica> {
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
       freed: (candidate) => this.serve(candidate),
       mayLoad: (modelKey) => loadBackoff.mayLoad(modelKey),
+      mayFollow: (candidate, queue) => this.#express.mayFollow(candidate, queue),
+    });
+    this.#express = new ExpressLane(this.#waiting, queueOf, loadBackoff, clock, {
+      ...{ copy: (copy) => actions.copy(copy), expressNeeded: (isNeeded) => actions.expressNeeded(isNeeded) },
+      takesTurns: () => this.#order.inForce.takesTurns,
+      give: (queue, candidate, most) => {
+        this.#give(queue, candidate, undefined, most);
+        this.#eligibility.update(queue);
+      },
     });
     const context: Omit<PlacementContext<R>, 'nextTurn'> = {
       ...{ replicas, slots: this.#slots, waiting: this.#waiting },
@@ -105,7 +116,7 @@ export class Placement<R extends RoutableReplica> {
     this.#rules = rules;
     this.#wide.configure(rules);
     if (rules.order !== order) this.#order.use(rules.order, this.#router.goesByModel);
-    for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
+    for (const candidate of this.#candidates.values()) this.#slots.configure(candidate, rules.maxOngoing);
     this.place(this.waiting());
   }
 
@@ -118,7 +129,8 @@ export class Placement<R extends RoutableReplica> {
   addReplica(replica: R): void {
     const candidate = new Candidate(replica, this.#clock);
     this.#candidates.set(replica, candidate);
-    this.#replicas.add(candidate);
+    if (replica.isExpress) this.#express.candidate = candidate;
+    else this.#replicas.add(candidate);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
     this.#router.replicasChanged();
     // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
@@ -142,6 +154,7 @@ export class Placement<R extends RoutableReplica> {
     if (candidate === undefined) return undefined;
     this.#candidates.delete(replica);
     this.#replicas.delete(candidate);
+    if (this.#express.candidate === candidate) this.#express.candidate = undefined;
     candidate.cancelTimer?.();
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
@@ -156,11 +169,7 @@ export class Placement<R extends RoutableReplica> {
       if (queue !== undefined) this.place([queue]);
       return;
     }
-    const now = this.#clock.now();
-    if (candidate.loads.delete(modelKey)) candidate.begunAt = now;
-    if (replica.models.has(modelKey)) candidate.usedAt.set(modelKey, now);
-    else candidate.usedAt.delete(modelKey);
-    if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
+    candidate.modelChanged(modelKey, queue?.times.loadMs ?? 0);
     this.#replicas.modelChanged(candidate, modelKey);
     if (queue !== undefined && modelKey !== queue.modelKey) this.#wide.modelChanged(candidate, modelKey, queue);
     this.#slots.loadChanged(candidate);
@@ -212,13 +221,16 @@ export class Placement<R extends RoutableReplica> {
     for (const queue of queues) this.#gathering.update(queue, this.#rules.maxOngoing);
     this.#order.inForce.place(queues.filter(({ isGathering, size }) => !isGathering && size > 0));
     for (const queue of queues) this.#eligibility.update(queue);
+    this.#express.serve();
   }
 
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
-    if (!this.#replicas.has(candidate)) return;
-    this.#order.inForce.serve(candidate);
-    if (candidate.isIdle) this.#copy();
+    if (this.#replicas.has(candidate)) {
+      this.#order.inForce.serve(candidate);
+      if (candidate.isIdle) this.#copy();
+    }
+    this.#express.serve();
   }
 
   #copy(): void {
@@ -236,6 +248,7 @@ export class Placement<R extends RoutableReplica> {
   /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
     const { wide, groups } = dispatch;
+    this.#express.given(candidate, queue, dispatch);
     queue.servedAt = sequence;
     candidate.usedAt.set(wide?.key ?? queue.modelKey, this.#clock.now());
     if (wide !== undefined) dispatch.expectedMs = this.#wide.expectedMs(queue, Math.max(1, groups[0]?.rows ?? 1));
@@ -253,7 +266,7 @@ export class Placement<R extends RoutableReplica> {
     queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
     this.#router.completed(candidate, dispatch);
-    if (!this.#replicas.has(candidate)) return;
+    if (!this.#candidates.has(candidate.replica)) return;
     this.#slots.answered(candidate);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));
     else this.serve(candidate);
@@ -262,6 +275,9 @@ export class Placement<R extends RoutableReplica> {
   /** The replica took `runMs` for so many requests of the dispatch together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
+    if (dispatch.wide === undefined) this.#express.worked(queue, requests, runMs);
+    // What the express replica does asks for no copy, and leaves none idle.
+    if (candidate.replica.isExpress) return;
     this.#copies.worked(candidate, queue, runMs, dispatch.wide !== undefined);
     this.#wide.worked(candidate, queue, dispatch, runMs);
     this.#copy();
@@ -278,6 +294,7 @@ export class Placement<R extends RoutableReplica> {
     this.#waiting.forget(queue);
     this.#copies.forget(queue);
     this.#wide.forget(queue);
+    this.#express.forget(queue);
   }
 
   /** From now on no request waits for company. */
@@ -286,9 +303,9 @@ export class Placement<R extends RoutableReplica> {
     this.place(this.waiting());
   }
 
-  #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
+  #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope, most = Number.POSITIVE_INFINITY): void {
     const wide = this.#wide.modelFor(queue, candidate);
-    this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope, wide);
+    this.#actions.give(queue, candidate, Math.min(most, this.#slots.share(candidate, queue)), scope, wide);
     // The remaining requests may have to wait for company again.
     this.#gathering.update(queue, this.#rules.maxOngoing);
   }

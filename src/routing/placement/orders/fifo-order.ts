@@ -12,6 +12,7 @@ import type { PlacementContext, PlacementOrder } from './placement-order.js';
 export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills: boolean;
   readonly looksAtAll = true;
+  readonly takesTurns = false;
   readonly isBefore = isPlaceBefore;
   readonly #context: PlacementContext<R>;
 

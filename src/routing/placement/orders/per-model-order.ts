@@ -13,6 +13,7 @@ import type { PlacementContext, PlacementOrder } from './placement-order.js';
 export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = true;
   readonly looksAtAll = false;
+  readonly takesTurns = true;
   readonly #context: PlacementContext<R>;
 
   constructor(context: PlacementContext<R>) {

@@ -35,6 +35,7 @@ class Round {
 export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrder<R> {
   readonly spills = false;
   readonly looksAtAll = true;
+  readonly takesTurns = false;
   readonly isBefore = isQueueBefore;
   readonly #context: PlacementContext<R>;
   /** The round that continues in the next turn of the event loop. */

@@ -13,6 +13,8 @@ export interface PlacementOrder<R extends RoutableReplica> {
   readonly spills: boolean;
   /** Whether requests may wait for a cold replica: then every queue is placed again when a replica leaves. */
   readonly looksAtAll: boolean;
+  /** Whether models take turns, and the requests of a model may go wherever it is warm. */
+  readonly takesTurns: boolean;
   /** How {@link WaitingModels.first} is to order the waiting queues; absent where it is not asked. */
   readonly isBefore?: QueueOrder;
   /** Places the requests of these queues as far as the router finds free replicas. No queue among them is gathering. */

@@ -156,6 +156,15 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
     return this.freeModels >= 1 && this.freeBytes >= bytes;
   }
 
+  /** The model appeared, was loaded, or disappeared. @param loadMs milliseconds that a load of it is expected to take. */
+  modelChanged(modelKey: string, loadMs: number): void {
+    const now = this.#clock.now();
+    if (this.loads.delete(modelKey)) this.begunAt = now;
+    if (this.models.has(modelKey)) this.usedAt.set(modelKey, now);
+    else this.usedAt.delete(modelKey);
+    if (this.models.get(modelKey) === 'loading') this.loads.set(modelKey, now + loadMs);
+  }
+
   /** Whether it can be given one more dispatch, if it has this many. */
   mayTake(dispatches: number): boolean {
     return dispatches === 0 || this.mayPrefetch(dispatches);

@@ -13,6 +13,8 @@ export interface ReplicaSlotsObserver<R extends RoutableReplica> {
   freed(candidate: Candidate<R>): void;
   /** Whether the model may be loaded at present. */
   mayLoad(modelKey: string): boolean;
+  /** Whether the queue's next requests may wait behind the run that the replica is to end soon. */
+  mayFollow(candidate: Candidate<R>, queue: ModelQueue): boolean;
 }
 
 /** Says which replica may be given requests of which model now, and how many. */
@@ -90,7 +92,8 @@ export class ReplicaSlots<R extends RoutableReplica> {
     // A request that lost its replica runs alone: it may have ended the replica, or must not be there by chance again.
     if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
     if (this.#isAnotherIdle(queue)) return false;
-    return candidate.mayPrefetch(dispatches) && (this.#isVisiting(candidate, queue) || !this.#isLoadBefore(queue));
+    if (!candidate.mayPrefetch(dispatches) || !this.#observer.mayFollow(candidate, queue)) return false;
+    return this.#isVisiting(candidate, queue) || !this.#isLoadBefore(queue);
   }
 
   /** How many of the queue's requests the replica is given now, if it has a slot; at least 1. */

@@ -1,5 +1,6 @@
 import type { Order } from '../../contracts/request-router.js';
 import type { DispatchScope } from '../batches/take-dispatch.js';
+import type { DispatcherObserver, DispatcherOptions } from '../dispatcher-options.js';
 import type { RoutedModel } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { QueueEligibilityObserver } from '../queues/queue-eligibility.js';
@@ -8,7 +9,9 @@ import type { Candidate, RoutableReplica } from './replicas/candidate.js';
 import type { WideRules } from './wide/wide-sessions.js';
 
 /** Carries out what a placement decides. */
-export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
+export interface PlacementActions<R extends RoutableReplica>
+  extends Pick<QueueEligibilityObserver, 'refused'>,
+    Pick<DispatcherObserver, 'expressNeeded'> {
   /** Loads a copy of a model in an idle replica. */
   copy(copy: ModelCopy<R>): void;
   /**
@@ -35,4 +38,13 @@ export interface PlacementRules extends WideRules {
   readonly maxOngoing: number;
   /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
   readonly order: Order;
+}
+
+/** @param cores that a wide run can use. */
+export function rulesOf(
+  { maxOngoingRequests, order = 'model', session = {} }: DispatcherOptions,
+  cores: number,
+): PlacementRules {
+  const maxOngoing = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
+  return { order, maxOngoing, session, cores };
 }
