@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { FixedThreadPool } from 'poolifier';
-import { type Batching, createEngine } from '../../dist/index.js';
+import { createEngine, type EngineOptions } from '../../dist/index.js';
 import type { BenchModel } from './models.js';
 import { openSession } from './peers/session.mjs';
 
@@ -27,16 +27,18 @@ const CLOSING_MS = 2_000;
 
 const file = (name: string) => fileURLToPath(new URL(`peers/${name}`, import.meta.url));
 
-function infermux(name: string, batching: Batching): ContenderKind {
+export function infermux(name: string, options: EngineOptions = {}): ContenderKind {
   return {
     name,
     start: async (model) => {
       const engine = await createEngine({
         models: { [model.id]: model.path },
         replicas: THREADS,
-        batching,
         maxQueuedRequests: -1,
+        ...options,
       });
+      // Every thread of the other pools has it, too.
+      await engine.models.load(model.id, { replicas: THREADS });
       const { id, input, dims } = model;
       return {
         run: (data) => engine.run(id, { [input]: { data, dims } }),
@@ -46,16 +48,16 @@ function infermux(name: string, batching: Batching): ContenderKind {
   };
 }
 
-function piscina(concurrentTasksPerWorker: number): ContenderKind {
+export function piscina(name: string, { tasks = 1, threads = 1 }: { tasks?: number; threads?: number }): ContenderKind {
   return {
-    name: `Piscina, ${concurrentTasksPerWorker} ${concurrentTasksPerWorker === 1 ? 'task' : 'tasks'} per worker`,
+    name,
     start: async (model) => {
       const pool = new Piscina({
         filename: file('piscina-worker.mjs'),
         minThreads: THREADS,
         maxThreads: THREADS,
-        concurrentTasksPerWorker,
-        workerData: model,
+        concurrentTasksPerWorker: tasks,
+        workerData: { ...model, threads },
       });
       return { run: (data) => pool.run({ data }), close: () => pool.destroy() };
     },
@@ -73,19 +75,21 @@ const poolifier: ContenderKind = {
   },
 };
 
-const mainThread: ContenderKind = {
-  name: 'onnxruntime-node on the main thread',
-  start: async (model) => {
-    const run = await openSession(model);
-    return { run: (data) => run(data), close: async () => undefined };
-  },
-};
+export function mainThread(name: string, threads = 1): ContenderKind {
+  return {
+    name,
+    start: async (model) => {
+      const run = await openSession({ ...model, threads });
+      return { run: (data) => run(data), close: async () => undefined };
+    },
+  };
+}
 
-export const INFERMUX = infermux('infermux', 'auto');
-export const INFERMUX_UNBATCHED = infermux('infermux, not batched', false);
-export const MAIN_THREAD = mainThread;
-export const PISCINA_1 = piscina(1);
-export const PISCINA_32 = piscina(32);
+export const INFERMUX = infermux('infermux');
+export const INFERMUX_UNBATCHED = infermux('infermux, not batched', { batching: false });
+export const MAIN_THREAD = mainThread('onnxruntime-node on the main thread');
+export const PISCINA_1 = piscina('Piscina, 1 task per worker', { tasks: 1 });
+export const PISCINA_32 = piscina('Piscina, 32 tasks per worker', { tasks: 32 });
 export const POOLIFIER = poolifier;
 
 /** Measures rows per second of threads that only run the model, on the same input: the limit of every contender. */

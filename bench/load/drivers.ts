@@ -86,7 +86,7 @@ export async function openLoop(
   return measured((latencies) => run(milliseconds, latencies));
 }
 
-function randomInputs({ dims }: BenchModel, count: number): Float32Array[] {
+export function randomInputs({ dims }: Pick<BenchModel, 'dims'>, count: number): Float32Array[] {
   const length = dims.reduce((product, size) => product * size, 1);
   return Array.from({ length: count }, () => Float32Array.from({ length }, () => Math.random() * 2 - 1));
 }

@@ -15,7 +15,6 @@ export interface BenchModel {
   readonly output: string;
   /** Shape of one request. */
   readonly dims: readonly number[];
-  readonly outputWidth: number;
   readonly batchable: boolean;
 }
 
@@ -24,7 +23,8 @@ interface Recipe {
   readonly title: string;
   readonly row: readonly number[];
   readonly outputWidth: number;
-  readonly batchable: boolean;
+  /** Rows of every request; undefined for a free first dimension. */
+  readonly rows?: number;
   layers(random: () => number): Layer[];
 }
 
@@ -42,7 +42,6 @@ const RECIPES: readonly Recipe[] = [
     title: 'MLP 8→8',
     row: [8],
     outputWidth: 8,
-    batchable: true,
     layers: (random) => mlp([8, 8], random),
   },
   {
@@ -50,7 +49,6 @@ const RECIPES: readonly Recipe[] = [
     title: 'MLP 64→128→128→10',
     row: [64],
     outputWidth: 10,
-    batchable: true,
     layers: (random) => mlp([64, 128, 128, 10], random),
   },
   {
@@ -58,15 +56,32 @@ const RECIPES: readonly Recipe[] = [
     title: 'MLP 512→3×1024→128',
     row: [512],
     outputWidth: 128,
-    batchable: true,
     layers: (random) => mlp([512, 1024, 1024, 1024, 128], random),
   },
+  convolutional({ id: 'conv', title: `CNN 3×${SIDE}×${SIDE}` }),
   {
-    id: 'conv',
-    title: `CNN 3×${SIDE}×${SIDE}`,
+    id: 'fixed-8',
+    title: 'MLP 8→8, batch fixed at 1',
+    row: [8],
+    outputWidth: 8,
+    rows: 1,
+    layers: (random) => mlp([8, 8], random),
+  },
+];
+
+/** The convolutional model with requests of so many rows that one takes 100 to 150 ms, and takes no more. */
+const LONG_ROWS = 12;
+const LONG = convolutional({
+  id: 'long',
+  title: `CNN ${LONG_ROWS}×3×${SIDE}×${SIDE}`,
+  rows: LONG_ROWS,
+});
+
+function convolutional(named: Pick<Recipe, 'id' | 'title' | 'rows'>): Recipe {
+  return {
+    ...named,
     row: [3, SIDE, SIDE],
     outputWidth: 10,
-    batchable: true,
     layers: (random) => [
       new Convolution(3, 48, SIDE, random),
       new Relu(),
@@ -79,16 +94,8 @@ const RECIPES: readonly Recipe[] = [
       new Reshape([64 * (SIDE / 4) ** 2]),
       new Dense(64 * (SIDE / 4) ** 2, 10, random),
     ],
-  },
-  {
-    id: 'fixed-8',
-    title: 'MLP 8→8, batch fixed at 1',
-    row: [8],
-    outputWidth: 8,
-    batchable: false,
-    layers: (random) => mlp([8, 8], random),
-  },
-];
+  };
+}
 
 const DIGITS_CNN: BenchModel = {
   id: 'digits-cnn',
@@ -97,25 +104,36 @@ const DIGITS_CNN: BenchModel = {
   input: 'image',
   output: 'probabilities',
   dims: [1, 64],
-  outputWidth: 10,
   batchable: true,
 };
 
-/** Writes the models into a temporary folder. They are untrained, since only the time of their runs counts. */
-export function writeModels(): BenchModel[] {
+/** Makes a folder that is deleted when the process ends. */
+export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'infermux-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  const made = RECIPES.map((recipe): BenchModel => {
-    const path = join(folder, recipe.id, 'model.onnx');
-    mkdirSync(join(folder, recipe.id));
-    writeFileSync(path, encode(recipe));
-    const { id, title, row, outputWidth, batchable } = recipe;
-    return { id, title, path, input: 'x', output: 'y', dims: [1, ...row], outputWidth, batchable };
-  });
+  return folder;
+}
+
+/** Writes the models into a folder. They are untrained, since only the time of their runs counts. */
+export function writeModels(folder: string): BenchModel[] {
+  const made = RECIPES.map((recipe) => write(folder, recipe));
   return [...made.slice(0, 3), DIGITS_CNN, ...made.slice(3)];
 }
 
-function encode({ id, row, outputWidth, batchable, layers }: Recipe): Uint8Array {
+/** Writes a model whose runs are long. */
+export function writeLongModel(folder: string): BenchModel {
+  return write(folder, LONG);
+}
+
+function write(folder: string, recipe: Recipe): BenchModel {
+  const { id, title, row, rows } = recipe;
+  const path = join(folder, id, 'model.onnx');
+  mkdirSync(join(folder, id));
+  writeFileSync(path, encode(recipe));
+  return { id, title, path, input: 'x', output: 'y', dims: [rows ?? 1, ...row], batchable: rows === undefined };
+}
+
+function encode({ id, row, rows, outputWidth, layers }: Recipe): Uint8Array {
   const nodes: OnnxNode[] = [];
   const initializers: OnnxInitializer[] = [];
   const all = layers(seededRandom(1));
@@ -127,12 +145,12 @@ function encode({ id, row, outputWidth, batchable, layers }: Recipe): Uint8Array
     initializers.push(...part.initializers);
     value = output;
   }
-  const rows = batchable ? 'N' : 1;
+  const first = rows ?? 'N';
   return encodeModel({
     name: id,
     nodes,
     initializers,
-    inputs: [{ name: 'x', dims: [rows, ...row] }],
-    outputs: [{ name: 'y', dims: [rows, outputWidth] }],
+    inputs: [{ name: 'x', dims: [first, ...row] }],
+    outputs: [{ name: 'y', dims: [first, outputWidth] }],
   });
 }

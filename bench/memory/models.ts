@@ -144,9 +144,13 @@ class Graph {
   }
 }
 
-/** Writes the models as `<folder>/<id>/model.onnx`. */
-export function writeWeightyModels(folder: string): WeightyModel[] {
-  return RECIPES.map(({ id, title, row, output = row, build }) => {
+/**
+ * Writes the models as `<folder>/<id>/model.onnx`.
+ *
+ * @param only ids of the models to write; all if not said.
+ */
+export function writeWeightyModels(folder: string, only = RECIPES.map(({ id }) => id)): WeightyModel[] {
+  return RECIPES.filter(({ id }) => only.includes(id)).map(({ id, title, row, output = row, build }) => {
     const graph = new Graph();
     build(graph);
     const path = join(folder, id, 'model.onnx');

@@ -3,14 +3,16 @@ import { accessSync, constants, lstatSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
+import type { Threads } from './bench/bench.js';
 import { parseInputShape } from './bench/random-feeds.js';
 import { messageOf, quoted } from './terminal/printable.js';
 
-/** Most callers and replicas; more is a typing error. */
+/** Most callers, replicas and threads of a session; more is a typing error. */
 export const MAX_CALLERS = 10_000;
 export const MAX_REPLICAS = 1_024;
-/** Most numbers in a list: each is a measurement. */
-const MOST_NUMBERS = 1_024;
+export const MAX_THREADS = 1_024;
+/** Most items of a list: each is a measurement. */
+const MOST_ITEMS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
@@ -29,17 +31,28 @@ export function addInputShape(text: string, shapes: Map<string, readonly number[
 
 /** Returns a parser of lists like `1,16,64`. */
 export function integersUpTo(most: number): (text: string) => number[] {
-  return (text) => {
-    const numbers = text.split(',').map(Number);
-    if (
-      numbers.length <= MOST_NUMBERS &&
-      numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= most)
-    )
-      return numbers;
-    throw new InvalidArgumentError(
-      `expected integers from 1 to ${most} with commas between, like 1,16,64, and at most ${MOST_NUMBERS} of them.`,
-    );
-  };
+  return (text) => parseList(text, Number, most, `integers from 1 to ${most}`, '1,16,64');
+}
+
+/** Reads a list like `auto,1,2`. */
+export function parseThreads(text: string): Threads[] {
+  const read = (item: string) => (item === 'auto' ? item : Number(item));
+  return parseList<Threads>(text, read, MAX_THREADS, `auto and integers from 1 to ${MAX_THREADS}`, 'auto,1,2');
+}
+
+function parseList<T extends Threads>(
+  text: string,
+  read: (item: string) => T,
+  most: number,
+  expected: string,
+  example: string,
+): T[] {
+  const items = text.split(',').map(read);
+  const isItem = (item: Threads) => item === 'auto' || (Number.isSafeInteger(item) && item > 0 && item <= most);
+  if (items.length <= MOST_ITEMS && items.every(isItem)) return items;
+  throw new InvalidArgumentError(
+    `expected ${expected} with commas between, like ${example}, and at most ${MOST_ITEMS} of them.`,
+  );
 }
 
 export function parseSeconds(text: string): number {

@@ -4,7 +4,8 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { InfermuxError } from '../index.js';
-import { benchChart, benchTable } from './bench/bench.js';
+import type { Threads } from './bench/bench.js';
+import { benchChart, benchTable } from './bench/bench-table.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { inModelProcess } from './children/model-process.js';
 import { runControlDemo } from './demo/control-demo.js';
@@ -18,6 +19,7 @@ import {
   MAX_REPLICAS,
   parsePath,
   parseSeconds,
+  parseThreads,
   parseWritableFile,
 } from './flags.js';
 import { inspectTables } from './inspect.js';
@@ -95,12 +97,17 @@ program
 
 program
   .command('bench')
-  .description('Measure a model with several numbers of replicas and of concurrent callers.')
+  .description('Measure a model with several numbers of replicas, threads and concurrent callers.')
   .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
   .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
   .option('--callers <list>', 'concurrent callers to try', integersUpTo(MAX_CALLERS), [1, 4, 16, 64, 256])
   .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
-  .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 1)
+  .option(
+    '--threads <list>',
+    'threads of a session to try, like auto,1,2; auto, 1 and the cores divided by the replicas if not said',
+    parseThreads,
+  )
+  .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 0.5)
   .option('--svg <file>', 'write a bar chart too', parseWritableFile)
   .option(...TIMEOUT)
   .option('--json', 'print one JSON object instead of a table')
@@ -165,6 +172,7 @@ interface BenchFlags {
   readonly input?: InputShapes;
   readonly callers: number[];
   readonly replicas: number[];
+  readonly threads?: Threads[];
   readonly seconds: number;
   readonly svg?: string;
   readonly timeout?: number;

@@ -184,15 +184,20 @@ describe('infermux models', () => {
 describe('infermux bench', () => {
   it('measures every setting, names the best and draws it', async () => {
     const svg = join(mkdtempSync(join(tmpdir(), 'infermux-bench-')), 'chart.svg');
-    const args = ['bench', MLP, '--callers', '1,8', '--replicas', '1,2', '--seconds', '0.1', '--svg', svg];
+    const args = ['bench', MLP, '--callers', '1,8', '--replicas', '1,2', '--threads', 'auto,2'];
+    args.push('--seconds', '0.1', '--svg', svg);
     const { code, stdout, stderr } = await infermux(...args, '--json');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    const { rows, best } = JSON.parse(stdout) as BenchReport;
-    expect(rows.map(({ replicas, callers }) => [replicas, callers])).toEqual([
-      [1, 1],
-      [1, 8],
-      [2, 1],
-      [2, 8],
+    const { rows, bestAt, best } = JSON.parse(stdout) as BenchReport;
+    expect(rows.map(({ replicas, threads, callers }) => [replicas, threads, callers])).toEqual([
+      [1, 'auto', 1],
+      [1, 'auto', 8],
+      [1, 2, 1],
+      [1, 2, 8],
+      [2, 'auto', 1],
+      [2, 'auto', 8],
+      [2, 2, 1],
+      [2, 2, 8],
     ]);
     for (const { throughput, p50, p95, p99, batchSize } of rows) {
       expect(throughput).toBeGreaterThan(0);
@@ -201,10 +206,18 @@ describe('infermux bench', () => {
       expect(p99).toBeGreaterThanOrEqual(p95);
       expect(batchSize).toBeGreaterThanOrEqual(1);
     }
-    expect(best.throughput).toBe(Math.max(...rows.map(({ throughput }) => throughput)));
+    const most = (all: typeof rows) => Math.max(...all.map(({ throughput }) => throughput));
+    expect(best.throughput).toBe(most(rows));
+    expect(bestAt.map(({ callers, throughput }) => [callers, throughput])).toEqual(
+      [1, 8].map((count) => [count, most(rows.filter(({ callers }) => callers === count))]),
+    );
     const chart = readFileSync(svg, 'utf8');
     expect(chart.match(/<rect/g)).toHaveLength(1 + rows.length);
-    expect((await infermux(...args)).stdout).toMatch(/█[\s\S]*best: \d replicas? and \d callers?/);
+    const table = (await infermux(...args)).stdout;
+    expect(table).toMatch(/█[\s\S]*best: \d replicas?, (auto|2) threads and \d callers?/);
+    for (const callers of ['1 caller', '8 callers']) {
+      expect(table).toMatch(new RegExp(`best with ${callers}: \\d replicas?, (auto|2) threads, [\\d,]+ requests/s`));
+    }
   }, 40_000);
 
   it('makes inputs of every type, and wants shapes where dimensions are free', async () => {
@@ -250,7 +263,7 @@ describe('infermux bench of a slow model', () => {
     const args = ['bench', `${directory}/slow.onnx`, '--callers', '1,10000', '--replicas', '1', '--seconds', '0.1'];
     const { stdout } = await infermux(...args);
     expect(stdout).toMatch(
-      /not measured: 1 replica and 10000 callers: at [\d.]+ requests\/s that takes over 10 times --seconds 0\.1/,
+      /not measured: 1 replica, auto threads and 10000 callers: at [\d.]+ requests\/s that takes over 10 times --seconds 0\.1/,
     );
   }, 40_000);
 });
@@ -311,6 +324,9 @@ describe('the command line', () => {
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
     [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
     [['bench', 'm.onnx', '--replicas', '1,1025'], 'expected integers from 1 to 1024 with commas between'],
+    [['bench', 'm.onnx', '--threads', 'auto,0'], 'expected auto and integers from 1 to 1024 with commas between, like'],
+    [['bench', 'm.onnx', '--threads', 'all'], 'expected auto and integers from 1 to 1024 with commas between, like'],
+    [['bench', 'm.onnx', '--threads', '1025'], 'expected auto and integers from 1 to 1024 with commas between, like'],
     [['bench', 'm.onnx', '--svg', '/nowhere/chart.svg'], 'expected a file that can be written: ENOENT'],
     [['bench', 'm.onnx', '--input', 'x=1', '--input', 'x=2'], 'input "x" has a shape already'],
     [['bench', 'm.onnx', '--input', 'x'], '--input must be like image=1x3x224x224, got "x"'],

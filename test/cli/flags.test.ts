@@ -1,12 +1,22 @@
 import { readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { MAX_REPLICAS, parseWritableFile } from '../../dist/cli/flags.js';
+import { MAX_REPLICAS, parseThreads, parseWritableFile } from '../../dist/cli/flags.js';
 import { MAX_REPLICAS as MOST_OF_AN_ENGINE } from '../../dist/deployments/config/resolve-deployment.js';
 import { directory } from '../support/directories.js';
 
 it('the command takes as many replicas as an engine does', () => {
   expect(MAX_REPLICAS).toBe(MOST_OF_AN_ENGINE);
+});
+
+it('threads are auto or as many as a session takes', () => {
+  expect(parseThreads('auto,1,1024')).toEqual(['auto', 1, 1_024]);
+  expect(parseThreads('auto')).toEqual(['auto']);
+  for (const text of ['', 'all', '0', '1025', '1.5', 'auto,', 'Auto', '-1']) {
+    expect(() => parseThreads(text), text).toThrow(
+      'expected auto and integers from 1 to 1024 with commas between, like auto,1,2',
+    );
+  }
 });
 
 it('a file to write is a file or nothing yet, and no link, folder or device', () => {

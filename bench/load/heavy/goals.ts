@@ -1,0 +1,82 @@
+import type { Load } from '../../../dist/cli/bench/load.js';
+import type { Goal } from '../../report.js';
+import type { ContenderKind } from '../contenders.js';
+import { callersLoad } from '../goals.js';
+import type { Changes } from './changes.js';
+import type { HeavyMeasurements } from './measure.js';
+import type { Mix } from './mix.js';
+import { AUTO, FIXED, PEERS, PLAIN_WIDE } from './peers.js';
+
+/** Returns the goals, as ratios of measurements made side by side in the same round. */
+export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements): Goal[] {
+  const throughput = ({ throughput: value }: Load) => value;
+  const p50 = ({ p50: value }: Load) => value;
+  const { heavy, long, short } = models;
+  const all: Goal[] = [];
+  for (const { id, title } of heavy) {
+    const own = (callers: number) => peers.rounds(id, AUTO.name, callersLoad(callers));
+    /** Figures of the best of some contenders, round by round. */
+    const best = (kinds: readonly ContenderKind[], callers: number, of: (...loads: Load[]) => number) => {
+      const loads = kinds.map((kind) => peers.rounds(id, kind.name, callersLoad(callers)));
+      return own(callers).map((_, round) => of(...loads.map((rounds) => rounds[round] as Load)));
+    };
+    const against = (left: readonly number[], right: readonly number[]) =>
+      left.map((value, round) => value / (right[round] as number));
+    const most = (...loads: Load[]) => Math.max(...loads.map(throughput));
+    const least = (...loads: Load[]) => Math.min(...loads.map(p50));
+    all.push(
+      {
+        what: `${title}, one caller, p50 against onnxruntime-node with default threads`,
+        values: against(own(1).map(p50), best(PLAIN_WIDE, 1, least)),
+        ...{ unit: '×', limit: 1.1, aim: 1.02, atMost: true },
+      },
+      {
+        what: `${title}, 2 callers, against the best of onnxruntime-node and Piscina`,
+        values: against(own(2).map(throughput), best(PEERS, 2, most)),
+        ...{ unit: '×', limit: 0.95, aim: 1 },
+      },
+      {
+        what: `${title}, 16 callers, against the best fixed number of threads`,
+        values: against(own(16).map(throughput), best(FIXED, 16, most)),
+        ...{ unit: '×', limit: 0.97, aim: 1 },
+      },
+    );
+  }
+  const title = heavy[0]?.title ?? '';
+  const changing = (read: (change: Changes) => number) => changes.map(read);
+  const mixed = (read: (mix: Mix) => number) => mixes.map(read);
+  const beside = `${short.title} beside 8 callers of ${long.title}`;
+  all.push(
+    {
+      what: `${title}, 1 → 16 → 1 callers, until the figures of the steady state are there`,
+      values: changing(({ settlingRuns }) => settlingRuns),
+      ...{ unit: 'runs', limit: 10, aim: 3, atMost: true },
+    },
+    {
+      what: `${title}, a core's time that the process takes while nothing is asked`,
+      values: changing(({ idleShare }) => 100 * idleShare),
+      ...{ unit: '%', limit: 1, aim: 1, atMost: true },
+    },
+    {
+      what: `${title}, 16 callers of a cold engine, from two loads after the first request on, against its steady state`,
+      values: changing(({ coldShare }) => coldShare),
+      ...{ unit: '×', limit: 0.9, aim: 1 },
+    },
+    {
+      what: `${beside}: p50 of the short one`,
+      values: mixed(({ shortP50 }) => shortP50),
+      ...{ unit: 'ms', limit: 8, aim: 1, atMost: true },
+    },
+    {
+      what: `${beside}: p99 of the short one`,
+      values: mixed(({ shortP99 }) => shortP99),
+      ...{ unit: 'ms', limit: 8, aim: 3, atMost: true },
+    },
+    {
+      what: `${beside}: throughput of the long one, against without the short one`,
+      values: mixed(({ longShare }) => longShare),
+      ...{ unit: '×', limit: 0.93, aim: 0.97 },
+    },
+  );
+  return all;
+}

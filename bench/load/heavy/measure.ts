@@ -1,0 +1,61 @@
+import type { Extent } from '../measure.js';
+import { Measurements } from '../measurements.js';
+import { type Changes, measureChanges, type PhaseLengths } from './changes.js';
+import { type Mix, measureMix } from './mix.js';
+import type { HeavyModels } from './models.js';
+import { measurePeers, type PeerLengths } from './peers.js';
+
+/** Everything that was measured with heavy models, round by round. */
+export interface HeavyMeasurements {
+  readonly models: HeavyModels;
+  readonly peers: Measurements;
+  readonly changes: readonly Changes[];
+  readonly mixes: readonly Mix[];
+}
+
+interface Lengths {
+  readonly peers: PeerLengths;
+  readonly changes: PhaseLengths;
+  readonly mix: { readonly warmUp: number; readonly measured: number };
+}
+
+const FULL: Lengths = {
+  peers: {
+    few: { warmUpMs: 100, milliseconds: 300 },
+    many: { warmUpMs: 100, milliseconds: 500 },
+    settleMs: 3_000,
+  },
+  changes: { cold: 1_500, one: 2_500, many: 1_500, idle: 2_000 },
+  mix: { warmUp: 4_000, measured: 2_500 },
+};
+
+const QUICK: Lengths = {
+  peers: {
+    few: { warmUpMs: 50, milliseconds: 150 },
+    many: { warmUpMs: 50, milliseconds: 250 },
+    settleMs: 2_000,
+  },
+  changes: { cold: 1_000, one: 1_500, many: 1_000, idle: 2_000 },
+  mix: { warmUp: 3_000, measured: 1_500 },
+};
+
+/** Measures heavy models against peers, and an engine that serves them when the load changes or is mixed. */
+export async function measureHeavy(models: HeavyModels, { rounds, quick }: Extent): Promise<HeavyMeasurements> {
+  const lengths = quick ? QUICK : FULL;
+  const peers = new Measurements();
+  for (const model of models.heavy) await measurePeers(model, rounds, lengths.peers, peers);
+  const changes: Changes[] = [];
+  const [first] = models.heavy;
+  for (let round = 0; first !== undefined && round < rounds; round += 1) {
+    process.stderr.write(`${first.title}, changes: round ${round + 1} of ${rounds}\n`);
+    changes.push(await measureChanges(first, lengths.changes));
+  }
+  process.stderr.write(`${models.short.title} beside ${models.long.title}\n`);
+  const mixes = await measureMix(models, rounds, lengths.mix);
+  return { models, peers, changes, mixes };
+}
+
+export function describeHeavy({ quick }: Extent): string {
+  const { peers, changes, mix } = quick ? QUICK : FULL;
+  return `heavy models: ${peers.few.milliseconds} ms for each measurement with one or two callers and ${peers.many.milliseconds} ms with 16, ${changes.idle} ms without callers, ${mix.measured} ms of short requests beside long ones`;
+}

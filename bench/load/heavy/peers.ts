@@ -1,0 +1,75 @@
+import { availableParallelism } from 'node:os';
+import { type Contender, type ContenderKind, infermux, mainThread, piscina } from '../contenders.js';
+import { type Duration, manyCallers } from '../drivers.js';
+import { callersLoad } from '../goals.js';
+import type { Measurements } from '../measurements.js';
+import type { BenchModel } from '../models.js';
+
+const CORES = availableParallelism();
+/** onnxruntime's default is a thread for each physical core, which may be fewer than there are cores. */
+const DEFAULT = 0;
+
+const name = (threads: number) =>
+  threads === DEFAULT ? 'default threads' : `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+const plain = (threads: number) => mainThread(`onnxruntime-node, ${name(threads)}`, threads);
+const pool = (threads: number) => piscina(`Piscina, ${name(threads)} a session`, { threads });
+
+export const AUTO = infermux('infermux');
+export const FIXED = [1, CORES].map((threads) =>
+  infermux(`infermux, ${name(threads)} a session`, { session: { intraOpNumThreads: threads } }),
+);
+/** Both are what "default threads" stands for: the better one counts. */
+export const PLAIN_WIDE = [plain(DEFAULT), plain(CORES)];
+const PLAIN = [plain(1), ...PLAIN_WIDE];
+const POOLS = [pool(1), pool(DEFAULT), pool(CORES)];
+export const PEERS = [...PLAIN, ...POOLS];
+
+export const HEAVY_CONTENDERS = [AUTO, ...FIXED, ...PEERS];
+export const HEAVY_CALLERS = [1, 2, 16];
+
+export interface PeerLengths {
+  /** Of each measurement with one or two callers, and with more. */
+  readonly few: Duration;
+  readonly many: Duration;
+  /** Before the first measurement: with 16 callers, and with one. A session for lone requests takes a while to come. */
+  readonly settleMs: number;
+}
+
+/** Returns the numbers of callers that the goals need for a contender. */
+function callersFor(kind: ContenderKind): number[] {
+  if (kind === AUTO) return HEAVY_CALLERS;
+  if (FIXED.includes(kind)) return [16];
+  return PLAIN_WIDE.includes(kind) ? [1, 2] : [2];
+}
+
+/** Measures a model. All its contenders are up at once, and idle except in their turn. */
+export async function measurePeers(
+  model: BenchModel,
+  rounds: number,
+  { few, many, settleMs }: PeerLengths,
+  measured: Measurements,
+): Promise<void> {
+  const measure = (contender: Contender, callers: number, duration: Duration) =>
+    manyCallers(contender, model, callers, duration);
+  const contenders: Contender[] = [];
+  for (const kind of HEAVY_CONTENDERS) {
+    const contender = await kind.start(model);
+    contenders.push(contender);
+    const callers = callersFor(kind);
+    if (callers.includes(16)) await measure(contender, 16, { warmUpMs: 0, milliseconds: settleMs / 2 });
+    if (kind === AUTO) await measure(contender, 1, { warmUpMs: 0, milliseconds: settleMs });
+    else await measure(contender, 1, few);
+  }
+  for (let round = 0; round < rounds; round += 1) {
+    process.stderr.write(`${model.title}: round ${round + 1} of ${rounds}\n`);
+    for (let turn = 0; turn < contenders.length; turn += 1) {
+      const place = (turn + round) % contenders.length;
+      const kind = HEAVY_CONTENDERS[place] as ContenderKind;
+      for (const callers of callersFor(kind)) {
+        const load = await measure(contenders[place] as Contender, callers, callers > 2 ? many : few);
+        measured.add(model.id, kind.name, callersLoad(callers), load);
+      }
+    }
+  }
+  for (const contender of contenders) await contender.close();
+}

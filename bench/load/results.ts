@@ -1,0 +1,115 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { barChart } from '../../dist/cli/terminal/bar-chart.js';
+import { goalTable, type JudgedGoal, machine, markdown, place, writeIntoReadme } from '../report.js';
+import { callersLoad } from './goals.js';
+import type { HeavyMeasurements } from './heavy/measure.js';
+import { HEAVY_CALLERS, HEAVY_CONTENDERS } from './heavy/peers.js';
+import { ALL_CALLERS, CONTENDERS } from './measure.js';
+import { type Measurements, median } from './measurements.js';
+import type { BenchModel } from './models.js';
+
+export interface Results {
+  readonly models: readonly BenchModel[];
+  readonly measured: Measurements;
+  readonly heavy: HeavyMeasurements;
+  readonly method: string;
+  readonly judged: readonly JudgedGoal[];
+}
+
+/** Writes `bench/results/` and the README's table. */
+export function writeResults({ models, measured, heavy, method, judged }: Results): void {
+  const folder = new URL('../results/', import.meta.url);
+  const table = goalTable(judged);
+  mkdirSync(folder, { recursive: true });
+  const cells = measured.summary();
+  const results = {
+    date: new Date().toISOString().slice(0, 10),
+    machine,
+    method,
+    goals: judged,
+    measurements: cells,
+    limits: measured.limits(),
+    heavy: { measurements: heavy.peers.summary(), changes: heavy.changes, mixes: heavy.mixes },
+  };
+  writeFileSync(new URL('latest.json', folder), `${JSON.stringify(results, undefined, 2)}\n`);
+
+  const perSecond = (value: number) => Math.round(value).toLocaleString('en');
+  const loads = ALL_CALLERS.map(callersLoad);
+  const throughputLines = models.flatMap(({ id, title }) => [
+    ...CONTENDERS.map(({ name }) => [
+      title,
+      name,
+      ...loads.map((load) => perSecond(median(measured.rounds(id, name, load).map(({ throughput }) => throughput)))),
+      `${median(measured.rounds(id, name, '1 caller').map(({ p50 }) => p50 * 1_000)).toFixed(0)}`,
+      `${median(measured.rounds(id, name, '256 callers').map(({ loopDelayP99 }) => loopDelayP99)).toFixed(1)}`,
+    ]),
+    [
+      title,
+      'two threads in a bare loop, batch 1 / 64',
+      ...['', '', ''],
+      [1, 64]
+        .map((rows) => (measured.limit(id, rows).length === 0 ? 'none' : perSecond(median(measured.limit(id, rows)))))
+        .join(' / '),
+      ...['', ''],
+    ],
+  ]);
+  const throughputTable = markdown(
+    ['model', '', ...loads, 'one caller, p50 µs', 'loop delay p99 at 256 callers, ms'],
+    throughputLines,
+  );
+  writeFileSync(
+    new URL('latest.md', folder),
+    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n\n## Heavy models\n\n${heavyTable(heavy)}\n`,
+  );
+
+  const bars = (load: string, read: (load: { throughput: number; p50: number }) => number) =>
+    models.flatMap(({ id, title }) =>
+      CONTENDERS.map(({ name }) => ({
+        group: title,
+        label: name,
+        value: median(measured.rounds(id, name, load).map(read)),
+      })),
+    );
+  const charts = {
+    'throughput.svg': barChart(
+      '256 callers',
+      'requests per second, each model on a scale of its own',
+      bars('256 callers', ({ throughput }) => throughput),
+      'own',
+    ),
+    'latency.svg': barChart(
+      'One caller, p50',
+      'microseconds, each model on a scale of its own',
+      bars('1 caller', ({ p50 }) => p50 * 1_000),
+      'own',
+    ),
+  };
+  for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, folder), chart);
+
+  writeIntoReadme('bench', `${place}. ${method}.\n\n${table}`);
+}
+
+/** Returns what each contender reached with heavy models; "none" where it was not measured. */
+export function heavyTable({ models, peers }: HeavyMeasurements): string {
+  const cell = (values: readonly number[], digits: number) =>
+    values.length === 0 ? 'none' : median(values).toFixed(digits);
+  return markdown(
+    ['model', '', ...HEAVY_CALLERS.map((callers) => `${callersLoad(callers)}, requests/s`), 'one caller, p50 ms'],
+    models.heavy.flatMap(({ id, title }) =>
+      HEAVY_CONTENDERS.map(({ name }) => [
+        title,
+        name,
+        ...HEAVY_CALLERS.map((callers) =>
+          cell(
+            peers.rounds(id, name, callersLoad(callers)).map(({ throughput }) => throughput),
+            0,
+          ),
+        ),
+        cell(
+          peers.rounds(id, name, callersLoad(1)).map(({ p50 }) => p50),
+          1,
+        ),
+      ]),
+    ),
+  );
+}
