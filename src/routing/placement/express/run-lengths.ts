@@ -5,7 +5,7 @@ import { MovingAverage } from '../../estimates/moving-average.js';
 import { RecentMaximum } from '../../estimates/recent-maximum.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 
-/** A run that takes less than this holds up nobody for long: the system lets threads wait for one another as long. */
+/** A shorter run holds up nobody for long: the system's own time slices make a thread wait for some milliseconds. */
 const LONG_MS = 10;
 /** A run is short beside one that takes this many times as long. */
 export const MANY_TIMES = 10;
