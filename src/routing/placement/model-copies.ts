@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { DecayedSum } from '../estimates/decayed-sum.js';
 import type { ModelQueue } from '../queues/model-queue.js';
+import type { LoadBackoff } from './load-backoff.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { isLongUnused, spareFor } from './replicas/spare-for.js';
@@ -45,15 +46,17 @@ interface ModelWork {
 export class ModelCopies<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
   readonly #queueOf: QueueOf;
+  readonly #loadBackoff: LoadBackoff;
   readonly #clock: Clock;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
   readonly #wanted = new Set<ModelQueue>();
   /** The copy that `take` returned last. */
   #last: ModelCopy<R> | undefined;
 
-  constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, clock: Clock) {
+  constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, loadBackoff: LoadBackoff, clock: Clock) {
     this.#replicas = replicas;
     this.#queueOf = queueOf;
+    this.#loadBackoff = loadBackoff;
     this.#clock = clock;
   }
 
@@ -72,7 +75,7 @@ export class ModelCopies<R extends RoutableReplica> {
    * Returns the next copy to load, in the least busy of the idle replicas that have room for it. A model is not
    * returned again until it has been short of copies anew.
    */
-  take(mayLoad: (queue: ModelQueue) => boolean): ModelCopy<R> | undefined {
+  take(): ModelCopy<R> | undefined {
     if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
     const now = this.#clock.now();
     for (const queue of this.#wanted) {
@@ -82,7 +85,7 @@ export class ModelCopies<R extends RoutableReplica> {
         this.#wanted.delete(queue);
         continue;
       }
-      const place = mayLoad(queue) ? this.#placeFor(queue, now) : undefined;
+      const place = this.#loadBackoff.mayLoad(queue.modelKey) ? this.#placeFor(queue, now) : undefined;
       if (place === undefined) continue;
       this.#wanted.delete(queue);
       work.shortSince = undefined;

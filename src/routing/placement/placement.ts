@@ -43,7 +43,6 @@ export class Placement<R extends RoutableReplica> {
   readonly #router: ActiveRouter<R>;
   readonly #copies: ModelCopies<R>;
   readonly #wide: WideSessions<R>;
-  readonly #loadBackoff: LoadBackoff;
   readonly #express: ExpressLane<R>;
   #rules: PlacementRules;
   readonly #order: ActiveOrder<R>;
@@ -71,14 +70,9 @@ export class Placement<R extends RoutableReplica> {
     });
     this.#gathering = new Gathering(clock);
     this.#router = new ActiveRouter(replicas, loadBackoff, clock);
-    this.#copies = new ModelCopies(replicas, queueOf, clock);
-    this.#wide = new WideSessions(rules, replicas, clock, {
-      accepted: () => actions.accepted(),
-      isFree: () => this.#order.inForce.takesTurns,
-      mayLoad: (key) => loadBackoff.mayLoad(key),
-      load: (replica, model) => actions.loadWide(replica, model),
-    });
-    this.#loadBackoff = loadBackoff;
+    this.#copies = new ModelCopies(replicas, queueOf, loadBackoff, clock);
+    const takesTurns = () => this.#order.inForce.takesTurns;
+    this.#wide = new WideSessions(rules, replicas, loadBackoff, clock, actions, takesTurns);
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
       goesByRequest: () => !this.#order.inForce.spills,
@@ -92,7 +86,7 @@ export class Placement<R extends RoutableReplica> {
     });
     this.#express = new ExpressLane(this.#waiting, queueOf, loadBackoff, clock, {
       ...{ copy: (copy) => actions.copy(copy), expressNeeded: (isNeeded) => actions.expressNeeded(isNeeded) },
-      takesTurns: () => this.#order.inForce.takesTurns,
+      takesTurns,
       give: (queue, candidate, most) => {
         this.#give(queue, candidate, undefined, most);
         this.#eligibility.update(queue);
@@ -234,7 +228,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   #copy(): void {
-    const copy = this.#copies.take(({ modelKey }) => this.#loadBackoff.mayLoad(modelKey));
+    const copy = this.#copies.take();
     if (copy !== undefined) this.#actions.copy(copy);
   }
 

@@ -6,6 +6,8 @@ import { mayBeWide, mergeSettings } from '../../../contracts/session-settings.js
 import type { PendingDispatch } from '../../batches/take-dispatch.js';
 import type { RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
+import type { LoadBackoff } from '../load-backoff.js';
+import type { PlacementActions } from '../placement-rules.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { ReplicaIndex } from '../replicas/replica-index.js';
 import { WideWorth } from './wide-worth.js';
@@ -23,16 +25,7 @@ export interface WideRules {
   readonly cores: number;
 }
 
-export interface WideEnvironment {
-  /** Accepted requests of the dispatcher without an answer. */
-  accepted(): number;
-  /** Whether the router leaves it to the dispatcher which idle replica takes a lone request. */
-  isFree(): boolean;
-  /** Whether the wide session may be loaded at present. */
-  mayLoad(key: string): boolean;
-  /** Loads the wide session. Rejects when it cannot be loaded. */
-  load(candidate: RoutableReplica, model: RoutedModel): PromiseLike<void>;
-}
+type WideActions = Pick<PlacementActions<RoutableReplica>, 'accepted' | 'loadWide'>;
 
 /** A run beside which nothing else was at work. */
 export interface LoneRun {
@@ -60,15 +53,27 @@ interface WideState {
 export class WideSessions<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
   readonly #clock: Clock;
-  readonly #environment: WideEnvironment;
+  readonly #loadBackoff: LoadBackoff;
+  readonly #actions: WideActions;
+  readonly #takesTurns: () => boolean;
   #rules: WideRules;
   readonly #states = new Map<ModelQueue, WideState>();
 
-  constructor(rules: WideRules, replicas: ReplicaIndex<Candidate<R>>, clock: Clock, environment: WideEnvironment) {
+  /** @param takesTurns whether it is left to the dispatcher which idle replica takes a lone request. */
+  constructor(
+    rules: WideRules,
+    replicas: ReplicaIndex<Candidate<R>>,
+    loadBackoff: LoadBackoff,
+    clock: Clock,
+    actions: WideActions,
+    takesTurns: () => boolean,
+  ) {
     this.#rules = rules;
     this.#replicas = replicas;
+    this.#loadBackoff = loadBackoff;
     this.#clock = clock;
-    this.#environment = environment;
+    this.#actions = actions;
+    this.#takesTurns = takesTurns;
   }
 
   configure(rules: WideRules): void {
@@ -114,7 +119,7 @@ export class WideSessions<R extends RoutableReplica> {
   worked(candidate: Candidate<R>, queue: ModelQueue, { groups, isAlone, wide }: PendingDispatch, runMs: number): void {
     if (!isAlone || (wide === undefined && runMs < LEAST_RUN_MS) || isHandlerKey(queue.modelKey)) return;
     // A request that came during the run may have held it up.
-    if (this.#environment.accepted() > 0 || !this.#hasCores(candidate)) return;
+    if (this.#actions.accepted() > 0 || !this.#hasCores(candidate)) return;
     this.ran(candidate, queue, { key: (wide ?? queue.model).key, rows: Math.max(1, groups[0]?.rows ?? 1), runMs });
   }
 
@@ -142,8 +147,7 @@ export class WideSessions<R extends RoutableReplica> {
 
   /** Whether the queue's request is the only one of the deployment. One that lost a replica runs as it did before. */
   #isAlone(queue: ModelQueue): boolean {
-    const { accepted, isFree } = this.#environment;
-    return queue.size === 1 && accepted() === 1 && !queue.isRetrying && isFree();
+    return queue.size === 1 && this.#actions.accepted() === 1 && !queue.isRetrying && this.#takesTurns();
   }
 
   #canRun(candidate: Candidate<R>, { model: { key } }: WideState): boolean {
@@ -173,7 +177,7 @@ export class WideSessions<R extends RoutableReplica> {
     if (known !== undefined) return known;
     const { session, cores } = this.#rules;
     const { model } = queue;
-    if (cores < 2 || !this.#environment.isFree()) return undefined;
+    if (cores < 2 || !this.#takesTurns()) return undefined;
     if (!mayBeWide(mergeSettings({ ...session }, model.session ?? {}))) return undefined;
     const state: WideState = { model: wideModel(model, cores), worth: new WideWorth(cores), cancelTimer: undefined };
     this.#states.set(queue, state);
@@ -187,7 +191,7 @@ export class WideSessions<R extends RoutableReplica> {
     const { key } = state.model;
     state.cancelTimer?.();
     state.cancelTimer = undefined;
-    if (this.#replicas.warm(key).length > 0 || !this.#environment.mayLoad(key)) return;
+    if (this.#replicas.warm(key).length > 0 || !this.#loadBackoff.mayLoad(key)) return;
     const quietMs = Math.max(LEAST_QUIET_MS, queue.times.loadMs);
     const place = this.#placeFor(queue, quietMs);
     if (place !== undefined) {
@@ -196,7 +200,7 @@ export class WideSessions<R extends RoutableReplica> {
     }
     const again = () => {
       state.cancelTimer = undefined;
-      if (this.#environment.accepted() === 0) this.#load(queue, state);
+      if (this.#actions.accepted() === 0) this.#load(queue, state);
     };
     state.cancelTimer = this.#clock.schedule(again, quietMs);
   }
@@ -215,6 +219,6 @@ export class WideSessions<R extends RoutableReplica> {
   }
 
   #order({ replica }: Candidate<R>, { times }: ModelQueue, { model, worth }: WideState): void {
-    this.#environment.load(replica, model).then(undefined, () => worth.failed(times.loadMs, this.#clock.now()));
+    this.#actions.loadWide(replica, model).then(undefined, () => worth.failed(times.loadMs, this.#clock.now()));
   }
 }
