@@ -17,7 +17,8 @@ import { ModelCopies, type QueueOf } from './model-copies.js';
 import { ActiveOrder } from './orders/active-order.js';
 import type { PlacementContext } from './orders/placement-order.js';
 import type { PlacementActions, PlacementRules } from './placement-rules.js';
-import { Candidate, type RoutableReplica } from './replicas/candidate.js';
+import type { Candidate, RoutableReplica } from './replicas/candidate.js';
+import { Candidates } from './replicas/candidates.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
@@ -31,7 +32,7 @@ const anywhere = () => true;
  */
 export class Placement<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
-  readonly #candidates = new Map<R, Candidate<R>>();
+  readonly #candidates: Candidates<R>;
   readonly #clock: Clock;
   readonly #actions: PlacementActions<R>;
   readonly #waiting = new WaitingModels();
@@ -58,6 +59,7 @@ export class Placement<R extends RoutableReplica> {
   ) {
     this.#rules = rules;
     this.#replicas = replicas;
+    this.#candidates = new Candidates(replicas, clock);
     this.#clock = clock;
     this.#actions = actions;
     this.#turn = new EventLoopTurn(clock);
@@ -84,7 +86,7 @@ export class Placement<R extends RoutableReplica> {
       mayLoad: (modelKey) => loadBackoff.mayLoad(modelKey),
       mayFollow: (candidate, queue) => this.#express.mayFollow(candidate, queue),
     });
-    this.#express = new ExpressLane(this.#waiting, queueOf, loadBackoff, clock, {
+    this.#express = new ExpressLane(this.#waiting, this.#candidates, queueOf, loadBackoff, clock, {
       ...{ copy: (copy) => actions.copy(copy), expressNeeded: (isNeeded) => actions.expressNeeded(isNeeded) },
       takesTurns,
       give: (queue, candidate, most) => {
@@ -110,7 +112,7 @@ export class Placement<R extends RoutableReplica> {
     this.#rules = rules;
     this.#wide.configure(rules);
     if (rules.order !== order) this.#order.use(rules.order, this.#router.goesByModel);
-    for (const candidate of this.#candidates.values()) this.#slots.configure(candidate, rules.maxOngoing);
+    for (const candidate of this.#candidates.all()) this.#slots.configure(candidate, rules.maxOngoing);
     this.place(this.waiting());
   }
 
@@ -121,10 +123,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   addReplica(replica: R): void {
-    const candidate = new Candidate(replica, this.#clock);
-    this.#candidates.set(replica, candidate);
-    if (replica.isExpress) this.#express.candidate = candidate;
-    else this.#replicas.add(candidate);
+    const candidate = this.#candidates.add(replica);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
     this.#router.replicasChanged();
     // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
@@ -144,12 +143,8 @@ export class Placement<R extends RoutableReplica> {
     queuesOfModels: readonly ModelQueue[],
     failure: Error | undefined,
   ): readonly ModelQueue[] | undefined {
-    const candidate = this.#candidates.get(replica);
+    const candidate = this.#candidates.delete(replica);
     if (candidate === undefined) return undefined;
-    this.#candidates.delete(replica);
-    this.#replicas.delete(candidate);
-    if (this.#express.candidate === candidate) this.#express.candidate = undefined;
-    candidate.cancelTimer?.();
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
     return this.#order.inForce.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
@@ -157,7 +152,7 @@ export class Placement<R extends RoutableReplica> {
 
   /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
   modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
-    const candidate = this.#candidates.get(replica);
+    const candidate = this.#candidates.of(replica);
     // A replica that leaves: its load may be what the queue waits for.
     if (candidate === undefined) {
       if (queue !== undefined) this.place([queue]);
@@ -174,18 +169,18 @@ export class Placement<R extends RoutableReplica> {
 
   /** The replica has loaded a model, in this many milliseconds. */
   modelLoaded(replica: R, milliseconds: number): void {
-    this.#candidates.get(replica)?.loaded(milliseconds);
+    this.#candidates.of(replica)?.loaded(milliseconds);
   }
 
   /** A lone request of a handler ran the queue's model in the session with this key. */
   handlerRan(replica: R, queue: ModelQueue, run: LoneRun): void {
-    const candidate = this.#candidates.get(replica);
+    const candidate = this.#candidates.of(replica);
     if (candidate !== undefined) this.#wide.ran(candidate, queue, run);
   }
 
   /** The statistics of the replica that routers see; undefined when the replica is unknown. */
   statsOf(replica: R): RoutingStats | undefined {
-    return this.#candidates.get(replica)?.routingStats;
+    return this.#candidates.of(replica)?.routingStats;
   }
 
   /** Queues with waiting requests, whether they wait for a replica or for company. */
@@ -241,11 +236,10 @@ export class Placement<R extends RoutableReplica> {
 
   /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
-    const { wide, groups } = dispatch;
     this.#express.given(candidate, queue, dispatch);
+    this.#wide.given(queue, dispatch);
     queue.servedAt = sequence;
-    candidate.usedAt.set(wide?.key ?? queue.modelKey, this.#clock.now());
-    if (wide !== undefined) dispatch.expectedMs = this.#wide.expectedMs(queue, Math.max(1, groups[0]?.rows ?? 1));
+    candidate.usedAt.set((dispatch.wide ?? queue.model).key, this.#clock.now());
     this.#slots.given(candidate, queue, sequence, dispatch);
   }
 
@@ -260,7 +254,7 @@ export class Placement<R extends RoutableReplica> {
     queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
     this.#router.completed(candidate, dispatch);
-    if (!this.#candidates.has(candidate.replica)) return;
+    if (!this.#candidates.has(candidate)) return;
     this.#slots.answered(candidate);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));
     else this.serve(candidate);

@@ -41,9 +41,8 @@ interface LongRun {
  * of a model that is short no more or long unused.
  */
 export class ExpressLane<R extends RoutableReplica> {
-  /** The express replica, while there is one. Call `serve` after a change. */
-  candidate: Candidate<R> | undefined;
   readonly #waiting: WaitingModels;
+  readonly #replicas: { readonly express: Candidate<R> | undefined };
   readonly #queueOf: QueueOf;
   readonly #clock: Clock;
   readonly #loadBackoff: LoadBackoff;
@@ -59,12 +58,14 @@ export class ExpressLane<R extends RoutableReplica> {
 
   constructor(
     waiting: WaitingModels,
+    replicas: { readonly express: Candidate<R> | undefined },
     queueOf: QueueOf,
     loadBackoff: LoadBackoff,
     clock: Clock,
     actions: ExpressLaneActions<R>,
   ) {
     this.#waiting = waiting;
+    this.#replicas = replicas;
     this.#queueOf = queueOf;
     this.#loadBackoff = loadBackoff;
     this.#clock = clock;
@@ -78,7 +79,7 @@ export class ExpressLane<R extends RoutableReplica> {
 
   /** Gives the replica work, if it has none. Call it when all other replicas were given what they can take. */
   serve(): void {
-    const { candidate } = this;
+    const candidate = this.#replicas.express;
     if (candidate === undefined || !candidate.isIdle || !this.#isOpen()) return;
     const now = this.#clock.now();
     const next = this.#next(candidate, now);
@@ -92,7 +93,7 @@ export class ExpressLane<R extends RoutableReplica> {
 
   /** Whether the queue's next requests may wait behind the run that the replica is to end soon. */
   mayFollow({ last }: Candidate<R>, queue: ModelQueue): boolean {
-    const { candidate: lane } = this;
+    const lane = this.#replicas.express;
     if (lane === undefined || !this.#isOpen() || lane.models.get(queue.modelKey) !== 'loaded') return true;
     const now = this.#clock.now();
     const isLate = lane.replica.isLoading || (!lane.isIdle && now - lane.begunAt > OVERDUE_MS);
@@ -104,7 +105,7 @@ export class ExpressLane<R extends RoutableReplica> {
     if (!this.#lengths.matters(dispatch.expectedMs)) return;
     const now = this.#clock.now();
     this.#lengths.begun(queue, now);
-    if (!this.#actions.takesTurns() || candidate === this.candidate) return;
+    if (!this.#actions.takesTurns() || candidate === this.#replicas.express) return;
     const ownMs = this.#lengths.msOf(queue);
     if (ownMs === undefined) return;
     const long = this.#longRuns.get(candidate);
@@ -191,7 +192,7 @@ export class ExpressLane<R extends RoutableReplica> {
 
   #longestLoadMs(): number {
     let longestMs = 0;
-    for (const modelKey of this.candidate?.models.keys() ?? [])
+    for (const modelKey of this.#replicas.express?.models.keys() ?? [])
       longestMs = Math.max(longestMs, this.#queueOf(modelKey)?.times.loadMs ?? 0);
     return longestMs;
   }

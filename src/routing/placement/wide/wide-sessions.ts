@@ -100,9 +100,9 @@ export class WideSessions<R extends RoutableReplica> {
     return state?.worth.mayRun === true && this.#canRun(candidate, state) ? state.model : undefined;
   }
 
-  /** Milliseconds that the wide run of these rows is expected to take; undefined when that is unknown. */
-  expectedMs(queue: ModelQueue, rows: number): number | undefined {
-    return this.#states.get(queue)?.worth.expectedMs(rows);
+  /** Call it before the dispatch is noted as given: a wide run takes another time than a narrow one. */
+  given(queue: ModelQueue, dispatch: PendingDispatch): void {
+    if (dispatch.wide !== undefined) dispatch.expectedMs = this.#states.get(queue)?.worth.expectedMs(rowsOf(dispatch));
   }
 
   /** The wide session of the queue's model appeared in the candidate, was loaded, or disappeared. */
@@ -116,11 +116,12 @@ export class WideSessions<R extends RoutableReplica> {
   }
 
   /** The candidate has answered a dispatch of the queue. Its run took `runMs`. */
-  worked(candidate: Candidate<R>, queue: ModelQueue, { groups, isAlone, wide }: PendingDispatch, runMs: number): void {
+  worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, runMs: number): void {
+    const { isAlone, wide } = dispatch;
     if (!isAlone || (wide === undefined && runMs < LEAST_RUN_MS) || isHandlerKey(queue.modelKey)) return;
     // A request that came during the run may have held it up.
     if (this.#actions.accepted() > 0 || !this.#hasCores(candidate)) return;
-    this.ran(candidate, queue, { key: (wide ?? queue.model).key, rows: Math.max(1, groups[0]?.rows ?? 1), runMs });
+    this.ran(candidate, queue, { key: (wide ?? queue.model).key, rows: rowsOf(dispatch), runMs });
   }
 
   /** The queue's model ran in the candidate, and nothing else was at work. */
@@ -221,4 +222,9 @@ export class WideSessions<R extends RoutableReplica> {
   #order({ replica }: Candidate<R>, { times }: ModelQueue, { model, worth }: WideState): void {
     this.#actions.loadWide(replica, model).then(undefined, () => worth.failed(times.loadMs, this.#clock.now()));
   }
+}
+
+/** A dispatch of one request has one group. */
+function rowsOf({ groups }: PendingDispatch): number {
+  return Math.max(1, groups[0]?.rows ?? 1);
 }
