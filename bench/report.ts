@@ -47,8 +47,9 @@ function placeOf({ cores, processor, memoryGiB, platform, node, versions }: type
   return `${cores} cores (${processor}), ${memoryGiB} GiB, ${platform}, Node ${node}, ${packages.join(', ')}`;
 }
 
+/** A figure of something that never came is infinite, so that it is above every limit. */
 const amount = (value: number, unit: Goal['unit']) =>
-  unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ${unit}`;
+  !Number.isFinite(value) ? 'none' : unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ${unit}`;
 function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
   const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
   const side = atMost === true ? '≤' : '≥';

@@ -12,7 +12,7 @@ import { heavyModels } from './load/heavy/models.js';
 import { describeMethod, measureModels } from './load/measure.js';
 import type { Measurements } from './load/measurements.js';
 import { temporaryFolder, writeModels } from './load/models.js';
-import { heavyTable, writeResults } from './load/results.js';
+import { describeHeavyResults, writeResults } from './load/results.js';
 import { goalTable, judge } from './report.js';
 
 const {
@@ -46,7 +46,7 @@ const all = [
   ...(heavy === undefined ? [] : heavyGoals(heavy)),
 ];
 const judged = all.map(judge);
-if (only === 'heavy' && heavy !== undefined) process.stdout.write(`${heavyTable(heavy)}\n\n`);
+if (only === 'heavy' && heavy !== undefined) process.stdout.write(`${describeHeavyResults(heavy)}\n\n`);
 process.stdout.write(`${goalTable(judged)}\n`);
 if (!quick && measured !== undefined && heavy !== undefined) {
   const method = `${describeMethod(extent)}; ${describeHeavy(extent)}`;

@@ -59,7 +59,7 @@ export function writeResults({ models, measured, heavy, method, judged }: Result
   );
   writeFileSync(
     new URL('latest.md', folder),
-    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n\n## Heavy models\n\n${heavyTable(heavy)}\n`,
+    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n\n## Heavy models\n\n${describeHeavyResults(heavy)}\n`,
   );
 
   const bars = (load: string, read: (load: { throughput: number; p50: number }) => number) =>
@@ -89,11 +89,11 @@ export function writeResults({ models, measured, heavy, method, judged }: Result
   writeIntoReadme('bench', `${place}. ${method}.\n\n${table}`);
 }
 
-/** Returns what each contender reached with heavy models; "none" where it was not measured. */
-export function heavyTable({ models, peers }: HeavyMeasurements): string {
+/** Tells what each contender reached with heavy models, "none" where it was not measured, and the short runs' latency. */
+export function describeHeavyResults({ models, peers, mixes }: HeavyMeasurements): string {
   const cell = (values: readonly number[], digits: number) =>
     values.length === 0 ? 'none' : median(values).toFixed(digits);
-  return markdown(
+  const table = markdown(
     ['model', '', ...HEAVY_CALLERS.map((callers) => `${callersLoad(callers)}, requests/s`), 'one caller, p50 ms'],
     models.heavy.flatMap(({ id, title }) =>
       HEAVY_CONTENDERS.map(({ name }) => [
@@ -112,4 +112,6 @@ export function heavyTable({ models, peers }: HeavyMeasurements): string {
       ]),
     ),
   );
+  const [p50, p99] = [mixes.map(({ shortP50 }) => shortP50), mixes.map(({ shortP99 }) => shortP99)];
+  return `${table}\n\n${models.short.title} beside ${models.long.title}: p50 ${cell(p50, 2)} ms, p99 ${cell(p99, 2)} ms.`;
 }

@@ -1,6 +1,8 @@
 // Runs one case of the memory bench in a process of its own, and prints one JSON object.
 //   load <model> <private|shared> <store> <replicas> <row>: loads in one replica after the other and runs in each;
 //     prints times and private memory.
+//   wide <model> <store> <row>: lets a lone caller run beside two narrow sessions with shared weights until there is a
+//     wide one; prints the private memory of a wide session.
 //   run <model> <store> <row>: runs a private and a shared session in turns;
 //     prints times and whether the results are the same.
 import { readFileSync } from 'node:fs';
@@ -8,6 +10,10 @@ import { createEngine } from '../../dist/index.js';
 
 const TIMES = 15;
 const BATCHES = [1, 16];
+/** Rows of a request that is worth several threads. */
+const WIDE_ROWS = 16;
+/** Longest time for a wide session to come. */
+const WIDE_MS = 5_000;
 
 const [, , what, path, ...rest] = process.argv;
 const input = (batch, row) => {
@@ -47,6 +53,34 @@ async function measureLoads([weights, directory, count, row]) {
   return { loads, bytes, bytesBefore, idle };
 }
 
+/** Returns how many sessions have several threads. */
+const wideSessions = (engine) =>
+  engine.status().replicas.flatMap(({ models }) => models.filter(({ threads = 1 }) => threads > 1)).length;
+
+async function measureWide([directory, row]) {
+  // A page that only one session maps counts as private. With two narrow ones no page of theirs does.
+  const replicas = 2;
+  const engine = await createEngine({
+    models: { model: path },
+    replicas,
+    weights: 'shared',
+    weightStore: { directory },
+  });
+  await engine.models.load('model', { replicas });
+  const feeds = input(WIDE_ROWS, JSON.parse(row));
+  for (let time = 0; time < TIMES; time += 1) {
+    await Promise.all(Array.from({ length: replicas }, () => engine.run('model', feeds)));
+  }
+  const before = { bytes: privateBytes(), wide: wideSessions(engine) };
+  const until = performance.now() + WIDE_MS;
+  while (performance.now() < until && wideSessions(engine) === before.wide) await engine.run('model', feeds);
+  for (let time = 0; time < TIMES; time += 1) await engine.run('model', feeds);
+  const wide = wideSessions(engine) - before.wide;
+  const bytes = privateBytes() - before.bytes;
+  await engine.close();
+  return { wide, bytes };
+}
+
 async function compareRuns([directory, row]) {
   const models = { private: { path, weights: 'private' }, shared: { path, weights: 'shared' } };
   const engine = await createEngine({ models, replicas: 1, weightStore: { directory } });
@@ -70,5 +104,6 @@ async function compareRuns([directory, row]) {
   return result;
 }
 
-const measured = what === 'load' ? await measureLoads(rest) : await compareRuns(rest);
+const cases = { load: measureLoads, wide: measureWide, run: compareRuns };
+const measured = await cases[what](rest);
 process.stdout.write(`${JSON.stringify(measured)}\n`);

@@ -36,6 +36,12 @@ interface Runs {
   readonly batches: Readonly<Record<string, Readonly<Record<Kind, number>>>>;
 }
 
+/** Wide sessions that came for a lone caller, and the bytes of private memory that they took. */
+interface Wide {
+  readonly wide: number;
+  readonly bytes: number;
+}
+
 /** One round of one model. */
 interface Round {
   /** Loads by the number of replicas, from 1. */
@@ -43,6 +49,7 @@ interface Round {
   /** Milliseconds of the very first load, which compiles. */
   readonly compileMs: number;
   readonly runs: Runs;
+  readonly wide: Wide;
 }
 
 function runCase<T>(...args: readonly string[]): T {
@@ -61,7 +68,8 @@ function measure({ path, row }: WeightyModel, store: string): Round {
     for (const kind of KINDS) if (pair[kind].idle > 0) throw new Error('a replica has run nothing');
   }
   const loads = { private: pairs.map((pair) => pair.private), shared: pairs.map((pair) => pair.shared) };
-  return { loads, compileMs, runs: runCase<Runs>('run', path, store, dims) };
+  const wide = runCase<Wide>('wide', path, store, dims);
+  return { loads, compileMs, runs: runCase<Runs>('run', path, store, dims), wide };
 }
 
 /**
@@ -89,13 +97,22 @@ function goalsOf({ title, weightBytes }: WeightyModel, all: readonly Round[]): G
     ...{ what: `${title}: ${what}`, values: all.map(read), unit: '×', limit, aim, atMost: true },
   });
   const ofWeights = (round: Round) => bytesPerReplica(round, 'shared') / weightBytes;
+  const ofWide = ({ wide: { wide, bytes } }: Round) =>
+    wide === 0 ? Number.POSITIVE_INFINITY : bytes / wide / weightBytes;
   const load = (round: Round) => furtherLoadMs(round, 'shared') / furtherLoadMs(round, 'private');
   return [
     goal('private memory of a further replica with its thread, against the weights', ofWeights, 0.15, 0.08),
+    goal('private memory of a wide session, against the weights', ofWide, 0.15, 0.08),
     goal('load in a further replica, against private', load, 0.6, 0.1),
     goal('run at batch 1, against private', (round) => runRatio(round, 1), 1.05, 1),
     goal('run at batch 16, against private', (round) => runRatio(round, 16), 1.05, 1),
   ];
+}
+
+/** "none" where no wide session came. */
+function wideMegabytes(all: readonly Round[]): string {
+  const came = all.filter(({ wide }) => wide.wide > 0);
+  return came.length === 0 ? 'none' : (median(came.map(({ wide: { wide, bytes } }) => bytes / wide)) / 1e6).toFixed(0);
 }
 
 function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kind: Kind): string[] {
@@ -114,6 +131,7 @@ function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kin
     ).join(' / '),
     megabytes(median(all.map((round) => bytesPerReplica(round, kind)))),
     megabytes(median(all.map((round) => threadBytes(round, kind)))),
+    kind === 'shared' ? wideMegabytes(all) : '',
     `${batch(1)} / ${batch(16)}`,
     all.every(({ runs }) => runs.same) ? 'the same' : 'DIFFERENT',
   ];
@@ -139,6 +157,7 @@ const head = [
     'private MB with 1 / 2 / 3 / 4 replicas',
     'MB per further replica',
     'of them its thread',
+    'MB per wide session',
     'run ms, batch 1 / 16',
     'results',
   ],

@@ -63,11 +63,6 @@ export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements)
       ...{ unit: '×', limit: 0.9, aim: 1 },
     },
     {
-      what: `${beside}: p50 of the short one`,
-      values: mixed(({ shortP50 }) => shortP50),
-      ...{ unit: 'ms', limit: 8, aim: 1, atMost: true },
-    },
-    {
       what: `${beside}: p99 of the short one`,
       values: mixed(({ shortP99 }) => shortP99),
       ...{ unit: 'ms', limit: 8, aim: 3, atMost: true },

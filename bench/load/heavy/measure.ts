@@ -21,22 +21,22 @@ interface Lengths {
 
 const FULL: Lengths = {
   peers: {
-    few: { warmUpMs: 100, milliseconds: 300 },
-    many: { warmUpMs: 100, milliseconds: 500 },
-    settleMs: 3_000,
+    few: { warmUpMs: 70, milliseconds: 200 },
+    many: { warmUpMs: 100, milliseconds: 400 },
+    settleMs: 2_500,
   },
-  changes: { cold: 1_500, one: 2_500, many: 1_500, idle: 2_000 },
-  mix: { warmUp: 4_000, measured: 2_500 },
+  changes: { cold: 1_200, one: 2_000, many: 1_200, idle: 2_000 },
+  mix: { warmUp: 3_000, measured: 2_000 },
 };
 
 const QUICK: Lengths = {
   peers: {
-    few: { warmUpMs: 50, milliseconds: 150 },
-    many: { warmUpMs: 50, milliseconds: 250 },
-    settleMs: 2_000,
+    few: { warmUpMs: 40, milliseconds: 100 },
+    many: { warmUpMs: 50, milliseconds: 200 },
+    settleMs: 1_500,
   },
-  changes: { cold: 1_000, one: 1_500, many: 1_000, idle: 2_000 },
-  mix: { warmUp: 3_000, measured: 1_500 },
+  changes: { cold: 800, one: 1_500, many: 800, idle: 1_000 },
+  mix: { warmUp: 2_000, measured: 1_200 },
 };
 
 /** Measures heavy models against peers, and an engine that serves them when the load changes or is mixed. */

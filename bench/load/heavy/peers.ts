@@ -58,7 +58,7 @@ export async function measurePeers(
     const callers = callersFor(kind);
     if (callers.includes(16)) await measure(contender, 16, { warmUpMs: 0, milliseconds: settleMs / 2 });
     if (kind === AUTO) await measure(contender, 1, { warmUpMs: 0, milliseconds: settleMs });
-    else await measure(contender, 1, few);
+    else await measure(contender, 2, few);
   }
   for (let round = 0; round < rounds; round += 1) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${rounds}\n`);
