@@ -48,9 +48,13 @@ export function wideKeyOf(modelKey: string): string {
   return `${modelKey}${WIDE}`;
 }
 
+export function isWideKey(key: string): boolean {
+  return key.endsWith(WIDE);
+}
+
 /** Returns the key of the model that a session with this key belongs to. */
 export function narrowKeyOf(key: string): string {
-  return key.endsWith(WIDE) ? key.slice(0, -WIDE.length) : key;
+  return isWideKey(key) ? key.slice(0, -WIDE.length) : key;
 }
 
 /** Returns the model as a wide session loads it: beside the narrow one, with several threads, for lone requests. */

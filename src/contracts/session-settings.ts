@@ -139,6 +139,24 @@ export function onDevice<T extends { readonly executionProviders?: unknown }>(se
   return { ...settings, executionProviders: onIt };
 }
 
+/** Merges settings, those of the model over the common ones; objects are merged key by key. */
+export function mergeSettings(
+  common: Readonly<Record<string, unknown>>,
+  own: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const merged: Record<string, unknown> = { ...common };
+  for (const [key, value] of Object.entries(own)) {
+    const other = merged[key];
+    merged[key] = isPlain(value) && isPlain(other) ? mergeSettings(other, value) : value;
+  }
+  return merged;
+}
+
+/** Whether it is an object of settings, rather than a list or bytes. */
+export function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
 /** Keys of `extra.session` that begin so are about threads. */
 const THREAD_KEYS = 'session.intra_op';
 

@@ -1,5 +1,6 @@
 import { clone } from '../common/values/clone.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
+import { isWideKey } from '../contracts/model-reference.js';
 import type { RoutingStats } from '../contracts/request-router.js';
 import type { DeploymentState } from '../deployments/deployment.js';
 import { reportOf } from '../deployments/deployment-report.js';
@@ -43,12 +44,21 @@ export interface ReplicaStatus {
   /** Requests answered with outputs, and with an error, since the replica last started. */
   readonly completed: number;
   readonly failed: number;
-  readonly models: readonly { readonly id: string; readonly version: number; readonly state: 'loading' | 'loaded' }[];
+  readonly models: readonly SessionStatus[];
   /** Bytes of the model files whose sessions the replica has. */
   readonly modelBytes: number;
   readonly restarts: number;
   /** The replica's statistics, as routers see them; undefined while it takes no requests. */
   readonly routingStats: RoutingStats | undefined;
+}
+
+/** A session that a replica has or is loading. */
+export interface SessionStatus {
+  readonly id: string;
+  readonly version: number;
+  readonly state: 'loading' | 'loaded';
+  /** Whether it has several threads, for requests that are alone. A model may have a narrow session beside it. */
+  readonly wide: boolean;
 }
 
 export interface ModelStatus {
@@ -110,7 +120,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
       .filter(([key]) => key !== NO_MODEL)
       .map(([key, modelState]) => {
         const { id: modelId, version } = catalog.byKey(key) ?? { id: nameOfOwn(key), version: 1 };
-        return { id: modelId, version, state: modelState };
+        return { id: modelId, version, state: modelState, wide: isWideKey(key) };
       }),
     modelBytes: counters?.bytes ?? 0,
     restarts,

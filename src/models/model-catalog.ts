@@ -1,5 +1,6 @@
 import { InfermuxError, show, showNames } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
+import { narrowKeyOf } from '../contracts/model-reference.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 
@@ -58,8 +59,9 @@ export class ModelCatalog {
     return this.#byTarget.get(target);
   }
 
+  /** The model that a session with this key, narrow or wide, belongs to. */
   byKey(key: string): RegisteredModel | undefined {
-    return this.#byKey.get(key);
+    return this.#byKey.get(narrowKeyOf(key));
   }
 
   /** The model's inputs and outputs; undefined until it was loaded once. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
 import { NO_MODEL } from '../contracts/handler.js';
-import type { ModelName, ModelReference } from '../contracts/model-reference.js';
+import { type ModelName, type ModelReference, wideKeyOf } from '../contracts/model-reference.js';
 import type { ExpireAnswer, HelloAnswer, ReplicaEvent, UnloadMessage } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { HandlerCalls } from './calls/handler-calls.js';
@@ -206,7 +206,7 @@ export class Replica {
   }
 
   /**
-   * Releases the model's session, after a load under way and the last request that uses it. A later request loads the
+   * Releases the model's sessions, after a load under way and the last request that uses it. A later request loads the
    * model again.
    *
    * @returns bytes of the model's files; 0 when the model had no session.
@@ -214,8 +214,8 @@ export class Replica {
    */
   async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
     // A handler may have loaded the model by itself.
-    const isKnown = this.#definitions.forget(key) || this.models.has(key);
-    return this.state === 'running' && isKnown ? this.#calls.unload(key, reason) : 0;
+    const known = [key, wideKeyOf(key)].filter((each) => this.#definitions.forget(each) || this.models.has(each));
+    return this.state === 'running' ? this.#calls.unload(known, reason) : 0;
   }
 
   /**

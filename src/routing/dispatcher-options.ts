@@ -14,6 +14,10 @@ export interface DispatcherOptions {
   readonly router?: RouterName | RequestRouter;
   /** Default: `model`; models take turns. */
   readonly order?: Order;
+  /** Options of the replicas' sessions. Default: none. */
+  readonly session?: object;
+  /** Cores that a wide run can use. Default 1: there are no wide runs. */
+  readonly cores?: number;
   /** Number of requests without an answer in between after which the replicas are looked at. Default 256. */
   readonly lookAfterRequests?: number;
 }

@@ -1,17 +1,19 @@
 import type { Clock } from '../common/clock.js';
 import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
+import { narrowKeyOf } from '../contracts/model-reference.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
 import { AnsweredDispatches } from './batches/answered-dispatches.js';
+import { DispatchSender } from './batches/dispatch-sender.js';
 import { FailedRequests } from './batches/failed-requests.js';
 import { GivenDispatches } from './batches/given-dispatches.js';
-import { type DispatchScope, takeDispatch, toRoutedGroup } from './batches/take-dispatch.js';
 import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
-import { Placement, type PlacementRules } from './placement/placement.js';
+import { Placement } from './placement/placement.js';
+import type { PlacementRules } from './placement/placement-actions.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
@@ -44,6 +46,7 @@ const LOOK_AFTER_REQUESTS = 256;
 export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Which models may be loaded now. */
   readonly loads: LoadBackoff;
+  readonly #cores: number;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
@@ -56,6 +59,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #given = new GivenDispatches<R>();
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
+  readonly #sender: DispatchSender<R>;
   #router: RouterName | RequestRouter;
   /** Numbers arrivals, and beside them the times at which models were served: so no two turns are equal. */
   #sequence = 0;
@@ -69,15 +73,18 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** @param random uniform in [0, 1). */
   constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
     this.#queues = new ModelQueues(options.batching);
+    this.#cores = options.cores ?? 1;
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#clock = clock;
     this.#observer = observer;
     this.loads = new LoadBackoff(this.#queues, this.#replicas, clock);
     this.#random = random;
     const queueOf = (modelKey: string) => this.#queues.find(modelKey);
-    this.#placement = new Placement(rulesOf(options), this.#replicas, queueOf, this.loads, clock, {
+    this.#placement = new Placement(rulesOf(options, this.#cores), this.#replicas, queueOf, this.loads, clock, {
       copy: (copy) => this.#copy(copy),
-      give: (queue, candidate, most, scope) => this.#give(queue, candidate, most, scope),
+      give: (...given) => this.#sender.give(...given),
+      loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
+      accepted: () => this.#accepted.size,
       refused: (queue, error) => this.#rejectWaiting(queue, error),
     });
     this.#router = options.router ?? DEFAULT_ROUTER;
@@ -97,12 +104,23 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       outage: () => this.#outage,
       enqueue: (pending) => this.#enqueue(pending),
     });
-    this.#answers = new AnsweredDispatches(
-      this.#accepted,
-      this.#failures,
+    this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, observer, (candidate, ...work) =>
+      this.#placement.worked(candidate, ...work),
+    );
+    this.#sender = new DispatchSender(
+      {
+        ...{ placement: this.#placement, accepted: this.#accepted, limit: this.#limit, given: this.#given },
+        ...{ answers: this.#answers, failures: this.#failures },
+      },
       clock,
       observer,
-      (candidate, queue, requests, runMs) => this.#placement.worked(candidate, queue, requests, runMs),
+      {
+        nextSequence: () => this.#sequence++,
+        answered: (requests) => {
+          this.#sentWithoutPause = -requests;
+        },
+        over: (queue) => this.#forgetTransient(queue),
+      },
     );
   }
 
@@ -168,7 +186,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** Applies new options from now on. They also apply to waiting requests, except for the limit of the queue. */
-  configure(options: Omit<DispatcherOptions, 'lookAfterRequests'>): void {
+  configure(options: Omit<DispatcherOptions, 'lookAfterRequests' | 'cores'>): void {
     const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
     this.#limit.configure(maxQueuedRequests);
     this.#queues.configure(batching);
@@ -176,7 +194,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       this.#router = router;
       this.#useRouter();
     }
-    this.#placement.configure(rulesOf(options));
+    this.#placement.configure(rulesOf(options, this.#cores));
   }
 
   #useRouter(): void {
@@ -231,7 +249,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Call it after the model appeared in or disappeared from the replica, or was loaded. */
   modelChanged(replica: R, modelKey: string): void {
-    const queue = this.#queues.find(modelKey);
+    const queue = this.#queues.find(narrowKeyOf(modelKey));
     if (queue !== undefined && replica.models.get(modelKey) === 'loaded') queue.hasLoaded = true;
     this.#placement.modelChanged(replica, modelKey, queue);
     if (replica.models.get(modelKey) !== 'loading') this.loads.loadEnded(modelKey);
@@ -250,6 +268,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
+  }
+
+  /** A lone request of the handler ran the model. @param run.key of the session. */
+  handlerRan(replica: R, model: RoutedModel, run: { key: string; rows: number; runMs: number }): void {
+    this.#placement.handlerRan(replica, this.#queues.of(model), run);
   }
 
   /** Resolves when no accepted request is for the model. Call it when no more will come. */
@@ -321,50 +344,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#limit.shedShadows();
   }
 
-  #give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void {
-    const { replica } = candidate;
-    const { model, batching } = queue;
-    const dispatch = takeDispatch(queue, most, scope);
-    if (dispatch.requests === 0) return;
-    this.#observer.given(replica.id, dispatch.requests);
-    const now = this.#clock.now();
-    queue.lastGivenAt = now;
-    for (const { requests } of dispatch.groups) {
-      for (const pending of requests) {
-        this.#limit.left(pending);
-        pending.attempts += 1;
-        pending.dispatchedAt = now;
-        this.#observer.waited(now - pending.acceptedAt);
-      }
-    }
-    this.#limit.drained(dispatch.requests);
-    this.#placement.given(candidate, queue, dispatch, this.#sequence++);
-    this.#given.add(replica, dispatch);
-    const spare = replica.models.has(model.key) ? NONE : this.#placement.spareOn(candidate);
-    replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
-      (answer) => {
-        this.#given.delete(replica, dispatch);
-        // Waiting requests go first, then the answers: their callers will ask again, and the replica must not wait.
-        this.#placement.answered(candidate, queue, dispatch, this.#sequence++);
-        this.#forgetTransient(queue);
-        this.#sentWithoutPause = -dispatch.requests;
-        try {
-          this.#answers.answer(queue, dispatch, candidate, answer);
-        } catch (cause) {
-          // Memory for the copies may be lacking. Requests without an answer get this error.
-          this.#failures.failAll(dispatch, cause);
-        }
-      },
-      (cause: unknown) => {
-        this.#given.failed(replica, dispatch, cause);
-        this.#failures.failAll(dispatch, cause);
-        this.#placement.answered(candidate, queue, dispatch, this.#sequence++);
-        this.#forgetTransient(queue);
-      },
-    );
-    this.#placement.routed(candidate, queue, dispatch);
-  }
-
   /** Loads a copy of the model. A failure is only recorded: the model is still served by the replicas that have it. */
   #copy({ queue: { model }, candidate: { replica }, spare }: ModelCopy<R>): void {
     // The dispatcher is closing, and its last requests need no further copy.
@@ -391,6 +370,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 }
 
-function rulesOf({ maxOngoingRequests, order = 'model' }: DispatcherOptions): PlacementRules {
-  return { order, maxOngoing: maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests };
+function rulesOf(
+  { maxOngoingRequests, order = 'model', session = {} }: DispatcherOptions,
+  cores: number,
+): PlacementRules {
+  const maxOngoing = maxOngoingRequests === -1 ? Number.POSITIVE_INFINITY : maxOngoingRequests;
+  return { order, maxOngoing, session, cores };
 }

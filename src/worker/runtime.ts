@@ -9,6 +9,7 @@ import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { HandlerHost } from './handlers/handler-host.js';
 import { HandlerModelLoader } from './handlers/handler-model-loader.js';
 import { importHandler } from './handlers/handler-module.js';
+import { ModelRuns } from './handlers/model-runs.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
@@ -68,11 +69,13 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   );
   const { resolve } = environment;
   const isStopping = () => counters.isStopping;
+  const ran = (key: string, rows: number, runMs: number) => post({ kind: 'model-ran', key, rows, runMs });
+  const runs = new ModelRuns(models, { counters, now, ran });
   const handler =
     module === undefined
       ? undefined
       : new HandlerHost(module, models, {
-          ...{ replica, resolve, now, isStopping, log },
+          ...{ replica, resolve, now, isStopping, log, runs },
         });
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {

@@ -183,7 +183,7 @@ describe('engine options', () => {
     [{ session: { executionProviders: new Array(1) } }, 'options.session.executionProviders must be a non-empty array'],
     [
       { session: { intraOpNumThreads: 1.5 } },
-      'options.session.intraOpNumThreads must be an integer from 0 to 1024, got 1.5',
+      'options.session.intraOpNumThreads must be an integer from 0 to 1024, or "auto", got 1.5',
     ],
     [
       { session: { graphOptimizationLevel: 'most' } },

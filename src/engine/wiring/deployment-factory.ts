@@ -34,7 +34,12 @@ export class DeploymentFactory {
   create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
     const { memory, pool, weightStore } = this.#environment;
     const observer = { ...observeDispatcher(name, this.#environment), expressNeeded: () => undefined };
-    const queue = new Dispatcher<Replica>(options, Math.random, pool.clock, observer);
+    const queue = new Dispatcher<Replica>(
+      { ...options, cores: machineCapacity().cores },
+      Math.random,
+      pool.clock,
+      observer,
+    );
     return new Deployment(name, options, {
       ...{ queue, memory, pool, weightStore, random: Math.random },
       observer: this.#observe(name, queue),

@@ -1,6 +1,6 @@
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
-import type { ModelName } from '../../contracts/model-reference.js';
+import { isWideKey, type ModelName } from '../../contracts/model-reference.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
@@ -42,27 +42,34 @@ export class ReplicaEvents {
       return;
     }
     const registered = catalog.byKey(event.key);
+    if (event.kind === 'model-ran') {
+      if (registered !== undefined) dispatcher.handlerRan(replica, registered, event);
+      return;
+    }
     // A handler's own models are counted together: there may be any number of them.
     const { id: label, format: type } = registered ?? { id: NO_MODEL, format: 'handler' };
     const model = registered?.id ?? event.key;
+    const isWide = isWideKey(event.key);
+    const session = isWide ? { model, wide: true } : { model };
     switch (event.kind) {
       case 'model-loading':
-        log.write('debug', { replica: id, model }, 'model is loading');
+        log.write('debug', { replica: id, ...session }, 'model is loading');
         break;
       case 'model-loaded': {
         const { loadMs, bytes, memoryBytes, metadata } = event;
         const isFirst = catalog.metadata(event.key) === undefined;
         catalog.setMetadata(event.key, metadata);
-        if (registered !== undefined) {
+        // A wide session serves beside others, so it says nothing new of the model.
+        if (registered !== undefined && !isWide) {
           if (isFirst) this.#warnOfOmitted(model, metadata.omittedOutputs);
           dispatcher.modelLoaded(replica, registered, loadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
-        } else if (!isHandlerKey(event.key)) {
+        } else if (registered === undefined && !isHandlerKey(event.key)) {
           // A handler asked for the model, and the model was removed before it was loaded.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
         metrics.modelLoaded(id, label, type, loadMs);
-        log.write('info', { replica: id, model, loadMs, bytes, memoryBytes }, 'model loaded');
+        log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
@@ -71,7 +78,7 @@ export class ReplicaEvents {
         break;
       case 'model-unloaded':
         metrics.modelUnloaded(id, event.reason, event.unloadMs, event.idleMs);
-        log.write('info', { replica: id, model, reason: event.reason }, 'model unloaded');
+        log.write('info', { replica: id, ...session, reason: event.reason }, 'model unloaded');
         break;
     }
   }
@@ -85,7 +92,7 @@ export class ReplicaEvents {
   #loadFailed({ id }: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
     const { catalog, models, metrics, log } = this.#environment;
     const registered = catalog.byKey(key);
-    if (registered !== undefined) models.modelLoadFailed(id, key, error, nextTryInMs);
+    if (registered !== undefined && !isWideKey(key)) models.modelLoadFailed(id, key, error, nextTryInMs);
     metrics.modelLoadFailed(id, registered?.format ?? 'handler', error.code);
     const model = registered?.id ?? key;
     log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');

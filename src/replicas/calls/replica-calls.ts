@@ -111,10 +111,10 @@ export class ReplicaCalls {
     if (pin && models.states.has(key)) models.pinned.add(key);
   }
 
-  /** @returns bytes of the model's files. @throws InfermuxError `REPLICA_FAILED`. */
-  async unload(key: string, reason: UnloadMessage['reason']): Promise<number> {
-    const { bytes } = await this.ask<UnloadAnswer>({ kind: 'unload', model: key, reason });
-    return bytes;
+  /** @returns bytes of the models' files. @throws InfermuxError `REPLICA_FAILED`. */
+  async unload(keys: readonly string[], reason: UnloadMessage['reason']): Promise<number> {
+    const answers = keys.map((model) => this.ask<UnloadAnswer>({ kind: 'unload', model, reason }));
+    return (await Promise.all(answers)).reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** Answers the thread's request for the definition of a model. */

@@ -10,10 +10,11 @@ import type { PendingDispatch } from './take-dispatch.js';
 
 type AnswersObserver = Pick<DispatcherObserver, 'answered' | 'called' | 'batchingSwitchedOff'>;
 
-/** The replica took `runMs` milliseconds in all for `requests` requests of the queue. */
+/** The replica took `runMs` milliseconds in all for `requests` requests of the dispatch, which came from the queue. */
 export type WorkObserver<R extends RoutableReplica> = (
   candidate: Candidate<R>,
   queue: ModelQueue,
+  dispatch: PendingDispatch,
   requests: number,
   runMs: number,
 ) => void;
@@ -59,7 +60,8 @@ export class AnsweredDispatches<R extends RoutableReplica> {
           ran += requests;
           totalRunMs += runMs;
         }
-        if (isRight) times.calls.add(Math.max(1, rows), runMs);
+        // How long a narrow call takes is another question.
+        if (isRight && dispatch.wide === undefined) times.calls.add(Math.max(1, rows), runMs);
       },
       failed: (pending, error) => this.#failures.fail(pending, error),
       answered: (pending, outputs, runMs, batchSize) => {
@@ -74,6 +76,6 @@ export class AnsweredDispatches<R extends RoutableReplica> {
         this.#accepted.resolve(pending, result);
       },
     });
-    if (ran > 0) this.#worked(candidate, queue, ran, totalRunMs);
+    if (ran > 0) this.#worked(candidate, queue, dispatch, ran, totalRunMs);
   }
 }

@@ -1,6 +1,6 @@
 import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
-import type { PendingRequest, RequestPayload } from '../pending-request.js';
+import type { PendingRequest, RequestPayload, RoutedModel } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { ModelBatching } from './model-batching.js';
 import type { RoutedGroup } from './routed-dispatch.js';
@@ -17,7 +17,11 @@ export interface PendingDispatch {
   readonly groups: readonly PendingGroup[];
   readonly requests: number;
   /** Milliseconds that its calls are expected to take; undefined when that is unknown. */
-  readonly expectedMs: number | undefined;
+  expectedMs: number | undefined;
+  /** Whether no other request was accepted when it was given to the replica. */
+  isAlone: boolean;
+  /** The model as it runs with several threads; undefined for a narrow run. */
+  wide: RoutedModel | undefined;
 }
 
 /** Without a `targetLatencyMs` a batch may take this long, or this many times as long as a request alone. */
@@ -84,7 +88,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   }
   // Nothing is given ahead behind a request that may end its replica.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
-  return { groups, requests, expectedMs: isKnown ? totalMs : undefined };
+  return { groups, requests, expectedMs: isKnown ? totalMs : undefined, isAlone: false, wide: undefined };
 }
 
 /** Rows of the largest batch that the model is given at present: one until its first run. */

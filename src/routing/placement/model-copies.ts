@@ -60,12 +60,12 @@ export class ModelCopies<R extends RoutableReplica> {
     this.#clock = clock;
   }
 
-  /** The replica took `runMs` for requests of the queue. */
-  worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number): void {
+  /** The replica took `runMs` for requests of the queue, wide or narrow. */
+  worked(candidate: Candidate<R>, queue: ModelQueue, runMs: number, isWide: boolean): void {
     const now = this.#clock.now();
     candidate.busy.add(runMs, now);
-    // Only the handler knows what it has loaded.
-    if (isHandlerKey(queue.modelKey)) return;
+    // Only the handler knows what it has loaded. A copy would take no lone request that can run wide.
+    if (isWide || isHandlerKey(queue.modelKey)) return;
     const model = this.#workOf(queue, now);
     model.ran.add(runMs, now);
     if (now >= model.checkAt) this.#check(queue, model, now);
@@ -106,6 +106,7 @@ export class ModelCopies<R extends RoutableReplica> {
     if (candidate.models.has(NO_MODEL)) return [];
     const now = this.#clock.now();
     return [...candidate.models.keys()].filter((modelKey) => {
+      if (candidate.wideBytes.has(modelKey)) return true;
       if (this.#replicas.warm(modelKey).length < 2 || candidate.replica.pinned.has(modelKey)) return false;
       const loadMs = this.#queueOf(modelKey)?.times.loadMs ?? 0;
       return now - (candidate.usedAt.get(modelKey) ?? 0) > Math.max(UNUSED_MS, UNUSED_LOADS * loadMs);
@@ -163,7 +164,9 @@ export class ModelCopies<R extends RoutableReplica> {
       const queue = this.#queueOf(modelKey);
       return queue === undefined || !this.#isShort(queue, this.#workOf(queue, now), now, candidate);
     });
-    const spareBytes = spare.reduce((sum, modelKey) => sum + (this.#queueOf(modelKey)?.model.bytes ?? 0), 0);
+    const bytesOf = (modelKey: string) =>
+      candidate.wideBytes.get(modelKey) ?? this.#queueOf(modelKey)?.model.bytes ?? 0;
+    const spareBytes = spare.reduce((sum, modelKey) => sum + bytesOf(modelKey), 0);
     return freeModels + spare.length >= 1 && freeBytes + spareBytes >= bytes ? spare : undefined;
   }
 

@@ -1,10 +1,10 @@
 import type { Clock } from '../../common/clock.js';
-import type { Order, RoutingStats } from '../../contracts/request-router.js';
+import type { RoutingStats } from '../../contracts/request-router.js';
 import type { DispatchScope, PendingDispatch } from '../batches/take-dispatch.js';
 import type { PendingRequest } from '../pending-request.js';
 import { Gathering } from '../queues/gathering.js';
 import type { ModelQueue } from '../queues/model-queue.js';
-import { QueueEligibility, type QueueEligibilityObserver } from '../queues/queue-eligibility.js';
+import { QueueEligibility } from '../queues/queue-eligibility.js';
 import { WaitingModels } from '../queues/waiting-models.js';
 import { ActiveRouter } from '../routers/active-router.js';
 import type { ModelRouter } from '../routers/by-model/model-router.js';
@@ -12,29 +12,15 @@ import type { CreatedRouter } from '../routers/create-router.js';
 import type { RouterFaultObserver } from '../routers/guarded-router.js';
 import { EventLoopTurn } from './event-loop-turn.js';
 import type { LoadBackoff } from './load-backoff.js';
-import { ModelCopies, type ModelCopy, type QueueOf } from './model-copies.js';
-import { createOrder } from './orders/create-order.js';
-import type { PlacementContext, PlacementOrder } from './orders/placement-order.js';
+import { ModelCopies, type QueueOf } from './model-copies.js';
+import { ActiveOrder } from './orders/active-order.js';
+import type { PlacementContext } from './orders/placement-order.js';
+import type { PlacementActions, PlacementRules } from './placement-actions.js';
 import { Candidate, type RoutableReplica } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
-
-/** Carries out what a placement decides. */
-export interface PlacementActions<R extends RoutableReplica> extends Pick<QueueEligibilityObserver, 'refused'> {
-  /** Loads a copy of a model in an idle replica. */
-  copy(copy: ModelCopy<R>): void;
-  /** Gives the replica the next requests of the queue, from one to `most`, and calls {@link Placement.given}. */
-  give(queue: ModelQueue, candidate: Candidate<R>, most: number, scope: DispatchScope | undefined): void;
-}
-
-/** How a placement decides. */
-export interface PlacementRules {
-  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
-  readonly maxOngoing: number;
-  /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
-  readonly order: Order;
-}
+import { type LoneRun, WideSessions } from './wide/wide-sessions.js';
 
 const anywhere = () => true;
 
@@ -55,9 +41,10 @@ export class Placement<R extends RoutableReplica> {
   readonly #gathering: Gathering;
   readonly #router: ActiveRouter<R>;
   readonly #copies: ModelCopies<R>;
+  readonly #wide: WideSessions<R>;
   readonly #loadBackoff: LoadBackoff;
   #rules: PlacementRules;
-  #order: PlacementOrder<R>;
+  readonly #order: ActiveOrder<R>;
 
   /** @param replicas the placement adds replicas to this index, and deletes them. */
   constructor(
@@ -76,17 +63,23 @@ export class Placement<R extends RoutableReplica> {
     this.#arrivals = new TurnArrivals(clock, this.#turn, {
       place: (queues) => this.place(queues),
       placeBehind: (queue, request) => {
-        this.#order.placeBehind?.(queue, request);
+        this.#order.inForce.placeBehind?.(queue, request);
         this.#eligibility.update(queue);
       },
     });
     this.#gathering = new Gathering(clock);
     this.#router = new ActiveRouter(replicas, loadBackoff, clock);
     this.#copies = new ModelCopies(replicas, queueOf, clock);
+    this.#wide = new WideSessions(rules, replicas, clock, {
+      accepted: () => actions.accepted(),
+      isFree: () => this.#router.goesByModel && this.#rules.order === 'model',
+      mayLoad: (key) => loadBackoff.mayLoad(key),
+      load: (replica, model) => actions.loadWide(replica, model),
+    });
     this.#loadBackoff = loadBackoff;
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
-      goesByRequest: () => !this.#order.spills,
+      goesByRequest: () => !this.#order.inForce.spills,
       msUntilSpill: (queue) => this.#router.msUntilSpill(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
@@ -94,14 +87,24 @@ export class Placement<R extends RoutableReplica> {
       freed: (candidate) => this.serve(candidate),
       mayLoad: (modelKey) => loadBackoff.mayLoad(modelKey),
     });
-    this.#order = this.#orderFor(rules.order);
+    const context: Omit<PlacementContext<R>, 'nextTurn'> = {
+      ...{ replicas, slots: this.#slots, waiting: this.#waiting },
+      choose: (queue, request, may = anywhere) =>
+        this.#wide.candidateFor(queue) ??
+        this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
+      give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
+      updateEligibility: (queue) => this.#eligibility.update(queue),
+      place: (queue) => this.place([queue]),
+    };
+    this.#order = new ActiveOrder(rules.order, this.#router.goesByModel, context, clock);
   }
 
   /** Takes new rules and places every waiting request again, because batching may have changed as well. */
   configure(rules: PlacementRules): void {
     const { order } = this.#rules;
     this.#rules = rules;
-    if (rules.order !== order) this.#order = this.#orderFor(rules.order);
+    this.#wide.configure(rules);
+    if (rules.order !== order) this.#order.use(rules.order, this.#router.goesByModel);
     for (const candidate of this.#replicas.all()) this.#slots.configure(candidate, rules.maxOngoing);
     this.place(this.waiting());
   }
@@ -109,27 +112,7 @@ export class Placement<R extends RoutableReplica> {
   /** Puts the router in force, as {@link ActiveRouter.use} does. Place every waiting request after that. */
   use(router: CreatedRouter, fallback: ModelRouter, faulted: RouterFaultObserver): void {
     this.#router.use(router, fallback, faulted);
-    this.#order = this.#orderFor(this.#rules.order);
-  }
-
-  #orderFor(order: Order): PlacementOrder<R> {
-    const context: PlacementContext<R> = {
-      ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
-      choose: (queue, request, may = anywhere) =>
-        this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
-      give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
-      updateEligibility: (queue) => this.#eligibility.update(queue),
-      place: (queue) => this.place([queue]),
-      nextTurn: (callback) => {
-        this.#clock.nextTurn(() => {
-          // Another order may be in force by then.
-          if (this.#order === created) callback();
-        });
-      },
-    };
-    const created = createOrder(order, this.#router.goesByModel, context);
-    this.#waiting.orderBy(created.isBefore);
-    return created;
+    this.#order.use(this.#rules.order, this.#router.goesByModel);
   }
 
   addReplica(replica: R): void {
@@ -162,7 +145,7 @@ export class Placement<R extends RoutableReplica> {
     candidate.cancelTimer?.();
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
-    return this.#order.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
+    return this.#order.inForce.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
   }
 
   /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
@@ -179,6 +162,7 @@ export class Placement<R extends RoutableReplica> {
     else candidate.usedAt.delete(modelKey);
     if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
     this.#replicas.modelChanged(candidate, modelKey);
+    if (queue !== undefined && modelKey !== queue.modelKey) this.#wide.modelChanged(candidate, modelKey, queue);
     this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place([queue]);
     // When no load is under way, the replica can take other work.
@@ -188,6 +172,12 @@ export class Placement<R extends RoutableReplica> {
   /** The replica has loaded a model, in this many milliseconds. */
   modelLoaded(replica: R, milliseconds: number): void {
     this.#candidates.get(replica)?.loaded(milliseconds);
+  }
+
+  /** A lone request of a handler ran the queue's model in the session with this key. */
+  handlerRan(replica: R, queue: ModelQueue, run: LoneRun): void {
+    const candidate = this.#candidates.get(replica);
+    if (candidate !== undefined) this.#wide.ran(candidate, queue, run);
   }
 
   /** The statistics of the replica that routers see; undefined when the replica is unknown. */
@@ -203,7 +193,7 @@ export class Placement<R extends RoutableReplica> {
 
   /** Call it after the request was added to the queue. */
   arrived(queue: ModelQueue, request: PendingRequest): void {
-    this.#arrivals.add(queue, request, this.#order);
+    this.#arrivals.add(queue, request, this.#order.inForce);
   }
 
   /** Call it after a request left the queue because it is over. */
@@ -220,14 +210,14 @@ export class Placement<R extends RoutableReplica> {
   /** Gives the requests of these queues to replicas, as long as the router finds one with a free slot. */
   place(queues: readonly ModelQueue[]): void {
     for (const queue of queues) this.#gathering.update(queue, this.#rules.maxOngoing);
-    this.#order.place(queues.filter(({ isGathering, size }) => !isGathering && size > 0));
+    this.#order.inForce.place(queues.filter(({ isGathering, size }) => !isGathering && size > 0));
     for (const queue of queues) this.#eligibility.update(queue);
   }
 
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
     if (!this.#replicas.has(candidate)) return;
-    this.#order.serve(candidate);
+    this.#order.inForce.serve(candidate);
     if (candidate.isIdle) this.#copy();
   }
 
@@ -245,9 +235,11 @@ export class Placement<R extends RoutableReplica> {
 
   /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
+    const { wide, groups } = dispatch;
     queue.servedAt = sequence;
-    candidate.usedAt.set(queue.modelKey, this.#clock.now());
-    this.#slots.given(candidate, queue, sequence, dispatch.expectedMs ?? Number.POSITIVE_INFINITY);
+    candidate.usedAt.set(wide?.key ?? queue.modelKey, this.#clock.now());
+    if (wide !== undefined) dispatch.expectedMs = this.#wide.expectedMs(queue, Math.max(1, groups[0]?.rows ?? 1));
+    this.#slots.given(candidate, queue, sequence, dispatch);
   }
 
   /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
@@ -267,10 +259,11 @@ export class Placement<R extends RoutableReplica> {
     else this.serve(candidate);
   }
 
-  /** The replica took `runMs` for all these requests of the queue together. */
-  worked(candidate: Candidate<R>, queue: ModelQueue, requests: number, runMs: number): void {
+  /** The replica took `runMs` for so many requests of the dispatch together. */
+  worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
-    this.#copies.worked(candidate, queue, runMs);
+    this.#copies.worked(candidate, queue, runMs, dispatch.wide !== undefined);
+    this.#wide.worked(candidate, queue, dispatch, runMs);
     this.#copy();
   }
 
@@ -284,6 +277,7 @@ export class Placement<R extends RoutableReplica> {
     this.#arrivals.forget(queue);
     this.#waiting.forget(queue);
     this.#copies.forget(queue);
+    this.#wide.forget(queue);
   }
 
   /** From now on no request waits for company. */
@@ -293,7 +287,8 @@ export class Placement<R extends RoutableReplica> {
   }
 
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void {
-    this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope);
+    const wide = this.#wide.modelFor(queue, candidate);
+    this.#actions.give(queue, candidate, this.#slots.share(candidate, queue), scope, wide);
     // The remaining requests may have to wait for company again.
     this.#gathering.update(queue, this.#rules.maxOngoing);
   }

@@ -56,6 +56,11 @@ export class AcceptedRequests {
     return request.position !== undefined;
   }
 
+  /** Those that can still be answered. */
+  get size(): number {
+    return this.#requests.length;
+  }
+
   /** Whether every request has its answer. */
   get isEmpty(): boolean {
     return this.#requests.length + this.#untold === 0;

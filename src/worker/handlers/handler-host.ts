@@ -10,6 +10,7 @@ import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protoco
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import { loggableFields, loggableText } from './loggable.js';
+import type { ModelRuns } from './model-runs.js';
 import { type ModelResolver, RequestModels, unminded } from './request-models.js';
 
 export interface HandlerEnvironment extends ModelResolver {
@@ -18,6 +19,7 @@ export interface HandlerEnvironment extends ModelResolver {
   isStopping(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
+  readonly runs: ModelRuns;
 }
 
 /** Most routing stats of a replica: each router and each status gets them. */
@@ -115,9 +117,9 @@ export class HandlerHost {
   }
 
   async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
-    const { now, isStopping } = this.#environment;
+    const { now, isStopping, runs } = this.#environment;
     const startedAt = now();
-    const models = new RequestModels(this.#models, this.#environment, this.#handler.loadModel !== undefined);
+    const models = new RequestModels(this.#models, this.#environment, runs, this.#handler.loadModel !== undefined);
     const answer = { requests: 1, joined: false, outputs: undefined };
     try {
       if (isStopping()) throw stopping();

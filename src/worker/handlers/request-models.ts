@@ -3,13 +3,13 @@ import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
-import { areOutputNames, checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { areOutputNames } from '../../tensors/check-feeds.js';
 import { copyFeeds } from '../../tensors/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
-import type { Session } from '../sessions/session.js';
 import { OwnModel } from './handler-model-loader.js';
+import type { ModelRuns } from './model-runs.js';
 
 export interface ModelResolver {
   /** Finds a model of the engine by the name that users give it. */
@@ -20,14 +20,16 @@ export interface ModelResolver {
 export class RequestModels {
   readonly #models: ModelMultiplexer;
   readonly #resolver: ModelResolver;
+  readonly #runs: ModelRuns;
   /** Whether the handler loads models of its own: then `get` returns those. */
   readonly #areOwn: boolean;
   readonly #leases: HeldLease[] = [];
   #isOver = false;
 
-  constructor(models: ModelMultiplexer, resolver: ModelResolver, areOwn: boolean) {
+  constructor(models: ModelMultiplexer, resolver: ModelResolver, runs: ModelRuns, areOwn: boolean) {
     this.#models = models;
     this.#resolver = resolver;
+    this.#runs = runs;
     this.#areOwn = areOwn;
   }
 
@@ -35,13 +37,7 @@ export class RequestModels {
   run(target: string, feeds: Feeds, outputs: readonly string[] | undefined): Promise<Outputs> {
     return onOwnFeeds(feeds, outputs, async (own, names) => {
       checkModelId(target);
-      const model = await this.#resolver.resolve(target);
-      const lease = this.#models.leaseLoaded(model.key) ?? (await this.#models.lease(model));
-      try {
-        return await runSession(model.id, lease.session, own, names);
-      } finally {
-        lease.giveBack();
-      }
+      return this.#runs.run(await this.#resolver.resolve(target), own, names);
     });
   }
 
@@ -67,7 +63,7 @@ export class RequestModels {
         this.#isOver
           ? this.run(id, feeds, wanted)
           : // A held session stays loaded, whatever else is loaded or evicted.
-            onOwnFeeds(feeds, wanted, (own, names) => runSession(id, session, own, names)),
+            onOwnFeeds(feeds, wanted, (own, names) => this.#runs.run(model, own, names, session)),
       );
     return { id, inputs, outputs, omittedOutputs, run };
   }
@@ -102,15 +98,4 @@ async function onOwnFeeds(
   } finally {
     release?.();
   }
-}
-
-async function runSession(
-  id: string,
-  session: Session,
-  feeds: ReadFeeds,
-  outputs: readonly string[] | undefined,
-): Promise<Outputs> {
-  checkFeeds(id, feeds, session.metadata.inputs);
-  checkOutputNames(id, outputs, session.metadata);
-  return session.run(feeds, outputs);
 }

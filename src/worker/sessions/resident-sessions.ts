@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { InfermuxError, show } from '../../common/errors.js';
 import type { EvictableSession, Eviction } from '../../contracts/eviction.js';
-import type { ModelReference } from '../../contracts/model-reference.js';
+import { isWideKey, type ModelReference } from '../../contracts/model-reference.js';
 import type { Session } from './session.js';
 
 /** A session in memory. The multiplexer counts its users here. */
@@ -159,7 +159,8 @@ export class ResidentSessions {
   }
 
   /**
-   * Returns the session to evict next: an unused one if there is one, and among those a spare one first. Undefined when
+   * Returns the session to evict next: an unused one if there is one, and among those a wide one first, then a spare
+   * one. Undefined when
    * every session is pinned, held or `replaced`.
    *
    * @param replaced the session whose place goes to the new model anyway.
@@ -175,6 +176,7 @@ export class ResidentSessions {
     const [first, ...others] = unused.length > 0 ? unused : used;
     if (first === undefined) return undefined;
     const sessions = [first, ...others] as const;
-    return sessions.find(({ key }) => spare.includes(key)) ?? this.#eviction.first(sessions);
+    const isFirst = [({ key }: ResidentSession) => isWideKey(key), ({ key }: ResidentSession) => spare.includes(key)];
+    return isFirst.flatMap((is) => sessions.find(is) ?? [])[0] ?? this.#eviction.first(sessions);
   }
 }

@@ -7,7 +7,7 @@ import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { areSameStamps, isUntouched } from '../../common/files/file-stamp.js';
 import { isNotThere, lookFailed, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
-import { onDevice, providersOf } from '../../contracts/session-settings.js';
+import { isPlain, mergeSettings, onDevice, providersOf } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { stopping } from '../native-call.js';
 import type { FileHashes } from './file-hashes.js';
@@ -199,16 +199,6 @@ function cpuFeatures(): string {
   }
 }
 
-/** Merges settings, those of the model over the common ones; objects are merged key by key. */
-function mergeSettings(common: SessionSettings, own: SessionSettings): SessionSettings {
-  const merged: Record<string, unknown> = { ...common };
-  for (const [key, value] of Object.entries(own)) {
-    const other = merged[key];
-    merged[key] = isPlain(value) && isPlain(other) ? mergeSettings(other, value) : value;
-  }
-  return merged;
-}
-
 /** `auto` says that infermux chooses. A wide session of the model shares its weights with the others. */
 function withoutAuto({ intraOpNumThreads, ...others }: SessionSettings): SessionSettings {
   return intraOpNumThreads === undefined || intraOpNumThreads === 'auto' ? others : { intraOpNumThreads, ...others };
@@ -222,10 +212,6 @@ function sortedKeys(value: unknown): unknown {
       .sort()
       .map((key) => [key, sortedKeys(value[key])]),
   );
-}
-
-function isPlain(value: unknown): value is Readonly<Record<string, unknown>> {
-  return value !== null && typeof value === 'object' && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
 /** Returns what the file system says of the file; undefined when it is gone. */

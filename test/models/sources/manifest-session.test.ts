@@ -27,7 +27,7 @@ describe('the session options of a model.json', () => {
     expect(read({ intraOpNumThreads: 0, interOpNumThreads: 2 }, 8)).toEqual({
       ...{ intraOpNumThreads: 0, interOpNumThreads: 2 },
     });
-    expect(() => read({ intraOpNumThreads: 1_025 }, 8)).toThrow('an integer from 0 to 1024, got 1025');
+    expect(() => read({ intraOpNumThreads: 1_025 }, 8)).toThrow('an integer from 0 to 1024, or "auto", got 1025');
   });
 
   it.each([

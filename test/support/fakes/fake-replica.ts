@@ -1,5 +1,5 @@
 import { InfermuxError } from '../../../dist/common/errors.js';
-import type { ModelName } from '../../../dist/contracts/model-reference.js';
+import { isWideKey, type ModelName } from '../../../dist/contracts/model-reference.js';
 import type { RoutedAnswer, RoutedCall, RoutedDispatch } from '../../../dist/routing/batches/routed-dispatch.js';
 import type { RoutedModel } from '../../../dist/routing/pending-request.js';
 import type { RoutableReplica } from '../../../dist/routing/placement/replicas/candidate.js';
@@ -34,6 +34,8 @@ export class FakeReplica implements RoutableReplica {
   readonly evictions: string[] = [];
   /** Milliseconds that every call takes: with 1, requests that are not joined go one by one. */
   runMs = 1;
+  /** The same in a wide session. Default: `runMs`. */
+  wideMs: number | undefined;
   /** Milliseconds that each further request of a joined call takes. */
   msPerRequest = 0;
   loadMs = 5;
@@ -42,6 +44,8 @@ export class FakeReplica implements RoutableReplica {
   #given: Given[] = [];
   #isDead = false;
   #ahead: { readonly key: string; readonly resolve: () => void } | undefined;
+  /** Keys of the models that it ran, dispatch by dispatch. */
+  readonly ran: string[] = [];
   /** Keys of models that the last dispatch or load said are spare. */
   spare: readonly string[] = [];
 
@@ -90,6 +94,10 @@ export class FakeReplica implements RoutableReplica {
     });
   }
 
+  async unload(key: string): Promise<void> {
+    this.#set(key, undefined);
+  }
+
   load({ key }: RoutedModel, { spare = [] as readonly string[] } = {}): Promise<void> {
     this.spare = spare;
     return new Promise((resolve) => {
@@ -112,10 +120,12 @@ export class FakeReplica implements RoutableReplica {
     const { key } = first.dispatch.model;
     if (this.models.get(key) === 'loaded') {
       this.#given.shift();
+      this.ran.push(key);
       // As in lru-cache: used last, evicted last.
       this.models.delete(key);
       this.models.set(key, 'loaded');
-      const calls = first.dispatch.groups.map((group) => this.#answersTo(group));
+      const runMs = isWideKey(key) ? (this.wideMs ?? this.runMs) : this.runMs;
+      const calls = first.dispatch.groups.map((group) => this.#answersTo(group, runMs));
       first.resolve({ loadMs: 0, verification: this.verification, calls });
       return true;
     }
@@ -141,7 +151,7 @@ export class FakeReplica implements RoutableReplica {
   /** What it says of the next batches. */
   verification: RoutedAnswer['verification'];
 
-  #answersTo({ feeds, joined }: RoutedDispatch['groups'][number]): RoutedCall[] {
+  #answersTo({ feeds, joined }: RoutedDispatch['groups'][number], runMs: number): RoutedCall[] {
     const requests = Math.min(feeds.length, this.answers);
     const isRight = this.failure === undefined;
     const all = Array.from({ length: requests }, () => ({}));
@@ -149,7 +159,7 @@ export class FakeReplica implements RoutableReplica {
       {
         requests,
         joined: joined && isRight,
-        runMs: all.map(() => (isRight ? this.runMs + (joined ? (requests - 1) * this.msPerRequest : 0) : 0)),
+        runMs: all.map(() => (isRight ? runMs + (joined ? (requests - 1) * this.msPerRequest : 0) : 0)),
         error: this.failure,
         outputs: () => (isRight ? all : []),
       },

@@ -41,6 +41,8 @@ export interface RoutableReplica
    * @param how.spare keys of models that may be evicted before others.
    */
   load(model: RoutedModel, how: { readonly pin: boolean; readonly spare: readonly string[] }): PromiseLike<void>;
+  /** Releases the session with this key after its last use. */
+  unload(key: string, reason: 'unloaded'): PromiseLike<unknown>;
 }
 
 /**
@@ -76,6 +78,8 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
   readonly loads = new Map<string, number>();
   /** Clock time of the last use of each of its models here, by model key. */
   readonly usedAt = new Map<string, number>();
+  /** Bytes of the wide sessions that it has or is loading, by key. They leave before others when room is needed. */
+  readonly wideBytes = new Map<string, number>();
   /** The queue that the last dispatch came from. */
   last: ModelQueue | undefined;
   /** Whether the running dispatch is expected to end soon. */
@@ -145,6 +149,11 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
 
   get isIdle(): boolean {
     return this.replica.dispatches === 0 && !this.replica.isLoading;
+  }
+
+  /** Whether one more session of so many bytes needs no eviction. */
+  hasFree(bytes: number): boolean {
+    return this.freeModels >= 1 && this.freeBytes >= bytes;
   }
 
   /** Whether it can be given one more dispatch, if it has this many. */

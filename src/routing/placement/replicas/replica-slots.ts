@@ -1,4 +1,5 @@
 import type { Clock } from '../../../common/clock.js';
+import type { PendingDispatch } from '../../batches/take-dispatch.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { WaitingModels } from '../../queues/waiting-models.js';
 import type { Candidate, RoutableReplica } from './candidate.js';
@@ -43,12 +44,12 @@ export class ReplicaSlots<R extends RoutableReplica> {
    * Call it before the replica is told.
    *
    * @param sequence a number of its own: higher than those of the requests that have arrived, and no later one's.
-   * @param expectedMs milliseconds that the dispatch is expected to take; infinite when that is unknown.
    */
-  given(candidate: Candidate<R>, queue: ModelQueue, sequence: number, expectedMs: number): void {
+  given(candidate: Candidate<R>, queue: ModelQueue, sequence: number, dispatch: PendingDispatch): void {
+    const { expectedMs = Number.POSITIVE_INFINITY, wide } = dispatch;
     candidate.expectedMs.push(expectedMs);
     candidate.last = queue;
-    if (!candidate.models.has(queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
+    if (!candidate.models.has(wide?.key ?? queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
     if (candidate.expectedMs.length === 1) this.#begun(candidate);
     this.#update(candidate);
   }

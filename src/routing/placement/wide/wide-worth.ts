@@ -1,0 +1,126 @@
+import { DecayedSum } from '../../estimates/decayed-sum.js';
+import { expectedMs, LatencyFit } from '../../estimates/latency-fit.js';
+import { MovingAverage } from '../../estimates/moving-average.js';
+
+/** Lone runs that are measured before a wide session is loaded. The first one says little. */
+const NARROW_RUNS = 10;
+/** Wide runs that are measured before they are judged, after the first one, which says little. */
+const TRIAL_RUNS = 9;
+/** A wide run is clearly faster when it takes at most this fraction of a narrow one. */
+const CLEARLY = 0.85;
+/** Beyond this fraction, wide runs are put to the test again. */
+const DOUBTFUL = 0.95;
+/** Weight of the newest wide run: the average is over about fifty. */
+const WEIGHT = 0.02;
+/** A run that was held up by something else counts as this many times a narrow one at most. */
+const MOST = 2;
+/** What lone requests have lost counts 1/e after this time. */
+const LOST_MS = 60_000;
+/**
+ * A model whose wide session was not worth it, or could not be loaded, gets none for this long and for the time of so
+ * many loads; then for twice as long. It begins anew when a session was worth it for ten times as long.
+ */
+const FIRST_PAUSE_MS = 10_000;
+const FIRST_PAUSE_LOADS = 20;
+const FORGIVEN_AFTER_PAUSES = 10;
+
+/**
+ * Judges by measured times whether lone requests of a model should run wide, with several threads.
+ *
+ * A wide session is worth loading when lone requests have lost as much time without it as its load takes: this is the
+ * ski-rental rule (Karlin, Manasse, Rudolph and Sleator 1988). It then has to show in a few runs that it is clearly
+ * faster. When its runs become slow later, narrow ones are measured again, and it has to show that once more: the
+ * machine may have become slow for both.
+ */
+export class WideWorth {
+  readonly #gain: number;
+  readonly #narrow = new LatencyFit();
+  readonly #lost = new DecayedSum(LOST_MS);
+  /** Time of wide runs as a fraction of that of narrow ones. */
+  #ratio = new MovingAverage(WEIGHT);
+  #narrowRunsDue = NARROW_RUNS;
+  #isLoaded = false;
+  /** Ratios of the trial's runs; undefined when there is no trial. The first one does not count. */
+  #trial: number[] | undefined;
+  #pauseMs = 0;
+  #loadedAt = 0;
+  #notBefore = Number.NEGATIVE_INFINITY;
+
+  /** @param cores that a wide run can use; at least 2. */
+  constructor(cores: number) {
+    this.#gain = 1 - 1 / cores;
+  }
+
+  /** Whether a lone request should run wide. */
+  get mayRun(): boolean {
+    return this.#isLoaded && this.#narrowRunsDue === 0;
+  }
+
+  /** Whether the wide session is worth a load that takes `loadMs`. */
+  isWorthLoading(loadMs: number, now: number): boolean {
+    return this.#narrowRunsDue === 0 && now >= this.#notBefore && this.#lost.perMs(now) * LOST_MS >= loadMs;
+  }
+
+  /** Milliseconds that a wide run is expected to take; undefined before the first. */
+  expectedMs(rows: number): number | undefined {
+    const narrow = this.#narrow.estimate();
+    const ratio = this.#ratio.value;
+    return narrow === undefined || ratio === undefined ? undefined : ratio * expectedMs(narrow, rows);
+  }
+
+  /** A lone request ran narrow. */
+  ranNarrow(rows: number, runMs: number, now: number): void {
+    this.#narrow.add(rows, runMs);
+    this.#lost.add(this.#gain * runMs, now);
+    this.#narrowRunsDue = Math.max(0, this.#narrowRunsDue - 1);
+  }
+
+  /** The wide session is loaded. It has to show that it is faster. */
+  loaded(now: number): void {
+    this.#isLoaded = true;
+    this.#loadedAt = now;
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.#trial = [];
+    this.#ratio = new MovingAverage(WEIGHT);
+  }
+
+  /** The wide session is not loaded, or not any more. */
+  gone(): void {
+    this.#isLoaded = false;
+  }
+
+  /** A lone request ran wide. @returns false when the session is not worth its memory: then it has {@link failed}. */
+  ranWide(rows: number, runMs: number): boolean {
+    const narrow = this.#narrow.estimate();
+    if (narrow === undefined) return true;
+    const ratio = Math.min(MOST, runMs / expectedMs(narrow, rows));
+    if (this.#trial === undefined) {
+      this.#ratio.add(ratio);
+      if ((this.#ratio.value ?? 0) > DOUBTFUL) {
+        this.#narrowRunsDue = NARROW_RUNS;
+        this.#begin();
+      }
+      return true;
+    }
+    this.#trial.push(ratio);
+    if (this.#trial.length <= TRIAL_RUNS) return true;
+    const [median] = this.#trial
+      .slice(1)
+      .sort((left, right) => left - right)
+      .slice(TRIAL_RUNS >> 1) as [number];
+    this.#trial = undefined;
+    this.#ratio.add(median);
+    return median <= CLEARLY;
+  }
+
+  /** The session could not be loaded, or was not worth it. */
+  failed(loadMs: number, now: number): void {
+    this.#isLoaded = false;
+    const isForgiven = now - this.#loadedAt >= FORGIVEN_AFTER_PAUSES * this.#pauseMs;
+    this.#pauseMs = Math.max(FIRST_PAUSE_MS, FIRST_PAUSE_LOADS * loadMs, isForgiven ? 0 : 2 * this.#pauseMs);
+    this.#notBefore = now + this.#pauseMs;
+  }
+}

@@ -1,0 +1,66 @@
+import { type ModelReference, wideKeyOf } from '../../contracts/model-reference.js';
+import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
+import { commonRows, type Outputs, type ReadFeeds } from '../../tensors/tensor.js';
+import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { Session } from '../sessions/session.js';
+
+/** A shorter run says nothing about whether several threads would be worth it. */
+const LEAST_RUN_MS = 1;
+
+export interface ModelRunsEnvironment {
+  readonly counters: Pick<ReplicaCounters, 'ongoing' | 'othersAtWork'>;
+  now(): number;
+  /** A run took so long, during which the handler's request was the only one at work. @param key the session's. */
+  ran(key: string, rows: number, runMs: number): void;
+}
+
+/** Runs models for the requests of a handler. A request that is alone uses wide sessions, where they are loaded. */
+export class ModelRuns {
+  readonly #models: ModelMultiplexer;
+  readonly #environment: ModelRunsEnvironment;
+
+  constructor(models: ModelMultiplexer, environment: ModelRunsEnvironment) {
+    this.#models = models;
+    this.#environment = environment;
+  }
+
+  /**
+   * Runs the model once, and loads it first if need be.
+   *
+   * @param held the model's session, if the caller holds it.
+   */
+  async run(
+    model: ModelReference,
+    feeds: ReadFeeds,
+    outputs: readonly string[] | undefined,
+    held?: Session,
+  ): Promise<Outputs> {
+    const { key, id } = model;
+    const { now, ran } = this.#environment;
+    const wasAlone = this.#isAlone;
+    const wideKey = wideKeyOf(key);
+    const wide = wasAlone ? this.#models.leaseLoaded(wideKey) : undefined;
+    const narrow = async () => this.#models.leaseLoaded(key) ?? (await this.#models.lease(model));
+    const lease = wide ?? (held === undefined ? await narrow() : undefined);
+    try {
+      const session = lease?.session ?? (held as Session);
+      checkFeeds(id, feeds, session.metadata.inputs);
+      checkOutputNames(id, outputs, session.metadata);
+      const startedAt = now();
+      const answer = await session.run(feeds, outputs);
+      const runMs = now() - startedAt;
+      if (wasAlone && this.#isAlone && (wide !== undefined || runMs >= LEAST_RUN_MS))
+        ran(wide === undefined ? key : wideKey, Math.max(1, commonRows(feeds)), runMs);
+      return answer;
+    } finally {
+      lease?.giveBack();
+    }
+  }
+
+  /** Whether no other request of the engine is with a replica. */
+  get #isAlone(): boolean {
+    const { ongoing, othersAtWork } = this.#environment.counters;
+    return ongoing === 1 && othersAtWork === 0;
+  }
+}

@@ -1,0 +1,269 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { InfermuxError } from '../../../../dist/common/errors.js';
+import { NO_MODEL } from '../../../../dist/contracts/handler.js';
+import { wideKeyOf } from '../../../../dist/contracts/model-reference.js';
+import { Dispatcher } from '../../../../dist/routing/dispatcher.js';
+import type { DispatcherOptions } from '../../../../dist/routing/dispatcher-options.js';
+import { FakeClock } from '../../../support/fakes/fake-clock.js';
+import { fakeObserver } from '../../../support/fakes/fake-observer.js';
+import { FakeReplica } from '../../../support/fakes/fake-replica.js';
+import { fakeModel, fakeRequest } from '../../../support/fakes/fake-requests.js';
+import { flush } from '../../../support/flush.js';
+
+const HEAVY = fakeModel('heavy');
+const OTHER = fakeModel('other');
+const WIDE = wideKeyOf(HEAVY.key);
+const OPTIONS = { maxOngoingRequests: -1, maxQueuedRequests: -1, batching: false, cores: 2 } as const;
+const RUN_MS = 10;
+const WIDE_MS = 6;
+
+let clock: FakeClock;
+let dispatcher: Dispatcher<FakeReplica>;
+let replicas: FakeReplica[];
+
+function start(options: Partial<DispatcherOptions> = {}): void {
+  clock = new FakeClock();
+  clock.advance(1_000);
+  dispatcher = new Dispatcher({ ...OPTIONS, ...options }, () => 0, clock, fakeObserver());
+  replicas = [];
+}
+
+beforeEach(() => start());
+
+function add(models = [HEAVY], maxModels = 3): FakeReplica {
+  const replica = new FakeReplica(`r${replicas.length}`, maxModels, {
+    modelChanged: (changed, modelKey) => dispatcher.modelChanged(changed, modelKey),
+    given: () => undefined,
+  });
+  replica.runMs = RUN_MS;
+  replica.wideMs = WIDE_MS;
+  for (const { key } of models) replica.models.set(key, 'loaded');
+  replicas.push(replica);
+  dispatcher.addReplica(replica);
+  for (const { key } of models) dispatcher.modelChanged(replica, key);
+  return replica;
+}
+
+/** Requests at the same time, which are all answered. */
+async function ask(model = HEAVY, requests = 1): Promise<void> {
+  const answers = Array.from({ length: requests }, () => dispatcher.submit(fakeRequest(model), () => undefined));
+  await flush();
+  clock.advance(RUN_MS);
+  for (let step = 0; step < 2 * requests; step += 1) {
+    for (const replica of replicas) if (replica.dispatches > 0) replica.step();
+    await flush();
+  }
+  await Promise.all(answers);
+}
+
+async function askOften(times: number): Promise<void> {
+  for (let time = 0; time < times; time += 1) await ask();
+}
+
+/** Lone requests until the wide session is ordered, and then loaded. */
+async function loadWide(): Promise<FakeReplica> {
+  await askOften(30);
+  const place = replicas.find(({ models }) => models.has(WIDE)) as FakeReplica;
+  expect(place.models.get(WIDE)).toBe('loading');
+  place.step();
+  await flush();
+  return place;
+}
+
+it('lone requests load a wide session in an idle replica, and run there', async () => {
+  const [first, second] = [add(), add([])];
+  await askOften(30);
+  expect(first.ran).toHaveLength(30);
+  expect(second.models.get(WIDE)).toBe('loading');
+  // Nobody waits for it.
+  await askOften(3);
+  expect(first.ran).toHaveLength(33);
+  second.step();
+  await flush();
+  await askOften(20);
+  expect(second.ran).toEqual(Array(20).fill(WIDE));
+});
+
+it('a replica that serves the model, too, is preferred, as long as it is not the only one', async () => {
+  const [first, cold, warm] = [add(), add([]), add()];
+  expect(await loadWide()).toBe(warm);
+  expect([first, cold].some(({ models }) => models.has(WIDE))).toBe(false);
+});
+
+describe('a request runs narrow', () => {
+  it('beside another request', async () => {
+    const [first, second] = [add(), add()];
+    const wide = await loadWide();
+    const other = wide === first ? second : first;
+    const before = other.ran.length;
+    await ask(HEAVY, 2);
+    await ask(HEAVY, 2);
+    expect(wide.ran).toEqual([WIDE, WIDE]);
+    expect(other.ran.slice(before)).toEqual([HEAVY.key, HEAVY.key]);
+  });
+
+  it('when a replica of another deployment has work', async () => {
+    add();
+    add();
+    const wide = await loadWide();
+    wide.othersAtWork = 1;
+    await askOften(5);
+    expect(wide.ran).not.toContain(WIDE);
+    wide.othersAtWork = 0;
+    await ask();
+    expect(wide.ran).toContain(WIDE);
+  });
+
+  it('after it lost a replica', async () => {
+    const [first, second] = [add(), add()];
+    const wide = await loadWide();
+    const other = wide === first ? second : first;
+    const answer = dispatcher.submit(fakeRequest(HEAVY), () => undefined);
+    await flush();
+    expect(wide.dispatches).toBe(1);
+    wide.crash((crash) => dispatcher.removeReplica(wide, crash));
+    replicas.splice(replicas.indexOf(wide), 1);
+    await flush();
+    other.step();
+    await answer;
+    expect(other.ran.at(-1)).toBe(HEAVY.key);
+  });
+
+  it('when wide runs turn out not to be clearly faster, and the session leaves', async () => {
+    add();
+    add();
+    const wide = await loadWide();
+    wide.wideMs = 9;
+    await askOften(20);
+    expect(wide.ran.filter((key) => key === WIDE)).toHaveLength(10);
+    expect(wide.models.has(WIDE)).toBe(false);
+    await askOften(300);
+    expect(wide.loads.filter((key) => key === WIDE)).toHaveLength(1);
+  });
+});
+
+describe('no wide session is loaded', () => {
+  it.each([
+    ['with one core', { cores: 1 }],
+    ['when the number of threads is named', { session: { intraOpNumThreads: 1 } }],
+    ['when the session says how threads behave', { session: { extra: { session: { 'session.intra_op.x': '1' } } } }],
+    ['beside a device', { session: { executionProviders: ['webgpu', 'cpu'] } }],
+    ['with a router that goes by requests', { router: 'round-robin' }],
+    ['in strict order of arrival', { order: 'fifo' }],
+  ] as const)('%s', async (_, options) => {
+    start(options);
+    add();
+    add();
+    await askOften(200);
+    expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
+  });
+
+  it('for short runs', async () => {
+    add().runMs = 0.9;
+    add([]);
+    await askOften(3_000);
+    expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
+  });
+
+  it('for a model whose settings name the number of threads', async () => {
+    const model = { ...HEAVY, session: { intraOpNumThreads: 2 } };
+    add();
+    add();
+    for (let time = 0; time < 200; time += 1) await ask(model);
+    expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
+  });
+
+  it('where another session would have to leave for it', async () => {
+    add();
+    const full = add([OTHER], 1);
+    await askOften(200);
+    expect(full.models.has(WIDE)).toBe(false);
+  });
+
+  it('by a replica that has just worked for another model', async () => {
+    add();
+    const other = add([OTHER]);
+    for (let time = 0; time < 100; time += 1) {
+      await ask(OTHER);
+      await ask(HEAVY);
+    }
+    expect(other.models.has(WIDE)).toBe(false);
+    await askOften(30);
+    expect(other.models.get(WIDE)).toBe('loading');
+  });
+});
+
+it('the only replica loads it after a pause', async () => {
+  const only = add();
+  await askOften(100);
+  expect(only.models.has(WIDE)).toBe(false);
+  clock.advance(99);
+  expect(only.models.has(WIDE)).toBe(false);
+  clock.advance(1);
+  expect(only.models.get(WIDE)).toBe('loading');
+  only.step();
+  await flush();
+  await askOften(5);
+  expect(only.ran.slice(-5)).toEqual(Array(5).fill(WIDE));
+});
+
+it('a load that fails is not tried again for a while', async () => {
+  add();
+  const place = add([]);
+  let loads = 0;
+  place.load = () => {
+    loads += 1;
+    return Promise.reject(new InfermuxError('MODEL_LOAD_FAILED', 'no memory'));
+  };
+  await askOften(500);
+  expect(loads).toBe(1);
+  clock.advance(10_000);
+  await askOften(100);
+  expect(loads).toBe(2);
+});
+
+it('a wide session is spare: a copy of another model may take its place', async () => {
+  add([HEAVY, OTHER]);
+  const place = add([], 1);
+  await loadWide();
+  for (let time = 0; time < 1_500; time += 1) await ask(OTHER);
+  expect(place.spare).toEqual([WIDE]);
+  place.step();
+  expect(place.evictions).toEqual([WIDE]);
+});
+
+it('a lone request of a handler goes where the models that it runs are wide', async () => {
+  const [first, second] = [add([fakeModel(NO_MODEL)]), add([fakeModel(NO_MODEL)])];
+  const handler = { ...fakeModel(NO_MODEL), key: NO_MODEL };
+  for (const replica of replicas) {
+    replica.models.set(NO_MODEL, 'loaded');
+    dispatcher.modelChanged(replica, NO_MODEL);
+  }
+  for (let time = 0; time < 30; time += 1) {
+    await ask(handler);
+    const ranOn = first.ran.length > 0 ? first : second;
+    dispatcher.handlerRan(ranOn, HEAVY, { key: HEAVY.key, rows: 1, runMs: RUN_MS });
+  }
+  const [busy, idle] = first.ran.length > 0 ? [first, second] : [second, first];
+  expect(idle.models.get(WIDE)).toBe('loading');
+  const before = busy.ran.length;
+  await ask(handler);
+  expect(busy.ran).toHaveLength(before + 1);
+  idle.step();
+  await flush();
+  await ask(handler);
+  expect(idle.ran).toEqual([NO_MODEL]);
+});
+
+it('a change of other options leaves wide sessions in use, and settings for sessions end them', async () => {
+  add();
+  add();
+  const wide = await loadWide();
+  await askOften(15);
+  dispatcher.configure({ ...OPTIONS, maxQueuedRequests: 10 });
+  await ask();
+  expect(wide.ran.at(-1)).toBe(WIDE);
+  dispatcher.configure({ ...OPTIONS, session: { intraOpNumThreads: 1 } });
+  await askOften(50);
+  expect(wide.ran.filter((key) => key === WIDE)).toHaveLength(16);
+});
