@@ -57,6 +57,12 @@ const STEADY = [
   { name: 'steady', ms: 120_000, isMeasured: true },
 ] as const;
 
+/** For many cores, which do many runs. */
+const SHORTER = [
+  { name: 'warm-up', ms: 30_000, isMeasured: false },
+  { name: 'steady', ms: 40_000, isMeasured: true },
+] as const;
+
 function mix(name: string, streams: readonly Stream[], own: Partial<Mix> = {}): Mix {
   return { cores: 2, sessions: 8, phases: STEADY, seeds: 3, ...own, name, streams };
 }
@@ -135,22 +141,24 @@ export const MIXES: readonly Mix[] = [
       { name: 'short again', ms: 30_000, isMeasured: true },
     ],
   }),
-  mix('20 models, room for 8', [{ ...HEAVY, name: 'many', models: 20, perSecond: 10 }], { sessions: 4 }),
+  mix('20 models, room for 8', [{ ...HEAVY, name: 'many', models: 20, perSecond: 2 }], { sessions: 4 }),
   mix(
-    '20 models, room for 8, short beside long',
+    '20 models, room for 12, short beside long',
     [
-      { ...SHORT, callers: 0, models: 10, perSecond: 50 },
-      { ...LONG, callers: 2, models: 10 },
+      { ...SHORT, callers: 0, models: 10, perSecond: 20 },
+      { ...LONG, callers: 1, pauseMs: 500, models: 10 },
     ],
     { sessions: 6 },
   ),
-  ...[4, 16].flatMap((cores) => [
-    ...[1, 2, 8 * cores].map((callers) =>
-      mix(`${cores} cores, heavy, callers: ${callers}`, [{ ...HEAVY, callers }], { cores }),
-    ),
-    mix(`${cores} cores, heavy, offered 0.3`, [{ ...HEAVY, perSecond: 20 * cores }], { cores }),
-    mix(`${cores} cores, 0.3 ms beside ${4 * cores} callers of 125 ms`, [SHORT, { ...LONG, callers: 4 * cores }], {
-      cores,
-    }),
-  ]),
+  ...[4, 16].flatMap((cores) => {
+    const many = { cores, phases: SHORTER };
+    const short = [SHORT, { ...LONG, callers: 4 * cores }];
+    return [
+      ...[1, 2, 8 * cores].map((callers) =>
+        mix(`${cores} cores, heavy, callers: ${callers}`, [{ ...HEAVY, callers }], many),
+      ),
+      mix(`${cores} cores, heavy, offered 0.3`, [{ ...HEAVY, perSecond: 20 * cores }], many),
+      mix(`${cores} cores, 0.3 ms beside ${4 * cores} callers of 125 ms`, short, many),
+    ];
+  }),
 ];
