@@ -50,6 +50,7 @@ export class EngineMetrics {
   readonly #ageAtEviction;
   readonly #restarts;
   readonly #batchSize;
+  readonly #wideRuns;
   readonly #verificationFailures;
   readonly #routerErrors;
   #isClosed = false;
@@ -114,6 +115,7 @@ export class EngineMetrics {
     metrics.counterOf('batches_total', 'Calls that more than one request shared.', batches);
     const batchedRequests = models.lines((series) => series.batchedRequests);
     metrics.counterOf('batched_requests_total', 'Requests that shared a call with others.', batchedRequests);
+    this.#wideRuns = metrics.counter('wide_runs_total', 'Calls with several threads, for lone requests.', model);
     this.#verificationFailures = metrics.counter(
       'batch_verification_failures_total',
       'Models that gave other results in a batch than alone.',
@@ -204,9 +206,10 @@ export class EngineMetrics {
     series.requestDuration.observe(totalMs / 1_000);
   }
 
-  /** One onnxruntime call ran for `requests` requests. */
-  called(model: string, requests: number): void {
+  /** One onnxruntime call ran for `requests` requests, with several threads if it was wide. */
+  called(model: string, requests: number, isWide: boolean): void {
     this.#batchSize.observe(requests);
+    if (isWide) this.#wideRuns.at(...this.#label(model)).sum += 1;
     if (requests === 1) return;
     const series = this.#models.of(model);
     series.batches.sum += 1;

@@ -39,8 +39,8 @@ export interface DispatcherObserver {
   answered(model: RoutedModel, result: RoutedResult): void;
   /** A request was refused or answered with an error. */
   failed(error: InfermuxError, isShadow: boolean): void;
-  /** One call ran for `requests` requests. */
-  called(model: RoutedModel, requests: number): void;
+  /** One call ran for `requests` requests, with several threads if it was wide. */
+  called(model: RoutedModel, requests: number, isWide: boolean): void;
   /** Short runs wait behind long ones, so that an express replica is worth its thread; or they do not any more. */
   expressNeeded(isNeeded: boolean): void;
   /** The model's requests are no longer joined. */

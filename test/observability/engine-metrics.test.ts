@@ -28,7 +28,7 @@ function use(metrics: EngineMetrics, model: string): void {
   metrics.requestWaited(0.1);
   metrics.modelLoaded('default-0', model, 'onnx', 3);
   metrics.modelLoaded('default-1', model, 'onnx', 3);
-  metrics.called(model, 3);
+  metrics.called(model, 3, false);
   metrics.batchVerificationFailed(model);
   metrics.requestAnswered(model, { runMs: 1.2, totalMs: 3.4 });
   metrics.modelUnloaded('default-0', 'evicted', 1, 10);

@@ -19,6 +19,10 @@ export async function handle(request, context) {
       return request.views.map(({ buffer }) => buffer.byteLength);
     case 'outputs':
       return context.run(request.model, { x: { dims: [1, 4], data: request.x } });
+    case 'run feeds':
+      return context.run(request.model, request.feeds);
+    case 'run held':
+      return (await context.getModel(request.model)).run(request.feeds);
     case 'run': {
       const { y } = await context.run(request.model, { x: { dims: [1, 4], data: request.x } });
       return config.factor * y.data[0];

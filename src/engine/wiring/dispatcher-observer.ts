@@ -36,7 +36,7 @@ export function observeDispatcher(
       metrics.deploymentError(deployment);
       if (!isShadow) metrics.requestFailed(code);
     },
-    called: (model, called) => metrics.called(labelOf(model), called),
+    called: (model, called, isWide) => metrics.called(labelOf(model), called, isWide),
     batchingSwitchedOff: (model, reason) => {
       metrics.batchVerificationFailed(labelOf(model));
       const message = 'the model gives other results in a batch than alone: batching is switched off for it';

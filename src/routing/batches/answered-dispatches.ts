@@ -56,7 +56,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
       called: (requests, rows, runMs, isRight) => {
         // A refused call took no time, and does not show how long a call takes.
         if (runMs > 0) {
-          this.#observer.called(model, requests);
+          this.#observer.called(model, requests, dispatch.wide !== undefined);
           ran += requests;
           totalRunMs += runMs;
         }
