@@ -97,18 +97,37 @@ export const BURSTS = mix(
 
 export const SHORT_BESIDE_LONG = mix('0.3 ms beside 8 callers of 125 ms', [SHORT, LONG]);
 
-export const MIXES: readonly Mix[] = [
-  ...[1, 2, 16].map((callers) => mix(`heavy, callers: ${callers}`, [{ ...HEAVY, callers }])),
-  mix('heavy, 1, 16 and 1 callers', [{ ...HEAVY, callers: [1, 1, 16, 16, 1, 1] }], {
+/** One caller, then many, then one. */
+export const CHANGING = mix('heavy, 1, 16 and 1 callers', [{ ...HEAVY, callers: [1, 1, 16, 16, 1, 1] }], {
+  phases: [
+    { name: 'warm-up', ms: 30_000, isMeasured: false },
+    { name: '1 caller', ms: 10_000, isMeasured: true },
+    { name: 'ten runs', ms: TEN_RUNS_MS, isMeasured: false },
+    { name: '16 callers', ms: 10_000, isMeasured: true },
+    { name: 'ten runs', ms: TEN_RUNS_MS, isMeasured: false },
+    { name: '1 caller again', ms: 10_000, isMeasured: true },
+  ],
+});
+
+/** A short model whose runs become long for a while. */
+export const TURNING = mix(
+  'a short model that turns slow, and back',
+  [{ ...SHORT, runMs: [0.3, 0.3, 150, 150, 0.3, 0.3] }, LONG],
+  {
     phases: [
       { name: 'warm-up', ms: 30_000, isMeasured: false },
-      { name: '1 caller', ms: 10_000, isMeasured: true },
-      { name: 'ten runs', ms: TEN_RUNS_MS, isMeasured: false },
-      { name: '16 callers', ms: 10_000, isMeasured: true },
-      { name: 'ten runs', ms: TEN_RUNS_MS, isMeasured: false },
-      { name: '1 caller again', ms: 10_000, isMeasured: true },
+      { name: 'short', ms: 30_000, isMeasured: true },
+      { name: 'change', ms: 10_000, isMeasured: false },
+      { name: 'slow', ms: 30_000, isMeasured: true },
+      { name: 'change', ms: 10_000, isMeasured: false },
+      { name: 'short again', ms: 30_000, isMeasured: true },
     ],
-  }),
+  },
+);
+
+export const MIXES: readonly Mix[] = [
+  ...[1, 2, 16].map((callers) => mix(`heavy, callers: ${callers}`, [{ ...HEAVY, callers }])),
+  CHANGING,
   mix('heavy, 5 a second', [{ ...HEAVY, perSecond: 5 }]),
   mix('heavy, offered 0.3', [{ ...HEAVY, perSecond: 40 }]),
   mix('heavy, offered 0.7', [{ ...HEAVY, perSecond: 93 }]),
@@ -131,25 +150,11 @@ export const MIXES: readonly Mix[] = [
     { ...SHORT, callers: 0, perSecond: 20 },
     { ...LONG, callers: 1 },
   ]),
-  mix('a short model that turns slow, and back', [{ ...SHORT, runMs: [0.3, 0.3, 150, 150, 0.3, 0.3] }, LONG], {
-    phases: [
-      { name: 'warm-up', ms: 30_000, isMeasured: false },
-      { name: 'short', ms: 30_000, isMeasured: true },
-      { name: 'change', ms: 10_000, isMeasured: false },
-      { name: 'slow', ms: 30_000, isMeasured: true },
-      { name: 'change', ms: 10_000, isMeasured: false },
-      { name: 'short again', ms: 30_000, isMeasured: true },
-    ],
-  }),
+  TURNING,
   mix('20 models, room for 8', [{ ...HEAVY, name: 'many', models: 20, perSecond: 2 }], { sessions: 4 }),
-  mix(
-    '20 models, room for 12, short beside long',
-    [
-      { ...SHORT, callers: 0, models: 10, perSecond: 20 },
-      { ...LONG, callers: 1, pauseMs: 500, models: 10 },
-    ],
-    { sessions: 6 },
-  ),
+  mix('0.3 ms beside 12 long models, room for 8', [SHORT, { ...LONG, callers: 2, pauseMs: 500, models: 12 }], {
+    sessions: 4,
+  }),
   ...[4, 16].flatMap((cores) => {
     const many = { cores, phases: SHORTER };
     const short = [SHORT, { ...LONG, callers: 4 * cores }];
