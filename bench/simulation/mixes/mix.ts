@@ -57,6 +57,12 @@ const STEADY = [
   { name: 'steady', ms: 120_000, isMeasured: true },
 ] as const;
 
+/** For requests that are rare. */
+const LONGER = [
+  { name: 'warm-up', ms: 60_000, isMeasured: false },
+  { name: 'steady', ms: 1_200_000, isMeasured: true },
+] as const;
+
 /** For many cores, which do many runs. */
 const SHORTER = [
   { name: 'warm-up', ms: 30_000, isMeasured: false },
@@ -146,6 +152,9 @@ export const MIXES: readonly Mix[] = [
     { ...HEAVY, name: 'middle', runMs: 20, callers: 1, pauseMs: 20, isShort: true },
     { ...LONG, runMs: 2_000, callers: 4 },
   ]),
+  mix('0.3 ms, 6 a minute, beside 8 callers of 125 ms', [{ ...SHORT, callers: 0, perSecond: 0.1 }, LONG], {
+    phases: LONGER,
+  }),
   mix('0.3 ms at random beside 1 caller of 125 ms', [
     { ...SHORT, callers: 0, perSecond: 20 },
     { ...LONG, callers: 1 },
