@@ -55,7 +55,7 @@ async function measureLoads([weights, directory, count, row]) {
 
 /** Returns how many sessions have several threads. */
 const wideSessions = (engine) =>
-  engine.status().replicas.flatMap(({ models }) => models.filter(({ threads = 1 }) => threads > 1)).length;
+  engine.status().replicas.flatMap(({ models }) => models.filter(({ wide }) => wide)).length;
 
 async function measureWide([directory, row]) {
   // A page that only one session maps counts as private. With two narrow ones no page of theirs does.

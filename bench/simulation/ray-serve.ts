@@ -1,9 +1,10 @@
 import { chooseTwo } from '../../dist/routing/routers/ranks.js';
+import type { SimulatedModel } from './machine/simulated-model.js';
+import { VirtualClock } from './machine/virtual-clock.js';
 import { type Outcome, Outcomes } from './outcome.js';
 import { type Random, seeded } from './random.js';
 import { CRASH_EVERY, QUEUE_LIMIT, REJOIN_AFTER, type Setting, slownessOf } from './setting.js';
-import { VirtualClock } from './virtual-clock.js';
-import { type Arrival, SERVICE_MS, type SimulatedModel, Workload } from './workload.js';
+import { type Arrival, SERVICE_MS, Workload } from './workload.js';
 
 /** `max_ongoing_requests` of a replica. */
 const MOST_ONGOING = 5;

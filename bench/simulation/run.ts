@@ -5,15 +5,13 @@
  * that text in their name.
  */
 import { writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { Piscina } from 'piscina';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
-import { progressBar } from '../../dist/cli/terminal/progress-bar.js';
 import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
-import type { Case, Contender } from './case.js';
+import type { Case } from './case.js';
 import { CONTENDERS, COST_AWARE, DEFAULT, goals, isSettled, meanOf, nameOf, type Result, Results } from './goals.js';
 import type { Outcome } from './outcome.js';
+import { runCases } from './run-cases.js';
 import { LARGEST, SETTINGS, type Setting } from './setting.js';
 
 const { quick, only } = parseArgs({
@@ -27,37 +25,16 @@ if (chosen.length === 0)
 const seedsOf = ({ seeds }: Setting) =>
   Array.from({ length: quick ? Math.ceil(seeds / 5) : seeds }, (_, index) => 1 + index);
 
-const startPool = (threads: number) =>
-  new Piscina<Case, Outcome>({
-    filename: new URL('./case.ts', import.meta.url).href,
-    maxThreads: threads,
-    execArgv: ['--import', 'tsx'],
-    // Large, so that the garbage collector does not copy waiting requests again and again.
-    resourceLimits: { maxYoungGenerationSizeMb: 192 },
-  });
+const CASE = new URL('./case.ts', import.meta.url);
 
-/** Simulates all cases, as many at a time as there are cores. */
+/** Simulates all cases. */
 async function simulateAll(settings: readonly Setting[]): Promise<Results> {
-  const pool = startPool(availableParallelism());
-  const bar = progressBar('simulations');
-  const total = settings.reduce((sum, setting) => sum + CONTENDERS.length * seedsOf(setting).length, 0);
-  let done = 0;
-  const simulate = async (setting: Setting, contender: Contender, seed: number): Promise<Outcome> => {
-    const outcome = await pool.run({ setting, contender, seed });
-    done += 1;
-    bar.update(done, total);
-    return outcome;
-  };
-  const cases = settings.flatMap((setting) => CONTENDERS.map((contender) => ({ setting, contender })));
-  const results = await Promise.all(
-    cases.map(async ({ setting, contender }): Promise<Result> => {
-      const outcomes = await Promise.all(seedsOf(setting).map((seed) => simulate(setting, contender, seed)));
-      return { setting, contender, outcomes };
-    }),
+  const results = settings.flatMap((setting) => CONTENDERS.map((contender) => ({ setting, contender })));
+  const cases = results.flatMap((each): Case[] => seedsOf(each.setting).map((seed) => ({ ...each, seed })));
+  const outcomes = [...(await runCases<Case, Outcome>(CASE, cases))];
+  return new Results(
+    results.map((each): Result => ({ ...each, outcomes: outcomes.splice(0, seedsOf(each.setting).length) })),
   );
-  bar.stop();
-  await pool.close();
-  return new Results(results);
 }
 
 const number = (value: number) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
@@ -101,12 +78,10 @@ function verdicts(results: Results): string {
 
 /** Measures the seconds of the largest simulation, in a thread of its own. */
 async function measureLargest(): Promise<number> {
-  const pool = startPool(1);
   const startedAt = performance.now();
-  const { isSettled } = await pool.run({ setting: LARGEST, contender: DEFAULT, seed: 1 });
+  const [outcome] = await runCases<Case, Outcome>(CASE, [{ setting: LARGEST, contender: DEFAULT, seed: 1 }], 1);
   const seconds = (performance.now() - startedAt) / 1_000;
-  await pool.close();
-  if (!isSettled) throw new Error(`it does not settle: ${LARGEST.name}`);
+  if (outcome?.isSettled !== true) throw new Error(`it does not settle: ${LARGEST.name}`);
   return seconds;
 }
 

@@ -1,4 +1,4 @@
-import type { RoutedModel } from '../../dist/routing/pending-request.js';
+import type { SimulatedModel } from './machine/simulated-model.js';
 import { exponential, type Random, seeded } from './random.js';
 import type { Setting } from './setting.js';
 
@@ -15,10 +15,6 @@ const DRIFT_REQUESTS = 100;
 const BURST_EVERY = 4_000;
 const BURST_REQUESTS = 1_000;
 const BURST_SHARE = 0.2;
-
-export interface SimulatedModel extends RoutedModel {
-  readonly loadMs: number;
-}
 
 export interface Arrival {
   readonly model: SimulatedModel;

@@ -1,5 +1,5 @@
 import TinyQueue from 'tinyqueue';
-import type { Clock } from '../../dist/common/clock.js';
+import type { Clock } from '../../../dist/common/clock.js';
 
 interface Timer {
   readonly at: number;
