@@ -58,6 +58,18 @@ export interface PendingRequestView {
   readonly waitedMs: number;
   /** Requests that wait for the model, this one included while it waits. */
   readonly queued: number;
+  /**
+   * Milliseconds that these requests have waited, added up. What they waited before the end of the model's last load does
+   * not count; so it is 0 while a replica loads the model.
+   */
+  readonly totalWaitedMs: number;
+  /**
+   * Milliseconds for which these requests are expected to keep the replicas busy that have the model or are loading it,
+   * with batches as large as they may get; 0 before its first load and run. When no replica has it: to keep one busy.
+   */
+  readonly expectedDrainMs: number;
+  /** Bytes of the model, as {@link ReplicaView.freeBytes} counts them. */
+  readonly modelBytes: number;
   /** Milliseconds that a run for one request is expected to take, from a moving average. */
   readonly expectedRunMs: number;
   /** Milliseconds that a load of the model is expected to take, from a moving average. */

@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { DecayedSum } from '../estimates/decayed-sum.js';
 import type { ModelQueue } from '../queues/model-queue.js';
+import { hasRoom } from '../routers/by-model/spill.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 
@@ -156,8 +157,8 @@ export class ModelCopies<R extends RoutableReplica> {
 
   /** Keys of models that may be evicted for a copy of this size; undefined when even that makes no room for it. */
   #spareForCopy(candidate: Candidate<R>, bytes: number, now: number): readonly string[] | undefined {
+    if (hasRoom(candidate, bytes)) return NONE;
     const { freeModels, freeBytes } = candidate;
-    if (freeModels >= 1 && freeBytes >= bytes) return NONE;
     // Two models that are both short must not evict each other's copies again and again.
     const spare = this.spareOn(candidate).filter((modelKey) => {
       const queue = this.#queueOf(modelKey);

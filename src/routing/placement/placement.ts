@@ -87,7 +87,7 @@ export class Placement<R extends RoutableReplica> {
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
       goesByRequest: () => !this.#order.spills,
-      msUntilSpill: (queue) => this.#router.msUntilSpill(queue),
+      spillOf: (queue) => this.#router.spillOf(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
@@ -117,6 +117,7 @@ export class Placement<R extends RoutableReplica> {
       ...{ replicas: this.#replicas, slots: this.#slots, waiting: this.#waiting },
       choose: (queue, request, may = anywhere) =>
         this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
+      spillsTo: (queue, candidate) => this.#router.spillsTo(queue, candidate),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
       place: (queue) => this.place([queue]),
@@ -160,6 +161,8 @@ export class Placement<R extends RoutableReplica> {
     this.#candidates.delete(replica);
     this.#replicas.delete(candidate);
     candidate.cancelTimer?.();
+    // What was waited while it loaded a model counts as little as if it had loaded it.
+    for (const queue of queuesOfModels) if (candidate.loads.has(queue.modelKey)) queue.loadEnded(this.#clock.now());
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
     return this.#order.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
@@ -173,11 +176,7 @@ export class Placement<R extends RoutableReplica> {
       if (queue !== undefined) this.place([queue]);
       return;
     }
-    const now = this.#clock.now();
-    if (candidate.loads.delete(modelKey)) candidate.begunAt = now;
-    if (replica.models.has(modelKey)) candidate.usedAt.set(modelKey, now);
-    else candidate.usedAt.delete(modelKey);
-    if (replica.models.get(modelKey) === 'loading') candidate.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
+    candidate.modelChanged(modelKey, queue);
     this.#replicas.modelChanged(candidate, modelKey);
     this.#slots.loadChanged(candidate);
     if (queue !== undefined) this.place([queue]);

@@ -157,6 +157,19 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
     return dispatches < MOST_DISPATCHES && this.ongoing < this.maxOngoing && this.endsSoon;
   }
 
+  /** The model appeared here, was loaded, or disappeared. @param queue the model's, if there is one. */
+  modelChanged(modelKey: string, queue: ModelQueue | undefined): void {
+    const now = this.#clock.now();
+    const state = this.models.get(modelKey);
+    if (this.loads.delete(modelKey)) {
+      this.begunAt = now;
+      if (state !== 'loading') queue?.loadEnded(now);
+    }
+    if (state === undefined) this.usedAt.delete(modelKey);
+    else this.usedAt.set(modelKey, now);
+    if (state === 'loading') this.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
+  }
+
   /** It answered these requests, each in `runMs`. */
   answered(requests: number, runMs: number): void {
     this.#answered.add(requests, this.#clock.now());

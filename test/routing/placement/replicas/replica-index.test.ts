@@ -85,12 +85,14 @@ it('chooses two different replicas, every pair as often as any other', () => {
 it('ranks warm replicas first, and cold ones behind them only when the wait has cost a load', () => {
   const index = new ReplicaIndex<Replica>();
   const [warm, roomy, tight, full] = [replica('warm'), replica('roomy', 9), replica('tight', 1), replica('full', 99)];
-  warm.models.set('a', 'loading');
+  warm.models.set('a', 'loaded');
   full.models.set('b', 'loaded');
   for (const one of [warm, roomy, tight, full]) index.add(one);
   const router = new PowerOfTwoChoicesRouter(() => 0);
-  const choose = (modelKey: string, waitedMs: number) =>
-    router.chooseReplicas(index, fakeRequestView(modelKey, { waitedMs })).map((rank) => [...rank].map(({ id }) => id));
+  const choose = (modelKey: string, totalWaitedMs: number) =>
+    router
+      .chooseReplicas(index, fakeRequestView(modelKey, { totalWaitedMs }))
+      .map((rank) => [...rank].map(({ id }) => id));
   expect(choose('a', 9)).toEqual([['warm']]);
   expect(choose('a', 10)[0]).toEqual(['warm']);
   expect(choose('a', 10)[1]).toEqual(['roomy', 'tight']);
