@@ -14,7 +14,7 @@ const replica = (id: string, freeBytes = 0) => fakeView(id, { models: new Map(),
 it('finds warm, emptiest, idle and free replicas as a walk over all of them would, whatever changes', () => {
   const change = fc.record({
     replica: fc.nat(5),
-    kind: fc.constantFrom('add', 'delete', 'load', 'load', 'unload', 'occupy', 'leave'),
+    kind: fc.constantFrom('add', 'delete', 'load', 'load', 'loaded', 'unload', 'occupy', 'leave'),
     model: fc.constantFrom('a', 'b', 'c'),
   });
   fc.assert(
@@ -34,6 +34,9 @@ it('finds warm, emptiest, idle and free replicas as a walk over all of them woul
         } else if (kind === 'load') {
           current.models.set(model, 'loading');
           index.modelChanged(current, model);
+        } else if (kind === 'loaded') {
+          current.models.set(model, 'loaded');
+          index.modelChanged(current, model);
         } else if (kind === 'unload') {
           current.models.delete(model);
           index.modelChanged(current, model);
@@ -48,6 +51,7 @@ it('finds warm, emptiest, idle and free replicas as a walk over all of them woul
         const fewest = Math.min(...here.map(({ models }) => models.size));
         expect(index.size).toBe(here.length);
         for (const key of ['a', 'b', 'c']) {
+          expect(index.isLoading(key)).toBe(here.some(({ models }) => models.get(key) === 'loading'));
           expect(ids(index.warm(key))).toEqual(ids(here.filter(({ models }) => models.has(key))));
         }
         expect(ids(index.fewestModels)).toEqual(ids(here.filter(({ models }) => models.size === fewest)));
