@@ -76,7 +76,7 @@ function prepare(count: number, { isWarm, ongoing, waitedMs }: Situation): () =>
   const router = new PowerOfTwoChoicesRouter(Math.random);
   const request = {
     ...{ id: 0, model: 'model', modelKey: 'model', priority: 0, shardKey: undefined, labels: {}, waitedMs, queued: 1 },
-    ...{ expectedRunMs: 1, expectedLoadMs: 10 },
+    ...{ totalWaitedMs: waitedMs, expectedDrainMs: 0, modelBytes: 1, expectedRunMs: 1, expectedLoadMs: 10 },
   };
   return () => {
     const ranks = router.chooseReplicas(index, request) as Iterable<BenchReplica>[];

@@ -12,11 +12,14 @@ export interface ReplicaView {
    * that it has.
    */
   readonly capacity: number;
-  /** Sessions that it has or is loading, by {@link PendingRequestView.modelKey}. */
+  /** Sessions that it has or is loading, by {@link PendingRequestView.modelKey}; wide ones by a key of their own. */
   readonly models: ReadonlyMap<string, ModelState>;
-  /** Bytes of sessions that it may load without an eviction; infinite without a bound. */
+  /**
+   * Bytes of sessions that it may load without an eviction; infinite without a bound. Wide sessions count as free, since
+   * they leave whenever room is needed.
+   */
   readonly freeBytes: number;
-  /** Sessions that it may load without an eviction; infinite without a bound. */
+  /** Sessions that it may load without an eviction; infinite without a bound. Wide sessions count as free. */
   readonly freeModels: number;
   /** Milliseconds until it is expected to have finished its work, loads under way included; 0 when it has no work. */
   readonly expectedWorkMs: number;
@@ -58,6 +61,18 @@ export interface PendingRequestView {
   readonly waitedMs: number;
   /** Requests that wait for the model, this one included while it waits. */
   readonly queued: number;
+  /**
+   * Milliseconds that these requests have waited, added up. What they waited before the end of the model's last load does
+   * not count; so it is 0 while a replica loads the model.
+   */
+  readonly totalWaitedMs: number;
+  /**
+   * Milliseconds for which these requests are expected to keep the replicas busy that have the model or are loading it,
+   * with batches as large as they may get; 0 before its first load and run. When no replica has it: to keep one busy.
+   */
+  readonly expectedDrainMs: number;
+  /** Bytes of the model, as {@link ReplicaView.freeBytes} counts them. */
+  readonly modelBytes: number;
   /** Milliseconds that a run for one request is expected to take, from a moving average. */
   readonly expectedRunMs: number;
   /** Milliseconds that a load of the model is expected to take, from a moving average. */

@@ -96,6 +96,28 @@ export function fullBatchRows({ batching, times }: ModelQueue): number {
   return mostRowsOf(batching, times.calls.estimate());
 }
 
+/**
+ * Milliseconds that one replica is expected to take for all waiting requests of the queue; 0 before its first load and
+ * run. All are taken to be like the first one.
+ */
+export function expectedDrainMs({ batching, times, size, head }: ModelQueue): number {
+  const estimate = times.calls.estimate();
+  if (estimate === undefined || head === undefined || !times.isLoadMeasured) return 0;
+  const rowsOfEach = batching.isJoined ? commonRows(head.feeds) : 0;
+  if (rowsOfEach === 0) return size * expectedMs(estimate, 1);
+  const { slope, base, tried } = estimate;
+  const rows = size * rowsOfEach;
+  const batchMs = batchMsOf(batching, estimate);
+  const triedMs = expectedMs(estimate, tried.size);
+  // Nothing is known of larger batches: they are going to double, and may take no longer than the last one did.
+  if (tried.isOpen && tried.size < batching.maxSize && triedMs <= batchMs) {
+    const doublings = Math.log2(rows / tried.size + 1);
+    return Math.ceil(Math.max(doublings, rows / batching.maxSize)) * triedMs;
+  }
+  const fitting = Math.floor((batchMs - base) / slope);
+  return Math.ceil(rows / Math.max(1, Math.min(batching.maxSize, fitting))) * base + rows * slope;
+}
+
 function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined): number {
   if (estimate === undefined) return 1;
   return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate)));

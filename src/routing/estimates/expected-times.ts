@@ -16,6 +16,11 @@ export class ExpectedTimes {
     this.#bytes = bytes;
   }
 
+  /** Whether `loadMs` is more than a guess. */
+  get isLoadMeasured(): boolean {
+    return this.#load.value !== undefined;
+  }
+
   /** Milliseconds of a load. */
   get loadMs(): number {
     return this.#load.value ?? LOAD_BASE_MS + this.#bytes / LOAD_BYTES_PER_MS;

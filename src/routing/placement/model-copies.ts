@@ -3,6 +3,7 @@ import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { DecayedSum } from '../estimates/decayed-sum.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { LoadBackoff } from './load-backoff.js';
+import type { PlacementActions } from './placement-rules.js';
 import { type Candidate, type RoutableReplica, WORK_AVERAGE_MS } from './replicas/candidate.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { isLongUnused, spareFor } from './replicas/spare-for.js';
@@ -48,16 +49,24 @@ export class ModelCopies<R extends RoutableReplica> {
   readonly #queueOf: QueueOf;
   readonly #loadBackoff: LoadBackoff;
   readonly #clock: Clock;
+  readonly #actions: Pick<PlacementActions<R>, 'copy'>;
   readonly #models = new WeakMap<ModelQueue, ModelWork>();
   readonly #wanted = new Set<ModelQueue>();
-  /** The copy that `take` returned last. */
+  /** The copy that was loaded last. */
   #last: ModelCopy<R> | undefined;
 
-  constructor(replicas: ReplicaIndex<Candidate<R>>, queueOf: QueueOf, loadBackoff: LoadBackoff, clock: Clock) {
+  constructor(
+    replicas: ReplicaIndex<Candidate<R>>,
+    queueOf: QueueOf,
+    loadBackoff: LoadBackoff,
+    clock: Clock,
+    actions: Pick<PlacementActions<R>, 'copy'>,
+  ) {
     this.#replicas = replicas;
     this.#queueOf = queueOf;
     this.#loadBackoff = loadBackoff;
     this.#clock = clock;
+    this.#actions = actions;
   }
 
   /** The replica took `runMs` for requests of the queue, wide or narrow. */
@@ -71,11 +80,17 @@ export class ModelCopies<R extends RoutableReplica> {
     if (now >= model.checkAt) this.#check(queue, model, now);
   }
 
+  /** Loads the next copy, if a model is short of copies and a replica is idle. */
+  loadNext(): void {
+    const copy = this.#take();
+    if (copy !== undefined) this.#actions.copy(copy);
+  }
+
   /**
    * Returns the next copy to load, in the least busy of the idle replicas that have room for it. A model is not
    * returned again until it has been short of copies anew.
    */
-  take(): ModelCopy<R> | undefined {
+  #take(): ModelCopy<R> | undefined {
     if (this.#wanted.size === 0 || this.#isLoadingLast()) return undefined;
     const now = this.#clock.now();
     for (const queue of this.#wanted) {
@@ -106,7 +121,6 @@ export class ModelCopies<R extends RoutableReplica> {
     if (candidate.models.has(NO_MODEL)) return [];
     const now = this.#clock.now();
     return [...candidate.models.keys()].filter((modelKey) => {
-      if (candidate.wideBytes.has(modelKey)) return true;
       if (this.#replicas.warm(modelKey).length < 2 || candidate.replica.pinned.has(modelKey)) return false;
       return isLongUnused(candidate, modelKey, this.#queueOf, now);
     });

@@ -72,13 +72,13 @@ export class Placement<R extends RoutableReplica> {
     });
     this.#gathering = new Gathering(clock);
     this.#router = new ActiveRouter(replicas, loadBackoff, clock);
-    this.#copies = new ModelCopies(replicas, queueOf, loadBackoff, clock);
+    this.#copies = new ModelCopies(replicas, queueOf, loadBackoff, clock, actions);
     const takesTurns = () => this.#order.inForce.takesTurns;
     this.#wide = new WideSessions(rules, replicas, loadBackoff, clock, actions, takesTurns);
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
       goesByRequest: () => !this.#order.inForce.spills,
-      msUntilSpill: (queue) => this.#router.msUntilSpill(queue),
+      spillOf: (queue) => this.#router.spillOf(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
@@ -99,6 +99,7 @@ export class Placement<R extends RoutableReplica> {
       choose: (queue, request, may = anywhere) =>
         this.#wide.candidateFor(queue) ??
         this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
+      spillsTo: (queue, candidate) => this.#router.spillsTo(queue, candidate),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
       place: (queue) => this.place([queue]),
@@ -145,6 +146,8 @@ export class Placement<R extends RoutableReplica> {
   ): readonly ModelQueue[] | undefined {
     const candidate = this.#candidates.delete(replica);
     if (candidate === undefined) return undefined;
+    // What was waited while it loaded a model counts as little as if it had loaded it.
+    for (const queue of queuesOfModels) if (candidate.loads.has(queue.modelKey)) queue.loadEnded(this.#clock.now());
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
     this.#router.replicasChanged();
     return this.#order.inForce.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
@@ -158,7 +161,7 @@ export class Placement<R extends RoutableReplica> {
       if (queue !== undefined) this.place([queue]);
       return;
     }
-    candidate.modelChanged(modelKey, queue?.times.loadMs ?? 0);
+    candidate.modelChanged(modelKey, queue);
     this.#replicas.modelChanged(candidate, modelKey);
     if (queue !== undefined && modelKey !== queue.modelKey) this.#wide.modelChanged(candidate, modelKey, queue);
     this.#slots.loadChanged(candidate);
@@ -217,14 +220,9 @@ export class Placement<R extends RoutableReplica> {
   serve(candidate: Candidate<R>): void {
     if (this.#replicas.has(candidate)) {
       this.#order.inForce.serve(candidate);
-      if (candidate.isIdle) this.#copy();
+      if (candidate.isIdle) this.#copies.loadNext();
     }
     this.#express.serve();
-  }
-
-  #copy(): void {
-    const copy = this.#copies.take();
-    if (copy !== undefined) this.#actions.copy(copy);
   }
 
   /** Serves replicas that have a free slot by the shared counters, which are ahead of the answers. */
@@ -268,7 +266,7 @@ export class Placement<R extends RoutableReplica> {
     if (candidate.replica.isExpress) return;
     this.#copies.worked(candidate, queue, runMs, dispatch.wide !== undefined);
     this.#wide.worked(candidate, queue, dispatch, runMs);
-    this.#copy();
+    this.#copies.loadNext();
   }
 
   /** Keys of the replica's models that may be evicted before others: see {@link ModelCopies.spareOn}. */

@@ -1,3 +1,4 @@
+import type { Spill } from '../routers/by-model/model-router.js';
 import { msUntilOverdue } from '../routers/by-model/spill.js';
 
 /** Which replicas a model's waiting requests may go to. */
@@ -10,10 +11,10 @@ export type Eligibility =
   | 'anywhere'
   /** To the replicas that have the model. */
   | 'warm'
-  /** To these, and to an idle replica without other work: they have waited long enough for another load. */
+  /** To these, and to an idle replica without other work in which a load is worth it. */
   | 'spilling';
 
-/** Least time between two times that a router by request is asked although no slot has freed. */
+/** Least time between two times that a router is asked although no slot has freed. */
 const LEAST_PAUSE_MS = 1;
 
 export interface WaitingModel {
@@ -23,8 +24,8 @@ export interface WaitingModel {
   readonly goesByRequest: boolean;
   /** All replicas. */
   readonly replicas: number;
-  /** Milliseconds until another load is worth it; infinite if it never is. Called only if a replica is cold. */
-  msUntilSpill(): number;
+  /** When another load may be worth it. Called only if a replica is cold. */
+  spillOf(): Spill;
   /** Milliseconds that the longest waiting request has waited. */
   readonly waitedMs: number;
   readonly expectedLoadMs: number;
@@ -43,12 +44,14 @@ export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; 
   if (model.isOnTrial) return { eligibility: 'trying', changesInMs: undefined };
   if (model.goesByRequest) return byRequest(model);
   if (model.warmReplicas === model.replicas) return { eligibility: 'warm', changesInMs: undefined };
-  const ownMs = model.msUntilSpill();
   const untilOverdueMs = msUntilOverdue(model);
-  const untilSpillMs = Math.max(ownMs, model.mayLoadInMs);
-  if (untilSpillMs > 0) return { eligibility: 'warm', changesInMs: untilSpillMs };
-  if (untilOverdueMs > 0) return { eligibility: 'spilling', changesInMs: untilOverdueMs };
-  return { eligibility: 'anywhere', changesInMs: undefined };
+  if (model.mayLoadInMs > 0) return { eligibility: 'warm', changesInMs: model.mayLoadInMs };
+  if (untilOverdueMs <= 0) return { eligibility: 'anywhere', changesInMs: undefined };
+  const { atOnce, inMs } = model.spillOf();
+  // What has been paid for in one replica becomes worth it in others with time.
+  const lookInMs = inMs > 0 ? inMs : Math.max(LEAST_PAUSE_MS, model.waitedMs / 4);
+  const eligibility = atOnce || inMs <= 0 ? 'spilling' : 'warm';
+  return { eligibility, changesInMs: Math.min(untilOverdueMs, lookInMs) };
 }
 
 /**

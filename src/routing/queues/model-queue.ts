@@ -25,6 +25,10 @@ export class ModelQueue {
   readonly #places = new Places();
   #size = 0;
   #rows = 0;
+  /** Clock time at which the last load of the model ended. */
+  #loadEndedAt = Number.NEGATIVE_INFINITY;
+  /** The sum over all requests: the clock time since which each waits, which is not before the end of the last load. */
+  #sinceSum = 0;
   /** Requests that have a deadline, the least patient first. Kept only for models whose requests gather. */
   readonly #hurried = new IndexedHeap<PendingRequest>((left, right) => patienceOf(left) < patienceOf(right));
   /**
@@ -112,6 +116,20 @@ export class ModelQueue {
   }
 
   /**
+   * Milliseconds that all its requests together have waited by `now` since the last load of the model ended: a load ends
+   * the wait that it was worth, so each wait begins anew with it.
+   */
+  totalWaitedMs(now: number): number {
+    return this.#size * now - this.#sinceSum;
+  }
+
+  /** Call it when a load of the model has ended in one of the replicas, in whatever way. */
+  loadEnded(now: number): void {
+    this.#loadEndedAt = now;
+    this.#sinceSum = this.#size * now;
+  }
+
+  /**
    * Clock time until which the requests may wait for company: each for `maxWaitMs`, but no longer than half of the time
    * to its deadline.
    */
@@ -144,6 +162,7 @@ export class ModelQueue {
     else next.previous = request;
     request.isWaiting = true;
     this.#size += 1;
+    this.#sinceSum += Math.max(request.acceptedAt, this.#loadEndedAt);
     this.#places.add(request.sequence);
     if (this.batching.mayGather) this.#gather(request);
   }
@@ -177,6 +196,8 @@ export class ModelQueue {
     request.next = undefined;
     request.isWaiting = false;
     this.#size -= 1;
+    // An empty queue also forgets what rounding has left in the sum.
+    this.#sinceSum = this.#size === 0 ? 0 : this.#sinceSum - Math.max(request.acceptedAt, this.#loadEndedAt);
     if (!this.batching.mayGather) return;
     this.#rows -= rowsOf(request);
     this.#hurried.delete(request);

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import type { InfermuxError } from '../../common/errors.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
+import type { Spill } from '../routers/by-model/model-router.js';
 import { type Eligibility, eligibilityOf } from './eligibility.js';
 import type { ModelQueue } from './model-queue.js';
 import type { WaitingModels } from './waiting-models.js';
@@ -10,8 +11,8 @@ export interface QueueEligibilityObserver {
   due(queue: ModelQueue): void;
   /** Whether the router in force goes by requests. */
   goesByRequest(): boolean;
-  /** Returns the milliseconds until the queue's model is worth another load although replicas have it. */
-  msUntilSpill(queue: ModelQueue): number;
+  /** When the queue's model may be worth another load although replicas have it. */
+  spillOf(queue: ModelQueue): Spill;
   /** No replica can serve the queue's requests for now. */
   refused(queue: ModelQueue, error: InfermuxError): void;
 }
@@ -57,7 +58,7 @@ export class QueueEligibility {
       warmReplicas: this.#replicas.warm(queue.modelKey).length,
       goesByRequest: this.#observer.goesByRequest(),
       replicas: this.#replicas.size,
-      msUntilSpill: () => this.#observer.msUntilSpill(queue),
+      spillOf: () => this.#observer.spillOf(queue),
       waitedMs: queue.waitedMs(this.#clock.now()),
       expectedLoadMs: queue.times.loadMs,
       mayLoadInMs: this.#loadBackoff.mayLoadInMs(queue.modelKey),

@@ -12,7 +12,7 @@ export class WaitingModels {
   /** Queues that have ever waited, by model key. */
   readonly #known = new Map<string, ModelQueue>();
   readonly #anywhere = new IndexedHeap<ModelQueue>(isQueueBefore);
-  readonly #spilling = new IndexedHeap<ModelQueue>(isQueueBefore);
+  readonly #spilling = new DenseSet<ModelQueue>();
   /** The queues that wait for a replica, in the order that {@link orderBy} was told. */
   #ordered: IndexedHeap<ModelQueue> | undefined;
   #isBefore: QueueOrder = isQueueBefore;
@@ -34,8 +34,8 @@ export class WaitingModels {
     else this.#retried.remove(queue);
     if (eligibility === 'anywhere') this.#anywhere.set(queue);
     else this.#anywhere.delete(queue);
-    if (eligibility === 'spilling') this.#spilling.set(queue);
-    else this.#spilling.delete(queue);
+    if (eligibility === 'spilling') this.#spilling.add(queue);
+    else this.#spilling.remove(queue);
     if (eligibility !== 'gathering' && eligibility !== 'trying') this.#ordered?.set(queue);
     else this.#ordered?.delete(queue);
   }
@@ -43,7 +43,6 @@ export class WaitingModels {
   /** Call it when the turn or the place of a queue changed that may be waiting. */
   turnChanged(queue: ModelQueue): void {
     if (this.#anywhere.has(queue)) this.#anywhere.set(queue);
-    if (this.#spilling.has(queue)) this.#spilling.set(queue);
     if (this.#ordered?.has(queue)) this.#ordered.set(queue);
   }
 
@@ -51,7 +50,7 @@ export class WaitingModels {
     this.#queues.remove(queue);
     this.#retried.remove(queue);
     this.#anywhere.delete(queue);
-    this.#spilling.delete(queue);
+    this.#spilling.remove(queue);
     this.#ordered?.delete(queue);
   }
 
@@ -60,6 +59,7 @@ export class WaitingModels {
     this.delete(queue);
     this.#queues.delete(queue);
     this.#retried.delete(queue);
+    this.#spilling.delete(queue);
     this.#known.delete(queue.modelKey);
   }
 
@@ -87,8 +87,13 @@ export class WaitingModels {
     return this.#anywhere.peek();
   }
 
-  get firstSpilling(): ModelQueue | undefined {
-    return this.#spilling.peek();
+  /** The first queue of those that may be worth another load, and pass this. */
+  firstSpilling(may: (queue: ModelQueue) => boolean): ModelQueue | undefined {
+    let first: ModelQueue | undefined;
+    for (const queue of this.#spilling.items) {
+      if ((first === undefined || isQueueBefore(queue, first)) && may(queue)) first = queue;
+    }
+    return first;
   }
 
   /** Whether one of the models has a waiting queue whose first request has lost a replica. */

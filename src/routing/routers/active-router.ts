@@ -1,13 +1,13 @@
 import type { Clock } from '../../common/clock.js';
 import type { PendingRequestView } from '../../contracts/request-router.js';
-import type { PendingDispatch } from '../batches/take-dispatch.js';
+import { expectedDrainMs, type PendingDispatch } from '../batches/take-dispatch.js';
 import type { PendingRequest } from '../pending-request.js';
 import { firstWithSlot } from '../placement/first-with-slot.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { ReplicaIndex } from '../placement/replicas/replica-index.js';
 import type { ModelQueue } from '../queues/model-queue.js';
-import type { ModelRouter } from './by-model/model-router.js';
+import type { ModelRouter, Spill } from './by-model/model-router.js';
 import type { CreatedRouter } from './create-router.js';
 import { GuardedRouter, type RouterFaultObserver } from './guarded-router.js';
 
@@ -17,8 +17,13 @@ interface Followed<R extends RoutableReplica> {
   readonly requests: readonly PendingRequestView[];
 }
 
+const NEVER: Spill = { atOnce: false, inMs: Number.POSITIVE_INFINITY };
 /** In force until the first call of {@link ActiveRouter.use}. */
-const NO_ROUTER: ModelRouter = { chooseReplicas: () => [], msUntilSpill: () => Number.POSITIVE_INFINITY };
+const NO_ROUTER: ModelRouter = {
+  chooseReplicas: () => [],
+  spillOf: () => NEVER,
+  spillsTo: () => false,
+};
 const NO_LABELS = Object.freeze({});
 
 /** Asks the router in force, by model or by request, and tells a router by request what becomes of its requests. */
@@ -81,11 +86,16 @@ export class ActiveRouter<R extends RoutableReplica> {
     return firstWithSlot(ranks as readonly Iterable<Candidate<R>>[], hasSlot);
   }
 
-  /** Milliseconds until the queue's model is worth another load although replicas have it; infinite when none waits. */
-  msUntilSpill(queue: ModelQueue): number {
+  /** As {@link ModelRouter.spillOf}; never when no request waits. */
+  spillOf(queue: ModelQueue): Spill {
     const { head } = queue;
-    if (head === undefined) return Number.POSITIVE_INFINITY;
-    return this.#modelRouter.msUntilSpill(this.#replicas.warm(queue.modelKey), this.#viewOf(queue, head));
+    return head === undefined ? NEVER : this.#modelRouter.spillOf(this.#replicas, this.#viewOf(queue, head));
+  }
+
+  /** As {@link ModelRouter.spillsTo}; false when no request waits. */
+  spillsTo(queue: ModelQueue, candidate: Candidate<R>): boolean {
+    const { head } = queue;
+    return head !== undefined && this.#modelRouter.spillsTo(this.#replicas, this.#viewOf(queue, head), candidate);
   }
 
   /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
@@ -110,6 +120,7 @@ export class ActiveRouter<R extends RoutableReplica> {
   ): PendingRequestView {
     const { model, times, size } = queue;
     const now = this.#clock.now();
+    const warm = this.#replicas.warm(model.key).length;
     // Frozen, because a router is foreign code, and the next hook gets the same view.
     return Object.freeze({
       id: sequence,
@@ -120,6 +131,9 @@ export class ActiveRouter<R extends RoutableReplica> {
       labels,
       waitedMs: this.#requestRouter === undefined ? queue.waitedMs(now) : now - acceptedAt,
       queued: size,
+      totalWaitedMs: this.#replicas.isLoading(model.key) ? 0 : queue.totalWaitedMs(now),
+      expectedDrainMs: expectedDrainMs(queue) / Math.max(1, warm),
+      modelBytes: model.bytes,
       expectedRunMs: times.runMs,
       expectedLoadMs: times.loadMs,
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Batching } from '../../../dist/contracts/batching.js';
-import { takeDispatch } from '../../../dist/routing/batches/take-dispatch.js';
+import { expectedDrainMs, takeDispatch } from '../../../dist/routing/batches/take-dispatch.js';
 import type { PendingRequest } from '../../../dist/routing/pending-request.js';
 import { ModelQueue } from '../../../dist/routing/queues/model-queue.js';
 import type { Tensor, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
@@ -143,5 +143,51 @@ describe('requests that cannot be joined', () => {
   it('are expected to take as long as all of them together', () => {
     expect(takeDispatch(queueOf(asks(3), [[1, 0.25]], false), 3).expectedMs).toBeCloseTo(0.75);
     expect(takeDispatch(queueOf(asks(3), [], false), 3).expectedMs).toBeUndefined();
+  });
+});
+
+describe('the time in which what waits is expected to run', () => {
+  const drainOf = (requests: number, calls: readonly (readonly [size: number, ms: number])[], batching?: Batching) => {
+    const queue = queueOf(asks(requests), calls, batching);
+    queue.times.addLoad(10);
+    return expectedDrainMs(queue);
+  };
+
+  it.each<[string, number, readonly (readonly [size: number, ms: number])[], Batching | undefined, number]>([
+    ['is that of one after the other when they are not joined', 7, [[1, 3]], false, 21],
+    ['is that of full batches', 65, [...QUICK], { maxSize: 32 }, 65 * (0.1 / 127) + 3 * (0.1 - 0.1 / 127)],
+    [
+      'is that of batches as large as their time allows',
+      20,
+      [
+        [1, 10],
+        [2, 20],
+      ],
+      undefined,
+      200,
+    ],
+    ['counts on larger batches while none was tried: 2, 4, 8, 16 and 32', 60, [[1, 0.5]], undefined, 6 * 0.5],
+    ['counts on no larger batches than there may be', 60, [[1, 0.5]], { maxSize: 4 }, 15 * 0.5],
+    ['is unknown before the first run', 60, [], undefined, 0],
+  ])('%s', (_, requests, calls, batching, milliseconds) => {
+    expect(drainOf(requests, calls, batching)).toBeCloseTo(milliseconds, 6);
+  });
+
+  it('counts the rows of requests that have several', () => {
+    const queue = queueOf(
+      asks(4, { feeds: rows(8) }),
+      [
+        [8, 8],
+        [16, 16],
+      ],
+      { maxSize: 16, targetLatencyMs: 1_000 },
+    );
+    queue.times.addLoad(10);
+    expect(expectedDrainMs(queue)).toBeCloseTo(32, 6);
+  });
+
+  it('is unknown before the first load, and nothing when none waits', () => {
+    expect(expectedDrainMs(queueOf(asks(3), QUICK))).toBe(0);
+    expect(drainOf(0, QUICK)).toBe(0);
   });
 });

@@ -66,6 +66,8 @@ interface Tracked {
   settled: number;
 }
 
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
 /** An engine without threads, which checks at every dispatch what must hold then. */
 class World {
   readonly clock = new FakeClock();
@@ -83,6 +85,8 @@ class World {
   readonly #maxWaitMs: number | undefined;
   /** Models whose load has failed or ended a replica: for a while they are not to spill. */
   readonly #barred = new Set<string>();
+  /** Clock time at which a load of the model ended last, by its key. */
+  readonly #loadEndedAt = new Map<string, number>();
   #born = 0;
   #submitted: Tracked | undefined;
 
@@ -124,6 +128,7 @@ class World {
   addReplica(): void {
     const replica = new FakeReplica(`r${this.#born++}`, this.#maxModels, {
       modelChanged: (changed, modelKey) => {
+        if (changed.models.get(modelKey) !== 'loading') this.#loadEndedAt.set(modelKey, this.clock.now());
         const isLoaded = changed.models.get(modelKey) === 'loaded';
         const model = this.requests.find(({ request }) => request.model.key === modelKey)?.request.model;
         // Only with its metadata is it known that its requests can be joined.
@@ -132,6 +137,7 @@ class World {
         this.dispatcher.modelChanged(changed, modelKey);
       },
       given: (to, dispatch) => {
+        if (!to.models.has(dispatch.model.key)) this.#checkLoad(to, dispatch.model.key, feedsOf(dispatch));
         for (const feeds of feedsOf(dispatch)) this.#onGiven(to, feeds);
         for (const { joined, feeds } of dispatch.groups) {
           const rows = feeds.reduce((sum, { x }) => sum + (x?.dims[0] ?? 0), 0);
@@ -145,6 +151,35 @@ class World {
     this.dispatcher.addReplica(replica);
   }
 
+  /** A load that follows from a wait is the only one of its model, and the wait has paid for what it evicts. */
+  #checkLoad(replica: FakeReplica, modelKey: string, own: readonly ReadFeeds[]): void {
+    const warm = this.replicas.filter(({ models }) => models.has(modelKey));
+    if (warm.length === 0 || replica.freeModels > 0) return;
+    if (warm.some(({ models }) => models.get(modelKey) === 'loading')) this.violations.push('a second load by waiting');
+    // How long one has waited that lost its replica, nobody noted.
+    const given = new Set(this.replicas.flatMap(({ requests }) => requests));
+    for (const feeds of own) given.delete(feeds);
+    const isBack = ({ request, isWaiting, settled }: Tracked) =>
+      request.model.key === modelKey && !isWaiting && settled === 0 && !given.has(request.feeds);
+    if (this.requests.some(isBack)) return;
+    const waits = this.#waitsFor(modelKey);
+    if (sum(waits) < 0.999 * EXPECTED_LOAD_MS) this.violations.push(`${modelKey}: an eviction for a wait of ${waits}`);
+  }
+
+  /** Milliseconds that each waiting request for the model has waited since the last load of it. */
+  #waitsFor(modelKey: string): number[] {
+    const now = this.clock.now();
+    const endedAt = this.#loadEndedAt.get(modelKey) ?? 0;
+    return this.requests
+      .filter((tracked) => tracked.isWaiting && !this.#isOver(tracked) && tracked.request.model.key === modelKey)
+      .map(({ acceptedAt }) => now - Math.max(acceptedAt, endedAt));
+  }
+
+  /** One that was cancelled or expired in this turn is over, though nobody was told yet. */
+  #isOver({ controller, deadline }: Tracked): boolean {
+    return controller.signal.aborted || (deadline !== undefined && deadline <= this.clock.now());
+  }
+
   #onGiven(replica: FakeReplica, feeds: ReadFeeds): void {
     const tracked = this.requests.find((other) => other.request.feeds === feeds) as Tracked;
     const { request } = tracked;
@@ -153,10 +188,7 @@ class World {
     note(this.#maxOngoing !== -1 && replica.ongoing > this.#maxOngoing, 'given beyond the bound');
     note(replica.dispatches > 2, 'given a third dispatch');
     note(replica.isLoading, 'given to a replica that loads');
-    // One that was cancelled or expired in this turn is over, though nobody was told yet.
-    const isOver = ({ controller, deadline }: Tracked) =>
-      controller.signal.aborted || (deadline !== undefined && deadline <= this.clock.now());
-    const isOvertaken = (waiting: Tracked) => waiting.isWaiting && !isOver(waiting) && comesFirst(waiting);
+    const isOvertaken = (waiting: Tracked) => waiting.isWaiting && !this.#isOver(waiting) && comesFirst(waiting);
     const comesFirst = ({ request: other, priority, sequence }: Tracked) =>
       other.model.key === request.model.key &&
       (priority > tracked.priority || (priority === tracked.priority && sequence < tracked.sequence));
@@ -182,9 +214,12 @@ class World {
         replica.failLoad(new InfermuxError('MODEL_LOAD_FAILED', 'broken'));
         break;
       case 'crash':
-        if (replica?.loadUnderWay !== undefined) this.#barred.add(replica.loadUnderWay.key);
-        replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
+        if (replica?.loadUnderWay !== undefined) {
+          this.#barred.add(replica.loadUnderWay.key);
+          this.#loadEndedAt.set(replica.loadUnderWay.key, this.clock.now());
+        }
         this.replicas.splice(this.replicas.indexOf(replica as FakeReplica), 1);
+        replica?.crash((error) => this.dispatcher.removeReplica(replica, error));
         await flush();
         this.addReplica();
         break;
@@ -234,10 +269,12 @@ class World {
       if (!isWaiting) continue;
       // For company, if for nothing else.
       if (this.clock.now() - acceptedAt < (this.#maxWaitMs ?? 0)) continue;
-      if (!this.#barred.has(request.model.key) && this.#hasLoaded(request.model.key)) {
-        expect(this.clock.now() - acceptedAt, `${request.model.id} could spill`).toBeLessThan(EXPECTED_LOAD_MS);
-      }
       const holders = this.replicas.filter(({ models }) => models.has(request.model.key));
+      const isLoading = holders.some(({ models }) => models.get(request.model.key) === 'loading');
+      if (!this.#barred.has(request.model.key) && this.#hasLoaded(request.model.key) && !isLoading) {
+        const waits = this.#waitsFor(request.model.key);
+        expect(sum(waits), `${request.model.id} could spill`).toBeLessThan(waits.length * EXPECTED_LOAD_MS);
+      }
       expect(holders.length, `${request.model.id} waits though a replica is idle`).toBeGreaterThan(0);
       expect(
         holders.every(({ ongoing }) => ongoing > 0),

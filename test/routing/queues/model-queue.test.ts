@@ -39,6 +39,41 @@ it('knows its longest waiting and its least patient request, whatever the priori
   );
 });
 
+it('adds up what its requests have waited since they came, or since the last load of the model ended', () => {
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('add' as const), priority: fc.nat(2) }),
+    fc.record({ kind: fc.constantFrom('take' as const, 'remove' as const, 'come back' as const), at: fc.nat(20) }),
+    fc.record({ kind: fc.constant('load' as const) }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60, size: 'max' }), (steps) => {
+      const queue = new ModelQueue(fakeModel('a'), 'auto');
+      const waiting = new Set<PendingRequest>();
+      const away: PendingRequest[] = [];
+      let loadEndedAt = 0;
+      for (const [now, next] of steps.entries()) {
+        const back = next.kind === 'come back' ? away.pop() : undefined;
+        const added = next.kind === 'add' ? pending(now, next.priority) : back;
+        if (added !== undefined) {
+          queue.add(added);
+          waiting.add(added);
+        } else if (next.kind === 'take') {
+          const taken = queue.take();
+          if (taken !== undefined && waiting.delete(taken)) away.push(taken);
+        } else if (next.kind === 'remove') {
+          const gone = [...waiting][next.at];
+          if (gone !== undefined && waiting.delete(gone)) queue.remove(gone);
+        } else if (next.kind === 'load') {
+          queue.loadEnded(now);
+          loadEndedAt = now;
+        }
+        const waits = [...waiting].map(({ acceptedAt }) => now + 1 - Math.max(acceptedAt, loadEndedAt));
+        expect(queue.totalWaitedMs(now + 1)).toBe(waits.reduce((sum, wait) => sum + wait, 0));
+      }
+    }),
+  );
+});
+
 it('gives requests by priority and arrival, whatever leaves and comes back in between', () => {
   fc.assert(
     fc.property(

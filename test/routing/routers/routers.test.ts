@@ -182,11 +182,17 @@ describe('expected-completion', () => {
 
   it('ranks an idle cold one when what waits would end later where the model is than it takes to load it', () => {
     const replicas = [warm('warm', { ongoing: 1, expectedWorkMs: 4 }), fakeView('cold')];
-    const choose = (queued: number, waitedMs: number) =>
+    const choose = (queued: number, totalWaitedMs: number) =>
       idsOf(
         new ExpectedCompletionRouter().chooseReplicas(
           indexOf(replicas),
-          fakeRequestView('m', { queued, waitedMs, expectedRunMs: 2, expectedLoadMs: 10 }),
+          fakeRequestView('m', {
+            queued,
+            totalWaitedMs,
+            expectedDrainMs: 2 * queued,
+            expectedRunMs: 2,
+            expectedLoadMs: 10,
+          }),
         ),
       ).flat();
     expect(choose(4, 0)).not.toContain('cold'); // 4 + 4 · 2 = 12 = 10 + 2

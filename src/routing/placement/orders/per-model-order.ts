@@ -21,32 +21,38 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
   }
 
   place(queues: readonly ModelQueue[]): void {
-    for (const queue of queues) this.#place(queue);
+    // The requests of other models may be for the replica that this one would spill to.
+    const spilling = queues.filter((queue) => this.#place(queue, false));
+    for (const queue of spilling) this.#place(queue, true);
   }
 
-  #place(queue: ModelQueue): void {
-    const { choose, give, updateEligibility } = this.#context;
+  /** @returns whether the queue would go on in a replica where it spills, and `maySpill` is false. */
+  #place(queue: ModelQueue, maySpill: boolean): boolean {
+    const { replicas, choose, give, updateEligibility } = this.#context;
     const next = () => (queue.head === undefined ? undefined : choose(queue, queue.head));
     for (let candidate = next(); candidate !== undefined; candidate = next()) {
+      const isSpill = !candidate.models.has(queue.modelKey) && replicas.warm(queue.modelKey).length > 0;
+      if (isSpill && !maySpill) return true;
       const first = this.#whoseTurn(candidate, queue);
       give(first, candidate);
       if (first !== queue) updateEligibility(first);
     }
+    return false;
   }
 
   serve(candidate: Candidate<R>): void {
-    const { give, updateEligibility, place } = this.#context;
+    const { give, updateEligibility, place, replicas } = this.#context;
     const spilling = new Set<ModelQueue>();
     for (let queue = this.#nextFor(candidate); queue !== undefined; queue = this.#nextFor(candidate)) {
       give(queue, candidate);
-      if (updateEligibility(queue) === 'spilling') spilling.add(queue);
+      if (updateEligibility(queue) === 'spilling' && replicas.idle.length > 0) spilling.add(queue);
     }
-    // The requests that are left may have waited long enough for another replica.
+    // The requests that are left may be worth a load in another replica.
     for (const queue of spilling) place(queue);
   }
 
   #nextFor(candidate: Candidate<R>): ModelQueue | undefined {
-    const { slots, waiting } = this.#context;
+    const { slots, waiting, spillsTo } = this.#context;
     const visited = slots.visited(candidate);
     if (visited !== undefined) return visited;
     const { isIdle } = candidate;
@@ -55,7 +61,7 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
       if (next !== undefined && !this.#isTurnBefore(candidate, queue, next)) continue;
       if (slots.has(candidate, queue)) next = queue;
     }
-    return next ?? (isIdle ? waiting.firstSpilling : undefined);
+    return next ?? (isIdle ? waiting.firstSpilling((queue) => spillsTo(queue, candidate)) : undefined);
   }
 
   /**

@@ -40,6 +40,8 @@ export interface PlacementContext<R extends RoutableReplica> {
     request: PendingRequest,
     may?: (candidate: Candidate<R>) => boolean,
   ): Candidate<R> | undefined;
+  /** Whether the router finds the queue's model, which other replicas have, worth a load in this idle replica. */
+  spillsTo(queue: ModelQueue, candidate: Candidate<R>): boolean;
   /** Gives the replica its share of the queue's next requests, or of the requests in the scope. */
   give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
   /** Call it when the queue's requests changed. */

@@ -78,7 +78,10 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
   readonly loads = new Map<string, number>();
   /** Clock time of the last use of each of its models here, by model key. */
   readonly usedAt = new Map<string, number>();
-  /** Bytes of the wide sessions that it has or is loading, by key. They leave before others when room is needed. */
+  /**
+   * Bytes of the wide sessions that it has or is loading, by key. They leave before others when room is needed, so they
+   * count as free.
+   */
   readonly wideBytes = new Map<string, number>();
   /** The queue that the last dispatch came from. */
   last: ModelQueue | undefined;
@@ -120,11 +123,13 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
   }
 
   get freeBytes(): number {
-    return this.replica.freeBytes;
+    let bytes = this.replica.freeBytes;
+    for (const each of this.wideBytes.values()) bytes += each;
+    return bytes;
   }
 
   get freeModels(): number {
-    return this.replica.freeModels;
+    return this.replica.freeModels + this.wideBytes.size;
   }
 
   get expectedWorkMs(): number {
@@ -151,18 +156,9 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
     return this.replica.dispatches === 0 && !this.replica.isLoading;
   }
 
-  /** Whether one more session of so many bytes needs no eviction. */
+  /** Whether one more session of so many bytes needs no eviction, not even of a wide session. */
   hasFree(bytes: number): boolean {
-    return this.freeModels >= 1 && this.freeBytes >= bytes;
-  }
-
-  /** The model appeared, was loaded, or disappeared. @param loadMs milliseconds that a load of it is expected to take. */
-  modelChanged(modelKey: string, loadMs: number): void {
-    const now = this.#clock.now();
-    if (this.loads.delete(modelKey)) this.begunAt = now;
-    if (this.models.has(modelKey)) this.usedAt.set(modelKey, now);
-    else this.usedAt.delete(modelKey);
-    if (this.models.get(modelKey) === 'loading') this.loads.set(modelKey, now + loadMs);
+    return this.replica.freeModels >= 1 && this.replica.freeBytes >= bytes;
   }
 
   /** Whether it can be given one more dispatch, if it has this many. */
@@ -173,6 +169,20 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
   /** Whether it can be given a dispatch ahead, if it has this many. */
   mayPrefetch(dispatches: number): boolean {
     return dispatches < MOST_DISPATCHES && this.ongoing < this.maxOngoing && this.endsSoon;
+  }
+
+  /** The model appeared here, was loaded, or disappeared. @param queue the model's, if there is one. */
+  modelChanged(modelKey: string, queue: ModelQueue | undefined): void {
+    const now = this.#clock.now();
+    const state = this.models.get(modelKey);
+    if (this.loads.delete(modelKey)) {
+      this.begunAt = now;
+      // Nobody waits for a wide session.
+      if (state !== 'loading' && modelKey === queue?.modelKey) queue.loadEnded(now);
+    }
+    if (state === undefined) this.usedAt.delete(modelKey);
+    else this.usedAt.set(modelKey, now);
+    if (state === 'loading') this.loads.set(modelKey, now + (queue?.times.loadMs ?? 0));
   }
 
   /** It answered these requests, each in `runMs`. */

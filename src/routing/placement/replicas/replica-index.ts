@@ -1,5 +1,5 @@
 import { DenseSet } from '../../../common/dense-set.js';
-import type { ReplicaView } from '../../../contracts/request-router.js';
+import type { ModelState, ReplicaView } from '../../../contracts/request-router.js';
 import type { ReplicaCandidates } from '../../routers/by-model/model-router.js';
 
 const NONE: readonly never[] = [];
@@ -7,7 +7,9 @@ const NONE: readonly never[] = [];
 /** The running replicas, indexed for the questions of routers. A replica that leaves is gone from all lists at once. */
 export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R> {
   /** Each replica with its models as the index knows them; they follow `replica.models` one change at a time. */
-  readonly #entries = new Map<R, Set<string>>();
+  readonly #entries = new Map<R, Map<string, ModelState>>();
+  /** Loads under way, by model key; none is 0. */
+  readonly #loads = new Map<string, number>();
   readonly #warm = new Map<string, DenseSet<R>>();
   /** Replicas by how many models they have. */
   readonly #byModelCount: DenseSet<R>[] = [];
@@ -39,12 +41,16 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
     return this.#warm.get(modelKey)?.items ?? NONE;
   }
 
+  isLoading(modelKey: string): boolean {
+    return this.#loads.has(modelKey);
+  }
+
   has(replica: R): boolean {
     return this.#entries.has(replica);
   }
 
   add(replica: R): void {
-    this.#entries.set(replica, new Set());
+    this.#entries.set(replica, new Map());
     this.setOccupancy(replica, { isIdle: true, isFree: true });
     this.#putByCount(replica, 0);
     for (const modelKey of replica.models.keys()) this.modelChanged(replica, modelKey);
@@ -53,7 +59,10 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
   delete(replica: R): void {
     const models = this.#entries.get(replica);
     if (models === undefined) return;
-    for (const modelKey of models) this.#cool(replica, modelKey);
+    for (const [modelKey, state] of models) {
+      this.#cool(replica, modelKey);
+      if (state === 'loading') this.#countLoad(modelKey, -1);
+    }
     this.#takeByCount(replica, models.size);
     this.#idle.delete(replica);
     this.#free.delete(replica);
@@ -69,22 +78,29 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
     else this.#free.remove(replica);
   }
 
-  /** Call it after the model appeared in or disappeared from `replica.models`. */
+  /** Call it after the model appeared in `replica.models`, was loaded, or disappeared. */
   modelChanged(replica: R, modelKey: string): void {
     const models = this.#entries.get(replica);
     if (models === undefined) return;
-    const isWarm = replica.models.has(modelKey);
-    if (isWarm === models.has(modelKey)) return;
-    this.#takeByCount(replica, models.size);
-    if (isWarm) {
-      models.add(modelKey);
-      this.#heat(replica, modelKey);
-    } else {
-      models.delete(modelKey);
-      this.#cool(replica, modelKey);
-    }
+    const [before, state] = [models.get(modelKey), replica.models.get(modelKey)];
+    if (state === before) return;
+    if (before === 'loading') this.#countLoad(modelKey, -1);
+    if (state === 'loading') this.#countLoad(modelKey, 1);
+    const count = models.size;
+    if (state === undefined) models.delete(modelKey);
+    else models.set(modelKey, state);
+    if (models.size === count) return;
+    if (state === undefined) this.#cool(replica, modelKey);
+    else this.#heat(replica, modelKey);
+    this.#takeByCount(replica, count);
     this.#putByCount(replica, models.size);
     this.#findFewest();
+  }
+
+  #countLoad(modelKey: string, change: number): void {
+    const loads = (this.#loads.get(modelKey) ?? 0) + change;
+    if (loads === 0) this.#loads.delete(modelKey);
+    else this.#loads.set(modelKey, loads);
   }
 
   #heat(replica: R, modelKey: string): void {

@@ -1,3 +1,4 @@
+import { hasRoom } from '../../routers/by-model/spill.js';
 import type { QueueOf } from '../model-copies.js';
 import type { Candidate } from './candidate.js';
 
@@ -18,11 +19,10 @@ export function spareFor(
   queueOf: QueueOf,
   spareOf: () => readonly string[],
 ): readonly string[] | undefined {
-  if (candidate.hasFree(bytes)) return NONE;
-  const { freeModels, freeBytes, wideBytes } = candidate;
+  if (hasRoom(candidate, bytes)) return NONE;
+  const { freeModels, freeBytes } = candidate;
   const spare = spareOf();
-  const bytesOf = (modelKey: string) => wideBytes.get(modelKey) ?? queueOf(modelKey)?.model.bytes ?? 0;
-  const spareBytes = spare.reduce((sum, modelKey) => sum + bytesOf(modelKey), 0);
+  const spareBytes = spare.reduce((sum, modelKey) => sum + (queueOf(modelKey)?.model.bytes ?? 0), 0);
   return freeModels + spare.length >= 1 && freeBytes + spareBytes >= bytes ? spare : undefined;
 }
 

@@ -1,6 +1,7 @@
 import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
 import { emptiest } from './emptiest.js';
-import type { ModelRouter, ReplicaCandidates } from './model-router.js';
+import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import { msUntilPaid } from './spill.js';
 
 /**
  * Chooses the replica that is expected to finish the request first, by moving averages of the times of runs and loads.
@@ -8,23 +9,32 @@ import type { ModelRouter, ReplicaCandidates } from './model-router.js';
  * free slot is skipped. Among equals, the replica with the most free bytes wins.
  *
  * A cold replica is worth a load as soon as the waiting requests for the model are expected to take longer on its warm
- * replicas.
+ * replicas, even if another model has to leave; but not while the model is being loaded.
  */
 export class ExpectedCompletionRouter implements ModelRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {
     const warm = candidates.warm(request.modelKey);
     if (warm.length === 0) return [emptiest(candidates.idle)];
     const ranks = [soonest(warm), warm];
-    const isSpilling = warm.length < candidates.size && this.msUntilSpill(warm, request) <= 0;
+    const isSpilling = warm.length < candidates.size && this.spillsTo(candidates, request);
     return isSpilling ? [...ranks, emptiest(candidates.idle)] : ranks;
   }
 
-  msUntilSpill(warm: readonly ReplicaView[], { waitedMs, queued, expectedRunMs, expectedLoadMs }: PendingRequestView) {
+  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
+    return { atOnce: false, inMs: this.#msUntilSpill(candidates, request) };
+  }
+
+  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView): boolean {
+    return this.#msUntilSpill(candidates, request) <= 0;
+  }
+
+  #msUntilSpill(candidates: ReplicaCandidates, request: PendingRequestView): number {
+    const { modelKey, expectedDrainMs, expectedRunMs, expectedLoadMs } = request;
+    if (candidates.isLoading(modelKey)) return Number.POSITIVE_INFINITY;
     let soonestMs = Number.POSITIVE_INFINITY;
-    for (const { expectedWorkMs } of warm) soonestMs = Math.min(soonestMs, expectedWorkMs);
-    const lastEndsInMs = soonestMs + (queued * expectedRunMs) / warm.length;
-    // However wrong the estimates are, the wait ends when it has lasted as long as a load takes.
-    return lastEndsInMs > expectedLoadMs + expectedRunMs ? 0 : expectedLoadMs - waitedMs;
+    for (const { expectedWorkMs } of candidates.warm(modelKey)) soonestMs = Math.min(soonestMs, expectedWorkMs);
+    // However wrong the estimates are, the wait ends when it has cost as much as a load.
+    return soonestMs + expectedDrainMs > expectedLoadMs + expectedRunMs ? 0 : msUntilPaid(request, 0);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
 import { emptiest } from './emptiest.js';
-import type { ModelRouter, ReplicaCandidates } from './model-router.js';
-import { msUntilSpill } from './spill.js';
+import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import { maySpill, spillOf, spillsTo } from './spill.js';
 
 /**
  * Chooses the warm replica with the fewest requests. When none is warm, it chooses the idle replica with the fewest
@@ -12,11 +12,15 @@ export class LeastLoadedRouter implements ModelRouter {
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {
     const warm = candidates.warm(request.modelKey);
     if (warm.length === 0) return [emptiest(candidates.idle)];
-    const isSpilling = warm.length < candidates.size && msUntilSpill(request) <= 0;
-    return isSpilling ? [warm, emptiest(candidates.idle)] : [warm];
+    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, request))) return [warm];
+    return [warm, emptiest(candidates.idle.filter((replica) => this.spillsTo(candidates, request, replica)))];
   }
 
-  msUntilSpill(_warm: readonly ReplicaView[], request: PendingRequestView): number {
-    return msUntilSpill(request);
+  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
+    return spillOf(candidates, request);
+  }
+
+  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
+    return spillsTo(candidates, request, replica);
   }
 }

@@ -11,6 +11,16 @@ export interface ReplicaCandidates<R extends ReplicaView = ReplicaView> {
   readonly idle: readonly R[];
   /** Replicas that can take one more dispatch for a model that they have. */
   readonly free: readonly R[];
+  /** Whether one of the replicas is loading the model. */
+  isLoading(modelKey: string): boolean;
+}
+
+/** When a model may be worth another load, in an idle replica that the load would keep from nothing. */
+export interface Spill {
+  /** Whether it may be worth it now where no other model has to leave. */
+  readonly atOnce: boolean;
+  /** Milliseconds until it may be worth it wherever it goes; 0 or less when that is now. */
+  readonly inMs: number;
 }
 
 /**
@@ -20,11 +30,8 @@ export interface ReplicaCandidates<R extends ReplicaView = ReplicaView> {
 export interface ModelRouter {
   /** @returns ranks as {@link RequestRouter.chooseReplicas}; a rank is walked only if those before it are full. */
   chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): readonly Iterable<ReplicaView>[];
-  /**
-   * Returns the milliseconds until the model is worth another load although replicas have it; 0 or less when it is
-   * worth one now.
-   *
-   * @param warm the replicas that have the model; at least one.
-   */
-  msUntilSpill(warm: readonly ReplicaView[], request: PendingRequestView): number;
+  /** When the model may be worth another load although replicas have it. */
+  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill;
+  /** Whether the model, which other replicas have, is worth a load in this idle replica now. */
+  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean;
 }

@@ -1,8 +1,8 @@
 import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
 import { warmAmong } from '../../placement/replicas/replica-index.js';
 import { chooseTwo } from '../ranks.js';
-import type { ModelRouter, ReplicaCandidates } from './model-router.js';
-import { msUntilSpill } from './spill.js';
+import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import { maySpill, spillOf, spillsTo } from './spill.js';
 
 type Rank = Iterable<ReplicaView>;
 
@@ -10,8 +10,8 @@ type Rank = Iterable<ReplicaView>;
  * Draws two replicas at random, and the shorter queue wins (Mitzenmacher 2001): of the warm replicas, or if there are
  * none, of those with the fewest models.
  *
- * When the warm replicas are full, the request waits for them until the wait has cost as much as a load; then a cold
- * replica may take it too (see {@link msUntilSpill}).
+ * When the warm replicas are full, the requests wait for them until a load in a cold replica is worth it (see
+ * {@link spillsTo}).
  */
 export class PowerOfTwoChoicesRouter implements ModelRouter {
   readonly #random: () => number;
@@ -27,15 +27,19 @@ export class PowerOfTwoChoicesRouter implements ModelRouter {
     // Of two equally busy replicas the same one always wins: so light work stays on few threads, whose caches are warm,
     // and leaves the cores of the others alone.
     const pair = chooseTwo(warm, this.#random);
-    // No warm replica beside the pair is ranked: after so long a wait, any free slot of one would have woken the
-    // request.
-    if (warm.length < candidates.size && msUntilSpill(request) <= 0) return [pair, ...this.#coldRanks(candidates)];
-    // The pair may be full while other warm replicas are not: any of them is better than waiting.
-    return warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, request.modelKey)];
+    // The pair may be full while other warm replicas are not: any of them is better than waiting, or than a load.
+    const ranks = warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, request.modelKey)];
+    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, request))) return ranks;
+    const worth = (rank: Rank) => filter(rank, (replica) => this.spillsTo(candidates, request, replica));
+    return [...ranks, ...[...this.#coldRanks(candidates), candidates.idle].map(worth)];
   }
 
-  msUntilSpill(_warm: readonly ReplicaView[], request: PendingRequestView): number {
-    return msUntilSpill(request);
+  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
+    return spillOf(candidates, request);
+  }
+
+  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
+    return spillsTo(candidates, request, replica);
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {
@@ -45,6 +49,11 @@ export class PowerOfTwoChoicesRouter implements ModelRouter {
       chooseTwo(candidates.idle, this.#random).sort(byModels),
     ];
   }
+}
+
+/** Looks at no more of the rank than is asked for. */
+function* filter(rank: Rank, passes: (replica: ReplicaView) => boolean): Rank {
+  for (const replica of rank) if (passes(replica)) yield replica;
 }
 
 function byModels(left: ReplicaView, right: ReplicaView): number {

@@ -1,12 +1,77 @@
+import { wideKeyOf } from '../../../contracts/model-reference.js';
+import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
+import type { ReplicaCandidates, Spill } from './model-router.js';
+
+/** Shorter waits say little: a batch may take as long, and after a load batches grow to their size step by step. */
+const SHORT_WAIT_MS = 5;
+/** An eviction counts as a cost to the requests that come to the replica within the time of this many loads. */
+const EVICTION_LOADS = 10;
+
+/** Returns when {@link spillsTo} may say yes to a replica, at the earliest. */
+export function spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
+  const isLoading = candidates.isLoading(request.modelKey);
+  return { atOnce: isSaturated(request, 0), inMs: isLoading ? Number.POSITIVE_INFINITY : msUntilPaid(request, 0) };
+}
+
+export function maySpill({ atOnce, inMs }: Spill): boolean {
+  return atOnce || inMs <= 0;
+}
+
 /**
- * Returns the milliseconds that a request should still wait for a warm replica before a load of its model on a cold one
- * is worth it; 0 or less when that time has come.
+ * Whether another load of a model, which its warm replicas could serve later, is worth it in this idle replica.
  *
- * This is the ski-rental rule: wait as long as a load takes, then load. It never costs more than twice the best choice
- * in hindsight (Karlin, Manasse, Rudolph and Sleator 1988).
+ * If no other model has to leave there, a saturated model goes there at once. Otherwise its waiting must have paid for
+ * the load. While a replica is loading the model, waiting pays for no other load: that would not end sooner.
  */
-export function msUntilSpill({ waitedMs, expectedLoadMs }: { waitedMs: number; expectedLoadMs: number }): number {
-  return expectedLoadMs - waitedMs;
+export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
+  const { modelKey, modelBytes, expectedLoadMs } = request;
+  const { throughput } = replica.routingStats;
+  // Where the model's lone requests run, they are what came last. Otherwise nothing of this model came here. A handler's
+  // own statistic may be in the place of the throughput, and be any number.
+  const isOthers = throughput > 0 && !replica.models.has(wideKeyOf(modelKey));
+  const others = isOthers ? (throughput / 1_000) * expectedLoadMs : 0;
+  const isRoomy = hasRoom(replica, modelBytes);
+  if (isRoomy && isSaturated(request, others)) return true;
+  if (candidates.isLoading(modelKey)) return false;
+  return msUntilPaid(request, isRoomy ? others : EVICTION_LOADS * others) <= 0;
+}
+
+/**
+ * Returns the milliseconds until the waiting has paid for a load; 0 or less when it has.
+ *
+ * This is the ski-rental rule: wait until that has cost as much as a load, then load. It never costs more than twice
+ * the best choice in hindsight (Karlin, Manasse, Rudolph and Sleator 1988). The cost of waiting is that of all requests
+ * that wait. However many others a load holds up, it is worth it when each request has waited for half of a load on
+ * average: of requests that come evenly, the first one has then waited for as long as a load takes.
+ *
+ * @param others requests for other models that the load is expected to hold up.
+ */
+export function msUntilPaid({ queued, totalWaitedMs, expectedLoadMs }: PendingRequestView, others: number): number {
+  const costMs = loadCostMs(expectedLoadMs, Math.min(others, queued - 1));
+  return Math.max(costMs / queued, Math.min(expectedLoadMs, SHORT_WAIT_MS)) - totalWaitedMs / queued;
+}
+
+/**
+ * Whether the waiting requests are expected to keep the model's replicas, those that load it included, busy for longer
+ * than a load takes, and to wait for longer in sum than the load costs.
+ *
+ * @param others requests for other models that the load is expected to hold up.
+ */
+export function isSaturated({ queued, expectedDrainMs, expectedLoadMs }: PendingRequestView, others: number): boolean {
+  return expectedDrainMs > expectedLoadMs && (queued * expectedDrainMs) / 2 >= loadCostMs(expectedLoadMs, others);
+}
+
+/** Returns the cost of a load: its own time, and what it holds up others, each for half of that time on average. */
+function loadCostMs(expectedLoadMs: number, others: number): number {
+  return expectedLoadMs * (1 + others / 2);
+}
+
+/** Whether the replica can load a model of this size without an eviction. */
+export function hasRoom(
+  { freeModels, freeBytes }: Pick<ReplicaView, 'freeModels' | 'freeBytes'>,
+  bytes: number,
+): boolean {
+  return freeModels >= 1 && freeBytes >= bytes;
 }
 
 const OVERDUE_LOADS = 20;

@@ -14,7 +14,7 @@ const replica = (id: string, freeBytes = 0) => fakeView(id, { models: new Map(),
 it('finds warm, emptiest, idle and free replicas as a walk over all of them would, whatever changes', () => {
   const change = fc.record({
     replica: fc.nat(5),
-    kind: fc.constantFrom('add', 'delete', 'load', 'load', 'unload', 'occupy', 'leave'),
+    kind: fc.constantFrom('add', 'delete', 'load', 'load', 'loaded', 'unload', 'occupy', 'leave'),
     model: fc.constantFrom('a', 'b', 'c'),
   });
   fc.assert(
@@ -34,6 +34,9 @@ it('finds warm, emptiest, idle and free replicas as a walk over all of them woul
         } else if (kind === 'load') {
           current.models.set(model, 'loading');
           index.modelChanged(current, model);
+        } else if (kind === 'loaded') {
+          current.models.set(model, 'loaded');
+          index.modelChanged(current, model);
         } else if (kind === 'unload') {
           current.models.delete(model);
           index.modelChanged(current, model);
@@ -48,6 +51,7 @@ it('finds warm, emptiest, idle and free replicas as a walk over all of them woul
         const fewest = Math.min(...here.map(({ models }) => models.size));
         expect(index.size).toBe(here.length);
         for (const key of ['a', 'b', 'c']) {
+          expect(index.isLoading(key)).toBe(here.some(({ models }) => models.get(key) === 'loading'));
           expect(ids(index.warm(key))).toEqual(ids(here.filter(({ models }) => models.has(key))));
         }
         expect(ids(index.fewestModels)).toEqual(ids(here.filter(({ models }) => models.size === fewest)));
@@ -85,12 +89,14 @@ it('chooses two different replicas, every pair as often as any other', () => {
 it('ranks warm replicas first, and cold ones behind them only when the wait has cost a load', () => {
   const index = new ReplicaIndex<Replica>();
   const [warm, roomy, tight, full] = [replica('warm'), replica('roomy', 9), replica('tight', 1), replica('full', 99)];
-  warm.models.set('a', 'loading');
+  warm.models.set('a', 'loaded');
   full.models.set('b', 'loaded');
   for (const one of [warm, roomy, tight, full]) index.add(one);
   const router = new PowerOfTwoChoicesRouter(() => 0);
-  const choose = (modelKey: string, waitedMs: number) =>
-    router.chooseReplicas(index, fakeRequestView(modelKey, { waitedMs })).map((rank) => [...rank].map(({ id }) => id));
+  const choose = (modelKey: string, totalWaitedMs: number) =>
+    router
+      .chooseReplicas(index, fakeRequestView(modelKey, { totalWaitedMs }))
+      .map((rank) => [...rank].map(({ id }) => id));
   expect(choose('a', 9)).toEqual([['warm']]);
   expect(choose('a', 10)[0]).toEqual(['warm']);
   expect(choose('a', 10)[1]).toEqual(['roomy', 'tight']);
