@@ -33,6 +33,8 @@ describe('waiting that pays for a load', () => {
     ['but for no more than half a load each', { queued: 16 }, 1e9, (17 / 32) * 600],
     ['one alone waits for no longer than a load', { queued: 1 }, 1e9, 600],
     ['waits that a batch may take pay for nothing', { queued: 600 }, 0, 5],
+    ['nor do waits that may last until all have run', { queued: 600, expectedDrainMs: 300 }, 0, 20],
+    ['even if a load is as short', { queued: 1, expectedDrainMs: 1, expectedLoadMs: 2 }, 0, 20],
     ['unless a load is shorter than that', { queued: 600, expectedLoadMs: 2 }, 0, 2],
   ])('%s', (_, own, others, milliseconds) => {
     expect(msUntilPaid(request(own), others)).toBeCloseTo(milliseconds, 9);

@@ -129,8 +129,10 @@ export class ReplicaSlots<R extends RoutableReplica> {
     return false;
   }
 
-  #isVisiting({ visit }: Candidate<R>, queue: ModelQueue): boolean {
+  #isVisiting({ visit, models }: Candidate<R>, queue: ModelQueue): boolean {
     if (visit?.queue.modelKey !== queue.modelKey || queue.place >= visit.untilSequence) return false;
+    // The load failed, or the model has left since: then it is not loaded here again for the sake of the visit.
+    if (!models.has(queue.modelKey)) return false;
     // Shadow requests go behind all others.
     return !queue.isShadow || this.#waiting.firstAnywhere?.isShadow !== false;
   }

@@ -2,8 +2,10 @@ import { wideKeyOf } from '../../../contracts/model-reference.js';
 import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
 import type { ReplicaCandidates, Spill } from './model-router.js';
 
-/** Shorter waits say little: a batch may take as long, and after a load batches grow to their size step by step. */
+/** A shorter average wait pays for nothing: the first run after a load may take as long. */
 const SHORT_WAIT_MS = 5;
+/** A longer one is needed where all is expected to run long before a load ends: batches have yet to grow to their size. */
+const SOON_DONE_WAIT_MS = 20;
 /** An eviction counts as a cost to the requests that come to the replica within the time of this many loads. */
 const EVICTION_LOADS = 10;
 
@@ -46,9 +48,14 @@ export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestV
  *
  * @param others requests for other models that the load is expected to hold up.
  */
-export function msUntilPaid({ queued, totalWaitedMs, expectedLoadMs }: PendingRequestView, others: number): number {
+export function msUntilPaid(
+  { queued, totalWaitedMs, expectedDrainMs, expectedLoadMs }: PendingRequestView,
+  others: number,
+): number {
   const costMs = loadCostMs(expectedLoadMs, Math.min(others, queued - 1));
-  return Math.max(costMs / queued, Math.min(expectedLoadMs, SHORT_WAIT_MS)) - totalWaitedMs / queued;
+  const isSoonDone = expectedDrainMs > 0 && 2 * expectedDrainMs <= expectedLoadMs;
+  const leastMs = isSoonDone ? SOON_DONE_WAIT_MS : Math.min(expectedLoadMs, SHORT_WAIT_MS);
+  return Math.max(costMs / queued, leastMs) - totalWaitedMs / queued;
 }
 
 /**
