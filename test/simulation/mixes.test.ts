@@ -14,7 +14,7 @@ import { type Server, simulateMix } from '../../bench/simulation/mixes/mix-simul
 
 /** Rows that cost more than half as much again as the best that can be fixed by hand, and why. */
 const COSTLY: Readonly<Record<string, string>> = {
-  '0.3, 20 and 2,000 ms, middle': 'a run of 20 ms is not short',
+  'heavy, 1, 16 and 1 callers, heavy': 'the second narrow session is loaded when the 16 callers come',
   '0.3 ms, 6 a minute, beside 8 callers of 125 ms, short': 'so few do not pay for an express replica all the time',
   '0.3 ms at random beside 1 caller of 125 ms, long': 'the replica that runs the short ones is never quiet for a load',
   'bursts of 60 for a new small model, new': 'the first run after a load is for one request, so that others load too',

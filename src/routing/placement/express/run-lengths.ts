@@ -11,9 +11,9 @@ const LONG_MS = 10;
 export const MANY_TIMES = 10;
 /**
  * The longest short run. Short runs wait for one another on the express replica, so even the longest must be a wait that
- * hardly anybody sees: about one picture of a film.
+ * hardly anybody sees.
  */
-const SHORT_MS = 20;
+const SHORT_MS = 50;
 /** A short model stays short until its run takes this many times what a run may take to become short. */
 const SLACK = 2;
 /** A long run counts for this long, and for up to twice as long. */
