@@ -109,10 +109,9 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   const rows = size * rowsOfEach;
   const batchMs = batchMsOf(batching, estimate);
   const triedMs = expectedMs(estimate, tried.size);
-  // Nothing is known of larger batches: they are going to double, and may take no longer than the last one did.
+  // Nothing is known of larger batches: they may take no longer than the last ones did.
   if (tried.isOpen && tried.size < batching.maxSize && triedMs <= batchMs) {
-    const doublings = Math.log2(rows / tried.size + 1);
-    return Math.ceil(Math.max(doublings, rows / batching.maxSize)) * triedMs;
+    return Math.ceil(rows / batching.maxSize) * triedMs;
   }
   const fitting = Math.floor((batchMs - base) / slope);
   return Math.ceil(rows / Math.max(1, Math.min(batching.maxSize, fitting))) * base + rows * slope;

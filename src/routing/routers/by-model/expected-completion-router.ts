@@ -33,8 +33,9 @@ export class ExpectedCompletionRouter implements ModelRouter {
     if (candidates.isLoading(modelKey)) return Number.POSITIVE_INFINITY;
     let soonestMs = Number.POSITIVE_INFINITY;
     for (const { expectedWorkMs } of candidates.warm(modelKey)) soonestMs = Math.min(soonestMs, expectedWorkMs);
-    // However wrong the estimates are, the wait ends when it has cost as much as a load.
-    return soonestMs + expectedDrainMs > expectedLoadMs + expectedRunMs ? 0 : msUntilPaid(request, 0);
+    // However wrong the estimates are, the wait ends when it has cost as much as a load, whatever has to leave for it.
+    const isLate = soonestMs + expectedDrainMs > expectedLoadMs + expectedRunMs;
+    return isLate ? 0 : msUntilPaid(request, Number.POSITIVE_INFINITY);
   }
 }
 
