@@ -4,10 +4,10 @@
  * dispatcher.
  */
 import { Bench } from 'tinybench';
-import type { ModelState, ReplicaView } from '../../dist/contracts/request-router.js';
+import type { ModelState } from '../../dist/contracts/request-router.js';
 import { QueueCounters } from '../../dist/protocol/queue-counters.js';
 import { firstWithSlot } from '../../dist/routing/placement/first-with-slot.js';
-import { ReplicaIndex } from '../../dist/routing/placement/replicas/replica-index.js';
+import { type IndexedReplica, ReplicaIndex } from '../../dist/routing/placement/replicas/replica-index.js';
 import { PowerOfTwoChoicesRouter } from '../../dist/routing/routers/by-model/power-of-two-choices-router.js';
 
 const REPLICAS = [2, 8, 64, 1_024];
@@ -35,7 +35,7 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-class BenchReplica implements ReplicaView {
+class BenchReplica implements IndexedReplica {
   readonly deployment = 'default';
   readonly labels = {};
   readonly capacity = MOST_ONGOING;
@@ -56,6 +56,10 @@ class BenchReplica implements ReplicaView {
 
   get ongoing(): number {
     return this.#counters.ongoing;
+  }
+
+  isTrying(): boolean {
+    return false;
   }
 
   give(requests: number): void {

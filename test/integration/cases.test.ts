@@ -35,7 +35,7 @@ describe.skipIf(!areSharedModelsHere)(
       };
       await Promise.all([...runs, ...runs, ...runs].map(run));
       expect(wrong).toEqual([]);
-      expect(replicas.size).toBe(2);
+      expect([...replicas].filter((id) => !id.endsWith('-express'))).toHaveLength(2);
     });
 
     it('give the same in batches, which every model may form that has a free first dimension', async () => {

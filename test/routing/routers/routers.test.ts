@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ReplicaView, RequestRouter } from '../../../dist/contracts/request-router.js';
-import { ReplicaIndex } from '../../../dist/routing/placement/replicas/replica-index.js';
+import { type IndexedReplica, ReplicaIndex } from '../../../dist/routing/placement/replicas/replica-index.js';
 import { ExpectedCompletionRouter } from '../../../dist/routing/routers/by-model/expected-completion-router.js';
 import { LeastLoadedRouter } from '../../../dist/routing/routers/by-model/least-loaded-router.js';
 import { PowerOfTwoChoicesRouter } from '../../../dist/routing/routers/by-model/power-of-two-choices-router.js';
@@ -46,8 +46,8 @@ const warm = (id: string, own: Partial<ReplicaView> = {}) =>
   fakeView(id, { models: new Map([['m', 'loaded']]), ...own });
 const idsOf = (ranks: readonly Iterable<ReplicaView>[]) => ranks.map((rank) => [...rank].map(({ id }) => id));
 
-function indexOf(replicas: readonly ReplicaView[]): ReplicaIndex<ReplicaView> {
-  const index = new ReplicaIndex<ReplicaView>();
+function indexOf(replicas: readonly IndexedReplica[]): ReplicaIndex<IndexedReplica> {
+  const index = new ReplicaIndex<IndexedReplica>();
   for (const replica of replicas) {
     index.add(replica);
     index.setOccupancy(replica, { isIdle: replica.ongoing === 0, isFree: replica.ongoing < replica.capacity });

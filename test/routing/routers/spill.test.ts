@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { wideKeyOf } from '../../../dist/contracts/model-reference.js';
 import type { PendingRequestView, ReplicaView } from '../../../dist/contracts/request-router.js';
-import { ReplicaIndex } from '../../../dist/routing/placement/replicas/replica-index.js';
+import { type IndexedReplica, ReplicaIndex } from '../../../dist/routing/placement/replicas/replica-index.js';
 import { LeastLoadedRouter } from '../../../dist/routing/routers/by-model/least-loaded-router.js';
 import { PowerOfTwoChoicesRouter } from '../../../dist/routing/routers/by-model/power-of-two-choices-router.js';
 import { isSaturated, maySpill, msUntilPaid, spillOf, spillsTo } from '../../../dist/routing/routers/by-model/spill.js';
@@ -15,8 +16,8 @@ const warm = (state: 'loading' | 'loaded' = 'loaded') =>
 const busy = (throughput: number, own: Partial<ReplicaView> = {}) =>
   fakeView('busy', { routingStats: { throughput, runMs: 0, loadMs: 0 }, ...own });
 
-function indexOf(...replicas: readonly ReplicaView[]): ReplicaIndex<ReplicaView> {
-  const index = new ReplicaIndex<ReplicaView>();
+function indexOf(...replicas: readonly IndexedReplica[]): ReplicaIndex<IndexedReplica> {
+  const index = new ReplicaIndex<IndexedReplica>();
   for (const replica of replicas) {
     index.add(replica);
     index.setOccupancy(replica, { isIdle: replica.ongoing === 0, isFree: true });
@@ -94,6 +95,25 @@ describe('a spill', () => {
     expect(spillsTo(candidates, paid, busy(0))).toBe(false);
     expect(spillOf(candidates, paid)).toEqual({ atOnce: false, inMs: Number.POSITIVE_INFINITY });
     expect(spillsTo(candidates, saturated, busy(0))).toBe(true);
+  });
+
+  it('goes past a load that takes too long', () => {
+    const candidates = indexOf(warm('loading'));
+    const overdue = { ...paid, waitedMs: 20 * 600 };
+    expect(spillsTo(candidates, overdue, busy(0, full))).toBe(true);
+    expect(maySpill(spillOf(candidates, overdue))).toBe(true);
+  });
+
+  it('pays no heed to a load that a handler may never begin', () => {
+    const candidates = indexOf({ ...warm('loading'), isTrying: () => false });
+    expect(spillsTo(candidates, paid, busy(0))).toBe(true);
+  });
+
+  it('counts the lone runs of its own model as nobody whom the load holds up', () => {
+    const candidates = indexOf(warm());
+    const wide = busy(1e9, { models: new Map([[wideKeyOf('m'), 'loaded']]) });
+    expect(spillsTo(candidates, saturated, wide)).toBe(true);
+    expect(spillsTo(candidates, saturated, busy(1e9))).toBe(false);
   });
 
   it.each([-1, Number.NaN, 0])('takes %s for no throughput', (throughput) => {

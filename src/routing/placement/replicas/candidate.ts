@@ -6,6 +6,7 @@ import { DecayedSum } from '../../estimates/decayed-sum.js';
 import { MovingAverage } from '../../estimates/moving-average.js';
 import type { RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
+import type { IndexedReplica } from './replica-index.js';
 
 /** A running replica, as the dispatcher needs it. */
 export interface RoutableReplica
@@ -62,7 +63,7 @@ const MOST_DISPATCHES = 2;
 export const WORK_AVERAGE_MS = 10_000;
 
 /** A running replica that requests may go to, with the dispatches that it was given. */
-export class Candidate<R extends RoutableReplica = RoutableReplica> implements ReplicaView {
+export class Candidate<R extends RoutableReplica = RoutableReplica> implements IndexedReplica {
   readonly replica: R;
   readonly #clock: Clock;
   readonly #answered = new DecayedSum(WORK_AVERAGE_MS);
@@ -120,6 +121,10 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements R
 
   get models(): ReadonlyMap<string, ModelState> {
     return this.replica.models;
+  }
+
+  isTrying(modelKey: string): boolean {
+    return this.replica.isTrying(modelKey);
   }
 
   get freeBytes(): number {

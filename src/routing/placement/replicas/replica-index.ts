@@ -4,11 +4,17 @@ import type { ReplicaCandidates } from '../../routers/by-model/model-router.js';
 
 const NONE: readonly never[] = [];
 
+/** A replica that may be indexed. */
+export interface IndexedReplica extends ReplicaView {
+  /** Whether a load of the model was ordered and has not ended. */
+  isTrying(modelKey: string): boolean;
+}
+
 /** The running replicas, indexed for the questions of routers. A replica that leaves is gone from all lists at once. */
-export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R> {
+export class ReplicaIndex<R extends IndexedReplica> implements ReplicaCandidates<R> {
   /** Each replica with its models as the index knows them; they follow `replica.models` one change at a time. */
   readonly #entries = new Map<R, Map<string, ModelState>>();
-  /** Loads under way, by model key; none is 0. */
+  /** Replicas in which the model counts as loading, by model key; none is 0. */
   readonly #loads = new Map<string, number>();
   readonly #warm = new Map<string, DenseSet<R>>();
   /** Replicas by how many models they have. */
@@ -42,7 +48,8 @@ export class ReplicaIndex<R extends ReplicaView> implements ReplicaCandidates<R>
   }
 
   isLoading(modelKey: string): boolean {
-    return this.#loads.has(modelKey);
+    // A model that a handler's request names counts as loading, though the handler may not load it.
+    return this.#loads.has(modelKey) && this.warm(modelKey).some((replica) => replica.isTrying(modelKey));
   }
 
   has(replica: R): boolean {

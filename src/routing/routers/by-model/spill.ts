@@ -12,7 +12,11 @@ const EVICTION_LOADS = 10;
 /** Returns when {@link spillsTo} may say yes to a replica, at the earliest. */
 export function spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
   const isLoading = candidates.isLoading(request.modelKey);
-  return { atOnce: isSaturated(request, 0), inMs: isLoading ? Number.POSITIVE_INFINITY : msUntilPaid(request, 0) };
+  const isOverdue = msUntilOverdue(request) <= 0;
+  return {
+    atOnce: isOverdue || isSaturated(request, 0),
+    inMs: isLoading ? Number.POSITIVE_INFINITY : msUntilPaid(request, 0),
+  };
 }
 
 export function maySpill({ atOnce, inMs }: Spill): boolean {
@@ -33,6 +37,8 @@ export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestV
   const isOthers = throughput > 0 && !replica.models.has(wideKeyOf(modelKey));
   const others = isOthers ? (throughput / 1_000) * expectedLoadMs : 0;
   const isRoomy = hasRoom(replica, modelBytes);
+  // However the load goes that is under way, it goes on for too long.
+  if (msUntilOverdue(request) <= 0) return true;
   if (isRoomy && isSaturated(request, others)) return true;
   if (candidates.isLoading(modelKey)) return false;
   return msUntilPaid(request, isRoomy ? others : EVICTION_LOADS * others) <= 0;

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { ModelState, ReplicaView } from '../../../../dist/contracts/request-router.js';
-import { ReplicaIndex } from '../../../../dist/routing/placement/replicas/replica-index.js';
+import type { ModelState } from '../../../../dist/contracts/request-router.js';
+import { type IndexedReplica, ReplicaIndex } from '../../../../dist/routing/placement/replicas/replica-index.js';
 import { PowerOfTwoChoicesRouter } from '../../../../dist/routing/routers/by-model/power-of-two-choices-router.js';
 import { fakeRequestView, fakeView } from '../../../support/fakes/fake-views.js';
 
-interface Replica extends ReplicaView {
+interface Replica extends IndexedReplica {
   readonly models: Map<string, ModelState>;
 }
 
