@@ -33,7 +33,8 @@ describe('infermux demo', () => {
       expect(requests).toBe(1_797);
       expect(accuracyUnseen, id).toBeGreaterThanOrEqual(id === 'digits-mlp' ? 0.96 : 0.97);
     }
-    expect(report.replicas).toHaveLength(2);
+    // On a busy machine a run may take long enough for an express replica.
+    expect(report.replicas.filter(({ id }) => !id.endsWith('-express'))).toHaveLength(2);
     for (const { requests, cacheHits, cacheMisses, loads, evictions } of report.replicas) {
       expect(cacheHits + cacheMisses).toBe(requests);
       expect(loads - evictions).toBe(3);

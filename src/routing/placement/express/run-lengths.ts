@@ -1,8 +1,8 @@
 import { isHandlerKey } from '../../../contracts/handler.js';
 import { commonRows } from '../../../tensors/tensor.js';
 import { expectedMs, largestWithin } from '../../estimates/latency-fit.js';
-import { MovingAverage } from '../../estimates/moving-average.js';
 import { RecentMaximum } from '../../estimates/recent-maximum.js';
+import { RecentMedian } from '../../estimates/recent-median.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 
 /** A shorter run holds up nobody for long: the system's own time slices make a thread wait for some milliseconds. */
@@ -20,8 +20,8 @@ const SLACK = 2;
 const LATELY_MS = 10_000;
 
 interface RunLength {
-  /** Milliseconds of a request alone. Its average follows within few runs, so that a model that turns slow is seen. */
-  readonly ms: MovingAverage;
+  /** Milliseconds of a request alone. A run that was held up counts for nothing, and a model that turns slow is seen. */
+  readonly ms: RecentMedian;
   isShort: boolean;
 }
 
@@ -45,7 +45,7 @@ export class RunLengths {
     if (isHandlerKey(queue.modelKey)) return;
     let length = this.#lengths.get(queue);
     if (length === undefined) {
-      length = { ms: new MovingAverage(), isShort: false };
+      length = { ms: new RecentMedian(), isShort: false };
       this.#lengths.set(queue, length);
     }
     // Requests that were joined would each have taken longer alone.
