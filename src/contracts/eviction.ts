@@ -8,7 +8,7 @@ export interface EvictableSession {
   readonly key: string;
   /** Bytes of the model's files. */
   readonly bytes: number;
-  /** Milliseconds that the load took. */
+  /** Milliseconds that the load took, without what was prepared for later loads, too. */
   readonly loadMs: number;
 }
 

@@ -238,6 +238,8 @@ export type ReplicaEvent =
       readonly kind: 'model-loaded';
       readonly key: string;
       readonly loadMs: number;
+      /** Milliseconds that another load of the model is expected to take: without what was prepared for all. */
+      readonly nextLoadMs: number;
       readonly bytes: number;
       /** Growth of the process's memory during the load. */
       readonly memoryBytes: number;

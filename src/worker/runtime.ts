@@ -93,9 +93,10 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
       memoryBefore = ownMemory();
       post({ kind: 'model-loading', key, id, bytes });
     },
-    loaded: ({ key, bytes }, { metadata }, loadMs) => {
+    loaded: ({ key, bytes }, { metadata, preparationMs = 0 }, loadMs) => {
       const memoryBytes = ownMemory() - memoryBefore;
-      post({ kind: 'model-loaded', key, loadMs, bytes, memoryBytes, metadata });
+      const nextLoadMs = loadMs - preparationMs;
+      post({ kind: 'model-loaded', key, loadMs, nextLoadMs, bytes, memoryBytes, metadata });
     },
     loadFailed: (key, error, loadMs, nextTryInMs) =>
       post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error), nextTryInMs }),

@@ -56,13 +56,13 @@ export class ReplicaEvents {
         log.write('debug', { replica: id, ...session }, 'model is loading');
         break;
       case 'model-loaded': {
-        const { loadMs, bytes, memoryBytes, metadata } = event;
+        const { loadMs, nextLoadMs, bytes, memoryBytes, metadata } = event;
         const isFirst = catalog.metadata(event.key) === undefined;
         catalog.setMetadata(event.key, metadata);
         // A wide session serves beside others, so it says nothing new of the model.
         if (registered !== undefined && !isWide) {
           if (isFirst) this.#warnOfOmitted(model, metadata.omittedOutputs);
-          dispatcher.modelLoaded(replica, registered, loadMs, metadata);
+          dispatcher.modelLoaded(replica, registered, nextLoadMs, metadata);
           models.modelLoaded(id, registered, memoryBytes);
         } else if (registered === undefined && !isHandlerKey(event.key)) {
           // A handler asked for the model, and the model was removed before it was loaded.

@@ -239,7 +239,7 @@ export class ModelMultiplexer {
   async #fly(model: ModelReference, room: RoomOptions): Promise<ResidentSession> {
     const { key, bytes } = model;
     try {
-      const { session, loadMs } = await this.#loadSession(model, room);
+      const { session, nextLoadMs: loadMs } = await this.#loadSession(model, room);
       // The waiters have their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
       const resident: ResidentSession = { key, session, bytes, loadMs, users, holders, lastUsedAt: this.#now() };
@@ -252,7 +252,7 @@ export class ModelMultiplexer {
     }
   }
 
-  async #loadSession(model: ModelReference, room: RoomOptions): Promise<{ session: Session; loadMs: number }> {
+  async #loadSession(model: ModelReference, room: RoomOptions): Promise<{ session: Session; nextLoadMs: number }> {
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
     let loadStartedAt = this.#now();
@@ -266,7 +266,7 @@ export class ModelMultiplexer {
       this.#residents.loaded(model.bytes);
       const loadMs = this.#now() - loadStartedAt;
       this.#events.loaded(model, session, loadMs);
-      return { session, loadMs };
+      return { session, nextLoadMs: loadMs - (session.preparationMs ?? 0) };
     } catch (cause) {
       const error = toInfermuxError(cause);
       // A load refused because the thread stops says nothing about the model.

@@ -66,40 +66,53 @@ export const COMPILED = { model: 'model.onnx', weights: 'weights.bin' } as const
 /** Smaller weights fill no page of memory, and stay in the model. */
 const LEAST_MAPPED_BYTES = 1_024;
 
+export interface CompiledModel {
+  readonly path: string;
+  /** Milliseconds that it took to find or to make it. */
+  readonly preparationMs: number;
+}
+
 /** A model loaded by onnxruntime-node, which this file alone imports. Each native call is announced in the counters. */
 export class OnnxSession implements Session {
   readonly metadata: ModelMetadata;
+  readonly preparationMs: number;
   readonly #id: string;
   readonly #session: ort.InferenceSession;
   /** Names of the outputs of a request that names none. */
   readonly #outputs: readonly string[];
   readonly #counters: ReplicaCounters;
 
-  private constructor({ id }: ModelReference, session: ort.InferenceSession, counters: ReplicaCounters) {
+  private constructor(
+    { id }: ModelReference,
+    session: ort.InferenceSession,
+    counters: ReplicaCounters,
+    preparationMs = 0,
+  ) {
     this.#id = id;
     this.#session = session;
     this.#counters = counters;
     this.metadata = readMetadata(session);
+    this.preparationMs = preparationMs;
     this.#outputs = this.metadata.outputs.map(({ name }) => name);
   }
 
   /**
    * Loads a model.
    *
-   * @param compiled path of the model that {@link compile} wrote with the same options; it is loaded instead.
+   * @param compiled what {@link compile} wrote with the same options is loaded instead.
    * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason; `REPLICA_FAILED` when the thread must stop.
    */
   static async load(
     model: ModelReference,
     options: SessionSettings,
     counters: ReplicaCounters,
-    compiled?: string,
+    compiled?: CompiledModel,
   ): Promise<OnnxSession> {
     const session = await (compiled === undefined
       ? createSession(model, options, counters)
       : // It is optimised already: a second time would change nothing.
         createSession(
-          { ...model, path: compiled, contents: undefined },
+          { ...model, path: compiled.path, contents: undefined },
           { ...options, graphOptimizationLevel: 'disabled' },
           counters,
         ));
@@ -108,7 +121,7 @@ export class OnnxSession implements Session {
       await nativeCall(counters, () => session.release());
       throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
     }
-    return new OnnxSession(model, session, counters);
+    return new OnnxSession(model, session, counters, compiled?.preparationMs);
   }
 
   /**

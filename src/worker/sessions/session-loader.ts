@@ -124,6 +124,7 @@ export class OnnxSessionLoader implements SessionLoader {
       return undefined;
     }
     try {
+      const startedAt = performance.now();
       const key = await this.#keyOf(model, options);
       const { folder, declined } = await store.find(
         key,
@@ -141,7 +142,8 @@ export class OnnxSessionLoader implements SessionLoader {
         notShared(model, declined);
         return undefined;
       }
-      return await OnnxSession.load(model, options, counters, join(folder, COMPILED.model)).catch(async (error) => {
+      const compiled = { path: join(folder, COMPILED.model), preparationMs: performance.now() - startedAt };
+      return await OnnxSession.load(model, options, counters, compiled).catch(async (error) => {
         // The entry was whole, so onnxruntime refuses it; or it was removed meanwhile, which a new try in a day shows.
         if (!isPassing(error)) await store.decline(key, messageOf(error));
         throw error;

@@ -4,6 +4,8 @@ import type { ModelMetadata, Outputs, TensorFeeds } from '../../tensors/tensor.j
 /** A loaded model. */
 export interface Session {
   readonly metadata: ModelMetadata;
+  /** Milliseconds of its load that another load of the model does not take. */
+  readonly preparationMs?: number;
   run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
   release(): Promise<void>;
 }

@@ -24,6 +24,8 @@ export class FakeSessions {
   now = 0;
   failing: InfermuxError | undefined;
   resident = { models: 0, bytes: 0 };
+  /** Milliseconds of a load that another one does not take. */
+  preparationMs = 0;
   /** When set, loads wait for it. */
   gate: Promise<void> | undefined;
   /** Whether a model may be loaded anew before a session of it is released, because somebody holds that. */
@@ -61,6 +63,7 @@ export class FakeSessions {
     this.mostLive = Math.max(this.mostLive, this.live.size);
     let isReleased = false;
     return {
+      preparationMs: this.preparationMs,
       metadata: { inputs: [], outputs: [], omittedOutputs: [] },
       run: async () => ({}),
       release: async () => {

@@ -6,7 +6,7 @@ import type { ModelReference } from '../../../dist/contracts/model-reference.js'
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
 import { QueueCounters, type ReplicaCounters } from '../../../dist/protocol/queue-counters.js';
 import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
-import { OnnxSessionLoader } from '../../../dist/worker/sessions/session-loader.js';
+import { OnnxSessionLoader, type SessionLoaderEnvironment } from '../../../dist/worker/sessions/session-loader.js';
 import { WeightStore } from '../../../dist/worker/sessions/weight-store.js';
 import { directory } from '../../support/directories.js';
 import { changeMode, writeLongAgo } from '../../support/file-times.js';
@@ -32,17 +32,16 @@ let model: ModelReference;
 const stampNow = () => stampOf(statSync(path, { bigint: true }));
 const hashes = () => new FileHashes(new HashMemory(hashMemory(64)));
 
-function loaderWith(own: FileHashes): OnnxSessionLoader {
+function environment(own: FileHashes): SessionLoaderEnvironment {
   const counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
-  return new OnnxSessionLoader(
-    { session: {}, weights: 'shared' },
-    {
-      ...{ counters, hashes: own, store: new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes()) },
-      notShared: (_, reason) => reasons.push(reason),
-      compiled: () => undefined,
-    },
-  );
+  return {
+    ...{ counters, hashes: own, store: new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes()) },
+    notShared: (_, reason) => reasons.push(reason),
+    compiled: () => undefined,
+  };
 }
+
+const loaderWith = (own: FileHashes) => new OnnxSessionLoader({ session: {}, weights: 'shared' }, environment(own));
 
 beforeEach(() => {
   path = join(directory(), 'a.onnx');
@@ -58,6 +57,20 @@ it('stores no weights of files that changed while they were compiled', async () 
   const session = await loaderWith(new ChangingHashes(new HashMemory(hashMemory(64)))).load(model);
   await session.release();
   expect([reasons, readdirSync(store)]).toEqual([['its files changed while it was compiled'], []]);
+});
+
+it('says how much of a load the next one does not take', async () => {
+  const load = async () => {
+    const startedAt = performance.now();
+    const { preparationMs } = await loaderWith(hashes()).load(model);
+    return { preparationMs, loadMs: performance.now() - startedAt };
+  };
+  const first = await load();
+  const second = await load();
+  expect(first.preparationMs).toBeGreaterThan(second.preparationMs);
+  expect(first.preparationMs).toBeLessThan(first.loadMs);
+  const own = new OnnxSessionLoader({ session: {}, weights: 'private' }, environment(hashes()));
+  expect((await own.load(model)).preparationMs).toBe(0);
 });
 
 it('loads no other file than the registered one, unless its contents are known to be the same', async () => {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../../dist/common/errors.js';
+import { createEviction } from '../../../../dist/worker/sessions/eviction-policies.js';
 import type { Lease } from '../../../../dist/worker/sessions/model-multiplexer.js';
 import { FakeSessions, model } from '../../../support/fakes/fake-sessions.js';
 
@@ -13,6 +14,22 @@ describe('making room', () => {
     (await sessions.use(multiplexer, 'c')).giveBack();
     expect(sessions.log).toEqual(['unloaded b@1 evicted', 'loading c@1', 'loaded c@1']);
     expect(sessions.resident).toEqual({ models: 2, bytes: 200 });
+  });
+
+  it('counts of a load only what the next one takes, too', async () => {
+    const sessions = new FakeSessions();
+    const multiplexer = sessions.multiplexer({ eviction: createEviction('cost-aware', () => sessions.now) });
+    const load = async (id: string, loadMs: number, preparationMs: number) => {
+      sessions.preparationMs = preparationMs;
+      sessions.gate = Promise.resolve().then(() => {
+        sessions.now += loadMs;
+      });
+      (await sessions.use(multiplexer, id)).giveBack();
+    };
+    await load('a', 50, 0);
+    await load('b', 90, 60);
+    await load('c', 10, 0);
+    expect(multiplexer.keys()).toEqual(['c@1', 'a@1']);
   });
 
   it('keeps within the bytes', async () => {
