@@ -4,13 +4,15 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { FixedThreadPool } from 'poolifier';
-import { createEngine, type EngineOptions } from '../../dist/index.js';
+import { createEngine, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
 import type { BenchModel } from './models.js';
 import { openSession } from './peers/session.mjs';
 
 /** Something that answers requests for one model. */
 export interface Contender {
   run(data: Float32Array): Promise<unknown>;
+  /** Whether it has a session for lone requests; undefined for those that make none by themselves. */
+  hasWide?(): boolean;
   close(): Promise<unknown>;
 }
 
@@ -42,10 +44,16 @@ export function infermux(name: string, options: EngineOptions = {}): ContenderKi
       const { id, input, dims } = model;
       return {
         run: (data) => engine.run(id, { [input]: { data, dims } }),
+        hasWide: () => hasWide(engine),
         close: () => engine.close(),
       };
     },
   };
+}
+
+export function hasWide(engine: InferenceEngine): boolean {
+  const { replicas } = engine.status();
+  return replicas.some(({ models }) => models.some(({ wide, state }) => wide && state === 'loaded'));
 }
 
 export function piscina(name: string, { tasks = 1, threads = 1 }: { tasks?: number; threads?: number }): ContenderKind {

@@ -85,6 +85,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       give: (...given) => this.#sender.give(...given),
       loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
       accepted: () => this.#accepted.size,
+      areAllOf: (modelKey) => this.#accepted.areAllOf(modelKey),
       refused: (queue, error) => this.#rejectWaiting(queue, error),
       expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
@@ -259,12 +260,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Returns the replica's statistics as routers see them; undefined when it takes no requests. */
   routingStats(replica: R): RoutingStats | undefined {
-    return this.#placement.statsOf(replica);
+    return this.#placement.candidateOf(replica)?.routingStats;
   }
 
   /** A load of the model succeeded in `milliseconds` and reported the model's inputs and outputs. */
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
-    this.#placement.modelLoaded(replica, milliseconds);
+    this.#placement.candidateOf(replica)?.loaded(milliseconds);
     this.loads.forget(model.key);
     const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);

@@ -56,7 +56,13 @@ const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
 const request = { model: A, groups: [group], spare: [], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
 const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };
-const LOADED = { loadMs: 3, nextLoadMs: 3, bytes: 9, memoryBytes: 9, metadata: { inputs: [], outputs: [], omittedOutputs: [] } };
+const LOADED = {
+  loadMs: 3,
+  nextLoadMs: 3,
+  bytes: 9,
+  memoryBytes: 9,
+  metadata: { inputs: [], outputs: [], omittedOutputs: [] },
+};
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 let clock: FakeClock;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createEngine } from '../../../dist/index.js';
-import { THREADS } from '../contenders.js';
+import { hasWide, THREADS } from '../contenders.js';
 import { median } from '../measurements.js';
 import type { BenchModel } from '../models.js';
 import { type Calling, call } from './callers.js';
@@ -19,6 +19,8 @@ export interface Changes {
 /** Milliseconds of the phases. */
 export interface PhaseLengths {
   readonly cold: number;
+  /** Most time for a session for lone requests to come. */
+  readonly wide: number;
   readonly one: number;
   readonly many: number;
   readonly idle: number;
@@ -45,6 +47,8 @@ export async function measureChanges(model: BenchModel, lengths: PhaseLengths): 
     await sleep(coldUntil + lengths.cold - performance.now());
     await begin.stop();
 
+    const latest = performance.now() + lengths.wide;
+    while (!hasWide(engine) && performance.now() < latest) await phase(1, CALM_MS);
     const one = await phase(1, lengths.one);
     const many = await phase(MANY, lengths.many);
     const oneAgain = await phase(1, lengths.one / 2);

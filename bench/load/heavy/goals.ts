@@ -5,7 +5,7 @@ import { callersLoad } from '../goals.js';
 import type { Changes } from './changes.js';
 import type { HeavyMeasurements } from './measure.js';
 import type { Mix } from './mix.js';
-import { AUTO, FIXED, PEERS, PLAIN_WIDE } from './peers.js';
+import { AUTO, FIXED, PEERS, PLAIN_CORES, PLAIN_DEFAULT } from './peers.js';
 
 /** Returns the goals, as ratios of measurements made side by side in the same round. */
 export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements): Goal[] {
@@ -23,13 +23,14 @@ export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements)
     const against = (left: readonly number[], right: readonly number[]) =>
       left.map((value, round) => value / (right[round] as number));
     const most = (...loads: Load[]) => Math.max(...loads.map(throughput));
-    const least = (...loads: Load[]) => Math.min(...loads.map(p50));
     all.push(
-      {
-        what: `${title}, one caller, p50 against onnxruntime-node with default threads`,
-        values: against(own(1).map(p50), best(PLAIN_WIDE, 1, least)),
-        ...{ unit: '×', limit: 1.1, aim: 1.02, atMost: true },
-      },
+      ...[PLAIN_DEFAULT, PLAIN_CORES].map(
+        (kind): Goal => ({
+          what: `${title}, one caller, p50 against ${kind.name}`,
+          values: against(own(1).map(p50), peers.rounds(id, kind.name, callersLoad(1)).map(p50)),
+          ...{ unit: '×', limit: 1.1, aim: 1.02, atMost: true },
+        }),
+      ),
       {
         what: `${title}, 2 callers, against the best of onnxruntime-node and Piscina`,
         values: against(own(2).map(throughput), best(PEERS, 2, most)),

@@ -19,13 +19,16 @@ interface Lengths {
   readonly mix: { readonly warmUp: number; readonly measured: number };
 }
 
+/** Time for lone requests to lose as much as the load of a large model takes. */
+const WIDE_MS = 20_000;
+
 const FULL: Lengths = {
   peers: {
     few: { warmUpMs: 70, milliseconds: 200 },
     many: { warmUpMs: 100, milliseconds: 400 },
-    settleMs: 2_500,
+    ...{ settleMs: 1_000, wideMs: WIDE_MS },
   },
-  changes: { cold: 1_200, one: 2_000, many: 1_200, idle: 2_000 },
+  changes: { cold: 1_200, wide: WIDE_MS, one: 2_000, many: 1_200, idle: 2_000 },
   mix: { warmUp: 3_000, measured: 2_000 },
 };
 
@@ -33,9 +36,9 @@ const QUICK: Lengths = {
   peers: {
     few: { warmUpMs: 40, milliseconds: 100 },
     many: { warmUpMs: 50, milliseconds: 200 },
-    settleMs: 1_500,
+    ...{ settleMs: 700, wideMs: WIDE_MS },
   },
-  changes: { cold: 800, one: 1_500, many: 800, idle: 1_000 },
+  changes: { cold: 800, wide: WIDE_MS, one: 1_500, many: 800, idle: 1_000 },
   mix: { warmUp: 2_000, measured: 1_200 },
 };
 

@@ -18,8 +18,9 @@ export const AUTO = infermux('infermux');
 export const FIXED = [1, CORES].map((threads) =>
   infermux(`infermux, ${name(threads)} a session`, { session: { intraOpNumThreads: threads } }),
 );
-/** Both are what "default threads" stands for: the better one counts. */
-export const PLAIN_WIDE = [plain(DEFAULT), plain(CORES)];
+export const PLAIN_DEFAULT = plain(DEFAULT);
+export const PLAIN_CORES = plain(CORES);
+const PLAIN_WIDE = [PLAIN_DEFAULT, PLAIN_CORES];
 const PLAIN = [plain(1), ...PLAIN_WIDE];
 const POOLS = [pool(1), pool(DEFAULT), pool(CORES)];
 export const PEERS = [...PLAIN, ...POOLS];
@@ -31,8 +32,10 @@ export interface PeerLengths {
   /** Of each measurement with one or two callers, and with more. */
   readonly few: Duration;
   readonly many: Duration;
-  /** Before the first measurement: with 16 callers, and with one. A session for lone requests takes a while to come. */
+  /** Before the first measurement with 16 callers. */
   readonly settleMs: number;
+  /** Most time for a session for lone requests to come, which it does when they have lost as much as its load takes. */
+  readonly wideMs: number;
 }
 
 /** Returns the numbers of callers that the goals need for a contender. */
@@ -46,7 +49,7 @@ function callersFor(kind: ContenderKind): number[] {
 export async function measurePeers(
   model: BenchModel,
   rounds: number,
-  { few, many, settleMs }: PeerLengths,
+  { few, many, settleMs, wideMs }: PeerLengths,
   measured: Measurements,
 ): Promise<void> {
   const measure = (contender: Contender, callers: number, duration: Duration) =>
@@ -56,9 +59,11 @@ export async function measurePeers(
     const contender = await kind.start(model);
     contenders.push(contender);
     const callers = callersFor(kind);
-    if (callers.includes(16)) await measure(contender, 16, { warmUpMs: 0, milliseconds: settleMs / 2 });
-    if (kind === AUTO) await measure(contender, 1, { warmUpMs: 0, milliseconds: settleMs });
-    else await measure(contender, 2, few);
+    if (callers.includes(16)) await measure(contender, 16, { warmUpMs: 0, milliseconds: settleMs });
+    if (kind !== AUTO) await measure(contender, 2, few);
+    const latest = performance.now() + wideMs;
+    while (kind === AUTO && contender.hasWide?.() !== true && performance.now() < latest)
+      await measure(contender, 1, { warmUpMs: 0, milliseconds: settleMs });
   }
   for (let round = 0; round < rounds; round += 1) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${rounds}\n`);

@@ -68,7 +68,7 @@ export class DispatchSender<R extends RoutableReplica> {
     const { model: narrow, batching } = queue;
     const dispatch = takeDispatch(queue, most, scope);
     if (dispatch.requests === 0) return;
-    dispatch.isAlone = accepted.size === 1;
+    dispatch.accepted = accepted.size;
     dispatch.wide = wide;
     this.#observer.given(replica.id, dispatch.requests);
     const now = this.#clock.now();

@@ -18,8 +18,8 @@ export interface PendingDispatch {
   readonly requests: number;
   /** Milliseconds that its calls are expected to take; undefined when that is unknown. */
   expectedMs: number | undefined;
-  /** Whether no other request was accepted when it was given to the replica. */
-  isAlone: boolean;
+  /** Accepted requests of the deployment when it was given to the replica, its own among them. */
+  accepted: number;
   /** The model as it runs with several threads; undefined for a narrow run. */
   wide: RoutedModel | undefined;
 }
@@ -88,7 +88,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   }
   // Nothing is given ahead behind a request that may end its replica.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
-  return { groups, requests, expectedMs: isKnown ? totalMs : undefined, isAlone: false, wide: undefined };
+  return { groups, requests, expectedMs: isKnown ? totalMs : undefined, accepted: requests, wide: undefined };
 }
 
 /** Rows of the largest batch that the model is given at present: one until its first run. */

@@ -1,19 +1,26 @@
-/** Samples that the median is of. */
-const SAMPLES = 3;
-
-/** The median of the last three samples. One that stands out does not move it, and a lasting change does at the second. */
+/**
+ * The median of the last samples. Those that stand out do not move it, and a lasting change does when half of them show
+ * it.
+ */
 export class RecentMedian {
+  readonly #size: number;
   readonly #samples: number[] = [];
   #value: number | undefined;
 
-  /** Undefined before the third sample. */
+  /** @param size number of samples that the median is of; odd. */
+  constructor(size = 3) {
+    this.#size = size;
+  }
+
+  /** Undefined before there are so many samples. */
   get value(): number | undefined {
     return this.#value;
   }
 
   add(sample: number): void {
     this.#samples.push(sample);
-    if (this.#samples.length > SAMPLES) this.#samples.shift();
-    if (this.#samples.length === SAMPLES) this.#value = [...this.#samples].sort((left, right) => left - right)[1];
+    if (this.#samples.length > this.#size) this.#samples.shift();
+    if (this.#samples.length < this.#size) return;
+    this.#value = [...this.#samples].sort((left, right) => left - right)[this.#size >> 1];
   }
 }

@@ -30,6 +30,8 @@ export interface PlacementActions<R extends RoutableReplica>
   loadWide(replica: RoutableReplica, model: RoutedModel): PromiseLike<void>;
   /** Accepted requests without an answer. */
   accepted(): number;
+  /** Whether all of them are for the model. Takes the longer the more there are. */
+  areAllOf(modelKey: string): boolean;
 }
 
 /** How a placement decides. */

@@ -1,5 +1,4 @@
 import type { Clock } from '../../common/clock.js';
-import type { RoutingStats } from '../../contracts/request-router.js';
 import type { DispatchScope, PendingDispatch } from '../batches/take-dispatch.js';
 import type { PendingRequest } from '../pending-request.js';
 import { Gathering } from '../queues/gathering.js';
@@ -23,8 +22,6 @@ import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
 import { type LoneRun, WideSessions } from './wide/wide-sessions.js';
-
-const anywhere = () => true;
 
 /**
  * Decides which replica is given which requests next. The router says where a request may go, the slots say whether
@@ -70,7 +67,7 @@ export class Placement<R extends RoutableReplica> {
         this.#eligibility.update(queue);
       },
     });
-    this.#gathering = new Gathering(clock);
+    this.#gathering = new Gathering(clock, (queue) => this.#wide.waitUntil(queue));
     this.#router = new ActiveRouter(replicas, loadBackoff, clock);
     this.#copies = new ModelCopies(replicas, queueOf, loadBackoff, clock, actions);
     const takesTurns = () => this.#order.inForce.takesTurns;
@@ -89,16 +86,17 @@ export class Placement<R extends RoutableReplica> {
     this.#express = new ExpressLane(this.#waiting, this.#candidates, queueOf, loadBackoff, clock, {
       ...{ copy: (copy) => actions.copy(copy), expressNeeded: (isNeeded) => actions.expressNeeded(isNeeded) },
       takesTurns,
-      give: (queue, candidate, most) => {
-        this.#give(queue, candidate, undefined, most);
-        this.#eligibility.update(queue);
-      },
+      give: (queue, candidate, most) => this.#giveNext(queue, candidate, most),
     });
     const context: Omit<PlacementContext<R>, 'nextTurn'> = {
       ...{ replicas, slots: this.#slots, waiting: this.#waiting },
-      choose: (queue, request, may = anywhere) =>
+      choose: (queue, request, may) =>
         this.#wide.candidateFor(queue) ??
-        this.#router.choose(queue, request, (candidate) => this.#slots.has(candidate, queue) && may(candidate)),
+        this.#router.choose(
+          queue,
+          request,
+          (candidate) => this.#slots.has(candidate, queue) && may?.(candidate) !== false,
+        ),
       spillsTo: (queue, candidate) => this.#router.spillsTo(queue, candidate),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
@@ -109,10 +107,9 @@ export class Placement<R extends RoutableReplica> {
 
   /** Takes new rules and places every waiting request again, because batching may have changed as well. */
   configure(rules: PlacementRules): void {
-    const { order } = this.#rules;
+    if (rules.order !== this.#rules.order) this.#order.use(rules.order, this.#router.goesByModel);
     this.#rules = rules;
     this.#wide.configure(rules);
-    if (rules.order !== order) this.#order.use(rules.order, this.#router.goesByModel);
     for (const candidate of this.#candidates.all()) this.#slots.configure(candidate, rules.maxOngoing);
     this.place(this.waiting());
   }
@@ -133,8 +130,6 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * Removes the replica.
-   *
    * @param queuesOfModels queues of the models that the replica has.
    * @param failure why the replica died, if it did.
    * @returns the queues to place after that, among them `queuesOfModels`; undefined when the replica is unknown.
@@ -170,20 +165,14 @@ export class Placement<R extends RoutableReplica> {
     if (!replica.isLoading) this.serve(candidate);
   }
 
-  /** The replica has loaded a model, in this many milliseconds. */
-  modelLoaded(replica: R, milliseconds: number): void {
-    this.#candidates.of(replica)?.loaded(milliseconds);
-  }
-
   /** A lone request of a handler ran the queue's model in the session with this key. */
   handlerRan(replica: R, queue: ModelQueue, run: LoneRun): void {
-    const candidate = this.#candidates.of(replica);
-    if (candidate !== undefined) this.#wide.ran(candidate, queue, run);
+    if (this.#candidates.of(replica) !== undefined) this.#wide.ran(replica, queue, run);
   }
 
-  /** The statistics of the replica that routers see; undefined when the replica is unknown. */
-  statsOf(replica: R): RoutingStats | undefined {
-    return this.#candidates.of(replica)?.routingStats;
+  /** The replica as the placement knows it; undefined when it does not. */
+  candidateOf(replica: R): Candidate<R> | undefined {
+    return this.#candidates.of(replica);
   }
 
   /** Queues with waiting requests, whether they wait for a replica or for company. */
@@ -219,7 +208,9 @@ export class Placement<R extends RoutableReplica> {
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
     if (this.#replicas.has(candidate)) {
-      this.#order.inForce.serve(candidate);
+      const following = this.#wide.following(candidate);
+      if (following === undefined) this.#order.inForce.serve(candidate);
+      else this.#giveNext(following, candidate);
       if (candidate.isIdle) this.#copies.loadNext();
     }
     this.#express.serve();
@@ -235,13 +226,13 @@ export class Placement<R extends RoutableReplica> {
   /** Call it before the replica is told. @param sequence higher than all that requests have, and no later one's. */
   given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
     this.#express.given(candidate, queue, dispatch);
-    this.#wide.given(queue, dispatch);
+    this.#wide.given(candidate, queue, dispatch);
     queue.servedAt = sequence;
     candidate.usedAt.set((dispatch.wide ?? queue.model).key, this.#clock.now());
     this.#slots.given(candidate, queue, sequence, dispatch);
   }
 
-  /** Call it after the replica is told: a router may do anything in its hook, even send requests. */
+  /** Call it after that: a router may do anything in its hook, even send requests. */
   routed(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
     this.#router.routed(candidate, queue, dispatch);
   }
@@ -252,8 +243,11 @@ export class Placement<R extends RoutableReplica> {
     queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
     this.#router.completed(candidate, dispatch);
+    this.#wide.answered(candidate, dispatch);
     if (!this.#candidates.has(candidate)) return;
     this.#slots.answered(candidate);
+    // Its requests may have waited for the end of this run.
+    if (queue.isGathering) this.place([queue]);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));
     else this.serve(candidate);
   }
@@ -289,9 +283,15 @@ export class Placement<R extends RoutableReplica> {
     this.place(this.waiting());
   }
 
+  #giveNext(queue: ModelQueue, candidate: Candidate<R>, most?: number): void {
+    this.#give(queue, candidate, undefined, most);
+    this.#eligibility.update(queue);
+  }
+
   #give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope, most = Number.POSITIVE_INFINITY): void {
     const wide = this.#wide.modelFor(queue, candidate);
-    this.#actions.give(queue, candidate, Math.min(most, this.#slots.share(candidate, queue)), scope, wide);
+    const share = wide === undefined ? this.#slots.share(candidate, queue) : 1;
+    this.#actions.give(queue, candidate, Math.min(most, share), scope, wide);
     // The remaining requests may have to wait for company again.
     this.#gathering.update(queue, this.#rules.maxOngoing);
   }

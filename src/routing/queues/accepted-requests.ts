@@ -61,6 +61,11 @@ export class AcceptedRequests {
     return this.#requests.length;
   }
 
+  /** Whether all of them are for the model. */
+  areAllOf(modelKey: string): boolean {
+    return this.#requests.every(({ model }) => model.key === modelKey);
+  }
+
   /** Whether every request has its answer. */
   get isEmpty(): boolean {
     return this.#requests.length + this.#untold === 0;

@@ -3,13 +3,16 @@ import { commonRows } from '../../tensors/tensor.js';
 import { fullBatchRows } from '../batches/take-dispatch.js';
 import type { ModelQueue } from './model-queue.js';
 
-/** Decides how long the requests of a queue wait for company. */
+/** Decides how long the requests of a queue wait: for company, or for their turn with a session. */
 export class Gathering {
   readonly #clock: Clock;
+  readonly #untilTurn: (queue: ModelQueue) => number | undefined;
   #isStopped = false;
 
-  constructor(clock: Clock) {
+  /** @param untilTurn clock time until which the queue's requests wait for their turn; undefined: they do not. */
+  constructor(clock: Clock, untilTurn: (queue: ModelQueue) => number | undefined) {
     this.#clock = clock;
+    this.#untilTurn = untilTurn;
   }
 
   /** From now on no request waits for company. */
@@ -23,7 +26,7 @@ export class Gathering {
    * @param maxOngoing most requests that a replica may have at once.
    */
   update(queue: ModelQueue, maxOngoing: number): void {
-    queue.gathersUntil = this.#untilOf(queue, maxOngoing);
+    queue.gathersUntil = this.#untilOf(queue, maxOngoing) ?? this.#untilTurn(queue);
   }
 
   #untilOf(queue: ModelQueue, maxOngoing: number): number | undefined {

@@ -67,6 +67,11 @@ export class FakeReplica implements RoutableReplica {
     return this.#given.length;
   }
 
+  /** Key of the model of the first dispatch. */
+  get running(): string | undefined {
+    return this.#given[0]?.dispatch.model.key;
+  }
+
   get isLoading(): boolean {
     return [...this.models.values()].includes('loading');
   }

@@ -10,6 +10,7 @@ import type { LoadBackoff } from '../load-backoff.js';
 import type { PlacementActions } from '../placement-rules.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
 import type { ReplicaIndex } from '../replicas/replica-index.js';
+import { WideTurns } from './wide-turns.js';
 import { WideWorth } from './wide-worth.js';
 
 /** Shorter runs gain nothing: to wake the other threads takes a good part of the time. */
@@ -25,9 +26,9 @@ export interface WideRules {
   readonly cores: number;
 }
 
-type WideActions = Pick<PlacementActions<RoutableReplica>, 'accepted' | 'loadWide'>;
+type WideActions = Pick<PlacementActions<RoutableReplica>, 'accepted' | 'areAllOf' | 'loadWide'>;
 
-/** A run beside which nothing else was at work. */
+/** A run that had the cores that it can use. */
 export interface LoneRun {
   /** Key of the session. */
   readonly key: string;
@@ -47,8 +48,9 @@ interface WideState {
  * The wide sessions of a deployment's models: one for a model at most, in an idle replica with room for it.
  *
  * A request is alone when no other of the deployment is accepted and no other replica of the engine has work. It then
- * runs wide if its model's wide session is loaded. Nothing waits for that session: it is loaded in idle time, and until
- * then, and as soon as there is more to do, requests run narrow. So two wide runs never share the cores.
+ * runs wide if its model's wide session is loaded. Nothing waits for a load of that session: it is loaded in idle time,
+ * and until then, and as soon as there is much to do, requests run narrow. A few of them take turns, see
+ * {@link WideTurns}. So two wide runs never share the cores.
  */
 export class WideSessions<R extends RoutableReplica> {
   readonly #replicas: ReplicaIndex<Candidate<R>>;
@@ -56,6 +58,7 @@ export class WideSessions<R extends RoutableReplica> {
   readonly #loadBackoff: LoadBackoff;
   readonly #actions: WideActions;
   readonly #takesTurns: () => boolean;
+  readonly #turns: WideTurns<R>;
   #rules: WideRules;
   readonly #states = new Map<ModelQueue, WideState>();
 
@@ -74,6 +77,7 @@ export class WideSessions<R extends RoutableReplica> {
     this.#clock = clock;
     this.#actions = actions;
     this.#takesTurns = takesTurns;
+    this.#turns = new WideTurns(replicas, clock, actions, takesTurns);
   }
 
   configure(rules: WideRules): void {
@@ -86,23 +90,46 @@ export class WideSessions<R extends RoutableReplica> {
   /** The replica that should take the queue's request for a wide run; undefined when another choice is as good. */
   candidateFor(queue: ModelQueue): Candidate<R> | undefined {
     // For most deployments the answer is here.
-    if (this.#states.size === 0 || !this.#isAlone(queue)) return undefined;
-    if (isHandlerKey(queue.modelKey)) return this.#candidateForHandler(queue.modelKey);
-    const state = this.#states.get(queue);
-    if (state?.worth.mayRun !== true) return undefined;
-    return this.#replicas.warm(state.model.key).find((candidate) => this.#canRun(candidate, state));
+    if (this.#states.size === 0) return undefined;
+    if (isHandlerKey(queue.modelKey))
+      return this.#turns.isAlone(queue) ? this.#candidateForHandler(queue.modelKey) : undefined;
+    const state = this.#stateToRun(queue);
+    return state && this.#replicas.warm(state.model.key).find((candidate) => this.#canRun(candidate, state));
   }
 
   /** The model to run on the candidate, if the queue's request is to run wide there. */
   modelFor(queue: ModelQueue, candidate: Candidate<R>): RoutedModel | undefined {
-    if (this.#states.size === 0 || !this.#isAlone(queue)) return undefined;
-    const state = this.#states.get(queue);
-    return state?.worth.mayRun === true && this.#canRun(candidate, state) ? state.model : undefined;
+    const state = this.#stateToRun(queue);
+    if (state === undefined) return undefined;
+    return this.#canRun(candidate, state) || this.#turns.canFollow(candidate, queue) ? state.model : undefined;
+  }
+
+  /** Clock time until which the queue's requests wait for their turn to run wide; undefined when they do not wait. */
+  waitUntil(queue: ModelQueue): number | undefined {
+    const worth = this.#states.get(queue)?.worth;
+    if (worth?.mayRun !== true || !this.#turns.areFew(queue, worth)) return undefined;
+    return this.#turns.waitUntil();
+  }
+
+  /** The queue whose next request follows in the candidate, where one of it is running wide and ends soon. */
+  following(candidate: Candidate<R>): ModelQueue | undefined {
+    const queue = this.#turns.queueOf(candidate);
+    if (queue === undefined || !this.#turns.canFollow(candidate, queue)) return undefined;
+    return this.#stateToRun(queue) && queue;
   }
 
   /** Call it before the dispatch is noted as given: a wide run takes another time than a narrow one. */
-  given(queue: ModelQueue, dispatch: PendingDispatch): void {
-    if (dispatch.wide !== undefined) dispatch.expectedMs = this.#states.get(queue)?.worth.expectedMs(rowsOf(dispatch));
+  given(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
+    if (dispatch.wide === undefined) return;
+    this.#turns.given(candidate, queue);
+    const worth = this.#states.get(queue)?.worth;
+    dispatch.expectedMs = worth?.expectedMs(rowsOf(dispatch));
+    if (dispatch.accepted > 1) worth?.tookTurn();
+  }
+
+  /** The dispatch has its answer, or its replica died. */
+  answered(candidate: Candidate<R>, { wide }: PendingDispatch): void {
+    if (wide !== undefined) this.#turns.answered(candidate);
   }
 
   /** The wide session of the queue's model appeared in the candidate, was loaded, or disappeared. */
@@ -117,15 +144,24 @@ export class WideSessions<R extends RoutableReplica> {
 
   /** The candidate has answered a dispatch of the queue. Its run took `runMs`. */
   worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, runMs: number): void {
-    const { isAlone, wide } = dispatch;
-    if (!isAlone || (wide === undefined && runMs < LEAST_RUN_MS) || isHandlerKey(queue.modelKey)) return;
-    // A request that came during the run may have held it up.
-    if (this.#actions.accepted() > 0 || !this.#hasCores(candidate)) return;
-    this.ran(candidate, queue, { key: (wide ?? queue.model).key, rows: rowsOf(dispatch), runMs });
+    const { accepted, requests, wide } = dispatch;
+    if ((wide === undefined && runMs < LEAST_RUN_MS) || isHandlerKey(queue.modelKey)) return;
+    // Others, also those that came during the run, may have held it up.
+    const others = Math.max(accepted - 1, this.#actions.accepted());
+    if (others >= this.#replicas.size && others > 0) return;
+    if (others > 0 && (requests > 1 || !this.#actions.areAllOf(queue.modelKey))) return;
+    const rows = rowsOf(dispatch);
+    if (wide === undefined && others > 0) {
+      if (this.#hasCores(candidate, others)) this.#states.get(queue)?.worth.ranBesideOthers(rows, runMs);
+      // Beside few of its model it has a core of its own.
+      if (others > this.#rules.cores / 2 - 1) return;
+    }
+    if (this.#hasCores(candidate, wide === undefined ? others : 0))
+      this.ran(candidate.replica, queue, { key: (wide ?? queue.model).key, rows, runMs }, accepted);
   }
 
-  /** The queue's model ran in the candidate, and nothing else was at work. */
-  ran({ replica }: Candidate<R>, queue: ModelQueue, { key, rows, runMs }: LoneRun): void {
+  /** The queue's model ran in the replica, and nothing held it up. @param requests that were there with its own. */
+  ran(replica: R, queue: ModelQueue, { key, rows, runMs }: LoneRun, requests = 1): void {
     const state = this.#stateOf(queue);
     if (state === undefined) return;
     const { worth, model } = state;
@@ -136,7 +172,7 @@ export class WideSessions<R extends RoutableReplica> {
       replica.unload(key, 'unloaded').then(undefined, () => undefined);
       return;
     }
-    worth.ranNarrow(rows, runMs, now);
+    worth.ranNarrow(rows, runMs, now, requests);
     if (worth.isWorthLoading(queue.times.loadMs, now)) this.#load(queue, state);
   }
 
@@ -146,18 +182,21 @@ export class WideSessions<R extends RoutableReplica> {
     this.#states.delete(queue);
   }
 
-  /** Whether the queue's request is the only one of the deployment. One that lost a replica runs as it did before. */
-  #isAlone(queue: ModelQueue): boolean {
-    return queue.size === 1 && this.#actions.accepted() === 1 && !queue.isRetrying && this.#takesTurns();
+  /** The state of a model whose next request should run wide as soon as the wide session is free. */
+  #stateToRun(queue: ModelQueue): WideState | undefined {
+    // For most deployments the answer is here.
+    const state = this.#states.get(queue);
+    if (state?.worth.mayRun !== true) return undefined;
+    return this.#turns.isAlone(queue) || this.#turns.areFew(queue, state.worth) ? state : undefined;
   }
 
   #canRun(candidate: Candidate<R>, { model: { key } }: WideState): boolean {
     return candidate.isIdle && candidate.models.get(key) === 'loaded' && this.#hasCores(candidate);
   }
 
-  /** Whether the other replicas leave the cores to this one. */
-  #hasCores(candidate: Candidate<R>): boolean {
-    if (candidate.replica.othersAtWork > 0) return false;
+  /** Whether the other replicas leave the cores to this one: at most so many have work, and none loads. */
+  #hasCores(candidate: Candidate<R>, others = 0): boolean {
+    if (candidate.replica.othersAtWork > others) return false;
     for (const { replica } of this.#replicas.all())
       if (replica !== candidate.replica && replica.isLoading) return false;
     return true;
@@ -206,11 +245,16 @@ export class WideSessions<R extends RoutableReplica> {
     state.cancelTimer = this.#clock.schedule(again, quietMs);
   }
 
-  /** Returns a replica without work for so long: a load keeps it from its models, and nobody should wait for that. */
+  /**
+   * Returns a replica that was without work for so long, or any idle one where the others could do twice the work: a load
+   * keeps it from its models, and nobody should wait for that.
+   */
   #placeFor({ modelKey, model }: ModelQueue, quietMs: number): Candidate<R> | undefined {
     const before = this.#clock.now() - quietMs;
-    const places = this.#replicas.idle.filter(
-      (candidate) => candidate.isIdle && candidate.hasFree(model.bytes) && candidate.begunAt <= before,
+    const { idle } = this.#replicas;
+    const canSpare = idle.length - 1 >= 2 * Math.max(1, this.#actions.accepted());
+    const places = idle.filter(
+      (candidate) => candidate.isIdle && candidate.hasFree(model.bytes) && (canSpare || candidate.begunAt <= before),
     );
     const warm = this.#replicas.warm(modelKey);
     const isOnly = (candidate: Candidate<R>) => warm.length === 1 && warm[0] === candidate;

@@ -1,6 +1,7 @@
 import { DecayedSum } from '../../estimates/decayed-sum.js';
 import { expectedMs, LatencyFit } from '../../estimates/latency-fit.js';
 import { MovingAverage } from '../../estimates/moving-average.js';
+import { RecentMedian } from '../../estimates/recent-median.js';
 
 /** Lone runs that are measured before a wide session is loaded. The first one says little. */
 const NARROW_RUNS = 10;
@@ -14,6 +15,12 @@ const DOUBTFUL = 0.95;
 const WEIGHT = 0.02;
 /** A run that was held up by something else counts as this many times a narrow one at most. */
 const MOST = 2;
+/**
+ * Narrow runs beside each other that are measured before requests take turns, and again after so many turns: what they
+ * took may have been due to something else.
+ */
+const NARROW_TURNS = 21;
+const TURNS = 5_000;
 /** What lone requests have lost counts 1/e after this time. */
 const LOST_MS = 60_000;
 /**
@@ -33,12 +40,16 @@ const FORGIVEN_AFTER_PAUSES = 10;
  * machine may have become slow for both.
  */
 export class WideWorth {
-  readonly #gain: number;
+  readonly #cores: number;
   readonly #narrow = new LatencyFit();
+  /** Time of narrow runs while there were others, as a multiple of that of lone ones. */
+  readonly #beside = new RecentMedian(NARROW_TURNS);
   readonly #lost = new DecayedSum(LOST_MS);
   /** Time of wide runs as a fraction of that of narrow ones. */
   #ratio = new MovingAverage(WEIGHT);
   #narrowRunsDue = NARROW_RUNS;
+  #turns = 0;
+  #narrowTurnsDue = NARROW_TURNS;
   #isLoaded = false;
   /** Ratios of the trial's runs; undefined when there is no trial. The first one does not count. */
   #trial: number[] | undefined;
@@ -48,7 +59,7 @@ export class WideWorth {
 
   /** @param cores that a wide run can use; at least 2. */
   constructor(cores: number) {
-    this.#gain = 1 - 1 / cores;
+    this.#cores = cores;
   }
 
   /** Whether a lone request should run wide. */
@@ -61,17 +72,41 @@ export class WideWorth {
     return this.#narrowRunsDue === 0 && now >= this.#notBefore && this.#lost.perMs(now) * LOST_MS >= loadMs;
   }
 
-  /** Milliseconds that a wide run is expected to take; undefined before the first. */
-  expectedMs(rows: number): number | undefined {
-    const narrow = this.#narrow.estimate();
-    const ratio = this.#ratio.value;
-    return narrow === undefined || ratio === undefined ? undefined : ratio * expectedMs(narrow, rows);
+  /**
+   * Whether requests that are there at the same time run wide one after the other: when even the last one is then
+   * answered clearly sooner than if they ran beside each other.
+   */
+  takesTurns(requests: number): boolean {
+    // Those that have cores of their own are compared with runs that have all.
+    if (this.#trial !== undefined) return requests <= this.#cores / 2;
+    const beside = this.#narrowTurnsDue === 0 ? this.#beside.value : undefined;
+    return beside !== undefined && requests * (this.#ratio.value ?? 1) <= CLEARLY * beside;
   }
 
-  /** A lone request ran narrow. */
-  ranNarrow(rows: number, runMs: number, now: number): void {
+  /** A request ran wide while others waited for their turn. */
+  tookTurn(): void {
+    this.#turns += 1;
+    if (this.#turns % TURNS === 0) this.#narrowTurnsDue = NARROW_TURNS;
+  }
+
+  /** A request ran narrow while there were few others. */
+  ranBesideOthers(rows: number, runMs: number): void {
+    const narrow = this.#narrow.estimate();
+    if (narrow === undefined) return;
+    this.#beside.add(runMs / expectedMs(narrow, rows));
+    this.#narrowTurnsDue = Math.max(0, this.#narrowTurnsDue - 1);
+  }
+
+  /** Milliseconds that a wide run is expected to take: as long as a narrow one before it was tried. */
+  expectedMs(rows: number): number | undefined {
+    const narrow = this.#narrow.estimate();
+    return narrow && (this.#ratio.value ?? 1) * expectedMs(narrow, rows);
+  }
+
+  /** A request ran narrow. @param requests that were there with its own; with more than one, they would take turns. */
+  ranNarrow(rows: number, runMs: number, now: number, requests = 1): void {
     this.#narrow.add(rows, runMs);
-    this.#lost.add(this.#gain * runMs, now);
+    this.#lost.add(Math.max(0, 1 - requests / this.#cores) * runMs, now);
     this.#narrowRunsDue = Math.max(0, this.#narrowRunsDue - 1);
   }
 

@@ -142,6 +142,108 @@ describe('a request runs narrow', () => {
   });
 });
 
+describe('few requests of one model', () => {
+  const CORES = 8;
+  let wide: FakeReplica;
+  let others: FakeReplica[];
+
+  /** Callers that ask again when they have their answer; all replicas step at the end of a run. */
+  async function call(callers: number, rounds: number): Promise<void> {
+    let left = callers * rounds;
+    const caller = async () => {
+      while (left > 0) {
+        left -= 1;
+        await dispatcher.submit(fakeRequest(HEAVY), () => undefined);
+      }
+    };
+    const all = Promise.all(Array.from({ length: callers }, caller));
+    let isOver = false;
+    void all.then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await flush();
+      clock.advance(replicas.some(({ running }) => running === WIDE) ? WIDE_MS : RUN_MS);
+      for (const replica of replicas) if (replica.dispatches > 0) replica.step();
+    }
+  }
+
+  beforeEach(async () => {
+    start({ cores: CORES });
+    for (let count = 0; count < 4; count += 1) {
+      const replica = add();
+      replica.wideMs = 2;
+      const isOtherAtWork = (other: FakeReplica) => other !== replica && other.dispatches > 0;
+      Object.defineProperty(replica, 'othersAtWork', { get: () => replicas.filter(isOtherAtWork).length });
+    }
+    wide = await loadWide();
+    others = replicas.filter((replica) => replica !== wide);
+    await askOften(15);
+    expect(wide.ran.slice(-15)).toEqual(Array(15).fill(WIDE));
+  });
+
+  const ran = () => replicas.reduce((sum, replica) => sum + replica.ran.length, 0);
+  const ranWide = () => wide.ran.filter((key) => key === WIDE).length;
+
+  it('take turns on the wide session, once narrow runs beside each other have been measured', async () => {
+    await call(2, 30);
+    const [before, wideBefore] = [ran(), ranWide()];
+    await call(2, 50);
+    expect([ran() - before, ranWide() - wideBefore]).toEqual([100, 100]);
+  });
+
+  it('run narrow when they are too many', async () => {
+    await call(2, 30);
+    const before = ranWide();
+    await call(8, 50);
+    // The first one is alone, and the last ones are few.
+    expect(ranWide() - before).toBeLessThan(10);
+  });
+
+  it('do not wait for a wide run that takes much longer than expected', async () => {
+    await call(2, 30);
+    const answers = [HEAVY, HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+    await flush();
+    expect([wide.dispatches, dispatcher.queued]).toEqual([1, 2]);
+    clock.advance(10 * WIDE_MS);
+    await flush();
+    // One was given ahead.
+    expect([wide.dispatches, dispatcher.queued]).toEqual([2, 0]);
+    for (const other of others) if (other.dispatches > 0) other.step();
+    await answers[2];
+    for (let step = 0; step < 2; step += 1) wide.step();
+    await Promise.all(answers);
+  });
+
+  it('are all answered when the replica dies that they wait for', async () => {
+    await call(2, 30);
+    const answers = [HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+    await flush();
+    expect(dispatcher.queued).toBe(1);
+    wide.crash((crash) => dispatcher.removeReplica(wide, crash));
+    for (let step = 0; step < 3; step += 1) {
+      await flush();
+      for (const replica of others) if (replica.dispatches > 0) replica.step();
+    }
+    await Promise.all(answers);
+    expect(others.flatMap(({ ran: keys }) => keys)).not.toContain(WIDE);
+  });
+
+  it('run narrow beside a request of another model', async () => {
+    await call(2, 30);
+    const other = dispatcher.submit(fakeRequest(OTHER), () => undefined);
+    await flush();
+    const before = ranWide();
+    const answers = [HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+    for (let step = 0; step < 4; step += 1) {
+      await flush();
+      for (const replica of replicas) if (replica.dispatches > 0) replica.step();
+    }
+    await Promise.all([other, ...answers]);
+    expect(ranWide()).toBe(before);
+  });
+});
+
 describe('no wide session is loaded', () => {
   it.each([
     ['with one core', { cores: 1 }],

@@ -29,7 +29,8 @@ function runWide(runs: number, ms: number): number | undefined {
   return undefined;
 }
 
-function load(): void {
+function load(judge = worth): void {
+  worth = judge;
   runNarrow(30);
   worth.loaded(now);
 }
@@ -96,6 +97,53 @@ describe('its runs', () => {
     while (worth.mayRun) runWide(1, 40);
     runNarrow(10, 12);
     expect(runWide(30, 40)).toBe(10);
+  });
+});
+
+describe('turns', () => {
+  const runBeside = (runs: number, ms: number) => {
+    for (let run = 0; run < runs; run += 1) worth.ranBesideOthers(1, ms);
+  };
+
+  it('are taken by as many requests as are answered clearly sooner wide, one after the other', () => {
+    load(new WideWorth(8));
+    runWide(20, 2);
+    runBeside(20, 10);
+    expect(worth.takesTurns(2)).toBe(false);
+    runBeside(1, 10);
+    expect([2, 3, 4, 5, 6].map((requests) => worth.takesTurns(requests))).toEqual([true, true, true, false, false]);
+    runBeside(100, 15);
+    expect(worth.takesTurns(6)).toBe(true);
+  });
+
+  it('are taken in a trial by those that would have cores of their own', () => {
+    load(new WideWorth(8));
+    expect([2, 4, 5].map((requests) => worth.takesTurns(requests))).toEqual([true, true, false]);
+  });
+
+  it('give way to some narrow runs now and then, which show how long those take', () => {
+    load(new WideWorth(8));
+    runWide(20, 2);
+    runBeside(21, 10);
+    for (let turn = 0; turn < 4_999; turn += 1) worth.tookTurn();
+    expect(worth.takesTurns(2)).toBe(true);
+    worth.tookTurn();
+    for (let run = 0; run < 21; run += 1) {
+      expect(worth.takesTurns(2)).toBe(false);
+      runBeside(1, 10);
+    }
+    expect(worth.takesTurns(2)).toBe(true);
+  });
+
+  it('that could not be taken make a session worth its load, too, but less', () => {
+    const runsUntilLoad = (cores: number, requests: number) => {
+      const judged = new WideWorth(cores);
+      let runs = 0;
+      for (; runs < 1_000 && !judged.isWorthLoading(LOAD_MS, runs); runs += 1) judged.ranNarrow(1, 10, runs, requests);
+      return runs;
+    };
+    expect(runsUntilLoad(4, 2)).toBeGreaterThan(runsUntilLoad(4, 1));
+    expect(runsUntilLoad(2, 2)).toBe(1_000);
   });
 });
 
