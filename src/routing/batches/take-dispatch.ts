@@ -24,9 +24,12 @@ export interface PendingDispatch {
   wide: RoutedModel | undefined;
 }
 
-/** Without a `targetLatencyMs` a batch may take this long, or this many times as long as a request alone. */
+/**
+ * Without a `targetLatencyMs` a batch may take this long, or this many times as long as its first request alone. So two
+ * requests are joined when that saves at least a twentieth of their time.
+ */
 const BATCH_MS = 5;
-const BATCH_TO_SINGLE = 1.5;
+const BATCH_TO_SINGLE = 1.9;
 /** Requests that cannot be joined share a message up to this much expected work. */
 const SINGLES_MS = 1;
 /** A guess per string, because counting the bytes takes too long. */
@@ -51,8 +54,9 @@ export interface DispatchScope {
 export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchScope): PendingDispatch {
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
-  const batchMs = batchMsOf(batching, estimate);
-  const mostRows = mostRowsOf(batching, estimate);
+  const rowsOfFirst = rowsOf(scope?.from ?? queue.head);
+  const batchMs = batchMsOf(batching, estimate, rowsOfFirst);
+  const mostRows = mostRowsOf(batching, estimate, rowsOfFirst);
   const groups: PendingGroup[] = [];
   let totalMs = 0;
   let requests = 0;
@@ -92,8 +96,8 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
 }
 
 /** Rows of the largest batch that the model is given at present: one until its first run. */
-export function fullBatchRows({ batching, times }: ModelQueue): number {
-  return mostRowsOf(batching, times.calls.estimate());
+export function fullBatchRows({ batching, times, head }: ModelQueue): number {
+  return mostRowsOf(batching, times.calls.estimate(), rowsOf(head));
 }
 
 /**
@@ -107,7 +111,7 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   if (rowsOfEach === 0) return size * expectedMs(estimate, 1);
   const { slope, base, tried } = estimate;
   const rows = size * rowsOfEach;
-  const batchMs = batchMsOf(batching, estimate);
+  const batchMs = batchMsOf(batching, estimate, rowsOfEach);
   const triedMs = expectedMs(estimate, tried.size);
   // Nothing is known of larger batches: they may take no longer than the last ones did.
   if (tried.isOpen && tried.size < batching.maxSize && triedMs <= batchMs) {
@@ -117,14 +121,22 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   return Math.ceil(rows / Math.max(1, Math.min(batching.maxSize, fitting))) * base + rows * slope;
 }
 
-function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined): number {
+function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined, rowsOfFirst: number): number {
   if (estimate === undefined) return 1;
-  return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate)));
+  return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate, rowsOfFirst)));
 }
 
-function batchMsOf({ targetLatencyMs }: ModelBatching, estimate: LatencyEstimate | undefined): number {
+function batchMsOf(
+  { targetLatencyMs }: ModelBatching,
+  estimate: LatencyEstimate | undefined,
+  rowsOfFirst: number,
+): number {
   if (targetLatencyMs !== undefined) return targetLatencyMs;
-  return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, 1));
+  return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, rowsOfFirst));
+}
+
+function rowsOf(request: PendingRequest | undefined): number {
+  return request === undefined ? 1 : Math.max(1, commonRows(request.feeds));
 }
 
 /** Milliseconds that the request adds to the expected time. */

@@ -4,8 +4,11 @@ const WEIGHT = 0.05;
 const LEAST_SPREAD = 1e-3;
 /** A call counts as larger from this many times the mean size on. */
 const LARGER = 1.2;
-/** A larger size that did not pay may pay later, so it is tried again. */
-const TRY_AGAIN_AFTER_CALLS = 1_000;
+/**
+ * A larger size that did not pay is tried again after so many calls, which double each time up to a limit: the first call
+ * of a size is often slow, and it may pay later.
+ */
+const TRY_AGAIN_AFTER_CALLS = { first: 30, most: 1_000 };
 
 /**
  * The latency of a model's calls by their size: latency = a·n + b, by least squares over recent calls. Older calls are
@@ -19,6 +22,7 @@ export class LatencyFit {
   #sizesTimes = 0;
   #largest = 0;
   #callsSinceLarger = 0;
+  #tryAgainAfterCalls = TRY_AGAIN_AFTER_CALLS.first;
 
   /** A call of `size` rows took this long. */
   add(size: number, milliseconds: number): void {
@@ -29,7 +33,13 @@ export class LatencyFit {
     this.#sizesSquared = keep * this.#sizesSquared + size * size;
     this.#sizesTimes = keep * this.#sizesTimes + size * milliseconds;
     this.#largest = Math.max(this.#largest, size);
-    this.#callsSinceLarger = size > LARGER * (this.#sizes / this.#weight) ? 0 : this.#callsSinceLarger + 1;
+    if (size <= LARGER * (this.#sizes / this.#weight)) {
+      this.#callsSinceLarger += 1;
+      return;
+    }
+    if (this.#callsSinceLarger >= this.#tryAgainAfterCalls)
+      this.#tryAgainAfterCalls = Math.min(TRY_AGAIN_AFTER_CALLS.most, 2 * this.#tryAgainAfterCalls);
+    this.#callsSinceLarger = 0;
   }
 
   /** The present estimate; undefined before the first call. */
@@ -40,7 +50,7 @@ export class LatencyFit {
     const variance = this.#sizesSquared / this.#weight - size * size;
     // One size alone does not determine the line; a line through the origin is the cautious guess.
     if (variance <= LEAST_SPREAD * size * size) {
-      const isOpen = this.#largest <= LARGER * size || this.#callsSinceLarger >= TRY_AGAIN_AFTER_CALLS;
+      const isOpen = this.#largest <= LARGER * size || this.#callsSinceLarger >= this.#tryAgainAfterCalls;
       return { slope: time / size, base: 0, tried: { size, largest: this.#largest, isOpen } };
     }
     const tried = { size, largest: this.#largest, isOpen: false };

@@ -72,7 +72,7 @@ describe('requests that can be joined', () => {
     expect(shapeOf(queueOf(asks(9), [[2, 0.1]]))).toEqual([['joined', 0, 1, 2, 3]]);
   });
 
-  it('stop at 5 ms, or half as long again as one alone, or targetLatencyMs', () => {
+  it('stop at 5 ms, or 1.9 times as long as the first alone, or at targetLatencyMs', () => {
     const perRow = [
       [1, 1],
       [64, 64],
@@ -80,9 +80,10 @@ describe('requests that can be joined', () => {
     expect(shapeOf(queueOf(asks(20), perRow))[0]).toHaveLength(1 + 5);
     const flat = [
       [1, 10],
-      [64, 16.29],
+      [64, 22.61],
     ] as const;
-    expect(shapeOf(queueOf(asks(100), flat))[0]).toHaveLength(1 + 51);
+    expect(shapeOf(queueOf(asks(100), flat))[0]).toHaveLength(1 + 45);
+    expect(shapeOf(queueOf(asks(20, { feeds: rows(16) }), flat, { maxSize: 200 }))[0]).toHaveLength(1 + 4);
     expect(shapeOf(queueOf(asks(20), perRow, { targetLatencyMs: 8.5 }))[0]).toHaveLength(1 + 8);
   });
 

@@ -48,17 +48,21 @@ describe('the largest size within a time', () => {
     expect(largestWithin(estimateOf([1, 2], [16, 17], [8, 9]), 11)).toBe(10);
   });
 
-  it('stays at one where two take twice as long, and is tried again only after a thousand calls', () => {
+  it('stays at one where two take twice as long, and is tried again after more and more calls, a thousand at last', () => {
     const fit = new LatencyFit();
     const sizes: number[] = [];
-    for (let call = 0; call < 3_000; call += 1) {
+    for (let call = 0; call < 5_000; call += 1) {
       const estimate = fit.estimate();
       const size = estimate === undefined ? 1 : largestWithin(estimate, 15);
       fit.add(size, 10 * size);
       sizes.push(size);
     }
     expect(Math.max(...sizes)).toBe(2);
-    expect(sizes.filter((size) => size === 2).length).toBeLessThanOrEqual(3);
+    const tries = sizes.flatMap((size, call) => (size === 2 ? [call] : []));
+    const gaps = tries.slice(1).map((call, index) => call - (tries[index] as number));
+    expect(gaps[0]).toBeLessThan(100);
+    expect(gaps).toEqual([...gaps].sort((left, right) => left - right));
+    expect(gaps.at(-1)).toBeGreaterThanOrEqual(1_000);
   });
 
   it('is at least one, however long a call takes', () => {
