@@ -54,9 +54,8 @@ export interface DispatchScope {
 export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchScope): PendingDispatch {
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
-  const rowsOfFirst = rowsOf(scope?.from ?? queue.head);
-  const batchMs = batchMsOf(batching, estimate, rowsOfFirst);
-  const mostRows = mostRowsOf(batching, estimate, rowsOfFirst);
+  const batchMs = batchMsOf(batching, estimate, scope?.from ?? queue.head);
+  const mostRows = mostRowsOf(batching, estimate, batchMs);
   const groups: PendingGroup[] = [];
   let totalMs = 0;
   let requests = 0;
@@ -97,7 +96,8 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
 
 /** Rows of the largest batch that the model is given at present: one until its first run. */
 export function fullBatchRows({ batching, times, head }: ModelQueue): number {
-  return mostRowsOf(batching, times.calls.estimate(), rowsOf(head));
+  const estimate = times.calls.estimate();
+  return mostRowsOf(batching, estimate, batchMsOf(batching, estimate, head));
 }
 
 /**
@@ -111,7 +111,7 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   if (rowsOfEach === 0) return size * expectedMs(estimate, 1);
   const { slope, base, tried } = estimate;
   const rows = size * rowsOfEach;
-  const batchMs = batchMsOf(batching, estimate, rowsOfEach);
+  const batchMs = batchMsOf(batching, estimate, head);
   const triedMs = expectedMs(estimate, tried.size);
   // Nothing is known of larger batches: they may take no longer than the last ones did.
   if (tried.isOpen && tried.size < batching.maxSize && triedMs <= batchMs) {
@@ -121,22 +121,18 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   return Math.ceil(rows / Math.max(1, Math.min(batching.maxSize, fitting))) * base + rows * slope;
 }
 
-function mostRowsOf(batching: ModelBatching, estimate: LatencyEstimate | undefined, rowsOfFirst: number): number {
-  if (estimate === undefined) return 1;
-  return Math.min(batching.maxSize, largestWithin(estimate, batchMsOf(batching, estimate, rowsOfFirst)));
+function mostRowsOf({ maxSize }: ModelBatching, estimate: LatencyEstimate | undefined, batchMs: number): number {
+  return estimate === undefined ? 1 : Math.min(maxSize, largestWithin(estimate, batchMs));
 }
 
 function batchMsOf(
   { targetLatencyMs }: ModelBatching,
   estimate: LatencyEstimate | undefined,
-  rowsOfFirst: number,
+  first: PendingRequest | undefined,
 ): number {
   if (targetLatencyMs !== undefined) return targetLatencyMs;
-  return estimate === undefined ? BATCH_MS : Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, rowsOfFirst));
-}
-
-function rowsOf(request: PendingRequest | undefined): number {
-  return request === undefined ? 1 : Math.max(1, commonRows(request.feeds));
+  if (estimate === undefined || first === undefined) return BATCH_MS;
+  return Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, Math.max(1, commonRows(first.feeds))));
 }
 
 /** Milliseconds that the request adds to the expected time. */

@@ -106,6 +106,7 @@ export class WideSessions<R extends RoutableReplica> {
 
   /** Clock time until which the queue's requests wait for their turn to run wide; undefined when they do not wait. */
   waitUntil(queue: ModelQueue): number | undefined {
+    if (this.#states.size === 0) return undefined;
     const worth = this.#states.get(queue)?.worth;
     if (worth?.mayRun !== true || !this.#turns.areFew(queue, worth)) return undefined;
     return this.#turns.waitUntil();
@@ -185,6 +186,7 @@ export class WideSessions<R extends RoutableReplica> {
   /** The state of a model whose next request should run wide as soon as the wide session is free. */
   #stateToRun(queue: ModelQueue): WideState | undefined {
     // For most deployments the answer is here.
+    if (this.#states.size === 0) return undefined;
     const state = this.#states.get(queue);
     if (state?.worth.mayRun !== true) return undefined;
     return this.#turns.isAlone(queue) || this.#turns.areFew(queue, state.worth) ? state : undefined;
