@@ -3,6 +3,7 @@ import { barChart } from '../../dist/cli/terminal/bar-chart.js';
 import { goalTable, type JudgedGoal, machine, markdown, place, writeIntoReadme } from '../report.js';
 import { callersLoad } from './goals.js';
 import type { HeavyMeasurements } from './heavy/measure.js';
+import type { Mix } from './heavy/mix.js';
 import { HEAVY_CALLERS, HEAVY_CONTENDERS } from './heavy/peers.js';
 import { ALL_CALLERS, CONTENDERS } from './measure.js';
 import { type Measurements, median } from './measurements.js';
@@ -112,6 +113,9 @@ export function describeHeavyResults({ models, peers, mixes }: HeavyMeasurements
       ]),
     ),
   );
-  const [p50, p99] = [mixes.map(({ shortP50 }) => shortP50), mixes.map(({ shortP99 }) => shortP99)];
-  return `${table}\n\n${models.short.title} beside ${models.long.title}: p50 ${cell(p50, 2)} ms, p99 ${cell(p99, 2)} ms.`;
+  const beside = (rounds: readonly Mix[]) => {
+    const of = (read: (mix: Mix) => number) => cell(rounds.map(read), 2);
+    return `p50 ${of(({ shortP50 }) => shortP50)} ms, p99 ${of(({ shortP99 }) => shortP99)} ms, the long one's throughput ${of(({ longShare }) => longShare)}× of that without it`;
+  };
+  return `${table}\n\n${models.short.title} beside ${models.long.title}: ${beside(mixes.express)}. By hand, in a deployment of its own: ${beside(mixes.byHand)}.`;
 }

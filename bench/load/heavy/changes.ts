@@ -30,7 +30,7 @@ const MANY = 16;
 /** The loads after which every replica is expected to work. */
 const COLD_LOADS = 2;
 /** What just ended may still be cleared up. */
-const CALM_MS = 300;
+const CALM_MS = 1_000;
 
 export async function measureChanges(model: BenchModel, lengths: PhaseLengths): Promise<Changes> {
   const engine = await createEngine({ models: { [model.id]: model.path }, replicas: THREADS });

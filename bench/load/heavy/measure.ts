@@ -1,7 +1,7 @@
 import type { Extent } from '../measure.js';
 import { Measurements } from '../measurements.js';
 import { type Changes, measureChanges, type PhaseLengths } from './changes.js';
-import { type Mix, measureMix } from './mix.js';
+import { type Mixes, measureMixes } from './mix.js';
 import type { HeavyModels } from './models.js';
 import { measurePeers, type PeerLengths } from './peers.js';
 
@@ -10,7 +10,7 @@ export interface HeavyMeasurements {
   readonly models: HeavyModels;
   readonly peers: Measurements;
   readonly changes: readonly Changes[];
-  readonly mixes: readonly Mix[];
+  readonly mixes: Mixes;
 }
 
 interface Lengths {
@@ -24,8 +24,8 @@ const WIDE_MS = 20_000;
 
 const FULL: Lengths = {
   peers: {
-    few: { warmUpMs: 70, milliseconds: 200 },
-    many: { warmUpMs: 100, milliseconds: 400 },
+    few: { warmUpMs: 100, milliseconds: 300 },
+    many: { warmUpMs: 200, milliseconds: 700 },
     ...{ settleMs: 1_000, wideMs: WIDE_MS },
   },
   changes: { cold: 1_200, wide: WIDE_MS, one: 2_000, many: 1_200, idle: 2_000 },
@@ -34,8 +34,8 @@ const FULL: Lengths = {
 
 const QUICK: Lengths = {
   peers: {
-    few: { warmUpMs: 40, milliseconds: 100 },
-    many: { warmUpMs: 50, milliseconds: 200 },
+    few: { warmUpMs: 70, milliseconds: 200 },
+    many: { warmUpMs: 100, milliseconds: 400 },
     ...{ settleMs: 700, wideMs: WIDE_MS },
   },
   changes: { cold: 800, wide: WIDE_MS, one: 1_500, many: 800, idle: 1_000 },
@@ -54,7 +54,7 @@ export async function measureHeavy(models: HeavyModels, { rounds, quick }: Exten
     changes.push(await measureChanges(first, lengths.changes));
   }
   process.stderr.write(`${models.short.title} beside ${models.long.title}\n`);
-  const mixes = await measureMix(models, rounds, lengths.mix);
+  const mixes = await measureMixes(models, rounds, lengths.mix);
   return { models, peers, changes, mixes };
 }
 

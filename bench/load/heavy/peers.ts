@@ -21,9 +21,11 @@ export const FIXED = [1, CORES].map((threads) =>
 export const PLAIN_DEFAULT = plain(DEFAULT);
 export const PLAIN_CORES = plain(CORES);
 const PLAIN_WIDE = [PLAIN_DEFAULT, PLAIN_CORES];
-const PLAIN = [plain(1), ...PLAIN_WIDE];
-const POOLS = [pool(1), pool(DEFAULT), pool(CORES)];
-export const PEERS = [...PLAIN, ...POOLS];
+/** As they come: with onnxruntime's default threads, and with one. */
+export const COMMON_PEERS = [plain(1), PLAIN_DEFAULT, pool(1), pool(DEFAULT)];
+/** Set up for this machine, with a thread for each core. */
+const TUNED_PEERS = [PLAIN_CORES, pool(CORES)];
+export const PEERS = [...COMMON_PEERS, ...TUNED_PEERS];
 
 export const HEAVY_CONTENDERS = [AUTO, ...FIXED, ...PEERS];
 export const HEAVY_CALLERS = [1, 2, 16];

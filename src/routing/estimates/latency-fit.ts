@@ -1,18 +1,21 @@
 /** Weight of the newest call; calls older than some 60 calls count little. */
 const WEIGHT = 0.05;
-/** When the variance of the sizes is below this fraction of their squared mean, it says nothing about other sizes. */
-const LEAST_SPREAD = 1e-3;
+/**
+ * When the variance of the sizes is below this fraction of their squared mean, it says nothing about other sizes: times
+ * vary by some per cent for other reasons.
+ */
+const LEAST_SPREAD = 0.02;
 /** A call counts as larger from this many times the mean size on. */
 const LARGER = 1.2;
 /**
- * A larger size that did not pay is tried again after so many calls, which double each time up to a limit: the first call
- * of a size is often slow, and it may pay later.
+ * A larger size that did not pay is tried again after so many calls, which double each time up to a limit, and are as few
+ * as at first once it paid: the first call of a size is often slow, and what pays may change.
  */
 const TRY_AGAIN_AFTER_CALLS = { first: 30, most: 1_000 };
 
 /**
  * The latency of a model's calls by their size: latency = a·n + b, by least squares over recent calls. Older calls are
- * forgotten exponentially.
+ * forgotten exponentially. While all calls have one size, it is remembered how a and b were to each other before.
  */
 export class LatencyFit {
   #weight = 0;
@@ -20,6 +23,10 @@ export class LatencyFit {
   #times = 0;
   #sizesSquared = 0;
   #sizesTimes = 0;
+  /** The line that the last calls of different sizes determined. A line through the origin is the cautious guess. */
+  #slope = 1;
+  #base = 0;
+  #hasSpread = false;
   #largest = 0;
   #callsSinceLarger = 0;
   #tryAgainAfterCalls = TRY_AGAIN_AFTER_CALLS.first;
@@ -32,32 +39,44 @@ export class LatencyFit {
     this.#times = keep * this.#times + milliseconds;
     this.#sizesSquared = keep * this.#sizesSquared + size * size;
     this.#sizesTimes = keep * this.#sizesTimes + size * milliseconds;
+    this.#fit();
     this.#largest = Math.max(this.#largest, size);
-    if (size <= LARGER * (this.#sizes / this.#weight)) {
+    if (size <= (LARGER * this.#sizes) / this.#weight) {
       this.#callsSinceLarger += 1;
       return;
     }
+    const { first, most } = TRY_AGAIN_AFTER_CALLS;
     if (this.#callsSinceLarger >= this.#tryAgainAfterCalls)
-      this.#tryAgainAfterCalls = Math.min(TRY_AGAIN_AFTER_CALLS.most, 2 * this.#tryAgainAfterCalls);
+      this.#tryAgainAfterCalls = Math.min(most, 2 * this.#tryAgainAfterCalls);
+    // One after the other: the first of them was not slow.
+    else if (this.#callsSinceLarger === 0) this.#tryAgainAfterCalls = first;
     this.#callsSinceLarger = 0;
+  }
+
+  #fit(): void {
+    const size = this.#sizes / this.#weight;
+    const variance = this.#sizesSquared / this.#weight - size * size;
+    // One size alone does not determine the line.
+    this.#hasSpread = variance > LEAST_SPREAD * size * size;
+    if (!this.#hasSpread) return;
+    const time = this.#times / this.#weight;
+    this.#slope = Math.max(0, (this.#sizesTimes / this.#weight - size * time) / variance);
+    this.#base = time - this.#slope * size;
+    if (this.#base >= 0) return;
+    this.#slope = this.#sizesTimes / this.#sizesSquared;
+    this.#base = 0;
   }
 
   /** The present estimate; undefined before the first call. */
   estimate(): LatencyEstimate | undefined {
     if (this.#weight === 0) return undefined;
     const size = this.#sizes / this.#weight;
-    const time = this.#times / this.#weight;
-    const variance = this.#sizesSquared / this.#weight - size * size;
-    // One size alone does not determine the line; a line through the origin is the cautious guess.
-    if (variance <= LEAST_SPREAD * size * size) {
-      const isOpen = this.#largest <= LARGER * size || this.#callsSinceLarger >= this.#tryAgainAfterCalls;
-      return { slope: time / size, base: 0, tried: { size, largest: this.#largest, isOpen } };
-    }
-    const tried = { size, largest: this.#largest, isOpen: false };
-    const slope = (this.#sizesTimes / this.#weight - size * time) / variance;
-    const base = time - slope * size;
-    if (slope < 0) return { slope: 0, base: time, tried };
-    return base < 0 ? { slope: this.#sizesTimes / this.#sizesSquared, base: 0, tried } : { slope, base, tried };
+    const largest = this.#largest;
+    if (this.#hasSpread) return { slope: this.#slope, base: this.#base, tried: { size, largest, isOpen: false } };
+    const isOpen = largest <= LARGER * size || this.#callsSinceLarger >= this.#tryAgainAfterCalls;
+    const expected = this.#slope * size + this.#base;
+    const change = expected > 0 ? this.#times / this.#weight / expected : 1;
+    return { slope: change * this.#slope, base: change * this.#base, tried: { size, largest, isOpen } };
   }
 }
 

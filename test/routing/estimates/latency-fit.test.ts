@@ -65,6 +65,21 @@ describe('the largest size within a time', () => {
     expect(gaps.at(-1)).toBeGreaterThanOrEqual(1_000);
   });
 
+  it('is tried again soon after small calls, where larger ones have paid', () => {
+    const fit = new LatencyFit();
+    const call = (most: number) => {
+      const estimate = fit.estimate();
+      const size = Math.min(most, estimate === undefined ? 1 : largestWithin(estimate, 15));
+      fit.add(size, 9 + size);
+      return size;
+    };
+    for (let phase = 0; phase < 20; phase += 1) {
+      for (let small = 0; small < 200; small += 1) call(1);
+      const sizes = Array.from({ length: 10 }, () => call(8));
+      expect(Math.min(...sizes.slice(5))).toBeGreaterThanOrEqual(5);
+    }
+  });
+
   it('is at least one, however long a call takes', () => {
     expect(largestWithin(estimateOf([1, 1_000]), 5)).toBe(1);
     expect(largestWithin(estimateOf([1, 1_000], [8, 8_000]), 5)).toBe(1);
