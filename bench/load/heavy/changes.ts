@@ -18,6 +18,7 @@ export interface Changes {
 
 /** Milliseconds of the phases. */
 export interface PhaseLengths {
+  /** At least; as long as a load if that is longer. */
   readonly cold: number;
   /** Most time for a session for lone requests to come. */
   readonly wide: number;
@@ -43,7 +44,8 @@ export async function measureChanges(model: BenchModel, lengths: PhaseLengths): 
     };
     const begin = call(engine, model, MANY);
     const { timings } = await begin.first;
-    const coldUntil = begin.startedAt + COLD_LOADS * timings.loadMs + lengths.cold;
+    const coldFrom = begin.startedAt + COLD_LOADS * timings.loadMs;
+    const coldUntil = coldFrom + Math.max(lengths.cold, timings.loadMs);
     await sleep(coldUntil + lengths.cold - performance.now());
     await begin.stop();
 
@@ -64,7 +66,7 @@ export async function measureChanges(model: BenchModel, lengths: PhaseLengths): 
     const oneSteady = Math.min(median(laterLatencies(one)), median(laterLatencies(oneAgain)));
     const latenciesAgain = oneAgain.answers.map(({ latencyMs }) => latencyMs);
     return {
-      coldShare: rateOf(begun, coldUntil - lengths.cold, coldUntil) / manySteady,
+      coldShare: rateOf(begun, coldFrom, coldUntil) / manySteady,
       settlingRuns: Math.max(
         runsUntilFull(manyRuns, many.startedAt, manySteady),
         runsUntilFast(latenciesAgain, oneSteady),

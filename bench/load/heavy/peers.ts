@@ -40,10 +40,9 @@ export interface PeerLengths {
   readonly wideMs: number;
 }
 
-/** Returns the numbers of callers that the goals need for a contender. */
+/** Returns the numbers of callers that are measured for a contender. What it learns from one counts for the next. */
 function callersFor(kind: ContenderKind): number[] {
-  if (kind === AUTO) return HEAVY_CALLERS;
-  if (FIXED.includes(kind)) return [16];
+  if (kind === AUTO || FIXED.includes(kind)) return HEAVY_CALLERS;
   return PLAIN_WIDE.includes(kind) ? [1, 2] : [2];
 }
 
