@@ -57,7 +57,7 @@ export function narrowKeyOf(key: string): string {
   return isWideKey(key) ? key.slice(0, -WIDE.length) : key;
 }
 
-/** Returns the model as a wide session loads it: beside the narrow one, with several threads, for lone requests. */
+/** Returns the model as a wide session loads it: beside the narrow one, with several threads. */
 export function wideModel<M extends ModelReference>(model: M, threads: number): M {
   return { ...model, key: wideKeyOf(model.key), threads };
 }

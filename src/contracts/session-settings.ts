@@ -16,7 +16,7 @@ export interface SessionOptions {
   readonly executionProviders?: readonly ExecutionProvider[] | undefined;
   /**
    * Threads within one operator; 0 for onnxruntime's own default. Default `'auto'`: one, because the replicas are the
-   * parallelism, and as many as the machine has cores for a request that is alone, if that is clearly faster.
+   * parallelism, and as many as the machine has cores for a request that is alone, or one of few, if that is clearly faster.
    */
   readonly intraOpNumThreads?: number | 'auto' | undefined;
   readonly interOpNumThreads?: number | undefined;

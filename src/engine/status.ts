@@ -62,7 +62,7 @@ export interface SessionStatus {
   readonly id: string;
   readonly version: number;
   readonly state: 'loading' | 'loaded';
-  /** Whether it has several threads, for requests that are alone. A model may have a narrow session beside it. */
+  /** Whether it has several threads, for requests that are alone, or few. A model may have a narrow session beside it. */
   readonly wide: boolean;
 }
 

@@ -115,7 +115,7 @@ export class EngineMetrics {
     metrics.counterOf('batches_total', 'Calls that more than one request shared.', batches);
     const batchedRequests = models.lines((series) => series.batchedRequests);
     metrics.counterOf('batched_requests_total', 'Requests that shared a call with others.', batchedRequests);
-    this.#wideRuns = metrics.counter('wide_runs_total', 'Calls with several threads, for lone requests.', model);
+    this.#wideRuns = metrics.counter('wide_runs_total', 'Calls with several threads, for lone or few requests.', model);
     this.#verificationFailures = metrics.counter(
       'batch_verification_failures_total',
       'Models that gave other results in a batch than alone.',

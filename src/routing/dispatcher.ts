@@ -229,7 +229,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     this.#given.removed(replica, crash);
-    const own = [...replica.models.keys()].flatMap((key) => this.#queues.find(key) ?? []);
+    const keys = new Set([...replica.models.keys()].map(narrowKeyOf));
+    const own = [...keys].flatMap((key) => this.#queues.find(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
     this.#leaveLoad(replica, crash);
     for (const modelKey of replica.models.keys()) this.loads.loadEnded(modelKey);

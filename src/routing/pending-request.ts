@@ -1,4 +1,5 @@
 import type { Batching } from '../contracts/batching.js';
+import { isHandlerKey } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import type { Outputs, ReadFeeds } from '../tensors/tensor.js';
 
@@ -77,4 +78,9 @@ export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'rel
   position: number | undefined;
   /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
   cleanUp: (() => void) | undefined;
+}
+
+/** Whether a handler answers the request: it may run any models, or none. */
+export function isHandled({ payload, model }: Pick<PendingRequest, 'payload' | 'model'>): boolean {
+  return payload !== undefined || isHandlerKey(model.key);
 }

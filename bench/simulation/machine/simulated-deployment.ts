@@ -3,20 +3,16 @@ import type { EvictionName } from '../../../dist/contracts/eviction.js';
 import type { RequestRouter, RouterName } from '../../../dist/contracts/request-router.js';
 import { Dispatcher } from '../../../dist/routing/dispatcher.js';
 import type { DispatcherObserver } from '../../../dist/routing/dispatcher-options.js';
-import type { RequestPayload } from '../../../dist/routing/pending-request.js';
 import { createEviction } from '../../../dist/worker/sessions/eviction-policies.js';
 import type { Random } from '../random.js';
 import type { SimulatedMachine } from './simulated-machine.js';
-import { metadataOf, type SimulatedModel } from './simulated-model.js';
+import { feedsOf, metadataOf, type SimulatedModel } from './simulated-model.js';
 import { SimulatedReplica } from './simulated-replica.js';
 
 const nothing = () => undefined;
-const never = new AbortController().signal;
-/** One row for each request. */
-const FEEDS = { rows: { type: 'float32', dims: [1], data: new Float32Array(1) } } as const;
 /** The parts of a request that are the same for all: everything except the model and the time. */
 const TERMS = {
-  ...{ feeds: FEEDS, outputs: undefined, checked: true, priority: 0, deadline: undefined, signal: undefined },
+  ...{ payload: undefined, outputs: undefined, checked: true, priority: 0, deadline: undefined, signal: undefined },
   ...{ transferred: undefined, releaseFeeds: undefined, shardKey: undefined, labels: undefined, isShadow: false },
 };
 /** Milliseconds until a new thread takes work. */
@@ -90,8 +86,8 @@ export class SimulatedDeployment {
 
   /** @param serviceMs of a run with one thread. */
   submit(model: SimulatedModel, serviceMs: number, answered: (totalMs: number) => void): void {
-    const payload: RequestPayload = { value: serviceMs, abandoned: never, abandon: nothing };
-    const submitted = this.#dispatcher.submit({ model, payload, ...TERMS }, ({ totalMs }) => answered(totalMs));
+    const feeds = feedsOf(serviceMs);
+    const submitted = this.#dispatcher.submit({ model, feeds, ...TERMS }, ({ totalMs }) => answered(totalMs));
     submitted.catch(nothing);
   }
 

@@ -1,5 +1,5 @@
 import type { RoutedModel } from '../../../dist/routing/pending-request.js';
-import type { ModelMetadata } from '../../../dist/tensors/tensor.js';
+import type { ModelMetadata, ReadFeeds } from '../../../dist/tensors/tensor.js';
 
 /** A model that takes time on the virtual clock. */
 export interface SimulatedModel extends RoutedModel {
@@ -10,12 +10,21 @@ export interface SimulatedModel extends RoutedModel {
   readonly fixed?: number;
 }
 
-const ROWS = { name: 'rows', isTensor: true, type: 'float32', shape: ['batch'] } as const;
+const ROWS = { name: 'rows', isTensor: true, type: 'float64', shape: ['batch'] } as const;
 
 /** Inputs and outputs as a load reports them. */
 export function metadataOf({ fixed }: SimulatedModel): ModelMetadata {
   const values = fixed === undefined ? [] : [ROWS];
   return { inputs: values, outputs: values, omittedOutputs: [] };
+}
+
+/** The feeds of a request that takes so long with one thread: one row, which says it. */
+export function feedsOf(serviceMs: number): ReadFeeds {
+  return { [ROWS.name]: { type: ROWS.type, dims: [1], data: Float64Array.of(serviceMs) } };
+}
+
+export function serviceMsOf(feeds: ReadFeeds): number {
+  return feeds[ROWS.name]?.data[0] as number;
 }
 
 /** Milliseconds of a run on cores of its own that takes `serviceMs` with one thread (Amdahl's law). */

@@ -12,7 +12,7 @@ import type { RoutedModel } from '../../../dist/routing/pending-request.js';
 import type { RoutableReplica } from '../../../dist/routing/placement/replicas/candidate.js';
 import { Answer } from './answer.js';
 import type { SimulatedMachine } from './simulated-machine.js';
-import { batchMsOf, runMsOf, type SimulatedModel } from './simulated-model.js';
+import { batchMsOf, runMsOf, type SimulatedModel, serviceMsOf } from './simulated-model.js';
 
 interface Given {
   readonly dispatch: RoutedDispatch;
@@ -245,8 +245,8 @@ export class SimulatedReplica implements RoutableReplica {
   }
 
   /** Milliseconds of each call of the group, on cores of its own. */
-  #runMsOf(model: SimulatedModel, { joined, payloads = [] }: RoutedGroup, threads: number): number[] {
-    const own = payloads.map(({ value }) => (value as number) * this.#options.slowness);
+  #runMsOf(model: SimulatedModel, { joined, feeds }: RoutedGroup, threads: number): number[] {
+    const own = feeds.map((each) => serviceMsOf(each) * this.#options.slowness);
     const narrow = joined ? [batchMsOf(model, own)] : own;
     return narrow.map((milliseconds) => runMsOf(model, milliseconds, threads));
   }
@@ -265,8 +265,8 @@ export class SimulatedReplica implements RoutableReplica {
   }
 }
 
-function callsOf({ joined, payloads = [] }: RoutedGroup, ownMs: readonly number[], slowdown: number): RoutedCall[] {
+function callsOf({ joined, feeds }: RoutedGroup, ownMs: readonly number[], slowdown: number): RoutedCall[] {
   const runMs = ownMs.map((milliseconds) => milliseconds * slowdown);
-  const outputs = () => payloads.map(() => NOTHING);
-  return [{ requests: payloads.length, joined, runMs, error: undefined, outputs }];
+  const outputs = () => feeds.map(() => NOTHING);
+  return [{ requests: feeds.length, joined, runMs, error: undefined, outputs }];
 }

@@ -1,6 +1,6 @@
 import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
-import type { PendingRequest, RequestPayload, RoutedModel } from '../pending-request.js';
+import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { ModelBatching } from './model-batching.js';
 import type { RoutedGroup } from './routed-dispatch.js';
@@ -20,6 +20,8 @@ export interface PendingDispatch {
   expectedMs: number | undefined;
   /** Accepted requests of the deployment when it was given to the replica, its own among them. */
   accepted: number;
+  /** Whether a handler answers it, which runs what it likes. */
+  readonly isHandled: boolean;
   /** The model as it runs with several threads; undefined for a narrow run. */
   wide: RoutedModel | undefined;
 }
@@ -91,7 +93,11 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   }
   // Nothing is given ahead behind a request that may end its replica.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
-  return { groups, requests, expectedMs: isKnown ? totalMs : undefined, accepted: requests, wide: undefined };
+  const [first] = groups[0]?.requests ?? [];
+  return {
+    ...{ groups, requests, expectedMs: isKnown ? totalMs : undefined, accepted: requests, wide: undefined },
+    isHandled: first !== undefined && isHandled(first),
+  };
 }
 
 /** Rows of the largest batch that the model is given at present: one until its first run. */

@@ -141,6 +141,7 @@ export class Placement<R extends RoutableReplica> {
   ): readonly ModelQueue[] | undefined {
     const candidate = this.#candidates.delete(replica);
     if (candidate === undefined) return undefined;
+    this.#wide.replicaRemoved(candidate);
     // What was waited while it loaded a model counts as little as if it had loaded it.
     for (const queue of queuesOfModels) if (candidate.loads.has(queue.modelKey)) queue.loadEnded(this.#clock.now());
     if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
@@ -255,7 +256,7 @@ export class Placement<R extends RoutableReplica> {
   /** The replica took `runMs` for so many requests of the dispatch together. */
   worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, requests: number, runMs: number): void {
     candidate.answered(requests, runMs / requests);
-    if (dispatch.wide === undefined) this.#express.worked(queue, requests, runMs);
+    if (dispatch.wide === undefined && !dispatch.isHandled) this.#express.worked(queue, requests, runMs);
     // What the express replica does asks for no copy, and leaves none idle.
     if (candidate.replica.isExpress) return;
     this.#copies.worked(candidate, queue, runMs, dispatch.wide !== undefined);

@@ -7,6 +7,8 @@ import type { Session } from '../sessions/session.js';
 
 /** A shorter run says nothing about whether several threads would be worth it. */
 const LEAST_RUN_MS = 1;
+/** A handler may name any number of models. */
+const MOST_LONG = 1_000;
 
 export interface ModelRunsEnvironment {
   readonly counters: Pick<ReplicaCounters, 'ongoing' | 'othersAtWork'>;
@@ -19,6 +21,8 @@ export interface ModelRunsEnvironment {
 export class ModelRuns {
   readonly #models: ModelMultiplexer;
   readonly #environment: ModelRunsEnvironment;
+  /** Keys of models whose last narrow run was long. */
+  readonly #long = new Set<string>();
 
   constructor(models: ModelMultiplexer, environment: ModelRunsEnvironment) {
     this.#models = models;
@@ -50,12 +54,25 @@ export class ModelRuns {
       const startedAt = now();
       const answer = await session.run(feeds, outputs);
       const runMs = now() - startedAt;
-      if (wasAlone && this.#isAlone && (wide !== undefined || runMs >= LEAST_RUN_MS))
+      const isTold = wide !== undefined || this.#isLong(key, runMs);
+      if (isTold && wasAlone && this.#isAlone)
         ran(wide === undefined ? key : wideKey, Math.max(1, commonRows(feeds)), runMs);
       return answer;
     } finally {
       lease?.giveBack();
     }
+  }
+
+  /** Whether the model's last two runs were long. One alone may have been held up by something else. */
+  #isLong(key: string, runMs: number): boolean {
+    if (runMs < LEAST_RUN_MS) {
+      this.#long.delete(key);
+      return false;
+    }
+    if (this.#long.has(key)) return true;
+    if (this.#long.size >= MOST_LONG) this.#long.clear();
+    this.#long.add(key);
+    return false;
   }
 
   /** Whether no other request of the engine is with a replica. */

@@ -160,8 +160,7 @@ export class ResidentSessions {
 
   /**
    * Returns the session to evict next: an unused one if there is one, and among those a wide one first, then a spare
-   * one. Undefined when
-   * every session is pinned, held or `replaced`.
+   * one. Undefined when every session is pinned, held or `replaced`.
    *
    * @param replaced the session whose place goes to the new model anyway.
    * @param spare keys of models to evict before others.

@@ -1,4 +1,3 @@
-import { isHandlerKey } from '../../../contracts/handler.js';
 import { commonRows } from '../../../tensors/tensor.js';
 import { expectedMs, largestWithin } from '../../estimates/latency-fit.js';
 import { RecentMaximum } from '../../estimates/recent-maximum.js';
@@ -39,10 +38,8 @@ export class RunLengths {
     return this.#hasLong || (milliseconds !== undefined && isLong(milliseconds));
   }
 
-  /** The model's requests took `runMs` in all. Call it if that {@link matters}. */
+  /** The model's requests took `runMs` in all. Call it if that {@link matters}, and not for a handler. */
   worked(queue: ModelQueue, requests: number, runMs: number, now: number): void {
-    // A handler runs what it likes.
-    if (isHandlerKey(queue.modelKey)) return;
     let length = this.#lengths.get(queue);
     if (length === undefined) {
       length = { ms: new RecentMedian(), isShort: false };

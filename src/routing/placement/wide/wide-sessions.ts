@@ -1,10 +1,11 @@
 import type { Clock } from '../../../common/clock.js';
 import { isSameData } from '../../../common/values/realm.js';
-import { isHandlerKey, NO_MODEL } from '../../../contracts/handler.js';
+import { NO_MODEL } from '../../../contracts/handler.js';
 import { wideModel } from '../../../contracts/model-reference.js';
 import { mayBeWide, mergeSettings } from '../../../contracts/session-settings.js';
 import type { PendingDispatch } from '../../batches/take-dispatch.js';
-import type { RoutedModel } from '../../pending-request.js';
+import { expectedMs } from '../../estimates/latency-fit.js';
+import { isHandled, type RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { LoadBackoff } from '../load-backoff.js';
 import type { PlacementActions } from '../placement-rules.js';
@@ -91,7 +92,7 @@ export class WideSessions<R extends RoutableReplica> {
   candidateFor(queue: ModelQueue): Candidate<R> | undefined {
     // For most deployments the answer is here.
     if (this.#states.size === 0) return undefined;
-    if (isHandlerKey(queue.modelKey))
+    if (queue.head !== undefined && isHandled(queue.head))
       return this.#turns.isAlone(queue) ? this.#candidateForHandler(queue.modelKey) : undefined;
     const state = this.#stateToRun(queue);
     return state && this.#replicas.warm(state.model.key).find((candidate) => this.#canRun(candidate, state));
@@ -101,21 +102,20 @@ export class WideSessions<R extends RoutableReplica> {
   modelFor(queue: ModelQueue, candidate: Candidate<R>): RoutedModel | undefined {
     const state = this.#stateToRun(queue);
     if (state === undefined) return undefined;
-    return this.#canRun(candidate, state) || this.#turns.canFollow(candidate, queue) ? state.model : undefined;
+    return this.#canRun(candidate, state) || this.#canFollow(candidate, queue) ? state.model : undefined;
   }
 
   /** Clock time until which the queue's requests wait for their turn to run wide; undefined when they do not wait. */
   waitUntil(queue: ModelQueue): number | undefined {
     if (this.#states.size === 0) return undefined;
-    const worth = this.#states.get(queue)?.worth;
-    if (worth?.mayRun !== true || !this.#turns.areFew(queue, worth)) return undefined;
-    return this.#turns.waitUntil();
+    const worth = this.#stateToRun(queue)?.worth;
+    return worth && this.#turns.waitUntil(queue, worth);
   }
 
   /** The queue whose next request follows in the candidate, where one of it is running wide and ends soon. */
   following(candidate: Candidate<R>): ModelQueue | undefined {
     const queue = this.#turns.queueOf(candidate);
-    if (queue === undefined || !this.#turns.canFollow(candidate, queue)) return undefined;
+    if (queue === undefined || !this.#canFollow(candidate, queue)) return undefined;
     return this.#stateToRun(queue) && queue;
   }
 
@@ -143,10 +143,16 @@ export class WideSessions<R extends RoutableReplica> {
     else worth?.gone();
   }
 
+  /** The candidate takes no requests any more, and its sessions are gone. */
+  replicaRemoved({ wideBytes }: Candidate<R>): void {
+    if (wideBytes.size === 0) return;
+    for (const { model, worth } of this.#states.values()) if (wideBytes.has(model.key)) worth.gone();
+  }
+
   /** The candidate has answered a dispatch of the queue. Its run took `runMs`. */
   worked(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, runMs: number): void {
-    const { accepted, requests, wide } = dispatch;
-    if ((wide === undefined && runMs < LEAST_RUN_MS) || isHandlerKey(queue.modelKey)) return;
+    const { accepted, requests, wide, isHandled: isOfHandler } = dispatch;
+    if (isOfHandler || (wide === undefined && (runMs < LEAST_RUN_MS || isUsuallyShort(queue, dispatch)))) return;
     // Others, also those that came during the run, may have held it up.
     const others = Math.max(accepted - 1, this.#actions.accepted());
     if (others >= this.#replicas.size && others > 0) return;
@@ -188,8 +194,12 @@ export class WideSessions<R extends RoutableReplica> {
     // For most deployments the answer is here.
     if (this.#states.size === 0) return undefined;
     const state = this.#states.get(queue);
-    if (state?.worth.mayRun !== true) return undefined;
+    if (state?.worth.mayRun !== true || queue.head === undefined || isHandled(queue.head)) return undefined;
     return this.#turns.isAlone(queue) || this.#turns.areFew(queue, state.worth) ? state : undefined;
+  }
+
+  #canFollow(candidate: Candidate<R>, queue: ModelQueue): boolean {
+    return this.#turns.canFollow(candidate, queue) && this.#hasCores(candidate);
   }
 
   #canRun(candidate: Candidate<R>, { model: { key } }: WideState): boolean {
@@ -242,7 +252,8 @@ export class WideSessions<R extends RoutableReplica> {
     }
     const again = () => {
       state.cancelTimer = undefined;
-      if (this.#actions.accepted() === 0) this.#load(queue, state);
+      const isWorthIt = state.worth.isWorthLoading(queue.times.loadMs, this.#clock.now());
+      if (isWorthIt && this.#replicas.size > 0 && this.#actions.accepted() === 0) this.#load(queue, state);
     };
     state.cancelTimer = this.#clock.schedule(again, quietMs);
   }
@@ -268,6 +279,12 @@ export class WideSessions<R extends RoutableReplica> {
   #order({ replica }: Candidate<R>, { times }: ModelQueue, { model, worth }: WideState): void {
     this.#actions.loadWide(replica, model).then(undefined, () => worth.failed(times.loadMs, this.#clock.now()));
   }
+}
+
+/** Whether a run of a millisecond or more is one that something held up. */
+function isUsuallyShort({ times }: ModelQueue, dispatch: PendingDispatch): boolean {
+  const estimate = times.calls.estimate();
+  return estimate !== undefined && expectedMs(estimate, rowsOf(dispatch)) < LEAST_RUN_MS;
 }
 
 /** A dispatch of one request has one group. */

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../common/clock.js';
+import { commonRows } from '../../../tensors/tensor.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { PlacementActions } from '../placement-rules.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
@@ -45,22 +46,34 @@ export class WideTurns<R extends RoutableReplica> {
     return worth.takesTurns(requests);
   }
 
-  /** Clock time until which few requests wait for what is running; undefined when they do not wait. */
-  waitUntil(): number | undefined {
-    let until = Number.NEGATIVE_INFINITY;
-    for (const { isIdle, begunAt, expectedMs, replica } of this.#replicas.all()) {
+  /** Clock time until which the queue's few requests wait for its own runs; undefined when they do not wait. */
+  waitUntil(queue: ModelQueue, worth: WideWorth): number | undefined {
+    if (queue.head === undefined) return undefined;
+    const now = this.#clock.now();
+    let until = now;
+    let leftMs = 0;
+    let atWork = 0;
+    let inEngine = 0;
+    for (const { isIdle, begunAt, expectedMs, replica, last } of this.#replicas.all()) {
       if (isIdle) continue;
       const [runMs] = expectedMs;
-      if (replica.isLoading || runMs === undefined) return undefined;
+      // A run whose request is over is no less at work.
+      if (replica.isLoading || runMs === undefined || last !== queue) return undefined;
       until = Math.max(until, begunAt + OVERDUE * runMs);
+      leftMs = Math.max(leftMs, begunAt + runMs - now);
+      atWork += 1;
+      inEngine = 1 + replica.othersAtWork;
     }
-    return Number.isFinite(until) && until > this.#clock.now() ? until : undefined;
+    // While others have work, no request would run wide after these runs.
+    if (inEngine > atWork || until <= now || !Number.isFinite(until)) return undefined;
+    return worth.isWorthWaiting(leftMs, Math.max(1, commonRows(queue.head.feeds))) ? until : undefined;
   }
 
   /** Whether the candidate runs a request of the queue wide and can be given the next one ahead. */
   canFollow(candidate: Candidate<R>, queue: ModelQueue): boolean {
     const isRunning = this.#running?.candidate === candidate && this.#running.queue === queue;
-    return isRunning && candidate.mayPrefetch(candidate.replica.dispatches);
+    const { dispatches, isLoading } = candidate.replica;
+    return isRunning && !isLoading && candidate.mayPrefetch(dispatches);
   }
 
   /** The queue that runs wide in the candidate. */

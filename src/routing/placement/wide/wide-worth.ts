@@ -83,6 +83,15 @@ export class WideWorth {
     return beside !== undefined && requests * (this.#ratio.value ?? 1) <= CLEARLY * beside;
   }
 
+  /** Whether a request waits so long to run wide: it is answered clearly sooner than beside others. */
+  isWorthWaiting(milliseconds: number, rows: number): boolean {
+    const narrow = this.#narrow.estimate();
+    if (narrow === undefined) return false;
+    const narrowMs = expectedMs(narrow, rows);
+    const ratio = this.#ratio.value ?? 1 / this.#cores;
+    return milliseconds + ratio * narrowMs <= CLEARLY * (this.#beside.value ?? 1) * narrowMs;
+  }
+
   /** A request ran wide while others waited for their turn. */
   tookTurn(): void {
     this.#turns += 1;

@@ -229,6 +229,47 @@ describe('few requests of one model', () => {
     expect(others.flatMap(({ ran: keys }) => keys)).not.toContain(WIDE);
   });
 
+  it('do not wait for each other while a replica of another deployment has work', async () => {
+    await call(2, 30);
+    for (const replica of replicas) Object.defineProperty(replica, 'othersAtWork', { get: () => 3 });
+    const before = ranWide();
+    const answers = [HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+    await flush();
+    expect([replicas.filter(({ dispatches }) => dispatches > 0).length, dispatcher.queued]).toEqual([2, 0]);
+    for (const replica of replicas) if (replica.dispatches > 0) replica.step();
+    await Promise.all(answers);
+    expect(ranWide()).toBe(before);
+  });
+
+  it('do not wait for a run of another model whose request was cancelled', async () => {
+    await call(2, 30);
+    for (let time = 0; time < 3; time += 1) await ask(OTHER);
+    const controller = new AbortController();
+    const cancelled = dispatcher.submit({ ...fakeRequest(OTHER), signal: controller.signal }, () => undefined);
+    await flush();
+    controller.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' });
+    const answers = [HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+    await flush();
+    expect(dispatcher.queued).toBe(0);
+    for (let step = 0; step < 3; step += 1) for (const replica of replicas) replica.step();
+    await Promise.all(answers);
+  });
+
+  it('run beside each other again when the replica with the wide session has left', async () => {
+    await call(2, 30);
+    dispatcher.removeReplica(wide);
+    replicas.splice(replicas.indexOf(wide), 1);
+    for (let time = 0; time < 30; time += 1) {
+      const answers = [HEAVY, HEAVY].map((model) => dispatcher.submit(fakeRequest(model), () => undefined));
+      await flush();
+      expect(dispatcher.queued).toBe(0);
+      clock.advance(RUN_MS);
+      for (const replica of replicas) if (replica.running === HEAVY.key) replica.step();
+      await Promise.all(answers);
+    }
+  });
+
   it('run narrow beside a request of another model', async () => {
     await call(2, 30);
     const other = dispatcher.submit(fakeRequest(OTHER), () => undefined);
@@ -264,6 +305,30 @@ describe('no wide session is loaded', () => {
     add().runMs = 0.9;
     add([]);
     await askOften(3_000);
+    expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
+  });
+
+  it('for short runs of which one in a hundred is held up', async () => {
+    const only = add();
+    add([]);
+    for (let time = 0; time < 3_000; time += 1) {
+      only.runMs = time % 100 === 0 ? 5 : 0.3;
+      await ask();
+    }
+    expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
+  });
+
+  it('for a model that a handler was asked for, by the times of the handler', async () => {
+    add();
+    add([]);
+    const payload = { value: 1, abandoned: new AbortController().signal, abandon: () => undefined };
+    for (let time = 0; time < 200; time += 1) {
+      const answer = dispatcher.submit({ ...fakeRequest(HEAVY), payload }, () => undefined);
+      await flush();
+      clock.advance(RUN_MS);
+      for (const replica of replicas) if (replica.dispatches > 0) replica.step();
+      await answer;
+    }
     expect(replicas.flatMap(({ models }) => [...models.keys()])).not.toContain(WIDE);
   });
 

@@ -121,6 +121,15 @@ describe('turns', () => {
     expect([2, 4, 5].map((requests) => worth.takesTurns(requests))).toEqual([true, true, false]);
   });
 
+  it('are not waited for by a short request while a long one runs', () => {
+    load(new WideWorth(8));
+    runWide(20, 2);
+    runBeside(21, 10);
+    expect(worth.isWorthWaiting(2, 1)).toBe(true);
+    expect(worth.isWorthWaiting(7, 1)).toBe(false);
+    expect(worth.isWorthWaiting(7, 10)).toBe(true);
+  });
+
   it('give way to some narrow runs now and then, which show how long those take', () => {
     load(new WideWorth(8));
     runWide(20, 2);
