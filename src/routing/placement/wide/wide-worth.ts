@@ -83,13 +83,13 @@ export class WideWorth {
     return beside !== undefined && requests * (this.#ratio.value ?? 1) <= CLEARLY * beside;
   }
 
-  /** Whether a request waits so long to run wide: it is answered clearly sooner than beside others. */
+  /**
+   * Whether a request waits so long for its turn: no longer than it would take to run narrow. So it may wait for others
+   * that run narrow when turns begin, which is made up for by the turns that follow, and a short one for no long one.
+   */
   isWorthWaiting(milliseconds: number, rows: number): boolean {
     const narrow = this.#narrow.estimate();
-    if (narrow === undefined) return false;
-    const narrowMs = expectedMs(narrow, rows);
-    const ratio = this.#ratio.value ?? 1 / this.#cores;
-    return milliseconds + ratio * narrowMs <= CLEARLY * (this.#beside.value ?? 1) * narrowMs;
+    return narrow !== undefined && milliseconds <= (this.#beside.value ?? 1) * expectedMs(narrow, rows);
   }
 
   /** A request ran wide while others waited for their turn. */

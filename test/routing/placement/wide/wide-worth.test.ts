@@ -125,9 +125,9 @@ describe('turns', () => {
     load(new WideWorth(8));
     runWide(20, 2);
     runBeside(21, 10);
-    expect(worth.isWorthWaiting(2, 1)).toBe(true);
-    expect(worth.isWorthWaiting(7, 1)).toBe(false);
-    expect(worth.isWorthWaiting(7, 10)).toBe(true);
+    expect(worth.isWorthWaiting(9, 1)).toBe(true);
+    expect(worth.isWorthWaiting(11, 1)).toBe(false);
+    expect(worth.isWorthWaiting(11, 10)).toBe(true);
   });
 
   it('give way to some narrow runs now and then, which show how long those take', () => {
