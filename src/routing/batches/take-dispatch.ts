@@ -94,9 +94,14 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   // Nothing is given ahead behind a request that may end its replica.
   const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
   const [first] = groups[0]?.requests ?? [];
+  // One literal: what a spread copies would fill the old generation at every request.
   return {
-    ...{ groups, requests, expectedMs: isKnown ? totalMs : undefined, accepted: requests, wide: undefined },
+    groups,
+    requests,
+    expectedMs: isKnown ? totalMs : undefined,
+    accepted: requests,
     isHandled: first !== undefined && isHandled(first),
+    wide: undefined,
   };
 }
 
