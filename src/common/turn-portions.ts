@@ -3,15 +3,21 @@ import type { Clock } from './clock.js';
 /** Most pieces of work in one turn of the event loop: they take less than a millisecond, even when code is cold. */
 export const PIECES_A_TURN = 128;
 
+interface Work {
+  readonly piece: () => void;
+  readonly pieces: number;
+}
+
 /**
  * Does many small pieces of work without holding the event loop: a piece is done at once, unless the present turn of
  * the event loop has had its portion. Then it is done in one of the next turns, in the order of the calls.
  */
 export class TurnPortions {
   readonly #clock: Pick<Clock, 'nextTurn'>;
-  /** Pieces that may still be done in this turn; 0 while others wait. */
+  /** Pieces that may still be done in this turn. */
   #left = PIECES_A_TURN;
-  #waiting: (() => void)[] = [];
+  #hasBegun = false;
+  #waiting: Work[] = [];
   /** Those before it are done. */
   #next = 0;
 
@@ -19,28 +25,32 @@ export class TurnPortions {
     this.#clock = clock;
   }
 
-  /** @param piece must not throw. */
-  do(piece: () => void): void {
-    if (this.#left === 0) {
-      this.#waiting.push(piece);
+  /**
+   * @param piece must not throw.
+   * @param pieces how many small ones it counts for. One that counts for more than a portion is done nevertheless.
+   */
+  do(piece: () => void, pieces = 1): void {
+    if (this.#left <= 0 || this.#next < this.#waiting.length) {
+      this.#waiting.push({ piece, pieces });
       return;
     }
-    this.#left -= 1;
-    if (this.#left === PIECES_A_TURN - 1) this.#clock.nextTurn(() => this.#turn());
+    this.#left -= pieces;
+    if (!this.#hasBegun) this.#clock.nextTurn(() => this.#turn());
+    this.#hasBegun = true;
     piece();
   }
 
   #turn(): void {
     this.#left = PIECES_A_TURN;
-    if (this.#next === this.#waiting.length) return;
+    this.#hasBegun = this.#next < this.#waiting.length;
+    if (!this.#hasBegun) return;
     // Before the pieces: the others are done even if one throws.
     this.#clock.nextTurn(() => this.#turn());
-    const end = Math.min(this.#next + PIECES_A_TURN, this.#waiting.length);
-    this.#left = PIECES_A_TURN - (end - this.#next);
-    while (this.#next < end) {
-      const piece = this.#waiting[this.#next];
+    while (this.#left > 0 && this.#next < this.#waiting.length) {
+      const { piece, pieces } = this.#waiting[this.#next] as Work;
       this.#next += 1;
-      piece?.();
+      this.#left -= pieces;
+      piece();
     }
     if (this.#next < this.#waiting.length) return;
     this.#waiting = [];

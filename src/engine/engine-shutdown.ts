@@ -8,6 +8,7 @@ import type { EngineMetrics } from '../observability/engine-metrics.js';
 import type { Log } from '../observability/log.js';
 import type { Replica } from '../replicas/replica.js';
 import type { Dispatcher } from '../routing/dispatcher.js';
+import type { Slabs } from '../tensors/memory/slabs.js';
 import type { EngineCheckpoint } from './engine-checkpoint.js';
 import type { KeepAlive } from './keep-alive.js';
 import type { EngineState } from './status.js';
@@ -21,6 +22,7 @@ export interface EngineShutdownParts {
   readonly keepAlive: KeepAlive;
   readonly metrics: EngineMetrics;
   readonly log: Log;
+  readonly slabs: Slabs;
   /** Options of the default deployment. */
   readonly defaultOptions: ResolvedDeploymentOptions;
 }
@@ -99,7 +101,7 @@ export class EngineShutdown {
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const { deployments, checkpoint, metrics, log, defaultOptions } = this.#parts;
+    const { deployments, checkpoint, metrics, log, slabs, defaultOptions } = this.#parts;
     const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
@@ -109,6 +111,7 @@ export class EngineShutdown {
     await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));
     await checkpoint.untilWritten();
     metrics.close();
+    slabs.close();
     this.#state = 'closed';
   }
 }

@@ -7,7 +7,8 @@ import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
 import { NamedModels } from '../models/sources/named-models.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
-import type { Feeds, Outputs } from '../tensors/tensor.js';
+import { allocateTensor, type NumericType } from '../tensors/memory/allocated-tensors.js';
+import type { Feeds, Outputs, TensorOf } from '../tensors/tensor.js';
 import { EngineShutdown } from './engine-shutdown.js';
 import type { ResolvedOptions } from './options.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
@@ -142,6 +143,21 @@ export class InferenceEngine {
     } catch (cause) {
       return this.#refuse(cause);
     }
+  }
+
+  /**
+   * Returns a tensor to be filled in place, by a decoder or a socket for example, and then fed: large ones lie in memory
+   * that the replicas see, so they are not copied on this thread. The elements are not cleared: fill them all.
+   *
+   * It is yours until `run` or `infer` accepts it, and can be fed once. After that its memory belongs to the engine,
+   * which uses it for other requests: do not write or read it any more.
+   *
+   * @param dims the shape.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a type without numbers, or for dims that need more memory than there is.
+   */
+  allocate<T extends NumericType>(type: T, dims: readonly number[]): TensorOf<T> {
+    this.#shutdown.checkRunning();
+    return readingInput('allocate', () => allocateTensor(this.#parts.slabs, type, dims));
   }
 
   /** A snapshot of deployments, replicas and models. */

@@ -1,9 +1,9 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { EvictionName, UnloadReason } from '../contracts/eviction.js';
 import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
-import type { ModelMetadata } from '../tensors/tensor.js';
+import type { ModelMetadata, TensorData } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
-import type { PackedTensor } from './packing.js';
+import type { PackedTensor, PartedTensor } from './packing.js';
 
 /** The input of a replica thread's one task. The task is the thread's life: it ends when the replica is told to end. */
 export interface ReplicaTask {
@@ -71,8 +71,7 @@ export interface RequestGroup {
    * dims of the whole batch. Undefined: each request is a call of its own, and the inputs have the dims of one request.
    */
   readonly rows: number | readonly number[] | undefined;
-  /** The requests' elements end to end. */
-  readonly inputs: readonly PackedTensor[];
+  readonly inputs: readonly (PackedTensor | PartedTensor)[];
   /** Names of the outputs to return; all when undefined. */
   readonly outputs: readonly string[] | undefined;
   /** True when the calling thread has checked the feeds against the model's metadata. */
@@ -229,7 +228,13 @@ export interface UnloadAnswer {
 }
 
 /** The answer to a message. A thrown error would lose its class, code and fields on the way. */
-export type Answer<T> = { readonly value: T } | { readonly error: ErrorRecord };
+export type Answer<T> =
+  | { readonly value: T }
+  | {
+      readonly error: ErrorRecord;
+      /** The arrays that were transferred with the message, in their order: nothing has become of the requests. */
+      readonly returned?: readonly TensorData[] | undefined;
+    };
 
 /** An event is posted at once, even if the thread is about to block in a load. */
 export type ReplicaEvent =

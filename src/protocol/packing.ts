@@ -1,4 +1,6 @@
-import type { BufferPool } from '../tensors/buffer-pool.js';
+import { types } from 'node:util';
+import type { BufferPool } from '../tensors/memory/buffer-pool.js';
+import { LARGE_FROM_BYTES } from '../tensors/memory/size-class.js';
 import { arrayTypeOf, type CarriedType, type TensorData } from '../tensors/tensor.js';
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
@@ -9,8 +11,36 @@ export interface PackedTensor {
   readonly data: TensorData;
 }
 
+/** A tensor of several requests, whose elements lie in an array for each request: in slabs, or transferred. */
+export interface PartedTensor {
+  readonly name: string;
+  readonly type: CarriedType;
+  readonly dims: readonly number[];
+  readonly parts: readonly TensorData[];
+}
+
+/** Whether the data goes to the replica by itself, and is not copied into a message with others. */
+export function isApart(data: TensorData): data is Exclude<TensorData, readonly string[]> {
+  return ArrayBuffer.isView(data) && data.byteLength >= LARGE_FROM_BYTES;
+}
+
+/** Returns the arrays that are transferred with the groups, in their order. */
+export function transferredIn(groups: readonly { inputs: readonly (PackedTensor | PartedTensor)[] }[]): TensorData[] {
+  const transferred: TensorData[] = [];
+  for (const { inputs } of groups) {
+    for (const input of inputs) {
+      if ('parts' in input) transferred.push(...input.parts.filter((part) => isApart(part) && !isShared(part)));
+    }
+  }
+  return transferred;
+}
+
+function isShared(data: Exclude<TensorData, readonly string[]>): boolean {
+  return types.isSharedArrayBuffer(data.buffer);
+}
+
 /** Every view starts at a multiple of the largest element. */
-const ALIGNMENT = 8;
+export const ALIGNMENT = 8;
 
 /** Transferring a buffer costs more than copying so many bytes twice, into the message and out of it. */
 const COPIED_BELOW_BYTES = 16_384;
@@ -32,9 +62,13 @@ export function transferListOf(buffers: readonly ArrayBuffer[]): ArrayBuffer[] {
  * Returns the buffer that the groups of a message came in, if it should go back: then nobody may read the inputs any
  * more. Outputs may be read: onnxruntime-node copies them, even an input that is an output, too.
  */
-export function bufferToReturn(groups: readonly { inputs: readonly PackedTensor[] }[]): ArrayBuffer | undefined {
+export function bufferToReturn(
+  groups: readonly { inputs: readonly (PackedTensor | PartedTensor)[] }[],
+): ArrayBuffer | undefined {
   for (const { inputs } of groups) {
-    for (const { data } of inputs) {
+    for (const input of inputs) {
+      if ('parts' in input) continue;
+      const { data } = input;
       if (ArrayBuffer.isView(data) && data.buffer.byteLength >= RETURNED_FROM_BYTES) return data.buffer as ArrayBuffer;
     }
   }

@@ -1,7 +1,15 @@
-import { bufferPool } from '../tensors/buffer-pool.js';
-import { elementsOf, type ReadFeeds, setProperty, type Tensor, type TensorFeeds } from '../tensors/tensor.js';
+import { bufferPool } from '../tensors/memory/buffer-pool.js';
+import {
+  type CarriedType,
+  elementsOf,
+  type ReadFeeds,
+  setProperty,
+  type Tensor,
+  type TensorData,
+  type TensorFeeds,
+} from '../tensors/tensor.js';
 import type { RequestGroup } from './messages.js';
-import { PackingBuffer, packedBytes, viewSlice } from './packing.js';
+import { ALIGNMENT, isApart, PackingBuffer, packedBytes, transferredIn, viewSlice } from './packing.js';
 
 /** The content of a group: the feeds of its requests, which agree as {@link RequestGroup} says. */
 export interface GroupFeeds {
@@ -12,21 +20,42 @@ export interface GroupFeeds {
   readonly checked: boolean;
 }
 
-/** Packs copies of the feeds for one message, with the buffers to transfer, if a transfer pays. */
-export function packGroups(groups: readonly GroupFeeds[]): { groups: RequestGroup[]; transfer: ArrayBuffer[] } {
-  let bytes = 0;
-  for (const { feeds } of groups) bytes += bytesOf(feeds);
-  const buffer = new PackingBuffer(bytes, bufferPool);
-  return { groups: groups.map((group) => packGroup(group, buffer)), transfer: buffer.transfer };
+/** The feeds of a dispatch as a message carries them. */
+export interface PackedGroups {
+  readonly groups: RequestGroup[];
+  /** Buffers to transfer, if a transfer pays. */
+  readonly transfer: ArrayBuffer[];
+  /** Tensors that are not copied: they lie in slabs, or are given away. */
+  readonly apart: readonly Tensor[];
 }
 
-function bytesOf(feeds: readonly ReadFeeds[]): number {
+/** Packs copies of small tensors for one message; large ones go as they are. */
+export function packGroups(groups: readonly GroupFeeds[]): PackedGroups {
+  const apart: Tensor[] = [];
+  let bytes = 0;
+  for (const { feeds } of groups) bytes += bytesOf(feeds, apart);
+  const buffer = new PackingBuffer(bytes, bufferPool);
+  const packed = groups.map((group) => packGroup(group, buffer));
+  if (apart.length === 0) return { groups: packed, transfer: buffer.transfer, apart };
+  const given = transferredIn(packed).map((data) => (data as Float32Array).buffer as ArrayBuffer);
+  return { groups: packed, transfer: [...new Set([...buffer.transfer, ...given])], apart };
+}
+
+/** @param apart gets the tensors that are not copied. @returns the bytes that the copies of the others take. */
+function bytesOf(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
   const [first] = feeds;
   let bytes = 0;
   for (const name in first) {
+    const { type } = first[name] as Tensor;
     let elements = 0;
-    for (const request of feeds) elements += (request[name] as Tensor).data.length;
-    bytes += packedBytes((first[name] as Tensor).type, elements);
+    let large = 0;
+    for (const request of feeds) {
+      const tensor = request[name] as Tensor;
+      if (isApart(tensor.data)) large = apart.push(tensor);
+      else elements += tensor.data.length;
+    }
+    // Beside large ones each copy is aligned by itself.
+    bytes += packedBytes(type, elements) + (large > 0 ? feeds.length * ALIGNMENT : 0);
   }
   return bytes;
 }
@@ -34,15 +63,12 @@ function bytesOf(feeds: readonly ReadFeeds[]): number {
 function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: PackingBuffer): RequestGroup {
   const [first = {}] = feeds;
   const rows = joined ? rowsOf(feeds) : undefined;
-  const inputs = Object.entries(first).map(([name, { type, dims }]) => ({
-    name,
-    type,
-    dims: rows === undefined ? dims : [totalRows(rows, feeds.length), ...dims.slice(1)],
-    data: buffer.join(
-      type,
-      feeds.map((request) => (request[name] as Tensor).data),
-    ),
-  }));
+  const inputs = Object.entries(first).map(([name, { type, dims: own }]) => {
+    const dims = rows === undefined ? own : [totalRows(rows, feeds.length), ...own.slice(1)];
+    const parts = feeds.map((request) => (request[name] as Tensor).data);
+    if (!parts.some(isApart)) return { name, type, dims, data: buffer.join(type, parts) };
+    return { name, type, dims, parts: parts.map((part) => (isApart(part) ? part : buffer.join(type, [part]))) };
+  });
   return { requests: feeds.length, rows, inputs, outputs, checked };
 }
 
@@ -66,19 +92,30 @@ export function rowsAt(rows: number | readonly number[], index: number): number 
   return typeof rows === 'number' ? rows : (rows[index] as number);
 }
 
-/** Returns all requests of a batch as the feeds of one call. */
-export function joinedFeeds({ inputs }: RequestGroup): TensorFeeds {
+/**
+ * Returns all requests of a batch as the feeds of one call.
+ *
+ * @param join puts arrays of one type end to end.
+ */
+export function joinedFeeds({ inputs }: RequestGroup, join: JoinArrays): TensorFeeds {
   const feeds: Record<string, Tensor> = {};
-  for (const { name, type, dims, data } of inputs) setProperty(feeds, name, { type, dims, data } as Tensor);
+  for (const input of inputs) {
+    const { name, type, dims } = input;
+    const data = 'parts' in input ? join(type, input.parts) : input.data;
+    setProperty(feeds, name, { type, dims, data } as Tensor);
+  }
   return feeds;
 }
+
+export type JoinArrays = (type: CarriedType, parts: readonly TensorData[]) => TensorData;
 
 /** Returns the feeds of each request, in the memory of the group. */
 export function singleFeeds(group: RequestGroup): TensorFeeds[] {
   const { requests, rows, inputs } = group;
-  if (requests === 1) return [joinedFeeds(group)];
+  if (requests === 1) return [joinedFeeds(group, (_, [part]) => part as TensorData)];
   const all: Record<string, Tensor>[] = Array.from({ length: requests }, () => ({}));
-  for (const { name, type, dims, data } of inputs) {
+  for (const input of inputs) {
+    const { name, type, dims } = input;
     const elementsPerRow = elementsOf(dims.slice(1));
     const elements = elementsOf(dims);
     let start = 0;
@@ -86,7 +123,8 @@ export function singleFeeds(group: RequestGroup): TensorFeeds[] {
       const count = rows === undefined ? undefined : rowsAt(rows, index);
       const end = start + (count === undefined ? elements : count * elementsPerRow);
       const ownDims = count === undefined ? dims : [count, ...dims.slice(1)];
-      setProperty(feeds, name, { type, dims: ownDims, data: viewSlice(data, start, end) } as Tensor);
+      const data = 'parts' in input ? input.parts[index] : viewSlice(input.data, start, end);
+      setProperty(feeds, name, { type, dims: ownDims, data } as Tensor);
       start = end;
     }
   }

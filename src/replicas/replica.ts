@@ -89,7 +89,8 @@ export class Replica {
       },
     });
     const lost = (cause: unknown) => this.#lifecycle.lost(cause);
-    const environment = { thread, counters, models, definitions: this.#definitions, lost };
+    const gone = () => this.gone;
+    const environment = { thread, counters, models, definitions: this.#definitions, lost, gone };
     this.#models = models;
     this.#calls = new ReplicaCalls(environment);
     this.#handler = new HandlerCalls(environment, this.#calls);

@@ -177,7 +177,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     };
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
-      if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) this.#observer.accepted(request);
+      if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {
+        // Not earlier: a caller whose request is refused keeps its arrays.
+        request.takeOver?.();
+        this.#observer.accepted(request.model);
+      }
       this.#sentWithoutPause += 1;
       if (this.#sentWithoutPause >= this.#lookAfterRequests) {
         this.#sentWithoutPause = 0;

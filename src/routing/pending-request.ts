@@ -25,8 +25,8 @@ export interface RoutedRequest {
   /** Clock time from which on the caller no longer wants the answer. */
   readonly deadline: number | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Buffers of the caller that are transferred once the request is accepted. */
-  readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
+  /** Called once the request is accepted: takes over those arrays of the feeds that are still the caller's. */
+  readonly takeOver: (() => void) | undefined;
   /** For routers. */
   readonly shardKey: string | undefined;
   readonly labels: Readonly<Record<string, string>> | undefined;
@@ -59,7 +59,7 @@ export interface RoutedResult {
 }
 
 /** An accepted request without an answer. It settles its caller's promise once. */
-export interface PendingRequest extends Omit<RoutedRequest, 'transferred' | 'releaseFeeds'> {
+export interface PendingRequest extends Omit<RoutedRequest, 'takeOver' | 'releaseFeeds'> {
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
   readonly acceptedAt: number;

@@ -151,6 +151,16 @@ export function arrayTypeOf(type: Exclude<CarriedType, 'string'>): TypedArrayCon
   return CARRIERS[type];
 }
 
+/** Returns an array of so many elements on memory that may be shared. */
+export function arrayOn(
+  type: Exclude<CarriedType, 'string'>,
+  memory: ArrayBufferLike,
+  offset: number,
+  length: number,
+): Exclude<TensorData, readonly string[]> {
+  return new (arrayTypeOf(type))(memory as ArrayBuffer, offset, length);
+}
+
 export function isTensorType(type: unknown): type is TensorType {
   return typeof type === 'string' && Object.hasOwn(ARRAY_TYPES, type);
 }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Call, packCalls, splitOutputs } from '../../dist/protocol/call-answers.js';
 import { joinedFeeds, packGroups, singleFeeds } from '../../dist/protocol/request-groups.js';
-import { copyFeeds } from '../../dist/tensors/own-feeds.js';
+import { copyFeeds } from '../../dist/tensors/memory/own-feeds.js';
 import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Tensor, TensorFeeds } from '../../dist/tensors/tensor.js';
 import { alikeRequests } from '../support/tensors.js';

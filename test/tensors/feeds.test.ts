@@ -2,7 +2,7 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
-import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/own-feeds.js';
+import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/memory/own-feeds.js';
 import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Feeds, ReadFeeds, Tensor, ValueMetadata } from '../../dist/tensors/tensor.js';
 

@@ -2,7 +2,8 @@ import { InfermuxError, messageOf } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
 import type { RequestPayload } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
-import { copyFeeds, transferableBuffers } from '../../tensors/own-feeds.js';
+import { type OwnedFeeds, ownFeeds } from '../../tensors/memory/own-feeds.js';
+import type { Slabs } from '../../tensors/memory/slabs.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, ModelMetadata, ReadFeeds } from '../../tensors/tensor.js';
 
@@ -14,14 +15,15 @@ export interface OwnedRequest {
   readonly payload: RequestPayload | undefined;
   readonly outputs: readonly string[] | undefined;
   readonly checked: boolean;
-  readonly transferred: ReadonlySet<ArrayBuffer> | undefined;
-  readonly releaseFeeds: (() => void) | undefined;
+  readonly takeOver: OwnedFeeds['takeOver'];
+  readonly releaseFeeds: OwnedFeeds['release'];
 }
 
 /**
  * Reads a request for a model.
  *
  * @param metadata undefined until the model has been loaded once.
+ * @param slabs memory for large tensors.
  * @throws InfermuxError `INVALID_ARGUMENT`.
  */
 export function readModelRequest(
@@ -29,20 +31,23 @@ export function readModelRequest(
   metadata: ModelMetadata | undefined,
   given: Feeds,
   { outputs, transfer }: RunOptions,
+  slabs: Slabs,
+  isShadow: boolean,
 ): OwnedRequest {
   const feeds = readFeeds(given);
   if (metadata !== undefined) {
     checkFeeds(modelId, feeds, metadata.inputs);
     checkOutputNames(modelId, outputs, metadata);
   }
-  const transferred = transfer === true ? transferableBuffers(feeds) : undefined;
+  // The request that is shadowed takes over what the caller gives away.
+  const { release, takeOver } = ownFeeds(feeds, { slabs, isTransfer: transfer === true, usesAllocated: !isShadow });
   return {
-    releaseFeeds: copyFeeds(feeds, transferred),
+    releaseFeeds: release,
     feeds,
     payload: undefined,
     outputs,
     checked: metadata !== undefined,
-    transferred,
+    takeOver,
   };
 }
 
@@ -73,6 +78,6 @@ export function readHandlerRequest(request: unknown, { outputs, transfer }: RunO
     payload: { value, abandoned: controller.signal, abandon: () => controller.abort() },
     outputs: undefined,
     checked: true,
-    transferred: undefined,
+    takeOver: undefined,
   };
 }

@@ -4,6 +4,7 @@ import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
+import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
@@ -20,6 +21,7 @@ export interface RequestIntakeParts {
   readonly models: ModelManager;
   readonly catalog: ModelCatalog;
   readonly metrics: EngineMetrics;
+  readonly slabs: Slabs;
 }
 
 /** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
@@ -92,7 +94,12 @@ export class RequestIntake {
     isShadow = false,
   ): Promise<T> {
     const { deployment, model } = destination;
-    const { feeds, payload, outputs, checked, transferred, releaseFeeds } = this.#own(destination, request, options);
+    const { feeds, payload, outputs, checked, takeOver, releaseFeeds } = this.#own(
+      destination,
+      request,
+      options,
+      isShadow,
+    );
     if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels } = options;
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
@@ -107,7 +114,7 @@ export class RequestIntake {
         priority,
         signal,
         deadline,
-        transferred,
+        takeOver,
         shardKey,
         labels,
         isShadow,
@@ -117,12 +124,17 @@ export class RequestIntake {
     );
   }
 
-  #own({ deployment, model, isHandled }: Destination, request: unknown, options: RunOptions): OwnedRequest {
-    const { models, catalog, metrics } = this.#parts;
+  #own(
+    { deployment, model, isHandled }: Destination,
+    request: unknown,
+    options: RunOptions,
+    isShadow: boolean,
+  ): OwnedRequest {
+    const { models, catalog, metrics, slabs } = this.#parts;
     try {
       if (isHandled) return readHandlerRequest(request, options);
       models.checkMayRun(model);
-      return readModelRequest(model.id, catalog.metadata(model.key), request as Feeds, options);
+      return readModelRequest(model.id, catalog.metadata(model.key), request as Feeds, options, slabs, isShadow);
     } catch (cause) {
       metrics.deploymentRequests(deployment.name).sum += 1;
       metrics.deploymentError(deployment.name);

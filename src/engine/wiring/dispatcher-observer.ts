@@ -3,7 +3,6 @@ import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { RoutedModel } from '../../routing/pending-request.js';
-import { transferFeeds } from '../../tensors/own-feeds.js';
 import type { KeepAlive } from '../keep-alive.js';
 
 export interface DispatcherObserverEnvironment {
@@ -24,11 +23,7 @@ export function observeDispatcher(
     },
     busy: () => keepAlive.hold(),
     idle: () => keepAlive.release(),
-    accepted: ({ model, feeds, transferred }) => {
-      metrics.requestAccepted(labelOf(model));
-      // Not earlier: a caller whose request is refused keeps its arrays.
-      if (transferred !== undefined) transferFeeds(feeds, transferred);
-    },
+    accepted: (model) => metrics.requestAccepted(labelOf(model)),
     given: (replica, given) => metrics.requestsGiven(replica, given),
     waited: (queueMs) => metrics.requestWaited(queueMs),
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),

@@ -11,6 +11,7 @@ import { Log } from '../../observability/log.js';
 import type { Replica } from '../../replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
+import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
@@ -24,6 +25,7 @@ import { ReplicaEvents } from './replica-events.js';
 /** Creates the layers of one engine, and gives each the others that it needs. */
 export class EngineParts {
   readonly keepAlive = new KeepAlive();
+  readonly slabs: Slabs;
   readonly log: Log;
   readonly others: OtherWritersLog;
   readonly metrics: EngineMetrics;
@@ -42,6 +44,7 @@ export class EngineParts {
   constructor(options: ResolvedOptions, checkpoint: Checkpoint | undefined, environment: ReplicaPoolEnvironment) {
     this.#options = options;
     this.#environment = environment;
+    this.slabs = new Slabs(environment.clock);
     this.log = new Log(options.logger);
     this.others = new OtherWritersLog(this.log);
     this.checkpoint = new EngineCheckpoint(checkpoint, options);

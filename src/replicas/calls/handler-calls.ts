@@ -6,12 +6,12 @@ import type { HandlerPayload, ReplicaGroup } from './replica-dispatch.js';
 
 /** Sends a replica's calls to the handler in its thread. */
 export class HandlerCalls {
-  readonly #environment: Omit<CallEnvironment, 'lost'>;
+  readonly #environment: Omit<CallEnvironment, 'lost' | 'gone'>;
   readonly #calls: ReplicaCalls;
   #ownStats: Readonly<Record<string, unknown>> | undefined;
   #lastTicket = 0;
 
-  constructor(environment: Omit<CallEnvironment, 'lost'>, calls: ReplicaCalls) {
+  constructor(environment: Omit<CallEnvironment, 'lost' | 'gone'>, calls: ReplicaCalls) {
     this.#environment = environment;
     this.#calls = calls;
   }

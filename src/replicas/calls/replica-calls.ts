@@ -11,9 +11,10 @@ import type {
 } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { packGroups } from '../../protocol/request-groups.js';
-import { bufferPool } from '../../tensors/buffer-pool.js';
+import { bufferPool } from '../../tensors/memory/buffer-pool.js';
 import type { ReplicaModels } from '../replica-models.js';
 import type { ReplicaThread } from '../replica-thread.js';
+import { ApartMemory } from './apart-memory.js';
 import { definitionOf, type ModelDefinitions } from './model-definitions.js';
 import { type ReplicaAnswer, readAnswer, unwrap } from './replica-answer.js';
 import type { ReplicaDispatch } from './replica-dispatch.js';
@@ -34,6 +35,8 @@ export interface CallEnvironment {
   readonly definitions: ModelDefinitions;
   /** The thread gave no answer, not even an error. @throws InfermuxError `REPLICA_FAILED`. */
   lost(cause: unknown): never;
+  /** Resolves when the thread is gone. */
+  gone(): Promise<void>;
 }
 
 /** Sends a replica's calls about models to its thread. Each call is one message and its answer. */
@@ -62,7 +65,7 @@ export class ReplicaCalls {
    *   stopped, which says nothing about the requests.
    */
   run({ model, groups, spare, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
-    const { thread, counters, models, definitions, lost } = this.#environment;
+    const { thread, counters, models, definitions, lost, gone } = this.#environment;
     const { key } = model;
     let packed: ReturnType<typeof packGroups>;
     try {
@@ -82,14 +85,26 @@ export class ReplicaCalls {
     };
     counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
     models.asked(key);
-    return thread.post(message, packed.transfer).then((posted) => {
-      const answer = posted as Answer<RunAnswer>;
-      if ('error' in answer) models.notLoaded(key);
-      const value = unwrap(answer);
-      models.ran(key);
-      if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
-      return readAnswer(packed.groups, value);
-    }, lost);
+    const memory = packed.apart.length === 0 ? undefined : new ApartMemory(packed.apart);
+    return thread.post(message, packed.transfer).then(
+      (posted) => {
+        const answer = posted as Answer<RunAnswer>;
+        memory?.release();
+        if ('error' in answer) {
+          memory?.restore(answer.returned);
+          models.notLoaded(key);
+        }
+        const value = unwrap(answer);
+        models.ran(key);
+        if (value.buffer !== undefined) bufferPool.giveBack(value.buffer);
+        return readAnswer(packed.groups, value);
+      },
+      (cause) => {
+        // Until the thread is gone, a native call in it may read the memory.
+        if (memory !== undefined) void gone().then(() => memory.release());
+        return lost(cause);
+      },
+    );
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import { TurnPortions } from '../../common/turn-portions.js';
+import { largeBytesIn } from '../../tensors/memory/size-class.js';
 import type { PendingRequest, RoutedResult } from '../pending-request.js';
 import { AbortSignals } from './abort-signals.js';
 
@@ -15,6 +16,12 @@ export interface AcceptedRequestsObserver {
   rejected(request: PendingRequest, error: InfermuxError): void;
 }
 
+/**
+ * A caller that is answered is likely to send as many bytes again, and then they are copied. So many take as long as the
+ * telling of an error.
+ */
+const BYTES_A_PIECE = 32_768;
+
 /** Somebody who waits for the answers of some requests. */
 interface Waiter {
   /** Number of those that have no answer. */
@@ -27,7 +34,8 @@ interface Waiter {
  *
  * One event may end any number of requests: a signal that they share, deadlines that pass together, an outage. All are
  * over at once, so that no replica is given any of them, and nothing else can answer them. But their callers are told
- * in portions, because making and handling so many errors would hold the event loop.
+ * in portions, because making and handling so many errors would hold the event loop. So are callers who have sent large
+ * tensors, because of the copies of their next ones.
  */
 export class AcceptedRequests {
   readonly #clock: Clock;
@@ -39,7 +47,7 @@ export class AcceptedRequests {
   readonly #requests: PendingRequest[] = [];
   /** Requests that are over, but whose callers have not been told. */
   #untold = 0;
-  readonly #rejections: TurnPortions;
+  readonly #tellings: TurnPortions;
   readonly #signals = new AbortSignals((request) => this.#cancel(request));
   #idleWaiters: (() => void)[] = [];
   /** Callers of `untilNoneOf`, by the requests that they still wait for. */
@@ -48,7 +56,7 @@ export class AcceptedRequests {
   constructor(clock: Clock, observer: AcceptedRequestsObserver) {
     this.#clock = clock;
     this.#observer = observer;
-    this.#rejections = new TurnPortions(clock);
+    this.#tellings = new TurnPortions(clock);
   }
 
   /** Whether the request can still be answered. */
@@ -110,22 +118,37 @@ export class AcceptedRequests {
 
   resolve(request: PendingRequest, result: RoutedResult): void {
     if (!this.#leave(request)) return;
-    request.resolve(request.read(result));
-    this.#settled(request);
+    const bytes = largeBytesIn(request.feeds);
+    // Before the result is used for the next request.
+    const value = request.read(result);
+    if (bytes === 0) {
+      request.resolve(value);
+      this.#settled(request);
+    } else {
+      const pieces = Math.ceil(bytes / BYTES_A_PIECE);
+      this.#tell(() => request.resolve(value), request, pieces);
+    }
   }
 
   /** @param errorOf makes the error when the caller is told, at once or in one of the next turns of the event loop. */
   reject(request: PendingRequest, errorOf: () => InfermuxError): void {
     if (!this.#leave(request)) return;
-    this.#untold += 1;
-    this.#rejections.do(() => {
+    this.#tell(() => {
       const error = errorOf();
-      this.#untold -= 1;
       request.payload?.abandon();
       this.#observer.rejected(request, error);
       request.reject(error);
+    }, request);
+  }
+
+  /** Tells a caller in its turn. @param pieces how much it counts for: see {@link TurnPortions}. */
+  #tell(telling: () => void, request: PendingRequest, pieces?: number): void {
+    this.#untold += 1;
+    this.#tellings.do(() => {
+      this.#untold -= 1;
+      telling();
       this.#settled(request);
-    });
+    }, pieces);
   }
 
   #arm(request: PendingRequest): void {

@@ -4,7 +4,7 @@ import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { areOutputNames } from '../../tensors/check-feeds.js';
-import { copyFeeds } from '../../tensors/own-feeds.js';
+import { ownFeeds } from '../../tensors/memory/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
@@ -91,7 +91,7 @@ async function onOwnFeeds(
   run: (feeds: ReadFeeds, outputs: readonly string[] | undefined) => Promise<Outputs>,
 ): Promise<Outputs> {
   const feeds = readFeeds(given);
-  const release = copyFeeds(feeds);
+  const { release } = ownFeeds(feeds);
   try {
     const names = outputs && readingInput('outputs', () => check('outputs', outputs, areOutputNames));
     return await run(feeds, names);

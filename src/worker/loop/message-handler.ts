@@ -17,7 +17,7 @@ import type {
   UnloadMessage,
   WorkerSettings,
 } from '../../protocol/messages.js';
-import { bufferToReturn } from '../../protocol/packing.js';
+import { bufferToReturn, transferredIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
@@ -101,7 +101,9 @@ export class MessageHandler {
       failed = 0;
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {
-      reply = { answer: { error: toErrorRecord(error) } };
+      const returned = transferredIn(message.groups);
+      const buffers = new Set(returned.map((data) => (data as Float32Array).buffer as ArrayBuffer));
+      reply = { answer: { error: toErrorRecord(error), returned }, transfer: [...buffers] };
     } finally {
       // Before the answer is posted, so that the router sees the free slot as early as possible.
       this.#counters.dispatchDone(requests - failed, failed);

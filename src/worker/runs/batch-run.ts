@@ -4,6 +4,7 @@ import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js'
 import type { RequestGroup } from '../../protocol/messages.js';
 import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-groups.js';
 import { type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { CallMemory } from './call-memory.js';
 import { areSameFeeds, whyDifferent } from './compare.js';
 
 /** Runs feeds: a session. */
@@ -46,11 +47,17 @@ export async function runSingly(runner: Runner, group: RequestGroup, now: () => 
 export async function runBatch(runner: Runner, batch: Batch, compare: boolean, now: () => number): Promise<BatchRun> {
   const asked = compare ? { ...batch, outputs: undefined } : batch;
   const startedAt = now();
+  const memory = new CallMemory();
   let outputs: Outputs;
   try {
-    outputs = await runner.run(joinedFeeds(asked), asked.outputs);
+    outputs = await runner.run(
+      joinedFeeds(asked, (type, parts) => memory.copy(type, parts)),
+      asked.outputs,
+    );
   } catch (error) {
     return afterFailure(error, await runSingly(runner, batch, now));
+  } finally {
+    memory.release();
   }
   const call: Call = { requests: batch.requests, runMs: now() - startedAt, outputs, error: undefined };
   const unsplittable = whyNotSplit(outputs, totalRows(batch.rows, batch.requests));

@@ -1,13 +1,14 @@
 import { join } from 'node:path';
-import { getSystemErrorMap } from 'node:util';
+import { getSystemErrorMap, types } from 'node:util';
 import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { providersOf } from '../../contracts/session-settings.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
-import { type ModelMetadata, type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';
+import { type ModelMetadata, type Outputs, setProperty, type Tensor, type TensorData, type TensorFeeds } from '../../tensors/tensor.js';
 import { nativeCall, stopping } from '../native-call.js';
+import { CallMemory } from '../runs/call-memory.js';
 import type { Session } from './session.js';
 import { readMetadata, whyNotServed } from './session-metadata.js';
 
@@ -50,6 +51,10 @@ export function countForeignCalls(counters: ReplicaCounters): void {
   announced(prototype, 'run');
   announced(prototype, 'release', STOP_LEVELS.stopping);
 }
+
+/** Node's interface for native code refuses arrays on shared memory before this version. */
+const TAKES_SHARED_FROM = 22;
+const takesShared = Number.parseInt(process.versions.node, 10) >= TAKES_SHARED_FROM;
 
 /** Execution providers that onnxruntime-node knows on this system. Only a `bundled` one is sure to work. */
 const supportedProviders: readonly { name: string; bundled: boolean }[] = ort.listSupportedBackends();
@@ -147,9 +152,15 @@ export class OnnxSession implements Session {
   async run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs> {
     // Plain objects serve as tensors for every type; an ort.Tensor of float16 breaks on Node 24.
     const inputs: Record<string, object> = {};
+    let memory: CallMemory | undefined;
     for (const { name } of this.metadata.inputs) {
       const { type, dims, data } = feeds[name] as Tensor;
-      setProperty(inputs, name, { type, dims, data, location: 'cpu' });
+      let readable = data;
+      if (!takesShared && isShared(data)) {
+        memory ??= new CallMemory();
+        readable = memory.copy(type, [data]);
+      }
+      setProperty(inputs, name, { type, dims, data: readable, location: 'cpu' });
     }
     if (!this.#counters.enterNativeCall()) throw stopping();
     let results: ort.InferenceSession.ReturnType;
@@ -160,6 +171,7 @@ export class OnnxSession implements Session {
       throw new InfermuxError('INFERENCE_FAILED', `model ${show(this.#id)}: ${messageOf(cause)}`, { cause });
     } finally {
       this.#counters.leaveNativeCall();
+      memory?.release();
     }
     const read: Record<string, Tensor> = {};
     for (const name in results) setProperty(read, name, readOutput(results[name] as ort.Tensor));
@@ -265,6 +277,10 @@ function describeProviders(): string {
   const others = supportedProviders.filter(({ bundled }) => !bundled).map(({ name }) => name);
   const needs = others.length === 0 ? '' : `; ${others.join(', ')} need libraries of their own`;
   return `available here: ${bundledProviders.join(', ')}${needs}`;
+}
+
+function isShared(data: TensorData): boolean {
+  return ArrayBuffer.isView(data) && types.isSharedArrayBuffer(data.buffer);
 }
 
 function readOutput({ type, dims, data }: ort.Tensor): Tensor {

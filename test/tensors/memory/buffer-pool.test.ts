@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BufferPool } from '../../dist/tensors/buffer-pool.js';
+import { BufferPool } from '../../../dist/tensors/memory/buffer-pool.js';
 
 describe('buffers that are used again', () => {
   it('are the ones that were given back, for as many bytes or somewhat fewer', () => {
