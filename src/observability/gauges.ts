@@ -29,6 +29,14 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
   metrics.gauge('loaded_models', 'Sessions that are loaded, in all replicas.', async () =>
     samples((await census.take()).loaded, ([type, { models }]) => [{ type }, models]),
   );
+  metrics.gauge(
+    'tensor_memory_bytes',
+    'Shared memory for large tensors: used by requests, or free for later ones.',
+    () => {
+      const { usedBytes, freeBytes } = source.tensorMemory();
+      return samples(Object.entries({ used: usedBytes, free: freeBytes }), ([state, bytes]) => [{ state }, bytes]);
+    },
+  );
   const size = 'Bytes of model files whose sessions are loaded, in all replicas.';
   metrics.gauge('total_loaded_models_size_bytes', size, async () =>
     samples((await census.take()).loaded, ([type, { bytes }]) => [{ type }, bytes]),

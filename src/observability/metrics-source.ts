@@ -16,6 +16,8 @@ export interface MetricsSource {
     /** Number of sessions that it has or is loading. */
     readonly models: number;
   }>;
+  /** Bytes of shared memory for large tensors. */
+  tensorMemory(): { readonly usedBytes: number; readonly freeBytes: number };
   endpoints(): Iterable<{
     readonly name: string;
     /** By target. */

@@ -1,7 +1,15 @@
-import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor } from '../tensors/tensor.js';
+import { APART_FROM_BYTES } from '../tensors/memory/size-class.js';
+import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor, type TensorData } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { CallAnswer } from './messages.js';
-import { ownSlice, type PackedTensor, PackingBuffer, packedBytes, transferListOf } from './packing.js';
+import {
+  ownSlice,
+  type PackedTensor,
+  PackingBuffer,
+  type PartedTensor,
+  packedBytes,
+  transferListOf,
+} from './packing.js';
 import { rowsAt } from './request-groups.js';
 
 /** One ONNX call, for one request or for a batch. */
@@ -11,7 +19,11 @@ export interface Call {
   /** Undefined when it failed. */
   readonly outputs: Outputs | undefined;
   readonly error: ErrorRecord | undefined;
+  /** Large outputs of a batch by name, already split: an array for each request. */
+  readonly parts?: Parts | undefined;
 }
+
+type Parts = ReadonlyMap<string, readonly TensorData[]>;
 
 /** Larger outputs stay in their own buffers; smaller ones of neighbours are joined end to end. */
 const JOINED_BELOW_BYTES = 16_384;
@@ -31,7 +43,10 @@ export function packCalls(groups: readonly (readonly Call[])[]): { calls: CallAn
   const calls = runs.map((group) => group.map((run) => packRun(run, buffer)));
   for (const answers of calls) {
     for (const { outputs } of answers) {
-      for (const { data } of outputs ?? []) if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
+      for (const output of outputs ?? []) {
+        const arrays = 'parts' in output ? output.parts : [output.data];
+        for (const data of arrays) if (ArrayBuffer.isView(data)) buffers.push(data.buffer as ArrayBuffer);
+      }
     }
   }
   return { calls, transfer: transferListOf(buffers) };
@@ -74,22 +89,50 @@ function bytesOf(run: readonly Call[]): number {
 }
 
 function packRun(run: readonly Call[], buffer: PackingBuffer | undefined): CallAnswer {
-  const [{ requests, outputs, error }] = run as [Call];
+  const [{ requests, outputs, error, parts }] = run as [Call];
   const runMs = run.map((call) => call.runMs);
   const tensors =
-    outputs && (buffer === undefined || run.length === 1 ? toPacked(outputs) : join(run, outputs, buffer));
+    outputs && (buffer === undefined || run.length === 1 ? toPacked(outputs, parts) : join(run, outputs, buffer));
   return { requests: requests * run.length, joined: requests > 1, runMs, outputs: tensors, error };
 }
 
 function join(run: readonly Call[], outputs: Outputs, buffer: PackingBuffer): PackedTensor[] {
-  return toPacked(outputs).map(({ name, type, dims }) => {
+  return Object.entries(outputs).map(([name, { type, dims }]) => {
     const parts = run.map((call) => ((call.outputs as Outputs)[name] as Tensor).data);
     return { name, type, dims, data: buffer.join(type, parts) };
   });
 }
 
-export function toPacked(outputs: Outputs): PackedTensor[] {
-  return Object.entries(outputs).map(([name, { type, dims, data }]) => ({ name, type, dims, data }));
+/** @param parts of outputs that are split already. */
+export function toPacked(outputs: Outputs, parts?: Parts): (PackedTensor | PartedTensor)[] {
+  return Object.entries(outputs).map(([name, { type, dims, data }]) => {
+    const own = parts?.get(name);
+    return own === undefined ? { name, type, dims, data } : { name, type, dims, parts: own, given: [] };
+  });
+}
+
+/**
+ * Splits the large outputs of a batch, so that the calling thread need not copy them.
+ *
+ * @param rows of each request along axis 0.
+ */
+export function splitLarge(outputs: Outputs, requests: number, rows: number | readonly number[]): Parts | undefined {
+  let parts: Map<string, readonly TensorData[]> | undefined;
+  for (const name in outputs) {
+    const { dims, data } = outputs[name] as Tensor;
+    if (!ArrayBuffer.isView(data) || data.byteLength / requests < APART_FROM_BYTES) continue;
+    const elementsPerRow = elementsOf(dims.slice(1));
+    const own: TensorData[] = [];
+    let start = 0;
+    for (let index = 0; index < requests; index += 1) {
+      const end = start + rowsAt(rows, index) * elementsPerRow;
+      own.push(ownSlice(data, start, end));
+      start = end;
+    }
+    parts ??= new Map();
+    parts.set(name, own);
+  }
+  return parts;
 }
 
 /**
@@ -98,24 +141,25 @@ export function toPacked(outputs: Outputs): PackedTensor[] {
  * @param rows of each request along axis 0, if they were joined; otherwise the outputs have the dims of one request.
  */
 export function splitOutputs(
-  outputs: readonly PackedTensor[],
+  outputs: readonly (PackedTensor | PartedTensor)[],
   requests: number,
   rows: number | readonly number[] | undefined,
 ): Outputs[] {
   const all: Record<string, Tensor>[] = [];
   for (let index = 0; index < requests; index += 1) all.push({});
   for (const tensor of outputs) {
-    if (rows === undefined) splitEvenly(all, tensor);
-    else splitRows(all, tensor, rows);
+    if (rows !== undefined) splitRows(all, tensor, rows);
+    else if (!('parts' in tensor)) splitEvenly(all, tensor);
   }
   return all;
 }
 
 function splitRows(
   all: Record<string, Tensor>[],
-  { name, type, dims, data }: PackedTensor,
+  tensor: PackedTensor | PartedTensor,
   rows: number | readonly number[],
 ) {
+  const { name, type, dims } = tensor;
   const elementsPerRow = elementsOf(dims.slice(1));
   let start = 0;
   let ownDims = dimsOf(dims, rowsAt(rows, 0));
@@ -123,8 +167,8 @@ function splitRows(
     const count = rowsAt(rows, index);
     const end = start + count * elementsPerRow;
     if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
-    const own = { type, dims: ownDims, data: ownSlice(data, start, end) } as Tensor;
-    setProperty(all[index] as Record<string, Tensor>, name, own);
+    const data = 'parts' in tensor ? tensor.parts[index] : ownSlice(tensor.data, start, end);
+    setProperty(all[index] as Record<string, Tensor>, name, { type, dims: ownDims, data } as Tensor);
     start = end;
   }
 }

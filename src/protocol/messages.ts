@@ -206,7 +206,7 @@ export interface CallAnswer {
   /** Milliseconds in onnxruntime, call by call. */
   readonly runMs: readonly number[];
   /** The requests' elements end to end; undefined when they failed. */
-  readonly outputs: readonly PackedTensor[] | undefined;
+  readonly outputs: readonly (PackedTensor | PartedTensor)[] | undefined;
   readonly error: ErrorRecord | undefined;
   /** The value that a handler returned, instead of outputs. */
   readonly result?: { readonly value: unknown } | undefined;

@@ -1,6 +1,4 @@
-import { types } from 'node:util';
 import type { BufferPool } from '../tensors/memory/buffer-pool.js';
-import { LARGE_FROM_BYTES } from '../tensors/memory/size-class.js';
 import { arrayTypeOf, type CarriedType, type TensorData } from '../tensors/tensor.js';
 
 /** Tensors of several requests, end to end; structured clone carries it, and its buffer can be transferred. */
@@ -11,32 +9,30 @@ export interface PackedTensor {
   readonly data: TensorData;
 }
 
-/** A tensor of several requests, whose elements lie in an array for each request: in slabs, or transferred. */
+/** A tensor of several requests, whose elements lie in an array for each request. */
 export interface PartedTensor {
   readonly name: string;
   readonly type: CarriedType;
   readonly dims: readonly number[];
   readonly parts: readonly TensorData[];
+  /** Indices of the parts that are transferred with the message. */
+  readonly given: readonly number[];
 }
 
-/** Whether the data goes to the replica by itself, and is not copied into a message with others. */
-export function isApart(data: TensorData): data is Exclude<TensorData, readonly string[]> {
-  return ArrayBuffer.isView(data) && data.byteLength >= LARGE_FROM_BYTES;
-}
-
-/** Returns the arrays that are transferred with the groups, in their order. */
-export function transferredIn(groups: readonly { inputs: readonly (PackedTensor | PartedTensor)[] }[]): TensorData[] {
-  const transferred: TensorData[] = [];
+/** Returns the arrays that are transferred with the groups by themselves, in their order. */
+export function givenIn(groups: readonly { inputs: readonly (PackedTensor | PartedTensor)[] }[]): TensorData[] {
+  const given: TensorData[] = [];
   for (const { inputs } of groups) {
     for (const input of inputs) {
-      if ('parts' in input) transferred.push(...input.parts.filter((part) => isApart(part) && !isShared(part)));
+      if ('parts' in input) for (const index of input.given) given.push(input.parts[index] as TensorData);
     }
   }
-  return transferred;
+  return given;
 }
 
-function isShared(data: Exclude<TensorData, readonly string[]>): boolean {
-  return types.isSharedArrayBuffer(data.buffer);
+/** Returns the buffers of the arrays, each once. */
+export function buffersOf(arrays: readonly TensorData[]): ArrayBuffer[] {
+  return [...new Set(arrays.map((data) => (data as Float32Array).buffer as ArrayBuffer))];
 }
 
 /** Every view starts at a multiple of the largest element. */

@@ -1,4 +1,5 @@
 import { bufferPool } from '../tensors/memory/buffer-pool.js';
+import { placementOf } from '../tensors/memory/placement.js';
 import {
   type CarriedType,
   elementsOf,
@@ -9,7 +10,7 @@ import {
   type TensorFeeds,
 } from '../tensors/tensor.js';
 import type { RequestGroup } from './messages.js';
-import { ALIGNMENT, isApart, PackingBuffer, packedBytes, transferredIn, viewSlice } from './packing.js';
+import { ALIGNMENT, buffersOf, givenIn, PackingBuffer, type PartedTensor, packedBytes, viewSlice } from './packing.js';
 
 /** The content of a group: the feeds of its requests, which agree as {@link RequestGroup} says. */
 export interface GroupFeeds {
@@ -37,8 +38,7 @@ export function packGroups(groups: readonly GroupFeeds[]): PackedGroups {
   const buffer = new PackingBuffer(bytes, bufferPool);
   const packed = groups.map((group) => packGroup(group, buffer));
   if (apart.length === 0) return { groups: packed, transfer: buffer.transfer, apart };
-  const given = transferredIn(packed).map((data) => (data as Float32Array).buffer as ArrayBuffer);
-  return { groups: packed, transfer: [...new Set([...buffer.transfer, ...given])], apart };
+  return { groups: packed, transfer: [...buffer.transfer, ...buffersOf(givenIn(packed))], apart };
 }
 
 /** @param apart gets the tensors that are not copied. @returns the bytes that the copies of the others take. */
@@ -51,7 +51,7 @@ function bytesOf(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
     let large = 0;
     for (const request of feeds) {
       const tensor = request[name] as Tensor;
-      if (isApart(tensor.data)) large = apart.push(tensor);
+      if (placementOf(tensor) !== undefined) large = apart.push(tensor);
       else elements += tensor.data.length;
     }
     // Beside large ones each copy is aligned by itself.
@@ -65,11 +65,28 @@ function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: Pack
   const rows = joined ? rowsOf(feeds) : undefined;
   const inputs = Object.entries(first).map(([name, { type, dims: own }]) => {
     const dims = rows === undefined ? own : [totalRows(rows, feeds.length), ...own.slice(1)];
-    const parts = feeds.map((request) => (request[name] as Tensor).data);
-    if (!parts.some(isApart)) return { name, type, dims, data: buffer.join(type, parts) };
-    return { name, type, dims, parts: parts.map((part) => (isApart(part) ? part : buffer.join(type, [part]))) };
+    const tensors = feeds.map((request) => request[name] as Tensor);
+    if (tensors.some((tensor) => placementOf(tensor) !== undefined)) return parted(name, type, dims, tensors, buffer);
+    const parts = tensors.map(({ data }) => data);
+    return { name, type, dims, data: buffer.join(type, parts) };
   });
   return { requests: feeds.length, rows, inputs, outputs, checked };
+}
+
+function parted(
+  name: string,
+  type: CarriedType,
+  dims: readonly number[],
+  tensors: readonly Tensor[],
+  buffer: PackingBuffer,
+): PartedTensor {
+  const given: number[] = [];
+  const parts = tensors.map((tensor, index) => {
+    const placement = placementOf(tensor);
+    if (placement === 'given') given.push(index);
+    return placement === undefined ? buffer.join(type, [tensor.data]) : tensor.data;
+  });
+  return { name, type, dims, parts, given };
 }
 
 /** Returns the rows of each request. All inputs of a request have the same, so the first is read. */

@@ -1,7 +1,7 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { Batching } from '../contracts/batching.js';
 import type { Order, RequestRouter, RouterName } from '../contracts/request-router.js';
-import type { RoutedModel, RoutedResult } from './pending-request.js';
+import type { RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import type { RouterFault } from './routers/guarded-router.js';
 
 export interface DispatcherOptions {
@@ -29,8 +29,8 @@ export interface DispatcherObserver {
   idle(): void;
   /** A request was submitted, accepted or not. */
   submitted(): void;
-  /** A request for the model is accepted, in the event-loop turn in which it was submitted. */
-  accepted(model: RoutedModel): void;
+  /** The request is accepted, in the event-loop turn in which it was submitted. It must not change from now on. */
+  accepted(request: RoutedRequest): void;
   /** Requests are given to the replica. */
   given(replica: string, requests: number): void;
   /** A request that is given to a replica waited for `queueMs` milliseconds. */

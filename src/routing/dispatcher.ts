@@ -180,7 +180,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {
         // Not earlier: a caller whose request is refused keeps its arrays.
         request.takeOver?.();
-        this.#observer.accepted(request.model);
+        this.#observer.accepted(request);
       }
       this.#sentWithoutPause += 1;
       if (this.#sentWithoutPause >= this.#lookAfterRequests) {

@@ -190,8 +190,8 @@ describe('running', () => {
 
   it('fills the buffer of a large message again that came back with the answer, and no other', async () => {
     await startReplica();
-    const data = new Float32Array(100_000);
-    const feeds = [{ x: { type: 'float32', dims: [data.length], data } as const }];
+    const data = new Float32Array(10_000);
+    const feeds = Array.from({ length: 10 }, () => ({ x: { type: 'float32', dims: [data.length], data } as const }));
     const buffers: unknown[] = [];
     for (const comesBack of [false, true, false]) {
       const answer = replica.run({ ...request, groups: [{ ...group, feeds }] });

@@ -15,17 +15,19 @@ export default async function crashingWorker({ settings, port }) {
   });
 
   await answerMessages(port, new MessageWait(counters, 2, () => performance.now()), async (message) => {
+    // Before the answer, with which transferred arrays are freed.
+    const how = message.kind === 'run' ? deadlyRow(message) : undefined;
     const reply = await handler.handle(message);
-    if (message.kind !== 'run') return reply;
-    const how = deadlyRow(message);
     return how === undefined ? reply : die(how);
   });
 }
 
 function deadlyRow({ groups }) {
   for (const { inputs } of groups) {
-    const [{ data }] = inputs;
-    for (let row = 0; row < data.length; row += 4) if (data[row] < 0 && isFirst(data[row + 1])) return data[row];
+    const [{ data, parts = [data] }] = inputs;
+    for (const part of parts) {
+      for (let row = 0; row < part.length; row += 4) if (part[row] < 0 && isFirst(part[row + 1])) return part[row];
+    }
   }
   return undefined;
 }

@@ -2,13 +2,13 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkFeeds, checkOutputNames } from '../../dist/tensors/check-feeds.js';
-import { copyFeeds, transferableBuffers, transferFeeds } from '../../dist/tensors/memory/own-feeds.js';
+import { ownFeeds } from '../../dist/tensors/memory/own-feeds.js';
 import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Feeds, ReadFeeds, Tensor, ValueMetadata } from '../../dist/tensors/tensor.js';
 
 const one = (input: unknown): Tensor => {
   const feeds = readFeeds({ x: input } as Feeds);
-  copyFeeds(feeds);
+  ownFeeds(feeds);
   return feeds['x'] as Tensor;
 };
 const message = (call: () => unknown): string => {
@@ -133,16 +133,16 @@ describe('ownership', () => {
     const large = (first: number) => readFeeds({ x: { data: new Float32Array(10_000).fill(first), dims: [10_000] } });
     const bufferOf = (feeds: ReadFeeds) => (feeds['x'] as { data: Float32Array }).data.buffer;
     const [one, two, three] = [large(1), large(2), large(3)];
-    const giveBack = copyFeeds(one);
-    copyFeeds(two);
+    const { release: giveBack } = ownFeeds(one);
+    ownFeeds(two);
     expect(bufferOf(two)).not.toBe(bufferOf(one));
     giveBack?.();
     giveBack?.();
-    copyFeeds(three);
+    ownFeeds(three);
     expect(bufferOf(three)).toBe(bufferOf(one));
     expect(three).toEqual(large(3));
     const four = large(4);
-    copyFeeds(four);
+    ownFeeds(four);
     expect(bufferOf(four)).not.toBe(bufferOf(three));
   });
 
@@ -172,13 +172,14 @@ describe('ownership', () => {
       },
     };
     const read = readFeeds(feeds);
-    expect(message(() => copyFeeds(read))).toBe('INVALID_ARGUMENT: input "x": data changed its length meanwhile');
+    expect(message(() => ownFeeds(read))).toBe('INVALID_ARGUMENT: input "x": data changed its length meanwhile');
   });
 
   it('has nothing to give back of small ones and of those it took over', () => {
-    expect(copyFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toBeUndefined();
+    const nothing = { release: undefined, takeOver: undefined };
+    expect(ownFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toEqual(nothing);
     const taken = readFeeds({ x: { data: new Float32Array(10_000), dims: [10_000] } });
-    expect(copyFeeds(taken, transferableBuffers(taken))).toBeUndefined();
+    expect(ownFeeds(taken, { isTransfer: true }).release).toBeUndefined();
   });
 
   it('takes arrays over when told to', () => {
@@ -190,9 +191,9 @@ describe('ownership', () => {
       view: { data: view, dims: [2] },
       empty: { data: empty, dims: [0] },
     });
-    const buffers = transferableBuffers(feeds);
-    copyFeeds(feeds, buffers);
-    transferFeeds(feeds, buffers);
+    const { takeOver } = ownFeeds(feeds, { isTransfer: true });
+    expect(data.length).toBe(2);
+    takeOver?.();
     expect({ data: data.length, view: view.length }).toEqual({ data: 0, view: 2 });
     expect(feeds).toMatchObject({
       x: { data: Float32Array.of(1, 2) },
@@ -206,9 +207,7 @@ describe('ownership', () => {
 it('takes over arrays of another realm, too', () => {
   const data = runInNewContext('Float32Array.of(1, 2)') as Float32Array;
   const feeds: ReadFeeds = { x: { type: 'float32', dims: [2], data } };
-  const buffers = transferableBuffers(feeds);
-  copyFeeds(feeds, buffers);
-  transferFeeds(feeds, buffers);
+  ownFeeds(feeds, { isTransfer: true }).takeOver?.();
   expect([data.length, feeds['x']?.data]).toEqual([0, Float32Array.of(1, 2)]);
 });
 

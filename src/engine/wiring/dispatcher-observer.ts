@@ -23,7 +23,7 @@ export function observeDispatcher(
     },
     busy: () => keepAlive.hold(),
     idle: () => keepAlive.release(),
-    accepted: (model) => metrics.requestAccepted(labelOf(model)),
+    accepted: ({ model }) => metrics.requestAccepted(labelOf(model)),
     given: (replica, given) => metrics.requestsGiven(replica, given),
     waited: (queueMs) => metrics.requestWaited(queueMs),
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),

@@ -6,11 +6,13 @@ import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { MetricsSource, ResidentSession } from '../../observability/metrics-source.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
+import type { Slabs } from '../../tensors/memory/slabs.js';
 
 export interface MetricsSourceParts {
   readonly catalog: ModelCatalog;
   readonly deployments: Deployments<Dispatcher<Replica>>;
   readonly endpoints: Endpoints;
+  readonly slabs: Slabs;
 }
 
 /** Returns what the metrics read of the engine. The parts are read with each scrape. */
@@ -25,6 +27,7 @@ export function metricsSource(parts: MetricsSourceParts): MetricsSource {
         ongoing: replica?.ongoing ?? 0,
         models: replica === undefined ? 0 : replica.models.size - (replica.models.has(NO_MODEL) ? 1 : 0),
       })),
+    tensorMemory: () => parts.slabs,
     endpoints: () => parts.endpoints.list(),
     // Requests that name no model, and a handler's own models, count as one model.
     hasModel: (id) => id === NO_MODEL || parts.catalog.entry(id) !== undefined,

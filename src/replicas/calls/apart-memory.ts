@@ -1,5 +1,5 @@
+import { placementOf } from '../../tensors/memory/placement.js';
 import type { Slab } from '../../tensors/memory/slabs.js';
-import { slabOf } from '../../tensors/memory/slabs.js';
 import type { Tensor, TensorData } from '../../tensors/tensor.js';
 
 type TensorWithData = { data: TensorData };
@@ -14,9 +14,9 @@ export class ApartMemory {
     const slabs: Slab[] = [];
     const given: TensorWithData[] = [];
     for (const tensor of tensors) {
-      const slab = slabOf(tensor.data);
-      if (slab === undefined) given.push(tensor);
-      else slabs.push(slab);
+      const placement = placementOf(tensor);
+      if (placement === 'given') given.push(tensor);
+      else if (placement !== undefined) slabs.push(placement);
     }
     for (const slab of slabs) slab.hold();
     this.#slabs = slabs;

@@ -5,8 +5,8 @@ import type { RoutedAnswer, RoutedCall } from './routed-dispatch.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
 export interface AnswerObserver {
-  /** A call for these requests and rows took `runMs`. It failed unless `isRight`. */
-  called(requests: number, rows: number, runMs: number, isRight: boolean): void;
+  /** A call for so many requests, of which this is the first, took `runMs` for its rows. It failed unless `isRight`. */
+  called(first: PendingRequest, requests: number, rows: number, runMs: number, isRight: boolean): void;
   answered(pending: PendingRequest, outputs: Outputs, runMs: number, batchSize: number): void;
   failed(pending: PendingRequest, error: InfermuxError): void;
 }
@@ -42,7 +42,7 @@ function deliverCall(
     // A handler may return undefined, so the length tells whether there is an answer.
     const isRight = error === undefined && index - first < outputs.length;
     const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
-    if (!joined || index === first) observer.called(batchSize, rows, ownMs, isRight);
+    if (!joined || index === first) observer.called(pending, batchSize, rows, ownMs, isRight);
     if (isRight) observer.answered(pending, own as Outputs, ownMs, batchSize);
     else observer.failed(pending, error ?? unanswered());
   }

@@ -1,4 +1,5 @@
-import { cloneError, type InfermuxError, toInfermuxError } from '../../common/errors.js';
+import { cloneError, InfermuxError, toInfermuxError } from '../../common/errors.js';
+import { isSpent } from '../../tensors/memory/placement.js';
 import type { PendingRequest } from '../pending-request.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
@@ -38,7 +39,7 @@ export class FailedRequests {
     const { model, payload } = pending;
     // A handler may fail because of a model that its request does not name.
     const isOwnLoad = error.code === 'MODEL_LOAD_FAILED' && payload === undefined;
-    if (isOwnLoad && this.#environment.isWarm(model.key)) {
+    if (isOwnLoad && this.#environment.isWarm(model.key) && !isLost(pending)) {
       // The request was spilled: another replica has the model. The file may since have been replaced by a broken one.
       this.#loadBackoff.recordFailure(model, error);
       pending.attempts -= 1;
@@ -52,6 +53,17 @@ export class FailedRequests {
     const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
     if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
       this.#accepted.reject(pending, () => cloneError(refusal ?? error));
+    else if (isLost(pending)) this.#accepted.reject(pending, () => lostWith(error));
     else this.#environment.enqueue(pending);
   }
+}
+
+/** Whether arrays of the request were transferred to its replica and did not come back. */
+function isLost({ feeds }: PendingRequest): boolean {
+  return Object.values(feeds).some(isSpent);
+}
+
+function lostWith(error: InfermuxError): InfermuxError {
+  const hint = 'its arrays were given away (transfer: true), so it is not run again: send it again';
+  return new InfermuxError('REPLICA_FAILED', `${error.message}; ${hint}`, { cause: error });
 }

@@ -1,8 +1,12 @@
 import { type BatchingPolicy, whyNotBatched } from '../../contracts/batching.js';
-import type { ModelMetadata } from '../../tensors/tensor.js';
+import { apartBytesIn } from '../../tensors/memory/placement.js';
+import { commonRows, type ModelMetadata, type ReadFeeds } from '../../tensors/tensor.js';
+import { LargeJoins } from './large-joins.js';
 
 /** Whether the requests of one model are joined, by what is known so far. */
 export class ModelBatching {
+  /** Whether requests with large tensors are worth joining. */
+  readonly largeJoins = new LargeJoins();
   #policy: BatchingPolicy;
   #metadata: ModelMetadata | undefined;
   #isJoined = false;
@@ -16,6 +20,13 @@ export class ModelBatching {
   /** False also while the model's inputs and outputs are unknown. */
   get isJoined(): boolean {
     return this.#isJoined && !this.#isSwitchedOff;
+  }
+
+  /** Whether a request with these feeds is joined with others like it. */
+  joins(feeds: ReadFeeds): boolean {
+    if (!this.isJoined || commonRows(feeds) === 0) return false;
+    const bytes = apartBytesIn(feeds);
+    return bytes === 0 || this.largeJoins.isWorthIt(bytes);
   }
 
   get maxSize(): number {

@@ -1,3 +1,4 @@
+import { apartBytesIn } from '../../tensors/memory/placement.js';
 import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
 import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel } from '../pending-request.js';
@@ -38,8 +39,10 @@ const SINGLES_MS = 1;
 const STRING_BYTES = 32;
 /** A limit however quick they are, because all their answers come together. */
 const MOST_SINGLES = 128;
-/** A dispatch is copied on the calling thread, which it must not block. */
-const MOST_BYTES = 4 * 2 ** 20;
+/** Small tensors of a dispatch are copied on the calling thread, which it must not block. */
+const MOST_COPIED_BYTES = 4 * 2 ** 20;
+/** Large tensors are joined by the replica, in memory of its own. */
+const MOST_JOINED_BYTES = 64 * 2 ** 20;
 
 /** Which requests of a queue a dispatch may take. */
 export interface DispatchScope {
@@ -62,26 +65,31 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   let totalMs = 0;
   let requests = 0;
   let bytes = 0;
+  let copiedBytes = 0;
   for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
+    const isJoined = batching.joins(head.feeds);
     const rows = batching.isJoined ? commonRows(head.feeds) : 0;
-    const group = findGroup(groups, head, rows);
-    const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, group);
-    bytes += bytesOf(head.feeds);
+    const group = findGroup(groups, head, isJoined);
+    const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, isJoined ? group : undefined);
+    const ownBytes = bytesOf(head.feeds);
+    const apartBytes = apartBytesIn(head.feeds);
+    bytes += ownBytes;
+    copiedBytes += ownBytes - apartBytes;
     if (requests > 0) {
       if (scope?.mayJoin(head) === false) break;
       // A shadow must not hold up the request that it shadows.
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // A request that lost its replica may have ended it, and must not take others along.
-      if (head.attempts > 0 || estimate === undefined || bytes > MOST_BYTES) break;
-      if (rows === 0 && requests >= MOST_SINGLES) break;
-      const isEnough = totalMs + addedMs > (rows > 0 ? batchMs : SINGLES_MS);
+      if (head.attempts > 0 || estimate === undefined || copiedBytes > MOST_COPIED_BYTES) break;
+      if (!isJoined && requests >= MOST_SINGLES) break;
+      const isEnough = totalMs + addedMs > (isJoined ? batchMs : SINGLES_MS);
       // The time of a single batch is bounded by its rows.
-      const isFull = group?.joined === true && group.rows + rows > mostRows;
+      const isFull = group?.joined === true && (group.rows + rows > mostRows || bytes > MOST_JOINED_BYTES);
       if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
     }
     const next = queue.after(head);
     queue.take(head);
-    if (group === undefined) groups.push({ joined: rows > 0, requests: [head], rows });
+    if (group === undefined) groups.push({ joined: isJoined, requests: [head], rows });
     else {
       group.requests.push(head);
       group.rows += rows;
@@ -119,7 +127,7 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   const estimate = times.calls.estimate();
   if (estimate === undefined || head === undefined || !times.isLoadMeasured) return 0;
   const rowsOfEach = batching.isJoined ? commonRows(head.feeds) : 0;
-  if (rowsOfEach === 0) return size * expectedMs(estimate, 1);
+  if (!batching.joins(head.feeds)) return size * expectedMs(estimate, Math.max(1, rowsOfEach));
   const { slope, base, tried } = estimate;
   const rows = size * rowsOfEach;
   const batchMs = batchMsOf(batching, estimate, head);
@@ -146,23 +154,23 @@ function batchMsOf(
   return Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, Math.max(1, commonRows(first.feeds))));
 }
 
-/** Milliseconds that the request adds to the expected time. */
+/** Milliseconds that the request adds to the expected time. @param group which it is joined with, if it is. */
 function addedMsOf(estimate: LatencyEstimate, rows: number, group: PendingGroup | undefined): number {
-  return rows > 0 && group !== undefined ? estimate.slope * rows : expectedMs(estimate, Math.max(1, rows));
+  return group !== undefined && rows > 0 ? estimate.slope * rows : expectedMs(estimate, Math.max(1, rows));
 }
 
 /** Tries the last group first, because most requests are like the one before. */
-function findGroup(groups: readonly PendingGroup[], head: PendingRequest, rows: number): PendingGroup | undefined {
+function findGroup(groups: readonly PendingGroup[], head: PendingRequest, isJoined: boolean): PendingGroup | undefined {
   for (let index = groups.length - 1; index >= 0; index -= 1) {
     const group = groups[index] as PendingGroup;
-    if (belongs(head, rows, group)) return group;
+    if (belongs(head, isJoined, group)) return group;
   }
   return undefined;
 }
 
-function belongs(request: PendingRequest, rows: number, group: PendingGroup): boolean {
+function belongs(request: PendingRequest, isJoined: boolean, group: PendingGroup): boolean {
   const [first] = group.requests;
-  if (first === undefined || group.joined !== rows > 0 || first.checked !== request.checked) return false;
+  if (first === undefined || group.joined !== isJoined || first.checked !== request.checked) return false;
   // The replica may refuse one of its elements, but must not refuse others for it.
   if (!request.checked && isUntyped(request.feeds)) return false;
   return areSameNames(first.outputs, request.outputs) && areAlike(first.feeds, request.feeds, group.joined ? 1 : 0);

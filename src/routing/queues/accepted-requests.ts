@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import { TurnPortions } from '../../common/turn-portions.js';
-import { largeBytesIn } from '../../tensors/memory/size-class.js';
+import { apartBytesIn } from '../../tensors/memory/placement.js';
 import type { PendingRequest, RoutedResult } from '../pending-request.js';
 import { AbortSignals } from './abort-signals.js';
 
@@ -118,7 +118,7 @@ export class AcceptedRequests {
 
   resolve(request: PendingRequest, result: RoutedResult): void {
     if (!this.#leave(request)) return;
-    const bytes = largeBytesIn(request.feeds);
+    const bytes = apartBytesIn(request.feeds);
     // Before the result is used for the next request.
     const value = request.read(result);
     if (bytes === 0) {

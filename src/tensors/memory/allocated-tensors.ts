@@ -11,7 +11,7 @@ import {
   type TensorOf,
   type TensorType,
 } from '../tensor.js';
-import { LARGE_FROM_BYTES } from './size-class.js';
+import { APART_FROM_BYTES } from './size-class.js';
 import type { Slab, Slabs } from './slabs.js';
 
 export type NumericType = Exclude<TensorType, 'string'>;
@@ -42,7 +42,7 @@ export function allocateTensor<T extends NumericType>(slabs: Slabs, type: T, dim
   const bytes = elements * ArrayType.BYTES_PER_ELEMENT;
   const own = Object.freeze([...dims]);
   try {
-    const data = bytes < LARGE_FROM_BYTES ? new ArrayType(elements) : arrayOn(type, lend(slabs, bytes), 0, elements);
+    const data = bytes < APART_FROM_BYTES ? new ArrayType(elements) : arrayOn(type, lend(slabs, bytes), 0, elements);
     return { type, dims: own, data } as unknown as TensorOf<T>;
   } catch (cause) {
     throw invalid(`dims ${show(own)} of ${type} take ${bytes} bytes, more than there is memory for`, cause);

@@ -5,7 +5,8 @@ import { arrayOn, arrayTypeOf, type CarriedType, elementsOf, type ReadFeeds, typ
 import { lengthOf } from '../typed-arrays.js';
 import { feedLent, type Lent, lentSlabOf } from './allocated-tensors.js';
 import { bufferPool } from './buffer-pool.js';
-import { LARGE_FROM_BYTES } from './size-class.js';
+import { isSpent, place } from './placement.js';
+import { APART_FROM_BYTES, SLAB_FROM_BYTES } from './size-class.js';
 import type { Slab, Slabs } from './slabs.js';
 
 type TypedArray = Exclude<TensorData, readonly string[]>;
@@ -84,15 +85,21 @@ function own(
     return before;
   }
   const memory = before ?? new OwnedMemory();
-  if (isGiven) memory.buffers.add(array.buffer as ArrayBuffer);
-  else if (bytes < LARGE_FROM_BYTES || slabs === undefined) {
-    tensor.data = copyOnto(memory.takeBuffer(bytes), 0, type, array, length);
+  const lent = isGiven ? undefined : lentSlabOf(name, array);
+  if (isGiven) {
+    memory.buffers.add(array.buffer as ArrayBuffer);
+    if (bytes >= APART_FROM_BYTES) place(tensor, 'given');
+  } else if (lent !== undefined && usesAllocated === true) {
+    memory.holdLent(lent);
+    tensor.data = arrayOn(type, lent.slab.memory, 0, length);
+    place(tensor, lent.slab);
+  } else if (slabs !== undefined && bytes >= SLAB_FROM_BYTES) {
+    const slab = slabs.take(bytes);
+    memory.hold(slab);
+    tensor.data = copyOnto(slab.memory, 0, type, array, length);
+    place(tensor, slab);
   } else {
-    const lent = lentSlabOf(name, array);
-    tensor.data =
-      lent === undefined || usesAllocated !== true
-        ? copyOnto(memory.hold(slabs.take(bytes)), 0, type, array, length)
-        : arrayOn(type, memory.holdLent(lent), 0, length);
+    tensor.data = copyOnto(memory.takeBuffer(bytes), 0, type, array, length);
   }
   return memory;
 }
@@ -119,15 +126,14 @@ class OwnedMemory {
     return buffer;
   }
 
-  hold(slab: Slab): SharedArrayBuffer {
+  hold(slab: Slab): void {
     slab.hold();
     this.#held.push(slab);
-    return slab.memory;
   }
 
-  holdLent(lent: Lent): SharedArrayBuffer {
+  holdLent(lent: Lent): void {
     this.#lent.add(lent);
-    return this.hold(lent.slab);
+    this.hold(lent.slab);
   }
 
   release(): void {
@@ -154,7 +160,9 @@ class OwnedMemory {
 /** Transfers these buffers: the caller's arrays on them are empty from now on. */
 function transferFeeds(feeds: ReadFeeds, buffers: ReadonlySet<ArrayBuffer>): void {
   // A replica may have been given the request, and with it the buffers.
-  const tensors = (Object.values(feeds) as OwnTensor[]).filter((tensor) => isOn(buffers, tensor.data) && !isSpent(tensor));
+  const tensors = (Object.values(feeds) as OwnTensor[]).filter(
+    (tensor) => isOn(buffers, tensor.data) && !isSpent(tensor),
+  );
   if (tensors.length === 0) return;
   const left = tensors.map(({ data }) => data as TypedArray);
   try {
@@ -172,11 +180,6 @@ function transferFeeds(feeds: ReadFeeds, buffers: ReadonlySet<ArrayBuffer>): voi
 
 function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean {
   return ArrayBuffer.isView(data) && buffers.has(data.buffer);
-}
-
-/** Whether the tensor's array was transferred to a replica, and is empty here. */
-export function isSpent({ dims, data }: Pick<OwnTensor, 'dims' | 'data'>): boolean {
-  return data.length === 0 && elementsOf(dims) > 0;
 }
 
 let shared = new ArrayBuffer(SHARED_BYTES);

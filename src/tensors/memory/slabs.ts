@@ -1,5 +1,4 @@
 import type { Clock } from '../../common/clock.js';
-import type { TensorData } from '../tensor.js';
 import { sizeClassOf } from './size-class.js';
 
 /** A slab that was free for this long is dropped. */
@@ -27,7 +26,6 @@ export class Slab {
     this.memory = memory;
     this.#owner = owner;
     this.isLent = isLent;
-    slabs.set(memory, this);
   }
 
   hold(): void {
@@ -40,14 +38,6 @@ export class Slab {
     this.#holders -= 1;
     if (this.#holders === 0) this.#owner.released(this);
   }
-}
-
-/** The slab of each memory, for those who have an array on it. */
-const slabs = new WeakMap<ArrayBufferLike, Slab>();
-
-/** Returns the slab on which the data lies; undefined when it lies elsewhere. */
-export function slabOf(data: TensorData): Slab | undefined {
-  return ArrayBuffer.isView(data) ? slabs.get(data.buffer) : undefined;
 }
 
 interface SlabOwner {

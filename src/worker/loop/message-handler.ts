@@ -17,11 +17,12 @@ import type {
   UnloadMessage,
   WorkerSettings,
 } from '../../protocol/messages.js';
-import { bufferToReturn, transferredIn } from '../../protocol/packing.js';
+import { buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
 import { nativeCall } from '../native-call.js';
+import { freeBuffers } from '../runs/free-buffers.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
 
@@ -94,6 +95,7 @@ export class MessageHandler {
         return { answer: { value } };
       }
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
+      freeBuffers(buffersOf(givenIn(message.groups)));
       const packed = packCalls(calls);
       const buffer = bufferToReturn(message.groups);
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
@@ -101,9 +103,8 @@ export class MessageHandler {
       failed = 0;
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {
-      const returned = transferredIn(message.groups);
-      const buffers = new Set(returned.map((data) => (data as Float32Array).buffer as ArrayBuffer));
-      reply = { answer: { error: toErrorRecord(error), returned }, transfer: [...buffers] };
+      const returned = givenIn(message.groups);
+      reply = { answer: { error: toErrorRecord(error), returned }, transfer: buffersOf(returned) };
     } finally {
       // Before the answer is posted, so that the router sees the free slot as early as possible.
       this.#counters.dispatchDone(requests - failed, failed);

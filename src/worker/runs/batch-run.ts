@@ -1,5 +1,5 @@
 import { InfermuxError, show } from '../../common/errors.js';
-import { type Call, splitOutputs, toPacked } from '../../protocol/call-answers.js';
+import { type Call, splitLarge, splitOutputs, toPacked } from '../../protocol/call-answers.js';
 import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup } from '../../protocol/messages.js';
 import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-groups.js';
@@ -59,14 +59,16 @@ export async function runBatch(runner: Runner, batch: Batch, compare: boolean, n
   } finally {
     memory.release();
   }
-  const call: Call = { requests: batch.requests, runMs: now() - startedAt, outputs, error: undefined };
-  const unsplittable = whyNotSplit(outputs, totalRows(batch.rows, batch.requests));
+  const { requests, rows } = batch;
+  const unsplittable = whyNotSplit(outputs, totalRows(rows, requests));
+  const parts = unsplittable === undefined ? splitLarge(outputs, requests, rows) : undefined;
+  const call: Call = { requests, runMs: now() - startedAt, outputs, error: undefined, parts };
   if (unsplittable === undefined && !compare) return { calls: [call], mismatch: undefined };
   const calls = await runSingly(runner, asked, now);
   const wanted = (all: readonly Call[]) => all.map((one) => withOutputs(one, batch.outputs));
   // A thread that is told to stop runs nothing more. That says nothing about the model.
   if (calls.some((single) => single.error?.code === 'REPLICA_FAILED')) return { calls, mismatch: undefined };
-  const mismatch = unsplittable ?? whyUnlike(splitOutputs(toPacked(outputs), batch.requests, batch.rows), calls);
+  const mismatch = unsplittable ?? whyUnlike(splitOutputs(toPacked(outputs), requests, rows), calls);
   return mismatch === undefined ? { calls: wanted([call]), mismatch: null } : { calls: wanted(calls), mismatch };
 }
 
@@ -74,7 +76,7 @@ function withOutputs(call: Call, names: readonly string[] | undefined): Call {
   if (names === undefined || call.outputs === undefined) return call;
   const outputs: Record<string, Tensor> = {};
   for (const name of names) setProperty(outputs, name, call.outputs[name] as Tensor);
-  return { requests: call.requests, runMs: call.runMs, outputs, error: call.error };
+  return { requests: call.requests, runMs: call.runMs, outputs, error: call.error, parts: call.parts };
 }
 
 /** Returns the feeds that all requests of the batch repeat, if so: such a batch proves little about differing rows. */

@@ -6,7 +6,15 @@ import { isNotThere } from '../../common/files/system-errors.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { providersOf } from '../../contracts/session-settings.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
-import { type ModelMetadata, type Outputs, setProperty, type Tensor, type TensorData, type TensorFeeds } from '../../tensors/tensor.js';
+import { takesShared } from '../../tensors/memory/size-class.js';
+import {
+  type ModelMetadata,
+  type Outputs,
+  setProperty,
+  type Tensor,
+  type TensorData,
+  type TensorFeeds,
+} from '../../tensors/tensor.js';
 import { nativeCall, stopping } from '../native-call.js';
 import { CallMemory } from '../runs/call-memory.js';
 import type { Session } from './session.js';
@@ -51,10 +59,6 @@ export function countForeignCalls(counters: ReplicaCounters): void {
   announced(prototype, 'run');
   announced(prototype, 'release', STOP_LEVELS.stopping);
 }
-
-/** Node's interface for native code refuses arrays on shared memory before this version. */
-const TAKES_SHARED_FROM = 22;
-const takesShared = Number.parseInt(process.versions.node, 10) >= TAKES_SHARED_FROM;
 
 /** Execution providers that onnxruntime-node knows on this system. Only a `bundled` one is sure to work. */
 const supportedProviders: readonly { name: string; bundled: boolean }[] = ort.listSupportedBackends();

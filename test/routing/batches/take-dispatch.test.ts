@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Batching } from '../../../dist/contracts/batching.js';
+import { COMPARED_CALLS } from '../../../dist/routing/batches/large-joins.js';
 import { expectedDrainMs, takeDispatch } from '../../../dist/routing/batches/take-dispatch.js';
 import type { PendingRequest } from '../../../dist/routing/pending-request.js';
 import { ModelQueue } from '../../../dist/routing/queues/model-queue.js';
+import { place } from '../../../dist/tensors/memory/placement.js';
 import type { Tensor, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
 import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
 
@@ -125,9 +127,20 @@ describe('requests that can be joined', () => {
     expect(takeDispatch(queueOf(shapes, perRow), 100).requests).toBe(5);
   });
 
-  it('are at most four mebibytes', () => {
+  it('are at most four mebibytes of small tensors', () => {
+    const tensor: Tensor = { type: 'float32', dims: [1, 15_000], data: new Float32Array(15_000) };
+    const { requests } = takeDispatch(queueOf(asks(100, { feeds: { x: tensor } }), QUICK), 100);
+    expect(requests).toBe(Math.floor(2 ** 22 / 60_000));
+  });
+
+  it('with large tensors run alone until it is known that joining them saves time, and then up to 64 mebibytes', () => {
     const mebibyte: Tensor = { type: 'float32', dims: [1, 2 ** 18], data: new Float32Array(2 ** 18) };
-    expect(shapeOf(queueOf(asks(9, { feeds: { x: mebibyte } }), QUICK))).toEqual([['joined', 0, 1, 2, 3]]);
+    place(mebibyte, 'given');
+    const queue = queueOf(asks(100, { feeds: { x: mebibyte } }), QUICK);
+    expect(shapeOf(queue, 3)).toEqual([['single', 0, 1, 2]]);
+    for (let call = 0; call < 2 * COMPARED_CALLS; call += 1)
+      queue.batching.largeJoins.add(2 ** 20, 1 + 3 * (call % 2), 1);
+    expect(takeDispatch(queue, 100)).toMatchObject({ requests: 64, groups: [{ joined: true }] });
   });
 });
 

@@ -24,6 +24,10 @@ export class FakeMetricsSource implements MetricsSource {
     return this.replicaIds.map((id) => ({ id, isRunning: true, ongoing: 0, models: this.resident.length }));
   }
 
+  tensorMemory() {
+    return { usedBytes: 0, freeBytes: 0 };
+  }
+
   endpoints() {
     return Object.entries(this.shadows).map(([name, targets]) => ({
       name,

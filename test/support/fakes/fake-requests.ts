@@ -11,7 +11,7 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     priority: 0,
     deadline: undefined,
     signal: undefined,
-    transferred: undefined,
+    takeOver: undefined,
     releaseFeeds: undefined,
     payload: undefined,
     shardKey: undefined,

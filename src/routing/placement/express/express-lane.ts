@@ -25,6 +25,7 @@ interface ExpressLaneActions<R extends RoutableReplica> extends Pick<PlacementAc
 
 /** A long run that a replica was given. */
 interface LongRun {
+  readonly queue: ModelQueue;
   readonly milliseconds: number;
   /** Clock time at which it is expected to end. */
   readonly endsAt: number;
@@ -110,7 +111,7 @@ export class ExpressLane<R extends RoutableReplica> {
     if (ownMs === undefined) return;
     const long = this.#longRuns.get(candidate);
     if (long !== undefined && this.#lengths.isShort(queue, now)) this.#noteWaits(long, ownMs, queue, dispatch, now);
-    else if (isLong(ownMs)) this.#longRuns.set(candidate, { milliseconds: ownMs, endsAt: now + ownMs });
+    else if (isLong(ownMs)) this.#longRuns.set(candidate, { queue, milliseconds: ownMs, endsAt: now + ownMs });
   }
 
   /** The queue's requests took `runMs` in all, on whatever replica. */
@@ -129,7 +130,8 @@ export class ExpressLane<R extends RoutableReplica> {
 
   /** Adds up how long these requests of a short model waited behind the long run. */
   #noteWaits(long: LongRun, ownMs: number, queue: ModelQueue, { groups }: PendingDispatch, now: number): void {
-    if (long.milliseconds < MANY_TIMES * ownMs) return;
+    // A model whose runs were slow for a moment holds up itself, and would do so anywhere.
+    if (long.queue === queue || long.milliseconds < MANY_TIMES * ownMs) return;
     // The replica may have run others since.
     const until = Math.min(now, long.endsAt) - queue.batching.maxWaitMs;
     let waited = 0;

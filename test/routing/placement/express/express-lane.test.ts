@@ -100,6 +100,16 @@ describe('an express replica', () => {
     expect(world.needs).toEqual([]);
   });
 
+  it('is not needed by a model that is alone, whose runs are slow for a moment and then quick again', async () => {
+    for (let caller = 0; caller < 8; caller += 1) void world.call(SHORT, { until: 5_000 });
+    for (let time = 0; time < 5_000; time += 250) {
+      world.runMs['short'] = time % 500 === 0 ? 60 : 1;
+      await world.pass(250);
+    }
+    await world.settle();
+    expect(world.needs).toEqual([]);
+  });
+
   it('is not needed any more when nothing went there for half a minute, and is needed again when waits have paid', async () => {
     const end = keepBusy();
     await startExpress();
