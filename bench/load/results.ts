@@ -1,10 +1,13 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
+import type { Load } from '../../dist/cli/bench/load.js';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
 import { goalTable, type JudgedGoal, machine, markdown, place, writeIntoReadme } from '../report.js';
 import { callersLoad } from './goals.js';
 import type { HeavyMeasurements } from './heavy/measure.js';
 import type { Mix } from './heavy/mix.js';
 import { HEAVY_CALLERS, HEAVY_CONTENDERS } from './heavy/peers.js';
+import { LARGE_CALLERS, type LargeMeasurements } from './large/measure.js';
+import { WAYS } from './large/ways.js';
 import { ALL_CALLERS, CONTENDERS } from './measure.js';
 import { type Measurements, median } from './measurements.js';
 import type { BenchModel } from './models.js';
@@ -13,12 +16,13 @@ export interface Results {
   readonly models: readonly BenchModel[];
   readonly measured: Measurements;
   readonly heavy: HeavyMeasurements;
+  readonly large: LargeMeasurements;
   readonly method: string;
   readonly judged: readonly JudgedGoal[];
 }
 
 /** Writes `bench/results/` and the README's table. */
-export function writeResults({ models, measured, heavy, method, judged }: Results): void {
+export function writeResults({ models, measured, heavy, large, method, judged }: Results): void {
   const folder = new URL('../results/', import.meta.url);
   const table = goalTable(judged);
   mkdirSync(folder, { recursive: true });
@@ -31,6 +35,7 @@ export function writeResults({ models, measured, heavy, method, judged }: Result
     measurements: cells,
     limits: measured.limits(),
     heavy: { measurements: heavy.peers.summary(), changes: heavy.changes, mixes: heavy.mixes },
+    large: large.ways.summary(),
   };
   writeFileSync(new URL('latest.json', folder), `${JSON.stringify(results, undefined, 2)}\n`);
 
@@ -60,7 +65,7 @@ export function writeResults({ models, measured, heavy, method, judged }: Result
   );
   writeFileSync(
     new URL('latest.md', folder),
-    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n\n## Heavy models\n\n${describeHeavyResults(heavy)}\n`,
+    `# Results\n\n${place}. ${method}.\n\n## Goals\n\n${table}\n\n## Requests per second\n\n${throughputTable}\n\n## Heavy models\n\n${describeHeavyResults(heavy)}\n\n## Pictures\n\n${describeLargeResults(large)}\n`,
   );
 
   const bars = (load: string, read: (load: { throughput: number; p50: number }) => number) =>
@@ -118,4 +123,25 @@ export function describeHeavyResults({ models, peers, mixes }: HeavyMeasurements
     return `p50 ${of(({ shortP50 }) => shortP50)} ms, p99 ${of(({ shortP99 }) => shortP99)} ms, the long one's throughput ${of(({ longShare }) => longShare)}× of that without it`;
   };
   return `${table}\n\n${models.short.title} beside ${models.long.title}: ${beside(mixes.express)}. By hand, in a deployment of its own: ${beside(mixes.byHand)}.`;
+}
+
+/** Tells what each way of a picture to its model reached. */
+export function describeLargeResults({ models, ways }: LargeMeasurements): string {
+  const load = callersLoad(LARGE_CALLERS);
+  return markdown(
+    ['picture', `${load}, Node ${process.versions.node}`, 'requests/s', 'p50 ms', 'loop delay p99 ms'],
+    models.flatMap(({ id, title }) =>
+      WAYS.map((way) => {
+        const rounds = ways.rounds(id, way, load);
+        const of = (read: (load: Load) => number, digits: number) => median(rounds.map(read)).toFixed(digits);
+        return [
+          title,
+          way,
+          of(({ throughput }) => throughput, 0),
+          of(({ p50 }) => p50, 1),
+          of(({ loopDelayP99 }) => loopDelayP99, 1),
+        ];
+      }),
+    ),
+  );
 }

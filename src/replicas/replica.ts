@@ -89,8 +89,7 @@ export class Replica {
       },
     });
     const lost = (cause: unknown) => this.#lifecycle.lost(cause);
-    const gone = () => this.gone;
-    const environment = { thread, counters, models, definitions: this.#definitions, lost, gone };
+    const environment = { thread, counters, models, definitions: this.#definitions, lost, gone: () => this.gone };
     this.#models = models;
     this.#calls = new ReplicaCalls(environment);
     this.#handler = new HandlerCalls(environment, this.#calls);

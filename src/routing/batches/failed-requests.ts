@@ -64,6 +64,6 @@ function isLost({ feeds }: PendingRequest): boolean {
 }
 
 function lostWith(error: InfermuxError): InfermuxError {
-  const hint = 'its arrays were given away (transfer: true), so it is not run again: send it again';
+  const hint = 'the arrays of the request were in it (transfer: true), so it cannot run again: send it again';
   return new InfermuxError('REPLICA_FAILED', `${error.message}; ${hint}`, { cause: error });
 }
