@@ -2,7 +2,7 @@
  * `npm run bench`: measures infermux against every peer, in one run on this machine. Contenders take turns, model by
  * model and round by round. Prints medians of the rounds. `--quick` measures only what the goals need, in some three
  * minutes; `--rounds N` runs N rounds instead of five; `--only small`, `heavy` or `large` measures only small models, heavy
- * models or pictures. Files are written only when everything is measured.
+ * models or pictures. Files are written only when everything is measured, and for pictures one for each version of Node.
  */
 import { parseArgs } from 'node:util';
 import { goals } from './load/goals.js';
@@ -15,7 +15,7 @@ import { writePictureModels } from './load/large/pictures.js';
 import { describeMethod, measureModels } from './load/measure.js';
 import type { Measurements } from './load/measurements.js';
 import { temporaryFolder, writeModels } from './load/models.js';
-import { describeHeavyResults, describeLargeResults, writeResults } from './load/results.js';
+import { describeHeavyResults, describeLargeResults, writeLargeResults, writeResults } from './load/results.js';
 import { goalTable, judge } from './report.js';
 
 const {
@@ -58,6 +58,7 @@ const judged = all.map(judge);
 if (only === 'heavy' && heavy !== undefined) process.stdout.write(`${describeHeavyResults(heavy)}\n\n`);
 if (only === 'large' && large !== undefined) process.stdout.write(`${describeLargeResults(large)}\n\n`);
 process.stdout.write(`${goalTable(judged)}\n`);
+if (only === 'large' && !quick && large !== undefined) writeLargeResults(large, judged, describeLarge(extent));
 if (!quick && measured !== undefined && heavy !== undefined && large !== undefined) {
   const method = `${describeMethod(extent)}; ${describeHeavy(extent)}; ${describeLarge(extent)}`;
   writeResults({ models, measured, heavy, large, method, judged });

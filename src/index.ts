@@ -56,6 +56,7 @@ export {
   rankReplicasViaMultiplex,
   selectAvailableReplicas,
 } from './routing/routers/ranks.js';
+export type { NumericType } from './tensors/memory/allocated-tensors.js';
 export type {
   Feeds,
   ModelMetadata,

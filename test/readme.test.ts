@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -12,13 +12,21 @@ const USER = join(ROOT, '.cache', 'readme');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 
-const blocks = [...README.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language = '', code = ''], index) => ({
-  name: `block ${index + 1}`,
-  language,
-  code,
-  /** What others import it as. */
-  module: /^\/\/ ([\w-]+\.mjs)\n/.exec(code)?.[1],
+const blocksOf = (text: string, name: string) =>
+  [...text.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language = '', code = ''], index) => ({
+    name: `${name} ${index + 1}`,
+    language,
+    code,
+    /** What others import it as. */
+    module: /^\/\/ ([\w-]+\.mjs)\n/.exec(code)?.[1],
+  }));
+
+const blocks = blocksOf(README, 'block');
+const pages = readdirSync(join(ROOT, 'docs')).map((name) => ({
+  name,
+  text: readFileSync(join(ROOT, 'docs', name), 'utf8'),
 }));
+const ofPages = pages.flatMap(({ name, text }) => blocksOf(text, name));
 
 /** What a shell command of the README must be, to be true. */
 const COMMANDS: Readonly<Record<string, () => void>> = {
@@ -49,16 +57,17 @@ beforeAll(() => {
   for (const { module, code } of blocks) if (module !== undefined) writeFileSync(join(USER, module), code);
 });
 
-describe('every code block of the README runs', () => {
-  it.each(blocks.filter(({ language, module }) => (language === 'js' || language === 'ts') && module === undefined))(
-    '$name ($language)',
-    ({ name, language, code }) => {
-      const file = join('.cache', 'readme', `${name.replace(' ', '-')}.${language === 'ts' ? 'mts' : 'mjs'}`);
-      writeFileSync(join(ROOT, file), code);
-      const output = language === 'ts' ? run('node_modules/tsx/dist/cli.mjs', join(ROOT, file)) : run(file);
-      expect(output).not.toBe('');
-    },
-  );
+describe('every code block of the README and the pages behind it runs', () => {
+  it.each(
+    [...blocks, ...ofPages].filter(
+      ({ language, module }) => (language === 'js' || language === 'ts') && module === undefined,
+    ),
+  )('$name ($language)', ({ name, language, code }) => {
+    const file = join('.cache', 'readme', `${name.replace(' ', '-')}.${language === 'ts' ? 'mts' : 'mjs'}`);
+    writeFileSync(join(ROOT, file), code);
+    const output = language === 'ts' ? run('node_modules/tsx/dist/cli.mjs', join(ROOT, file)) : run(file);
+    expect(output).not.toBe('');
+  });
 
   it.each(blocks.filter(({ language }) => language === 'sh').flatMap(({ code }) => code.trim().split('\n')))(
     '%s',
@@ -75,6 +84,15 @@ describe('every code block of the README runs', () => {
 
   it('the first example names the digit that is drawn', () => {
     expect(run(join('.cache', 'readme', 'block-2.mjs')).trim()).toBe('looks like a 1');
+  });
+});
+
+describe('the pages behind the README', () => {
+  it.each(pages)('$name is linked from it, and links to what is there', ({ name, text }) => {
+    expect(README).toContain(`](docs/${name})`);
+    const links = [...text.matchAll(/\]\(([^)#:]+)\)/g)].map(([, link = '']) => link);
+    expect(links.filter((link) => !existsSync(join(ROOT, 'docs', link)))).toEqual([]);
+    expect(ofPages.every(({ language }) => language === 'js' || language === 'ts')).toBe(true);
   });
 });
 

@@ -25,6 +25,12 @@ it('the type of a tensor tells what its data is', () => {
   expectTypeOf<Extract<Tensor, { type: 'int64' }>['data']>().toEqualTypeOf<BigInt64Array>();
 });
 
+it('an allocated tensor has the array of its type, and fits as a feed', () => {
+  const allocate = (engine: InferenceEngine) => engine.allocate('int64', [2]);
+  expectTypeOf<ReturnType<typeof allocate>['data']>().toEqualTypeOf<BigInt64Array>();
+  expectTypeOf<{ x: ReturnType<typeof allocate> }>().toExtend<Feeds>();
+});
+
 it('options may be undefined', () => {
   expectTypeOf<{ signal: AbortSignal | undefined; timeoutMs: undefined }>().toExtend<RunOptions>();
   expectTypeOf<{ replicas: number | undefined }>().toExtend<EngineOptions>();

@@ -145,3 +145,12 @@ export function describeLargeResults({ models, ways }: LargeMeasurements): strin
     ),
   );
 }
+
+/** Writes what was reached with pictures on this version of Node. */
+export function writeLargeResults(large: LargeMeasurements, judged: readonly JudgedGoal[], method: string): void {
+  const [major] = process.versions.node.split('.');
+  writeFileSync(
+    new URL(`../results/pictures-node-${major}.md`, import.meta.url),
+    `# Pictures, Node ${major}\n\n${place}. ${method}.\n\n${goalTable(judged)}\n\n${describeLargeResults(large)}\n`,
+  );
+}

@@ -3,15 +3,24 @@
 //     prints times and private memory.
 //   wide <model> <store> <row>: lets a lone caller run beside two narrow sessions with shared weights until there is a
 //     wide one; prints the private memory of a wide session.
+//   pictures <model> <run|transfer|allocate> <dims>: 16 callers send pictures in one of the three ways; after
+//     many small requests; prints the resident memory after 100 and after 10,000 pictures.
 //   run <model> <store> <row>: runs a private and a shared session in turns;
 //     prints times and whether the results are the same.
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { createEngine } from '../../dist/index.js';
 
 const TIMES = 15;
 const BATCHES = [1, 16];
 /** Rows of a request that is worth several threads. */
 const WIDE_ROWS = 16;
+/** Callers of pictures, and requests after which the memory is compared. Small ones come first. */
+const CALLERS = 16;
+const SMALL_MODEL = fileURLToPath(new URL('../../native-models/digits-mlp/model.onnx', import.meta.url));
+const WARM_UP_REQUESTS = 30_000;
+const FEW_REQUESTS = 100;
+const MANY_REQUESTS = 10_000;
 /** Longest time for a wide session to come. */
 const WIDE_MS = 20_000;
 
@@ -105,6 +114,43 @@ async function compareRuns([directory, row]) {
   return result;
 }
 
-const cases = { load: measureLoads, wide: measureWide, run: compareRuns };
+async function measurePictures([way, dimsText]) {
+  const dims = JSON.parse(dimsText);
+  const engine = await createEngine({ models: { model: path, small: SMALL_MODEL }, replicas: 2 });
+  await engine.models.load('model', { replicas: 2 });
+  // The compiler takes memory, too, whatever the size of requests.
+  const image = { dims: [1, 64], data: new Float32Array(64) };
+  for (let time = 0; time < WARM_UP_REQUESTS; time += CALLERS) {
+    await Promise.all(Array.from({ length: CALLERS }, () => engine.run('small', { image })));
+  }
+  const size = dims.reduce((product, dim) => product * dim, 1);
+  const pictures = Array.from({ length: CALLERS }, (_, caller) => new Float32Array(size).fill(caller));
+  const ways = {
+    run: (data) => engine.run('model', { x: { dims, data } }),
+    transfer: (data) => engine.run('model', { x: { dims, data: data.slice() } }, { transfer: true }),
+    allocate: (data) => {
+      const x = engine.allocate('float32', dims);
+      x.data.set(data);
+      return engine.run('model', { x });
+    },
+  };
+  let left = 0;
+  const caller = async (data) => {
+    while (left > 0) {
+      left -= 1;
+      await ways[way](data);
+    }
+  };
+  const ask = async (requests) => {
+    left = requests;
+    await Promise.all(pictures.map(caller));
+    return process.memoryUsage.rss();
+  };
+  const after = [await ask(FEW_REQUESTS), await ask(MANY_REQUESTS - FEW_REQUESTS)];
+  await engine.close();
+  return after;
+}
+
+const cases = { load: measureLoads, wide: measureWide, run: compareRuns, pictures: measurePictures };
 const measured = await cases[what](rest);
 process.stdout.write(`${JSON.stringify(measured)}\n`);

@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { writePictureModels } from '../load/large/pictures.js';
 import { median } from '../load/measurements.js';
+import type { BenchModel } from '../load/models.js';
 import { type Goal, goalTable, judge, machine, markdown, place, writeIntoReadme } from '../report.js';
 import { type WeightyModel, writeWeightyModels } from './models.js';
 
@@ -148,8 +150,20 @@ for (let round = 0; round < ROUNDS; round += 1) {
   }
 }
 
+const PICTURE_WAYS = ['run', 'transfer', 'allocate'] as const;
+const picture = writePictureModels(folder).find(({ id }) => id === 'mean-640') as BenchModel;
+const pictures = PICTURE_WAYS.map((way): Goal => {
+  process.stderr.write(`${picture.title}, ${way}\n`);
+  const values = Array.from({ length: ROUNDS }, () => {
+    const [few, many] = runCase<readonly [number, number]>('pictures', picture.path, way, JSON.stringify(picture.dims));
+    return many / few;
+  });
+  const what = `${picture.title}, ${way}: resident memory after 10,000 requests, against after 100`;
+  return { what, values, unit: '×', limit: 1.05, aim: 1.05, atMost: true };
+});
+
 const [first] = models as [WeightyModel];
-const judged = goalsOf(first, measured.get(first) ?? []).map(judge);
+const judged = [...goalsOf(first, measured.get(first) ?? []), ...pictures].map(judge);
 const table = goalTable(judged);
 const head = [
   ...['model', 'weights', 'first load ever, ms', 'first load, ms', 'further load, ms'],

@@ -14,7 +14,7 @@ interface Work {
  */
 export class TurnPortions {
   readonly #clock: Pick<Clock, 'nextTurn'>;
-  /** Pieces that may still be done in this turn. */
+  /** Pieces that may still be done in this turn; negative when later turns have been used up, too. */
   #left = PIECES_A_TURN;
   #hasBegun = false;
   #waiting: Work[] = [];
@@ -27,7 +27,7 @@ export class TurnPortions {
 
   /**
    * @param piece must not throw.
-   * @param pieces how many small ones it counts for. One that counts for more than a portion is done nevertheless.
+   * @param pieces how many small ones it counts for. What exceeds the portion of a turn is taken from those of the next.
    */
   do(piece: () => void, pieces = 1): void {
     if (this.#left <= 0 || this.#next < this.#waiting.length) {
@@ -41,8 +41,8 @@ export class TurnPortions {
   }
 
   #turn(): void {
-    this.#left = PIECES_A_TURN;
-    this.#hasBegun = this.#next < this.#waiting.length;
+    this.#left = Math.min(PIECES_A_TURN, this.#left + PIECES_A_TURN);
+    this.#hasBegun = this.#left < PIECES_A_TURN || this.#next < this.#waiting.length;
     if (!this.#hasBegun) return;
     // Before the pieces: the others are done even if one throws.
     this.#clock.nextTurn(() => this.#turn());

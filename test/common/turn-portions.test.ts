@@ -18,6 +18,20 @@ it('does a portion at once and the rest in the next turns, in the order of the c
   expect(done).toEqual([...done.keys()]);
 });
 
+it('does one large piece in a turn, and takes what exceeds its portion from the next turns', () => {
+  const clock = new FakeClock({ defers: true });
+  const portions = new TurnPortions(clock);
+  const done: number[] = [];
+  for (let piece = 0; piece < 3; piece += 1) portions.do(() => done.push(piece), 2 * PIECES_A_TURN);
+  const perTurn = [done.length];
+  for (let turn = 0; turn < 6; turn += 1) {
+    const before = done.length;
+    clock.runDeferred();
+    perTurn.push(done.length - before);
+  }
+  expect(perTurn).toEqual([1, 0, 1, 0, 1, 0, 0]);
+});
+
 it('keeps the order of what is called meanwhile, and has a whole portion again after a turn without work', () => {
   const clock = new FakeClock({ defers: true });
   const portions = new TurnPortions(clock);

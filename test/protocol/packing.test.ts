@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Call, packCalls, splitOutputs } from '../../dist/protocol/call-answers.js';
-import type { PackedTensor } from '../../dist/protocol/packing.js';
+import { type Call, packCalls, splitLarge, splitOutputs } from '../../dist/protocol/call-answers.js';
+import { givenIn, type PackedTensor } from '../../dist/protocol/packing.js';
 import { joinedFeeds, packGroups, singleFeeds } from '../../dist/protocol/request-groups.js';
 import { ownFeeds } from '../../dist/tensors/memory/own-feeds.js';
+import { isSpent, place } from '../../dist/tensors/memory/placement.js';
 import { readFeeds } from '../../dist/tensors/read-feeds.js';
 import type { Tensor, TensorData, TensorFeeds } from '../../dist/tensors/tensor.js';
 import { alikeRequests } from '../support/tensors.js';
@@ -62,6 +63,31 @@ describe('requests of every type, with no rows, one or several', () => {
             ...(parts[0]?.dims.slice(1) ?? []),
           ]);
           expect([...data]).toEqual(parts.flatMap((part): unknown[] => [...part.data]));
+        }
+      }),
+    );
+  });
+
+  it('arrive whole, though some of their tensors go by themselves and others are copied', () => {
+    const joined = fc.boolean();
+    fc.assert(
+      fc.property(alikeRequests, joined, fc.infiniteStream(fc.boolean()), (before, isJoined, picks) => {
+        const requests = structuredClone(before);
+        const tensors = requests.flatMap((feeds) => Object.values(feeds));
+        const isWhole = ({ data }: Tensor) => ArrayBuffer.isView(data) && data.byteLength === data.buffer.byteLength;
+        const given = tensors.filter((tensor) => isWhole(tensor) && picks.next().value);
+        for (const tensor of given) place(tensor, 'given');
+        fc.pre(isJoined || haveSameDims(requests));
+        const packed = packGroups([{ feeds: requests, joined: isJoined, outputs: undefined, checked: true }]);
+        expect(new Set(packed.apart)).toEqual(new Set(given));
+        const [group] = sent(packed.groups, packed.transfer);
+        if (group === undefined) throw new Error('no group');
+        expect(singleFeeds(group)).toEqual(before);
+        expect(givenIn([group]).length).toBe(given.length);
+        expect(given.every(({ data, dims }) => data.length === 0 || isSpent({ data, dims }))).toBe(true);
+        if (!isJoined) return;
+        for (const [name, { data }] of Object.entries(joinedFeeds(group, joinArrays))) {
+          expect([...data]).toEqual(before.flatMap((feeds): unknown[] => [...(feeds[name] as Tensor).data]));
         }
       }),
     );
@@ -143,6 +169,22 @@ describe('a message', () => {
     expect({ answers: small.calls.flat().length, buffers: small.transfer.length }).toEqual({ answers: 1, buffers: 1 });
     const large = packCalls([Array.from({ length: 3 }, () => call(100_000))]);
     expect({ answers: large.calls.flat().length, buffers: large.transfer.length }).toEqual({ answers: 3, buffers: 3 });
+  });
+
+  it('takes large outputs of a batch apart, so that nobody copies them again', () => {
+    const data = Float32Array.from({ length: 3 * 20_000 }, (_, index) => index);
+    const outputs = { y: { type: 'float32', dims: [3, 20_000], data } } as const;
+    const parts = splitLarge(outputs, 2, [1, 2]);
+    const batch: Call = { requests: 2, runMs: 1, outputs, error: undefined, parts };
+    const { calls, transfer } = packCalls([[batch]]);
+    const [[answer] = []] = sent(calls, transfer);
+    const [first, second] = splitOutputs(answer?.outputs ?? [], 2, [1, 2]);
+    expect([first?.['y']?.dims, second?.['y']?.dims]).toEqual([
+      [1, 20_000],
+      [2, 20_000],
+    ]);
+    expect([first?.['y']?.data[0], second?.['y']?.data[0], second?.['y']?.data.at(-1)]).toEqual([0, 20_000, 59_999]);
+    expect(splitLarge(row(4), 1, 1)).toBeUndefined();
   });
 
   it('keeps apart answers of other dims, errors and batches', () => {

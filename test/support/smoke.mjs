@@ -22,6 +22,17 @@ await assert.rejects(
   (error) => error instanceof InfermuxError && error.code === 'INVALID_ARGUMENT',
 );
 await assert.rejects(engine.run('digits-mlp', { image }, { signal: AbortSignal.abort() }), { code: 'CANCELLED' });
+// Large tensors, in all three ways.
+const rows = 8_192;
+const pixels = () => new Float32Array(64 * rows).fill(8);
+const allocated = engine.allocate('float32', [rows, 64]);
+allocated.data.set(pixels());
+const ways = await Promise.all([
+  engine.run('digits-mlp', { image: { dims: [rows, 64], data: pixels() } }),
+  engine.run('digits-mlp', { image: { dims: [rows, 64], data: pixels() } }, { transfer: true }),
+  engine.run('digits-mlp', { image: allocated }),
+]);
+for (const { probabilities } of ways) assert.deepEqual(probabilities, ways[0].probabilities);
 assert.match(await engine.metrics.metrics(), /infermux_router_requests_total/);
 await engine.close();
 

@@ -45,5 +45,5 @@ export async function measureLarge(
 }
 
 export function describeLarge({ quick }: Extent): string {
-  return `pictures: ${lengthsOf(quick).milliseconds} ms for each measurement`;
+  return `pictures: ${LARGE_CALLERS} callers, ${lengthsOf(quick).milliseconds} ms for each measurement`;
 }

@@ -36,7 +36,8 @@ export interface RunOptions {
   readonly outputs?: readonly string[] | undefined;
   /**
    * Takes over the arrays of the feeds instead of copying them: the caller's arrays are empty once the request is
-   * accepted. An array that covers only a part of its ArrayBuffer is copied all the same. Default false.
+   * accepted. An array that covers only a part of its ArrayBuffer is copied all the same. If the replica dies, the
+   * request fails with `REPLICA_FAILED`, because nobody else has the arrays. Default false.
    */
   readonly transfer?: boolean | undefined;
   /** The deployment that answers. Default: the one that the target names, otherwise the one named `default`. */

@@ -6,6 +6,13 @@ const TRY_AGAIN_AFTER = { first: 64, most: 4_096 };
 const LEAST_GAIN = 0.1;
 /** Calls of each way that are compared: on a busy machine the times of a few say little. */
 export const COMPARED_CALLS = 9;
+const TRIAL_REQUESTS = 2;
+/**
+ * Joining saves a part of a run, and costs a copy. It is not even tried when the run takes less than this many copies, at
+ * ten gigabytes a second.
+ */
+const LEAST_RUN_TO_COPY = 4;
+const COPY_MS_PER_BYTE = 1e-7;
 /** A model may be asked with tensors of any number of sizes. */
 const MOST_SIZES = 64;
 
@@ -13,6 +20,8 @@ const MOST_SIZES = 64;
 interface Times {
   alone: RecentMedian;
   joined: RecentMedian;
+  /** The shortest run alone: the first ones are often slow. */
+  leastMs: number;
   /** Calls since both were known. */
   calls: number;
   tryAgainAfter: number;
@@ -32,7 +41,13 @@ export class LargeJoins {
   isWorthIt(bytes: number): boolean {
     const times = this.#sizes.get(bytes);
     if (times?.alone.value === undefined) return false;
-    return times.joined.value === undefined || isJoinedFaster(times);
+    if (times.joined.value !== undefined) return isJoinedFaster(times);
+    return times.leastMs >= LEAST_RUN_TO_COPY * COPY_MS_PER_BYTE * bytes;
+  }
+
+  /** Most requests of a call: a trial takes little memory. */
+  mostRequests(bytes: number): number {
+    return this.#sizes.get(bytes)?.joined.value === undefined ? TRIAL_REQUESTS : Number.POSITIVE_INFINITY;
   }
 
   /** A call for so many requests took this long. */
@@ -40,6 +55,7 @@ export class LargeJoins {
     const times = this.#timesOf(bytes);
     const way = requests > 1 ? times.joined : times.alone;
     way.add(milliseconds / requests);
+    if (requests === 1) times.leastMs = Math.min(times.leastMs, milliseconds);
     if (times.alone.value === undefined || times.joined.value === undefined) return;
     const isJoined = isJoinedFaster(times);
     if (isJoined !== times.wasJoined) times.tryAgainAfter = TRY_AGAIN_AFTER.first;
@@ -59,6 +75,7 @@ export class LargeJoins {
       times = {
         alone: new RecentMedian(COMPARED_CALLS),
         joined: new RecentMedian(COMPARED_CALLS),
+        leastMs: Number.POSITIVE_INFINITY,
         calls: 0,
         tryAgainAfter: first,
         wasJoined: false,

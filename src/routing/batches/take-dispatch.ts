@@ -42,7 +42,7 @@ const MOST_SINGLES = 128;
 /** Small tensors of a dispatch are copied on the calling thread, which it must not block. */
 const MOST_COPIED_BYTES = 4 * 2 ** 20;
 /** Large tensors are joined by the replica, in memory of its own. */
-const MOST_JOINED_BYTES = 64 * 2 ** 20;
+const MOST_JOINED_BYTES = 16 * 2 ** 20;
 
 /** Which requests of a queue a dispatch may take. */
 export interface DispatchScope {
@@ -84,7 +84,10 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       if (!isJoined && requests >= MOST_SINGLES) break;
       const isEnough = totalMs + addedMs > (isJoined ? batchMs : SINGLES_MS);
       // The time of a single batch is bounded by its rows.
-      const isFull = group?.joined === true && (group.rows + rows > mostRows || bytes > MOST_JOINED_BYTES);
+      const mostJoined = apartBytes === 0 ? most : batching.largeJoins.mostRequests(apartBytes);
+      const isFull =
+        group?.joined === true &&
+        (group.rows + rows > mostRows || bytes > MOST_JOINED_BYTES || group.requests.length >= mostJoined);
       if (isFull || (isEnough && !(group?.joined === true && groups.length === 1))) break;
     }
     const next = queue.after(head);

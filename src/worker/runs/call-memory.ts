@@ -1,8 +1,9 @@
 import { sizeClassOf } from '../../tensors/memory/size-class.js';
 import { arrayTypeOf, type CarriedType, type TensorData } from '../../tensors/tensor.js';
+import { freeBuffers } from './free-buffers.js';
 
-/** Buffers that were not needed for so many copies are dropped. A thread waits without timers, so it counts. */
-const KEPT_FOR_COPIES = 64;
+/** Buffers that were not needed for so many copies are freed. A thread waits without timers, so it counts. */
+const KEPT_FOR_COPIES = 16;
 
 interface Kept {
   readonly buffer: ArrayBuffer;
@@ -38,7 +39,10 @@ export class CallMemory {
   release(): void {
     if (this.#taken === undefined) return;
     for (const buffer of this.#taken) free.push({ buffer, usedAt: copies });
-    free = free.filter(({ usedAt }) => copies - usedAt < KEPT_FOR_COPIES);
+    const old = free.filter(({ usedAt }) => copies - usedAt >= KEPT_FOR_COPIES);
+    if (old.length === 0) return;
+    free = free.filter((kept) => !old.includes(kept));
+    freeBuffers(old.map(({ buffer }) => buffer));
   }
 }
 

@@ -133,14 +133,14 @@ describe('requests that can be joined', () => {
     expect(requests).toBe(Math.floor(2 ** 22 / 60_000));
   });
 
-  it('with large tensors run alone until it is known that joining them saves time, and then up to 64 mebibytes', () => {
+  it('with large tensors run alone until it is known that joining them saves time, and then up to 16 mebibytes', () => {
     const mebibyte: Tensor = { type: 'float32', dims: [1, 2 ** 18], data: new Float32Array(2 ** 18) };
     place(mebibyte, 'given');
     const queue = queueOf(asks(100, { feeds: { x: mebibyte } }), QUICK);
     expect(shapeOf(queue, 3)).toEqual([['single', 0, 1, 2]]);
     for (let call = 0; call < 2 * COMPARED_CALLS; call += 1)
       queue.batching.largeJoins.add(2 ** 20, 1 + 3 * (call % 2), 1);
-    expect(takeDispatch(queue, 100)).toMatchObject({ requests: 64, groups: [{ joined: true }] });
+    expect(takeDispatch(queue, 100)).toMatchObject({ requests: 16, groups: [{ joined: true }] });
   });
 });
 
