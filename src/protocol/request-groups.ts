@@ -19,6 +19,8 @@ export interface GroupFeeds {
   readonly joined: boolean;
   readonly outputs: readonly string[] | undefined;
   readonly checked: boolean;
+  /** Whether any tensor goes by itself, and not in a copy. */
+  readonly hasApart: boolean;
 }
 
 /** The feeds of a dispatch as a message carries them. */
@@ -34,15 +36,26 @@ export interface PackedGroups {
 export function packGroups(groups: readonly GroupFeeds[]): PackedGroups {
   const apart: Tensor[] = [];
   let bytes = 0;
-  for (const { feeds } of groups) bytes += bytesOf(feeds, apart);
+  for (const { feeds, hasApart } of groups) bytes += hasApart ? bytesBeside(feeds, apart) : bytesOf(feeds);
   const buffer = new PackingBuffer(bytes, bufferPool);
   const packed = groups.map((group) => packGroup(group, buffer));
   if (apart.length === 0) return { groups: packed, transfer: buffer.transfer, apart };
   return { groups: packed, transfer: [...buffer.transfer, ...buffersOf(givenIn(packed))], apart };
 }
 
+function bytesOf(feeds: readonly ReadFeeds[]): number {
+  const [first] = feeds;
+  let bytes = 0;
+  for (const name in first) {
+    let elements = 0;
+    for (const request of feeds) elements += (request[name] as Tensor).data.length;
+    bytes += packedBytes((first[name] as Tensor).type, elements);
+  }
+  return bytes;
+}
+
 /** @param apart gets the tensors that are not copied. @returns the bytes that the copies of the others take. */
-function bytesOf(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
+function bytesBeside(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
   const [first] = feeds;
   let bytes = 0;
   for (const name in first) {
@@ -60,14 +73,14 @@ function bytesOf(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
   return bytes;
 }
 
-function packGroup({ feeds, joined, outputs, checked }: GroupFeeds, buffer: PackingBuffer): RequestGroup {
+function packGroup({ feeds, joined, outputs, checked, hasApart }: GroupFeeds, buffer: PackingBuffer): RequestGroup {
   const [first = {}] = feeds;
   const rows = joined ? rowsOf(feeds) : undefined;
   const inputs = Object.entries(first).map(([name, { type, dims: own }]) => {
     const dims = rows === undefined ? own : [totalRows(rows, feeds.length), ...own.slice(1)];
-    const tensors = feeds.map((request) => request[name] as Tensor);
+    const tensors = hasApart ? feeds.map((request) => request[name] as Tensor) : [];
     if (tensors.some((tensor) => placementOf(tensor) !== undefined)) return parted(name, type, dims, tensors, buffer);
-    const parts = tensors.map(({ data }) => data);
+    const parts = feeds.map((request) => (request[name] as Tensor).data);
     return { name, type, dims, data: buffer.join(type, parts) };
   });
   return { requests: feeds.length, rows, inputs, outputs, checked };

@@ -153,6 +153,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const pending: PendingRequest = {
       model: request.model,
       feeds: request.feeds,
+      apartBytes: request.apartBytes,
       payload: request.payload,
       isShadow: request.isShadow,
       outputs: request.outputs,

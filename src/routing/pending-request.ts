@@ -14,6 +14,8 @@ export interface RoutedRequest {
   readonly model: RoutedModel;
   /** Read each time the request is given to a replica. Empty when the request has a payload. */
   readonly feeds: ReadFeeds;
+  /** Bytes of the tensors that go to a replica by themselves; 0 when all are small. */
+  readonly apartBytes: number;
   /** Set for a handler. */
   readonly payload: RequestPayload | undefined;
   /** Names of the outputs to return; all when undefined. */

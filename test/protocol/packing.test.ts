@@ -39,7 +39,9 @@ describe('requests of every type, with no rows, one or several', () => {
       fc.property(alikeRequests, (requests) => {
         for (const joined of haveSameDims(requests) ? [true, false] : [true]) {
           const before = structuredClone(requests);
-          const { groups, transfer } = packGroups([{ feeds: requests, joined, outputs: ['y'], checked: true }]);
+          const { groups, transfer } = packGroups([
+            { feeds: requests, joined, outputs: ['y'], checked: true, hasApart: false },
+          ]);
           const [group] = sent(groups, transfer);
           if (group === undefined) throw new Error('no group');
           expect(singleFeeds(group)).toEqual(before);
@@ -53,7 +55,9 @@ describe('requests of every type, with no rows, one or several', () => {
   it('are one tensor for each input when they are joined', () => {
     fc.assert(
       fc.property(alikeRequests, (requests) => {
-        const { groups, transfer } = packGroups([{ feeds: requests, joined: true, outputs: undefined, checked: true }]);
+        const { groups, transfer } = packGroups([
+          { feeds: requests, joined: true, outputs: undefined, checked: true, hasApart: false },
+        ]);
         const [group] = sent(groups, transfer);
         if (group === undefined) throw new Error('no group');
         for (const [name, { dims, data }] of Object.entries(joinedFeeds(group, joinArrays))) {
@@ -78,7 +82,9 @@ describe('requests of every type, with no rows, one or several', () => {
         const given = tensors.filter((tensor) => isWhole(tensor) && picks.next().value);
         for (const tensor of given) place(tensor, 'given');
         fc.pre(isJoined || haveSameDims(requests));
-        const packed = packGroups([{ feeds: requests, joined: isJoined, outputs: undefined, checked: true }]);
+        const packed = packGroups([
+          { feeds: requests, joined: isJoined, outputs: undefined, checked: true, hasApart: true },
+        ]);
         expect(new Set(packed.apart)).toEqual(new Set(given));
         const [group] = sent(packed.groups, packed.transfer);
         if (group === undefined) throw new Error('no group');
@@ -96,7 +102,9 @@ describe('requests of every type, with no rows, one or several', () => {
   it('get answers of their own out of the answer to a batch, sharing no memory', () => {
     fc.assert(
       fc.property(alikeRequests, (requests) => {
-        const { groups } = packGroups([{ feeds: requests, joined: true, outputs: undefined, checked: true }]);
+        const { groups } = packGroups([
+          { feeds: requests, joined: true, outputs: undefined, checked: true, hasApart: false },
+        ]);
         const [group] = groups;
         if (group === undefined) throw new Error('no group');
         const call: Call = {
@@ -144,8 +152,8 @@ describe('a message', () => {
       n: { type: 'int64', dims: [1, 3], data: new BigInt64Array(3) } as const,
     }));
     const { transfer } = packGroups([
-      { feeds, joined: true, outputs: undefined, checked: true },
-      { feeds, joined: false, outputs: undefined, checked: true },
+      { feeds, joined: true, outputs: undefined, checked: true, hasApart: false },
+      { feeds, joined: false, outputs: undefined, checked: true, hasApart: false },
     ]);
     expect(transfer.length).toBe(1);
     expect(transfer[0]?.byteLength).toBeGreaterThanOrEqual(2 * 50 * (200 * 4 + 3 * 8));
@@ -156,14 +164,18 @@ describe('a message', () => {
     ownFeeds(feeds);
     const bytesOf = ({ data }: { data: unknown }) => (data as Float32Array).buffer.byteLength;
     expect(Object.values(feeds).map(bytesOf)).not.toEqual([16]);
-    const { groups, transfer } = packGroups([{ feeds: [feeds], joined: false, outputs: undefined, checked: true }]);
+    const { groups, transfer } = packGroups([
+      { feeds: [feeds], joined: false, outputs: undefined, checked: true, hasApart: false },
+    ]);
     expect(
       sent(groups, transfer).flatMap(({ inputs }) => inputs.map((input) => bytesOf(input as PackedTensor))),
     ).toEqual([16]);
   });
 
   it('copies what is small, puts small answers end to end, and hands large ones over as they are', () => {
-    expect(packGroups([{ feeds: [row(4)], joined: false, outputs: undefined, checked: true }]).transfer).toEqual([]);
+    expect(
+      packGroups([{ feeds: [row(4)], joined: false, outputs: undefined, checked: true, hasApart: false }]).transfer,
+    ).toEqual([]);
     expect(packCalls([[call(4)]]).transfer).toEqual([]);
     const small = packCalls([Array.from({ length: 64 }, () => call(100))]);
     expect({ answers: small.calls.flat().length, buffers: small.transfer.length }).toEqual({ answers: 1, buffers: 1 });

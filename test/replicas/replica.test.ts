@@ -52,7 +52,7 @@ class FakeThread implements ReplicaThread {
 }
 
 const A = fakeModel('a');
-const group = { feeds: [{}], joined: false, outputs: undefined, checked: true };
+const group = { feeds: [{}], joined: false, outputs: undefined, checked: true, hasApart: false };
 const request = { model: A, groups: [group], spare: [], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
 const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };

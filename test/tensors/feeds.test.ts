@@ -176,7 +176,7 @@ describe('ownership', () => {
   });
 
   it('has nothing to give back of small ones and of those it took over', () => {
-    const nothing = { release: undefined, takeOver: undefined };
+    const nothing = { release: undefined, takeOver: undefined, apartBytes: 0 };
     expect(ownFeeds(readFeeds({ x: { data: new Float32Array(16), dims: [16] } }))).toEqual(nothing);
     const taken = readFeeds({ x: { data: new Float32Array(10_000), dims: [10_000] } });
     expect(ownFeeds(taken, { isTransfer: true }).release).toBeUndefined();

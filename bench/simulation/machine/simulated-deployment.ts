@@ -13,7 +13,14 @@ const nothing = () => undefined;
 /** The parts of a request that are the same for all: everything except the model and the time. */
 const TERMS = {
   ...{ payload: undefined, outputs: undefined, checked: true, priority: 0, deadline: undefined, signal: undefined },
-  ...{ takeOver: undefined, releaseFeeds: undefined, shardKey: undefined, labels: undefined, isShadow: false },
+  ...{
+    takeOver: undefined,
+    apartBytes: 0,
+    releaseFeeds: undefined,
+    shardKey: undefined,
+    labels: undefined,
+    isShadow: false,
+  },
 };
 /** Milliseconds until a new thread takes work. */
 const EXPRESS_START_MS = 50;

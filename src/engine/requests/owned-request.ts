@@ -16,6 +16,7 @@ export interface OwnedRequest {
   readonly outputs: readonly string[] | undefined;
   readonly checked: boolean;
   readonly takeOver: OwnedFeeds['takeOver'];
+  readonly apartBytes: number;
   readonly releaseFeeds: OwnedFeeds['release'];
 }
 
@@ -40,7 +41,11 @@ export function readModelRequest(
     checkOutputNames(modelId, outputs, metadata);
   }
   // The request that is shadowed takes over what the caller gives away.
-  const { release, takeOver } = ownFeeds(feeds, { slabs, isTransfer: transfer === true, usesAllocated: !isShadow });
+  const { release, takeOver, apartBytes } = ownFeeds(feeds, {
+    slabs,
+    isTransfer: transfer === true,
+    usesAllocated: !isShadow,
+  });
   return {
     releaseFeeds: release,
     feeds,
@@ -48,6 +53,7 @@ export function readModelRequest(
     outputs,
     checked: metadata !== undefined,
     takeOver,
+    apartBytes,
   };
 }
 
@@ -79,5 +85,6 @@ export function readHandlerRequest(request: unknown, { outputs, transfer }: RunO
     outputs: undefined,
     checked: true,
     takeOver: undefined,
+    apartBytes: 0,
   };
 }

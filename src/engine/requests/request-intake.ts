@@ -94,7 +94,7 @@ export class RequestIntake {
     isShadow = false,
   ): Promise<T> {
     const { deployment, model } = destination;
-    const { feeds, payload, outputs, checked, takeOver, releaseFeeds } = this.#own(
+    const { feeds, payload, outputs, checked, takeOver, apartBytes, releaseFeeds } = this.#own(
       destination,
       request,
       options,
@@ -115,6 +115,7 @@ export class RequestIntake {
         signal,
         deadline,
         takeOver,
+        apartBytes,
         shardKey,
         labels,
         isShadow,

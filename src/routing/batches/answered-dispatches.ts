@@ -1,5 +1,4 @@
 import type { Clock } from '../../common/clock.js';
-import { apartBytesIn } from '../../tensors/memory/placement.js';
 import type { DispatcherObserver } from '../dispatcher-options.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
@@ -54,7 +53,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
     let ran = 0;
     let totalRunMs = 0;
     deliverAnswers(dispatch, answer, {
-      called: ({ feeds }, requests, rows, runMs, isRight) => {
+      called: ({ apartBytes }, requests, rows, runMs, isRight) => {
         // A refused call took no time, and does not show how long a call takes.
         if (runMs > 0) {
           this.#observer.called(model, requests, dispatch.wide !== undefined);
@@ -64,8 +63,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
         // How long a narrow call takes is another question.
         if (!isRight || dispatch.wide !== undefined) return;
         times.calls.add(Math.max(1, rows), runMs);
-        const bytes = apartBytesIn(feeds);
-        if (bytes > 0) batching.largeJoins.add(bytes, requests, runMs);
+        if (apartBytes > 0) batching.largeJoins.add(apartBytes, requests, runMs);
       },
       failed: (pending, error) => this.#failures.fail(pending, error),
       answered: (pending, outputs, runMs, batchSize) => {

@@ -1,6 +1,5 @@
 import { type BatchingPolicy, whyNotBatched } from '../../contracts/batching.js';
-import { apartBytesIn } from '../../tensors/memory/placement.js';
-import { commonRows, type ModelMetadata, type ReadFeeds } from '../../tensors/tensor.js';
+import type { ModelMetadata } from '../../tensors/tensor.js';
 import { LargeJoins } from './large-joins.js';
 
 /** Whether the requests of one model are joined, by what is known so far. */
@@ -22,11 +21,9 @@ export class ModelBatching {
     return this.#isJoined && !this.#isSwitchedOff;
   }
 
-  /** Whether a request with these feeds is joined with others like it. */
-  joins(feeds: ReadFeeds): boolean {
-    if (!this.isJoined || commonRows(feeds) === 0) return false;
-    const bytes = apartBytesIn(feeds);
-    return bytes === 0 || this.largeJoins.isWorthIt(bytes);
+  /** Whether a request of so many rows is joined with others like it. @param apartBytes of its large tensors. */
+  joins(rows: number, apartBytes: number): boolean {
+    return this.isJoined && rows > 0 && (apartBytes === 0 || this.largeJoins.isWorthIt(apartBytes));
   }
 
   get maxSize(): number {

@@ -24,6 +24,8 @@ export interface RoutedGroup {
   readonly outputs: readonly string[] | undefined;
   /** Whether the feeds were already checked against the model's metadata. */
   readonly checked: boolean;
+  /** Whether any tensor goes to the replica by itself. */
+  readonly hasApart: boolean;
 }
 
 /** A replica's answer to a dispatch. */

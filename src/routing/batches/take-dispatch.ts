@@ -1,4 +1,3 @@
-import { apartBytesIn } from '../../tensors/memory/placement.js';
 import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
 import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
 import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel } from '../pending-request.js';
@@ -67,12 +66,12 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   let bytes = 0;
   let copiedBytes = 0;
   for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
-    const isJoined = batching.joins(head.feeds);
+    const { apartBytes } = head;
     const rows = batching.isJoined ? commonRows(head.feeds) : 0;
+    const isJoined = batching.joins(rows, apartBytes);
     const group = findGroup(groups, head, isJoined);
     const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, isJoined ? group : undefined);
     const ownBytes = bytesOf(head.feeds);
-    const apartBytes = apartBytesIn(head.feeds);
     bytes += ownBytes;
     copiedBytes += ownBytes - apartBytes;
     if (requests > 0) {
@@ -130,7 +129,7 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   const estimate = times.calls.estimate();
   if (estimate === undefined || head === undefined || !times.isLoadMeasured) return 0;
   const rowsOfEach = batching.isJoined ? commonRows(head.feeds) : 0;
-  if (!batching.joins(head.feeds)) return size * expectedMs(estimate, Math.max(1, rowsOfEach));
+  if (!batching.joins(rowsOfEach, head.apartBytes)) return size * expectedMs(estimate, Math.max(1, rowsOfEach));
   const { slope, base, tried } = estimate;
   const rows = size * rowsOfEach;
   const batchMs = batchMsOf(batching, estimate, head);
@@ -218,5 +217,6 @@ export function toRoutedGroup({ joined, requests }: PendingGroup): RoutedGroup {
     payloads: first?.payload && requests.map(({ payload }) => payload as RequestPayload),
     outputs: first?.outputs,
     checked: first?.checked ?? false,
+    hasApart: requests.some(({ apartBytes }) => apartBytes > 0),
   };
 }

@@ -1,7 +1,6 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import { TurnPortions } from '../../common/turn-portions.js';
-import { apartBytesIn } from '../../tensors/memory/placement.js';
 import type { PendingRequest, RoutedResult } from '../pending-request.js';
 import { AbortSignals } from './abort-signals.js';
 
@@ -118,14 +117,13 @@ export class AcceptedRequests {
 
   resolve(request: PendingRequest, result: RoutedResult): void {
     if (!this.#leave(request)) return;
-    const bytes = apartBytesIn(request.feeds);
     // Before the result is used for the next request.
     const value = request.read(result);
-    if (bytes === 0) {
+    if (request.apartBytes === 0) {
       request.resolve(value);
       this.#settled(request);
     } else {
-      const pieces = Math.ceil(bytes / BYTES_A_PIECE);
+      const pieces = Math.ceil(request.apartBytes / BYTES_A_PIECE);
       this.#tell(() => request.resolve(value), request, pieces);
     }
   }

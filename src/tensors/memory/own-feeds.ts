@@ -5,7 +5,7 @@ import { arrayOn, arrayTypeOf, type CarriedType, elementsOf, type ReadFeeds, typ
 import { lengthOf } from '../typed-arrays.js';
 import { feedLent, type Lent, lentSlabOf } from './allocated-tensors.js';
 import { bufferPool } from './buffer-pool.js';
-import { isSpent, place } from './placement.js';
+import { apartBytesIn, isSpent, place } from './placement.js';
 import { APART_FROM_BYTES, SLAB_FROM_BYTES } from './size-class.js';
 import type { Slab, Slabs } from './slabs.js';
 
@@ -40,9 +40,11 @@ export interface OwnedFeeds {
   readonly release: (() => void) | undefined;
   /** Takes over what is still the caller's. Call it once, when the request is accepted; undefined if there is nothing. */
   readonly takeOver: (() => void) | undefined;
+  /** Bytes of the tensors that go to a replica by themselves. */
+  readonly apartBytes: number;
 }
 
-const NOTHING_MORE: OwnedFeeds = Object.freeze({ release: undefined, takeOver: undefined });
+const NOTHING_MORE: OwnedFeeds = Object.freeze({ release: undefined, takeOver: undefined, apartBytes: 0 });
 
 /**
  * Puts the feeds on memory of their own. Tensors that can be taken over stay where they are until `takeOver`.
@@ -146,6 +148,7 @@ class OwnedMemory {
     const isHeld = this.#taken.length + this.#held.length > 0;
     const isCallers = buffers.size + this.#lent.size > 0;
     return {
+      apartBytes: apartBytesIn(feeds),
       release: isHeld ? () => this.release() : undefined,
       takeOver: isCallers
         ? () => {

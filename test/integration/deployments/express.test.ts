@@ -46,7 +46,7 @@ it('an express replica loads and runs models, is seen, and goes when it is not n
   const model = modelOf('times-3');
   await express().load(model, { pin: false });
   const feeds = readFeeds(row(1, 2));
-  const group = { feeds: [feeds], joined: false, outputs: undefined, checked: false };
+  const group = { feeds: [feeds], joined: false, outputs: undefined, checked: false, hasApart: false };
   const { calls } = await express().run({ model, groups: [group], spare: [], verify: false });
   expect(calls[0]?.[0]?.outputs()[0]?.['y']?.data).toEqual(Float32Array.of(3, 6, 0, 0));
 

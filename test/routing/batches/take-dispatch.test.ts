@@ -4,7 +4,6 @@ import { COMPARED_CALLS } from '../../../dist/routing/batches/large-joins.js';
 import { expectedDrainMs, takeDispatch } from '../../../dist/routing/batches/take-dispatch.js';
 import type { PendingRequest } from '../../../dist/routing/pending-request.js';
 import { ModelQueue } from '../../../dist/routing/queues/model-queue.js';
-import { place } from '../../../dist/tensors/memory/placement.js';
 import type { Tensor, TensorFeeds, ValueMetadata } from '../../../dist/tensors/tensor.js';
 import { fakeModel, fakeRequest } from '../../support/fakes/fake-requests.js';
 
@@ -18,6 +17,7 @@ interface Ask {
   readonly feeds?: TensorFeeds;
   readonly outputs?: readonly string[];
   readonly attempts?: number;
+  readonly apartBytes?: number;
 }
 
 /** A queue with these requests, for a model whose calls took so long by their size. */
@@ -30,8 +30,8 @@ function queueOf(
   const value: ValueMetadata = { name: 'x', type: 'float32', shape: ['N', 'W'] };
   queue.batching.setMetadata({ inputs: [value], outputs: [value], omittedOutputs: [] });
   for (const [size, ms] of calls) queue.times.calls.add(size, ms);
-  for (const [sequence, { feeds = rows(1), outputs, attempts = 0 }] of asks.entries()) {
-    const request = { ...fakeRequest(MODEL, feeds), outputs };
+  for (const [sequence, { feeds = rows(1), outputs, attempts = 0, apartBytes = 0 }] of asks.entries()) {
+    const request = { ...fakeRequest(MODEL, feeds), outputs, apartBytes };
     queue.add({ ...request, sequence, acceptedAt: 0, attempts } as unknown as PendingRequest);
   }
   return queue;
@@ -135,8 +135,7 @@ describe('requests that can be joined', () => {
 
   it('with large tensors run alone until it is known that joining them saves time, and then up to 16 mebibytes', () => {
     const mebibyte: Tensor = { type: 'float32', dims: [1, 2 ** 18], data: new Float32Array(2 ** 18) };
-    place(mebibyte, 'given');
-    const queue = queueOf(asks(100, { feeds: { x: mebibyte } }), QUICK);
+    const queue = queueOf(asks(100, { feeds: { x: mebibyte }, apartBytes: 2 ** 20 }), QUICK);
     expect(shapeOf(queue, 3)).toEqual([['single', 0, 1, 2]]);
     for (let call = 0; call < 2 * COMPARED_CALLS; call += 1)
       queue.batching.largeJoins.add(2 ** 20, 1 + 3 * (call % 2), 1);

@@ -12,6 +12,7 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     deadline: undefined,
     signal: undefined,
     takeOver: undefined,
+    apartBytes: 0,
     releaseFeeds: undefined,
     payload: undefined,
     shardKey: undefined,

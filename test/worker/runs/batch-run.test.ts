@@ -10,7 +10,7 @@ const row = (...values: number[]): TensorFeeds => ({
 });
 
 const batchOf = (...feeds: TensorFeeds[]): Batch =>
-  packGroups([{ feeds, joined: true, outputs: undefined, checked: true }]).groups[0] as Batch;
+  packGroups([{ feeds, joined: true, outputs: undefined, checked: true, hasApart: false }]).groups[0] as Batch;
 
 /** A model by what it does with the rows of x. */
 const model = (run: (rows: number[][]) => number[][]) => ({

@@ -18,7 +18,7 @@ const floats = (rows: Rows): Tensor => ({
 const request = (...values: number[]): TensorFeeds => ({ x: floats([values]) });
 
 const group = (feeds: readonly TensorFeeds[], outputs?: readonly string[]): RequestGroup =>
-  packGroups([{ feeds, joined: feeds.length > 1, outputs, checked: true }]).groups[0] as RequestGroup;
+  packGroups([{ feeds, joined: feeds.length > 1, outputs, checked: true, hasApart: false }]).groups[0] as RequestGroup;
 
 let runs: number;
 
