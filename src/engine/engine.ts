@@ -153,7 +153,8 @@ export class InferenceEngine {
    * which uses it for other requests: do not write or read it any more.
    *
    * @param dims the shape.
-   * @throws InfermuxError `INVALID_ARGUMENT` for a type without numbers, or for dims that need more memory than there is.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a type without numbers, or for dims that need more memory than there is;
+   *   `ENGINE_CLOSED`.
    */
   allocate<T extends NumericType>(type: T, dims: readonly number[]): TensorOf<T> {
     this.#shutdown.checkRunning();

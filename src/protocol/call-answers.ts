@@ -121,18 +121,28 @@ export function splitLarge(outputs: Outputs, requests: number, rows: number | re
   for (const name in outputs) {
     const { dims, data } = outputs[name] as Tensor;
     if (!ArrayBuffer.isView(data) || data.byteLength / requests < APART_FROM_BYTES) continue;
-    const elementsPerRow = elementsOf(dims.slice(1));
-    const own: TensorData[] = [];
-    let start = 0;
-    for (let index = 0; index < requests; index += 1) {
-      const end = start + rowsAt(rows, index) * elementsPerRow;
-      own.push(ownSlice(data, start, end));
-      start = end;
-    }
     parts ??= new Map();
-    parts.set(name, own);
+    parts.set(name, slicesOf(data, dims, requests, rows));
   }
   return parts;
+}
+
+/** Returns the elements of each request in memory of their own. */
+function slicesOf(
+  data: TensorData,
+  dims: readonly number[],
+  requests: number,
+  rows: number | readonly number[],
+): TensorData[] {
+  const elementsPerRow = elementsOf(dims.slice(1));
+  const slices: TensorData[] = [];
+  let start = 0;
+  for (let index = 0; index < requests; index += 1) {
+    const end = start + rowsAt(rows, index) * elementsPerRow;
+    slices.push(ownSlice(data, start, end));
+    start = end;
+  }
+  return slices;
 }
 
 /**
@@ -160,16 +170,12 @@ function splitRows(
   rows: number | readonly number[],
 ) {
   const { name, type, dims } = tensor;
-  const elementsPerRow = elementsOf(dims.slice(1));
-  let start = 0;
+  const parts = 'parts' in tensor ? tensor.parts : slicesOf(tensor.data, dims, all.length, rows);
   let ownDims = dimsOf(dims, rowsAt(rows, 0));
-  for (let index = 0; index < all.length; index += 1) {
+  for (const [index, data] of parts.entries()) {
     const count = rowsAt(rows, index);
-    const end = start + count * elementsPerRow;
     if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
-    const data = 'parts' in tensor ? tensor.parts[index] : ownSlice(tensor.data, start, end);
     setProperty(all[index] as Record<string, Tensor>, name, { type, dims: ownDims, data } as Tensor);
-    start = end;
   }
 }
 

@@ -98,12 +98,17 @@ export class PackingBuffer {
     // All parts are of one class, so the cast to any one of them is safe.
     const joined = new ArrayType(this.#buffer, this.#offset, length) as Float32Array;
     this.#offset += aligned(joined.byteLength);
-    let at = 0;
-    for (const part of parts as readonly Float32Array[]) {
-      joined.set(part, at);
-      at += part.length;
-    }
+    fillEndToEnd(joined, parts);
     return joined;
+  }
+}
+
+/** Copies the parts into an array of their class and of their length together. */
+export function fillEndToEnd(joined: Float32Array, parts: readonly TensorData[]): void {
+  let at = 0;
+  for (const part of parts as readonly Float32Array[]) {
+    joined.set(part, at);
+    at += part.length;
   }
 }
 

@@ -61,14 +61,17 @@ function bytesBeside(feeds: readonly ReadFeeds[], apart: Tensor[]): number {
   for (const name in first) {
     const { type } = first[name] as Tensor;
     let elements = 0;
-    let large = 0;
+    let isBeside = false;
     for (const request of feeds) {
       const tensor = request[name] as Tensor;
-      if (placementOf(tensor) !== undefined) large = apart.push(tensor);
-      else elements += tensor.data.length;
+      if (placementOf(tensor) === undefined) elements += tensor.data.length;
+      else {
+        apart.push(tensor);
+        isBeside = true;
+      }
     }
     // Beside large ones each copy is aligned by itself.
-    bytes += packedBytes(type, elements) + (large > 0 ? feeds.length * ALIGNMENT : 0);
+    bytes += packedBytes(type, elements) + (isBeside ? feeds.length * ALIGNMENT : 0);
   }
   return bytes;
 }

@@ -1,3 +1,4 @@
+import { fillEndToEnd } from '../../protocol/packing.js';
 import { sizeClassOf } from '../../tensors/memory/size-class.js';
 import { arrayTypeOf, type CarriedType, type TensorData } from '../../tensors/tensor.js';
 import { freeBuffers } from './free-buffers.js';
@@ -27,11 +28,7 @@ export class CallMemory {
     this.#taken ??= [];
     this.#taken.push(buffer);
     const joined = new ArrayType(buffer, 0, length) as Float32Array;
-    let at = 0;
-    for (const part of parts as readonly Float32Array[]) {
-      joined.set(part, at);
-      at += part.length;
-    }
+    fillEndToEnd(joined, parts);
     return joined;
   }
 

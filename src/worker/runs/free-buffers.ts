@@ -9,7 +9,6 @@ nowhere.unref();
  * Frees the memory of buffers at once: their arrays are empty after that. The garbage collector would free it later, and
  * until then whoever sends the next picture gets new memory from the system, page by page.
  */
-export function freeBuffers(buffers: Iterable<ArrayBuffer>): void {
-  const all = [...buffers];
-  if (all.length > 0) nowhere.postMessage(undefined, all);
+export function freeBuffers(buffers: readonly ArrayBuffer[]): void {
+  if (buffers.length > 0) nowhere.postMessage(undefined, buffers);
 }
