@@ -99,9 +99,11 @@ describe('the import table', () => {
     expect(files.filter((file) => textOf(file).includes('isDeepStrictEqual('))).toEqual(['common/values/realm.ts']);
   });
 
-  it('leaves the creation of threads to Piscina, and creates processes only for the models of a command', () => {
+  it('leaves the creation of threads to Piscina, and creates processes only for the models of a command, and to compile for the weight store', () => {
     const creates = /\bnew Worker\b|node:(child_process|cluster)/;
-    expect(files.filter((file) => creates.test(textOf(file)))).toEqual(['cli/children/model-process.ts']);
+    expect(files.filter((file) => creates.test(textOf(file)))).toEqual([
+      ...['cli/children/model-process.ts', 'replicas/sharing/compile-process.ts'],
+    ]);
   });
 });
 

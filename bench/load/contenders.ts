@@ -37,6 +37,8 @@ export function infermux(name: string, options: EngineOptions = {}): ContenderKi
         models: { [model.id]: model.path },
         replicas: THREADS,
         maxQueuedRequests: -1,
+        // As the peers. A compilation in the background would take part in some rounds only.
+        weights: 'private',
         ...options,
       });
       // Every thread of the other pools has it, too.

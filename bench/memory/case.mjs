@@ -1,6 +1,8 @@
 // Runs one case of the memory bench in a process of its own, and prints one JSON object.
-//   load <model> <private|shared> <store> <replicas> <row>: loads in one replica after the other and runs in each;
-//     prints times and private memory.
+//   load <model> <private|auto|shared> <store> <replicas> <row>: loads in one replica after the other and runs in each;
+//     prints times and private memory, with auto when the sessions share their weights, or after a minute.
+//   change <model> <store> <row>: callers ask a model with private weights, and one whose sessions change over to shared
+//     ones; prints the 99th percentiles of their times.
 //   wide <model> <store> <row>: lets a lone caller run beside two narrow sessions with shared weights until there is a
 //     wide one; prints the private memory of a wide session.
 //   pictures <model> <run|transfer|allocate> <dims>: 16 callers send pictures in one of the three ways; after
@@ -8,6 +10,7 @@
 //   run <model> <store> <row>: runs a private and a shared session in turns;
 //     prints times and whether the results are the same.
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createEngine } from '../../dist/index.js';
 
@@ -15,6 +18,13 @@ const TIMES = 15;
 const BATCHES = [1, 16];
 /** Rows of a request that is worth several threads. */
 const WIDE_ROWS = 16;
+/** Callers of the model whose sessions change over, and the longest pause of each after an answer. */
+const CHANGE_CALLERS = 2;
+const LONGEST_PAUSE_MS = 40;
+const CHANGE_WARM_UP_MS = 4_000;
+const CHANGE_BEFORE_MS = 10_000;
+/** Time after which the sessions of a large model should share its weights. */
+const MINUTE_MS = 60_000;
 /** Callers of pictures, and requests after which the memory is compared. Small ones come first. */
 const CALLERS = 16;
 const SMALL_MODEL = fileURLToPath(new URL('../../native-models/digits-mlp/model.onnx', import.meta.url));
@@ -51,6 +61,7 @@ async function measureLoads([weights, directory, count, row]) {
     await engine.models.load('model', { replicas: having });
     loads.push(performance.now() - startedAt);
   }
+  if (weights === 'auto' && replicas > 1) await untilShared(engine);
   const dims = JSON.parse(row);
   // One request per replica at once, often enough that each runs. Larger batches would take memory of their own.
   for (let time = 0; time < 5; time += 1) {
@@ -62,10 +73,53 @@ async function measureLoads([weights, directory, count, row]) {
   return { loads, bytes, bytesBefore, idle };
 }
 
+const sessionsOf = (engine) => engine.status().replicas.flatMap(({ models }) => models);
+
+async function untilShared(engine) {
+  const until = performance.now() + MINUTE_MS;
+  const areShared = () => sessionsOf(engine).every(({ weights }) => weights === 'shared');
+  while (!areShared() && performance.now() < until) await sleep(50);
+}
+
+/** Returns the milliseconds of each request of some callers, who pause in between, until they are stopped. */
+async function timesOf(engine, feeds, until) {
+  const times = [];
+  let isOver = false;
+  const caller = async () => {
+    while (!isOver) {
+      const startedAt = performance.now();
+      await engine.run('model', feeds);
+      times.push(performance.now() - startedAt);
+      await sleep(Math.random() * LONGEST_PAUSE_MS);
+    }
+  };
+  const callers = Array.from({ length: CHANGE_CALLERS }, caller);
+  await until();
+  isOver = true;
+  await Promise.all(callers);
+  return times;
+}
+
+async function measureChange([directory, row]) {
+  const feeds = input(1, JSON.parse(row));
+  const p99 = (times) => [...times].sort((left, right) => left - right)[Math.floor(0.99 * times.length)];
+  const start = async (weights) => {
+    const engine = await createEngine({ models: { model: path }, replicas: 4, weights, weightStore: { directory } });
+    await engine.models.load('model', { replicas: 'all' });
+    return engine;
+  };
+  const before = await start('private');
+  await timesOf(before, feeds, () => sleep(CHANGE_WARM_UP_MS));
+  const timesBefore = await timesOf(before, feeds, () => sleep(CHANGE_BEFORE_MS));
+  await before.close();
+  const engine = await start('auto');
+  const timesMeanwhile = await timesOf(engine, feeds, () => untilShared(engine));
+  await engine.close();
+  return { before: p99(timesBefore), meanwhile: p99(timesMeanwhile), requests: timesMeanwhile.length };
+}
+
 /** Returns how many sessions have several threads. */
-const wideSessions = (engine) =>
-  engine.status().replicas.flatMap(({ models }) => models.filter(({ wide, state }) => wide && state === 'loaded'))
-    .length;
+const wideSessions = (engine) => sessionsOf(engine).filter(({ wide, state }) => wide && state === 'loaded').length;
 
 async function measureWide([directory, row]) {
   // A page that only one session maps counts as private. With two narrow ones no page of theirs does.
@@ -151,6 +205,12 @@ async function measurePictures([way, dimsText]) {
   return after;
 }
 
-const cases = { load: measureLoads, wide: measureWide, run: compareRuns, pictures: measurePictures };
+const cases = {
+  load: measureLoads,
+  change: measureChange,
+  wide: measureWide,
+  run: compareRuns,
+  pictures: measurePictures,
+};
 const measured = await cases[what](rest);
 process.stdout.write(`${JSON.stringify(measured)}\n`);

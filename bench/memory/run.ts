@@ -1,5 +1,5 @@
 /**
- * `npm run bench:memory`: measures what a large model costs in several replicas, with private and with shared weights.
+ * `npm run bench:memory`: measures what a large model costs in several replicas, with private, with shared and with default weights.
  * Each case runs in a process of its own. Prints medians of the rounds. `--rounds N` runs N rounds instead of three.
  */
 import { execFileSync } from 'node:child_process';
@@ -18,7 +18,7 @@ const { rounds = '3' } = parseArgs({ options: { rounds: { type: 'string' } } }).
 const ROUNDS = Number(rounds);
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
 const MAX_REPLICAS = 4;
-const KINDS = ['private', 'shared'] as const;
+const KINDS = ['private', 'auto', 'shared'] as const;
 const CASE = fileURLToPath(new URL('case.mjs', import.meta.url));
 
 type Kind = (typeof KINDS)[number];
@@ -35,7 +35,13 @@ interface Loads {
 
 interface Runs {
   readonly same: boolean;
-  readonly batches: Readonly<Record<string, Readonly<Record<Kind, number>>>>;
+  readonly batches: Readonly<Record<string, Readonly<Partial<Record<Kind, number>>>>>;
+}
+
+/** The 99th percentiles of requests, in milliseconds: with private weights, and while sessions change over. */
+interface Change {
+  readonly before: number;
+  readonly meanwhile: number;
 }
 
 /** Wide sessions that came for a lone caller, and the bytes of private memory that they took. */
@@ -52,26 +58,32 @@ interface Round {
   readonly compileMs: number;
   readonly runs: Runs;
   readonly wide: Wide;
+  /** Undefined for a model of which it is not asked. */
+  readonly change: Change | undefined;
 }
 
 function runCase<T>(...args: readonly string[]): T {
   return JSON.parse(execFileSync(process.execPath, [CASE, ...args], { encoding: 'utf8', maxBuffer: 2 ** 24 })) as T;
 }
 
-function measure({ path, row }: WeightyModel, store: string): Round {
-  rmSync(store, { recursive: true, force: true });
+function measure({ path, row }: WeightyModel, store: string, withChange: boolean): Round {
+  // By default a model is compiled in the background, so it has a store that starts empty, too.
+  const storeOf = (kind: Kind | 'change') => `${store}-${kind}`;
+  for (const kind of [...KINDS, 'change'] as const) rmSync(storeOf(kind), { recursive: true, force: true });
   const dims = JSON.stringify(row);
-  const load = (kind: Kind, replicas: number) => runCase<Loads>('load', path, kind, store, String(replicas), dims);
+  const load = (kind: Kind, replicas: number) =>
+    runCase<Loads>('load', path, kind, storeOf(kind), String(replicas), dims);
   const compileMs = load('shared', 1).loads[0] as number;
   const counts = Array.from({ length: MAX_REPLICAS }, (_, index) => index + 1);
-  // In turns, so that both kinds see the machine in the same state.
-  const pairs = counts.map((replicas) => ({ private: load('private', replicas), shared: load('shared', replicas) }));
-  for (const pair of pairs) {
-    for (const kind of KINDS) if (pair[kind].idle > 0) throw new Error('a replica has run nothing');
-  }
-  const loads = { private: pairs.map((pair) => pair.private), shared: pairs.map((pair) => pair.shared) };
-  const wide = runCase<Wide>('wide', path, store, dims);
-  return { loads, compileMs, runs: runCase<Runs>('run', path, store, dims), wide };
+  // In turns, so that all kinds see the machine in the same state.
+  const turns = counts.map((replicas) => KINDS.map((kind) => load(kind, replicas)));
+  if (turns.flat().some(({ idle }) => idle > 0)) throw new Error('a replica has run nothing');
+  const loadsOf = (kind: Kind) => turns.map((turn) => turn[KINDS.indexOf(kind)] as Loads);
+  const loads = { private: loadsOf('private'), auto: loadsOf('auto'), shared: loadsOf('shared') };
+  const wide = runCase<Wide>('wide', path, storeOf('shared'), dims);
+  const runs = runCase<Runs>('run', path, storeOf('shared'), dims);
+  const change = withChange ? runCase<Change>('change', path, storeOf('change'), dims) : undefined;
+  return { loads, compileMs, runs, wide, change };
 }
 
 /**
@@ -89,8 +101,8 @@ const threadBytes = (round: Round, kind: Kind) => bytesPerReplica(round, kind, (
 const firstLoadMs = ({ loads }: Round, kind: Kind) => median(loads[kind].map((one) => one.loads[0] as number));
 const furtherLoadMs = ({ loads }: Round, kind: Kind) => median(loads[kind].flatMap((one) => one.loads.slice(1)));
 const runRatio = ({ runs }: Round, batch: number) => {
-  const times = runs.batches[batch] as Readonly<Record<Kind, number>>;
-  return times.shared / times.private;
+  const times = runs.batches[batch] ?? {};
+  return (times.shared ?? Number.NaN) / (times.private ?? Number.NaN);
 };
 
 /** Returns the goals of the first model. */
@@ -102,7 +114,13 @@ function goalsOf({ title, weightBytes }: WeightyModel, all: readonly Round[]): G
   const ofWide = ({ wide: { wide, bytes } }: Round) =>
     wide === 0 ? Number.POSITIVE_INFINITY : bytes / wide / weightBytes;
   const load = (round: Round) => furtherLoadMs(round, 'shared') / furtherLoadMs(round, 'private');
+  const ofDefault = ({ loads }: Round) => (loads.auto.at(-1) as Loads).bytes / (loads.private[0] as Loads).bytes;
+  const first = (round: Round) => firstLoadMs(round, 'auto') / firstLoadMs(round, 'private');
+  const change = ({ change: found }: Round) => (found === undefined ? Number.NaN : found.meanwhile / found.before);
   return [
+    goal(`${MAX_REPLICAS} replicas, default options, private memory against one replica's`, ofDefault, 1.6, 1.3),
+    goal('first load ever, default options, against private', first, 1.1, 1),
+    goal('99th percentile of requests while sessions change over, against before', change, 1.5, 1.1),
     goal('private memory of a further replica with its thread, against the weights', ofWeights, 0.15, 0.08),
     goal('private memory of a wide session, against the weights', ofWide, 0.15, 0.08),
     goal('load in a further replica, against private', load, 0.6, 0.1),
@@ -121,6 +139,7 @@ function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kin
   const milliseconds = (read: (round: Round) => number) => median(all.map(read)).toFixed(0);
   const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
   const batch = (rows: number) => median(all.map(({ runs }) => runs.batches[rows]?.[kind] ?? Number.NaN)).toFixed(1);
+  const runs = kind === 'auto' ? '' : `${batch(1)} / ${batch(16)}`;
   const compile = kind === 'shared' ? milliseconds(({ compileMs }) => compileMs) : '';
   return [
     `${title}, ${megabytes(weightBytes)} MB`,
@@ -134,7 +153,7 @@ function lineOf({ title, weightBytes }: WeightyModel, all: readonly Round[], kin
     megabytes(median(all.map((round) => bytesPerReplica(round, kind)))),
     megabytes(median(all.map((round) => threadBytes(round, kind)))),
     kind === 'shared' ? wideMegabytes(all) : '',
-    `${batch(1)} / ${batch(16)}`,
+    runs,
     all.every(({ runs }) => runs.same) ? 'the same' : 'DIFFERENT',
   ];
 }
@@ -146,7 +165,7 @@ const measured = new Map<WeightyModel, Round[]>(models.map((model) => [model, []
 for (let round = 0; round < ROUNDS; round += 1) {
   for (const model of models) {
     process.stderr.write(`${model.title}: round ${round + 1} of ${ROUNDS}\n`);
-    measured.get(model)?.push(measure(model, join(folder, 'store')));
+    measured.get(model)?.push(measure(model, join(folder, 'store'), model === models[0]));
   }
 }
 

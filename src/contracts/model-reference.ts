@@ -4,7 +4,10 @@ import type { TensorType } from '../tensors/tensor.js';
 export type ModelFormat = 'onnx' | 'ort';
 
 /** Where a session's weights are: in its own memory, or in pages that all sessions of the model map. */
-export type WeightPlacement = 'private' | 'shared';
+export type SessionWeights = 'private' | 'shared';
+
+/** Where the weights of a model's sessions are to be. `auto`: private at first, and shared as soon as that is worth it. */
+export type WeightPlacement = 'auto' | SessionWeights;
 
 /** The names of a model. */
 export interface ModelName {

@@ -172,3 +172,20 @@ export function mayBeWide(settings: Readonly<Record<string, unknown>>): boolean 
   if (Object.keys(session).some((key) => key.startsWith(THREAD_KEYS))) return false;
   return providersOf(settings).every((name) => name === 'cpu');
 }
+
+/**
+ * Returns why sessions with these settings cannot share the weights of a model; undefined when they can.
+ *
+ * @param format of the model.
+ */
+export function whyNotShared(
+  format: string | undefined,
+  settings: Readonly<Record<string, unknown>>,
+): string | undefined {
+  const other = providersOf(settings).find((name) => name !== 'cpu');
+  if (other !== undefined) return `the execution provider ${other} has weights of its own`;
+  if (format === 'ort') return 'a model in the ORT format cannot be compiled again';
+  return settings['optimizedModelFilePath'] === undefined
+    ? undefined
+    : 'its session writes it to optimizedModelFilePath';
+}

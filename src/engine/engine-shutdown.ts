@@ -7,6 +7,7 @@ import type { ModelManager } from '../models/model-manager.js';
 import type { EngineMetrics } from '../observability/engine-metrics.js';
 import type { Log } from '../observability/log.js';
 import type { Replica } from '../replicas/replica.js';
+import type { WeightSharing } from '../replicas/sharing/weight-sharing.js';
 import type { Dispatcher } from '../routing/dispatcher.js';
 import type { Slabs } from '../tensors/memory/slabs.js';
 import type { EngineCheckpoint } from './engine-checkpoint.js';
@@ -23,6 +24,7 @@ export interface EngineShutdownParts {
   readonly metrics: EngineMetrics;
   readonly log: Log;
   readonly slabs: Slabs;
+  readonly sharing: WeightSharing;
   /** Options of the default deployment. */
   readonly defaultOptions: ResolvedDeploymentOptions;
 }
@@ -81,12 +83,13 @@ export class EngineShutdown {
 
   /** Refuses further work and changes. Resolves when no change is under way. */
   async #begin(): Promise<void> {
-    const { models, endpoints, deployments } = this.#parts;
+    const { models, endpoints, deployments, sharing } = this.#parts;
     const error = closedError('the engine is closing');
     if (this.#state === 'running') {
       this.#state = 'closing';
       models.close(error);
       endpoints.close(error);
+      void sharing.close();
     }
     await deployments.close(error);
   }
@@ -101,7 +104,7 @@ export class EngineShutdown {
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const { deployments, checkpoint, metrics, log, slabs, defaultOptions } = this.#parts;
+    const { deployments, checkpoint, metrics, log, slabs, sharing, defaultOptions } = this.#parts;
     const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
@@ -110,6 +113,7 @@ export class EngineShutdown {
     // Callers are told in portions.
     await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));
     await checkpoint.untilWritten();
+    await sharing.close();
     metrics.close();
     slabs.close();
     this.#state = 'closed';

@@ -163,7 +163,12 @@ export class InferenceEngine {
 
   /** A snapshot of deployments, replicas and models. */
   status(): EngineStatus {
-    return readStatus(this.#shutdown.state, this.#parts.deployments.all, this.#parts.catalog);
+    return readStatus(
+      this.#shutdown.state,
+      this.#parts.deployments.all,
+      this.#parts.catalog,
+      this.#options.weightStore,
+    );
   }
 
   /**

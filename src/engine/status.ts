@@ -1,6 +1,6 @@
 import { clone } from '../common/values/clone.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
-import { isWideKey } from '../contracts/model-reference.js';
+import { isWideKey, type SessionWeights } from '../contracts/model-reference.js';
 import type { RoutingStats } from '../contracts/request-router.js';
 import { allPlacesOf, reportOf } from '../deployments/deployment-report.js';
 import type { DeploymentState } from '../deployments/deployment-state.js';
@@ -19,6 +19,8 @@ export interface EngineStatus {
   readonly deployments: Readonly<Record<string, DeploymentStatus>>;
   readonly replicas: readonly ReplicaStatus[];
   readonly models: readonly ModelStatus[];
+  /** Where compiled models with shared weights are kept, and at most how many bytes of them. */
+  readonly weightStore: { readonly directory: string; readonly maxBytes: number };
 }
 
 export type EngineState = 'running' | 'closing' | 'closed';
@@ -64,6 +66,8 @@ export interface SessionStatus {
   readonly state: 'loading' | 'loaded';
   /** Whether it has several threads, for requests that are alone, or few. A model may have a narrow session beside it. */
   readonly wide: boolean;
+  /** Whether its weights are pages that other sessions map, too; undefined while it is loading. */
+  readonly weights: SessionWeights | undefined;
 }
 
 export interface ModelStatus {
@@ -79,10 +83,12 @@ export function readStatus(
   state: EngineState,
   deployments: readonly EngineDeployment[],
   catalog: ModelCatalog,
+  weightStore: EngineStatus['weightStore'],
 ): EngineStatus {
   const places = deployments.flatMap((deployment) => deployment.places);
   return {
     state,
+    weightStore: { ...weightStore },
     ready: areReady(state, deployments),
     queued: deployments.reduce((sum, { queue }) => sum + queue.queued, 0),
     deployments: Object.fromEntries(deployments.map((deployment) => [deployment.name, deploymentStatus(deployment)])),
@@ -126,7 +132,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
       .filter(([key]) => key !== NO_MODEL)
       .map(([key, modelState]) => {
         const { id: modelId, version } = catalog.byKey(key) ?? { id: nameOfOwn(key), version: 1 };
-        return { id: modelId, version, state: modelState, wide: isWideKey(key) };
+        return { id: modelId, version, state: modelState, wide: isWideKey(key), weights: replica?.weights.of(key) };
       }),
     modelBytes: counters?.bytes ?? 0,
     restarts,

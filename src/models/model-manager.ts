@@ -28,7 +28,8 @@ export class ModelManager {
   readonly #catalog: ModelCatalog;
   readonly #loader: ModelLoader;
   readonly #pinned: PinnedModels;
-  readonly #reports: ModelReports;
+  /** @internal */
+  readonly reports: ModelReports;
   readonly #followable: FollowedModelsEnvironment;
   #followed: FollowedModels | undefined;
   readonly #repository: ModelRepository | undefined;
@@ -53,7 +54,7 @@ export class ModelManager {
     });
     this.#pinned = pinned;
     const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights() });
-    this.#reports = reports;
+    this.reports = reports;
     this.#followable = { catalog, loader, replicas, pinned, reports, clock, log };
     if (options.directory === undefined) return;
     this.#repository = new ModelRepository(options.directory, options.repository, this.#followable);
@@ -80,7 +81,7 @@ export class ModelManager {
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
     if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
-    return this.#reports.of(model);
+    return this.reports.of(model);
   }
 
   /**
@@ -111,12 +112,12 @@ export class ModelManager {
 
   /** Reports on all models, version by version, including models that cannot be served. */
   list(): ModelReport[] {
-    return this.#reports.list();
+    return this.reports.list();
   }
 
   /** Reports on one model. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
   get(target: string): ModelReport {
-    return this.#reports.get(target);
+    return this.reports.get(target);
   }
 
   /** Bytes of the model's files and external data. @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`. */
@@ -131,7 +132,7 @@ export class ModelManager {
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
    */
   estimateSize(target: string): number {
-    return this.#reports.estimatedBytes(this.#catalog.resolve(target));
+    return this.reports.estimatedBytes(this.#catalog.resolve(target));
   }
 
   /**
@@ -140,7 +141,7 @@ export class ModelManager {
    * @throws InfermuxError as {@link load}; `FAILED_PRECONDITION` when it is not loaded and `repository.lazy` is false.
    */
   async retrieve(target: string): Promise<ModelReport> {
-    return this.#reports.of(await this.#retrieve(target));
+    return this.reports.of(await this.#retrieve(target));
   }
 
   /**
@@ -150,7 +151,7 @@ export class ModelManager {
    */
   async inspect(target: string): Promise<ModelInspection> {
     const model = await this.#retrieve(target);
-    return inspectModel(model, this.#catalog.metadata(model.key), this.#reports.of(model));
+    return inspectModel(model, this.#catalog.metadata(model.key), this.reports.of(model));
   }
 
   /**
@@ -227,7 +228,7 @@ export class ModelManager {
 
   /** @internal */
   replicaLeft(replica: string): void {
-    this.#reports.forgetReplica(replica);
+    this.reports.forgetReplica(replica);
     this.#loader.replicaLeft(replica);
     // Other replicas take over its pinned models until it is replaced.
     if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
@@ -242,13 +243,8 @@ export class ModelManager {
   }
 
   /** @internal */
-  modelLoaded(replica: string, model: RegisteredModel, memory: number): void {
-    this.#reports.loaded(replica, model, memory);
-  }
-
-  /** @internal */
   modelLoadFailed(replica: string, key: string, error: InfermuxError, nextTryInMs: number): void {
-    this.#reports.loadFailed(replica, key, error, nextTryInMs);
+    this.reports.loadFailed(replica, key, error, nextTryInMs);
     if (error.code === 'MODEL_LOAD_FAILED' && error.retryable) this.#followed?.loadFailed();
   }
 

@@ -48,4 +48,16 @@ export class HashMemory {
     this.#entries.set(hash, index * ENTRY_BYTES + HASH_BYTES);
     Atomics.store(this.#numbers, index, number);
   }
+
+  /** All entries, each a key and its hash, while no other thread writes. */
+  entries(): [Uint8Array, Uint8Array][] {
+    const entries: [Uint8Array, Uint8Array][] = [];
+    for (let index = 0; index < this.#capacity; index += 1) {
+      if (this.#numbers[index] === 0) continue;
+      const start = index * ENTRY_BYTES;
+      const middle = start + HASH_BYTES;
+      entries.push([this.#entries.slice(start, middle), this.#entries.slice(middle, start + ENTRY_BYTES)]);
+    }
+    return entries;
+  }
 }

@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { EvictionName, UnloadReason } from '../contracts/eviction.js';
-import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
+import type { ModelReference, SessionWeights, WeightPlacement } from '../contracts/model-reference.js';
 import type { ModelMetadata, TensorData } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
 import type { PackedTensor, PartedTensor } from './packing.js';
@@ -120,6 +120,12 @@ export interface UnloadMessage {
   readonly reason: 'unloaded' | 'replaced';
 }
 
+/** Lets the model's session give way to one with shared weights, if they were prepared since and nobody uses it. */
+export interface ShareMessage {
+  readonly kind: 'share';
+  readonly model: string;
+}
+
 /** Gives the handler another configuration. */
 export interface ReconfigureMessage {
   readonly kind: 'reconfigure';
@@ -153,6 +159,7 @@ export type ReplicaMessage =
   | RunMessage
   | LoadMessage
   | UnloadMessage
+  | ShareMessage
   | HelloMessage
   | ExpireMessage
   | ReleaseMessage
@@ -248,8 +255,11 @@ export type ReplicaEvent =
       readonly bytes: number;
       /** Growth of the process's memory during the load. */
       readonly memoryBytes: number;
+      readonly weights: SessionWeights;
       readonly metadata: ModelMetadata;
     }
+  /** The model's session gave way to one with shared weights, which took so long to load. */
+  | { readonly kind: 'model-shares'; readonly key: string; readonly loadMs: number; readonly nextLoadMs: number }
   | {
       readonly kind: 'model-load-failed';
       readonly key: string;

@@ -8,6 +8,8 @@ export class ReplicaModels {
   readonly states = new Map<string, ModelState>();
   /** Models that are never evicted. */
   readonly pinned = new Set<string>();
+  /** Models whose weights are pages that other sessions map, too. */
+  readonly shared = new Set<string>();
   readonly #changed: (modelKey: string) => void;
   #loading = 0;
   #loadUnderWay: ModelName | undefined;
@@ -29,6 +31,21 @@ export class ReplicaModels {
   /** The model whose load has begun in the thread and has not ended. */
   get loadUnderWay(): ModelName | undefined {
     return this.#loadUnderWay;
+  }
+
+  /** Counts as a load while the work on a session goes on, which stays in its place. */
+  async during<T>(key: string, work: () => Promise<T>): Promise<T> {
+    this.#count(key, 1);
+    try {
+      return await work();
+    } finally {
+      this.#count(key, -1);
+    }
+  }
+
+  #count(key: string, loads: 1 | -1): void {
+    this.#loading += loads;
+    this.#changed(key);
   }
 
   /** A message that needs the model is about to go to the thread. A missing model counts as loading from now on. */
@@ -92,6 +109,7 @@ export class ReplicaModels {
     if (state === undefined) {
       this.states.delete(key);
       this.pinned.delete(key);
+      this.shared.delete(key);
     } else this.states.set(key, state);
     this.#changed(key);
   }
@@ -105,6 +123,10 @@ export class ReplicaModels {
       case 'model-loaded':
         this.#loadUnderWay = undefined;
         this.set(event.key, 'loaded');
+        if (event.weights === 'shared') this.shared.add(event.key);
+        break;
+      case 'model-shares':
+        this.shared.add(event.key);
         break;
       case 'model-load-failed':
         this.#loadUnderWay = undefined;

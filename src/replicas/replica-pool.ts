@@ -7,7 +7,8 @@ import { hashMemory } from '../protocol/hash-memory.js';
 import type { ReplicaEvent, WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
 import { QueueCounters } from '../protocol/queue-counters.js';
 import { guardExit } from './exit-hook.js';
-import { Replica, type ReplicaOptions } from './replica.js';
+import { Replica } from './replica.js';
+import type { ReplicaOptions } from './replica-options.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
 import { hadRecovered, RestartPace, restartDelayMs } from './restart-backoff.js';
 import { WorkerThread } from './threads/worker-thread.js';
@@ -204,7 +205,7 @@ export class ReplicaPool {
     const line = allCounters.take();
     if (line === undefined) throw noLineFree();
     const { labels, ...forThread } = place.settings;
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler, isExpress } = forThread;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler, isExpress, weights, session } = forThread;
     const settings: WorkerSettings = {
       replica: place.id,
       counters: allCounters.memory,
@@ -216,7 +217,7 @@ export class ReplicaPool {
     const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
     const options: ReplicaOptions = {
       ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },
-      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress },
+      ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress, weights, session },
     };
     const replica = new Replica(options, thread, line.counters, clock, {
       stateChanged: (changed, state) => {

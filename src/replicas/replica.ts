@@ -9,37 +9,13 @@ import { ModelDefinitions } from './calls/model-definitions.js';
 import type { ReplicaAnswer } from './calls/replica-answer.js';
 import { type LoadSettings, ReplicaCalls } from './calls/replica-calls.js';
 import type { ReplicaDispatch } from './calls/replica-dispatch.js';
+import { ReplicaWeights } from './calls/replica-weights.js';
 import { ReplicaLifecycle } from './replica-lifecycle.js';
 import { type ModelState, ReplicaModels } from './replica-models.js';
+import type { ReplicaObserver, ReplicaOptions } from './replica-options.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
 import type { ReplicaThread } from './replica-thread.js';
 import { SessionExpiry } from './session-expiry.js';
-
-export interface ReplicaOptions {
-  readonly id: string;
-  readonly deployment: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly startTimeoutMs: number;
-  /** Milliseconds unused after which a session is released; -1 for never. */
-  readonly modelIdleTimeoutMs: number;
-  /** Most sessions; -1 for no limit. */
-  readonly maxModels: number;
-  /** Most bytes of the sessions' model files; -1 for no limit. */
-  readonly maxModelBytes: number;
-  /** Whether a handler takes the requests, which then need not name a model. */
-  readonly isHandler: boolean;
-  /** Whether it takes short runs only. */
-  readonly isExpress: boolean;
-}
-
-export interface ReplicaObserver {
-  stateChanged(replica: Replica, state: ReplicaState): void;
-  /** The thread died or could not start. All given work without an answer is about to be rejected. */
-  failed(replica: Replica, error: InfermuxError): void;
-  /** The model appeared in or disappeared from `models`, or went from loading to loaded. */
-  modelChanged(replica: Replica, modelKey: string): void;
-  event(replica: Replica, event: ReplicaEvent): void;
-}
 
 /**
  * The calling thread's handle of one replica, from the start of its thread to its end. After the replica failed or
@@ -51,6 +27,8 @@ export class Replica {
   readonly labels: Readonly<Record<string, string>>;
   readonly isExpress: boolean;
   readonly counters: ReplicaCounters;
+  /** Where its sessions have their weights. */
+  readonly weights: ReplicaWeights;
   readonly #options: ReplicaOptions;
   readonly #observer: ReplicaObserver;
   readonly #lifecycle: ReplicaLifecycle;
@@ -93,6 +71,7 @@ export class Replica {
     this.#models = models;
     this.#calls = new ReplicaCalls(environment);
     this.#handler = new HandlerCalls(environment, this.#calls);
+    this.weights = new ReplicaWeights(options, environment, this.#calls);
     this.#expiry = new SessionExpiry(clock, () => this.#expire());
     thread.onEvent((event) => this.#onEvent(event));
   }

@@ -13,11 +13,12 @@ import { ModelRuns } from './handlers/model-runs.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
-import { FileHashes } from './sessions/file-hashes.js';
 import { ModelMultiplexer, type MultiplexerEvents } from './sessions/model-multiplexer.js';
 import { bundledProviders, countForeignCalls, onnxruntimeVersion, startOnnxruntime } from './sessions/onnx-session.js';
 import { OnnxSessionLoader } from './sessions/session-loader.js';
-import { WeightStore } from './sessions/weight-store.js';
+import { FileHashes } from './weights/file-hashes.js';
+import { SharedWeights } from './weights/shared-weights.js';
+import { WeightStore } from './weights/weight-store.js';
 
 /** The parts of a replica's thread that need onnxruntime-node. */
 export interface Runtime {
@@ -52,9 +53,11 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   const sessions = new OnnxSessionLoader(settings, {
     counters,
     hashes,
-    store: new WeightStore(settings.weightStore, hashes),
+    shared: new SharedWeights({
+      ...{ counters, hashes, store: new WeightStore(settings.weightStore, hashes) },
+      compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
+    }),
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
-    compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
   });
   // Before the import: the module may call onnxruntime-node as soon as it runs.
   if (settings.handler !== undefined) countForeignCalls(counters);
@@ -93,11 +96,13 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
       memoryBefore = ownMemory();
       post({ kind: 'model-loading', key, id, bytes });
     },
-    loaded: ({ key, bytes }, { metadata, preparationMs = 0 }, loadMs) => {
+    loaded: ({ key, bytes }, { metadata, weights = 'private', preparationMs = 0 }, loadMs) => {
       const memoryBytes = ownMemory() - memoryBefore;
       const nextLoadMs = loadMs - preparationMs;
-      post({ kind: 'model-loaded', key, loadMs, nextLoadMs, bytes, memoryBytes, metadata });
+      post({ kind: 'model-loaded', key, loadMs, nextLoadMs, bytes, memoryBytes, weights, metadata });
     },
+    changedOver: ({ key }, { preparationMs = 0 }, loadMs) =>
+      post({ kind: 'model-shares', key, loadMs, nextLoadMs: loadMs - preparationMs }),
     loadFailed: (key, error, loadMs, nextTryInMs) =>
       post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error), nextTryInMs }),
     unloaded: (key, reason, unloadMs, idleMs) => post({ kind: 'model-unloaded', key, reason, unloadMs, idleMs }),

@@ -161,7 +161,7 @@ describe('engine options', () => {
       { models: { a: { path: 'a', session: { extra: 1 } } } },
       'options.models["a"].session.extra must be a plain object',
     ],
-    [{ weights: 'auto' }, "options.weights must be 'private' or 'shared', got \"auto\""],
+    [{ weights: 'own' }, "options.weights must be 'auto', 'private' or 'shared', got \"own\""],
     [{ express: true }, 'options.express must be "auto" or false, got true'],
     [{ deployments: { a: { express: 'on' } } }, 'options.deployments["a"].express must be "auto" or false, got "on"'],
     [{ weightStore: { maxBytes: 0 } }, 'options.weightStore.maxBytes must be an integer of at least 1'],

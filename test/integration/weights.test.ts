@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createEngine, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
+import { createEngine, type EngineLogger, type EngineOptions, type InferenceEngine } from '../../dist/index.js';
 import { directory } from '../support/directories.js';
 import { denseModel, scaleModel } from '../support/onnx-models.js';
+import { until } from '../support/until.js';
 
 const support = (name: string) => fileURLToPath(new URL(`../support/${name}`, import.meta.url));
 const run = promisify(execFile);
@@ -151,6 +152,62 @@ describe('shared weights', () => {
     );
     expect(lastLine((await compile()).stdout)).toMatchObject({ first: expected, warnings: [] });
     expect(readdirSync(store)).toEqual(entries());
+  });
+});
+
+describe('weights that are left to the engine', () => {
+  const LARGE = 2_100;
+  const large = directory({ 'large.onnx': denseModel(LARGE, 1) });
+  const x = { dims: [1, LARGE], data: Float32Array.from({ length: LARGE }, (_, index) => Math.cos(index)) };
+  const ask = async () => Array.from((await engine.run('large', { x }))['y']?.data as Float32Array);
+  const weights = () =>
+    engine.status().replicas.flatMap(({ models: sessions }) => sessions.map((each) => each.weights));
+
+  it('are private at first and shared in the end, and each answer in between is the same', async () => {
+    const told: string[] = [];
+    const ignore = () => undefined;
+    const logger = {
+      ...{ debug: ignore, error: ignore, warn: ((_, message) => told.push(message)) as EngineLogger['warn'] },
+      info: ((fields: { directory?: string }, message: string) => {
+        if (fields.directory !== undefined) told.push(`${message}: ${fields.directory}`);
+      }) as never,
+    };
+    await start({ weights: undefined, models: large, logger });
+    const expected = await ask();
+    await engine.models.load('large', { replicas: 'all' });
+    expect(weights()).toEqual(['private', 'private']);
+    let answers = 0;
+    await until(async () => {
+      expect(await ask()).toEqual(expected);
+      answers += 1;
+      return weights().every((each) => each === 'shared');
+    });
+    expect(answers).toBeGreaterThan(10);
+    expect(await ask()).toEqual(expected);
+    expect(engine.status().weightStore).toEqual({ directory: store, maxBytes: 8 * 2 ** 30 });
+    expect(told.filter((line) => !line.includes('slow model load'))).toEqual([
+      `sessions share weights through the weight store: ${store}`,
+    ]);
+    // A later load maps them.
+    await engine.models.unload('large');
+    await engine.models.load('large');
+    expect(weights()).toEqual(['shared']);
+    // The next engine does not know yet that the entry is whole, and finds out in the background.
+    await engine.close();
+    await start({ weights: undefined, models: large });
+    await engine.models.load('large', { replicas: 'all' });
+    expect(weights()).toEqual(['private', 'private']);
+    await until(() => weights().every((each) => each === 'shared'));
+    expect(entries()).toHaveLength(1);
+  });
+
+  it('stay private, with one warning, where the store cannot be written', async () => {
+    await start({ weights: undefined, models: large, weightStore: { directory: join(path, 'no folder') } });
+    await engine.models.load('large', { replicas: 'all' });
+    await until(() => warnings.length > 0);
+    expect(warnings).toEqual([expect.stringContaining('the weight store cannot be used: ENOTDIR')]);
+    expect(weights()).toEqual(['private', 'private']);
+    expect(await ask()).toHaveLength(LARGE);
   });
 });
 

@@ -57,6 +57,7 @@ const request = { model: A, groups: [group], spare: [], verify: false };
 const call = { requests: 1, joined: false, runMs: [1], outputs: [], error: undefined };
 const answered = { value: { loadMs: 0, calls: [[call]], verification: undefined, buffer: undefined } };
 const LOADED = {
+  weights: 'private' as const,
   loadMs: 3,
   nextLoadMs: 3,
   bytes: 9,
@@ -79,6 +80,7 @@ beforeEach(() => {
   const options = {
     ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false, isExpress: false, maxModels: -1 },
     ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
+    ...({ weights: 'auto', session: {} } as const),
   };
   replica = new Replica(options, thread, counters, clock, {
     stateChanged: (_, state) => story.push(state),

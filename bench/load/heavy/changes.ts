@@ -34,7 +34,7 @@ const COLD_LOADS = 2;
 const CALM_MS = 1_000;
 
 export async function measureChanges(model: BenchModel, lengths: PhaseLengths): Promise<Changes> {
-  const engine = await createEngine({ models: { [model.id]: model.path }, replicas: THREADS });
+  const engine = await createEngine({ models: { [model.id]: model.path }, replicas: THREADS, weights: 'private' });
   try {
     const phase = async (callers: number, milliseconds: number): Promise<Calling> => {
       const calling = call(engine, model, callers);

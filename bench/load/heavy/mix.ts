@@ -54,7 +54,7 @@ async function measureMix(
   options: EngineOptions,
 ): Promise<Mix[]> {
   const models = { [long.id]: long.path, [short.id]: short.path };
-  const engine = await createEngine({ models, replicas: THREADS, ...options });
+  const engine = await createEngine({ models, replicas: THREADS, weights: 'private', ...options });
   try {
     for (const id of Object.keys(models)) await engine.models.load(id, { replicas: THREADS });
     const longs = call(engine, long, LONG_CALLERS);

@@ -119,6 +119,8 @@ async function benchSetting(
   const engine = await createEngine({
     // A `model.json` may name threads, too.
     models: { [id]: { ...source, session: { ...source.session, intraOpNumThreads: threads } } },
+    // A compilation in the background would take part in some measurements only.
+    weights: 'private',
     ...{ replicas, maxQueuedRequests: -1 },
     // The limits of the command count.
     ...{ loadTimeoutMs: -1, healthCheck: { periodMs: 2 ** 31 - 1 } },

@@ -40,13 +40,14 @@ export interface DeploymentOptions {
    */
   readonly devices?: readonly number[] | undefined;
   /**
-   * `'shared'`: a model is compiled once for this machine, into the weight store, and all replicas map the same pages.
-   * Models of less than a megabyte, in the ORT format or for execution providers other than `cpu` stay private. Default
-   * `'private'`: each replica has its own copy.
+   * `'private'`: each replica has its own copy of a model's weights. `'shared'`: the first load compiles the model for
+   * this machine, into the weight store, and all replicas map the same pages. Models of less than a megabyte, in the ORT
+   * format or for execution providers other than `cpu` stay private. Default `'auto'`: private at first; a model of 16 MiB
+   * or more that has two sessions is compiled in the background, and its sessions then change over one after the other.
    */
   readonly weights?: WeightPlacement | undefined;
   /**
-   * Milliseconds that one load of a model may take, with its warm-up runs and, for shared weights, its compilation. Then
+   * Milliseconds that one load of a model may take, with its warm-up runs and, for `weights: 'shared'`, its compilation. Then
    * its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is not loaded again for a growing while,
    * nor while the old thread is still in that load. -1: no bound. Default: two minutes, and one second more for each
    * 5 MB of the model's files.

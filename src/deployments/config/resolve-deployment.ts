@@ -130,7 +130,7 @@ export function resolveDeployment(
     batching: checkBatching(`${where}.batching`, options.batching === undefined ? 'auto' : options.batching),
     session,
     devices: options.devices,
-    weights: options.weights ?? 'private',
+    weights: options.weights ?? 'auto',
     loadTimeoutMs: options.loadTimeoutMs,
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
     handler: handler === undefined ? undefined : moduleUrl(`${where}.handler`, handler),

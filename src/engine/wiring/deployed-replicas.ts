@@ -4,8 +4,15 @@ import type { ModelReplicas } from '../../models/model-replicas.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 
-/** Returns the replicas of all deployments, as the model manager needs them. */
-export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>): ModelReplicas {
+/**
+ * Returns the replicas of all deployments, as the model manager needs them.
+ *
+ * @param forgotten called with the key of a model that no request will name again.
+ */
+export function deployedReplicas(
+  deployments: Deployments<Dispatcher<Replica>>,
+  forgotten: (key: string) => void,
+): ModelReplicas {
   // A deployment that is being deleted must get no model.
   const lasting = () => deployments.all.filter(({ state }) => state !== 'deleting');
   return {
@@ -24,6 +31,7 @@ export function deployedReplicas(deployments: Deployments<Dispatcher<Replica>>):
     },
     forget: (key) => {
       for (const { queue } of deployments.all) queue.forgetModel(key);
+      forgotten(key);
     },
   };
 }

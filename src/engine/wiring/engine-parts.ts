@@ -10,6 +10,7 @@ import { EngineMetrics } from '../../observability/engine-metrics.js';
 import { Log } from '../../observability/log.js';
 import type { Replica } from '../../replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
+import { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
@@ -26,6 +27,7 @@ import { ReplicaEvents } from './replica-events.js';
 export class EngineParts {
   readonly keepAlive = new KeepAlive();
   readonly slabs: Slabs;
+  readonly sharing: WeightSharing;
   readonly log: Log;
   readonly others: OtherWritersLog;
   readonly metrics: EngineMetrics;
@@ -60,6 +62,7 @@ export class EngineParts {
     this.endpoints = this.#createEndpoints();
     this.targets = new Targets(this.catalog, this.deployments, () => this.endpoints.list().map(({ name }) => name));
     this.models = this.#createModelManager();
+    this.sharing = this.#createSharing();
     this.#events = new ReplicaEvents(this);
   }
 
@@ -108,6 +111,18 @@ export class EngineParts {
     });
   }
 
+  #createSharing(): WeightSharing {
+    return new WeightSharing({
+      ...{ clock: this.#environment.clock, log: this.#write },
+      ...{ weightStore: this.#options.weightStore, fileHashes: this.#memory.fileHashes },
+      replicas: () =>
+        this.deployments.all.flatMap(({ running, express }) => [
+          ...running,
+          ...(express.running ? [express.running] : []),
+        ]),
+    });
+  }
+
   #createModelManager(): ModelManager {
     const { models } = this.checkpoint;
     const options = {
@@ -116,7 +131,8 @@ export class EngineParts {
       weights: () => this.defaultOptions.weights,
     };
     return new ModelManager(options, {
-      ...{ catalog: this.catalog, replicas: deployedReplicas(this.deployments), clock: this.#environment.clock },
+      ...{ catalog: this.catalog, clock: this.#environment.clock },
+      replicas: deployedReplicas(this.deployments, (key) => this.sharing.forget(key)),
       ...{ log: this.#write, during: this.#during },
       savePins: (pins) => this.checkpoint.save({ pins }),
     });

@@ -8,6 +8,7 @@ import type { Log } from '../../observability/log.js';
 import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { ReplicaEvent } from '../../protocol/messages.js';
 import type { Replica } from '../../replicas/replica.js';
+import type { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 import type { OmittedOutput } from '../../tensors/tensor.js';
 
@@ -17,6 +18,7 @@ const SLOW_LOAD_MS = 1_000;
 export interface ReplicaEventsEnvironment {
   readonly catalog: ModelCatalog;
   readonly models: ModelManager;
+  readonly sharing: WeightSharing;
   readonly metrics: EngineMetrics;
   readonly log: Log;
 }
@@ -31,7 +33,7 @@ export class ReplicaEvents {
 
   /** @param dispatcher of the replica's deployment. */
   handle(dispatcher: Dispatcher<Replica>, replica: Replica, event: ReplicaEvent): void {
-    const { catalog, models, metrics, log } = this.#environment;
+    const { catalog, models, sharing, metrics, log } = this.#environment;
     const { id } = replica;
     if (event.kind === 'log') {
       log.write(event.level, { replica: id, ...event.fields }, event.message);
@@ -56,23 +58,28 @@ export class ReplicaEvents {
         log.write('debug', { replica: id, ...session }, 'model is loading');
         break;
       case 'model-loaded': {
-        const { loadMs, nextLoadMs, bytes, memoryBytes, metadata } = event;
+        const { loadMs, nextLoadMs, bytes, memoryBytes, weights, metadata } = event;
         const isFirst = catalog.metadata(event.key) === undefined;
         catalog.setMetadata(event.key, metadata);
         // A wide session serves beside others, so it says nothing new of the model.
         if (registered !== undefined && !isWide) {
           if (isFirst) this.#warnOfOmitted(model, metadata.omittedOutputs);
           dispatcher.modelLoaded(replica, registered, nextLoadMs, metadata);
-          models.modelLoaded(id, registered, memoryBytes);
+          models.reports.loaded(id, registered, memoryBytes, weights);
         } else if (registered === undefined && !isHandlerKey(event.key)) {
           // A handler asked for the model, and the model was removed before it was loaded.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
+        if (registered !== undefined) sharing.loaded(replica, registered, weights);
         metrics.modelLoaded(id, label, type, loadMs);
-        log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes }, 'model loaded');
+        log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
+      case 'model-shares':
+        if (registered !== undefined) models.reports.shares(registered);
+        log.write('info', { replica: id, ...session, loadMs: event.loadMs }, 'the session now shares its weights');
+        break;
       case 'model-load-failed':
         this.#loadFailed(replica, event.key, fromErrorRecord(event.error), event.nextTryInMs);
         break;

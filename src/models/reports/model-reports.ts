@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import type { InfermuxError } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
-import type { WeightPlacement } from '../../contracts/model-reference.js';
+import type { SessionWeights, WeightPlacement } from '../../contracts/model-reference.js';
 import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
 import type { ModelReport } from '../model-manager-options.js';
 import type { ModelReplicas } from '../model-replicas.js';
@@ -70,9 +70,13 @@ export class ModelReports {
   }
 
   /** @param memory bytes that the load took. */
-  loaded(replica: string, model: RegisteredModel, memory: number): void {
+  loaded(replica: string, model: RegisteredModel, memory: number, weights: SessionWeights): void {
     this.#records.loaded(replica, model.key);
-    this.#sizes.loaded(model, memory);
+    this.#sizes.loaded(model, memory, weights);
+  }
+
+  shares(model: RegisteredModel): void {
+    this.#sizes.shares(model);
   }
 
   loadFailed(replica: string, key: string, error: InfermuxError, nextTryInMs: number): void {

@@ -1,4 +1,4 @@
-import type { WeightPlacement } from '../../contracts/model-reference.js';
+import type { SessionWeights, WeightPlacement } from '../../contracts/model-reference.js';
 import type { RegisteredModel } from '../registered-model.js';
 
 type Kind = 'onnx' | 'onnx with external data' | 'ort' | 'shared';
@@ -20,10 +20,16 @@ const TELLING_BYTES = 2 ** 20;
 /** Measurements cover the whole process, with other threads. So the lower median of this many is taken. */
 const MOST_MEASUREMENTS = 9;
 
+/** What loads of one model took. */
+interface Measured {
+  readonly weights: SessionWeights;
+  readonly memory: number[];
+}
+
 /** Estimates the memory of a session: by the model's files at first, and by measurements after loads. */
 export class SizeEstimator {
   readonly #weights: () => WeightPlacement;
-  readonly #measured = new Map<string, number[]>();
+  readonly #measured = new Map<string, Measured>();
   readonly #sums = new Map<Kind, { files: number; memory: number }>();
 
   /** @param weights the placement of models that name none. */
@@ -31,24 +37,31 @@ export class SizeEstimator {
     this.#weights = weights;
   }
 
-  /** @param memory bytes that a load took. It is 0 or less if the process freed memory meanwhile, and then ignored. */
-  loaded(model: RegisteredModel, memory: number): void {
+  /**
+   * @param memory bytes that a load took. It is 0 or less if the process freed memory meanwhile, and then ignored.
+   * @param weights where the load placed the weights. The next load is expected to do as the last one.
+   */
+  loaded(model: RegisteredModel, memory: number, weights: SessionWeights): void {
+    const measured = this.#measuredOf(model, weights);
     if (memory <= 0) return;
-    const measured = this.#measured.get(model.key) ?? [];
-    this.#measured.set(model.key, measured);
     measured.push(memory);
     if (measured.length > MOST_MEASUREMENTS) measured.shift();
     if (model.bytes < TELLING_BYTES) return;
-    const kind = this.#kindOf(model);
+    const kind = kindOf(model, weights);
     const { files, memory: all } = this.#sums.get(kind) ?? { files: 0, memory: 0 };
     this.#sums.set(kind, { files: files + model.bytes, memory: all + memory });
   }
 
+  /** Sessions of the model share their weights from now on. */
+  shares(model: RegisteredModel): void {
+    this.#measuredOf(model, 'shared');
+  }
+
   /** Bytes of memory for one session. */
   estimate(model: RegisteredModel): number {
-    const measured = this.#measured.get(model.key);
-    if (measured !== undefined) return median(measured);
-    const kind = this.#kindOf(model);
+    const { weights, memory = [] } = this.#measured.get(model.key) ?? {};
+    if (memory.length > 0) return median(memory);
+    const kind = kindOf(model, weights ?? model.weights ?? this.#weights());
     const sums = this.#sums.get(kind);
     return Math.round(model.bytes * (sums === undefined ? MULTIPLIERS[kind] : sums.memory / sums.files));
   }
@@ -57,10 +70,19 @@ export class SizeEstimator {
     this.#measured.delete(key);
   }
 
-  #kindOf({ format, externalData = [], weights = this.#weights() }: RegisteredModel): Kind {
-    if (weights === 'shared' && format === 'onnx') return 'shared';
-    return externalData.length > 0 ? 'onnx with external data' : format;
+  #measuredOf({ key }: RegisteredModel, weights: SessionWeights): number[] {
+    const known = this.#measured.get(key);
+    if (known?.weights === weights) return known.memory;
+    const memory: number[] = [];
+    this.#measured.set(key, { weights, memory });
+    return memory;
   }
+}
+
+/** @param weights with `auto` a model is private until it was loaded otherwise. */
+function kindOf({ format, externalData = [] }: RegisteredModel, weights: WeightPlacement): Kind {
+  if (weights === 'shared' && format === 'onnx') return 'shared';
+  return externalData.length > 0 ? 'onnx with external data' : format;
 }
 
 function median(values: readonly number[]): number {

@@ -45,8 +45,8 @@ export const isVersionPolicy: Rule = forLists(
 );
 
 export const isWeightPlacement: Rule = satisfies(
-  (value) => value === 'private' || value === 'shared',
-  "'private' or 'shared'",
+  (value) => value === 'auto' || value === 'private' || value === 'shared',
+  "'auto', 'private' or 'shared'",
 );
 
 /** Most bytes of a `model.json`. The thread that parses it also answers requests. */

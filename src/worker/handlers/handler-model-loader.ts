@@ -32,6 +32,10 @@ export class HandlerModelLoader implements SessionLoader {
       throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
     }
   }
+
+  async loadShared(model: ModelReference): Promise<Session | undefined> {
+    return isHandlerKey(model.key) ? undefined : this.#others.loadShared(model);
+  }
 }
 
 /** The value that a handler's `loadModel` returned, in the place of a session. Its release disposes of the value. */

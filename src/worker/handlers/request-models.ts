@@ -7,7 +7,8 @@ import { areOutputNames } from '../../tensors/check-feeds.js';
 import { ownFeeds } from '../../tensors/memory/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
-import type { HeldLease, ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { HeldLease } from '../sessions/leases.js';
+import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import { OwnModel } from './handler-model-loader.js';
 import type { ModelRuns } from './model-runs.js';
 

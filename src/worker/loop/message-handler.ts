@@ -56,6 +56,8 @@ export class MessageHandler {
         return replyOf(() => this.#load(message));
       case 'unload':
         return replyOf(() => this.#unload(message));
+      case 'share':
+        return replyOf(() => this.#started.models.shareWeights(message.model));
       case 'hello':
         return replyOf(() => this.#start());
       case 'expire':

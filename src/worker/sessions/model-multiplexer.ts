@@ -3,6 +3,7 @@ import { FailureMemory } from '../../common/failure-memory.js';
 import { checkModelId } from '../../common/model-id.js';
 import type { Eviction, UnloadReason } from '../../contracts/eviction.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
+import type { HeldLease, Lease } from './leases.js';
 import {
   type ResidentBounds,
   type ResidentEvents,
@@ -15,6 +16,8 @@ import { type RoomOptions, SessionUnloader, type UnloadEvents } from './session-
 export interface MultiplexerEvents extends ResidentEvents, UnloadEvents {
   loading(model: ModelReference): void;
   loaded(model: ModelReference, session: Session, loadMs: number): void;
+  /** The model's session gave way to another one, with shared weights. */
+  changedOver(model: ModelReference, session: Session, loadMs: number): void;
   /** @param nextTryInMs how long the failure is remembered. */
   loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
 }
@@ -24,22 +27,6 @@ export interface MultiplexerOptions extends ResidentBounds {
   readonly idleTimeoutMs: number;
   /** Decides which session is evicted for a new one. */
   readonly eviction: Eviction;
-}
-
-/** A session in use; it is not released before the lease is given back. */
-export interface Lease {
-  readonly session: Session;
-  /** Milliseconds that this caller waited for a load; 0 for a session that was loaded already. */
-  readonly loadMs: number;
-  /** Call it once. */
-  giveBack(): void;
-}
-
-/** A lease of a caller that may ask for further models before it gives this one back. */
-export interface HeldLease {
-  readonly session: Session;
-  /** Call it once. Resolves when the bounds hold again, except for sessions that others hold. */
-  giveBack(): Promise<void>;
 }
 
 /** A load that is under way or waits for its turn. */
@@ -166,6 +153,31 @@ export class ModelMultiplexer {
     }
   }
 
+  /**
+   * Lets the model's session give way to one with shared weights, if they were prepared since it was loaded and nobody
+   * uses it.
+   *
+   * @throws InfermuxError as {@link lease}; the present session stays.
+   */
+  shareWeights(key: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const resident = this.#residents.peek(key);
+      if (resident === undefined || resident.users > 0 || resident.session.weights === 'shared') return;
+      const { model } = resident;
+      const startedAt = this.#now();
+      const session = await this.#loader.loadShared(model);
+      if (session === undefined) return;
+      const { session: old } = resident;
+      // A handler may have leased it during the load.
+      const isInUse = resident.users > 0;
+      if (!isInUse) {
+        resident.session = session;
+        this.#events.changedOver(model, session, this.#now() - startedAt);
+      }
+      await (isInUse ? session : old).release().catch((error) => this.#events.releaseFailed(key, error));
+    });
+  }
+
   /** Releases the model's session after its last user, and forgets its failures and pin. @returns its bytes, or 0. */
   async unload(key: string, reason: UnloadReason): Promise<number> {
     const { bytes, released } = await this.#inTurn(async () => {
@@ -242,7 +254,8 @@ export class ModelMultiplexer {
       const { session, nextLoadMs: loadMs } = await this.#loadSession(model, room);
       // The waiters have their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
-      const resident: ResidentSession = { key, session, bytes, loadMs, users, holders, lastUsedAt: this.#now() };
+      const lastUsedAt = this.#now();
+      const resident: ResidentSession = { key, model, session, bytes, loadMs, users, holders, lastUsedAt };
       this.#residents.add(resident);
       // Sessions that were held when room was needed may have been given back meanwhile.
       if (this.#unloader.hasExceeded) void this.#inTurn(() => this.#unloader.shrink());

@@ -3,7 +3,7 @@ import { getSystemErrorMap, types } from 'node:util';
 import * as ort from 'onnxruntime-node';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isNotThere } from '../../common/files/system-errors.js';
-import type { ModelReference } from '../../contracts/model-reference.js';
+import type { ModelReference, SessionWeights } from '../../contracts/model-reference.js';
 import { providersOf } from '../../contracts/session-settings.js';
 import { type ReplicaCounters, STOP_LEVELS, type StopLevel } from '../../protocol/queue-counters.js';
 import { takesShared } from '../../tensors/memory/size-class.js';
@@ -84,6 +84,7 @@ export interface CompiledModel {
 /** A model loaded by onnxruntime-node, which this file alone imports. Each native call is announced in the counters. */
 export class OnnxSession implements Session {
   readonly metadata: ModelMetadata;
+  readonly weights: SessionWeights;
   readonly preparationMs: number;
   readonly #id: string;
   readonly #session: ort.InferenceSession;
@@ -95,13 +96,14 @@ export class OnnxSession implements Session {
     { id }: ModelReference,
     session: ort.InferenceSession,
     counters: ReplicaCounters,
-    preparationMs = 0,
+    compiled: CompiledModel | undefined,
   ) {
     this.#id = id;
     this.#session = session;
     this.#counters = counters;
     this.metadata = readMetadata(session);
-    this.preparationMs = preparationMs;
+    this.weights = compiled === undefined ? 'private' : 'shared';
+    this.preparationMs = compiled?.preparationMs ?? 0;
     this.#outputs = this.metadata.outputs.map(({ name }) => name);
   }
 
@@ -130,7 +132,7 @@ export class OnnxSession implements Session {
       await nativeCall(counters, () => session.release());
       throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
     }
-    return new OnnxSession(model, session, counters, compiled?.preparationMs);
+    return new OnnxSession(model, session, counters, compiled);
   }
 
   /**

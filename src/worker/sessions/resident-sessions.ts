@@ -6,7 +6,8 @@ import type { Session } from './session.js';
 
 /** A session in memory. The multiplexer counts its users here. */
 export interface ResidentSession extends EvictableSession {
-  readonly session: Session;
+  readonly model: ModelReference;
+  session: Session;
   /** Leases that are not given back. */
   users: number;
   /** Users that may ask for another model before they give their lease back. */

@@ -1,23 +1,17 @@
-import { createHash } from 'node:crypto';
-import { type BigIntStats, readFileSync, statSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { cpus } from 'node:os';
+import { type BigIntStats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { areSameStamps, isUntouched } from '../../common/files/file-stamp.js';
-import { isNotThere, lookFailed, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
-import { isPlain, mergeSettings, onDevice, providersOf } from '../../contracts/session-settings.js';
+import { mergeSettings, onDevice, whyNotShared } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { stopping } from '../native-call.js';
-import type { FileHashes } from './file-hashes.js';
-import { COMPILED, OnnxSession, onnxruntimeVersion, type SessionSettings } from './onnx-session.js';
+import type { FileHashes } from '../weights/file-hashes.js';
+import { isPassing, isStopping, LEAST_SHARED_BYTES, type SharedWeights } from '../weights/shared-weights.js';
+import { COMPILED, OnnxSession, type SessionSettings } from './onnx-session.js';
 import type { SessionLoader } from './session.js';
 import { runWarmUps } from './warm-up.js';
-import { STORE_FORMAT, type WeightStore } from './weight-store.js';
-
-/** Sharing less is not worth the files: a session takes as much memory beside its weights. */
-const LEAST_SHARED_BYTES = 2 ** 20;
 
 export interface SessionLoaderOptions {
   /** For models that set none, key by key. */
@@ -30,12 +24,10 @@ export interface SessionLoaderOptions {
 
 export interface SessionLoaderEnvironment {
   readonly counters: ReplicaCounters;
-  readonly store: WeightStore;
+  readonly shared: SharedWeights;
   readonly hashes: FileHashes;
   /** Called when a model is loaded with weights of its own although they were meant to be shared. */
   notShared(model: ModelReference, reason: string): void;
-  /** Called when a model was compiled for the store. */
-  compiled(model: ModelReference, milliseconds: number): void;
 }
 
 /** Loads sessions: checks the files, finds or makes shared weights, and ends with the model's warm-up runs. */
@@ -52,11 +44,29 @@ export class OnnxSessionLoader implements SessionLoader {
    * @throws InfermuxError `MODEL_LOAD_FAILED` with the reason, retryable when it says nothing about the registered files;
    *   `REPLICA_FAILED` when the thread must stop.
    */
-  async load(model: ModelReference): Promise<OnnxSession> {
-    let session: OnnxSession | undefined;
+  load(model: ModelReference): Promise<OnnxSession> {
+    return this.#checked(model, async () => {
+      const options = sessionOptions(model, this.#options);
+      return (await this.#loadShared(model, options)) ?? OnnxSession.load(model, options, this.#environment.counters);
+    });
+  }
+
+  /**
+   * Loads the model with shared weights if they were prepared meanwhile; undefined otherwise.
+   *
+   * @throws InfermuxError as {@link load}.
+   */
+  async loadShared(model: ModelReference): Promise<OnnxSession | undefined> {
+    const options = sessionOptions(model, this.#options);
+    return this.#checked(model, () => this.#loadShared(model, options));
+  }
+
+  async #checked<S extends OnnxSession | undefined>(model: ModelReference, create: () => Promise<S>): Promise<S> {
+    let session: S | undefined;
     try {
       await this.#checkHashes(model);
-      session = await this.#create(model);
+      session = await create();
+      if (session === undefined) return session as S;
       // Only now, so that no change during the load is missed.
       await this.#checkFiles(model);
       await runWarmUps(session, model);
@@ -67,15 +77,6 @@ export class OnnxSessionLoader implements SessionLoader {
       if (!isPassing(error)) await this.#checkFiles(model);
       throw error;
     }
-  }
-
-  async #create(model: ModelReference): Promise<OnnxSession> {
-    const { session: common, device } = this.#options;
-    const merged = withoutAuto(mergeSettings(common, model.session ?? {}));
-    const options = device === undefined ? merged : onDevice(merged, device);
-    const weights = model.weights ?? this.#options.weights;
-    const shared = weights === 'shared' ? await this.#loadShared(model, options) : undefined;
-    return shared ?? OnnxSession.load(model, options, this.#environment.counters);
   }
 
   /**
@@ -116,36 +117,32 @@ export class OnnxSessionLoader implements SessionLoader {
 
   /** Returns undefined when the model should have weights of its own. */
   async #loadShared(model: ModelReference, options: SessionSettings): Promise<OnnxSession | undefined> {
-    const { counters, store, notShared } = this.#environment;
-    if (model.bytes < LEAST_SHARED_BYTES) return undefined;
-    const reason = whyNotShared(model, options);
+    const { counters, shared, notShared } = this.#environment;
+    const placement = model.weights ?? this.#options.weights;
+    if (placement === 'private' || model.bytes < LEAST_SHARED_BYTES) return undefined;
+    const reason = whyNotShared(model.format, options);
     if (reason !== undefined) {
-      notShared(model, reason);
+      if (placement === 'shared') notShared(model, reason);
       return undefined;
     }
     try {
       const startedAt = performance.now();
-      const key = await this.#keyOf(model, options);
-      const { folder, declined } = await store.find(
-        key,
-        async (into) => {
-          const declined = await this.#compile(model, options, into);
-          // The entry must not hold another file than the one that it is named after.
-          if ((await this.#keyOf(model, options)) !== key) throw new Error('its files changed while it was compiled');
-          return declined;
-        },
-        () => {
-          if (counters.isStopping) throw stopping();
-        },
-      );
-      if (declined !== undefined) {
-        notShared(model, declined);
+      const checkGoOn = () => {
+        if (counters.isStopping) throw stopping();
+      };
+      // With `auto` a load takes what is there: it does not wait for what would take longer than a load without it.
+      const entry = await (placement === 'auto'
+        ? shared.known(model, options)
+        : shared.find(model, options, checkGoOn));
+      if (entry === undefined) return undefined;
+      if (entry.declined !== undefined) {
+        if (placement === 'shared') notShared(model, entry.declined);
         return undefined;
       }
-      const compiled = { path: join(folder, COMPILED.model), preparationMs: performance.now() - startedAt };
+      const compiled = { path: join(entry.folder, COMPILED.model), preparationMs: performance.now() - startedAt };
       return await OnnxSession.load(model, options, counters, compiled).catch(async (error) => {
         // The entry was whole, so onnxruntime refuses it; or it was removed meanwhile, which a new try in a day shows.
-        if (!isPassing(error)) await store.decline(key, messageOf(error));
+        if (!isPassing(error)) await shared.decline(entry, messageOf(error));
         throw error;
       });
     } catch (error) {
@@ -154,66 +151,20 @@ export class OnnxSessionLoader implements SessionLoader {
       return undefined;
     }
   }
-
-  /** @returns why sharing is not worthwhile; undefined when it is. */
-  async #compile(model: ModelReference, options: SessionSettings, folder: string): Promise<string | undefined> {
-    const { counters, compiled } = this.#environment;
-    const startedAt = performance.now();
-    let weights: string;
-    try {
-      ({ weights } = await OnnxSession.compile(model, options, counters, folder));
-    } catch (error) {
-      if (isPassing(error)) throw error;
-      return `it could not be compiled: ${messageOf(error)}`;
-    }
-    compiled(model, performance.now() - startedAt);
-    const bytes = (await stat(weights).catch(undefinedIfNotThere))?.size ?? 0;
-    return bytes < LEAST_SHARED_BYTES ? `only ${bytes} bytes of it could be shared` : undefined;
-  }
-
-  /** Returns a hash of all that the compiled model depends on. */
-  async #keyOf(model: ModelReference, options: SessionSettings): Promise<string> {
-    const { path, contents, externalData = [] } = model;
-    const key = createHash('sha256');
-    if (contents !== undefined) key.update(new Uint8Array(contents));
-    else for (const file of [path, ...externalData]) key.update(await this.#environment.hashes.of(file));
-    key.update(JSON.stringify([STORE_FORMAT, onnxruntimeVersion, process.arch, cpuFeatures(), sortedKeys(options)]));
-    return key.digest('hex');
-  }
 }
 
-function whyNotShared({ format }: ModelReference, options: SessionSettings): string | undefined {
-  const other = providersOf(options).find((name) => name !== 'cpu');
-  if (other !== undefined) return `the execution provider ${other} has weights of its own`;
-  if (format === 'ort') return 'a model in the ORT format cannot be compiled again';
-  return options['optimizedModelFilePath'] === undefined
-    ? undefined
-    : 'its session writes it to optimizedModelFilePath';
-}
-
-/** The features of the CPU, to which an optimised graph is bound. */
-function cpuFeatures(): string {
-  try {
-    return /^(?:flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[0] ?? '';
-  } catch (error) {
-    undefinedIfNotThere(error);
-    return cpus()[0]?.model ?? '';
-  }
+/** Returns the settings for the model's sessions. @param common those of all models, and the device. */
+export function sessionOptions(
+  { session = {} }: ModelReference,
+  { session: common, device }: Pick<SessionLoaderOptions, 'session' | 'device'>,
+): SessionSettings {
+  const merged = withoutAuto(mergeSettings(common, session));
+  return device === undefined ? merged : onDevice(merged, device);
 }
 
 /** `auto` says that infermux chooses. A wide session of the model shares its weights with the others. */
 function withoutAuto({ intraOpNumThreads, ...others }: SessionSettings): SessionSettings {
   return intraOpNumThreads === undefined || intraOpNumThreads === 'auto' ? others : { intraOpNumThreads, ...others };
-}
-
-function sortedKeys(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sortedKeys);
-  if (!isPlain(value)) return value;
-  return Object.fromEntries(
-    Object.keys(value)
-      .sort()
-      .map((key) => [key, sortedKeys(value[key])]),
-  );
 }
 
 /** Returns what the file system says of the file; undefined when it is gone. */
@@ -224,13 +175,4 @@ function statOf(id: string, path: string): BigIntStats | undefined {
     if (isNotThere(cause)) return undefined;
     throw lookFailed('MODEL_LOAD_FAILED', `model ${show(id)}`, cause);
   }
-}
-
-/** Whether the error says nothing about the model: the thread must stop, or the system could not answer. */
-function isPassing(error: unknown): boolean {
-  return isStopping(error) || (error instanceof InfermuxError && error.retryable);
-}
-
-function isStopping(error: unknown): boolean {
-  return error instanceof InfermuxError && error.code === 'REPLICA_FAILED';
 }

@@ -1,9 +1,11 @@
-import type { ModelReference } from '../../contracts/model-reference.js';
+import type { ModelReference, SessionWeights } from '../../contracts/model-reference.js';
 import type { ModelMetadata, Outputs, TensorFeeds } from '../../tensors/tensor.js';
 
 /** A loaded model. */
 export interface Session {
   readonly metadata: ModelMetadata;
+  /** Default: private. */
+  readonly weights?: SessionWeights;
   /** Milliseconds of its load that another load of the model does not take. */
   readonly preparationMs?: number;
   run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;
@@ -13,4 +15,6 @@ export interface Session {
 /** Loads sessions: `OnnxSessionLoader` those of the engine's models, `HandlerModelLoader` those of a handler's own. */
 export interface SessionLoader {
   load(model: ModelReference): Promise<Session>;
+  /** Loads the model with shared weights if they were prepared since {@link load}; undefined otherwise. */
+  loadShared(model: ModelReference): Promise<Session | undefined>;
 }

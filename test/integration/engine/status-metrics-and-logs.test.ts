@@ -34,7 +34,7 @@ describe('what can be seen', () => {
       expect.objectContaining({
         state: 'running',
         completed: 1,
-        models: [{ id: 'times-1', version: 1, state: 'loaded', wide: false }],
+        models: [{ id: 'times-1', version: 1, state: 'loaded', wide: false, weights: 'private' }],
         modelBytes: models.find(({ id }) => id === 'times-1')?.bytes,
       }),
     );

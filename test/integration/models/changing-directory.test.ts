@@ -105,7 +105,9 @@ describe('a directory that changes under traffic', () => {
     writeFiles(root, { 'a/3/model.onnx': scaleModel(4) });
     expect(await engine.models.sync()).toMatchObject({ changed: ['a'] });
     expect(await ask('a')).toBe(4);
-    expect(engine.status().replicas[0]?.models).toEqual([{ id: 'a', version: 3, state: 'loaded', wide: false }]);
+    expect(engine.status().replicas[0]?.models).toEqual([
+      { id: 'a', version: 3, state: 'loaded', wide: false, weights: 'private' },
+    ]);
   });
 
   it('finishes what is half copied when the engine starts, though it is not followed', async () => {

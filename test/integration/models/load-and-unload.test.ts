@@ -22,7 +22,7 @@ describe('load and unload', () => {
     await engine.models.load('double');
     expect(stateOf('double').sort()).toEqual(['loaded', 'not loaded']);
     const report = await engine.models.load('double@1', { replicas: 'all' });
-    expect(report).toMatchObject({ id: 'double', version: 1, isDefault: true, format: 'onnx', weights: 'private' });
+    expect(report).toMatchObject({ id: 'double', version: 1, isDefault: true, format: 'onnx', weights: 'auto' });
     expect(stateOf('double')).toEqual(['loaded', 'loaded']);
     const { bytes } = report;
     expect([await metric('infermux_loaded_models'), await metric('infermux_total_loaded_models_size_bytes')]).toEqual([

@@ -172,7 +172,7 @@ describe('a directory', () => {
     ['{ "sha256": "abc" }', 'sha256 must be 64 hexadecimal digits'],
     ['{ "warmUp": [{ "x": [1] }] }', 'warmUp must be a list of'],
     ['{ "warmUp": [{ "x": { "dims": [-1] } }] }', 'warmUp must be a list of'],
-    ['{ "weights": "both" }', "weights must be 'private' or 'shared'"],
+    ['{ "weights": "both" }', "weights must be 'auto', 'private' or 'shared'"],
     ['{ "pinned": 1 }', 'pinned must be true or false'],
     ['{ "session": [] }', 'session must be a plain object'],
     ['{ "session": { "executionProviders": [null] } }', 'session.executionProviders must be'],

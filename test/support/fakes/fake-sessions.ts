@@ -1,11 +1,8 @@
 import type { InfermuxError } from '../../../dist/common/errors.js';
-import type { ModelReference } from '../../../dist/contracts/model-reference.js';
+import type { ModelReference, SessionWeights } from '../../../dist/contracts/model-reference.js';
 import { createEviction } from '../../../dist/worker/sessions/eviction-policies.js';
-import {
-  type Lease,
-  ModelMultiplexer,
-  type MultiplexerOptions,
-} from '../../../dist/worker/sessions/model-multiplexer.js';
+import type { Lease } from '../../../dist/worker/sessions/leases.js';
+import { ModelMultiplexer, type MultiplexerOptions } from '../../../dist/worker/sessions/model-multiplexer.js';
 
 export const model = (id: string, bytes = 100): ModelReference => ({
   ...{ id, bytes },
@@ -30,15 +27,21 @@ export class FakeSessions {
   gate: Promise<void> | undefined;
   /** Whether a model may be loaded anew before a session of it is released, because somebody holds that. */
   mayHaveTwo = false;
+  /** Whether sessions with shared weights can be loaded. */
+  isPrepared = false;
   readonly #instances = new Map<string, number>();
 
   multiplexer(options: Partial<MultiplexerOptions> = {}): ModelMultiplexer {
     return new ModelMultiplexer(
       { maxModels: 2, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1, ...options },
-      { load: (reference) => this.#load(reference.key) },
+      {
+        load: (reference) => this.#load(reference.key),
+        loadShared: async ({ key }) => (this.isPrepared ? this.#load(key, 'shared') : undefined),
+      },
       {
         loading: ({ key }) => this.log.push(`loading ${key}`),
         loaded: ({ key }) => this.log.push(`loaded ${key}`),
+        changedOver: ({ key }) => this.log.push(`shares ${key}`),
         loadFailed: (key, { code }) => this.log.push(`failed ${key} ${code}`),
         unloaded: (key, reason, _, idleMs) => {
           this.log.push(`unloaded ${key} ${reason}`);
@@ -53,7 +56,7 @@ export class FakeSessions {
     );
   }
 
-  async #load(key: string) {
+  async #load(key: string, weights: SessionWeights = 'private') {
     await this.gate;
     if (this.failing !== undefined) throw this.failing;
     const others = this.#instances.get(key) ?? 0;
@@ -63,6 +66,7 @@ export class FakeSessions {
     this.mostLive = Math.max(this.mostLive, this.live.size);
     let isReleased = false;
     return {
+      weights,
       preparationMs: this.preparationMs,
       metadata: { inputs: [], outputs: [], omittedOutputs: [] },
       run: async () => ({}),

@@ -43,12 +43,13 @@ function executorOf(session: Session): Executor {
   const events = {
     loading: ignore,
     loaded: ignore,
+    changedOver: ignore,
     loadFailed: ignore,
     unloaded: ignore,
     releaseFailed: ignore,
     resident: ignore,
   };
-  const loader = { load: async () => session };
+  const loader = { load: async () => session, loadShared: async () => undefined };
   return new Executor(
     new ModelMultiplexer(
       { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },

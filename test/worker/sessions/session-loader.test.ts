@@ -5,9 +5,10 @@ import { type FileIdentity, stampOf } from '../../../dist/common/files/file-stam
 import type { ModelReference } from '../../../dist/contracts/model-reference.js';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
 import { QueueCounters, type ReplicaCounters } from '../../../dist/protocol/queue-counters.js';
-import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
 import { OnnxSessionLoader, type SessionLoaderEnvironment } from '../../../dist/worker/sessions/session-loader.js';
-import { WeightStore } from '../../../dist/worker/sessions/weight-store.js';
+import { FileHashes } from '../../../dist/worker/weights/file-hashes.js';
+import { SharedWeights } from '../../../dist/worker/weights/shared-weights.js';
+import { WeightStore } from '../../../dist/worker/weights/weight-store.js';
 import { directory } from '../../support/directories.js';
 import { changeMode, writeLongAgo } from '../../support/file-times.js';
 import { denseModel } from '../../support/onnx-models.js';
@@ -34,11 +35,11 @@ const hashes = () => new FileHashes(new HashMemory(hashMemory(64)));
 
 function environment(own: FileHashes): SessionLoaderEnvironment {
   const counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
-  return {
+  const shared = new SharedWeights({
     ...{ counters, hashes: own, store: new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes()) },
-    notShared: (_, reason) => reasons.push(reason),
     compiled: () => undefined,
-  };
+  });
+  return { counters, hashes: own, shared, notShared: (_, reason) => reasons.push(reason) };
 }
 
 const loaderWith = (own: FileHashes) => new OnnxSessionLoader({ session: {}, weights: 'shared' }, environment(own));

@@ -15,6 +15,7 @@ it('never releases a real session that runs, though every run is overtaken by an
   const events: MultiplexerEvents = {
     loading: ignore,
     loaded: ignore,
+    changedOver: ignore,
     loadFailed: ignore,
     releaseFailed: (key, error) => expect.fail(`${key}: ${error}`),
     resident: (models) => expect(models).toBeLessThanOrEqual(1),
@@ -24,7 +25,7 @@ it('never releases a real session that runs, though every run is overtaken by an
   };
   const multiplexer = new ModelMultiplexer(
     { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },
-    { load: (model) => OnnxSession.load(model, {}, counters) },
+    { load: (model) => OnnxSession.load(model, {}, counters), loadShared: async () => undefined },
     events,
     () => performance.now(),
   );

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../../../dist/common/errors.js';
 import { createEviction } from '../../../../dist/worker/sessions/eviction-policies.js';
-import type { Lease } from '../../../../dist/worker/sessions/model-multiplexer.js';
+import type { Lease } from '../../../../dist/worker/sessions/leases.js';
 import { FakeSessions, model } from '../../../support/fakes/fake-sessions.js';
 
 describe('making room', () => {

@@ -7,6 +7,7 @@ import { isSticky, type Ownership, otherWriters, thisUser } from '../../common/f
 import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
+import type { WeightStoreSettings } from '../../protocol/messages.js';
 import type { FileHashes } from './file-hashes.js';
 import { tryLock } from './thread-lock.js';
 
@@ -48,11 +49,28 @@ export class WeightStore {
   readonly #directory: string;
   readonly #maxBytes: number;
   readonly #hashes: FileHashes;
+  readonly #building: (paths: readonly string[]) => Promise<void>;
 
-  constructor({ directory, maxBytes }: { directory: string; maxBytes: number }, hashes: FileHashes) {
+  /** @param building called before an entry is built, with all that is left behind should the process end meanwhile. */
+  constructor(
+    { directory, maxBytes }: WeightStoreSettings,
+    hashes: FileHashes,
+    building: (paths: readonly string[]) => Promise<void> = async () => undefined,
+  ) {
     this.#directory = directory;
     this.#maxBytes = maxBytes;
     this.#hashes = hashes;
+    this.#building = building;
+  }
+
+  /**
+   * Returns the entry of this key if it can be used without reading its files, because they have been verified since
+   * the engine started.
+   *
+   * @throws Error when the system cannot say.
+   */
+  known(key: string): Promise<StoreEntry | undefined> {
+    return this.#intact(key, (path) => this.#hashes.known(path));
   }
 
   /**
@@ -69,7 +87,7 @@ export class WeightStore {
     for (const startedAt = Date.now(); ; ) {
       const found = await this.#intact(key);
       if (found !== undefined) return found;
-      const unlock = await tryLock(join(this.#directory, `${key}.lock`));
+      const unlock = await tryLock(this.#lock(key));
       if (unlock !== undefined) {
         try {
           return (await this.#intact(key)) ?? (await this.#build(key, build));
@@ -86,7 +104,7 @@ export class WeightStore {
 
   /** Replaces the entry by the reason not to use it. Call it when the stored files turn out to be of no use. */
   async decline(key: string, reason: string): Promise<void> {
-    const unlock = await tryLock(join(this.#directory, `${key}.lock`));
+    const unlock = await tryLock(this.#lock(key));
     if (unlock === undefined) return;
     await this.#build(key, async () => reason).finally(unlock);
   }
@@ -103,6 +121,7 @@ export class WeightStore {
     const left = (await readdir(this.#directory)).filter((name) => name.startsWith(`${key}.`) && name.endsWith('.tmp'));
     for (const name of left) await rm(join(this.#directory, name), { recursive: true, force: true });
     const temporary = this.#temporary(key);
+    await this.#building([temporary, this.#lock(key)]);
     try {
       await mkdir(temporary, { mode: 0o700 });
       const declined = await build(temporary);
@@ -125,7 +144,11 @@ export class WeightStore {
     }
   }
 
-  async #intact(key: string): Promise<StoreEntry | undefined> {
+  /** @param hashOf returns undefined for a file that is not looked into now. */
+  async #intact(
+    key: string,
+    hashOf: (path: string) => Promise<string | undefined> = (path) => this.#hashes.of(path),
+  ): Promise<StoreEntry | undefined> {
     const folder = join(this.#directory, key);
     try {
       const found = await lstat(folder);
@@ -138,7 +161,7 @@ export class WeightStore {
       for (const [name, { bytes, sha256 }] of Object.entries(files)) {
         const path = join(folder, name);
         // The size reveals a file that was cut short before gigabytes are read.
-        if ((await stat(path)).size !== bytes || (await this.#hashes.of(path)) !== sha256) return undefined;
+        if ((await stat(path)).size !== bytes || (await hashOf(path)) !== sha256) return undefined;
       }
       const now = new Date();
       await utimes(join(folder, INDEX), now, now).catch(() => undefined);
@@ -188,6 +211,10 @@ export class WeightStore {
       await this.#discard(name);
       total -= bytes;
     }
+  }
+
+  #lock(key: string): string {
+    return join(this.#directory, `${key}.lock`);
   }
 
   #temporary(key: string): string {

@@ -14,9 +14,9 @@ import {
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
-import { FileHashes } from '../../../dist/worker/sessions/file-hashes.js';
-import { tryLock } from '../../../dist/worker/sessions/thread-lock.js';
-import { WeightStore, whyNotTrusted } from '../../../dist/worker/sessions/weight-store.js';
+import { FileHashes } from '../../../dist/worker/weights/file-hashes.js';
+import { tryLock } from '../../../dist/worker/weights/thread-lock.js';
+import { WeightStore, whyNotTrusted } from '../../../dist/worker/weights/weight-store.js';
 import { directory } from '../../support/directories.js';
 import { gate } from '../../support/fakes/fake-model-replicas.js';
 import { until } from '../../support/until.js';
