@@ -18,7 +18,7 @@ import { bundledProviders, countForeignCalls, onnxruntimeVersion, startOnnxrunti
 import { OnnxSessionLoader } from './sessions/session-loader.js';
 import { FileHashes } from './weights/file-hashes.js';
 import { SharedWeights } from './weights/shared-weights.js';
-import { WeightStore } from './weights/weight-store.js';
+import { rememberedHashes, WeightStore } from './weights/weight-store.js';
 
 /** The parts of a replica's thread that need onnxruntime-node. */
 export interface Runtime {
@@ -47,7 +47,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   await nativeCall(counters, startOnnxruntime);
   const now = () => performance.now();
   const { replica, maxModels, maxModelBytes: maxBytes, modelIdleTimeoutMs: idleTimeoutMs, userConfig } = settings;
-  const hashes = new FileHashes(new HashMemory(settings.fileHashes));
+  const hashes = new FileHashes(new HashMemory(settings.fileHashes), rememberedHashes(settings.weightStore));
   const log = (level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string) =>
     post({ kind: 'log', level, message, fields });
   const sessions = new OnnxSessionLoader(settings, {

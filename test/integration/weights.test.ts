@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, readdirSync, statSync, truncateSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -192,13 +192,23 @@ describe('weights that are left to the engine', () => {
     await engine.models.unload('large');
     await engine.models.load('large');
     expect(weights()).toEqual(['shared']);
-    // The next engine does not know yet that the entry is whole, and finds out in the background.
+    // The next engine finds the entry as it was left.
     await engine.close();
+    await start({ weights: undefined, models: large });
+    await engine.models.load('large', { replicas: 'all' });
+    expect(weights()).toEqual(['shared', 'shared']);
+    expect(await ask()).toEqual(expected);
+    // The one after it finds that it was changed, and has it built anew.
+    await engine.close();
+    const file = join(store, entries()[0] as string, 'weights.bin');
+    const wrong = readFileSync(file).fill(7);
+    writeFileSync(file, wrong);
     await start({ weights: undefined, models: large });
     await engine.models.load('large', { replicas: 'all' });
     expect(weights()).toEqual(['private', 'private']);
     await until(() => weights().every((each) => each === 'shared'));
-    expect(entries()).toHaveLength(1);
+    expect(await ask()).toEqual(expected);
+    expect([entries().length, readFileSync(file).equals(wrong)]).toEqual([1, false]);
   });
 
   it('stay private, with one warning, where the store cannot be written', async () => {

@@ -8,7 +8,7 @@ import { QueueCounters } from '../../protocol/queue-counters.js';
 import { sessionOptions } from '../sessions/session-loader.js';
 import { FileHashes } from './file-hashes.js';
 import { SharedWeights } from './shared-weights.js';
-import { WeightStore } from './weight-store.js';
+import { rememberedHashes, WeightStore } from './weight-store.js';
 
 /** The files of one model and of its entry. */
 const HASHED_FILES = 1_024;
@@ -42,7 +42,10 @@ async function compile({ model, contentBytes, session, weightStore }: CompileReq
   const whole = { ...model, contents };
   const { declined } = await weights.find(whole, sessionOptions(whole, { session }), checkGoOn);
   if (declined !== undefined) return { kind: 'declined', reason: declined };
-  return { kind: 'ready', hashes: memory.entries(), compileMs };
+  const found = memory.entries();
+  // Another model in memory may have the same name in the next engine.
+  if (contents === undefined) await rememberedHashes(weightStore).add(found);
+  return { kind: 'ready', hashes: found, compileMs };
 }
 
 function checkGoOn(): void {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { HashMemory } from '../../protocol/hash-memory.js';
+import type { RememberedHashes } from './remembered-hashes.js';
 
 const CHUNK_BYTES = 2 ** 20;
 
@@ -11,9 +12,12 @@ const CHUNK_BYTES = 2 ** 20;
  */
 export class FileHashes {
   readonly #known: HashMemory;
+  readonly #remembered: RememberedHashes | undefined;
 
-  constructor(known: HashMemory) {
+  /** @param remembered what engines before this one have hashed: good enough for {@link known}. */
+  constructor(known: HashMemory, remembered?: RememberedHashes) {
     this.#known = known;
+    this.#remembered = remembered;
   }
 
   /** Returns the hash in hexadecimal digits. @throws Error when the file cannot be read. */
@@ -24,7 +28,11 @@ export class FileHashes {
 
   /** Returns the hash without reading the file; undefined when nobody has hashed it. @throws Error when it is gone. */
   async known(path: string): Promise<string | undefined> {
-    return this.#recall(await stateOf(path));
+    const state = await stateOf(path);
+    const known = this.#recall(state);
+    if (known !== undefined || this.#remembered === undefined) return known;
+    const remembered = await this.#remembered.get(state);
+    return remembered && this.#remember(state, remembered);
   }
 
   /** Returns the hash of a model in memory. @param key names it: one key never stands for other bytes. */
@@ -44,9 +52,9 @@ export class FileHashes {
     return known && Buffer.from(known).toString('hex');
   }
 
-  #remember(state: Uint8Array, hash: Buffer): string {
+  #remember(state: Uint8Array, hash: Uint8Array): string {
     this.#known.set(state, hash);
-    return hash.toString('hex');
+    return Buffer.from(hash).toString('hex');
   }
 }
 

@@ -35,7 +35,7 @@ export class SharedWeights {
   }
 
   /**
-   * Returns the model's entry if no file needs to be read for it: everything was verified since the engine started.
+   * Returns the model's entry if no file needs to be read for it, because all were read before.
    *
    * @throws Error when the system cannot say.
    */

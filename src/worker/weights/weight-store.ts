@@ -9,11 +9,14 @@ import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-err
 import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
 import type { WeightStoreSettings } from '../../protocol/messages.js';
 import type { FileHashes } from './file-hashes.js';
+import { RememberedHashes } from './remembered-hashes.js';
 import { tryLock } from './thread-lock.js';
 
 /** Raise it when the form of an entry changes. */
 export const STORE_FORMAT = 1;
 const INDEX = 'entry.json';
+/** The file of {@link RememberedHashes}. */
+const HASHES = 'hashes.json';
 /** Names of entries and of temporary folders. Keys are SHA-256 in hexadecimal digits. */
 const OWN_NAME = /^[\da-f]{64}(\..+\.tmp)?$/;
 const WAIT_MS = 50;
@@ -27,6 +30,11 @@ export interface StoreEntry {
   readonly folder: string;
   /** Why the model is better loaded without the store; the entry then holds nothing but this reason. */
   readonly declined: string | undefined;
+}
+
+/** Returns the hashes that the engines which use this store remember. */
+export function rememberedHashes({ directory }: WeightStoreSettings): RememberedHashes {
+  return new RememberedHashes(join(directory, HASHES));
 }
 
 /** Writes the files of an entry into the folder, or returns why there should be none. */
@@ -64,12 +72,15 @@ export class WeightStore {
   }
 
   /**
-   * Returns the entry of this key if it can be used without reading its files, because they have been verified since
-   * the engine started.
+   * Returns the entry of this key if it can be used without reading its files, because they were read before and are
+   * the same by inode, size and times.
    *
-   * @throws Error when the system cannot say.
+   * @throws Error when the system cannot say, or when others may write the store.
    */
-  known(key: string): Promise<StoreEntry | undefined> {
+  async known(key: string): Promise<StoreEntry | undefined> {
+    const found = await stat(this.#directory).catch(undefinedIfNotThere);
+    if (found === undefined) return undefined;
+    checkTrusted(this.#directory, found);
     return this.#intact(key, (path) => this.#hashes.known(path));
   }
 
@@ -82,8 +93,7 @@ export class WeightStore {
    */
   async find(key: string, build: Build, checkGoOn: () => void = () => undefined): Promise<StoreEntry> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const refusal = whyNotTrusted(this.#directory, await stat(this.#directory), thisUser());
-    if (refusal !== undefined) throw new Error(refusal);
+    checkTrusted(this.#directory, await stat(this.#directory));
     for (const startedAt = Date.now(); ; ) {
       const found = await this.#intact(key);
       if (found !== undefined) return found;
@@ -233,6 +243,12 @@ export function whyNotTrusted(directory: string, found: Ownership, user: number 
   if (others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found))) return undefined;
   const advice = others.who === 'owner' ? 'name a folder of this user' : 'use chmod go-w on it, or name a folder in it';
   return `the weight store ${show(directory)} ${others.what}: ${advice} in options.weightStore.directory`;
+}
+
+/** @throws Error with the refusal of {@link whyNotTrusted}. */
+function checkTrusted(directory: string, found: Ownership): void {
+  const refusal = whyNotTrusted(directory, found, thisUser());
+  if (refusal !== undefined) throw new Error(refusal);
 }
 
 async function bytesIn(folder: string): Promise<number> {

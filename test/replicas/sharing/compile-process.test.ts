@@ -71,9 +71,9 @@ describe('the process that compiles a model', () => {
     expect(await weightsOf(model, answer)).toBe('shared');
     // Without the hashes the entry would have to be read first.
     expect(await weightsOf(model, { kind: 'declined', reason: '' })).toBe('private');
-    // The next engine has a process look at the entry, which need not be built again.
+    // The next process looks at the entry, which need not be built again.
     expect(await start(model).answer).toMatchObject({ kind: 'ready', compileMs: 0 });
-    expect(names()).toHaveLength(1);
+    expect(names().filter((name) => !name.includes('.'))).toHaveLength(1);
   });
 
   it.skipIf(process.platform !== 'linux')('leaves the cores to everybody else', async () => {
