@@ -14,7 +14,7 @@ export interface CompileRequest {
 
 /** A message of that process. */
 export type CompileMessage =
-  /** An entry is about to be built: all that is left behind if the process ends in between. */
+  /** Something is about to be written: all that is left behind if the process ends in between. */
   { readonly kind: 'building'; readonly paths: readonly string[] } | CompileResult;
 
 export type CompileResult =
@@ -26,5 +26,7 @@ export type CompileResult =
     }
   /** The model is better loaded without the store. */
   | { readonly kind: 'declined'; readonly reason: string }
+  /** The model cannot be compiled at present, whatever the store is like. */
+  | { readonly kind: 'postponed'; readonly reason: string }
   /** The store cannot be used. */
   | { readonly kind: 'failed'; readonly reason: string };

@@ -259,7 +259,7 @@ export type ReplicaEvent =
       readonly metadata: ModelMetadata;
     }
   /** The model's session gave way to one with shared weights, which took so long to load. */
-  | { readonly kind: 'model-shares'; readonly key: string; readonly loadMs: number; readonly nextLoadMs: number }
+  | { readonly kind: 'model-shares'; readonly key: string; readonly loadMs: number }
   | {
       readonly kind: 'model-load-failed';
       readonly key: string;

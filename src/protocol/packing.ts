@@ -32,6 +32,7 @@ export function givenIn(groups: readonly { inputs: readonly (PackedTensor | Part
 
 /** Returns the buffers of the arrays, each once. */
 export function buffersOf(arrays: readonly TensorData[]): ArrayBuffer[] {
+  if (arrays.length === 0) return [];
   return [...new Set(arrays.map((data) => (data as Float32Array).buffer as ArrayBuffer))];
 }
 

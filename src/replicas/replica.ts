@@ -122,6 +122,11 @@ export class Replica {
     return this.#models.loadUnderWay;
   }
 
+  /** Whether the thread loads a model, or a session that takes the place of another. */
+  get isInLoad(): boolean {
+    return this.loadUnderWay !== undefined || this.weights.isSharing;
+  }
+
   /** Whether a load of the model was ordered and has not ended; a handler's request that names the model orders none. */
   isTrying(modelKey: string): boolean {
     return this.#models.isTrying(modelKey);

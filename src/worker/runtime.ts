@@ -101,8 +101,7 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
       const nextLoadMs = loadMs - preparationMs;
       post({ kind: 'model-loaded', key, loadMs, nextLoadMs, bytes, memoryBytes, weights, metadata });
     },
-    changedOver: ({ key }, { preparationMs = 0 }, loadMs) =>
-      post({ kind: 'model-shares', key, loadMs, nextLoadMs: loadMs - preparationMs }),
+    changedOver: ({ key }, loadMs) => post({ kind: 'model-shares', key, loadMs }),
     loadFailed: (key, error, loadMs, nextTryInMs) =>
       post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error), nextTryInMs }),
     unloaded: (key, reason, unloadMs, idleMs) => post({ kind: 'model-unloaded', key, reason, unloadMs, idleMs }),

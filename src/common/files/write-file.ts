@@ -36,10 +36,17 @@ export async function createFile(path: string, contents: string | Uint8Array, mo
  * it, which is then renamed. A link at the path is replaced, and what it leads to stays as it is.
  *
  * @param mode as in {@link createFile}. A file that was there loses its own mode.
+ * @param begins called with the temporary file's path before it is written.
  * @throws Error of the file system; the file is unchanged then.
  */
-export async function replaceFile(path: string, contents: string | Uint8Array, mode: number): Promise<void> {
+export async function replaceFile(
+  path: string,
+  contents: string | Uint8Array,
+  mode: number,
+  begins: (temporary: string) => Promise<void> = async () => undefined,
+): Promise<void> {
   const temporary = temporaryIn(dirname(path));
+  await begins(temporary);
   await createFile(temporary, contents, mode);
   try {
     await rename(temporary, path);

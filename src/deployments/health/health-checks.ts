@@ -10,8 +10,8 @@ export interface HealthCheckSettings {
 /** A running replica, as health checks see it. */
 export interface CheckedReplica {
   readonly id: string;
-  /** The model that the thread is loading; a load blocks the thread. */
-  readonly loadUnderWay: unknown;
+  /** Whether the thread loads a model, for which it answers nothing. */
+  readonly isInLoad: boolean;
   /** Rejects when the replica is unhealthy. */
   checkHealth(): Promise<void>;
 }
@@ -76,7 +76,7 @@ export class HealthChecks<R extends CheckedReplica> {
     const late = new Promise<InfermuxError | undefined>((resolve) => {
       const expire = () => {
         // A load has a bound of its own.
-        if (replica.loadUnderWay !== undefined) arm();
+        if (replica.isInLoad) arm();
         else resolve(new InfermuxError('REPLICA_FAILED', `no answer to a health check within ${timeoutMs} ms`));
       };
       const arm = () => {

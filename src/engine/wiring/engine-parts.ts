@@ -1,3 +1,4 @@
+import { machineCapacity } from '../../deployments/capacity.js';
 import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
 import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
@@ -113,7 +114,7 @@ export class EngineParts {
 
   #createSharing(): WeightSharing {
     return new WeightSharing({
-      ...{ clock: this.#environment.clock, log: this.#write },
+      ...{ clock: this.#environment.clock, log: this.#write, availableMemory: () => machineCapacity().availableBytes },
       ...{ weightStore: this.#options.weightStore, fileHashes: this.#memory.fileHashes },
       replicas: () =>
         this.deployments.all.flatMap(({ running, express }) => [

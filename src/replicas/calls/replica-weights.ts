@@ -13,6 +13,7 @@ export class ReplicaWeights {
   readonly settings: WeightSettings;
   readonly #environment: CallEnvironment;
   readonly #calls: ReplicaCalls;
+  #sharing = 0;
 
   constructor({ weights, session }: WeightSettings, environment: CallEnvironment, calls: ReplicaCalls) {
     this.settings = { weights, session };
@@ -27,13 +28,23 @@ export class ReplicaWeights {
     return shared.has(key) ? 'shared' : 'private';
   }
 
+  /** Whether a session is giving way to another one. */
+  get isSharing(): boolean {
+    return this.#sharing > 0;
+  }
+
   /**
    * Lets the session give way to one with shared weights, if they are prepared and nobody uses it. The replica
    * counts as loading meanwhile: it serves as before, but gets no other work.
    *
    * @throws InfermuxError the thread's error; `REPLICA_FAILED` when it gives no answer.
    */
-  share(key: string): Promise<void> {
-    return this.#environment.models.during(key, () => this.#calls.ask({ kind: 'share', model: key }));
+  async share(key: string): Promise<void> {
+    this.#sharing += 1;
+    try {
+      await this.#environment.models.during(key, () => this.#calls.ask({ kind: 'share', model: key }));
+    } finally {
+      this.#sharing -= 1;
+    }
   }
 }

@@ -15,6 +15,8 @@ const PROGRAM = '../../worker/weights/compiler.js';
 /** A compilation takes seconds, or minutes where the engine leaves it little time. */
 const LONGEST_MS = 600_000;
 const CHUNK_BYTES = 2 ** 20;
+/** Characters that are kept of what the process writes. */
+const MOST_WRITTEN = 300;
 
 export type CompileAnswer =
   | CompileResult
@@ -31,83 +33,76 @@ export interface Compilation {
 
 /**
  * A process that compiles one model for the weight store. Its priority is the lowest, so it takes what others leave. It
- * does not keep this process up, and ends with it; one that is ended in its work leaves nothing in the store.
+ * does not keep this process up. One that is ended in its work leaves nothing in the store; one whose engine is gone with
+ * its process ends by itself, when onnxruntime lets it.
  */
 export class CompileProcess implements Compilation {
   readonly answer: Promise<CompileAnswer>;
-  readonly #child: ChildProcess | undefined;
-  readonly #ended: Promise<void>;
+  #child: ChildProcess | undefined;
+  #result: CompileAnswer | undefined;
   /** What is left behind if it ends now. */
   #remains: readonly string[] = [];
+  #written = '';
+  readonly #exiting = () => this.#endNow();
 
   constructor(model: ModelReference, settings: Pick<CompileRequest, 'session' | 'weightStore'>, clock: Clock) {
+    process.once('exit', this.#exiting);
+    const cancel = clock.schedule(() => {
+      this.#result ??= { kind: 'died', reason: `it was not done after ${LONGEST_MS / 60_000} minutes` };
+      void this.close();
+    }, LONGEST_MS);
+    this.answer = this.#run(model, settings).finally(() => {
+      cancel();
+      process.off('exit', this.#exiting);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.answer;
+  }
+
+  async #run(model: ModelReference, settings: Pick<CompileRequest, 'session' | 'weightStore'>): Promise<CompileAnswer> {
     let child: ChildProcess;
     try {
       child = start();
     } catch (cause) {
-      this.answer = Promise.resolve({ kind: 'failed', reason: `no process can be started: ${messageOf(cause)}` });
-      this.#ended = Promise.resolve();
-      return;
+      return notStarted(cause);
     }
     this.#child = child;
-    let result: CompileAnswer | undefined;
-    const cancel = clock.schedule(() => {
-      result ??= { kind: 'died', reason: `it was not done after ${LONGEST_MS / 60_000} minutes` };
+    const ended = endOf(child);
+    this.#listen(child);
+    try {
+      send(child, model, settings);
+    } catch (cause) {
+      this.#result = { kind: 'died', reason: `it could not be told what to compile: ${messageOf(cause)}` };
       child.kill('SIGKILL');
-    }, LONGEST_MS);
-    const kill = () => this.#killNow();
-    process.once('exit', kill);
+    }
+    const how = await ended;
+    for (const path of this.#remains) await rm(path, { recursive: true, force: true }).catch(() => undefined);
+    const written = this.#written.trim().split('\n').at(-1);
+    return this.#result ?? { kind: 'died', reason: `its process ended: ${how}${written && ` (${written})`}` };
+  }
+
+  #listen(child: ChildProcess): void {
+    child.on('error', (error) => {
+      this.#result ??= notStarted(error);
+    });
     child.on('message', (received) => {
       const message = received as CompileMessage;
       if (message.kind === 'building') this.#remains = message.paths;
       else {
-        result ??= message;
+        this.#result ??= message;
         this.#remains = [];
       }
     });
-    const ended = new Promise<string>((resolve) => {
-      child.once('error', (error) => {
-        result ??= { kind: 'failed', reason: `no process can be started: ${error.message}` };
-        resolve('');
-      });
-      child.once('exit', (code, signal) => {
-        const end = () => resolve(signal ?? `exit code ${code}`);
-        // Its last messages may not have been read yet.
-        if (child.connected) child.once('disconnect', end);
-        else end();
-      });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#written = (this.#written + text).slice(-MOST_WRITTEN);
     });
-    this.answer = ended.then(async (how) => {
-      cancel();
-      process.off('exit', kill);
-      for (const path of this.#remains) await rm(path, { recursive: true, force: true }).catch(() => undefined);
-      return result ?? { kind: 'died', reason: `its process ended: ${how}` };
-    });
-    this.#ended = this.answer.then(() => undefined);
-    this.#send(child, model, settings);
-  }
-
-  close(): Promise<void> {
-    this.#child?.kill('SIGKILL');
-    return this.#ended;
-  }
-
-  #send(child: ChildProcess, model: ModelReference, settings: Pick<CompileRequest, 'session' | 'weightStore'>): void {
-    const { contents, ...rest } = model;
-    const request: CompileRequest = { model: rest, contentBytes: contents?.byteLength, ...settings };
-    // If it is gone, its end is the answer.
-    child.send(request, () => undefined);
-    const { stdin } = child;
-    // There is none where no process could be started.
-    if (!stdin) return;
-    (stdin as Socket).unref();
-    stdin.on('error', () => undefined);
-    if (contents === undefined) stdin.end();
-    else Readable.from(chunksOf(contents), { objectMode: false }).pipe(stdin);
   }
 
   /** At the end of this process, which waits for nothing. */
-  #killNow(): void {
+  #endNow(): void {
     this.#child?.kill('SIGKILL');
     for (const path of this.#remains) {
       try {
@@ -119,6 +114,11 @@ export class CompileProcess implements Compilation {
   }
 }
 
+function notStarted(cause: unknown): CompileAnswer {
+  return { kind: 'failed', reason: `no process can be started for it: ${messageOf(cause)}` };
+}
+
+/** @throws Error when no process can be started. */
 function start(): ChildProcess {
   // Its executable is the application, which would begin anew.
   if (process.getBuiltinModule?.('node:sea')?.isSea() === true) throw new Error('this is a single executable');
@@ -127,16 +127,46 @@ function start(): ChildProcess {
   const child = fork(fileURLToPath(new URL(PROGRAM, import.meta.url).href), [], {
     ...{ env, execArgv: [], serialization: 'advanced' },
     // Not detached: Linux gives each session of processes its share of the cores, whatever their priority.
-    stdio: ['pipe', 'ignore', 'ignore', 'ipc'],
+    stdio: ['pipe', 'ignore', 'pipe', 'ipc'],
   });
   child.unref();
   child.channel?.unref();
+  for (const stream of [child.stdin, child.stderr]) (stream as Socket | null | undefined)?.unref();
   try {
     if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
   } catch {
     // It is gone already, or the system does not allow it.
   }
   return child;
+}
+
+/** @throws Error when the settings cannot be sent. */
+function send(
+  child: ChildProcess,
+  { contents, ...model }: ModelReference,
+  settings: Pick<CompileRequest, 'session' | 'weightStore'>,
+): void {
+  const { stdin } = child;
+  // No process was started, which an event tells.
+  if (child.pid === undefined || !stdin) return;
+  // If it is gone by then, its end is the answer.
+  stdin.on('error', () => undefined);
+  child.send({ model, contentBytes: contents?.byteLength, ...settings } satisfies CompileRequest, () => undefined);
+  if (contents === undefined) stdin.end();
+  else Readable.from(chunksOf(contents), { objectMode: false }).pipe(stdin);
+}
+
+/** Resolves with how the process ended, when its last messages have been read. */
+function endOf(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    // No process was started.
+    if (child.pid === undefined) child.once('error', () => resolve(''));
+    child.once('exit', (code, signal) => {
+      const end = () => resolve(signal ?? `exit code ${code}`);
+      if (child.connected) child.once('disconnect', end);
+      else end();
+    });
+  });
 }
 
 function* chunksOf(contents: SharedArrayBuffer): Generator<Uint8Array> {

@@ -1,6 +1,7 @@
-import type { Clock } from '../../common/clock.js';
+import { type Clock, settlesWithin } from '../../common/clock.js';
 import { messageOf } from '../../common/errors.js';
 import { SerialQueue } from '../../common/serial-queue.js';
+import { isSameData } from '../../common/values/realm.js';
 import type { LogFields } from '../../contracts/handler.js';
 import { type ModelReference, type SessionWeights, wideKeyOf } from '../../contracts/model-reference.js';
 import { mergeSettings, whyNotShared } from '../../contracts/session-settings.js';
@@ -9,7 +10,7 @@ import type { WeightStoreSettings } from '../../protocol/messages.js';
 import { definitionOf } from '../calls/model-definitions.js';
 import type { ReplicaWeights } from '../calls/replica-weights.js';
 import type { ReplicaState } from '../replica-state.js';
-import { type Compilation, CompileProcess } from './compile-process.js';
+import { type Compilation, type CompileAnswer, CompileProcess } from './compile-process.js';
 
 /** A second session of a smaller model takes less than the process that would compile it. */
 const LEAST_BYTES = 16 * 2 ** 20;
@@ -17,13 +18,19 @@ const LEAST_BYTES = 16 * 2 ** 20;
 const LEAST_SESSIONS = 2;
 /** At the start everything loads at once, and a model that was just loaded may be on its way out. */
 const SETTLE_MS = 2_000;
-/** After this time a model whose compilation failed is tried again when it is loaded. */
+/** After this time what failed is tried again, and a model that left the store is compiled again. */
 const REST_MS = 600_000;
+/** As long as the store itself remembers that it had better not have the model. */
+const DECLINED_MS = 86_400_000;
+/** Memory that a compilation takes, for each byte of the model's files: four copies or so, some of them packed. */
+const MEMORY_PER_BYTE = 4;
 /** A replica changes over when it has nothing to do; one that is never idle does so after this time. */
 const PATIENCE_MS = 10_000;
 const LOOK_MS = 20;
 /** Requests of handlers may hold a session whenever it is looked at. */
 const PASSES = 3;
+/** A session that takes longer to change over never does, as a load of which the engine has a bound. */
+const LONGEST_CHANGE_MS = 120_000;
 
 /** A replica, as the sharing of weights sees it. */
 export interface SharingReplica {
@@ -33,6 +40,8 @@ export interface SharingReplica {
   readonly isLoading: boolean;
   readonly models: ReadonlyMap<string, unknown>;
   readonly weights: Pick<ReplicaWeights, 'settings' | 'of' | 'share'>;
+  /** Ends its thread. */
+  abandon(cause: Error): void;
 }
 
 export interface WeightSharingEnvironment {
@@ -43,6 +52,8 @@ export interface WeightSharingEnvironment {
   /** All that run. */
   replicas(): readonly SharingReplica[];
   log(level: 'debug' | 'info' | 'warn', fields: LogFields, message: string): void;
+  /** Bytes of memory that this process may still use. */
+  availableMemory(): number;
   /** Default: {@link CompileProcess}. */
   compile?(model: ModelReference, session: Readonly<Record<string, unknown>>): Compilation;
 }
@@ -51,13 +62,14 @@ export interface WeightSharingEnvironment {
 interface Group {
   readonly model: ModelReference;
   readonly session: Readonly<Record<string, unknown>>;
-  readonly settings: string;
-  /** Whether it is looked after now or soon. */
-  isUnderWay: boolean;
+  /** Whether it is to be looked after, now or later. */
+  isPlanned: boolean;
   /** Whether its entry was in the store. */
   isPrepared: boolean;
-  /** Clock time until which it is left alone. */
+  /** Clock time until which it is not compiled. */
   restsUntil: number;
+  /** Whether a change over ended a replica. */
+  isGivenUp: boolean;
 }
 
 interface Place {
@@ -74,7 +86,7 @@ interface Place {
 export class WeightSharing {
   readonly #environment: WeightSharingEnvironment;
   readonly #hashes: HashMemory;
-  readonly #groups = new Map<string, Group>();
+  readonly #groups = new Set<Group>();
   readonly #turns = new SerialQueue();
   #compilation: Compilation | undefined;
   #isAnnounced = false;
@@ -97,12 +109,12 @@ export class WeightSharing {
     if ((model.weights ?? settings.weights) !== 'auto' || model.bytes < LEAST_BYTES) return;
     const session = mergeSettings(settings.session, model.session ?? {});
     if (whyNotShared(model.format, session) !== undefined) return;
-    this.#look(this.#groupOf(model, settings.session));
+    this.#plan(this.#groupOf(model, settings.session), SETTLE_MS);
   }
 
   /** Call it when no request will name the model again. */
   forget(modelKey: string): void {
-    for (const [name, { model }] of this.#groups) if (model.key === modelKey) this.#groups.delete(name);
+    for (const group of this.#groups) if (group.model.key === modelKey) this.#groups.delete(group);
   }
 
   /** Ends a compilation under way. Resolves when nothing is left of it. */
@@ -112,65 +124,78 @@ export class WeightSharing {
   }
 
   #groupOf(model: ModelReference, session: Group['session']): Group {
-    const settings = JSON.stringify(session);
-    const name = `${model.key} ${settings}`;
-    const known = this.#groups.get(name);
-    if (known !== undefined) return known;
-    const group = { model, session, settings, isUnderWay: false, isPrepared: false, restsUntil: 0 };
-    this.#groups.set(name, group);
+    for (const group of this.#groups) {
+      if (group.model.key === model.key && isSameData(group.session, session)) return group;
+    }
+    const group: Group = {
+      ...{ model, session, isPlanned: false, isPrepared: false, isGivenUp: false },
+      restsUntil: Number.NEGATIVE_INFINITY,
+    };
+    this.#groups.add(group);
     return group;
   }
 
-  #look(group: Group): void {
-    const now = this.#environment.clock.now();
-    if (group.isUnderWay || now < Math.max(group.restsUntil, this.#storeRestsUntil)) return;
-    group.isUnderWay = true;
-    const lookAfter = () => {
-      group.isUnderWay = false;
-      return this.#lookAfter(group);
+  #plan(group: Group, inMs: number): void {
+    if (group.isPlanned) return;
+    group.isPlanned = true;
+    const lookAfter = async () => {
+      group.isPlanned = false;
+      if (this.#isWorthIt(group)) await this.#lookAfter(group);
     };
-    this.#environment.clock.schedule(() => void this.#turns.run(lookAfter), SETTLE_MS);
+    this.#environment.clock.schedule(() => void this.#turns.run(lookAfter), inMs);
+  }
+
+  /** Leaves the group alone for a time, and then looks whether there is still something to do. */
+  #rest(group: Group, milliseconds: number): void {
+    group.restsUntil = this.#environment.clock.now() + milliseconds;
+    this.#plan(group, milliseconds);
   }
 
   async #lookAfter(group: Group): Promise<void> {
-    if (this.#sessionsOf(group).length < LEAST_SESSIONS) return;
     if (group.isPrepared) await this.#changeOver(group);
-    if (!this.#isToChange(group) || !(await this.#prepare(group))) return;
-    for (let pass = 0; pass < PASSES && this.#isToChange(group); pass += 1) await this.#changeOver(group);
-    if (this.#isToChange(group)) group.restsUntil = this.#environment.clock.now() + REST_MS;
+    const now = this.#environment.clock.now();
+    const waitMs = Math.max(group.restsUntil, this.#storeRestsUntil) - now;
+    if (!this.#isWorthIt(group)) return;
+    if (waitMs > 0) {
+      this.#plan(group, waitMs);
+      return;
+    }
+    if (!(await this.#prepare(group))) return;
+    for (let pass = 0; pass < PASSES && this.#isWorthIt(group); pass += 1) await this.#changeOver(group);
+    if (this.#isWorthIt(group)) this.#plan(group, REST_MS);
   }
 
   /** @returns whether the store has the model. */
   async #prepare(group: Group): Promise<boolean> {
-    const { clock, log, weightStore } = this.#environment;
-    const { model, session } = group;
-    if (clock.now() < this.#storeRestsUntil) return false;
+    const { clock, log } = this.#environment;
     this.#announce();
-    const definition = definitionOf(model);
-    this.#compilation =
-      this.#environment.compile?.(definition, session) ??
-      new CompileProcess(definition, { session, weightStore }, clock);
-    const answer = await this.#compilation.answer;
-    this.#compilation = undefined;
+    const answer = await this.#compile(group);
     if (this.#isClosed) return false;
     if (answer.kind === 'ready') {
       for (const [file, hash] of answer.hashes) this.#hashes.set(file, hash);
       group.isPrepared = true;
-      log('info', { model: model.id, compileMs: answer.compileMs }, 'the weight store has the model');
+      // Should it leave the store again, for lack of room, it had better stay private than be compiled at each load.
+      group.restsUntil = clock.now() + REST_MS;
+      log('info', { model: group.model.id, compileMs: answer.compileMs }, 'the weight store has the model');
       return true;
     }
-    const fields = { model: model.id, reason: answer.reason };
+    const fields = { model: group.model.id, reason: answer.reason };
     switch (answer.kind) {
       case 'declined':
-        group.restsUntil = Number.POSITIVE_INFINITY;
+        this.#rest(group, DECLINED_MS);
         log('info', fields, 'the weights of the model are not shared');
         break;
+      case 'postponed':
+        this.#rest(group, REST_MS);
+        log('info', fields, 'the weights of the model are not shared yet');
+        break;
       case 'died':
-        group.restsUntil = clock.now() + REST_MS;
+        this.#rest(group, REST_MS);
         log('warn', fields, 'the model could not be compiled to share its weights');
         break;
       case 'failed':
         this.#storeRestsUntil = clock.now() + REST_MS;
+        this.#rest(group, REST_MS);
         log(this.#hasWarned ? 'debug' : 'warn', fields, 'weights are not shared: the weight store cannot be used');
         this.#hasWarned = true;
         break;
@@ -178,18 +203,55 @@ export class WeightSharing {
     return false;
   }
 
+  async #compile({ model, session }: Group): Promise<CompileAnswer> {
+    const { clock, weightStore, availableMemory, compile } = this.#environment;
+    const neededBytes = MEMORY_PER_BYTE * model.bytes;
+    if (availableMemory() < neededBytes) {
+      return {
+        kind: 'postponed',
+        reason: `a compilation takes some ${neededBytes} bytes of memory, which are not left`,
+      };
+    }
+    const definition = definitionOf(model);
+    this.#compilation =
+      compile?.(definition, session) ?? new CompileProcess(definition, { session, weightStore }, clock);
+    try {
+      return await this.#compilation.answer;
+    } finally {
+      this.#compilation = undefined;
+    }
+  }
+
   async #changeOver(group: Group): Promise<void> {
-    for (const { replica, key } of this.#privateOf(group)) {
-      await this.#untilIdle(replica);
-      if (!this.#isToChange(group)) return;
+    const { log } = this.#environment;
+    for (const place of this.#privateOf(group)) {
+      await this.#untilIdle(place.replica);
+      if (!this.#isWorthIt(group)) return;
+      const fields = { replica: place.replica.id, model: group.model.id };
       try {
-        await replica.weights.share(key);
+        await this.#share(place);
       } catch (cause) {
-        // It serves as before.
-        const fields = { replica: replica.id, model: group.model.id, reason: messageOf(cause) };
-        this.#environment.log('debug', fields, 'the session keeps its own weights');
+        if (place.replica.state === 'failed') {
+          // Another replica would fare no better.
+          group.isGivenUp = true;
+          log(
+            'warn',
+            { ...fields, reason: messageOf(cause) },
+            'a replica failed when a session was to share its weights',
+          );
+          return;
+        }
+        log('debug', { ...fields, reason: messageOf(cause) }, 'the session keeps its own weights');
       }
     }
+  }
+
+  /** @throws InfermuxError the thread's error; `REPLICA_FAILED` when it gives no answer. */
+  async #share({ replica, key }: Place): Promise<void> {
+    const shared = replica.weights.share(key);
+    if (await settlesWithin(this.#environment.clock, shared, LONGEST_CHANGE_MS)) return;
+    replica.abandon(new Error(`a session did not change over to shared weights within ${LONGEST_CHANGE_MS} ms`));
+    await shared;
   }
 
   async #untilIdle(replica: SharingReplica): Promise<void> {
@@ -201,9 +263,10 @@ export class WeightSharing {
     }
   }
 
-  #isToChange(group: Group): boolean {
-    const isForgotten = ![...this.#groups.values()].includes(group);
-    return !this.#isClosed && !isForgotten && this.#privateOf(group).length > 0;
+  /** Whether there are sessions that could share, and do not yet. */
+  #isWorthIt(group: Group): boolean {
+    if (this.#isClosed || group.isGivenUp || !this.#groups.has(group)) return false;
+    return this.#sessionsOf(group).length >= LEAST_SESSIONS && this.#privateOf(group).length > 0;
   }
 
   #privateOf(group: Group): Place[] {
@@ -211,10 +274,13 @@ export class WeightSharing {
   }
 
   /** The model's sessions that have these settings, with those that are loading. */
-  #sessionsOf({ model: { key }, settings }: Group): Place[] {
+  #sessionsOf({ model: { key, weights }, session }: Group): Place[] {
     return this.#environment
       .replicas()
-      .filter(({ weights }) => JSON.stringify(weights.settings.session) === settings)
+      .filter(
+        ({ weights: { settings } }) =>
+          (weights ?? settings.weights) === 'auto' && isSameData(settings.session, session),
+      )
       .flatMap((replica) => [key, wideKeyOf(key)].map((each) => ({ replica, key: each })))
       .filter(({ replica, key: each }) => replica.models.has(each));
   }

@@ -17,7 +17,7 @@ export interface MultiplexerEvents extends ResidentEvents, UnloadEvents {
   loading(model: ModelReference): void;
   loaded(model: ModelReference, session: Session, loadMs: number): void;
   /** The model's session gave way to another one, with shared weights. */
-  changedOver(model: ModelReference, session: Session, loadMs: number): void;
+  changedOver(model: ModelReference, loadMs: number): void;
   /** @param nextTryInMs how long the failure is remembered. */
   loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
 }
@@ -172,7 +172,7 @@ export class ModelMultiplexer {
       const isInUse = resident.users > 0;
       if (!isInUse) {
         resident.session = session;
-        this.#events.changedOver(model, session, this.#now() - startedAt);
+        this.#events.changedOver(model, this.#now() - startedAt);
       }
       await (isInUse ? session : old).release().catch((error) => this.#events.releaseFailed(key, error));
     });

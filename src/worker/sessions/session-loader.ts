@@ -147,7 +147,7 @@ export class OnnxSessionLoader implements SessionLoader {
       });
     } catch (error) {
       if (isStopping(error)) throw error;
-      notShared(model, messageOf(error));
+      if (placement === 'shared') notShared(model, messageOf(error));
       return undefined;
     }
   }

@@ -1,7 +1,7 @@
 /** The program of the process that compiles a model for the weight store, so that no replica and no caller waits for it. */
 import { writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { messageOf } from '../../common/errors.js';
+import { InfermuxError, messageOf } from '../../common/errors.js';
 import type { CompileMessage, CompileRequest, CompileResult } from '../../protocol/compile-messages.js';
 import { HashMemory, hashMemory } from '../../protocol/hash-memory.js';
 import { QueueCounters } from '../../protocol/queue-counters.js';
@@ -28,9 +28,11 @@ async function compile({ model, contentBytes, session, weightStore }: CompileReq
   const counters = new QueueCounters(1).take()?.counters;
   if (counters === undefined) throw new Error('there are no counters');
   let compileMs = 0;
+  const building = (paths: readonly string[]) => send({ kind: 'building', paths });
   const weights = new SharedWeights({
     ...{ counters, hashes },
-    store: new WeightStore(weightStore, hashes, (paths) => send({ kind: 'building', paths })),
+    // Whoever builds it may be as slow as this process. The engine ends one that takes too long.
+    store: new WeightStore(weightStore, hashes, { building, longestWaitMs: Number.POSITIVE_INFINITY }),
     compiled: async (_model, milliseconds) => {
       compileMs = milliseconds;
       // The process may have been left behind during the compilation, which lets it notice nothing.
@@ -43,9 +45,15 @@ async function compile({ model, contentBytes, session, weightStore }: CompileReq
   const { declined } = await weights.find(whole, sessionOptions(whole, { session }), checkGoOn);
   if (declined !== undefined) return { kind: 'declined', reason: declined };
   const found = memory.entries();
-  // Another model in memory may have the same name in the next engine.
-  if (contents === undefined) await rememberedHashes(weightStore).add(found);
+  // A list that cannot be written costs the next engine a reading of the files.
+  await rememberedHashes(weightStore)
+    .add(found, building)
+    .catch(() => undefined);
   return { kind: 'ready', hashes: found, compileMs };
+}
+
+function isOfStore(error: unknown): boolean {
+  return error instanceof InfermuxError && error.code === 'FAILED_PRECONDITION';
 }
 
 function checkGoOn(): void {
@@ -79,7 +87,7 @@ preferAsVictim();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined);
 process.once('message', (request) => {
   compile(request as CompileRequest)
-    .catch((error): CompileResult => ({ kind: 'failed', reason: messageOf(error) }))
+    .catch((error): CompileResult => ({ kind: isOfStore(error) ? 'failed' : 'postponed', reason: messageOf(error) }))
     .then(send)
     .finally(() => {
       if (process.connected) process.disconnect();

@@ -1,7 +1,9 @@
+import { dirname } from 'node:path';
 import { otherWriters, thisUser } from '../../common/files/other-writers.js';
 import { readTextFile } from '../../common/files/read-file.js';
 import { undefinedIfNotThere } from '../../common/files/system-errors.js';
-import { replaceFile } from '../../common/files/write-file.js';
+import { removeAbandoned, replaceFile } from '../../common/files/write-file.js';
+import { isLasting } from './file-hashes.js';
 
 /** Most files; the ones that were remembered last. */
 const MOST = 1_024;
@@ -22,26 +24,31 @@ export class RememberedHashes {
     this.#path = path;
   }
 
-  /** Returns undefined also when the list cannot be read: then the file itself tells. */
-  async get(state: Uint8Array): Promise<Uint8Array | undefined> {
+  /** Returns the hash in hexadecimal digits; undefined also when the list cannot be read: then the file itself tells. */
+  async get(state: Uint8Array): Promise<string | undefined> {
+    if (!isLasting(state)) return undefined;
     this.#read ??= this.#readAll().catch(() => new Map());
-    const hash = (await this.#read).get(Buffer.from(state).toString('hex'));
-    return hash === undefined ? undefined : Buffer.from(hash, 'hex');
+    return (await this.#read).get(digitsOf(state));
   }
 
   /**
    * Writes these hashes down. Of two processes that do so at once, one may lose its own, which costs a reading of the files.
    *
+   * @param writing called with all that is left behind should the process end meanwhile.
    * @throws Error of the file system.
    */
-  async add(hashes: Iterable<readonly [Uint8Array, Uint8Array]>): Promise<void> {
+  async add(
+    hashes: Iterable<readonly [Uint8Array, Uint8Array]>,
+    writing: (paths: readonly string[]) => Promise<void> = async () => undefined,
+  ): Promise<void> {
     const all = new Map(await this.#readAll().catch(() => []));
     for (const [state, hash] of hashes) {
-      const key = Buffer.from(state).toString('hex');
+      const key = digitsOf(state);
       all.delete(key);
-      all.set(key, Buffer.from(hash).toString('hex'));
+      if (isLasting(state)) all.set(key, digitsOf(hash));
     }
-    await replaceFile(this.#path, JSON.stringify([...all].slice(-MOST)), 0o600);
+    await removeAbandoned(dirname(this.#path));
+    await replaceFile(this.#path, JSON.stringify([...all].slice(-MOST)), 0o600, (path) => writing([path]));
   }
 
   async #readAll(): Promise<Map<string, string>> {
@@ -50,4 +57,8 @@ export class RememberedHashes {
     const pairs = JSON.parse(found.text) as [string, string][];
     return new Map(pairs.filter((pair) => pair.every((each) => SHA_256.test(each))));
   }
+}
+
+function digitsOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }

@@ -54,17 +54,29 @@ export class SharedWeights {
    * Returns the model's entry, compiled now if there is none.
    *
    * @param checkGoOn throws when a wait for another thread, which compiles the model, should end.
-   * @throws Error when the store cannot be used; InfermuxError when the thread must stop.
+   * @throws InfermuxError `FAILED_PRECONDITION` when the store cannot be used, `REPLICA_FAILED` when the thread must stop;
+   *   Error when the model's files cannot be read.
    */
   async find(model: ModelReference, options: SessionSettings, checkGoOn: () => void): Promise<ModelEntry> {
     const key = await this.#keyOf(model, options);
+    let ofModel: unknown;
     const build = async (into: string) => {
-      const declined = await this.#compile(model, options, into);
-      // The entry must not hold another file than the one that it is named after.
-      if ((await this.#keyOf(model, options)) !== key) throw new Error('its files changed while it was compiled');
-      return declined;
+      try {
+        const declined = await this.#compile(model, options, into);
+        // The entry must not hold another file than the one that it is named after.
+        if ((await this.#keyOf(model, options)) !== key) throw new Error('its files changed while it was compiled');
+        return declined;
+      } catch (error) {
+        ofModel = error;
+        throw error;
+      }
     };
-    return { key, ...(await this.#environment.store.find(key, build, checkGoOn)) };
+    try {
+      return { key, ...(await this.#environment.store.find(key, build, checkGoOn)) };
+    } catch (cause) {
+      if (cause === ofModel || isStopping(cause)) throw cause;
+      throw new InfermuxError('FAILED_PRECONDITION', messageOf(cause), { cause });
+    }
   }
 
   /** Replaces the entry by the reason not to use it. */

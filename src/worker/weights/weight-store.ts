@@ -20,7 +20,7 @@ const HASHES = 'hashes.json';
 /** Names of entries and of temporary folders. Keys are SHA-256 in hexadecimal digits. */
 const OWN_NAME = /^[\da-f]{64}(\..+\.tmp)?$/;
 const WAIT_MS = 50;
-/** Longest wait for another thread that builds the entry; after it, a load without the store is better. */
+/** A load waits so long at most for another thread that builds the entry: then a load without the store is better. */
 const LONGEST_WAIT_MS = 60_000;
 /** After this time a declined model is tried again: the reason, for instance a lack of space, may be gone. */
 const DECLINED_MS = 86_400_000;
@@ -40,6 +40,14 @@ export function rememberedHashes({ directory }: WeightStoreSettings): Remembered
 /** Writes the files of an entry into the folder, or returns why there should be none. */
 type Build = (folder: string) => Promise<string | undefined>;
 
+/** How a thread builds entries. */
+export interface StoreWork {
+  /** Called before an entry is built, with all that is left behind should the process end meanwhile. */
+  readonly building?: (paths: readonly string[]) => Promise<void>;
+  /** Longest wait for another thread that builds the entry, in milliseconds. Default: a minute. */
+  readonly longestWaitMs?: number;
+}
+
 interface Index {
   readonly format: number;
   readonly declined?: string;
@@ -58,17 +66,18 @@ export class WeightStore {
   readonly #maxBytes: number;
   readonly #hashes: FileHashes;
   readonly #building: (paths: readonly string[]) => Promise<void>;
+  readonly #longestWaitMs: number;
 
-  /** @param building called before an entry is built, with all that is left behind should the process end meanwhile. */
   constructor(
     { directory, maxBytes }: WeightStoreSettings,
     hashes: FileHashes,
-    building: (paths: readonly string[]) => Promise<void> = async () => undefined,
+    { building = async () => undefined, longestWaitMs = LONGEST_WAIT_MS }: StoreWork = {},
   ) {
     this.#directory = directory;
     this.#maxBytes = maxBytes;
     this.#hashes = hashes;
     this.#building = building;
+    this.#longestWaitMs = longestWaitMs;
   }
 
   /**
@@ -105,8 +114,8 @@ export class WeightStore {
           await unlock();
         }
       }
-      if (Date.now() - startedAt > LONGEST_WAIT_MS)
-        throw new Error(`another thread has been building entry ${key} for ${LONGEST_WAIT_MS} ms`);
+      if (Date.now() - startedAt > this.#longestWaitMs)
+        throw new Error(`another thread has been building entry ${key} for ${this.#longestWaitMs} ms`);
       await sleep(WAIT_MS);
       checkGoOn();
     }

@@ -9,7 +9,7 @@ let checks: HealthChecks<Checked>;
 
 class Checked {
   readonly id = 'r0';
-  loadUnderWay: string | undefined;
+  isInLoad = false;
   asked = 0;
   /** What the next checks come to; the last one stays. */
   answers: ('well' | 'ill' | 'silent')[] = ['well'];
@@ -62,11 +62,11 @@ it('gives up on one that fails so many checks in a row, and asks it no more', as
 it('takes silence for illness, but not while a model is loading', async () => {
   const replica = new Checked();
   replica.answers = ['silent'];
-  replica.loadUnderWay = 'large@1';
+  replica.isInLoad = true;
   checks.watch(replica);
   await advance(1_000);
   expect(story).toEqual([]);
-  replica.loadUnderWay = undefined;
+  replica.isInLoad = false;
   await advance(60);
   expect(story).toEqual(['1: no answer to a health check within 50 ms']);
 });

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -109,10 +109,25 @@ describe('the process that compiles a model', () => {
       kind: 'failed',
       reason: expect.stringContaining('ENOTDIR'),
     });
+    const gone = { ...inFile, path: join(models, 'gone.onnx') };
+    expect(await start(gone).answer).toEqual({ kind: 'postponed', reason: expect.stringContaining('ENOENT') });
     const broken = { ...inFile, path: join(models, 'broken.onnx') };
     expect(await start(broken).answer).toEqual({
       kind: 'declined',
       reason: expect.stringContaining('it could not be compiled: model "m": '),
+    });
+  });
+
+  it('needs no list of hashes, which is for the next engine alone', async () => {
+    mkdirSync(join(store, 'hashes.json'), { recursive: true, mode: 0o700 });
+    expect((await start().answer).kind).toBe('ready');
+  });
+
+  it('ends at once where its settings cannot be sent', async () => {
+    const settings = { session: { extra: new SharedArrayBuffer(1) }, weightStore: { directory: store, maxBytes: 1 } };
+    expect(await new CompileProcess(inFile, settings, systemClock).answer).toEqual({
+      kind: 'died',
+      reason: expect.stringContaining('it could not be told what to compile: '),
     });
   });
 

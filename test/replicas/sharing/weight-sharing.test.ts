@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ModelReference, SessionWeights, WeightPlacement } from '../../../dist/contracts/model-reference.js';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
+import type { ReplicaState } from '../../../dist/replicas/replica-state.js';
 import type { CompileAnswer } from '../../../dist/replicas/sharing/compile-process.js';
 import { type SharingReplica, WeightSharing } from '../../../dist/replicas/sharing/weight-sharing.js';
 import { FakeClock } from '../../support/fakes/fake-clock.js';
@@ -14,7 +15,7 @@ const HASH: readonly [Uint8Array, Uint8Array] = [new Uint8Array(32).fill(1), new
 const READY: CompileAnswer = { kind: 'ready', compileMs: 1_000, hashes: [HASH] };
 
 class FakeReplica implements SharingReplica {
-  readonly state = 'running';
+  state: ReplicaState = 'running';
   readonly models = new Map<string, SessionWeights>();
   readonly session: Record<string, unknown> = {};
   placement: WeightPlacement = 'auto';
@@ -22,6 +23,9 @@ class FakeReplica implements SharingReplica {
   isLoading = false;
   /** Whether it finds what was prepared. */
   canShare = true;
+  /** When set, it never answers. */
+  isStuck = false;
+  #lose: (error: Error) => void = () => undefined;
 
   readonly id: string;
 
@@ -37,9 +41,19 @@ class FakeReplica implements SharingReplica {
     of: (key: string) => this.models.get(key),
     share: async (key: string) => {
       story.push(`${this.id} shares ${key}`);
+      if (this.isStuck)
+        await new Promise<void>((_, reject) => {
+          this.#lose = reject;
+        });
       if (this.canShare && this.models.has(key)) this.models.set(key, 'shared');
     },
   };
+
+  abandon(cause: Error): void {
+    story.push(`${this.id} is abandoned`);
+    this.state = 'failed';
+    this.#lose(cause);
+  }
 }
 
 let clock: FakeClock;
@@ -48,6 +62,7 @@ let told: string[];
 let replicas: FakeReplica[];
 let answers: ((answer: CompileAnswer) => void)[];
 let memory: SharedArrayBuffer;
+let available: number;
 let sharing: WeightSharing;
 
 const model = (own: Partial<ModelReference> = {}): ModelReference => ({
@@ -81,9 +96,11 @@ beforeEach(() => {
   answers = [];
   replicas = ['r0', 'r1', 'r2'].map((id) => new FakeReplica(id));
   memory = hashMemory(8);
+  available = 1_000 * MIB;
   sharing = new WeightSharing({
     ...{ clock, fileHashes: memory, weightStore: { directory: '/store', maxBytes: 1 } },
     replicas: () => replicas,
+    availableMemory: () => available,
     log: (level, { reason = '' }, message) => told.push(`${level}: ${message} ${reason}`.trim()),
     compile: ({ id }) => {
       story.push(`compile ${id}`);
@@ -205,61 +222,127 @@ it('models are compiled one after the other', async () => {
   expect(story).toEqual(['compile m', 'compile n']);
 });
 
+it('sessions that keep their weights by their own settings do not count', async () => {
+  (replicas[1] as FakeReplica).placement = 'private';
+  load(0);
+  load(1);
+  await pass(SETTLE_MS);
+  expect(story).toEqual([]);
+  load(2);
+  await pass(SETTLE_MS);
+  await answer(READY);
+  expect(story).toEqual(['compile m', 'r0 shares m@1', 'r2 shares m@1']);
+});
+
+it('settings that are no JSON are as good as others', async () => {
+  for (const replica of replicas) Object.assign(replica.session, { of: 1n, bytes: new Uint8Array(2) });
+  load(0);
+  load(1);
+  await pass(SETTLE_MS);
+  expect(story).toEqual(['compile m']);
+});
+
+it('nothing is compiled where there is no memory for it, until there is', async () => {
+  available = 399 * MIB;
+  load(0);
+  load(1);
+  await pass(SETTLE_MS);
+  expect(story).toEqual([]);
+  expect(told.at(-1)).toMatch(
+    /^info: the weights of the model are not shared yet a compilation takes some 419430400 bytes/,
+  );
+  available = 400 * MIB;
+  await pass(REST_MS);
+  expect(story).toEqual(['compile m']);
+});
+
+it('a model that leaves the store again is not compiled at each load', async () => {
+  load(0);
+  load(1);
+  await pass(SETTLE_MS);
+  await answer(READY);
+  for (const replica of replicas) replica.canShare = false;
+  for (let time = 0; time < 5; time += 1) {
+    load(0);
+    await pass(SETTLE_MS);
+  }
+  expect(story.filter((line) => line.startsWith('compile'))).toHaveLength(1);
+  await pass(REST_MS);
+  expect(story.filter((line) => line.startsWith('compile'))).toHaveLength(2);
+});
+
+it('a session that never changes over costs one replica, and the others keep their weights', async () => {
+  for (const index of [0, 1, 2]) load(index);
+  (replicas[0] as FakeReplica).isStuck = true;
+  await pass(SETTLE_MS);
+  await answer(READY);
+  await pass(120_000);
+  await pass(2 * REST_MS);
+  load(0);
+  await pass(SETTLE_MS);
+  expect(story).toEqual(['compile m', 'r0 shares m@1', 'r0 is abandoned']);
+  expect(told.at(-1)).toMatch(/^warn: a replica failed when a session was to share its weights/);
+});
+
 describe('what cannot be compiled', () => {
-  const again = async () => {
+  const begin = async () => {
     load(0);
     load(1);
     await pass(SETTLE_MS);
   };
 
   it.each<[string, CompileAnswer, string, number]>([
-    ['is declined', { kind: 'declined', reason: 'x' }, 'info: the weights of the model are not shared x', 1],
+    ['is declined', { kind: 'declined', reason: 'x' }, 'info: the weights of the model are not shared x', 144],
+    ['is postponed', { kind: 'postponed', reason: 'x' }, 'info: the weights of the model are not shared yet x', 1],
     [
       'ends its process',
       { kind: 'died', reason: 'x' },
       'warn: the model could not be compiled to share its weights x',
-      2,
+      1,
     ],
     [
       'has no store',
       { kind: 'failed', reason: 'x' },
       'warn: weights are not shared: the weight store cannot be used x',
-      2,
+      1,
     ],
-  ])('%s: the model keeps its weights, and is not tried again at once', async (_, given, message, tries) => {
-    await again();
-    await answer(given);
-    await again();
-    expect(story).toEqual(['compile m']);
-    expect(told.at(-1)).toBe(message);
-    await pass(REST_MS);
-    await again();
-    expect(story).toHaveLength(tries);
-  });
+  ])(
+    '%s: the model keeps its weights, and is tried again by itself, but not at once',
+    async (_, given, message, rests) => {
+      await begin();
+      await answer(given);
+      expect(told.at(-1)).toBe(message);
+      await begin();
+      clock.advance(rests * REST_MS - 2 * SETTLE_MS);
+      await flush();
+      expect(story).toEqual(['compile m']);
+      await pass(2 * SETTLE_MS);
+      expect(story).toEqual(['compile m', 'compile m']);
+    },
+  );
 
   it('for lack of a store gets one warning, whatever the number of models', async () => {
-    await again();
+    await begin();
     const other = model({ id: 'n', key: 'n@1' });
     for (const index of [0, 1]) load(index, other);
     await answer({ kind: 'failed', reason: 'EACCES' });
     await pass(SETTLE_MS);
     expect(story).toEqual(['compile m']);
     await pass(REST_MS);
-    for (const index of [0, 1]) load(index, other);
-    await pass(SETTLE_MS);
     await answer({ kind: 'failed', reason: 'EACCES' });
-    expect(story).toEqual(['compile m', 'compile n']);
+    await answer({ kind: 'failed', reason: 'EACCES' });
+    expect(story).toEqual(['compile m', 'compile m']);
     expect(told.filter((line) => line.startsWith('warn'))).toHaveLength(1);
   });
 
   it('or not be found by a replica afterwards, is not tried without end', async () => {
     for (const replica of replicas) replica.canShare = false;
-    await again();
+    await begin();
     await answer(READY);
-    await pass(10 * PATIENCE_MS);
-    const tries = story.length;
-    await again();
-    expect([tries, story.length]).toEqual([7, 7]);
+    await pass(100);
+    expect(story).toHaveLength(7);
+    await pass(REST_MS / 2);
+    expect(story).toHaveLength(7);
   });
 });
 

@@ -2,7 +2,7 @@ import { chmodSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
-import { FileHashes } from '../../../dist/worker/weights/file-hashes.js';
+import { FileHashes, isLasting } from '../../../dist/worker/weights/file-hashes.js';
 import { RememberedHashes } from '../../../dist/worker/weights/remembered-hashes.js';
 import { directory } from '../../support/directories.js';
 
@@ -12,11 +12,10 @@ const pair = (value: number) => [bytes(value), bytes(value + 1)] as const;
 let path: string;
 let list: RememberedHashes;
 
+const digits = (value: number) => Buffer.from(bytes(value)).toString('hex');
+
 /** What an engine sees that starts now. */
-const get = async (value: number) => {
-  const hash = await new RememberedHashes(path).get(bytes(value));
-  return hash && new Uint8Array(hash);
-};
+const get = (value: number) => new RememberedHashes(path).get(bytes(value));
 
 beforeEach(() => {
   path = join(directory(), 'hashes.json');
@@ -28,7 +27,7 @@ describe('remembered hashes', () => {
     expect(await get(1)).toBeUndefined();
     await list.add([pair(1), pair(3)]);
     await new RememberedHashes(path).add([pair(5)]);
-    expect([await get(1), await get(5), await get(7)]).toEqual([bytes(2), bytes(6), undefined]);
+    expect([await get(1), await get(5), await get(7)]).toEqual([digits(2), digits(6), undefined]);
   });
 
   it('are as many as are worth it, the last ones', async () => {
@@ -53,7 +52,28 @@ describe('remembered hashes', () => {
     spoil();
     expect(await get(1)).toBeUndefined();
     await new RememberedHashes(path).add([pair(3)]);
-    expect(await get(3)).toEqual(bytes(4));
+    expect(await get(3)).toBe(digits(4));
+  });
+
+  it('are none of files whose state may be that of another one, as in the images of disks, and of models in memory', async () => {
+    // The last bit says so.
+    await list.add([
+      [bytes(2), bytes(1)],
+      [bytes(5), bytes(1)],
+    ]);
+    expect([await get(2), await get(5)]).toEqual([undefined, digits(1)]);
+    const memory = new HashMemory(hashMemory(8));
+    new FileHashes(memory).ofContents('m@1', new SharedArrayBuffer(1));
+    expect(memory.entries().map(([state]) => isLasting(state))).toEqual([false]);
+  });
+
+  it('do not count where a file is to be read', async () => {
+    const file = join(directory({ model: 'weights' }), 'model');
+    const memory = new HashMemory(hashMemory(8));
+    const hash = await new FileHashes(memory).of(file);
+    await list.add(memory.entries().map(([state]) => [state, bytes(1)] as const));
+    const next = new FileHashes(new HashMemory(hashMemory(8)), new RememberedHashes(path));
+    expect([await next.known(file), await next.of(file)]).toEqual([digits(1), hash]);
   });
 
   it('hold for a file until it is changed, though its size and time of change are set back', async () => {
