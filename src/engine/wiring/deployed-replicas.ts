@@ -3,6 +3,12 @@ import type { Deployments } from '../../deployments/deployments.js';
 import type { ModelReplicas } from '../../models/model-replicas.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
+import type { EngineDeployment } from '../requests/targets.js';
+
+/** Returns all replicas that may have sessions: those that run, and the express replicas that do. */
+export function replicasWithSessions(deployments: readonly EngineDeployment[]): Replica[] {
+  return deployments.flatMap(({ running, express }) => [...running, ...(express.running ? [express.running] : [])]);
+}
 
 /**
  * Returns the replicas of all deployments, as the model manager needs them.
@@ -22,8 +28,7 @@ export function deployedReplicas(
     },
     wanted: (deployment) => deployments.require(deployment).targetReplicas,
     running: () => lasting().flatMap(({ running }) => running),
-    withSessions: () =>
-      lasting().flatMap(({ running, express }) => [...running, ...(express.running ? [express.running] : [])]),
+    withSessions: () => replicasWithSessions(lasting()),
     loadInTurn: (model, replica, load) =>
       deployments.require(replica.deployment).queue.loads.inTurn(model, replica, load),
     untilUnused: async (key) => {

@@ -18,7 +18,7 @@ import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
 import { Targets } from '../requests/targets.js';
-import { deployedReplicas } from './deployed-replicas.js';
+import { deployedReplicas, replicasWithSessions } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
 import { metricsSource } from './metrics-source.js';
 import { OtherWritersLog } from './other-writers-log.js';
@@ -116,11 +116,7 @@ export class EngineParts {
     return new WeightSharing({
       ...{ clock: this.#environment.clock, log: this.#write, availableMemory: () => machineCapacity().availableBytes },
       ...{ weightStore: this.#options.weightStore, fileHashes: this.#memory.fileHashes },
-      replicas: () =>
-        this.deployments.all.flatMap(({ running, express }) => [
-          ...running,
-          ...(express.running ? [express.running] : []),
-        ]),
+      replicas: () => replicasWithSessions(this.deployments.all),
     });
   }
 

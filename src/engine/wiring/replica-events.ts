@@ -70,7 +70,7 @@ export class ReplicaEvents {
           // A handler asked for the model, and the model was removed before it was loaded.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
-        if (registered !== undefined) sharing.loaded(replica, registered, weights);
+        if (registered !== undefined) sharing.loaded(replica, registered, { weights, loadMs });
         metrics.modelLoaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');

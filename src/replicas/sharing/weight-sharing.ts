@@ -22,6 +22,13 @@ const SETTLE_MS = 2_000;
 const REST_MS = 600_000;
 /** As long as the store itself remembers that it had better not have the model. */
 const DECLINED_MS = 86_400_000;
+/** What follows from an answer that leaves the model private. Of a store that cannot be used there is one warning. */
+const OUTCOMES = {
+  declined: { restMs: DECLINED_MS, level: 'info', message: 'the weights of the model are not shared' },
+  postponed: { restMs: REST_MS, level: 'info', message: 'the weights of the model are not shared yet' },
+  died: { restMs: REST_MS, level: 'warn', message: 'the model could not be compiled to share its weights' },
+  failed: { restMs: REST_MS, level: 'warn', message: 'weights are not shared: the weight store cannot be used' },
+} as const satisfies Record<Exclude<CompileAnswer['kind'], 'ready'>, object>;
 /** Memory that a compilation takes, for each byte of the model's files: four copies or so, some of them packed. */
 const MEMORY_PER_BYTE = 4;
 /** A replica changes over when it has nothing to do; one that is never idle does so after this time. */
@@ -29,8 +36,12 @@ const PATIENCE_MS = 10_000;
 const LOOK_MS = 20;
 /** Requests of handlers may hold a session whenever it is looked at. */
 const PASSES = 3;
-/** A session that takes longer to change over never does, as a load of which the engine has a bound. */
+/**
+ * A change over takes no longer than a load, whose warm-up runs it has, too. One that takes longer than this, and than so
+ * many loads, never ends.
+ */
 const LONGEST_CHANGE_MS = 120_000;
+const LONGEST_CHANGE_LOADS = 10;
 
 /** A replica, as the sharing of weights sees it. */
 export interface SharingReplica {
@@ -70,6 +81,13 @@ interface Group {
   restsUntil: number;
   /** Whether a change over ended a replica. */
   isGivenUp: boolean;
+  longestLoadMs: number;
+}
+
+/** A session as a replica has loaded it. */
+interface LoadedSession {
+  readonly weights: SessionWeights;
+  readonly loadMs: number;
 }
 
 interface Place {
@@ -90,9 +108,8 @@ export class WeightSharing {
   readonly #turns = new SerialQueue();
   #compilation: Compilation | undefined;
   #isAnnounced = false;
-  /** Clock time until which the store is left alone, because it could not be used. */
-  #storeRestsUntil = Number.NEGATIVE_INFINITY;
-  #hasWarned = false;
+  /** Clock time until which the store is left alone, because it could not be used; undefined as long as it could. */
+  #storeRestsUntil: number | undefined;
   #isClosed = false;
 
   constructor(environment: WeightSharingEnvironment) {
@@ -101,15 +118,16 @@ export class WeightSharing {
   }
 
   /** Call it when a replica has loaded a session of the model, narrow or wide. */
-  loaded({ weights: { settings } }: SharingReplica, model: ModelReference, weights: SessionWeights): void {
+  loaded({ weights: { settings } }: SharingReplica, model: ModelReference, { weights, loadMs }: LoadedSession): void {
     if (weights === 'shared') {
       this.#announce();
       return;
     }
     if ((model.weights ?? settings.weights) !== 'auto' || model.bytes < LEAST_BYTES) return;
-    const session = mergeSettings(settings.session, model.session ?? {});
-    if (whyNotShared(model.format, session) !== undefined) return;
-    this.#plan(this.#groupOf(model, settings.session), SETTLE_MS);
+    if (whyNotShared(model.format, mergeSettings(settings.session, model.session ?? {})) !== undefined) return;
+    const group = this.#groupOf(model, settings.session);
+    group.longestLoadMs = Math.max(group.longestLoadMs, loadMs);
+    this.#plan(group, SETTLE_MS);
   }
 
   /** Call it when no request will name the model again. */
@@ -129,7 +147,7 @@ export class WeightSharing {
     }
     const group: Group = {
       ...{ model, session, isPlanned: false, isPrepared: false, isGivenUp: false },
-      restsUntil: Number.NEGATIVE_INFINITY,
+      ...{ restsUntil: Number.NEGATIVE_INFINITY, longestLoadMs: 0 },
     };
     this.#groups.add(group);
     return group;
@@ -154,7 +172,7 @@ export class WeightSharing {
   async #lookAfter(group: Group): Promise<void> {
     if (group.isPrepared) await this.#changeOver(group);
     const now = this.#environment.clock.now();
-    const waitMs = Math.max(group.restsUntil, this.#storeRestsUntil) - now;
+    const waitMs = Math.max(group.restsUntil, this.#storeRestsUntil ?? now) - now;
     if (!this.#isWorthIt(group)) return;
     if (waitMs > 0) {
       this.#plan(group, waitMs);
@@ -179,27 +197,11 @@ export class WeightSharing {
       log('info', { model: group.model.id, compileMs: answer.compileMs }, 'the weight store has the model');
       return true;
     }
-    const fields = { model: group.model.id, reason: answer.reason };
-    switch (answer.kind) {
-      case 'declined':
-        this.#rest(group, DECLINED_MS);
-        log('info', fields, 'the weights of the model are not shared');
-        break;
-      case 'postponed':
-        this.#rest(group, REST_MS);
-        log('info', fields, 'the weights of the model are not shared yet');
-        break;
-      case 'died':
-        this.#rest(group, REST_MS);
-        log('warn', fields, 'the model could not be compiled to share its weights');
-        break;
-      case 'failed':
-        this.#storeRestsUntil = clock.now() + REST_MS;
-        this.#rest(group, REST_MS);
-        log(this.#hasWarned ? 'debug' : 'warn', fields, 'weights are not shared: the weight store cannot be used');
-        this.#hasWarned = true;
-        break;
-    }
+    const { restMs, level, message } = OUTCOMES[answer.kind];
+    const isKnown = answer.kind === 'failed' && this.#storeRestsUntil !== undefined;
+    if (answer.kind === 'failed') this.#storeRestsUntil = clock.now() + restMs;
+    this.#rest(group, restMs);
+    log(isKnown ? 'debug' : level, { model: group.model.id, reason: answer.reason }, message);
     return false;
   }
 
@@ -227,30 +229,28 @@ export class WeightSharing {
     for (const place of this.#privateOf(group)) {
       await this.#untilIdle(place.replica);
       if (!this.#isWorthIt(group)) return;
-      const fields = { replica: place.replica.id, model: group.model.id };
+      const fieldsOf = (cause: unknown) => {
+        return { replica: place.replica.id, model: group.model.id, reason: messageOf(cause) };
+      };
       try {
-        await this.#share(place);
+        await this.#share(place, Math.max(LONGEST_CHANGE_MS, LONGEST_CHANGE_LOADS * group.longestLoadMs));
       } catch (cause) {
         if (place.replica.state === 'failed') {
           // Another replica would fare no better.
           group.isGivenUp = true;
-          log(
-            'warn',
-            { ...fields, reason: messageOf(cause) },
-            'a replica failed when a session was to share its weights',
-          );
+          log('warn', fieldsOf(cause), 'a replica failed when a session was to share its weights');
           return;
         }
-        log('debug', { ...fields, reason: messageOf(cause) }, 'the session keeps its own weights');
+        log('debug', fieldsOf(cause), 'the session keeps its own weights');
       }
     }
   }
 
   /** @throws InfermuxError the thread's error; `REPLICA_FAILED` when it gives no answer. */
-  async #share({ replica, key }: Place): Promise<void> {
+  async #share({ replica, key }: Place, longestMs: number): Promise<void> {
     const shared = replica.weights.share(key);
-    if (await settlesWithin(this.#environment.clock, shared, LONGEST_CHANGE_MS)) return;
-    replica.abandon(new Error(`a session did not change over to shared weights within ${LONGEST_CHANGE_MS} ms`));
+    if (await settlesWithin(this.#environment.clock, shared, longestMs)) return;
+    replica.abandon(new Error(`a session did not change over to shared weights within ${longestMs} ms`));
     await shared;
   }
 

@@ -70,10 +70,10 @@ const model = (own: Partial<ModelReference> = {}): ModelReference => ({
   ...own,
 });
 
-function load(index: number, loaded = model(), weights: SessionWeights = 'private'): void {
+function load(index: number, loaded = model(), weights: SessionWeights = 'private', loadMs = 500): void {
   const replica = replicas[index] as FakeReplica;
   replica.models.set(loaded.key, weights);
-  sharing.loaded(replica, loaded, weights);
+  sharing.loaded(replica, loaded, { weights, loadMs });
 }
 
 async function pass(milliseconds: number): Promise<void> {
@@ -82,6 +82,13 @@ async function pass(milliseconds: number): Promise<void> {
     clock.advance(Math.min(10, left));
     await flush();
   }
+}
+
+/** Two replicas load the model, and it settles. */
+async function begin(loaded = model()): Promise<void> {
+  load(0, loaded);
+  load(1, loaded);
+  await pass(SETTLE_MS);
 }
 
 async function answer(given: CompileAnswer): Promise<void> {
@@ -139,7 +146,7 @@ describe('a large model with several sessions', () => {
     expect(story).toEqual([]);
     const wide = 'm@1 (wide)';
     (replicas[0] as FakeReplica).models.set(wide, 'private');
-    sharing.loaded(replicas[0] as FakeReplica, model(), 'private');
+    sharing.loaded(replicas[0] as FakeReplica, model(), { weights: 'private', loadMs: 500 });
     await pass(SETTLE_MS);
     await answer(READY);
     expect(story).toEqual(['compile m', 'r0 shares m@1', `r0 shares ${wide}`]);
@@ -157,9 +164,7 @@ describe('a large model with several sessions', () => {
   });
 
   it('changes over a session that came with weights of its own while others did', async () => {
-    load(0);
-    load(1);
-    await pass(SETTLE_MS);
+    await begin();
     await answer(READY);
     load(2);
     await pass(SETTLE_MS);
@@ -200,9 +205,7 @@ it.each<[string, Partial<ModelReference>, Partial<FakeReplica>]>([
 
 it('sessions with other settings are another matter', async () => {
   Object.assign((replicas[1] as FakeReplica).session, { graphOptimizationLevel: 'basic' });
-  load(0);
-  load(1);
-  await pass(SETTLE_MS);
+  await begin();
   expect(story).toEqual([]);
   load(2);
   await pass(SETTLE_MS);
@@ -224,9 +227,7 @@ it('models are compiled one after the other', async () => {
 
 it('sessions that keep their weights by their own settings do not count', async () => {
   (replicas[1] as FakeReplica).placement = 'private';
-  load(0);
-  load(1);
-  await pass(SETTLE_MS);
+  await begin();
   expect(story).toEqual([]);
   load(2);
   await pass(SETTLE_MS);
@@ -236,17 +237,13 @@ it('sessions that keep their weights by their own settings do not count', async 
 
 it('settings that are no JSON are as good as others', async () => {
   for (const replica of replicas) Object.assign(replica.session, { of: 1n, bytes: new Uint8Array(2) });
-  load(0);
-  load(1);
-  await pass(SETTLE_MS);
+  await begin();
   expect(story).toEqual(['compile m']);
 });
 
 it('nothing is compiled where there is no memory for it, until there is', async () => {
   available = 399 * MIB;
-  load(0);
-  load(1);
-  await pass(SETTLE_MS);
+  await begin();
   expect(story).toEqual([]);
   expect(told.at(-1)).toMatch(
     /^info: the weights of the model are not shared yet a compilation takes some 419430400 bytes/,
@@ -257,9 +254,7 @@ it('nothing is compiled where there is no memory for it, until there is', async 
 });
 
 it('a model that leaves the store again is not compiled at each load', async () => {
-  load(0);
-  load(1);
-  await pass(SETTLE_MS);
+  await begin();
   await answer(READY);
   for (const replica of replicas) replica.canShare = false;
   for (let time = 0; time < 5; time += 1) {
@@ -284,13 +279,18 @@ it('a session that never changes over costs one replica, and the others keep the
   expect(told.at(-1)).toMatch(/^warn: a replica failed when a session was to share its weights/);
 });
 
-describe('what cannot be compiled', () => {
-  const begin = async () => {
-    load(0);
-    load(1);
-    await pass(SETTLE_MS);
-  };
+it('a session may take as long to change over as its loads let expect', async () => {
+  for (const index of [0, 1]) load(index, model(), 'private', 60_000);
+  (replicas[0] as FakeReplica).isStuck = true;
+  await pass(SETTLE_MS);
+  await answer(READY);
+  await pass(599_000);
+  expect(story).toEqual(['compile m', 'r0 shares m@1']);
+  await pass(2_000);
+  expect(story.at(-1)).toBe('r0 is abandoned');
+});
 
+describe('what cannot be compiled', () => {
   it.each<[string, CompileAnswer, string, number]>([
     ['is declined', { kind: 'declined', reason: 'x' }, 'info: the weights of the model are not shared x', 144],
     ['is postponed', { kind: 'postponed', reason: 'x' }, 'info: the weights of the model are not shared yet x', 1],
@@ -348,9 +348,7 @@ describe('what cannot be compiled', () => {
 
 describe('an end', () => {
   it('of the engine ends a compilation, and nothing begins any more', async () => {
-    load(0);
-    load(1);
-    await pass(SETTLE_MS);
+    await begin();
     await sharing.close();
     expect(story).toEqual(['compile m', 'close']);
     load(0, model({ id: 'n', key: 'n@1' }));
