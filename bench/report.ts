@@ -8,7 +8,7 @@ export interface Goal {
   readonly what: string;
   /** Values of the rounds, in order. */
   readonly values: readonly number[];
-  readonly unit: '×' | '%' | 'ms' | 's' | 'runs' | 'services' | 'seeds' | 'times';
+  readonly unit: '×' | '%' | 'ms' | 's' | 'runs' | 'services' | 'seeds' | 'times' | 'items' | 'items/s';
   readonly limit: number;
   readonly aim: number;
   /** Whether the value must be at most the limit, instead of at least. */
@@ -49,7 +49,11 @@ function placeOf({ cores, processor, memoryGiB, platform, node, versions }: type
 
 /** A figure of something that never came is infinite, so that it is above every limit. */
 const amount = (value: number, unit: Goal['unit']) =>
-  !Number.isFinite(value) ? 'none' : unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(2)} ${unit}`;
+  !Number.isFinite(value)
+    ? 'none'
+    : unit === '×'
+      ? `${value.toFixed(2)}×`
+      : `${value.toFixed(value < 1_000 ? 2 : 0)} ${unit}`;
 function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
   const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
   const side = atMost === true ? '≤' : '≥';

@@ -1,7 +1,14 @@
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './common/errors.js';
 export type { Batching, BatchingOptions } from './contracts/batching.js';
 export type { EvictionName } from './contracts/eviction.js';
-export type { Handler, HandlerContext, HandlerModel, LogFields } from './contracts/handler.js';
+export type {
+  Handler,
+  HandlerContext,
+  HandlerEngine,
+  HandlerModel,
+  LogFields,
+  NestedRunOptions,
+} from './contracts/handler.js';
 export type { EngineLogger, LoggedFields } from './contracts/logger.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
 export type {
@@ -13,6 +20,7 @@ export type {
   RouterName,
   RoutingStats,
 } from './contracts/request-router.js';
+export type { RunOptions } from './contracts/run-options.js';
 export type { ExecutionProvider, SessionOptions } from './contracts/session-settings.js';
 export type { AutoscalingOptions, ResolvedAutoscaling } from './deployments/autoscaling/autoscaler.js';
 export type {
@@ -33,7 +41,7 @@ export { createEngine } from './engine/create-engine.js';
 export type { CloseOptions, InferenceEngine } from './engine/engine.js';
 export type { CheckpointOptions, EngineOptions, MetricsOptions, WeightStoreOptions } from './engine/options.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
-export type { InferenceRequest, RunOptions } from './engine/requests/run-options.js';
+export type { InferenceRequest } from './engine/requests/run-options.js';
 export type {
   DeploymentStatus,
   EngineState,

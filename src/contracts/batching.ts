@@ -1,9 +1,11 @@
 import { checkOptions, isBoolean, isInteger, isMilliseconds, type Rule } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
+import { expectedMs, type LatencyEstimate, largestWithin } from '../common/estimates/latency-fit.js';
 import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 
 export interface BatchingOptions {
-  /** Most rows (along axis 0) of one call. A request with more rows runs alone. Default 128. */
+  /** Most rows (along axis 0) of one call, or most requests of a handler's `handleBatch`. A request with more rows runs alone.
+   * Default 128. */
   readonly maxSize?: number | undefined;
   /**
    * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when
@@ -37,6 +39,13 @@ export interface BatchingPolicy {
   readonly targetLatencyMs: number | undefined;
   readonly verify: boolean;
 }
+
+/**
+ * Without a `targetLatencyMs` a batch may take this long, or this many times as long as its first request alone. So two
+ * requests are joined when that saves at least a twentieth of their time.
+ */
+const BATCH_MS = 5;
+const BATCH_TO_SINGLE = 1.9;
 
 const RULES: Readonly<Record<keyof BatchingOptions, Rule>> = {
   maxSize: isInteger({ lowest: 1 }),
@@ -76,6 +85,32 @@ export function batchingPolicy(engine: Batching, own: Batching | undefined): Bat
 function settings(batching: Batching | undefined): Partial<BatchingPolicy> {
   if (typeof batching !== 'object') return {};
   return Object.fromEntries(Object.entries(batching).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * Returns the milliseconds that a batch may take.
+ *
+ * @param targetLatencyMs of the policy.
+ * @param estimate of the model's calls, if there is one.
+ * @param rows of the batch's first request.
+ */
+export function mostBatchMs(
+  targetLatencyMs: number | undefined,
+  estimate: LatencyEstimate | undefined,
+  rows: number,
+): number {
+  if (targetLatencyMs !== undefined) return targetLatencyMs;
+  if (estimate === undefined) return BATCH_MS;
+  return Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, Math.max(1, rows)));
+}
+
+/** Returns the rows of the largest batch that takes no longer; one while nothing is known of the model's calls. */
+export function mostRowsOf(
+  { maxSize }: Pick<BatchingPolicy, 'maxSize'>,
+  estimate: LatencyEstimate | undefined,
+  batchMs: number,
+): number {
+  return estimate === undefined ? 1 : Math.min(maxSize, largestWithin(estimate, batchMs));
 }
 
 /**

@@ -1,16 +1,28 @@
 import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
 import type { ModelReference } from './model-reference.js';
+import type { RunOptions } from './run-options.js';
 
-/** The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. */
+/**
+ * The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. It has a `handle`
+ * or a `handleBatch`; with both, `handleBatch` takes the requests.
+ */
 export interface Handler {
   /**
-   * Answers one request.
+   * Answers one request. Up to `maxOngoingRequests` calls are under way at once, and take turns where they wait.
    *
    * @param request a copy of the caller's request.
    * @returns the caller's answer: anything that can be cloned. A view on a part of an ArrayBuffer is sent without the
-   *   rest of the buffer.
+   *   rest of the buffer. An async iterable or a generator is a stream: `engine.stream` gives its items one by one,
+   *   `engine.run` gives the array of them.
    */
-  handle(request: unknown, context: HandlerContext): unknown;
+  handle?(request: unknown, context: HandlerContext): unknown;
+  /**
+   * Answers the requests that wait, up to `batching.maxSize`, in one call. The next call comes after this one.
+   *
+   * @param requests copies of the callers' requests; they name the same model, or none.
+   * @returns as many answers, in the order of the requests. An `Error` fails the request in its place alone.
+   */
+  handleBatch?(requests: readonly unknown[], context: HandlerContext): unknown;
   /**
    * Loads a model of the handler's own, for `context.getModel`. The model counts as one of `maxModelsPerReplica`. When
    * it leaves the cache, its `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
@@ -29,16 +41,36 @@ export interface Handler {
 
 export type LogFields = Readonly<Record<string, string | number | boolean>>;
 
-/** The second argument of {@link Handler.handle}. */
+/** The options of a request that a handler makes. It has the signal and the deadline of the handler's own request, too. */
+export type NestedRunOptions = Omit<RunOptions, 'priority' | 'transfer'>;
+
+/** The engine, as a handler sees it. */
+export interface HandlerEngine {
+  /**
+   * Runs a model, a deployment or an endpoint of the engine, through the calling thread. The request goes before others:
+   * while it waits, the handler's own request keeps a replica.
+   *
+   * @param target as in `engine.run`.
+   * @param request feeds of a model, or a request for a handler.
+   * @throws InfermuxError by rejection, like `engine.run`; `FAILED_PRECONDITION` for the sixteenth request within each
+   *   other.
+   */
+  run<Result = Outputs>(target: string, request: unknown, options?: NestedRunOptions): Promise<Result>;
+}
+
+/** The second argument of {@link Handler.handle} and {@link Handler.handleBatch}: each call has its own. */
 export interface HandlerContext {
   /** The replica that the handler runs in. */
   readonly replica: string;
   /** The model that the request names, as in `engine.run('deployment/model', request)`. */
   readonly modelId: string | undefined;
-  /** Aborted when the caller no longer wants the answer, and when the replica has to stop at once. */
+  /** Aborted when no caller wants an answer any more, and when the replica has to stop at once. */
   readonly signal: AbortSignal;
+  /** Reaches what this replica does not have. */
+  readonly engine: HandlerEngine;
   /**
-   * Runs a model of the engine in this replica, and loads it first if it is cold.
+   * Runs a model of the engine in this replica, and loads it first if it is cold. Calls of requests that are under way at
+   * once are joined, as requests of the model are: see the deployment's `batching`.
    *
    * @param model a model id or `id@version`.
    * @param outputs names of the outputs to return. Default: all.

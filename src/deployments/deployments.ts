@@ -23,7 +23,7 @@ import type { Goal } from './goals.js';
 export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
   /** Makes a deployment without starting it. */
   create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
-  /** The set of deployments changed: a name may now mean another deployment, or none. */
+  /** A deployment changed, came or went: its name may now mean another one, or none. */
   changed(): void;
   /** Requests of the deployment are refused from now on. */
   deleted(name: string): void;
@@ -125,7 +125,9 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       }
       await this.#save({ [name]: { declared: entry.declared, options: given } });
       entry.given = given;
-      return this.#pursue(deployment, deployment.update(resolved));
+      const goal = deployment.update(resolved);
+      this.#environment.changed();
+      return this.#pursue(deployment, goal);
     });
   }
 

@@ -1,24 +1,22 @@
 import type { Registry } from 'prom-client';
 import { checkOptions, isMilliseconds } from '../common/checks.js';
 import { readingInput, unreadableInput } from '../common/errors.js';
+import type { RunOptions } from '../contracts/run-options.js';
 import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
 import { NamedModels } from '../models/sources/named-models.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
+import type { RequestStream } from '../routing/pending-request.js';
 import { allocateTensor, type NumericType } from '../tensors/memory/allocated-tensors.js';
 import type { Feeds, Outputs, TensorOf } from '../tensors/tensor.js';
 import { EngineShutdown } from './engine-shutdown.js';
 import type { ResolvedOptions } from './options.js';
+import { HandlerStream } from './requests/handler-stream.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
-import { RequestIntake } from './requests/request-intake.js';
-import {
-  type InferenceRequest,
-  type RunOptions,
-  readInferenceRequest,
-  readRunOptions,
-} from './requests/run-options.js';
+import { cloneRequest } from './requests/owned-request.js';
+import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
 import { areReady, type EngineStatus, readStatus } from './status.js';
 import { EngineParts } from './wiring/engine-parts.js';
 
@@ -52,7 +50,6 @@ export class InferenceEngine {
    */
   readonly endpoints: Endpoints;
   readonly #parts: EngineParts;
-  readonly #intake: RequestIntake;
   readonly #shutdown: EngineShutdown;
 
   private constructor(
@@ -63,7 +60,6 @@ export class InferenceEngine {
     const parts = new EngineParts(options, checkpoint, environment);
     this.#options = options;
     this.#parts = parts;
-    this.#intake = new RequestIntake(parts, environment.clock);
     this.#shutdown = new EngineShutdown(parts, environment.clock);
     this.models = parts.models;
     this.deployments = parts.deployments;
@@ -121,12 +117,7 @@ export class InferenceEngine {
    */
   run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs>;
   run(target: string, request: unknown, runOptions?: RunOptions): Promise<unknown> {
-    try {
-      this.#shutdown.checkRunning();
-      return this.#intake.submit(target, request, readRunOptions(runOptions), toOutputs);
-    } catch (cause) {
-      return this.#refuse(cause);
-    }
+    return this.#submit(() => this.#parts.intake.submit(target, request, readRunOptions(runOptions), toOutputs));
   }
 
   /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
@@ -136,13 +127,41 @@ export class InferenceEngine {
   /** {@link run}, with details of the answer. */
   infer(request: InferenceRequest): Promise<InferenceResult>;
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
+    return this.#submit(() => {
+      const { target, feeds, ...options } = readInferenceRequest(request);
+      return this.#parts.intake.submit(target, feeds, options, toResult);
+    });
+  }
+
+  /**
+   * Gives a request to a deployment's handler that answers with a stream: an async iterable or a generator.
+   *
+   * The request is copied at once, and sent when the first item is asked for. It is under way until the stream ends, and
+   * its time-out is for the whole stream. At most 64 items lie ahead of the one that was last taken. To end the iteration
+   * early, by `break` or `return()`, ends the handler's generator; so does the signal.
+   *
+   * @param target a deployment with a handler, `deployment/model` for one of its models, or an endpoint.
+   * @returns the items, to be iterated once. The error of a failed request comes after the items before it;
+   *   `REPLICA_FAILED` when the replica died after the first item; `FAILED_PRECONDITION` when the answer is no stream.
+   */
+  stream<Item = unknown>(
+    target: string,
+    request: unknown,
+    runOptions?: RunOptions,
+  ): AsyncIterableIterator<Item, undefined> {
+    let begin: (stream: RequestStream, signal: AbortSignal) => Promise<unknown>;
     try {
       this.#shutdown.checkRunning();
-      const { target, feeds, ...options } = readInferenceRequest(request);
-      return this.#intake.submit(target, feeds, options, toResult);
+      const value = cloneRequest(request);
+      const options = readRunOptions(runOptions);
+      begin = (stream, cancelled) => {
+        const signal = options.signal === undefined ? cancelled : AbortSignal.any([options.signal, cancelled]);
+        return this.#submit(() => this.#parts.intake.stream(target, value, { ...options, signal }, stream));
+      };
     } catch (cause) {
-      return this.#refuse(cause);
+      begin = () => this.#refuse(cause);
     }
+    return new HandlerStream<Item>(begin);
   }
 
   /**
@@ -219,6 +238,15 @@ export class InferenceEngine {
     if (reason !== undefined) log.write('warn', { reason }, 'the checkpoint may be changed by others');
     if (typeof models === 'string') await others.look('the directory of models', models);
     await others.look('the weight store', this.#options.weightStore.directory);
+  }
+
+  #submit<T>(submit: () => Promise<T>): Promise<T> {
+    try {
+      this.#shutdown.checkRunning();
+      return submit();
+    } catch (cause) {
+      return this.#refuse(cause);
+    }
   }
 
   /** Makes a rejection of a refusal too, so that `run` and `infer` never throw. */

@@ -1,8 +1,10 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { EvictionName, UnloadReason } from '../contracts/eviction.js';
-import type { ModelReference, SessionWeights, WeightPlacement } from '../contracts/model-reference.js';
-import type { ModelMetadata, TensorData } from '../tensors/tensor.js';
+import type { BatchingPolicy } from '../contracts/batching.js';
+import type { EvictionName } from '../contracts/eviction.js';
+import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
+import type { TensorData } from '../tensors/tensor.js';
 import type { ErrorRecord } from './error-record.js';
+import type { ReplicaEvent } from './events.js';
 import type { PackedTensor, PartedTensor } from './packing.js';
 
 /** The input of a replica thread's one task. The task is the thread's life: it ends when the replica is told to end. */
@@ -76,15 +78,17 @@ export interface RequestGroup {
   readonly outputs: readonly string[] | undefined;
   /** True when the calling thread has checked the feeds against the model's metadata. */
   readonly checked: boolean;
-  /** The requests for a handler, instead of inputs. */
+  /** The requests for a handler, instead of inputs. Its `handleBatch` takes all of them in one call. */
   readonly values?: readonly HandlerRequest[] | undefined;
 }
 
 /** A request for a handler. */
 export interface HandlerRequest {
-  /** Names the request in a {@link CancelMessage}. */
+  /** Names the request in other messages and events. */
   readonly ticket: number;
   readonly value: unknown;
+  /** Items that the thread may send before the first {@link PullMessage}; undefined when the answer goes as a whole. */
+  readonly ahead: number | undefined;
 }
 
 /** The first message of a thread. Its answer proves that the thread lives and that onnxruntime-node loads in it. */
@@ -146,13 +150,34 @@ export interface RoutingStatsMessage {
 export interface DefineMessage {
   readonly kind: 'define';
   readonly wanted: number;
-  readonly model: Answer<ModelReference>;
+  readonly model: Answer<DefinedModel>;
+}
+
+/** A model that a handler may run. */
+export interface DefinedModel {
+  readonly model: ModelReference;
+  /** How what its requests run at once is joined. */
+  readonly batching: BatchingPolicy;
 }
 
 /** Cancels a request for a handler: nobody wants the answer any more. */
 export interface CancelMessage {
   readonly kind: 'cancel';
   readonly ticket: number;
+}
+
+/** The caller has taken so many items of the request's stream, and the thread may send as many more. */
+export interface PullMessage {
+  readonly kind: 'pull';
+  readonly ticket: number;
+  readonly items: number;
+}
+
+/** The answer to the event `engine-run` of this number. */
+export interface EngineAnswerMessage {
+  readonly kind: 'engine-answer';
+  readonly run: number;
+  readonly answer: Answer<unknown>;
 }
 
 export type ReplicaMessage =
@@ -167,7 +192,9 @@ export type ReplicaMessage =
   | HealthMessage
   | RoutingStatsMessage
   | DefineMessage
-  | CancelMessage;
+  | CancelMessage
+  | PullMessage
+  | EngineAnswerMessage;
 
 /** A message to a replica's thread; the answer repeats its `id`. */
 export interface ToThread {
@@ -186,6 +213,8 @@ export interface HelloAnswer {
 }
 
 export interface HandlerAbilities {
+  /** What it is given in one call: a request, or as many as there are. */
+  readonly takes: 'requests' | 'batches';
   /** It accepts another configuration while it runs. */
   readonly reconfigures: boolean;
   /** It has models of its own. */
@@ -215,9 +244,12 @@ export interface CallAnswer {
   /** The requests' elements end to end; undefined when they failed. */
   readonly outputs: readonly (PackedTensor | PartedTensor)[] | undefined;
   readonly error: ErrorRecord | undefined;
-  /** The value that a handler returned, instead of outputs. */
-  readonly result?: { readonly value: unknown } | undefined;
+  /** What became of each request of a handler, instead of outputs. */
+  readonly results?: readonly HandlerResult[] | undefined;
 }
+
+/** The value that a handler returned for a request, or why there is none. */
+export type HandlerResult = { readonly value: unknown } | { readonly error: ErrorRecord };
 
 /** `mismatch` says why the model must not be batched; undefined when batches and single runs agree. */
 export interface Verification {
@@ -241,48 +273,4 @@ export type Answer<T> =
       readonly error: ErrorRecord;
       /** The arrays that were transferred with the message, in their order: nothing has become of the requests. */
       readonly returned?: readonly TensorData[] | undefined;
-    };
-
-/** An event is posted at once, even if the thread is about to block in a load. */
-export type ReplicaEvent =
-  | { readonly kind: 'model-loading'; readonly key: string; readonly id: string; readonly bytes: number }
-  | {
-      readonly kind: 'model-loaded';
-      readonly key: string;
-      readonly loadMs: number;
-      /** Milliseconds that another load of the model is expected to take: without what was prepared for all. */
-      readonly nextLoadMs: number;
-      readonly bytes: number;
-      /** Growth of the process's memory during the load. */
-      readonly memoryBytes: number;
-      readonly weights: SessionWeights;
-      readonly metadata: ModelMetadata;
-    }
-  /** The model's session gave way to one with shared weights, which took so long to load. */
-  | { readonly kind: 'model-shares'; readonly key: string; readonly loadMs: number }
-  | {
-      readonly kind: 'model-load-failed';
-      readonly key: string;
-      readonly loadMs: number;
-      readonly error: ErrorRecord;
-      /** How long the failure is remembered. */
-      readonly nextTryInMs: number;
-    }
-  | {
-      readonly kind: 'model-unloaded';
-      readonly key: string;
-      readonly reason: UnloadReason;
-      readonly unloadMs: number;
-      /** Milliseconds since it was last used. */
-      readonly idleMs: number;
-    }
-  /** A handler's request ran the model, and no other request was at work. The key is that of the session. */
-  | { readonly kind: 'model-ran'; readonly key: string; readonly rows: number; readonly runMs: number }
-  /** The handler asks for a model by the name that users give it. A `define` with this number answers it. */
-  | { readonly kind: 'model-wanted'; readonly wanted: number; readonly target: string }
-  | {
-      readonly kind: 'log';
-      readonly level: 'debug' | 'info' | 'warn' | 'error';
-      readonly message: string;
-      readonly fields: Readonly<Record<string, string | number | boolean>>;
     };

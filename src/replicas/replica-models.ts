@@ -1,5 +1,5 @@
 import type { ModelName } from '../contracts/model-reference.js';
-import type { ReplicaEvent } from '../protocol/messages.js';
+import type { ReplicaEvent } from '../protocol/events.js';
 
 export type ModelState = 'loading' | 'loaded';
 
@@ -11,10 +11,13 @@ export class ReplicaModels {
   /** Models whose weights are pages that other sessions map, too. */
   readonly shared = new Set<string>();
   readonly #changed: (modelKey: string) => void;
-  #loading = 0;
+  /** Models that count as loading because a load of them was ordered. */
+  readonly #trying = new Set<string>();
+  /** Sessions that are worked on in their place. */
+  #inPlace = 0;
   #loadUnderWay: ModelName | undefined;
-  /** Models that requests of a handler name, as long as nobody knows whether it loads them. */
-  readonly #named = new Set<string>();
+  /** Unanswered requests of a handler that name the model, which it may load. */
+  readonly #named = new Map<string, number>();
   /** Models that a handler was told of; the thread has not said yet what came of that. */
   readonly #told = new Set<string>();
 
@@ -25,7 +28,7 @@ export class ReplicaModels {
 
   /** Whether a load was ordered and has not ended. */
   get isLoading(): boolean {
-    return this.#loading > 0;
+    return this.#trying.size + this.#inPlace > 0;
   }
 
   /** The model whose load has begun in the thread and has not ended. */
@@ -35,22 +38,19 @@ export class ReplicaModels {
 
   /** Counts as a load while the work on a session goes on, which stays in its place. */
   async during<T>(key: string, work: () => Promise<T>): Promise<T> {
-    this.#count(key, 1);
+    this.#inPlace += 1;
+    this.#changed(key);
     try {
       return await work();
     } finally {
-      this.#count(key, -1);
+      this.#inPlace -= 1;
+      this.#changed(key);
     }
-  }
-
-  #count(key: string, loads: 1 | -1): void {
-    this.#loading += loads;
-    this.#changed(key);
   }
 
   /** A message that needs the model is about to go to the thread. A missing model counts as loading from now on. */
   asked(key: string): void {
-    if (!this.states.has(key)) this.set(key, 'loading');
+    if (this.states.get(key) !== 'loaded') this.#try(key);
   }
 
   /** A run of the model was answered, so the replica has the model, whatever the thread reported. */
@@ -72,8 +72,8 @@ export class ReplicaModels {
    * counts as loading until then, but nothing is tried.
    */
   named(key: string): void {
-    if (!this.states.has(key)) this.#named.add(key);
-    this.asked(key);
+    this.#named.set(key, (this.#named.get(key) ?? 0) + 1);
+    if (!this.states.has(key)) this.set(key, 'loading');
   }
 
   /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
@@ -86,26 +86,38 @@ export class ReplicaModels {
   /** The thread has loaded the model that it was told of, or it will not load it. */
   knows(key: string): void {
     this.#told.delete(key);
-    if (this.#loadUnderWay?.key !== key && !this.#named.has(key)) this.notLoaded(key);
+    if (this.#loadUnderWay?.key === key) return;
+    if (!this.#named.has(key)) this.notLoaded(key);
+    else if (this.#trying.delete(key)) this.#changed(key);
   }
 
   /** The handler has answered a request that named the model. */
   handled(key: string): void {
+    const left = (this.#named.get(key) ?? 0) - 1;
+    if (left > 0) {
+      this.#named.set(key, left);
+      return;
+    }
     this.#named.delete(key);
-    if (this.#loadUnderWay?.key !== key && !this.#told.has(key)) this.notLoaded(key);
+    if (!this.#trying.has(key)) this.notLoaded(key);
   }
 
   /** Whether a load of the model was ordered and has not ended. */
   isTrying(key: string): boolean {
-    if (this.states.get(key) !== 'loading') return false;
-    return this.#loadUnderWay?.key === key || this.#told.has(key) || !this.#named.has(key);
+    return this.#trying.has(key);
+  }
+
+  #try(key: string): void {
+    if (this.#trying.has(key)) return;
+    this.#trying.add(key);
+    if (this.states.get(key) === 'loading') this.#changed(key);
+    else this.set(key, 'loading');
   }
 
   set(key: string, state: ModelState | undefined): void {
+    if (state !== 'loading') this.#trying.delete(key);
     const before = this.states.get(key);
     if (before === state) return;
-    if (before === 'loading') this.#loading -= 1;
-    if (state === 'loading') this.#loading += 1;
     if (state === undefined) {
       this.states.delete(key);
       this.pinned.delete(key);
@@ -118,7 +130,7 @@ export class ReplicaModels {
     switch (event.kind) {
       case 'model-loading':
         this.#loadUnderWay = { key: event.key, id: event.id };
-        this.set(event.key, 'loading');
+        this.#try(event.key);
         break;
       case 'model-loaded':
         this.#loadUnderWay = undefined;
@@ -135,8 +147,7 @@ export class ReplicaModels {
       case 'model-unloaded':
         this.set(event.key, undefined);
         break;
-      case 'model-wanted':
-      case 'log':
+      default:
         break;
     }
   }
@@ -144,5 +155,7 @@ export class ReplicaModels {
   /** Forgets all models, because the thread is gone. `changed` is not called. */
   clear(): void {
     this.states.clear();
+    this.#trying.clear();
+    this.#named.clear();
   }
 }

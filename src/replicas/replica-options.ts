@@ -1,6 +1,6 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
-import type { ReplicaEvent } from '../protocol/messages.js';
+import type { ReplicaEvent } from '../protocol/events.js';
 import type { Replica } from './replica.js';
 import type { ReplicaState } from './replica-state.js';
 

@@ -1,5 +1,6 @@
 import type { Transferable } from 'node:worker_threads';
-import type { ReplicaEvent, ReplicaMessage } from '../protocol/messages.js';
+import type { ReplicaEvent } from '../protocol/events.js';
+import type { ReplicaMessage } from '../protocol/messages.js';
 
 /** The thread under a replica. */
 export interface ReplicaThread {

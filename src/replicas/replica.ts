@@ -2,7 +2,8 @@ import type { Clock } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
 import { NO_MODEL } from '../contracts/handler.js';
 import { type ModelName, type ModelReference, wideKeyOf } from '../contracts/model-reference.js';
-import type { ExpireAnswer, HelloAnswer, ReplicaEvent, UnloadMessage } from '../protocol/messages.js';
+import type { ReplicaEvent } from '../protocol/events.js';
+import type { DefinedModel, ExpireAnswer, HelloAnswer, UnloadMessage } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
 import { HandlerCalls } from './calls/handler-calls.js';
 import { ModelDefinitions } from './calls/model-definitions.js';
@@ -29,13 +30,14 @@ export class Replica {
   readonly counters: ReplicaCounters;
   /** Where its sessions have their weights. */
   readonly weights: ReplicaWeights;
+  /** Its calls to the handler, if there is one. */
+  readonly handler: HandlerCalls;
   readonly #options: ReplicaOptions;
   readonly #observer: ReplicaObserver;
   readonly #lifecycle: ReplicaLifecycle;
   readonly #models: ReplicaModels;
   readonly #definitions = new ModelDefinitions();
   readonly #calls: ReplicaCalls;
-  readonly #handler: HandlerCalls;
   readonly #expiry: SessionExpiry;
   #hasRun = false;
 
@@ -70,7 +72,7 @@ export class Replica {
     const environment = { thread, counters, models, definitions: this.#definitions, lost, gone: () => this.gone };
     this.#models = models;
     this.#calls = new ReplicaCalls(environment);
-    this.#handler = new HandlerCalls(environment, this.#calls);
+    this.handler = new HandlerCalls(environment, this.#calls);
     this.weights = new ReplicaWeights(options, environment, this.#calls);
     this.#expiry = new SessionExpiry(clock, () => this.#expire());
     thread.onEvent((event) => this.#onEvent(event));
@@ -97,6 +99,16 @@ export class Replica {
   /** Keys of the models that are never evicted. */
   get pinned(): ReadonlySet<string> {
     return this.#models.pinned;
+  }
+
+  /** What the handler is given in one call; undefined without a handler. */
+  get handles(): 'requests' | 'batches' | undefined {
+    return this.hello?.handler?.takes;
+  }
+
+  /** Dispatches that wait for what they run in the engine. */
+  get awaiting(): number {
+    return isFinal(this.state) ? 0 : this.handler.nested.awaiting;
   }
 
   /** Requests given to the replica and not finished. */
@@ -154,7 +166,7 @@ export class Replica {
 
   /** The statistics that the handler last reported; undefined if it reports none. */
   get ownStats(): Readonly<Record<string, unknown>> | undefined {
-    return this.#handler.ownStats;
+    return this.handler.ownStats;
   }
 
   /**
@@ -175,7 +187,7 @@ export class Replica {
   run(dispatch: ReplicaDispatch): Promise<ReplicaAnswer> {
     if (this.state !== 'running') return Promise.reject(this.#notRunning());
     const { model, groups } = dispatch;
-    return groups[0]?.payloads === undefined ? this.#calls.run(dispatch) : this.#handler.run(model, groups);
+    return groups[0]?.payloads === undefined ? this.#calls.run(dispatch) : this.handler.run(model, groups);
   }
 
   /**
@@ -206,36 +218,18 @@ export class Replica {
    * Answers the thread's request for the definition of a model. A model that is not among `models` counts as loading
    * from now on, until the thread has loaded it, or says that it does not.
    */
-  define(wanted: number, model: ModelReference | InfermuxError): void {
+  define(wanted: number, model: DefinedModel | InfermuxError): void {
     this.#calls.define(wanted, model);
   }
 
-  /**
-   * Gives the handler another configuration.
-   *
-   * @throws InfermuxError `FAILED_PRECONDITION` with the handler's error; `REPLICA_FAILED`.
-   */
-  reconfigure(userConfig: unknown): Promise<void> {
-    return this.#handler.reconfigure(userConfig);
-  }
-
-  /**
-   * Resolves when the thread has answered. A busy thread answers late.
-   *
-   * @throws InfermuxError with the error of the handler's check; `REPLICA_FAILED`.
-   */
+  /** {@link HandlerCalls.checkHealth}. */
   checkHealth(): Promise<void> {
-    return this.#handler.checkHealth();
+    return this.handler.checkHealth();
   }
 
-  /**
-   * Asks the handler for the replica's statistics.
-   *
-   * @param isLate called when the answer arrives: a late answer does not count.
-   * @throws InfermuxError with the handler's error; `REPLICA_FAILED`.
-   */
+  /** {@link HandlerCalls.recordRoutingStats}. */
   recordRoutingStats(isLate: () => boolean): Promise<void> {
-    return this.#handler.recordRoutingStats(isLate);
+    return this.handler.recordRoutingStats(isLate);
   }
 
   /**
@@ -266,6 +260,10 @@ export class Replica {
 
   #onEvent(event: ReplicaEvent): void {
     if (isFinal(this.state)) return;
+    if (event.kind === 'items') {
+      this.handler.items(event.ticket, event.items);
+      return;
+    }
     this.#observer.event(this, event);
     this.#models.reported(event);
     if (event.kind === 'model-loaded') this.#expiry.schedule(this.#options.modelIdleTimeoutMs);

@@ -5,8 +5,11 @@ import type { RoutedModel, RoutedRequest, RoutedResult } from './pending-request
 import type { RouterFault } from './routers/guarded-router.js';
 
 export interface DispatcherOptions {
-  /** Most requests given to a replica and not finished; -1 for no limit except two dispatches. */
-  readonly maxOngoingRequests: number;
+  /**
+   * Most requests given to a replica and not finished; -1 for no limit but that of dispatches. Undefined: five if its
+   * handler takes requests one by one, otherwise no limit.
+   */
+  readonly maxOngoingRequests: number | undefined;
   /** Most requests that wait; -1 for no limit. */
   readonly maxQueuedRequests: number;
   readonly batching: Batching;

@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.js';
 import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
+import type { BatchingPolicy } from '../contracts/batching.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { narrowKeyOf } from '../contracts/model-reference.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
@@ -15,8 +16,10 @@ import type { ModelCopy } from './placement/model-copies.js';
 import { Placement } from './placement/placement.js';
 import { rulesOf } from './placement/placement-rules.js';
 import type { Candidate, RoutableReplica } from './placement/replicas/candidate.js';
+import { Candidates } from './placement/replicas/candidates.js';
 import { ReplicaIndex } from './placement/replicas/replica-index.js';
 import { AcceptedRequests } from './queues/accepted-requests.js';
+import { Admission } from './queues/admission.js';
 import type { ModelQueue } from './queues/model-queue.js';
 import { ModelQueues } from './queues/model-queues.js';
 import { QueueLimit } from './queues/queue-limit.js';
@@ -53,6 +56,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #replicas = new ReplicaIndex<Candidate<R>>();
   readonly #random: () => number;
   readonly #queues: ModelQueues;
+  readonly #candidates: Candidates<R>;
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
   readonly #limit: QueueLimit;
@@ -65,10 +69,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   #sequence = 0;
   /** Requests since the last answer; starts below 0, since each caller of that answer may send one again. */
   #sentWithoutPause = 0;
-  /** Why the dispatcher accepts no requests; undefined while it does. */
-  #refusal: InfermuxError | undefined;
-  /** Why no replica runs and none could be started; undefined otherwise. */
-  #outage: InfermuxError | undefined;
+  readonly #admission = new Admission();
 
   /** @param random uniform in [0, 1). */
   constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
@@ -80,7 +81,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.loads = new LoadBackoff(this.#queues, this.#replicas, clock);
     this.#random = random;
     const queueOf = (modelKey: string) => this.#queues.find(modelKey);
-    this.#placement = new Placement(rulesOf(options, this.#cores), this.#replicas, queueOf, this.loads, clock, {
+    this.#candidates = new Candidates(this.#replicas, clock);
+    const rules = rulesOf(options, this.#cores);
+    this.#placement = new Placement(rules, this.#replicas, this.#candidates, queueOf, this.loads, clock, {
       copy: (copy) => this.#copy(copy),
       give: (...given) => this.#sender.give(...given),
       loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
@@ -103,7 +106,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
     this.#failures = new FailedRequests(this.#accepted, this.loads, {
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
-      outage: () => this.#outage,
+      outage: () => this.#admission.outage,
       enqueue: (pending) => this.#enqueue(pending),
     });
     this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, observer, (candidate, ...work) =>
@@ -140,7 +143,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     this.#observer.submitted();
-    const refusal = this.#refusal ?? this.#outage ?? this.loads.refusal(request.model.key);
+    const refusal = this.#admission.refusalOf(request) ?? this.loads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#observer.failed(refusal, request.isShadow);
@@ -222,7 +225,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   addReplica(replica: R): void {
-    if (!replica.isExpress) this.#outage = undefined;
+    if (!replica.isExpress) this.#admission.outage = undefined;
+    if (replica.handles !== undefined) this.#queues.setHandled(replica.handles);
     this.#placement.addReplica(replica);
   }
 
@@ -266,16 +270,26 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Returns the replica's statistics as routers see them; undefined when it takes no requests. */
   routingStats(replica: R): RoutingStats | undefined {
-    return this.#placement.candidateOf(replica)?.routingStats;
+    return this.#candidates.of(replica)?.routingStats;
   }
 
   /** A load of the model succeeded in `milliseconds` and reported the model's inputs and outputs. */
   modelLoaded(replica: R, model: RoutedModel, milliseconds: number, metadata: ModelMetadata): void {
-    this.#placement.candidateOf(replica)?.loaded(milliseconds);
+    this.#candidates.of(replica)?.loaded(milliseconds);
     this.loads.forget(model.key);
     const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
+  }
+
+  /** How requests for the model are joined. */
+  batchingOf(model: RoutedModel): BatchingPolicy {
+    return this.#queues.policyOf(model);
+  }
+
+  /** The replica waits for more or fewer requests that its handler has made. */
+  awaitingChanged(replica: R): void {
+    this.#placement.awaitingChanged(replica);
   }
 
   /** A lone request of the handler ran the model. @param run.key of the session. */
@@ -304,13 +318,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** No replica runs and none could be started: refuses waiting and new requests until a replica is added. */
   declareOutage(error: InfermuxError): void {
-    this.#outage = error;
+    this.#admission.outage = error;
     this.#rejectAllWaiting(error);
   }
 
   /** A replica may start again: requests are accepted, although none runs yet. */
   endOutage(): void {
-    this.#outage = undefined;
+    this.#admission.outage = undefined;
   }
 
   /** Whether every accepted request has its answer. */
@@ -320,7 +334,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Refuses new requests and rejects shadow requests. Other accepted requests go on, and wait for no batch. */
   close(refusal: InfermuxError): void {
-    this.#refusal ??= refusal;
+    this.#admission.close(refusal);
     for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, () => cloneError(refusal));
     this.#placement.stopGathering();
   }
@@ -332,7 +346,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Refuses new requests and rejects all accepted ones. */
   destroy(error: InfermuxError): void {
-    this.#refusal ??= error;
+    this.#admission.destroy(error);
     this.#rejectAllWaiting(error);
     for (const pending of this.#accepted.all()) this.#accepted.reject(pending, () => cloneError(error));
   }
@@ -355,7 +369,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Loads a copy of the model. A failure is only recorded: the model is still served by the replicas that have it. */
   #copy({ queue: { model }, candidate: { replica }, spare }: ModelCopy<R>): void {
     // The dispatcher is closing, and its last requests need no further copy.
-    if (this.#refusal !== undefined) return;
+    if (this.#admission.isClosed) return;
     replica.load(model, { pin: false, spare }).then(undefined, (cause: unknown) => {
       const error = toInfermuxError(cause);
       if (error.code === 'MODEL_LOAD_FAILED') this.loads.recordFailure(model, error);

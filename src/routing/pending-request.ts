@@ -1,7 +1,7 @@
 import type { Batching } from '../contracts/batching.js';
 import { isHandlerKey } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
-import type { Outputs, ReadFeeds } from '../tensors/tensor.js';
+import { commonRows, type Outputs, type ReadFeeds } from '../tensors/tensor.js';
 
 /** A model as routing and replicas know it. */
 export interface RoutedModel extends ModelReference {
@@ -41,9 +41,36 @@ export interface RoutedRequest {
 /** The value that a handler is given. */
 export interface RequestPayload {
   readonly value: unknown;
-  /** Aborted when nobody wants the answer any more. */
-  readonly abandoned: AbortSignal;
-  abandon(): void;
+  /** Set by the replica that has it. Called when nobody needs the answer any more. */
+  abandoned: (() => void) | undefined;
+  /** The targets of the requests within which it was made, the outermost first, and its own. */
+  readonly path: readonly string[];
+  /** Clock time by which its caller needs the answer. */
+  readonly deadline: number | undefined;
+  /** Takes the items of a stream; undefined when the answer goes as a whole. */
+  readonly stream: RequestStream | undefined;
+}
+
+/** The caller's end of a stream that answers a request. */
+export interface RequestStream {
+  /** Items that the replica may send before any of them is taken. */
+  readonly ahead: number;
+  /** Whether an item has come. Another replica would begin from the first one. */
+  readonly hasBegun: boolean;
+  /** The request was given to a replica. @param pull tells it that so many items were taken. */
+  connected(pull: (items: number) => void): void;
+  deliver(items: readonly unknown[]): void;
+}
+
+/**
+ * The priority of requests that a handler makes. They go before all others, and need no slot of their own where a
+ * request waits for one like them: otherwise requests that wait for each other might wait for ever.
+ */
+export const NESTED_PRIORITY = Number.POSITIVE_INFINITY;
+
+/** Whether a handler made the request, which keeps a replica until it has the answer. */
+export function isNested({ priority }: Pick<PendingRequest, 'priority'>): boolean {
+  return priority === NESTED_PRIORITY;
 }
 
 /** The answer to a request. Times are in milliseconds. */
@@ -80,6 +107,11 @@ export interface PendingRequest extends Omit<RoutedRequest, 'takeOver' | 'releas
   position: number | undefined;
   /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
   cleanUp: (() => void) | undefined;
+}
+
+/** Rows along axis 0 that all feeds of the request have, 0 when they differ; a request for a handler counts as one. */
+export function rowsOf({ payload, feeds }: Pick<PendingRequest, 'payload' | 'feeds'>): number {
+  return payload === undefined ? commonRows(feeds) : 1;
 }
 
 /** Whether a handler answers the request: it may run any models, or none. */

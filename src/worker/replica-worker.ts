@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
-import type { FromThread, ReplicaEvent, ReplicaTask } from '../protocol/messages.js';
+import type { ReplicaEvent } from '../protocol/events.js';
+import type { FromThread, ReplicaTask } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';

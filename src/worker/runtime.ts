@@ -1,14 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { messageOf } from '../common/errors.js';
 import type { LogFields } from '../contracts/handler.js';
-import type { ModelReference } from '../contracts/model-reference.js';
 import { toErrorRecord } from '../protocol/error-record.js';
+import type { ReplicaEvent } from '../protocol/events.js';
 import { HashMemory } from '../protocol/hash-memory.js';
-import type { HelloAnswer, ReplicaEvent, WorkerSettings } from '../protocol/messages.js';
+import type { DefinedModel, HelloAnswer, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
+import type { EngineRuns } from './handlers/engine-runs.js';
 import { HandlerHost } from './handlers/handler-host.js';
 import { HandlerModelLoader } from './handlers/handler-model-loader.js';
 import { importHandler } from './handlers/handler-module.js';
+import { JoinedRuns } from './handlers/joined-runs.js';
 import { ModelRuns } from './handlers/model-runs.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
@@ -33,7 +35,8 @@ export interface RuntimeEnvironment {
   readonly counters: ReplicaCounters;
   post(event: ReplicaEvent): void;
   /** Finds a model of the engine by the name that users give it. */
-  resolve(target: string): Promise<ModelReference>;
+  resolve(target: string): Promise<DefinedModel>;
+  readonly engineRuns: EngineRuns;
 }
 
 /**
@@ -70,20 +73,22 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
     reportTo(post, counters),
     now,
   );
-  const { resolve } = environment;
+  const { resolve, engineRuns } = environment;
+  const sendItems = (ticket: number, items: readonly unknown[]) => post({ kind: 'items', ticket, items });
+  const executor = new Executor(models, now);
   const isStopping = () => counters.isStopping;
   const ran = (key: string, rows: number, runMs: number) => post({ kind: 'model-ran', key, rows, runMs });
-  const runs = new ModelRuns(models, { counters, now, ran });
+  const runs = new ModelRuns(models, new JoinedRuns(executor), { counters, now, ran });
   const handler =
     module === undefined
       ? undefined
       : new HandlerHost(module, models, {
-          ...{ replica, resolve, now, isStopping, log, runs },
+          ...{ replica, resolve, now, isStopping, log, runs, engineRuns, sendItems },
         });
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {
     models,
-    executor: new Executor(models, now),
+    executor,
     handler,
     hello: { onnxruntimeVersion, providers: bundledProviders, handler: handler?.abilities },
   };

@@ -24,7 +24,7 @@ describe('engine options', () => {
       maxModelsPerReplica: 3,
       maxModelBytesPerReplica: -1,
       modelIdleTimeoutMs: -1,
-      maxOngoingRequests: -1,
+      maxOngoingRequests: undefined,
       maxQueuedRequests: 4096,
       defaultTimeoutMs: -1,
       gracefulShutdownTimeoutMs: 20_000,

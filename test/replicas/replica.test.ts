@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/common/errors.js';
 import { toErrorRecord } from '../../dist/protocol/error-record.js';
-import type { ReplicaEvent, ReplicaMessage } from '../../dist/protocol/messages.js';
+import type { ReplicaEvent } from '../../dist/protocol/events.js';
+import type { ReplicaMessage } from '../../dist/protocol/messages.js';
 import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
 import { Replica } from '../../dist/replicas/replica.js';

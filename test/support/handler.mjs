@@ -123,12 +123,6 @@ export async function handle(request, context) {
       // It does not wait for its model.
       context.getModel(request.model).catch(() => undefined);
       return 'asked';
-    case 'together':
-      together += 1;
-      most = Math.max(most, together);
-      await new Promise(setImmediate);
-      together -= 1;
-      return most;
     case 'nap':
       await new Promise((resolve) => setTimeout(resolve, request.ms));
       return 'rested';
@@ -155,8 +149,6 @@ export async function handle(request, context) {
 
 const memory = new Float32Array(1_000);
 let aborted = 0;
-let together = 0;
-let most = 0;
 
 const oddities = {
   nothing: undefined,

@@ -99,6 +99,9 @@ export class SimulatedReplica implements RoutableReplica {
     return this.#given.length;
   }
 
+  readonly handles = undefined;
+  readonly awaiting = 0;
+
   get othersAtWork(): number {
     return this.#machine.replicasAtWork - (this.#given.length > 0 ? 1 : 0);
   }

@@ -20,8 +20,10 @@ export interface DeploymentOptions {
   /** Milliseconds after which an unused session is evicted. -1: never, the default. */
   readonly modelIdleTimeoutMs?: number | undefined;
   /**
-   * Most ongoing requests of one replica. -1, the default: as many as two dispatches hold, one that runs and, when the
-   * runs are short, one given ahead. 1: no request is joined with another or given ahead.
+   * Most ongoing requests of one replica. With a handler: how many it has at once, and the default is 5; for one that
+   * computes all the time 1 is enough. Otherwise, and for `handleBatch`, the default is -1: as many as two dispatches
+   * hold, one that runs and, when the runs are short, one given ahead; with 1 no request is joined with another or given
+   * ahead.
    */
   readonly maxOngoingRequests?: number | undefined;
   /** Most pending requests; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
@@ -125,7 +127,7 @@ export interface RollingUpdateOptions {
 
 type Plain = Exclude<
   keyof DeploymentOptions,
-  'devices' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'
+  'devices' | 'maxOngoingRequests' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'
 >;
 
 /** The options with every default filled in. */
@@ -133,6 +135,8 @@ export type ResolvedDeploymentOptions = {
   readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats'>]-?: NonNullable<DeploymentOptions[K]>;
 } & {
   readonly devices: readonly number[] | undefined;
+  /** Undefined: it follows from what the handler takes, if there is one. */
+  readonly maxOngoingRequests: number | undefined;
   /** Undefined: it follows from the model's bytes. */
   readonly loadTimeoutMs: number | undefined;
   /** URL of the module. */

@@ -124,7 +124,7 @@ export function resolveDeployment(
     maxModelsPerReplica: options.maxModelsPerReplica ?? 3,
     maxModelBytesPerReplica: options.maxModelBytesPerReplica ?? -1,
     modelIdleTimeoutMs: options.modelIdleTimeoutMs ?? -1,
-    maxOngoingRequests: options.maxOngoingRequests ?? -1,
+    maxOngoingRequests: options.maxOngoingRequests,
     maxQueuedRequests: options.maxQueuedRequests ?? 4_096,
     defaultTimeoutMs: options.defaultTimeoutMs ?? -1,
     batching: checkBatching(`${where}.batching`, options.batching === undefined ? 'auto' : options.batching),

@@ -55,7 +55,7 @@ export class HandlerConfigs {
     const config = this.#of(place);
     config.isReconfiguring = true;
     try {
-      const done = replica?.reconfigure(userConfig) ?? Promise.resolve();
+      const done = replica?.handler.reconfigure(userConfig) ?? Promise.resolve();
       if (!(await settlesWithin(this.#clock, done, RECONFIGURE_TIMEOUT_MS))) {
         const message = `the handler did not take its userConfig within ${RECONFIGURE_TIMEOUT_MS} ms`;
         throw new InfermuxError('FAILED_PRECONDITION', message);

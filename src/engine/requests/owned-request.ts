@@ -1,13 +1,12 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
-import type { RequestPayload } from '../../routing/pending-request.js';
+import type { RunOptions } from '../../contracts/run-options.js';
+import type { RequestPayload, RequestStream } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { type OwnedFeeds, ownFeeds } from '../../tensors/memory/own-feeds.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, ModelMetadata, ReadFeeds } from '../../tensors/tensor.js';
-
-import type { RunOptions } from './run-options.js';
 
 /** A caller's request, copied to memory that the caller cannot change. */
 export interface OwnedRequest {
@@ -63,28 +62,39 @@ const NO_FEEDS: ReadFeeds = Object.freeze(Object.create(null));
 /**
  * Copies a request for a handler.
  *
+ * @param path the targets of the requests within which it is made, and its own.
+ * @param stream takes the items of the answer.
  * @throws InfermuxError `INVALID_ARGUMENT` for a request that cannot be cloned.
  */
-export function readHandlerRequest(request: unknown, { outputs, transfer }: RunOptions): OwnedRequest {
+export function readHandlerRequest(
+  request: unknown,
+  { outputs, transfer }: RunOptions,
+  path: readonly string[],
+  deadline: number | undefined,
+  stream: RequestStream | undefined,
+): OwnedRequest {
   if (outputs !== undefined || transfer === true) {
     const message = 'outputs and transfer are for models, but a handler takes this request: leave them out';
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
-  let value: unknown;
-  try {
-    value = clone(request);
-  } catch (cause) {
-    const message = `the request cannot be cloned, so no handler can take it: ${messageOf(cause)}`;
-    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
-  }
-  const controller = new AbortController();
+  const value = cloneRequest(request);
   return {
     releaseFeeds: undefined,
     feeds: NO_FEEDS,
-    payload: { value, abandoned: controller.signal, abandon: () => controller.abort() },
+    payload: { value, abandoned: undefined, path, deadline, stream },
     outputs: undefined,
     checked: true,
     takeOver: undefined,
     apartBytes: 0,
   };
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for a request that cannot be cloned. */
+export function cloneRequest(request: unknown): unknown {
+  try {
+    return clone(request);
+  } catch (cause) {
+    const message = `the request cannot be cloned, so no handler can take it: ${messageOf(cause)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+  }
 }

@@ -1,14 +1,17 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
+import { NO_MODEL } from '../../contracts/handler.js';
+import type { RunOptions } from '../../contracts/run-options.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
+import { NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
-import { type RunOptions, timeLeftMs } from './run-options.js';
+import { timeLeftMs } from './run-options.js';
 import type { Destination, Targets } from './targets.js';
 
 /** Shadow requests go behind all others, whatever priority a caller gives those. */
@@ -24,6 +27,19 @@ export interface RequestIntakeParts {
   readonly slabs: Slabs;
 }
 
+/** What a request is part of. */
+export interface RequestScope {
+  /** The targets of the requests within which it is made, the outermost first. */
+  readonly path: readonly string[];
+  /** Clock time by which the request within which it is made must be answered. */
+  readonly deadline: number | undefined;
+  /** Takes the items of the answer. */
+  readonly stream: RequestStream | undefined;
+}
+
+const ALONE: RequestScope = { path: [], deadline: undefined, stream: undefined };
+const SHADOW: RequestScope = { path: [], deadline: undefined, stream: undefined };
+
 /** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
 export class RequestIntake {
   readonly #parts: RequestIntakeParts;
@@ -36,13 +52,20 @@ export class RequestIntake {
 
   /**
    * @param reader makes the value of the promise from the answer.
+   * @param within what the request is part of, if it is.
    * @throws InfermuxError for an unknown target, or a request that does not fit it.
    */
-  submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
+  submit<T>(
+    target: string,
+    request: unknown,
+    options: RunOptions,
+    reader: ResultReader<T>,
+    within: RequestScope = ALONE,
+  ): Promise<T> {
     const { endpoints, targets, metrics } = this.#parts;
     const route = endpoints.route(target, options.shardKey);
     if (route === undefined) {
-      return this.#submitTo(targets.resolve(target, options.deployment), request, options, reader);
+      return this.#submitTo(targets.resolve(target, options.deployment), request, options, reader, within);
     }
     metrics.endpointRequest(target);
     try {
@@ -52,13 +75,18 @@ export class RequestIntake {
       }
       // Before the request itself, which may take over the caller's arrays.
       for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options);
-      const answer = this.#submitTo(this.#resolveFor(target, route.target), request, options, reader);
+      const answer = this.#submitTo(this.#resolveFor(target, route.target), request, options, reader, within);
       answer.catch(() => metrics.endpointError(target));
       return answer;
     } catch (cause) {
       metrics.endpointError(target);
       throw cause;
     }
+  }
+
+  /** Like {@link submit}, for a request whose answer goes to the stream item by item. */
+  stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
+    return this.submit(target, request, options, toNothing, { path: [], deadline: undefined, stream });
   }
 
   /** @throws InfermuxError that also names the endpoint. */
@@ -79,7 +107,7 @@ export class RequestIntake {
     try {
       const { outputs, timeoutMs, deadline, shardKey, labels } = options;
       const own = { outputs, timeoutMs, deadline, shardKey, labels, priority: LOWEST_PRIORITY };
-      this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, true).catch(failed);
+      this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, SHADOW).catch(failed);
     } catch (cause) {
       failed(cause);
     }
@@ -91,19 +119,22 @@ export class RequestIntake {
     request: unknown,
     options: RunOptions,
     reader: ResultReader<T>,
-    isShadow = false,
+    scope: RequestScope,
   ): Promise<T> {
     const { deployment, model } = destination;
+    const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
+    const ownDeadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
+    const deadline = earlier(ownDeadline, scope.deadline);
+    const isShadow = scope === SHADOW;
     const { feeds, payload, outputs, checked, takeOver, apartBytes, releaseFeeds } = this.#own(
       destination,
       request,
       options,
-      isShadow,
+      scope,
+      deadline,
     );
     if (deployment.targetReplicas === 0) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels } = options;
-    const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
-    const deadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     return deployment.queue.submit(
       {
         model,
@@ -111,7 +142,7 @@ export class RequestIntake {
         payload,
         outputs,
         checked,
-        priority,
+        priority: scope.path.length > 0 ? NESTED_PRIORITY : priority,
         signal,
         deadline,
         takeOver,
@@ -129,17 +160,33 @@ export class RequestIntake {
     { deployment, model, isHandled }: Destination,
     request: unknown,
     options: RunOptions,
-    isShadow: boolean,
+    scope: RequestScope,
+    deadline: number | undefined,
   ): OwnedRequest {
     const { models, catalog, metrics, slabs } = this.#parts;
     try {
-      if (isHandled) return readHandlerRequest(request, options);
+      if (isHandled) {
+        const path = [...scope.path, model.key === NO_MODEL ? deployment.name : `${deployment.name}/${model.id}`];
+        return readHandlerRequest(request, options, path, deadline, scope.stream);
+      }
+      if (scope.stream !== undefined) throw noStream(deployment.name);
       models.checkMayRun(model);
-      return readModelRequest(model.id, catalog.metadata(model.key), request as Feeds, options, slabs, isShadow);
+      const metadata = catalog.metadata(model.key);
+      return readModelRequest(model.id, metadata, request as Feeds, options, slabs, scope === SHADOW);
     } catch (cause) {
       metrics.deploymentRequests(deployment.name).sum += 1;
       metrics.deploymentError(deployment.name);
       throw cause;
     }
   }
+}
+
+function noStream(deployment: string): InfermuxError {
+  const message = `deployment ${show(deployment)} has no handler, and only handlers give streams: call engine.run`;
+  return new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+function earlier(left: number | undefined, right: number | undefined): number | undefined {
+  if (left === undefined || right === undefined) return left ?? right;
+  return Math.min(left, right);
 }

@@ -17,6 +17,8 @@ import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
+import { NestedRequests } from '../requests/nested-requests.js';
+import { RequestIntake } from '../requests/request-intake.js';
 import { Targets } from '../requests/targets.js';
 import { deployedReplicas, replicasWithSessions } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
@@ -42,6 +44,8 @@ export class EngineParts {
   readonly #environment: ReplicaPoolEnvironment;
   /** Twice the replicas, and an express replica: one that is ending still uses its line of the counters. */
   readonly #memory = new ReplicaMemory(2 * (MAX_REPLICAS + 1));
+  readonly intake: RequestIntake;
+  readonly nestedRequests: NestedRequests;
   readonly #events: ReplicaEvents;
 
   constructor(options: ResolvedOptions, checkpoint: Checkpoint | undefined, environment: ReplicaPoolEnvironment) {
@@ -64,6 +68,8 @@ export class EngineParts {
     this.targets = new Targets(this.catalog, this.deployments, () => this.endpoints.list().map(({ name }) => name));
     this.models = this.#createModelManager();
     this.sharing = this.#createSharing();
+    this.intake = new RequestIntake(this, environment.clock);
+    this.nestedRequests = new NestedRequests(this.intake);
     this.#events = new ReplicaEvents(this);
   }
 

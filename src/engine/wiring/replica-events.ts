@@ -6,11 +6,12 @@ import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import { fromErrorRecord } from '../../protocol/error-record.js';
-import type { ReplicaEvent } from '../../protocol/messages.js';
+import type { ReplicaEvent } from '../../protocol/events.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 import type { OmittedOutput } from '../../tensors/tensor.js';
+import type { NestedRequests } from '../requests/nested-requests.js';
 
 /** A load that takes longer is logged as a warning. */
 const SLOW_LOAD_MS = 1_000;
@@ -21,6 +22,7 @@ export interface ReplicaEventsEnvironment {
   readonly sharing: WeightSharing;
   readonly metrics: EngineMetrics;
   readonly log: Log;
+  readonly nestedRequests: NestedRequests;
 }
 
 /** Passes on the events of replicas to the dispatcher, the model manager, the metrics and the log. */
@@ -43,6 +45,16 @@ export class ReplicaEvents {
       void this.#define(dispatcher, replica, event.wanted, event.target);
       return;
     }
+    if (event.kind === 'engine-run') {
+      this.#environment.nestedRequests.run(dispatcher, replica, event);
+      return;
+    }
+    if (event.kind === 'engine-cancel') {
+      replica.handler.nested.cancel(event.run);
+      return;
+    }
+    // Items go to the caller, and do not come here.
+    if (event.kind === 'items') return;
     const registered = catalog.byKey(event.key);
     if (event.kind === 'model-ran') {
       if (registered !== undefined) dispatcher.handlerRan(replica, registered, event);
@@ -117,7 +129,8 @@ export class ReplicaEvents {
     try {
       const model = catalog.resolve(target);
       models.checkMayRun(model);
-      await dispatcher.loads.inTurn(model, replica, async () => replica.define(wanted, model));
+      const batching = dispatcher.batchingOf(model);
+      await dispatcher.loads.inTurn(model, replica, async () => replica.define(wanted, { model, batching }));
     } catch (cause) {
       replica.define(wanted, toInfermuxError(cause));
     }

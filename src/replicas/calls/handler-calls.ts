@@ -1,5 +1,7 @@
 import type { ModelReference } from '../../contracts/model-reference.js';
-import type { HandlerRequest, RequestGroup, RunAnswer, RunMessage } from '../../protocol/messages.js';
+import type { HandlerRequest, ReplicaMessage, RequestGroup, RunAnswer, RunMessage } from '../../protocol/messages.js';
+import { NestedRuns } from './nested-runs.js';
+import { OngoingDispatches } from './ongoing-dispatches.js';
 import { type ReplicaAnswer, readAnswer } from './replica-answer.js';
 import type { CallEnvironment, ReplicaCalls } from './replica-calls.js';
 import type { HandlerPayload, ReplicaGroup } from './replica-dispatch.js';
@@ -8,12 +10,15 @@ import type { HandlerPayload, ReplicaGroup } from './replica-dispatch.js';
 export class HandlerCalls {
   readonly #environment: Omit<CallEnvironment, 'lost' | 'gone'>;
   readonly #calls: ReplicaCalls;
+  readonly #ongoing = new OngoingDispatches();
+  /** What its requests run in the engine. */
+  readonly nested: NestedRuns;
   #ownStats: Readonly<Record<string, unknown>> | undefined;
-  #lastTicket = 0;
 
   constructor(environment: Omit<CallEnvironment, 'lost' | 'gone'>, calls: ReplicaCalls) {
     this.#environment = environment;
     this.#calls = calls;
+    this.nested = new NestedRuns(this.#ongoing, calls);
   }
 
   /** The statistics that the handler last reported; undefined if it reports none. */
@@ -25,44 +30,67 @@ export class HandlerCalls {
   async run(model: ModelReference, groups: readonly ReplicaGroup[]): Promise<ReplicaAnswer> {
     const { counters, models, definitions } = this.#environment;
     const { key } = model;
-    const forgets: (() => void)[] = [];
-    const asked = groups.map(({ payloads = [] }): RequestGroup => {
-      const values = payloads.map((payload) => this.#withTicket(payload, forgets));
-      return { requests: values.length, rows: undefined, inputs: [], outputs: undefined, checked: true, values };
-    });
+    const payloads = groups.flatMap((group) => group.payloads ?? []);
+    const dispatch = this.#ongoing.add(payloads);
+    const values = payloads.map((payload, index) => this.#withTicket(payload, dispatch.firstTicket + index));
+    const asked: RequestGroup[] = [
+      { requests: values.length, rows: undefined, inputs: [], outputs: undefined, checked: true, values },
+    ];
     const definition = definitions.definitionFor(model);
-    counters.dispatchGiven(asked.reduce((sum, { requests }) => sum + requests, 0));
-    models.named(key);
+    counters.dispatchGiven(values.length);
     const message: RunMessage = { kind: 'run', model: key, definition, groups: asked, spare: undefined, verify: false };
     try {
-      return readAnswer(asked, await this.#calls.ask<RunAnswer>(message));
+      const answer = this.#calls.ask<RunAnswer>(message);
+      // Not earlier: it may bring the next request for the model here, whose message must come after this one.
+      models.named(key);
+      return readAnswer(asked, await answer);
     } finally {
-      for (const forget of forgets) forget();
+      for (const payload of payloads) payload.abandoned = undefined;
+      this.#ongoing.delete(dispatch);
       models.handled(key);
     }
   }
 
-  /** @param forgets gets a function that stops the listening, to call when the request is answered. */
-  #withTicket({ value, abandoned }: HandlerPayload, forgets: (() => void)[]): HandlerRequest {
-    this.#lastTicket += 1;
-    const ticket = this.#lastTicket;
-    const cancel = () => void this.#environment.thread.post({ kind: 'cancel', ticket }).catch(() => undefined);
-    abandoned.addEventListener('abort', cancel, { once: true });
-    forgets.push(() => abandoned.removeEventListener('abort', cancel));
-    return { ticket, value };
+  #withTicket(payload: HandlerPayload, ticket: number): HandlerRequest {
+    const { value, stream } = payload;
+    payload.abandoned = () => this.#tell({ kind: 'cancel', ticket });
+    stream?.connected((items) => this.#tell({ kind: 'pull', ticket, items }));
+    return { ticket, value, ahead: stream?.ahead };
   }
 
-  /** @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw; `REPLICA_FAILED`. */
+  #tell(message: ReplicaMessage): void {
+    this.#environment.thread.post(message).catch(() => undefined);
+  }
+
+  /** The thread has sent items of a stream. */
+  items(ticket: number, items: readonly unknown[]): void {
+    this.#ongoing.find(ticket)?.payloadOf(ticket)?.stream?.deliver(items);
+  }
+
+  /**
+   * Gives the handler another configuration.
+   *
+   * @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw; `REPLICA_FAILED`.
+   */
   async reconfigure(userConfig: unknown): Promise<void> {
     await this.#calls.ask({ kind: 'reconfigure', userConfig });
   }
 
-  /** @throws InfermuxError with what the handler's check threw; `REPLICA_FAILED`. */
+  /**
+   * Resolves when the thread has answered, with or without a handler. A busy thread answers late.
+   *
+   * @throws InfermuxError with what the handler's check threw; `REPLICA_FAILED`.
+   */
   async checkHealth(): Promise<void> {
     await this.#calls.ask({ kind: 'health' });
   }
 
-  /** @throws InfermuxError with what the handler threw; `REPLICA_FAILED`. */
+  /**
+   * Asks the handler for the replica's statistics.
+   *
+   * @param isLate called when the answer arrives: a late answer does not count.
+   * @throws InfermuxError with what the handler threw; `REPLICA_FAILED`.
+   */
   async recordRoutingStats(isLate: () => boolean): Promise<void> {
     const stats = await this.#calls.ask<Readonly<Record<string, unknown>>>({ kind: 'routing-stats' });
     if (!isLate()) this.#ownStats = stats;

@@ -21,6 +21,8 @@ export interface ReplicaCall {
   /** Milliseconds of each call. */
   readonly runMs: readonly number[];
   readonly error: InfermuxError | undefined;
+  /** Why single requests of the call have no outputs, if a handler answered it. */
+  readonly errors: readonly (InfermuxError | undefined)[] | undefined;
   /** Each request's outputs in memory of their own, or the handler's answer to it; empty when the call failed. */
   outputs(): readonly Outputs[];
 }
@@ -41,12 +43,15 @@ export function readAnswer(groups: readonly RequestGroup[], { loadMs, verificati
 
 /** Reads one call. Its outputs are split only on demand: the next dispatch goes first. */
 function readCall(call: CallAnswer, rows: RequestGroup['rows']): ReplicaCall {
-  const { requests, joined, runMs, outputs, error, result } = call;
-  if (result !== undefined) {
+  const { requests, joined, runMs, outputs, error, results } = call;
+  if (results !== undefined) {
+    const errors = results.map((result) => ('error' in result ? fromErrorRecord(result.error) : undefined));
     // The caller of a handler knows the form of its answer.
-    return { requests, joined, runMs, error: undefined, outputs: () => [result.value as Outputs] };
+    const values = () => results.map((result) => ('value' in result ? result.value : undefined) as Outputs);
+    return { requests, joined, runMs, error: undefined, errors, outputs: values };
   }
   return {
+    errors: undefined,
     requests,
     joined,
     runMs,

@@ -3,6 +3,7 @@ import type { ModelReference } from '../../contracts/model-reference.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
 import type {
   Answer,
+  DefinedModel,
   ReplicaMessage,
   RunAnswer,
   RunMessage,
@@ -133,16 +134,18 @@ export class ReplicaCalls {
   }
 
   /** Answers the thread's request for the definition of a model. */
-  define(wanted: number, model: ModelReference | InfermuxError): void {
+  define(wanted: number, defined: DefinedModel | InfermuxError): void {
     const { models } = this.#environment;
-    if (model instanceof InfermuxError) {
-      this.ask({ kind: 'define', wanted, model: { error: toErrorRecord(model) } }).catch(() => undefined);
+    if (defined instanceof InfermuxError) {
+      this.ask({ kind: 'define', wanted, model: { error: toErrorRecord(defined) } }).catch(() => undefined);
       return;
     }
+    const { model, batching } = defined;
     const { key } = model;
     models.told(key);
     const known = () => models.knows(key);
-    this.ask({ kind: 'define', wanted, model: { value: definitionOf(model) } }).then(known, known);
+    const value = { model: definitionOf(model), batching };
+    this.ask({ kind: 'define', wanted, model: { value } }).then(known, known);
   }
 }
 

@@ -20,6 +20,21 @@ export interface ReplicaGroup extends GroupFeeds {
 /** A request for a handler. */
 export interface HandlerPayload {
   readonly value: unknown;
-  /** Aborted when nobody needs the answer any more. */
-  readonly abandoned: AbortSignal;
+  /** Set while a replica has it. Called when nobody needs the answer any more. */
+  abandoned: (() => void) | undefined;
+  /** The targets of the requests within which it was made, the outermost first, and its own. */
+  readonly path: readonly string[];
+  /** Clock time by which its caller needs the answer. */
+  readonly deadline: number | undefined;
+  /** Takes the items of a stream; undefined when the answer goes as a whole. */
+  readonly stream: ItemSink | undefined;
+}
+
+/** Takes the items of a handler's stream. */
+export interface ItemSink {
+  /** Items that the replica may send before any of them is taken. */
+  readonly ahead: number;
+  /** The request was given to a replica. @param pull tells it that so many items were taken. */
+  connected(pull: (items: number) => void): void;
+  deliver(items: readonly unknown[]): void;
 }

@@ -9,14 +9,8 @@ import {
 import { ArrayTaskQueue, Piscina } from 'piscina';
 import { messageOf } from '../../common/errors.js';
 import { isError } from '../../common/values/realm.js';
-import type {
-  FromThread,
-  ReplicaEvent,
-  ReplicaMessage,
-  ReplicaTask,
-  ToThread,
-  WorkerSettings,
-} from '../../protocol/messages.js';
+import type { ReplicaEvent } from '../../protocol/events.js';
+import type { FromThread, ReplicaMessage, ReplicaTask, ToThread, WorkerSettings } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import type { ReplicaThread } from '../replica-thread.js';
 import { explainMissing } from './replica-entry.js';

@@ -32,7 +32,7 @@ function deliverCall(
   rows: number,
   observer: AnswerObserver,
 ): void {
-  const { error, joined, runMs } = call;
+  const { error, errors, joined, runMs } = call;
   const batchSize = joined ? call.requests : 1;
   const outputs = call.outputs();
   const last = Math.min(first + call.requests, requests.length);
@@ -40,11 +40,12 @@ function deliverCall(
     const pending = requests[index] as PendingRequest;
     const own = outputs[index - first];
     // A handler may return undefined, so the length tells whether there is an answer.
-    const isRight = error === undefined && index - first < outputs.length;
+    const ownError = error ?? errors?.[index - first];
+    const isRight = ownError === undefined && index - first < outputs.length;
     const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
     if (!joined || index === first) observer.called(pending, batchSize, rows, ownMs, isRight);
     if (isRight) observer.answered(pending, own as Outputs, ownMs, batchSize);
-    else observer.failed(pending, error ?? unanswered());
+    else observer.failed(pending, ownError ?? unanswered());
   }
 }
 

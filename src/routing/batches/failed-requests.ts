@@ -53,6 +53,7 @@ export class FailedRequests {
     const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
     if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
       this.#accepted.reject(pending, () => cloneError(refusal ?? error));
+    else if (payload?.stream?.hasBegun === true) this.#accepted.reject(pending, () => cutOffBy(error));
     else if (isLost(pending)) this.#accepted.reject(pending, () => lostWith(error));
     else this.#environment.enqueue(pending);
   }
@@ -61,6 +62,10 @@ export class FailedRequests {
 /** Whether arrays of the request were transferred to its replica and did not come back. */
 function isLost({ feeds }: PendingRequest): boolean {
   return Object.values(feeds).some(isSpent);
+}
+
+function cutOffBy(error: InfermuxError): InfermuxError {
+  return new InfermuxError('REPLICA_FAILED', `${error.message}; the stream had begun`, { cause: error });
 }
 
 function lostWith(error: InfermuxError): InfermuxError {

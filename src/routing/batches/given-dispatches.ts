@@ -1,8 +1,9 @@
 import { InfermuxError } from '../../common/errors.js';
+import type { RoutableReplica } from '../placement/replicas/candidate.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
 /** The unanswered dispatches of each replica, in order. They tell which requests may have caused a replica's death. */
-export class GivenDispatches<R extends object> {
+export class GivenDispatches<R extends Pick<RoutableReplica, 'handles'>> {
   readonly #given = new WeakMap<R, PendingDispatch[]>();
   /** Replicas that were told to stop. The requests that they do not finish are not to blame. */
   readonly #stopping = new WeakSet<R>();
@@ -27,14 +28,18 @@ export class GivenDispatches<R extends object> {
   }
 
   /**
-   * The dispatch was rejected. A replica that died had begun only the first of its unanswered dispatches. The others
-   * are not to blame, and lose no attempt.
+   * The dispatch was rejected. A replica that died had begun only the first of its unanswered dispatches, if no handler
+   * works on all of them. The others are not to blame, and lose no attempt.
    */
   failed(replica: R, dispatch: PendingDispatch, cause: unknown): void {
     const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
     if (!isDead) this.delete(replica, dispatch);
-    else if (this.#given.get(replica)?.[0] !== dispatch || this.#stopping.has(replica)) {
+    else if (!this.#hasBegun(replica, dispatch) || this.#stopping.has(replica)) {
       for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
     }
+  }
+
+  #hasBegun(replica: R, dispatch: PendingDispatch): boolean {
+    return replica.handles !== undefined || this.#given.get(replica)?.[0] === dispatch;
   }
 }

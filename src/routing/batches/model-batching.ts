@@ -1,4 +1,5 @@
-import { type BatchingPolicy, whyNotBatched } from '../../contracts/batching.js';
+import type { LatencyEstimate } from '../../common/estimates/latency-fit.js';
+import { type BatchingPolicy, mostRowsOf, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelMetadata } from '../../tensors/tensor.js';
 import { LargeJoins } from './large-joins.js';
 
@@ -8,6 +9,8 @@ export class ModelBatching {
   readonly largeJoins = new LargeJoins();
   #policy: BatchingPolicy;
   #metadata: ModelMetadata | undefined;
+  /** What a handler takes in one call, if a handler answers the requests. */
+  #handled: 'requests' | 'batches' | undefined;
   #isJoined = false;
   #isSwitchedOff = false;
   #isProven = false;
@@ -52,13 +55,36 @@ export class ModelBatching {
   /** Takes a new policy. A proof and a switch-off outlast it. */
   configure(policy: BatchingPolicy): void {
     this.#policy = policy;
-    if (this.#metadata !== undefined) this.setMetadata(this.#metadata);
+    this.#decide();
   }
 
   setMetadata(metadata: ModelMetadata): void {
     this.#metadata = metadata;
+    this.#decide();
+  }
+
+  /** The requests are a handler's. @param takes what the handler takes in one call. */
+  setHandled(takes: 'requests' | 'batches'): void {
+    this.#handled = takes;
+    this.#decide();
+  }
+
+  #decide(): void {
     const { isEnabled, isOwn } = this.#policy;
-    this.#isJoined = isEnabled && whyNotBatched(metadata, isOwn) === undefined;
+    if (this.#handled !== undefined) this.#isJoined = isEnabled && this.#handled === 'batches';
+    else if (this.#metadata !== undefined)
+      this.#isJoined = isEnabled && whyNotBatched(this.#metadata, isOwn) === undefined;
+  }
+
+  /**
+   * Returns the most rows of a batch.
+   *
+   * @param estimate of the calls, if there is one. @param batchMs milliseconds that a batch may take.
+   */
+  mostRows(estimate: LatencyEstimate | undefined, batchMs: number): number {
+    // A handler's batches are as large as its user says, if no time is said.
+    if (this.#handled !== undefined && this.targetLatencyMs === undefined) return this.maxSize;
+    return mostRowsOf(this.#policy, estimate, batchMs);
   }
 
   prove(): void {

@@ -47,6 +47,8 @@ export interface RoutedCall {
   readonly runMs: readonly number[];
   /** Why the call failed; undefined when it succeeded. */
   readonly error: InfermuxError | undefined;
+  /** Why single requests of the call failed, if a handler answered it. */
+  readonly errors?: readonly (InfermuxError | undefined)[] | undefined;
   /**
    * Each request's outputs on memory of their own, or what a handler returned; none when the call failed. Call it once,
    * because each call makes them.

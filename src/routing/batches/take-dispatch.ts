@@ -1,6 +1,8 @@
-import { agreeFrom, commonRows, isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
-import { expectedMs, type LatencyEstimate, largestWithin } from '../estimates/latency-fit.js';
-import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel } from '../pending-request.js';
+import { expectedMs, type LatencyEstimate } from '../../common/estimates/latency-fit.js';
+import { mostBatchMs } from '../../contracts/batching.js';
+import { areAlike, areSameNames } from '../../tensors/alike.js';
+import { isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
+import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel, rowsOf } from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { ModelBatching } from './model-batching.js';
 import type { RoutedGroup } from './routed-dispatch.js';
@@ -22,16 +24,12 @@ export interface PendingDispatch {
   accepted: number;
   /** Whether a handler answers it, which runs what it likes. */
   readonly isHandled: boolean;
+  /** Whether it is a request that lost its replica, and goes alone. */
+  readonly isRetry: boolean;
   /** The model as it runs with several threads; undefined for a narrow run. */
   wide: RoutedModel | undefined;
 }
 
-/**
- * Without a `targetLatencyMs` a batch may take this long, or this many times as long as its first request alone. So two
- * requests are joined when that saves at least a twentieth of their time.
- */
-const BATCH_MS = 5;
-const BATCH_TO_SINGLE = 1.9;
 /** Requests that cannot be joined share a message up to this much expected work. */
 const SINGLES_MS = 1;
 /** A guess per string, because counting the bytes takes too long. */
@@ -59,7 +57,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   const { batching, times } = queue;
   const estimate = times.calls.estimate();
   const batchMs = batchMsOf(batching, estimate, scope?.from ?? queue.head);
-  const mostRows = mostRowsOf(batching, estimate, batchMs);
+  const mostRows = batching.mostRows(estimate, batchMs);
   const groups: PendingGroup[] = [];
   let totalMs = 0;
   let requests = 0;
@@ -67,7 +65,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   let copiedBytes = 0;
   for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
     const { apartBytes } = head;
-    const rows = batching.isJoined ? commonRows(head.feeds) : 0;
+    const rows = batching.isJoined ? rowsOf(head) : 0;
     const isJoined = batching.joins(rows, apartBytes);
     const group = findGroup(groups, head, isJoined);
     const addedMs = estimate === undefined ? 0 : addedMsOf(estimate, rows, isJoined ? group : undefined);
@@ -79,7 +77,9 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       // A shadow must not hold up the request that it shadows.
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // A request that lost its replica may have ended it, and must not take others along.
-      if (head.attempts > 0 || estimate === undefined || copiedBytes > MOST_COPIED_BYTES) break;
+      // Without batches a handler takes its requests one by one.
+      const isLast = head.payload === undefined ? estimate === undefined : !isJoined;
+      if (head.attempts > 0 || isLast || copiedBytes > MOST_COPIED_BYTES) break;
       if (!isJoined && requests >= MOST_SINGLES) break;
       const isEnough = totalMs + addedMs > (isJoined ? batchMs : SINGLES_MS);
       // The time of a single batch is bounded by its rows.
@@ -101,9 +101,10 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     if (head.attempts > 0) break;
     head = next;
   }
-  // Nothing is given ahead behind a request that may end its replica.
-  const isKnown = estimate !== undefined && (groups[0]?.requests[0]?.attempts ?? 0) === 0;
   const [first] = groups[0]?.requests ?? [];
+  const isRetry = (first?.attempts ?? 0) > 0;
+  // Nothing is given ahead behind a request that may end its replica.
+  const isKnown = estimate !== undefined && !isRetry;
   // One literal: what a spread copies would fill the old generation at every request.
   return {
     groups,
@@ -111,6 +112,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     expectedMs: isKnown ? totalMs : undefined,
     accepted: requests,
     isHandled: first !== undefined && isHandled(first),
+    isRetry,
     wide: undefined,
   };
 }
@@ -118,7 +120,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
 /** Rows of the largest batch that the model is given at present: one until its first run. */
 export function fullBatchRows({ batching, times, head }: ModelQueue): number {
   const estimate = times.calls.estimate();
-  return mostRowsOf(batching, estimate, batchMsOf(batching, estimate, head));
+  return batching.mostRows(estimate, batchMsOf(batching, estimate, head));
 }
 
 /**
@@ -128,7 +130,7 @@ export function fullBatchRows({ batching, times, head }: ModelQueue): number {
 export function expectedDrainMs({ batching, times, size, head }: ModelQueue): number {
   const estimate = times.calls.estimate();
   if (estimate === undefined || head === undefined || !times.isLoadMeasured) return 0;
-  const rowsOfEach = batching.isJoined ? commonRows(head.feeds) : 0;
+  const rowsOfEach = batching.isJoined ? rowsOf(head) : 0;
   if (!batching.joins(rowsOfEach, head.apartBytes)) return size * expectedMs(estimate, Math.max(1, rowsOfEach));
   const { slope, base, tried } = estimate;
   const rows = size * rowsOfEach;
@@ -142,18 +144,13 @@ export function expectedDrainMs({ batching, times, size, head }: ModelQueue): nu
   return Math.ceil(rows / Math.max(1, Math.min(batching.maxSize, fitting))) * base + rows * slope;
 }
 
-function mostRowsOf({ maxSize }: ModelBatching, estimate: LatencyEstimate | undefined, batchMs: number): number {
-  return estimate === undefined ? 1 : Math.min(maxSize, largestWithin(estimate, batchMs));
-}
-
+/** Milliseconds that a batch may take that begins with this request. */
 function batchMsOf(
   { targetLatencyMs }: ModelBatching,
   estimate: LatencyEstimate | undefined,
   first: PendingRequest | undefined,
 ): number {
-  if (targetLatencyMs !== undefined) return targetLatencyMs;
-  if (estimate === undefined || first === undefined) return BATCH_MS;
-  return Math.max(BATCH_MS, BATCH_TO_SINGLE * expectedMs(estimate, Math.max(1, commonRows(first.feeds))));
+  return mostBatchMs(targetLatencyMs, first && estimate, first === undefined ? 1 : rowsOf(first));
 }
 
 /** Milliseconds that the request adds to the expected time. @param group which it is joined with, if it is. */
@@ -180,23 +177,6 @@ function belongs(request: PendingRequest, isJoined: boolean, group: PendingGroup
 
 function isUntyped(feeds: ReadFeeds): boolean {
   return Object.values(feeds).some(({ type }) => !isTensorType(type));
-}
-
-function areSameNames(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {
-  if (left === right) return true;
-  return left?.length === right?.length && left?.every((name, index) => name === right?.[index]) === true;
-}
-
-/** Whether both have the same inputs, of the same types and the same dims from this axis on. */
-function areAlike(left: ReadFeeds, right: ReadFeeds, axis: number): boolean {
-  let inputs = 0;
-  for (const name in left) {
-    const other = right[name];
-    if (other === undefined || !agreeFrom(axis, left[name] as Tensor, other)) return false;
-    inputs += 1;
-  }
-  for (const _ in right) inputs -= 1;
-  return inputs === 0;
 }
 
 function bytesOf(feeds: ReadFeeds): number {

@@ -1,4 +1,4 @@
-import { expectedMs, LatencyFit } from './latency-fit.js';
+import { expectedMs, LatencyFit } from '../../common/estimates/latency-fit.js';
 import { MovingAverage } from './moving-average.js';
 
 /** The guess before the first load of a model: a fixed cost, and a speed at which its bytes are read and prepared. */

@@ -36,8 +36,8 @@ export interface PlacementActions<R extends RoutableReplica>
 
 /** How a placement decides. */
 export interface PlacementRules extends WideRules {
-  /** Most ongoing requests of a replica. Infinite: no limit but two dispatches. */
-  readonly maxOngoing: number;
+  /** Most ongoing requests of a replica. Infinite: no limit but that of dispatches. Undefined: by what it works on. */
+  readonly maxOngoing: number | undefined;
   /** Whether models take turns, or requests go strictly in order of arrival, whatever their model. */
   readonly order: Order;
 }

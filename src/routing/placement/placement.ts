@@ -17,7 +17,7 @@ import { ActiveOrder } from './orders/active-order.js';
 import type { PlacementContext } from './orders/placement-order.js';
 import type { PlacementActions, PlacementRules } from './placement-rules.js';
 import type { Candidate, RoutableReplica } from './replicas/candidate.js';
-import { Candidates } from './replicas/candidates.js';
+import type { Candidates } from './replicas/candidates.js';
 import type { ReplicaIndex } from './replicas/replica-index.js';
 import { ReplicaSlots } from './replicas/replica-slots.js';
 import { TurnArrivals } from './turn-arrivals.js';
@@ -45,10 +45,11 @@ export class Placement<R extends RoutableReplica> {
   #rules: PlacementRules;
   readonly #order: ActiveOrder<R>;
 
-  /** @param replicas the placement adds replicas to this index, and deletes them. */
+  /** @param replicas the index to which the candidates are added. */
   constructor(
     rules: PlacementRules,
     replicas: ReplicaIndex<Candidate<R>>,
+    candidates: Candidates<R>,
     queueOf: QueueOf,
     loadBackoff: LoadBackoff,
     clock: Clock,
@@ -56,7 +57,7 @@ export class Placement<R extends RoutableReplica> {
   ) {
     this.#rules = rules;
     this.#replicas = replicas;
-    this.#candidates = new Candidates(replicas, clock);
+    this.#candidates = candidates;
     this.#clock = clock;
     this.#actions = actions;
     this.#turn = new EventLoopTurn(clock);
@@ -130,8 +131,7 @@ export class Placement<R extends RoutableReplica> {
   }
 
   /**
-   * @param queuesOfModels queues of the models that the replica has.
-   * @param failure why the replica died, if it did.
+   * @param queuesOfModels queues of the models that the replica has. @param failure why the replica died, if it did.
    * @returns the queues to place after that, among them `queuesOfModels`; undefined when the replica is unknown.
    */
   removeReplica(
@@ -152,28 +152,29 @@ export class Placement<R extends RoutableReplica> {
   /** Call it after the model appeared in the replica, was loaded, or disappeared; with its queue, if there is one. */
   modelChanged(replica: R, modelKey: string, queue: ModelQueue | undefined): void {
     const candidate = this.#candidates.of(replica);
-    // A replica that leaves: its load may be what the queue waits for.
-    if (candidate === undefined) {
-      if (queue !== undefined) this.place([queue]);
-      return;
+    if (candidate !== undefined) {
+      candidate.modelChanged(modelKey, queue);
+      this.#replicas.modelChanged(candidate, modelKey);
+      if (queue !== undefined && modelKey !== queue.modelKey) this.#wide.modelChanged(candidate, modelKey, queue);
+      this.#slots.changed(candidate);
     }
-    candidate.modelChanged(modelKey, queue);
-    this.#replicas.modelChanged(candidate, modelKey);
-    if (queue !== undefined && modelKey !== queue.modelKey) this.#wide.modelChanged(candidate, modelKey, queue);
-    this.#slots.loadChanged(candidate);
+    // The load of a replica that leaves may be what the queue waits for.
     if (queue !== undefined) this.place([queue]);
     // When no load is under way, the replica can take other work.
-    if (!replica.isLoading) this.serve(candidate);
+    if (candidate !== undefined && !replica.isLoading) this.serve(candidate);
+  }
+
+  /** The replica waits for more or fewer requests that its handler has made. */
+  awaitingChanged(replica: R): void {
+    const candidate = this.#candidates.of(replica);
+    if (candidate !== undefined) this.#slots.changed(candidate);
+    // Only such requests may go where there was no room before.
+    this.place(this.#waiting.nested());
   }
 
   /** A lone request of a handler ran the queue's model in the session with this key. */
   handlerRan(replica: R, queue: ModelQueue, run: LoneRun): void {
     if (this.#candidates.of(replica) !== undefined) this.#wide.ran(replica, queue, run);
-  }
-
-  /** The replica as the placement knows it; undefined when it does not. */
-  candidateOf(replica: R): Candidate<R> | undefined {
-    return this.#candidates.of(replica);
   }
 
   /** Queues with waiting requests, whether they wait for a replica or for company. */
@@ -193,7 +194,7 @@ export class Placement<R extends RoutableReplica> {
     this.#arrivals.left(queue);
   }
 
-  /** Places the requests that have arrived in the present turn, without waiting for its end. */
+  /** Places the requests that have arrived in this turn, without waiting for its end. */
   placeNow(): void {
     this.#arrivals.placeNow();
   }
@@ -209,9 +210,9 @@ export class Placement<R extends RoutableReplica> {
   /** Gives the replica work, as long as it has a free slot and a waiting request may go to it. */
   serve(candidate: Candidate<R>): void {
     if (this.#replicas.has(candidate)) {
-      const following = this.#wide.following(candidate);
-      if (following === undefined) this.#order.inForce.serve(candidate);
-      else this.#giveNext(following, candidate);
+      const next = this.#wide.following(candidate);
+      if (next === undefined) this.#order.inForce.serve(candidate);
+      else this.#giveNext(next, candidate);
       if (candidate.isIdle) this.#copies.loadNext();
     }
     this.#express.serve();
@@ -246,7 +247,7 @@ export class Placement<R extends RoutableReplica> {
     this.#router.completed(candidate, dispatch);
     this.#wide.answered(candidate, dispatch);
     if (!this.#candidates.has(candidate)) return;
-    this.#slots.answered(candidate);
+    this.#slots.answered(candidate, dispatch);
     // Its requests may have waited for the end of this run.
     if (queue.isGathering) this.place([queue]);
     if (this.#turn.isOver) this.#clock.nextTurn(() => this.serve(candidate));

@@ -133,7 +133,7 @@ export class AcceptedRequests {
     if (!this.#leave(request)) return;
     this.#tell(() => {
       const error = errorOf();
-      request.payload?.abandon();
+      request.payload?.abandoned?.();
       this.#observer.rejected(request, error);
       request.reject(error);
     }, request);

@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.js';
-import { commonRows } from '../../tensors/tensor.js';
 import { fullBatchRows } from '../batches/take-dispatch.js';
+import { rowsOf } from '../pending-request.js';
 import type { ModelQueue } from './model-queue.js';
 
 /** Decides how long the requests of a queue wait: for company, or for their turn with a session. */
@@ -23,9 +23,9 @@ export class Gathering {
   /**
    * Sets the queue's `gathersUntil`. Call it when the queue's requests changed, before they are placed.
    *
-   * @param maxOngoing most requests that a replica may have at once.
+   * @param maxOngoing most requests that a replica may have at once. Default: no limit.
    */
-  update(queue: ModelQueue, maxOngoing: number): void {
+  update(queue: ModelQueue, maxOngoing = Number.POSITIVE_INFINITY): void {
     queue.gathersUntil = this.#untilOf(queue, maxOngoing) ?? this.#untilTurn(queue);
   }
 
@@ -33,7 +33,7 @@ export class Gathering {
     const { head, batching } = queue;
     if (batching.maxWaitMs === 0 || this.#isStopped) return undefined;
     // A request that runs alone has no company to wait for.
-    if (head === undefined || commonRows(head.feeds) === 0) return undefined;
+    if (head === undefined || rowsOf(head) === 0) return undefined;
     if (queue.rows >= Math.min(fullBatchRows(queue), maxOngoing)) return undefined;
     const until = queue.patientUntil(batching.maxWaitMs);
     return until > this.#clock.now() ? until : undefined;

@@ -1,9 +1,8 @@
 import { IndexedHeap } from '../../common/indexed-heap.js';
 import { type Batching, batchingPolicy } from '../../contracts/batching.js';
-import { commonRows } from '../../tensors/tensor.js';
 import { ModelBatching } from '../batches/model-batching.js';
 import { ExpectedTimes } from '../estimates/expected-times.js';
-import type { PendingRequest, RoutedModel } from '../pending-request.js';
+import { isNested, type PendingRequest, type RoutedModel, rowsOf } from '../pending-request.js';
 import { Places } from './places.js';
 
 /** The requests of one priority, linked in order of arrival. */
@@ -199,12 +198,12 @@ export class ModelQueue {
     // An empty queue also forgets what rounding has left in the sum.
     this.#sinceSum = this.#size === 0 ? 0 : this.#sinceSum - Math.max(request.acceptedAt, this.#loadEndedAt);
     if (!this.batching.mayGather) return;
-    this.#rows -= rowsOf(request);
+    this.#rows -= Math.max(1, rowsOf(request));
     this.#hurried.delete(request);
   }
 
   #gather(request: PendingRequest): void {
-    this.#rows += rowsOf(request);
+    this.#rows += Math.max(1, rowsOf(request));
     if (request.deadline !== undefined) this.#hurried.set(request);
   }
 
@@ -246,11 +245,6 @@ export class ModelQueue {
   }
 }
 
-/** Rows along axis 0, at least one. */
-function rowsOf({ feeds }: PendingRequest): number {
-  return Math.max(1, commonRows(feeds));
-}
-
 /** Clock time at which half of the time to the deadline has passed. */
 function patienceOf({ acceptedAt, deadline = Number.POSITIVE_INFINITY }: PendingRequest): number {
   return (acceptedAt + deadline) / 2;
@@ -262,8 +256,8 @@ function isOlder({ first: left }: Level, { first: right }: Level): boolean {
 
 /**
  * Whether the left model's turn comes first: a model's turn is by its first place, or by when it was last served if
- * that is later. Priorities do not count: they order the requests of one model. Models for which shadow requests alone
- * wait come last, and models without a request after them.
+ * that is later. Priorities do not count: they order the requests of one model. Models with a request that a handler
+ * made come first; those for which shadow requests alone wait come last, and models without a request after them.
  */
 export function isQueueBefore(left: ModelQueue, right: ModelQueue): boolean {
   const [ofLeft, ofRight] = [classOf(left), classOf(right)];
@@ -278,6 +272,7 @@ export function isPlaceBefore(left: ModelQueue, right: ModelQueue): boolean {
 
 function classOf({ head }: ModelQueue): number {
   if (head === undefined) return 2;
+  if (isNested(head)) return -1;
   return head.isShadow ? 1 : 0;
 }
 

@@ -1,5 +1,6 @@
 import { DenseSet } from '../../common/dense-set.js';
 import { IndexedHeap } from '../../common/indexed-heap.js';
+import { isNested } from '../pending-request.js';
 import type { Eligibility } from './eligibility.js';
 import { isQueueBefore, type ModelQueue } from './model-queue.js';
 
@@ -65,6 +66,11 @@ export class WaitingModels {
 
   all(): ModelQueue[] {
     return [...this.#queues.items];
+  }
+
+  /** Queues with requests that handlers have made. */
+  nested(): ModelQueue[] {
+    return this.#queues.items.filter(({ head }) => head !== undefined && isNested(head));
   }
 
   /** The first queue that waits for a replica; with `may`, the first one that passes it. */

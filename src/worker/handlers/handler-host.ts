@@ -1,17 +1,21 @@
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
-import { SerialQueue } from '../../common/serial-queue.js';
 import { clone } from '../../common/values/clone.js';
+import { isError } from '../../common/values/realm.js';
 import { type Handler, type HandlerContext, type LogFields, NO_MODEL } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
-import type { CallAnswer, HandlerAbilities, HandlerRequest } from '../../protocol/messages.js';
+import type { CallAnswer, HandlerAbilities, HandlerRequest, HandlerResult } from '../../protocol/messages.js';
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
+import type { EngineRuns } from './engine-runs.js';
+import { copyOf, ItemSender, ItemStream, itemsOf } from './item-stream.js';
 import { loggableFields, loggableText } from './loggable.js';
 import type { ModelRuns } from './model-runs.js';
-import { type ModelResolver, RequestModels, unminded } from './request-models.js';
+import { type OngoingCall, OngoingRequests } from './ongoing-requests.js';
+import { type ModelResolver, RequestModels } from './request-models.js';
+import { unminded } from './unminded.js';
 
 export interface HandlerEnvironment extends ModelResolver {
   readonly replica: string;
@@ -19,21 +23,21 @@ export interface HandlerEnvironment extends ModelResolver {
   isStopping(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
+  /** Sends items of the stream that answers the request. */
+  sendItems(ticket: number, items: readonly unknown[]): void;
   readonly runs: ModelRuns;
+  readonly engineRuns: EngineRuns;
 }
 
 /** Most routing stats of a replica: each router and each status gets them. */
 const MOST_STATS = 1_024;
 
-/** Gives requests to a handler, one at a time, with a context for each. */
+/** Gives requests to a handler, as they come, with a context for each call. */
 export class HandlerHost {
   readonly #handler: Handler;
   readonly #models: ModelMultiplexer;
   readonly #environment: HandlerEnvironment;
-  /** By ticket: aborts the request when its caller cancels it. */
-  readonly #running = new Map<number, AbortController>();
-  readonly #turns = new SerialQueue();
-  #idleWaiters: (() => void)[] = [];
+  readonly ongoing = new OngoingRequests();
 
   constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {
     this.#handler = handler;
@@ -42,43 +46,21 @@ export class HandlerHost {
   }
 
   get abilities(): HandlerAbilities {
-    const { reconfigure, loadModel, recordRoutingStats } = this.#handler;
+    const { handleBatch, reconfigure, loadModel, recordRoutingStats } = this.#handler;
     return {
+      takes: handleBatch === undefined ? 'requests' : 'batches',
       reconfigures: reconfigure !== undefined,
       loadsModels: loadModel !== undefined,
       recordsStats: recordRoutingStats !== undefined,
     };
   }
 
-  /** Answers the requests one after the other, after those of earlier messages. A request that fails fails alone. */
-  run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
+  /** Answers requests: those of a batch in one call of the handler, otherwise each in its own. One that fails fails alone. */
+  async run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
     const modelId = key === NO_MODEL ? undefined : id;
-    // From now on every request can be cancelled, even before its turn.
-    for (const { ticket } of requests) this.#running.set(ticket, new AbortController());
-    return this.#turns.run(async () => {
-      const answers: CallAnswer[] = [];
-      for (const request of requests) answers.push(await this.#runOne(modelId, request));
-      return answers;
-    });
-  }
-
-  /** Aborts the signal of a request: nobody wants the answer any more. */
-  cancel(ticket: number): void {
-    this.#running.get(ticket)?.abort();
-  }
-
-  cancelAll(): void {
-    for (const controller of this.#running.values()) controller.abort();
-  }
-
-  get isIdle(): boolean {
-    return this.#running.size === 0;
-  }
-
-  /** Resolves when the handler has no request. */
-  untilIdle(): Promise<void> {
-    if (this.isIdle) return Promise.resolve();
-    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+    const takesBatches = this.#handler.handleBatch !== undefined;
+    const calls = takesBatches ? [requests] : requests.map((request) => [request]);
+    return Promise.all(calls.map((call) => this.#call(modelId, call)));
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw. */
@@ -116,51 +98,98 @@ export class HandlerHost {
     return clone(stats as Readonly<Record<string, unknown>>);
   }
 
-  async #runOne(modelId: string | undefined, { ticket, value }: HandlerRequest): Promise<CallAnswer> {
+  /** Calls the handler for these requests. */
+  async #call(modelId: string | undefined, requests: readonly HandlerRequest[]): Promise<CallAnswer> {
     const { now, isStopping, runs } = this.#environment;
     const startedAt = now();
     const models = new RequestModels(this.#models, this.#environment, runs, this.#handler.loadModel !== undefined);
-    const answer = { requests: 1, joined: false, outputs: undefined };
+    const ongoing = this.ongoing.begin(requests);
+    let results: readonly HandlerResult[];
+    let runMs: number;
     try {
       if (isStopping()) throw stopping();
-      const { signal } = this.#running.get(ticket) as AbortController;
-      if (signal.aborted) throw new InfermuxError('CANCELLED', 'the request was cancelled');
-      const result = await unlessAborted(signal, () =>
-        this.#handler.handle(value, this.#contextOf(modelId, signal, models)),
-      );
-      const copy = copyOf(result);
-      return { ...answer, runMs: [now() - startedAt], error: undefined, result: { value: copy } };
+      const context = this.#contextOf(modelId, requests, ongoing, models);
+      const work = this.#handler.handleBatch === undefined ? this.#handleOne : this.#handleBatch;
+      results = await ongoing.unlessAborted(() => work(requests, context));
     } catch (cause) {
-      return { ...answer, runMs: [now() - startedAt], error: toErrorRecord(handlerError(cause)), result: undefined };
+      const error = toErrorRecord(handlerError(cause));
+      results = requests.map(() => ({ error }));
     } finally {
+      runMs = now() - startedAt;
       for (const lease of models.end()) await lease.giveBack();
-      this.#running.delete(ticket);
-      if (this.isIdle) for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      this.ongoing.end(requests);
     }
+    const { length } = requests;
+    return { requests: length, joined: length > 1, runMs: [runMs], outputs: undefined, error: undefined, results };
   }
 
-  #contextOf(modelId: string | undefined, signal: AbortSignal, models: RequestModels): HandlerContext {
+  readonly #handleOne = async (
+    [request]: readonly HandlerRequest[],
+    context: HandlerContext,
+  ): Promise<readonly HandlerResult[]> => {
+    const { ticket, value, ahead } = request as HandlerRequest;
+    const answer = await this.#handler.handle?.(value, context);
+    const items = itemsOf(answer);
+    if (ahead === undefined) {
+      if (items === undefined) return [{ value: copyOf(answer) }];
+      const all: unknown[] = [];
+      await new ItemStream(items, context.signal).take((item) => void all.push(item));
+      return [{ value: all }];
+    }
+    if (items === undefined) throw noStream(`the handler returned ${show(answer)}`);
+    const sender = new ItemSender(ahead, (sent) => this.#environment.sendItems(ticket, sent));
+    this.ongoing.streams(ticket, sender);
+    try {
+      await new ItemStream(items, context.signal).take((item) => sender.add(item));
+    } finally {
+      sender.flush();
+    }
+    return [{ value: undefined }];
+  };
+
+  readonly #handleBatch = async (
+    requests: readonly HandlerRequest[],
+    context: HandlerContext,
+  ): Promise<readonly HandlerResult[]> => {
+    const values = requests.map(({ value }) => value);
+    const answers = await this.#handler.handleBatch?.(values, context);
+    if (!Array.isArray(answers) || answers.length !== requests.length) {
+      const got = Array.isArray(answers) ? `${answers.length} answers` : show(answers);
+      throw new Error(`handleBatch must return a list of ${requests.length} answers, one for each request, got ${got}`);
+    }
+    return requests.map(({ ahead }, index): HandlerResult => {
+      try {
+        const answer: unknown = answers[index];
+        if (isError(answer)) throw answer;
+        if (ahead !== undefined) throw noStream('the handler answers in batches');
+        return { value: copyOf(answer) };
+      } catch (cause) {
+        return { error: toErrorRecord(handlerError(cause)) };
+      }
+    });
+  };
+
+  #contextOf(
+    modelId: string | undefined,
+    [first]: readonly HandlerRequest[],
+    ongoing: OngoingCall,
+    models: RequestModels,
+  ): HandlerContext {
+    const { replica, engineRuns } = this.#environment;
     return {
-      replica: this.#environment.replica,
+      replica,
       modelId,
-      signal,
+      get signal() {
+        return ongoing.signal;
+      },
+      get engine() {
+        return engineRuns.of((first as HandlerRequest).ticket);
+      },
       run: (model, feeds, outputs) => unminded(models.run(model, feeds, outputs)),
       log: (level, fields, message) => this.#environment.log(level, loggableFields(fields), loggableText(message)),
       getModel: ((id: string) => unminded(models.get(id))) as HandlerContext['getModel'],
     };
   }
-}
-
-/**
- * Resolves with the result of the work, or rejects at once when the signal is aborted: a handler may ignore its signal,
- * and the requests behind it must not wait for ever.
- */
-async function unlessAborted(signal: AbortSignal, work: () => unknown): Promise<unknown> {
-  const aborted = new Promise<never>((_, reject) => {
-    const give = () => reject(new InfermuxError('CANCELLED', 'nobody wants the answer any more'));
-    signal.addEventListener('abort', give, { once: true });
-  });
-  return Promise.race([(async () => work())(), aborted]);
 }
 
 /** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */
@@ -172,12 +201,6 @@ function handlerError(cause: unknown): InfermuxError {
   );
 }
 
-/** Returns a clone. A result that cannot be cloned fails this request alone. */
-function copyOf(result: unknown): unknown {
-  try {
-    return clone(result);
-  } catch (cause) {
-    const message = `the handler returned what cannot be cloned: ${messageOf(cause)}`;
-    throw new InfermuxError('INFERENCE_FAILED', message, { cause });
-  }
+function noStream(what: string): InfermuxError {
+  return new InfermuxError('FAILED_PRECONDITION', `${what}, and no stream of items: call engine.run instead`);
 }

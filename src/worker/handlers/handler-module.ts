@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { InfermuxError, messageOf, show, showNames, withStackOf } from '../../common/errors.js';
 import type { Handler } from '../../contracts/handler.js';
 
-const OPTIONAL = ['loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
+const OPTIONAL = ['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
 
 /**
  * Imports a handler's module.
@@ -20,10 +20,12 @@ export async function importHandler(address: string): Promise<Handler> {
     throw noHandler(`handler ${address} could not be imported: ${messageOf(cause)}`, cause);
   }
   const byDefault = module['default'];
-  const exported = typeof module['handle'] === 'function' ? module : byDefault;
+  const exported = isHandler(module) ? module : byDefault;
   if (!isHandler(exported)) {
     const names = showNames(Object.keys(module));
-    throw noHandler(`handler ${address} must export a function handle, by name or in its default; it exports ${names}`);
+    throw noHandler(
+      `handler ${address} must export a function handle or handleBatch, by name or in its default; it exports ${names}`,
+    );
   }
   for (const name of OPTIONAL) {
     const optional = exported[name];
@@ -34,9 +36,9 @@ export async function importHandler(address: string): Promise<Handler> {
 }
 
 function isHandler(exported: unknown): exported is Handler {
-  return (
-    exported !== null && typeof exported === 'object' && typeof (exported as Partial<Handler>).handle === 'function'
-  );
+  if (exported === null || typeof exported !== 'object') return false;
+  const { handle, handleBatch } = exported as Handler;
+  return typeof handle === 'function' || typeof handleBatch === 'function';
 }
 
 function noHandler(message: string, cause?: unknown): InfermuxError {

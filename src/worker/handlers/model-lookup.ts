@@ -1,6 +1,5 @@
-import type { ModelReference } from '../../contracts/model-reference.js';
 import { fromErrorRecord } from '../../protocol/error-record.js';
-import type { DefineMessage } from '../../protocol/messages.js';
+import type { DefinedModel, DefineMessage } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 
 /**
@@ -10,7 +9,7 @@ import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 export class ModelLookup {
   readonly #counters: Pick<ReplicaCounters, 'catalogRevision'>;
   readonly #ask: (wanted: number, target: string) => void;
-  readonly #known = new Map<string, ModelReference>();
+  readonly #known = new Map<string, DefinedModel>();
   readonly #asked = new Map<number, (message: DefineMessage) => void>();
   #revision: number;
   #lastWanted = 0;
@@ -22,7 +21,7 @@ export class ModelLookup {
   }
 
   /** @throws InfermuxError the calling thread's answer about a target that it does not know. */
-  async resolve(target: string): Promise<ModelReference> {
+  async resolve(target: string): Promise<DefinedModel> {
     const revision = this.#counters.catalogRevision;
     if (revision !== this.#revision) {
       this.#revision = revision;

@@ -1,9 +1,12 @@
-import { type ModelReference, wideKeyOf } from '../../contracts/model-reference.js';
+import type { BatchingPolicy } from '../../contracts/batching.js';
+import { wideKeyOf } from '../../contracts/model-reference.js';
+import type { DefinedModel } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { commonRows, type Outputs, type ReadFeeds } from '../../tensors/tensor.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import type { Session } from '../sessions/session.js';
+import type { JoinedRuns } from './joined-runs.js';
 
 /** A shorter run says nothing about whether several threads would be worth it. */
 const LEAST_RUN_MS = 1;
@@ -17,15 +20,20 @@ export interface ModelRunsEnvironment {
   ran(key: string, rows: number, runMs: number): void;
 }
 
-/** Runs models for the requests of a handler. A request that is alone uses wide sessions, where they are loaded. */
+/**
+ * Runs models for the requests of a handler. A request that is alone uses wide sessions, where they are loaded; what
+ * several requests of the replica run at once is joined.
+ */
 export class ModelRuns {
   readonly #models: ModelMultiplexer;
+  readonly #joined: JoinedRuns;
   readonly #environment: ModelRunsEnvironment;
   /** Keys of models whose last narrow run was long. */
   readonly #long = new Set<string>();
 
-  constructor(models: ModelMultiplexer, environment: ModelRunsEnvironment) {
+  constructor(models: ModelMultiplexer, joined: JoinedRuns, environment: ModelRunsEnvironment) {
     this.#models = models;
+    this.#joined = joined;
     this.#environment = environment;
   }
 
@@ -35,7 +43,7 @@ export class ModelRuns {
    * @param held the model's session, if the caller holds it.
    */
   async run(
-    model: ModelReference,
+    { model, batching }: DefinedModel,
     feeds: ReadFeeds,
     outputs: readonly string[] | undefined,
     held?: Session,
@@ -51,6 +59,8 @@ export class ModelRuns {
       const session = lease?.session ?? (held as Session);
       checkFeeds(id, feeds, session.metadata.inputs);
       checkOutputNames(id, outputs, session.metadata);
+      if (wide === undefined && this.#isJoined(session, batching))
+        return await this.#joined.run(model, session, batching, feeds, outputs);
       const startedAt = now();
       const answer = await session.run(feeds, outputs);
       const runMs = now() - startedAt;
@@ -73,6 +83,11 @@ export class ModelRuns {
     if (this.#long.size >= MOST_LONG) this.#long.clear();
     this.#long.add(key);
     return false;
+  }
+
+  /** Whether other requests of the replica may run the model in this turn. */
+  #isJoined(session: Session, batching: BatchingPolicy): boolean {
+    return this.#environment.counters.ongoing > 1 && this.#joined.mayJoin(session, batching);
   }
 
   /** Whether no other request of the engine is with a replica. */

@@ -3,18 +3,21 @@ import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { handlerModel } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
+import type { DefinedModel } from '../../protocol/messages.js';
 import { areOutputNames } from '../../tensors/check-feeds.js';
 import { ownFeeds } from '../../tensors/memory/own-feeds.js';
 import { readFeeds } from '../../tensors/read-feeds.js';
 import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
 import type { HeldLease } from '../sessions/leases.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
-import { OwnModel } from './handler-model-loader.js';
+import type { Session } from '../sessions/session.js';
+import type { OwnModel } from './handler-model-loader.js';
 import type { ModelRuns } from './model-runs.js';
+import { unminded } from './unminded.js';
 
 export interface ModelResolver {
   /** Finds a model of the engine by the name that users give it. */
-  resolve(target: string): Promise<ModelReference>;
+  resolve(target: string): Promise<DefinedModel>;
 }
 
 /** The models that one request of a handler uses. A model that it gets is held until the request ends. */
@@ -49,24 +52,28 @@ export class RequestModels {
    */
   async get(id: string): Promise<unknown> {
     checkModelId(id);
-    const model = this.#areOwn ? handlerModel(id) : await this.#resolver.resolve(id);
-    const lease = await this.#models.hold(model);
-    if (this.#isOver) {
-      await lease.giveBack();
-      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)} came after the request was answered`);
-    }
-    this.#leases.push(lease);
-    const { session } = lease;
-    if (session instanceof OwnModel) return session.value;
+    if (this.#areOwn) return ((await this.#hold(id, handlerModel(id))) as OwnModel).value;
+    const defined = await this.#resolver.resolve(id);
+    const session = await this.#hold(id, defined.model);
     const { inputs, outputs, omittedOutputs } = session.metadata;
     const run = (feeds: Feeds, wanted?: readonly string[]) =>
       unminded(
         this.#isOver
           ? this.run(id, feeds, wanted)
           : // A held session stays loaded, whatever else is loaded or evicted.
-            onOwnFeeds(feeds, wanted, (own, names) => this.#runs.run(model, own, names, session)),
+            onOwnFeeds(feeds, wanted, (own, names) => this.#runs.run(defined, own, names, session)),
       );
     return { id, inputs, outputs, omittedOutputs, run };
+  }
+
+  async #hold(id: string, model: ModelReference): Promise<Session> {
+    const lease = await this.#models.hold(model);
+    if (this.#isOver) {
+      await lease.giveBack();
+      throw new InfermuxError('FAILED_PRECONDITION', `model ${show(id)} came after the request was answered`);
+    }
+    this.#leases.push(lease);
+    return lease.session;
   }
 
   /** Ends the request: a model that is loaded later is given back at once. @returns the leases to give back. */
@@ -74,12 +81,6 @@ export class RequestModels {
     this.#isOver = true;
     return this.#leases;
   }
-}
-
-/** Keeps a rejection from ending the thread: a handler may ask for something and not wait for it. */
-export function unminded<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
-  return promise;
 }
 
 /**

@@ -3,13 +3,12 @@ import { isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { packCalls } from '../../protocol/call-answers.js';
 import { toErrorRecord } from '../../protocol/error-record.js';
+import type { ReplicaEvent } from '../../protocol/events.js';
 import type {
-  CallAnswer,
   DefineMessage,
   ExpireAnswer,
   HelloAnswer,
   LoadMessage,
-  ReplicaEvent,
   ReplicaMessage,
   RunAnswer,
   RunMessage,
@@ -19,6 +18,7 @@ import type {
 } from '../../protocol/messages.js';
 import { buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import { EngineRuns } from '../handlers/engine-runs.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
 import { nativeCall } from '../native-call.js';
@@ -38,12 +38,15 @@ export class MessageHandler {
   readonly #definitions = new Map<string, ModelReference>();
   /** Models that a handler has asked for. */
   readonly #lookup: ModelLookup;
+  /** What a handler runs in the engine. */
+  readonly #engineRuns: EngineRuns;
   #runtime: Runtime | undefined;
 
   constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
+    this.#engineRuns = new EngineRuns(post);
     this.#lookup = new ModelLookup(counters, (wanted, target) => post({ kind: 'model-wanted', wanted, target }));
   }
 
@@ -73,7 +76,11 @@ export class MessageHandler {
       case 'define':
         return replyOf(() => this.#define(message));
       case 'cancel':
-        return replyOf(async () => this.#runtime?.handler?.cancel(message.ticket));
+        return replyOf(async () => this.#runtime?.handler?.ongoing.cancel(message.ticket));
+      case 'pull':
+        return replyOf(async () => this.#runtime?.handler?.ongoing.pulled(message.ticket, message.items));
+      case 'engine-answer':
+        return replyOf(async () => this.#engineRuns.answered(message));
     }
   }
 
@@ -89,11 +96,11 @@ export class MessageHandler {
     try {
       const { groups, spare, verify } = message;
       const model = this.#modelOf(message);
-      if (groups[0]?.values !== undefined) {
-        const calls: CallAnswer[][] = [];
-        for (const { values = [] } of groups) calls.push(await this.#handler.run(model, values));
-        failed = calls.flat().filter(({ error }) => error !== undefined).length;
-        const value: RunAnswer = { loadMs: 0, calls, verification: undefined, buffer: undefined };
+      const [first] = groups;
+      if (first?.values !== undefined) {
+        const calls = await this.#handler.run(model, first.values);
+        failed = calls.flatMap(({ results = [] }) => results).filter((result) => 'error' in result).length;
+        const value: RunAnswer = { loadMs: 0, calls: [calls], verification: undefined, buffer: undefined };
         return { answer: { value } };
       }
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
@@ -125,13 +132,13 @@ export class MessageHandler {
   async #release(): Promise<void> {
     const { handler, models } = this.#runtime ?? {};
     if (this.#counters.isStopping) {
-      handler?.cancelAll();
+      handler?.ongoing.cancelAll();
       // A handler that minds its signal is done by then. Another one is not waited for: its models end with the thread.
       await new Promise(setImmediate);
-      if (handler?.isIdle === false) return;
+      if (handler?.ongoing.isIdle === false) return;
     }
     // The handler's requests end first: until then they lease and load sessions.
-    await handler?.untilIdle();
+    await handler?.ongoing.untilIdle();
     await models?.releaseAll();
   }
 
@@ -161,6 +168,7 @@ export class MessageHandler {
       counters: this.#counters,
       post: this.#post,
       resolve: (target) => this.#lookup.resolve(target),
+      engineRuns: this.#engineRuns,
     });
     return this.#runtime.hello;
   }

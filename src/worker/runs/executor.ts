@@ -41,30 +41,39 @@ export class Executor {
   }
 
   /** @throws InfermuxError when the model cannot be loaded or the thread must stop: then no request has an answer. */
-  async run({ model, groups, spare, verify }: Dispatch): Promise<Execution> {
+  async run(dispatch: Dispatch): Promise<Execution> {
+    const { model, groups, spare } = dispatch;
     let requests = 0;
     for (const group of groups) requests += group.requests;
     const lease =
       this.#models.leaseLoaded(model.key, requests) ?? (await this.#models.lease(model, { requests, spare }));
     try {
-      const { session, loadMs } = lease;
-      const calls: (readonly Call[])[] = [];
-      let verification: Verification | undefined;
-      for (const given of groups) {
-        const group = given.checked ? given : fitted(model.id, given, session);
-        const isFoundOut = verification?.mismatch !== undefined;
-        if ('error' in group) calls.push(refused(given.requests, group.error));
-        else if (!isBatch(group) || isFoundOut) calls.push(await runSingly(session, group, this.#now));
-        else {
-          const run = await this.#runBatch(session, group, verify);
-          calls.push(run.calls);
-          if (run.mismatch !== undefined) verification = { mismatch: run.mismatch ?? undefined };
-        }
-      }
-      return { loadMs, calls, verification };
+      return await this.runOn(lease.session, dispatch, lease.loadMs);
     } finally {
       lease.giveBack();
     }
+  }
+
+  /** Runs the groups on a session that the caller has leased. */
+  async runOn(
+    session: Session,
+    { model, groups, verify }: Pick<Dispatch, 'model' | 'groups' | 'verify'>,
+    loadMs = 0,
+  ): Promise<Execution> {
+    const calls: (readonly Call[])[] = [];
+    let verification: Verification | undefined;
+    for (const given of groups) {
+      const group = given.checked ? given : fitted(model.id, given, session);
+      const isFoundOut = verification?.mismatch !== undefined;
+      if ('error' in group) calls.push(refused(given.requests, group.error));
+      else if (!isBatch(group) || isFoundOut) calls.push(await runSingly(session, group, this.#now));
+      else {
+        const run = await this.#runBatch(session, group, verify);
+        calls.push(run.calls);
+        if (run.mismatch !== undefined) verification = { mismatch: run.mismatch ?? undefined };
+      }
+    }
+    return { loadMs, calls, verification };
   }
 
   /** Correct answers to identical requests prove nothing about others: then `mismatch` is undefined. */

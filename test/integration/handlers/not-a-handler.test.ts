@@ -17,7 +17,7 @@ describe('a module that is no handler', () => {
     ['../support/directories.js', 'could not be imported'],
     [
       '../support/nothing-handler.mjs',
-      'must export a function handle, by name or in its default; it exports "loadModel"',
+      'must export a function handle or handleBatch, by name or in its default; it exports "loadModel"',
     ],
   ])('%s is refused by name', async (path, reason) => {
     const handler = new URL(path, new URL('..', import.meta.url));

@@ -85,13 +85,6 @@ describe('a request for a handler', () => {
     expect(engine.status().replicas).toMatchObject([{ restarts: 0 }]);
   });
 
-  it('is handled when those before it in its replica are', async () => {
-    await start();
-    for (let round = 0; round < 60; round += 1) await ask({ do: 'echo', value: round });
-    const answers = await Promise.all(Array.from({ length: 50 }, () => ask({ do: 'together' })));
-    expect(new Set(answers)).toEqual(new Set([1]));
-  });
-
   it('may name any number of models, and nothing is left of those that are not there', async () => {
     await start({ handler: OWN_MODELS, maxModelsPerReplica: 2 });
     for (let round = 0; round < 300; round += 1) await ask(undefined, `app/tenant-${round}`);

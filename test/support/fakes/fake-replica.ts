@@ -29,6 +29,8 @@ export class FakeReplica implements RoutableReplica {
   isFailed = false;
   isExpress = false;
   othersAtWork = 0;
+  handles: 'requests' | 'batches' | undefined;
+  awaiting = 0;
   freeBytes = Number.POSITIVE_INFINITY;
   readonly loads: string[] = [];
   readonly evictions: string[] = [];

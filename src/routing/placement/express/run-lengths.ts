@@ -1,5 +1,5 @@
+import { expectedMs, largestWithin } from '../../../common/estimates/latency-fit.js';
 import { commonRows } from '../../../tensors/tensor.js';
-import { expectedMs, largestWithin } from '../../estimates/latency-fit.js';
 import { RecentMaximum } from '../../estimates/recent-maximum.js';
 import { RecentMedian } from '../../estimates/recent-median.js';
 import type { ModelQueue } from '../../queues/model-queue.js';

@@ -55,13 +55,14 @@ export class PerModelOrder<R extends RoutableReplica> implements PlacementOrder<
     const { slots, waiting, spillsTo } = this.#context;
     const visited = slots.visited(candidate);
     if (visited !== undefined) return visited;
-    const { isIdle } = candidate;
-    let next = isIdle ? waiting.firstAnywhere : undefined;
+    const anywhere = waiting.firstAnywhere;
+    const mayBegin = anywhere !== undefined && candidate.mayBegin(candidate.dispatchesBefore(anywhere));
+    let next = mayBegin && !candidate.replica.isLoading ? anywhere : undefined;
     for (const queue of waiting.among(candidate.models)) {
       if (next !== undefined && !this.#isTurnBefore(candidate, queue, next)) continue;
       if (slots.has(candidate, queue)) next = queue;
     }
-    return next ?? (isIdle ? waiting.firstSpilling((queue) => spillsTo(queue, candidate)) : undefined);
+    return next ?? (candidate.canBegin ? waiting.firstSpilling((queue) => spillsTo(queue, candidate)) : undefined);
   }
 
   /**

@@ -4,7 +4,7 @@ import type { ModelState, ReplicaView, RoutingStats } from '../../../contracts/r
 import type { RoutedAnswer, RoutedDispatch } from '../../batches/routed-dispatch.js';
 import { DecayedSum } from '../../estimates/decayed-sum.js';
 import { MovingAverage } from '../../estimates/moving-average.js';
-import type { RoutedModel } from '../../pending-request.js';
+import { isNested, type RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { IndexedReplica } from './replica-index.js';
 
@@ -19,6 +19,10 @@ export interface RoutableReplica
   readonly othersAtWork: number;
   /** Whether it takes short runs only. Such a replica is none that routers choose from. */
   readonly isExpress: boolean;
+  /** What its handler is given in one call; undefined when it runs models. */
+  readonly handles: 'requests' | 'batches' | undefined;
+  /** Dispatches whose handler waits for requests that it has made. */
+  readonly awaiting: number;
   /** Whether a load of the model was ordered and has not ended. */
   isTrying(modelKey: string): boolean;
   /** The model that the thread is loading at this moment. */
@@ -71,7 +75,10 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   readonly busy = new DecayedSum(WORK_AVERAGE_MS);
   readonly #runMs = new MovingAverage();
   readonly #loadMs = new MovingAverage();
-  /** Milliseconds that each unanswered dispatch is expected to take, without its load; the first one is running. */
+  /**
+   * Milliseconds that each unanswered dispatch is expected to take, without its load; the first one is running, or all
+   * are.
+   */
   readonly expectedMs: number[] = [];
   /** Clock time at which the first one began to run, after its load. */
   begunAt = 0;
@@ -90,6 +97,8 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   endsSoon = false;
   cancelTimer: (() => void) | undefined;
   visit: Visit | undefined;
+  /** Whether the dispatch that runs must run alone. */
+  runsAlone = false;
   /** Most ongoing requests. */
   maxOngoing = Number.POSITIVE_INFINITY;
 
@@ -117,6 +126,11 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   get capacity(): number {
     const { dispatches, isLoading } = this.replica;
     return !isLoading && this.mayTake(dispatches) ? this.maxOngoing : Math.min(this.ongoing, this.maxOngoing);
+  }
+
+  /** Whether it works on several dispatches at once, of one request each. */
+  get isConcurrent(): boolean {
+    return this.replica.handles === 'requests';
   }
 
   get models(): ReadonlyMap<string, ModelState> {
@@ -166,9 +180,29 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
     return this.replica.freeModels >= 1 && this.replica.freeBytes >= bytes;
   }
 
+  /** Whether it would begin one more dispatch at once, whatever its model, if it works on so many. */
+  mayBegin(dispatches: number): boolean {
+    if (dispatches === 0) return true;
+    return this.isConcurrent && !this.runsAlone && dispatches < this.maxOngoing;
+  }
+
+  /** Whether it would begin a dispatch now. */
+  get canBegin(): boolean {
+    return !this.replica.isLoading && this.mayBegin(this.replica.dispatches);
+  }
+
+  /**
+   * Dispatches that keep it from the queue's next request. One that waits for a request of its own does not keep it from
+   * such requests.
+   */
+  dispatchesBefore({ head }: ModelQueue): number {
+    const { dispatches, awaiting } = this.replica;
+    return head !== undefined && isNested(head) ? dispatches - awaiting : dispatches;
+  }
+
   /** Whether it can be given one more dispatch, if it has this many. */
   mayTake(dispatches: number): boolean {
-    return dispatches === 0 || this.mayPrefetch(dispatches);
+    return this.mayBegin(dispatches) || this.mayPrefetch(dispatches);
   }
 
   /** Whether it can be given a dispatch ahead, if it has this many. */

@@ -7,6 +7,8 @@ import { type ReplicaIndex, warmAmong } from './replica-index.js';
 
 /** When a dispatch is expected to end this soon, the next is given ahead; before, late binding is worth more. */
 const PREFETCH_MS = 1;
+/** Requests that a handler has at once if nothing else is said, as in Ray Serve. */
+const CONCURRENT_REQUESTS = 5;
 
 export interface ReplicaSlotsObserver<R extends RoutableReplica> {
   /** The replica's dispatch is expected to end soon, so the replica can be given the next one. */
@@ -36,9 +38,9 @@ export class ReplicaSlots<R extends RoutableReplica> {
     this.#observer = observer;
   }
 
-  /** @param maxOngoing most ongoing requests; infinite: no limit but two dispatches. */
-  configure(candidate: Candidate<R>, maxOngoing: number): void {
-    candidate.maxOngoing = maxOngoing;
+  /** @param maxOngoing most ongoing requests; infinite: no limit but that of dispatches. Undefined: the default. */
+  configure(candidate: Candidate<R>, maxOngoing: number | undefined): void {
+    candidate.maxOngoing = maxOngoing ?? (candidate.isConcurrent ? CONCURRENT_REQUESTS : Number.POSITIVE_INFINITY);
     this.#update(candidate);
   }
 
@@ -50,14 +52,18 @@ export class ReplicaSlots<R extends RoutableReplica> {
   given(candidate: Candidate<R>, queue: ModelQueue, sequence: number, dispatch: PendingDispatch): void {
     const { expectedMs = Number.POSITIVE_INFINITY, wide } = dispatch;
     candidate.expectedMs.push(expectedMs);
+    candidate.runsAlone ||= dispatch.isRetry;
     candidate.last = queue;
     if (!candidate.models.has(wide?.key ?? queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
     if (candidate.expectedMs.length === 1) this.#begun(candidate);
     this.#update(candidate);
   }
 
-  answered(candidate: Candidate<R>): void {
-    candidate.expectedMs.shift();
+  answered(candidate: Candidate<R>, { expectedMs = Number.POSITIVE_INFINITY, isRetry }: PendingDispatch): void {
+    // A handler's requests are answered in any order.
+    const index = candidate.isConcurrent ? candidate.expectedMs.indexOf(expectedMs) : 0;
+    candidate.expectedMs.splice(index, 1);
+    if (isRetry) candidate.runsAlone = false;
     this.#begun(candidate);
     this.#update(candidate);
   }
@@ -67,8 +73,8 @@ export class ReplicaSlots<R extends RoutableReplica> {
     this.#note(candidate, candidate.replica.dispatches);
   }
 
-  /** Call it when the replica began or ended a load. */
-  loadChanged(candidate: Candidate<R>): void {
+  /** Call it when the replica began or ended a load, or waits for more or fewer requests of its own. */
+  changed(candidate: Candidate<R>): void {
     this.#update(candidate);
   }
 
@@ -85,19 +91,22 @@ export class ReplicaSlots<R extends RoutableReplica> {
   has(candidate: Candidate<R>, queue: ModelQueue): boolean {
     const { replica } = candidate;
     if (replica.isLoading || queue.isGathering) return false;
-    const { dispatches } = replica;
-    // A load would hold up the running dispatch, and be held up by it: a cold model waits until the replica is idle.
-    if (!replica.models.has(queue.modelKey)) return dispatches === 0 && this.#observer.mayLoad(queue.modelKey);
+    const dispatches = candidate.dispatchesBefore(queue);
+    const isWarm = replica.models.has(queue.modelKey);
+    if (!isWarm && !this.#observer.mayLoad(queue.modelKey)) return false;
     if (dispatches === 0) return true;
     // A request that lost its replica runs alone: it may have ended the replica, or must not be there by chance again.
     if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
-    if (this.#isAnotherIdle(queue)) return false;
+    if (candidate.mayBegin(dispatches)) return true;
+    // A load would hold up the running dispatch, and be held up by it: a cold model waits until the replica is idle.
+    if (!isWarm || this.#isAnotherIdle(queue)) return false;
     if (!candidate.mayPrefetch(dispatches) || !this.#observer.mayFollow(candidate, queue)) return false;
     return this.#isVisiting(candidate, queue) || !this.#isLoadBefore(queue);
   }
 
   /** How many of the queue's requests the replica is given now, if it has a slot; at least 1. */
   share(candidate: Candidate<R>, queue: ModelQueue): number {
+    if (candidate.isConcurrent) return 1;
     const room = Math.max(1, candidate.maxOngoing - candidate.ongoing);
     return Math.min(this.#fairShare(candidate, queue), room);
   }
@@ -154,6 +163,8 @@ export class ReplicaSlots<R extends RoutableReplica> {
     candidate.cancelTimer?.();
     candidate.cancelTimer = undefined;
     candidate.begunAt = this.#clock.now();
+    // A handler's requests begin as they come.
+    if (candidate.replica.handles !== undefined) return;
     const [expectedMs] = candidate.expectedMs;
     candidate.endsSoon = expectedMs !== undefined && expectedMs <= PREFETCH_MS;
     if (expectedMs === undefined || candidate.endsSoon || expectedMs === Number.POSITIVE_INFINITY) return;
@@ -171,8 +182,8 @@ export class ReplicaSlots<R extends RoutableReplica> {
   }
 
   #note(candidate: Candidate<R>, dispatches: number): void {
-    const canWork = !candidate.replica.isLoading;
-    const isFree = canWork && candidate.mayTake(dispatches);
-    this.#index.setOccupancy(candidate, { isIdle: canWork && dispatches === 0, isFree });
+    const { isLoading, awaiting } = candidate.replica;
+    const isIdle = !isLoading && candidate.mayBegin(dispatches);
+    this.#index.setOccupancy(candidate, { isIdle, isFree: !isLoading && candidate.mayTake(dispatches - awaiting) });
   }
 }

@@ -1,10 +1,10 @@
 import type { Clock } from '../../../common/clock.js';
+import { expectedMs } from '../../../common/estimates/latency-fit.js';
 import { isSameData } from '../../../common/values/realm.js';
 import { NO_MODEL } from '../../../contracts/handler.js';
 import { wideModel } from '../../../contracts/model-reference.js';
 import { mayBeWide, mergeSettings } from '../../../contracts/session-settings.js';
 import type { PendingDispatch } from '../../batches/take-dispatch.js';
-import { expectedMs } from '../../estimates/latency-fit.js';
 import { isHandled, type RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { LoadBackoff } from '../load-backoff.js';

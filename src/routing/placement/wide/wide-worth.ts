@@ -1,5 +1,5 @@
+import { expectedMs, LatencyFit } from '../../../common/estimates/latency-fit.js';
 import { DecayedSum } from '../../estimates/decayed-sum.js';
-import { expectedMs, LatencyFit } from '../../estimates/latency-fit.js';
 import { MovingAverage } from '../../estimates/moving-average.js';
 import { RecentMedian } from '../../estimates/recent-median.js';
 

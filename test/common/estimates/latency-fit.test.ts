@@ -5,7 +5,7 @@ import {
   type LatencyEstimate,
   LatencyFit,
   largestWithin,
-} from '../../../dist/routing/estimates/latency-fit.js';
+} from '../../../dist/common/estimates/latency-fit.js';
 
 const estimateOf = (...calls: readonly (readonly [size: number, ms: number])[]): LatencyEstimate => {
   const fit = new LatencyFit();

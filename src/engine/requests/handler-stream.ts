@@ -1,0 +1,122 @@
+import { InfermuxError } from '../../common/errors.js';
+import type { RequestStream } from '../../routing/pending-request.js';
+
+/** Items that a replica may send before the caller takes any: as many as lie in memory at most. */
+const MOST_AHEAD = 64;
+
+/** Codes of errors with which the caller itself ends its request: it wants nothing more of it. */
+const OWN_ENDINGS: readonly string[] = ['CANCELLED', 'DEADLINE_EXCEEDED'];
+
+/** Somebody who waits for the next item. */
+interface Waiter<T> {
+  resolve(result: IteratorResult<T, undefined>): void;
+  reject(error: unknown): void;
+}
+
+/** The items of a handler's answer, in the order in which the handler gives them. It can be iterated once. */
+export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, RequestStream {
+  readonly ahead = MOST_AHEAD;
+  readonly #begin: (stream: HandlerStream<T>, signal: AbortSignal) => Promise<unknown>;
+  readonly #cancelled = new AbortController();
+  readonly #waiters: Waiter<T>[] = [];
+  #items: T[] = [];
+  /** Index of the next item in `#items`. */
+  #next = 0;
+  /** Items that were taken, and the replica does not know it. */
+  #taken = 0;
+  #pull: (items: number) => void = () => undefined;
+  #state: 'new' | 'running' | 'ended' = 'new';
+  #hasBegun = false;
+  /** Why the stream ends, until that is said. */
+  #failure: { readonly error: unknown } | undefined;
+
+  /** @param begin sends the request. Called when the first item is asked for. */
+  constructor(begin: (stream: HandlerStream<T>, signal: AbortSignal) => Promise<unknown>) {
+    this.#begin = begin;
+  }
+
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  connected(pull: (items: number) => void): void {
+    this.#pull = pull;
+  }
+
+  deliver(items: readonly unknown[]): void {
+    this.#hasBegun = true;
+    if (this.#state !== 'running') return;
+    // The list that is left behind is empty, most of the time.
+    this.#items = this.#next === this.#items.length ? [...(items as T[])] : [...this.#rest(), ...(items as T[])];
+    this.#next = 0;
+    while (this.#waiters.length > 0 && this.#next < this.#items.length)
+      this.#waiters.shift()?.resolve({ done: false, value: this.#take() });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<T, undefined>> {
+    if (this.#state === 'new') this.#start();
+    if (this.#next < this.#items.length) return Promise.resolve({ done: false, value: this.#take() });
+    if (this.#state === 'ended') return this.#end();
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+
+  /** Ends the request: the handler's generator ends where it is. */
+  async return(): Promise<IteratorResult<T, undefined>> {
+    this.#settle(undefined);
+    this.#drop();
+    this.#cancelled.abort(new InfermuxError('CANCELLED', 'the stream was ended by its reader'));
+    return { done: true, value: undefined };
+  }
+
+  #start(): void {
+    this.#state = 'running';
+    this.#begin(this, this.#cancelled.signal).then(
+      () => this.#settle(undefined),
+      (error: unknown) => {
+        if (error instanceof InfermuxError && OWN_ENDINGS.includes(error.code)) this.#drop();
+        this.#settle({ error });
+      },
+    );
+  }
+
+  #take(): T {
+    const item = this.#items[this.#next] as T;
+    this.#next += 1;
+    if (this.#next === this.#items.length) this.#drop();
+    this.#taken += 1;
+    // In portions: each is a message.
+    if (2 * this.#taken >= MOST_AHEAD && this.#state === 'running') {
+      this.#pull(this.#taken);
+      this.#taken = 0;
+    }
+    return item;
+  }
+
+  #rest(): T[] {
+    return this.#items.slice(this.#next);
+  }
+
+  #drop(): void {
+    this.#items = [];
+    this.#next = 0;
+  }
+
+  #settle(failure: { readonly error: unknown } | undefined): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#failure = failure;
+    for (const { resolve, reject } of this.#waiters.splice(0)) this.#end().then(resolve, reject);
+  }
+
+  /** The error is said once. */
+  async #end(): Promise<IteratorResult<T, undefined>> {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure.error;
+    return { done: true, value: undefined };
+  }
+}

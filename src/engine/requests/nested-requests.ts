@@ -1,0 +1,51 @@
+import { InfermuxError } from '../../common/errors.js';
+import { toErrorRecord } from '../../protocol/error-record.js';
+import type { ReplicaEvent } from '../../protocol/events.js';
+import type { Replica } from '../../replicas/replica.js';
+import type { Dispatcher } from '../../routing/dispatcher.js';
+import { toOutputs } from './inference-result.js';
+import type { RequestIntake } from './request-intake.js';
+import { readRunOptions } from './run-options.js';
+
+type EngineRun = Extract<ReplicaEvent, { readonly kind: 'engine-run' }>;
+
+/** A handler that calls itself, perhaps by way of others, would go on until memory is used up. */
+const MOST_DEPTH = 16;
+
+/** Runs in the engine what requests of handlers ask for, with the deadline of their own request. */
+export class NestedRequests {
+  readonly #intake: RequestIntake;
+
+  constructor(intake: RequestIntake) {
+    this.#intake = intake;
+  }
+
+  /** @param dispatcher of the replica's deployment. */
+  run(dispatcher: Dispatcher<Replica>, replica: Replica, { run, ticket, target, request, options }: EngineRun): void {
+    const { nested } = replica.handler;
+    const terms = nested.begin(run, ticket);
+    if (terms === undefined) {
+      nested.refuse(run);
+      return;
+    }
+    // The replica has room for such requests while it waits.
+    dispatcher.awaitingChanged(replica);
+    const { path, deadline, signal } = terms;
+    const answer = async () => {
+      if (path.length >= MOST_DEPTH) throw tooDeep([...path, target]);
+      const own = readRunOptions({ ...options, signal });
+      return this.#intake.submit(target, request, own, toOutputs, { path, deadline, stream: undefined });
+    };
+    answer()
+      .then(
+        (value) => nested.answer(run, { value }),
+        (error: unknown) => nested.answer(run, { error: toErrorRecord(error) }),
+      )
+      .then(() => dispatcher.awaitingChanged(replica));
+  }
+}
+
+function tooDeep(path: readonly string[]): InfermuxError {
+  const message = `requests of handlers are ${MOST_DEPTH} deep within each other; is there a cycle? ${path.join(' → ')}`;
+  return new InfermuxError('FAILED_PRECONDITION', message);
+}

@@ -1,0 +1,50 @@
+import { InfermuxError, messageOf } from '../../common/errors.js';
+import { compact } from '../../common/values/compact.js';
+import type { HandlerEngine, NestedRunOptions } from '../../contracts/handler.js';
+import { fromErrorRecord } from '../../protocol/error-record.js';
+import type { ReplicaEvent } from '../../protocol/events.js';
+import type { EngineAnswerMessage } from '../../protocol/messages.js';
+import { unminded } from './unminded.js';
+
+/** Sends what handlers run in the engine to the calling thread. */
+export class EngineRuns {
+  readonly #post: (event: ReplicaEvent) => void;
+  readonly #unanswered = new Map<number, (message: EngineAnswerMessage) => void>();
+  #lastRun = 0;
+
+  constructor(post: (event: ReplicaEvent) => void) {
+    this.#post = post;
+  }
+
+  /** The engine, as the handler sees it that has this request. */
+  of(ticket: number): HandlerEngine {
+    return {
+      run: <Result>(target: string, request: unknown, options?: NestedRunOptions) =>
+        unminded(this.#run(ticket, target, request, options) as Promise<Result>),
+    };
+  }
+
+  answered(message: EngineAnswerMessage): void {
+    this.#unanswered.get(message.run)?.(message);
+    this.#unanswered.delete(message.run);
+  }
+
+  async #run(ticket: number, target: string, request: unknown, given: NestedRunOptions | undefined): Promise<unknown> {
+    const { signal, ...options } = given ?? {};
+    signal?.throwIfAborted();
+    this.#lastRun += 1;
+    const run = this.#lastRun;
+    try {
+      this.#post({ kind: 'engine-run', run, ticket, target, request: compact(request), options });
+    } catch (cause) {
+      const message = `the request for ${String(target)} cannot be cloned: ${messageOf(cause)}`;
+      throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
+    }
+    const cancel = () => this.#post({ kind: 'engine-cancel', run });
+    signal?.addEventListener('abort', cancel, { once: true });
+    const { answer } = await new Promise<EngineAnswerMessage>((resolve) => this.#unanswered.set(run, resolve));
+    signal?.removeEventListener('abort', cancel);
+    if ('error' in answer) throw fromErrorRecord(answer.error);
+    return answer.value;
+  }
+}

@@ -1,0 +1,189 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { createEngine, type InferenceEngine } from '../../../dist/index.js';
+import { HANDLER, models, outcome, requestsTo } from '../../support/engines/handlers-engine.js';
+import { until } from '../../support/until.js';
+
+const handler = new URL('../../support/stream-handler.mjs', import.meta.url);
+let engine: InferenceEngine;
+const ask = requestsTo(() => engine);
+
+async function start(replicas = 1): Promise<void> {
+  const batches = new URL('../../support/batch-handler.mjs', import.meta.url);
+  const deployments = { app: { handler, replicas }, single: { handler: HANDLER }, batches: { handler: batches } };
+  engine = await createEngine({ models, replicas: 0, deployments });
+}
+
+/** Takes all items, and the outcome of an error in its place. */
+async function collect(stream: AsyncIterable<unknown>): Promise<unknown[]> {
+  const items: unknown[] = [];
+  try {
+    for await (const item of stream) items.push(item);
+  } catch (error) {
+    items.push(await outcome(Promise.reject(error)));
+  }
+  return items;
+}
+
+const state = () => ask<{ yielded: number; ended: number }>({ as: 'state' });
+const ongoing = () => engine.deployments.get('app').ongoing;
+
+afterEach(() => engine?.destroy());
+
+describe('a stream of a handler', () => {
+  it.each([
+    ['generator', [0, 1, 2]],
+    ['sync generator', [0, 1, 2]],
+    ['readable', ['a', 'b', 'c']],
+    ['web stream', [new TextEncoder().encode('text')]],
+  ])('gives the items of a %s one by one, and run gives all of them', async (as, items) => {
+    await start();
+    expect(await collect(engine.stream('app', { as, count: 3 }))).toEqual(items);
+    expect(await ask({ as, count: 3 })).toEqual(items);
+  });
+
+  it('gives each item as soon as it is there', async () => {
+    await start();
+    const stream = engine.stream<number>('app', { as: 'generator', count: 1e9, waitMs: 1 });
+    expect(await stream.next()).toEqual({ done: false, value: 0 });
+    expect((await state()).yielded).toBeLessThan(50);
+    expect(await Promise.all([stream.next(), stream.next()])).toEqual([
+      { done: false, value: 1 },
+      { done: false, value: 2 },
+    ]);
+  });
+
+  it('gives long ones whole and in order', async () => {
+    await start();
+    const items = await collect(engine.stream('app', { as: 'generator', count: 10_000 }));
+    expect(items).toEqual(Array.from({ length: 10_000 }, (_, index) => index));
+    await until(() => ongoing() === 0);
+  });
+
+  it('runs models as it goes on', async () => {
+    await start();
+    const names = ['times-1', 'times-2', 'times-3'];
+    const request = { as: 'models', names, x: Float32Array.of(2, 0, 0, 0) };
+    expect(await collect(engine.stream('app', request))).toEqual([2, 4, 6]);
+  });
+
+  it('has no more than 64 items ahead of a slow reader', async () => {
+    await start();
+    const stream = engine.stream<number>('app', { as: 'generator', count: 1e9 });
+    for (let taken = 1; taken < 300; taken += 7) {
+      for (let count = 0; count < 7; count += 1) await stream.next();
+      // All that may be ahead is there by then.
+      await state();
+      expect((await state()).yielded).toBeLessThanOrEqual(taken + 6 + 64);
+    }
+    await stream.return?.();
+  });
+
+  it.each(['break', 'return', 'signal', 'deadline'])('ends the generator by %s', async (how) => {
+    await start();
+    const controller = new AbortController();
+    const options = how === 'deadline' ? { timeoutMs: 50 } : { signal: controller.signal };
+    const stream = engine.stream<number>('app', { as: 'generator', count: 1e9, waitMs: 1 }, options);
+    await stream.next();
+    if (how === 'break') for await (const _ of stream) break;
+    if (how === 'return') expect(await stream.return?.()).toEqual({ done: true, value: undefined });
+    if (how === 'signal') controller.abort();
+    const end = (await collect(stream)).at(-1);
+    if (how === 'signal') expect(end).toContain('CANCELLED');
+    if (how === 'deadline') expect(end).toContain('DEADLINE_EXCEEDED');
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
+    await until(async () => (await state()).ended === 1);
+    await until(() => ongoing() === 0);
+  });
+
+  it('ends though its generator does not', async () => {
+    await start();
+    const stream = engine.stream('app', { as: 'stuck end' });
+    await stream.next();
+    await stream.return?.();
+    await until(() => ongoing() === 0);
+  });
+
+  it('ends a request that waits for a replica', async () => {
+    await start();
+    const others = Array.from({ length: 5 }, () => engine.stream('app', { as: 'generator', count: 1e9 }));
+    await Promise.all(others.map((stream) => stream.next()));
+    const waiting = engine.stream('app', { as: 'generator', count: 3 });
+    const first = waiting.next();
+    expect(engine.deployments.get('app').queued).toBe(1);
+    await waiting.return?.();
+    expect(await first).toEqual({ done: true, value: undefined });
+    expect(engine.deployments.get('app').queued).toBe(0);
+  });
+
+  it('is not asked for before its first item is', async () => {
+    await start();
+    const unused = engine.stream('app', { as: 'generator', count: 3 });
+    expect(await unused.return?.()).toEqual({ done: true, value: undefined });
+    expect(await collect(unused)).toEqual([]);
+    const request = { as: 'generator', count: 3 };
+    const stream = engine.stream('app', request);
+    request.count = 1;
+    expect(await collect(stream)).toEqual([0, 1, 2]);
+    expect(await state()).toMatchObject({ yielded: 3 });
+  });
+
+  it('has its error after the items before it', async () => {
+    await start();
+    const thrown = await collect(engine.stream('app', { as: 'generator', count: 200, throwAt: 150 }));
+    expect(thrown).toEqual([
+      ...Array.from({ length: 150 }, (_, index) => index),
+      'INFERENCE_FAILED: the handler failed: as asked',
+    ]);
+    const odd = await collect(engine.stream('app', { as: 'generator', count: 3, oddAt: 1 }));
+    expect(odd).toEqual([0, expect.stringContaining('INFERENCE_FAILED: the handler returned what cannot be cloned')]);
+    expect(await collect(engine.stream('app', { as: 'odd iterable' }))).toEqual([
+      expect.stringContaining('next() gave no object'),
+    ]);
+    expect((await state()).ended).toBe(2);
+  });
+
+  it('goes elsewhere when its replica dies before the first item, and fails after that', async () => {
+    await start();
+    const begun = await collect(engine.stream('app', { as: 'generator', count: 9, exitAt: 3, waitMs: 2 }));
+    expect(begun.slice(0, 3)).toEqual([0, 1, 2]);
+    expect(begun[3]).toContain('REPLICA_FAILED');
+    expect(begun[3]).toContain('the stream had begun');
+    expect(engine.status().replicas.find(({ deployment }) => deployment === 'app')?.restarts).toBe(1);
+    const neighbour = collect(engine.stream('app', { as: 'generator', count: 3, waitMs: 300 }));
+    await until(() => ongoing() === 1);
+    void collect(engine.stream('app', { as: 'generator', count: 1, exitAt: 0 }));
+    expect(await neighbour).toEqual([0, 1, 2]);
+  });
+
+  it.each([
+    ['app', { as: 'list' }, 'FAILED_PRECONDITION: the handler returned [ 1, 2, 3 ], and no stream of items'],
+    ['batches', 1, 'FAILED_PRECONDITION: the handler answers in batches, and no stream of items'],
+    ['times-1', {}, 'FAILED_PRECONDITION: deployment "default" has no replicas'],
+    ['none', {}, 'MODEL_NOT_FOUND'],
+    ['app', () => undefined, 'INVALID_ARGUMENT: the request cannot be cloned'],
+  ])('is refused where there is none: %s, %o', async (target, request, message) => {
+    await start();
+    expect(await collect(engine.stream(target, request))).toEqual([expect.stringContaining(message)]);
+  });
+
+  it('is refused by options that are none, and by a closed engine', async () => {
+    await start();
+    const options = { timeOutMs: 1 } as object;
+    expect(await collect(engine.stream('app', {}, options))).toEqual([expect.stringContaining('timeOutMs')]);
+    await engine.close();
+    expect(await collect(engine.stream('app', {}))).toEqual([expect.stringContaining('ENGINE_CLOSED')]);
+  });
+
+  it('is read to its end when the engine closes, and ends when it is destroyed', async () => {
+    await start();
+    const whole = collect(engine.stream('app', { as: 'generator', count: 20, waitMs: 2 }));
+    await until(() => ongoing() === 1);
+    await engine.close();
+    expect(await whole).toHaveLength(20);
+    await start();
+    const endless = collect(engine.stream('app', { as: 'generator', count: 1e9, waitMs: 1 }));
+    await until(() => ongoing() === 1);
+    await engine.destroy();
+    expect((await endless).at(-1)).toContain('ENGINE_CLOSED');
+  });
+});
