@@ -39,7 +39,13 @@ export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';
 export { createEngine } from './engine/create-engine.js';
 export type { CloseOptions, InferenceEngine } from './engine/engine.js';
-export type { CheckpointOptions, EngineOptions, MetricsOptions, WeightStoreOptions } from './engine/options.js';
+export type {
+  CheckpointOptions,
+  EngineOptions,
+  MetricsOptions,
+  ModelCacheSettings,
+  WeightStoreOptions,
+} from './engine/options.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest } from './engine/requests/run-options.js';
 export type {
@@ -50,6 +56,9 @@ export type {
   ReplicaStatus,
   SessionStatus,
 } from './engine/status.js';
+export type { SignedRequest, SignRequest } from './models/cache/remote-file.js';
+export type { DescribedSource, FindTerms, FoundSource, ModelFinder } from './models/finder/finder.js';
+export { type HttpFinderOptions, httpFinder } from './models/finder/http-finder.js';
 export type { ModelManager } from './models/model-manager.js';
 export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
 export type { ReplicaModelState } from './models/reports/load-records.js';

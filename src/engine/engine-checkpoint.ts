@@ -13,13 +13,7 @@ import type { SavedEndpoints } from '../endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
 import type { Pin } from '../models/saved-pins.js';
 import type { CheckedSource } from '../models/sources/model-sources.js';
-import {
-  checkFollowable,
-  type EngineOptions,
-  type ResolvedModels,
-  type ResolvedOptions,
-  resolveModels,
-} from './options.js';
+import { checkFollowable, type ResolvedModels, type ResolvedOptions, resolveModels } from './options.js';
 
 /** What an engine restores from its checkpoint, and saves to it. Without a checkpoint it is empty and saves nothing. */
 export class EngineCheckpoint {
@@ -104,7 +98,7 @@ function readPins(saved: unknown): readonly Pin[] {
 
 function readModels(saved: unknown): ResolvedModels {
   if (typeof saved !== 'string') entriesOf(saved);
-  return resolveModels(saved as NonNullable<EngineOptions['models']>);
+  return resolveModels(saved as Parameters<typeof resolveModels>[0]);
 }
 
 function entriesOf(value: unknown): [string, unknown][] {

@@ -223,7 +223,8 @@ export class InferenceEngine {
     await this.#warnOfOthers();
     await this.models.open(typeof models === 'string' ? undefined : await NamedModels.read(models));
     this.models.restorePins(pins);
-    if (catalog.models.length === 0) log.write('warn', { models }, 'no models found');
+    if (catalog.models.length === 0 && this.#options.finder === undefined)
+      log.write('warn', { models }, 'no models found');
     await this.#parts.deployments.open(this.#options.declared, deployments);
     await checkpoint.saveModels();
     this.endpoints.restore(endpoints);

@@ -19,6 +19,8 @@ import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
 import { DEPLOYMENT_RULES, resolveDeployment } from '../deployments/config/resolve-deployment.js';
+import type { ModelCacheOptions } from '../models/cache/model-cache.js';
+import { checkFinder, isFinder, type ModelFinder, type ResolvedFinder } from '../models/finder/finder.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/model-manager-options.js';
 import { isVersionPolicy } from '../models/sources/manifest.js';
 import { type CheckedSource, checkSources, type ModelSources } from '../models/sources/model-sources.js';
@@ -26,10 +28,16 @@ import { type CheckedSource, checkSources, type ModelSources } from '../models/s
 /** Options of the engine. The options of a deployment among them are those of the deployment named `default`. */
 export interface EngineOptions extends DeploymentOptions {
   /**
-   * A directory of models, by its path or `file:` URL; or models by id: the path, the `file:` URL or the bytes of each.
-   * Default: none.
+   * A directory of models, by its path or `file:` URL; models by id: the path, the `file:` URL or the bytes of each; or a
+   * finder, as in `finder`. Default: none.
    */
-  readonly models?: string | URL | ModelSources | undefined;
+  readonly models?: string | URL | ModelSources | ModelFinder | undefined;
+  /** Finds the models that are not in `models`: see `httpFinder`. Default: none. */
+  readonly finder?: ModelFinder | undefined;
+  /** Where models are kept that a finder has found elsewhere, and how many bytes of them. */
+  readonly modelCache?: ModelCacheSettings | undefined;
+  /** Most bytes of a model that a finder has found; a larger one is refused. -1: no limit, the default. */
+  readonly maxModelBytes?: number | undefined;
   /** How the directory is followed, and when models are loaded. */
   readonly repository?: RepositoryOptions | undefined;
   /** More deployments, by name. Default: none. */
@@ -67,6 +75,17 @@ export interface CheckpointOptions {
   readonly file: string | URL;
 }
 
+/** Where models are kept that a finder has found elsewhere. */
+export interface ModelCacheSettings {
+  /**
+   * Path or `file:` URL of the directory. Several processes of one user may share it. Default: `infermux/models` in the
+   * user's cache folder.
+   */
+  readonly directory?: string | URL | undefined;
+  /** Most bytes in it; those leave that were not used for longest, but none that is in use. Default 16 GiB. */
+  readonly maxBytes?: number | undefined;
+}
+
 /** Where compiled models with shared weights are kept. */
 export interface WeightStoreOptions {
   /**
@@ -84,6 +103,8 @@ export type ResolvedModels = string | Readonly<Record<string, CheckedSource>>;
 
 export interface ResolvedOptions {
   readonly models: ResolvedModels;
+  readonly finder: ResolvedFinder | undefined;
+  readonly modelCache: ModelCacheOptions;
   /** Whether the options named `models`; otherwise a checkpoint may name them. */
   readonly isModelsGiven: boolean;
   readonly repository: ResolvedRepositoryOptions;
@@ -102,6 +123,7 @@ export interface ResolvedOptions {
 }
 
 const MOST_STORE_BYTES = 8 * 2 ** 30;
+const MOST_CACHE_BYTES = 16 * 2 ** 30;
 const MOST_MODELS_WITH_SERIES = 200;
 
 type OwnKey = Exclude<keyof EngineOptions, keyof DeploymentOptions>;
@@ -110,7 +132,10 @@ const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
   models: (value) =>
     typeof value === 'string' || isUrl(value)
       ? isPath(value)
-      : isObject(value) && 'a directory or an object of models by id',
+      : isObject(value) && 'a directory, an object of models by id or a finder',
+  finder: hasMethods('a finder', ['find']),
+  modelCache: isObject,
+  maxModelBytes: isInteger({ lowest: 1, or: -1 }),
   repository: isObject,
   deployments: isObject,
   checkpoint: isObject,
@@ -143,7 +168,7 @@ const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
   maxModels: isInteger({ lowest: 1 }),
 };
 
-const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
+const STORE_RULES: Readonly<Record<keyof WeightStoreOptions & keyof ModelCacheSettings, Rule>> = {
   directory: isPath,
   maxBytes: isInteger({ lowest: 1 }),
 };
@@ -156,19 +181,27 @@ const WEIGHT_STORE_RULES: Readonly<Record<keyof WeightStoreOptions, Rule>> = {
 export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   const given = withoutUndefined(checkOptions('options', options, { ...ENGINE_RULES, ...DEPLOYMENT_RULES }));
   const metrics = checkOptions('options.metrics', given.metrics ?? {}, METRICS_RULES);
-  const models = given.models === undefined ? undefined : resolveModels(given.models);
+  const { models: where, finder } = splitFinder(given);
+  const models = where === undefined ? undefined : resolveModels(where);
   const repository = readRepository(given.repository ?? {});
   // A checkpoint may name the directory.
   if (models !== undefined || given.checkpoint === undefined) checkFollowable(models, repository);
-  const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, WEIGHT_STORE_RULES);
+  const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, STORE_RULES);
+  const modelCache = checkOptions('options.modelCache', given.modelCache ?? {}, STORE_RULES);
   const { models: _, repository: __, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
-  const { weightStore: ___, metrics: ____, ...ofDefault } = rest;
+  const { weightStore: ___, metrics: ____, finder: _____, modelCache: ______, maxModelBytes = -1, ...ofDefault } = rest;
   // Copies, so that nothing of the caller's is read again when the deployments start.
   const own = copyOptions('options', ofDefault);
   const named = copyDeployments(others);
   return Object.freeze({
     models: models ?? {},
-    isModelsGiven: models !== undefined,
+    isModelsGiven: given.models !== undefined,
+    finder,
+    modelCache: {
+      directory: absolutePath('options.modelCache.directory', modelCache.directory ?? defaultStore('models')),
+      maxBytes: modelCache.maxBytes ?? MOST_CACHE_BYTES,
+      maxModelBytes: maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes,
+    },
     repository,
     declared: { [DEFAULT_DEPLOYMENT]: own, ...named },
     deployments: {
@@ -177,7 +210,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     },
     checkpoint: checkpoint && readCheckpoint(checkpoint),
     weightStore: {
-      directory: absolutePath('options.weightStore.directory', weightStore.directory ?? defaultStore()),
+      directory: absolutePath('options.weightStore.directory', weightStore.directory ?? defaultStore('weights')),
       maxBytes: weightStore.maxBytes ?? MOST_STORE_BYTES,
     },
     logger,
@@ -186,8 +219,15 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   });
 }
 
-function defaultStore(): string {
-  return join(envPaths('infermux', { suffix: '' }).cache, 'weights');
+function defaultStore(name: string): string {
+  return join(envPaths('infermux', { suffix: '' }).cache, name);
+}
+
+/** The finder may be in the place of the models, or beside them. */
+function splitFinder({ models, finder }: EngineOptions) {
+  if (!isFinder(models)) return { models, finder: finder && checkFinder('options.finder', finder) };
+  if (finder === undefined) return { models: undefined, finder: checkFinder('options.models', models) };
+  throw new InfermuxError('INVALID_ARGUMENT', 'options.models is a finder, and options.finder another: name one');
 }
 
 /** Returns the number of replicas of a deployment that does not name one. */
@@ -228,7 +268,7 @@ function readCheckpoint(given: CheckpointOptions): ResolvedOptions['checkpoint']
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
-export function resolveModels(models: NonNullable<EngineOptions['models']>): ResolvedModels {
+export function resolveModels(models: Exclude<EngineOptions['models'], ModelFinder | undefined>): ResolvedModels {
   const where = 'options.models';
   return typeof models === 'string' || isUrl(models) ? absolutePath(where, models) : checkSources(where, models);
 }

@@ -1,4 +1,5 @@
 import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
+import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError, show } from '../common/errors.js';
 import type { LoadOptions } from './model-manager-options.js';
 import type { ModelReplicas } from './model-replicas.js';
@@ -35,4 +36,11 @@ export function readLoadOptions(options: LoadOptions, modelReplicas: ModelReplic
   checkOptions('load', { replicas: read.replicas }, { replicas: isReplicas });
   const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = read;
   return { deployment, replicas, pin, wait, retries, timeoutMs };
+}
+
+/** @throws InfermuxError `DEADLINE_EXCEEDED` when the work takes longer, and goes on. @param timeoutMs -1: no limit. */
+export async function within(clock: Clock, work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
+  if (timeoutMs === -1) return work;
+  if (await settlesWithin(clock, work, timeoutMs)) return;
+  throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms; it goes on`);
 }

@@ -7,8 +7,12 @@ import { type FoundModel, nameOf, type RegisteredModel } from './registered-mode
 /** The model that an id stands for. */
 export interface CatalogEntry {
   readonly id: string;
-  /** The versions that are served, in ascending order; the id alone stands for the last. */
+  /** The versions that are served, in ascending order. */
   readonly served: readonly RegisteredModel[];
+  /** The served version that the id alone stands for; null: none that is known. Default: the last. */
+  readonly standsFor?: number | null | undefined;
+  /** Whether a finder has found it. */
+  readonly isFound?: boolean | undefined;
   /** All versions that were found, served or not. */
   readonly versions: readonly number[];
   /** Why the current files are not served; undefined when they are. */
@@ -59,6 +63,11 @@ export class ModelCatalog {
     return this.#byTarget.get(target);
   }
 
+  /** The name by which requests find the model: its id if that alone stands for it, otherwise `id@version`. */
+  nameOf(model: RegisteredModel): string {
+    return this.#byTarget.get(model.id) === model ? model.id : nameOf(model);
+  }
+
   /** The model that a session with this key, narrow or wide, belongs to. */
   byKey(key: string): RegisteredModel | undefined {
     return this.#byKey.get(narrowKeyOf(key));
@@ -88,10 +97,9 @@ export class ModelCatalog {
   put(entry: CatalogEntry): void {
     this.remove(entry.id);
     this.#entries.set(entry.id, entry);
-    for (const model of entry.served) {
-      this.#byTarget.set(nameOf(model), model);
-      this.#byTarget.set(entry.id, model);
-    }
+    for (const model of entry.served) this.#byTarget.set(nameOf(model), model);
+    const model = defaultOf(entry);
+    if (model !== undefined) this.#byTarget.set(entry.id, model);
   }
 
   /** Removes the id and its versions: requests can no longer name them. */
@@ -128,4 +136,10 @@ export class ModelCatalog {
     }
     return `known models: ${showNames([...this.#entries.keys()])}`;
   }
+}
+
+/** The version that the id alone stands for; undefined when none is known. */
+function defaultOf({ served, standsFor }: CatalogEntry): RegisteredModel | undefined {
+  if (standsFor === null) return undefined;
+  return served.find(({ version }) => version === standsFor) ?? served.at(-1);
 }

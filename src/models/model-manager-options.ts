@@ -55,6 +55,10 @@ export interface ModelReport {
   readonly isDefault: boolean;
   readonly path: string | undefined;
   readonly format: ModelFormat | undefined;
+  /** Where a finder has found it: a URL without its query, a path, `stream` or `memory`. Undefined for other models. */
+  readonly origin: string | undefined;
+  /** When the finder last said so: milliseconds as of `Date.now()`. */
+  readonly lookedAt: number | undefined;
   /** Size of its files. */
   readonly bytes: number;
   /** Bytes of memory that a session is expected to take. */

@@ -1,8 +1,9 @@
 import { checkOptions, isBoolean, type Rule } from '../common/checks.js';
-import { settlesWithin } from '../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
-import { readLoadOptions } from './load-options.js';
+import { createSearch } from './finder/create-search.js';
+import type { ModelSearch } from './finder/model-search.js';
+import { readLoadOptions, within } from './load-options.js';
 import type { ModelCatalog } from './model-catalog.js';
 import { ModelLoader } from './model-loader.js';
 import type { ModelManagerEnvironment, ModelManagerOptions } from './model-manager-environment.js';
@@ -33,6 +34,8 @@ export class ModelManager {
   readonly #followable: FollowedModelsEnvironment;
   #followed: FollowedModels | undefined;
   readonly #repository: ModelRepository | undefined;
+  /** Undefined without a finder. @internal */
+  readonly search: ModelSearch | undefined;
   #isStarted = false;
   #closed: InfermuxError | undefined;
 
@@ -44,7 +47,6 @@ export class ModelManager {
     this.#catalog = catalog;
     const log: ModelManagerEnvironment['log'] = (level, fields, message) => environment.log(level, fields, message);
     const loader = new ModelLoader(replicas, clock);
-    this.#loader = loader;
     const pinned = new PinnedModels({
       ...{ catalog, replicas, loader },
       savePins: (pins) => environment.savePins(pins),
@@ -52,10 +54,11 @@ export class ModelManager {
         if (this.#closed === undefined) log('warn', { model, replica, reason }, 'pinned model could not be loaded');
       },
     });
-    this.#pinned = pinned;
-    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights() });
-    this.reports = reports;
+    const lookOf = (model: RegisteredModel) => (model.isFound ? this.search?.lookOf(model) : undefined);
+    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights(), lookOf });
+    [this.#loader, this.#pinned, this.reports] = [loader, pinned, reports];
     this.#followable = { catalog, loader, replicas, pinned, reports, clock, log };
+    this.search = createSearch(options, environment, this.#followable);
     if (options.directory === undefined) return;
     this.#repository = new ModelRepository(options.directory, options.repository, this.#followable);
     this.#followed = this.#repository.followed;
@@ -71,7 +74,7 @@ export class ModelManager {
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
     const { wait, timeoutMs, ...order } = readLoadOptions(options, this.#environment.replicas);
-    const model = this.#catalog.resolve(target);
+    const model = await this.resolve(target);
     const loaded = this.#environment.during(() =>
       order.pin ? this.#pinned.pin(model, target, order) : this.#loader.load(model, order),
     );
@@ -80,7 +83,7 @@ export class ModelManager {
       // A caller that waits gets the rejection. Without a wait, or with a time-out, the failure is also logged.
       if (!wait || timeoutMs !== -1) this.#environment.log('warn', fields, 'model could not be loaded');
     });
-    if (wait) await this.#within(loaded, timeoutMs, `load of model ${show(target)}`);
+    if (wait) await within(this.#environment.clock, loaded, timeoutMs, `load of model ${show(target)}`);
     return this.reports.of(model);
   }
 
@@ -182,8 +185,8 @@ export class ModelManager {
    */
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
-    const repository = this.#requireRepository('undeploy');
-    await this.#environment.during(() => repository.undeploy(target));
+    const owner = this.#catalog.entry(target)?.isFound ? this.search : this.#requireRepository('undeploy');
+    await this.#environment.during(async () => owner?.undeploy(target));
   }
 
   /**
@@ -212,9 +215,9 @@ export class ModelManager {
   /** Loads the pinned models, and with `loadOnStart` all models. Failures are logged. @internal */
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
-    const loads = this.#options.repository.loadOnStart
-      ? this.#catalog.models.map((model) => this.#loader.loadByDefault(model))
-      : [];
+    const { loadOnStart } = this.#options.repository;
+    await this.search?.findInitial(this.#pinned.targets, loadOnStart);
+    const loads = loadOnStart ? this.#catalog.models.map((model) => this.#loader.loadByDefault(model)) : [];
     await Promise.allSettled([this.#pinned.load(), ...loads]);
   }
 
@@ -252,7 +255,7 @@ export class ModelManager {
    * @throws InfermuxError `FAILED_PRECONDITION` for a model that is not loaded, if `repository.lazy` is false.
    * @internal
    */
-  checkMayRun(model: RegisteredModel): void {
+  checkMayRun(model: Pick<RegisteredModel, 'key' | 'id'>): void {
     if (this.#options.repository.lazy || this.#loader.isWanted(model.key)) return;
     const message = `model ${show(model.id)} is not loaded, and repository.lazy is false: call engine.models.load(${show(model.id)})`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
@@ -262,6 +265,7 @@ export class ModelManager {
   close(error: InfermuxError): void {
     this.#closed ??= error;
     this.#followed?.close();
+    this.search?.close(error);
     this.#loader.close(error);
   }
 
@@ -270,9 +274,15 @@ export class ModelManager {
     this.#pinned.restore(pins);
   }
 
+  /** Finds the model if it is not known. @throws InfermuxError as {@link ModelCatalog.resolve}. @internal */
+  async resolve(target: string): Promise<RegisteredModel> {
+    const isKnown = this.search === undefined || this.#catalog.find(target) !== undefined;
+    return isKnown ? this.#catalog.resolve(target) : this.search.find(target);
+  }
+
   async #retrieve(target: string): Promise<RegisteredModel> {
     this.#checkOpen();
-    const model = this.#catalog.resolve(target);
+    const model = await this.resolve(target);
     this.checkMayRun(model);
     await this.#environment.during(() => this.#loader.loadByDefault(model));
     return model;
@@ -286,11 +296,5 @@ export class ModelManager {
     if (this.#repository !== undefined) return this.#repository;
     const message = `${call} needs a directory of models, and options.models names none`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
-  }
-
-  async #within(work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
-    if (timeoutMs === -1) return work;
-    if (await settlesWithin(this.#environment.clock, work, timeoutMs)) return;
-    throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms; it goes on`);
   }
 }

@@ -52,6 +52,8 @@ export interface ModelReplicas {
    *   took too long a short while ago; what `load` throws.
    */
   loadInTurn(model: RegisteredModel, replica: ModelReplica, load: () => Promise<void>): Promise<void>;
+  /** Whether requests for the model wait for a replica. */
+  isWaitedFor(key: string): boolean;
   /** Resolves when the model has no accepted requests. Call it when requests can no longer name the model. */
   untilUnused(key: string): Promise<void>;
   /** Drops what is kept for a model that no request will name again. */

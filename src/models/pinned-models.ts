@@ -72,6 +72,11 @@ export class PinnedModels {
     return this.#pins.remove(({ deployment }) => deployment === name);
   }
 
+  /** Names of the models that callers have pinned. */
+  get targets(): string[] {
+    return this.#pins.all.map(({ target }) => target);
+  }
+
   has(model: RegisteredModel): boolean {
     if (model.isPinned || this.#loader.pins(model.key) > 0) return true;
     return this.#pins.all.some(({ target }) => this.#catalog.find(target) === model);

@@ -9,6 +9,8 @@ export interface FoundModel extends Omit<ModelReference, 'key'> {
   readonly batching?: Batching | undefined;
   readonly isPinned: boolean;
   readonly licence?: string | undefined;
+  /** Whether a finder has found it, and could find it again. */
+  readonly isFound?: boolean | undefined;
   /** Changes when the files of the model change. */
   readonly fingerprint: string;
 }

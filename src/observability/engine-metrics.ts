@@ -7,6 +7,7 @@ import type { MetricsSource } from './metrics-source.js';
 import { presenceIn } from './presence.js';
 import { MetricsRegistration } from './registry/metrics-registration.js';
 import { ScrapeTurns } from './registry/scrape-turns.js';
+import { SearchMetrics } from './search-metrics.js';
 import { BusiestModels } from './series/busiest-models.js';
 import { type Count, OTHER } from './series/lines.js';
 import { SECONDS } from './series/model-series.js';
@@ -28,6 +29,8 @@ export interface EngineMetricsOptions {
 
 /** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
 export class EngineMetrics {
+  /** What is looked for with a finder. */
+  readonly searches: SearchMetrics;
   readonly #metrics: MetricsRegistration;
   readonly #models: BusiestModels;
   readonly #census: SessionCensus;
@@ -152,6 +155,7 @@ export class EngineMetrics {
       .histogram('model_unload_duration_seconds', 'Releases of sessions.', [], SECONDS)
       .at();
     this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', replica);
+    this.searches = new SearchMetrics(metrics, SECONDS);
     registerGauges(metrics, source, this.#census);
     if (modelLabels) registerModelGauge(metrics, this.#census);
   }

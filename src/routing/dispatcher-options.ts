@@ -48,6 +48,12 @@ export interface DispatcherObserver {
   expressNeeded(isNeeded: boolean): void;
   /** The model's requests are no longer joined. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
+  /** Requests wait for a model that is to be looked for. */
+  sought(model: RoutedModel): void;
+  /** No request waits any more for a model that is being looked for. */
+  unsought(model: RoutedModel): void;
+  /** The name by which to look for the model again, if a finder has found it and its files are gone. */
+  lostTarget(model: RoutedModel): string | undefined;
   /**
    * The router made a fault; the default router is asked instead.
    *

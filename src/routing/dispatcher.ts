@@ -1,6 +1,5 @@
 import type { Clock } from '../common/clock.js';
 import { cloneError, InfermuxError, toInfermuxError } from '../common/errors.js';
-import type { BatchingPolicy } from '../contracts/batching.js';
 import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { narrowKeyOf } from '../contracts/model-reference.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
@@ -10,6 +9,7 @@ import { DispatchSender } from './batches/dispatch-sender.js';
 import { FailedRequests } from './batches/failed-requests.js';
 import { GivenDispatches } from './batches/given-dispatches.js';
 import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options.js';
+import { HandledWork } from './handled-work.js';
 import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
@@ -23,6 +23,7 @@ import { Admission } from './queues/admission.js';
 import type { ModelQueue } from './queues/model-queue.js';
 import { ModelQueues } from './queues/model-queues.js';
 import { QueueLimit } from './queues/queue-limit.js';
+import { SoughtRequests } from './queues/sought-requests.js';
 import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices-router.js';
 import { createRouter } from './routers/create-router.js';
 import type { RouterFault } from './routers/guarded-router.js';
@@ -60,6 +61,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
   readonly #limit: QueueLimit;
+  /** Requests for models that are being looked for. */
+  readonly sought: SoughtRequests;
+  /** What handlers do beside answering. */
+  readonly handled: HandledWork<R>;
   readonly #given = new GivenDispatches<R>();
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
@@ -92,6 +97,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       refused: (queue, error) => this.#rejectWaiting(queue, error),
       expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
+    this.handled = new HandledWork(this.#queues, this.#placement);
     this.#router = options.router ?? DEFAULT_ROUTER;
     this.#useRouter();
     this.#accepted = new AcceptedRequests(clock, {
@@ -107,6 +113,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#failures = new FailedRequests(this.#accepted, this.loads, {
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
       outage: () => this.#admission.outage,
+      lostTarget: (model) => observer.lostTarget(model),
+      enqueue: (pending) => this.#enqueue(pending),
+    });
+    this.sought = new SoughtRequests({
+      ...{ accepted: this.#accepted, limit: this.#limit, outage: () => this.#admission.outage },
+      sought: (model) => observer.sought(model),
+      unsought: (model) => observer.unsought(model),
       enqueue: (pending) => this.#enqueue(pending),
     });
     this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, observer, (candidate, ...work) =>
@@ -217,11 +230,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
   }
 
-  /** Whether a request for the model waits, or was given to a replica a short while ago. */
-  isInUse(modelKey: string): boolean {
+  /** Whether a request for the model waits, or was given to a replica a shorter while ago. */
+  isInUse(modelKey: string, whileMs = IN_USE_MS): boolean {
     const queue = this.#queues.find(modelKey);
     if (queue === undefined) return false;
-    return queue.head !== undefined || this.#clock.now() - queue.lastGivenAt < IN_USE_MS;
+    return queue.head !== undefined || this.#clock.now() - queue.lastGivenAt < whileMs;
   }
 
   addReplica(replica: R): void {
@@ -282,21 +295,6 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     batching.setMetadata(metadata);
   }
 
-  /** How requests for the model are joined. */
-  batchingOf(model: RoutedModel): BatchingPolicy {
-    return this.#queues.policyOf(model);
-  }
-
-  /** The replica waits for more or fewer requests that its handler has made. */
-  awaitingChanged(replica: R): void {
-    this.#placement.awaitingChanged(replica);
-  }
-
-  /** A lone request of the handler ran the model. @param run.key of the session. */
-  handlerRan(replica: R, model: RoutedModel, run: { key: string; rows: number; runMs: number }): void {
-    this.#placement.handlerRan(replica, this.#queues.of(model), run);
-  }
-
   /** Resolves when no accepted request is for the model. Call it when no more will come. */
   untilModelUnused(modelKey: string): Promise<void> {
     return this.#accepted.untilNoneOf(modelKey);
@@ -320,6 +318,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   declareOutage(error: InfermuxError): void {
     this.#admission.outage = error;
     this.#rejectAllWaiting(error);
+    this.sought.failAll(error);
   }
 
   /** A replica may start again: requests are accepted, although none runs yet. */
@@ -359,6 +358,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   #enqueue(pending: PendingRequest): void {
+    if (this.sought.add(pending)) return;
     const queue = this.#queues.of(pending.model);
     queue.add(pending);
     this.#limit.entered(pending);
@@ -385,6 +385,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Removes a request that is over from its queue. The next request may then go where it could not before. */
   #leaveQueue(pending: PendingRequest): void {
+    if (this.sought.remove(pending)) return;
     const queue = this.#queues.find(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#limit.left(pending);

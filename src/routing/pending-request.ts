@@ -5,6 +5,8 @@ import { commonRows, type Outputs, type ReadFeeds } from '../tensors/tensor.js';
 
 /** A model as routing and replicas know it. */
 export interface RoutedModel extends ModelReference {
+  /** Undefined for a model that is being looked for, and for a handler's own. */
+  readonly version?: number | undefined;
   /** The model's own setting. Default: the engine's. */
   readonly batching?: Batching | undefined;
 }
@@ -73,8 +75,21 @@ export function isNested({ priority }: Pick<PendingRequest, 'priority'>): boolea
   return priority === NESTED_PRIORITY;
 }
 
+/** Ends the key of a model that is being looked for; no key of another model ends like this. */
+const SOUGHT = ' (sought)';
+
+/** A model that is being looked for. @param target the name that requests use. */
+export function soughtModel(target: string): RoutedModel {
+  return { key: `${target}${SOUGHT}`, id: target, path: '', bytes: 0 };
+}
+
+export function isSought({ key }: Pick<RoutedModel, 'key'>): boolean {
+  return key.endsWith(SOUGHT);
+}
+
 /** The answer to a request. Times are in milliseconds. */
 export interface RoutedResult {
+  readonly model: RoutedModel;
   readonly outputs: Outputs;
   readonly replica: string;
   /** Requests that shared the onnxruntime call. */
@@ -88,7 +103,9 @@ export interface RoutedResult {
 }
 
 /** An accepted request without an answer. It settles its caller's promise once. */
-export interface PendingRequest extends Omit<RoutedRequest, 'takeOver' | 'releaseFeeds'> {
+export interface PendingRequest extends Omit<RoutedRequest, 'model' | 'takeOver' | 'releaseFeeds'> {
+  /** Another one once the model was found. */
+  model: RoutedModel;
   /** Order of arrival; a retried request keeps its own. */
   readonly sequence: number;
   readonly acceptedAt: number;

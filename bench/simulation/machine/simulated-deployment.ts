@@ -72,6 +72,9 @@ export class SimulatedDeployment {
     const dispatcherObserver: DispatcherObserver = {
       ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
       ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
+      sought: () => undefined,
+      unsought: () => undefined,
+      lostTarget: () => undefined,
       expressNeeded: (isNeeded) => this.#expressNeeded(isNeeded),
       failed: (error) => observer.failed(error),
       routerFailed: (_fault, error) => {

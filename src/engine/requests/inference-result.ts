@@ -36,9 +36,10 @@ export const toOutputs: ResultReader<Outputs> = () => outputsOf;
 export const toNothing: ResultReader<void> = () => () => undefined;
 
 export const toResult: ResultReader<InferenceResult> =
-  ({ deployment, model, isHandled }) =>
-  ({ outputs, replica, batchSize, queueMs, loadMs, runMs, totalMs }) => {
-    const version = isHandled ? 1 : model.version;
+  ({ deployment, isHandled }) =>
+  ({ model, outputs, replica, batchSize, queueMs, loadMs, runMs, totalMs }) => {
+    const { id } = model;
+    const { version = 1 } = isHandled ? {} : model;
     const timings = { queueMs, loadMs, runMs, totalMs };
-    return { outputs, model: model.id, version, deployment: deployment.name, replica, batchSize, timings };
+    return { outputs, model: id, version, deployment: deployment.name, replica, batchSize, timings };
   };

@@ -29,7 +29,7 @@ export class NestedRequests {
       return;
     }
     // The replica has room for such requests while it waits.
-    dispatcher.awaitingChanged(replica);
+    dispatcher.handled.awaitingChanged(replica);
     const { path, deadline, signal } = terms;
     const answer = async () => {
       if (path.length >= MOST_DEPTH) throw tooDeep([...path, target]);
@@ -41,7 +41,7 @@ export class NestedRequests {
         (value) => nested.answer(run, { value }),
         (error: unknown) => nested.answer(run, { error: toErrorRecord(error) }),
       )
-      .then(() => dispatcher.awaitingChanged(replica));
+      .then(() => dispatcher.handled.awaitingChanged(replica));
   }
 }
 

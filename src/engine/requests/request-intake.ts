@@ -171,6 +171,7 @@ export class RequestIntake {
       }
       if (scope.stream !== undefined) throw noStream(deployment.name);
       models.checkMayRun(model);
+      if ('isFound' in model && model.isFound === true) models.search?.used(model);
       const metadata = catalog.metadata(model.key);
       return readModelRequest(model.id, metadata, request as Feeds, options, slabs, scope === SHADOW);
     } catch (cause) {

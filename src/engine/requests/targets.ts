@@ -8,14 +8,14 @@ import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { RegisteredModel } from '../../models/registered-model.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
-import type { RoutedModel } from '../../routing/pending-request.js';
+import { isSought, type RoutedModel, soughtModel } from '../../routing/pending-request.js';
 
 /** A deployment whose requests wait in a dispatcher. */
 export type EngineDeployment = Deployment<Dispatcher<Replica>>;
 
 /** The deployment and model that a request goes to. */
 export type Destination =
-  | { readonly deployment: EngineDeployment; readonly isHandled: false; readonly model: RegisteredModel }
+  | { readonly deployment: EngineDeployment; readonly isHandled: false; readonly model: RegisteredModel | RoutedModel }
   | { readonly deployment: EngineDeployment; readonly isHandled: true; readonly model: RoutedModel };
 
 /** Resolves a request's target: a model, a model of a deployment, or a deployment with a handler. */
@@ -23,15 +23,21 @@ export class Targets {
   readonly #catalog: ModelCatalog;
   readonly #deployments: Deployments<Dispatcher<Replica>>;
   readonly #endpoints: () => readonly string[];
+  readonly #refusalOf: (target: string) => InfermuxError | 'no finder' | undefined;
   /** Destinations of models, by the name that requests use. */
   readonly #known = new Map<string, Destination>();
 
-  /** @param endpoints names of the endpoints, for messages. */
+  /**
+   * @param endpoints names of the endpoints, for messages.
+   * @param refusalOf says why a model is not looked for; undefined when it is.
+   */
   constructor(
     catalog: ModelCatalog,
     deployments: Deployments<Dispatcher<Replica>>,
     endpoints: () => readonly string[],
+    refusalOf: (target: string) => InfermuxError | 'no finder' | undefined,
   ) {
+    this.#refusalOf = refusalOf;
     this.#catalog = catalog;
     this.#deployments = deployments;
     this.#endpoints = endpoints;
@@ -51,7 +57,8 @@ export class Targets {
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }
     // The destination of a handler's target depends on what its replicas report.
-    if (known === undefined && deploymentName === undefined && !isHandled) this.#known.set(target, destination);
+    const isLasting = deploymentName === undefined && !isHandled && !isSought(destination.model);
+    if (known === undefined && isLasting) this.#known.set(target, destination);
     return destination;
   }
 
@@ -87,7 +94,7 @@ export class Targets {
   }
 
   /** @throws InfermuxError as {@link ModelCatalog.resolve}, with the other things that the name could have meant. */
-  #model(target: string | undefined): RegisteredModel {
+  #model(target: string | undefined): RegisteredModel | RoutedModel {
     try {
       return this.#catalog.resolve(target);
     } catch (cause) {
@@ -96,6 +103,9 @@ export class Targets {
         const message = `deployment ${show(target)} has no handler: name one of its models, as ${show(`${target}/model`)}`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
+      const refusal = this.#refusalOf(target);
+      if (refusal === undefined) return soughtModel(target);
+      if (refusal !== 'no finder') throw refusal;
       const handled = this.#deployments.all.filter(isHandled).map(({ name }) => name);
       const others = [...named('deployments with a handler', handled), ...named('endpoints', this.#endpoints())];
       throw others.length === 0 ? cause : new InfermuxError(cause.code, [cause.message, ...others].join('; '));

@@ -31,6 +31,7 @@ export function deployedReplicas(
     withSessions: () => replicasWithSessions(lasting()),
     loadInTurn: (model, replica, load) =>
       deployments.require(replica.deployment).queue.loads.inTurn(model, replica, load),
+    isWaitedFor: (key) => deployments.all.some(({ queue }) => queue.isInUse(key, 0)),
     untilUnused: async (key) => {
       await Promise.all(deployments.all.map(({ queue }) => queue.untilModelUnused(key)));
     },

@@ -12,6 +12,7 @@ import type { EngineDeployment } from '../requests/targets.js';
 import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
 import type { OtherWritersLog } from './other-writers-log.js';
 import type { ReplicaEvents } from './replica-events.js';
+import { SoughtModels } from './sought-models.js';
 
 export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironment {
   readonly others: OtherWritersLog;
@@ -34,9 +35,13 @@ export class DeploymentFactory {
 
   create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
     const { memory, pool, weightStore } = this.#environment;
+    const sought = new SoughtModels(this.#environment.models, () => queue.sought);
     const observer: DispatcherObserver = {
       ...observeDispatcher(name, this.#environment),
       expressNeeded: (isNeeded) => deployment.needExpress(isNeeded),
+      sought: (model) => sought.sought(model),
+      unsought: (model) => sought.unsought(model),
+      lostTarget: (model) => sought.lostTarget(model),
     };
     const queue = new Dispatcher<Replica>(
       { ...options, cores: machineCapacity().cores },

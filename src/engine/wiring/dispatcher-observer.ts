@@ -2,7 +2,7 @@ import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
-import type { RoutedModel } from '../../routing/pending-request.js';
+import { isSought, type RoutedModel } from '../../routing/pending-request.js';
 import type { KeepAlive } from '../keep-alive.js';
 
 export interface DispatcherObserverEnvironment {
@@ -15,7 +15,7 @@ export interface DispatcherObserverEnvironment {
 export function observeDispatcher(
   deployment: string,
   { keepAlive, metrics, log }: DispatcherObserverEnvironment,
-): Omit<DispatcherObserver, 'expressNeeded'> {
+): Omit<DispatcherObserver, 'expressNeeded' | 'sought' | 'unsought' | 'lostTarget'> {
   const requests = metrics.deploymentRequests(deployment);
   return {
     submitted: () => {
@@ -47,6 +47,9 @@ export function observeDispatcher(
 }
 
 /** Returns the metrics label of a model. A handler's own models share one: there may be any number of them. */
-function labelOf({ id, key }: RoutedModel): string {
-  return isHandlerKey(key) ? NO_MODEL : id;
+function labelOf(model: RoutedModel): string {
+  const { id, key } = model;
+  if (isHandlerKey(key)) return NO_MODEL;
+  // The name by which it is looked for may have a version.
+  return isSought(model) ? (id.split('@')[0] ?? id) : id;
 }

@@ -65,7 +65,12 @@ export class EngineParts {
     });
     this.deployments = this.#createDeployments(checkpoint !== undefined);
     this.endpoints = this.#createEndpoints();
-    this.targets = new Targets(this.catalog, this.deployments, () => this.endpoints.list().map(({ name }) => name));
+    this.targets = new Targets(
+      this.catalog,
+      this.deployments,
+      () => this.endpoints.list().map(({ name }) => name),
+      (target) => (this.models.search === undefined ? 'no finder' : this.models.search.refusalOf(target)),
+    );
     this.models = this.#createModelManager();
     this.sharing = this.#createSharing();
     this.intake = new RequestIntake(this, environment.clock);
@@ -131,12 +136,16 @@ export class EngineParts {
     const options = {
       directory: typeof models === 'string' ? models : undefined,
       repository: this.#options.repository,
+      finder: this.#options.finder,
+      modelCache: this.#options.modelCache,
       weights: () => this.defaultOptions.weights,
     };
     return new ModelManager(options, {
       ...{ catalog: this.catalog, clock: this.#environment.clock },
       replicas: deployedReplicas(this.deployments, (key) => this.sharing.forget(key)),
       ...{ log: this.#write, during: this.#during },
+      received: (bytes) => this.metrics.searches.received(bytes),
+      searched: (outcome, milliseconds) => this.metrics.searches.searched(outcome, milliseconds),
       savePins: (pins) => this.checkpoint.save({ pins }),
     });
   }

@@ -57,7 +57,7 @@ export class ReplicaEvents {
     if (event.kind === 'items') return;
     const registered = catalog.byKey(event.key);
     if (event.kind === 'model-ran') {
-      if (registered !== undefined) dispatcher.handlerRan(replica, registered, event);
+      if (registered !== undefined) dispatcher.handled.ran(replica, registered, event);
       return;
     }
     // A handler's own models are counted together: there may be any number of them.
@@ -83,6 +83,7 @@ export class ReplicaEvents {
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
         if (registered !== undefined) sharing.loaded(replica, registered, { weights, loadMs });
+        if (registered?.isFound === true) models.search?.loaded(registered);
         metrics.modelLoaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
@@ -125,11 +126,11 @@ export class ReplicaEvents {
 
   /** Tells a handler of the model that it asked for; it then loads the model. */
   async #define(dispatcher: Dispatcher<Replica>, replica: Replica, wanted: number, target: string): Promise<void> {
-    const { catalog, models } = this.#environment;
+    const { models } = this.#environment;
     try {
-      const model = catalog.resolve(target);
+      const model = await models.resolve(target);
       models.checkMayRun(model);
-      const batching = dispatcher.batchingOf(model);
+      const batching = dispatcher.handled.batchingOf(model);
       await dispatcher.loads.inTurn(model, replica, async () => replica.define(wanted, { model, batching }));
     } catch (cause) {
       replica.define(wanted, toInfermuxError(cause));

@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.js';
 import type { InfermuxError } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import type { SessionWeights, WeightPlacement } from '../../contracts/model-reference.js';
+import type { Find } from '../finder/found-models.js';
 import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
 import type { ModelReport } from '../model-manager-options.js';
 import type { ModelReplicas } from '../model-replicas.js';
@@ -17,6 +18,8 @@ export interface ModelReportsEnvironment {
   readonly clock: Clock;
   /** Where models keep their weights unless they say so themselves. */
   weights(): WeightPlacement;
+  /** Where and when a finder has found the model, if one has. */
+  lookOf(model: RegisteredModel): Pick<Find, 'origin' | 'lookedAt'> | undefined;
 }
 
 /** Tells what is known of each model, with what its loads took and why they failed. */
@@ -53,8 +56,9 @@ export class ModelReports {
   of(model: RegisteredModel): ModelReport {
     const { id, version, path, format, bytes, licence, key } = model;
     const { problem } = this.#catalog.entry(id) ?? {};
+    const { origin, lookedAt } = this.#environment.lookOf(model) ?? {};
     return {
-      ...{ id, version, path, format, bytes, licence },
+      ...{ id, version, path, format, bytes, licence, origin, lookedAt },
       isDefault: this.#catalog.find(id) === model,
       estimatedBytes: this.#sizes.estimate(model),
       weights: model.weights ?? this.#environment.weights(),
@@ -96,6 +100,7 @@ export class ModelReports {
     const weights = this.#environment.weights();
     return {
       ...{ id, version: undefined, isDefault: false, path: undefined, format: undefined, bytes: 0, estimatedBytes: 0 },
+      ...{ origin: undefined, lookedAt: undefined },
       ...{ weights, isPinned: false, licence: undefined, problem: problem?.message, replicas: [] },
     };
   }

@@ -62,16 +62,20 @@ export class CatalogUpdater {
   readonly #changes: ChangeLog;
   readonly #observer: SyncObserver;
   readonly #failures: FailureMemory;
+  readonly #isFound: boolean;
   /** Registered models that could not replace the served ones, by `id@version`. */
   readonly #candidates = new Map<string, RegisteredModel>();
   /** The message that the observer last heard about each id that is not as its files are. */
   readonly #told = new Map<string, string>();
 
+  /** @param isFound whether a finder finds its models. */
   constructor(
     { catalog, loader, replicas, clock }: CatalogUpdaterEnvironment,
     changes: ChangeLog,
     observer: SyncObserver,
+    isFound: boolean,
   ) {
+    this.#isFound = isFound;
     this.#catalog = catalog;
     this.#loader = loader;
     this.#replicas = replicas;
@@ -121,7 +125,7 @@ export class CatalogUpdater {
   }
 
   async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: UpdateOrder): Promise<Update> {
-    const { id, versions, broken = [] } = scanned;
+    const { id, versions, broken = [], standsFor } = scanned;
     const current = entry?.served ?? [];
     const found = scanned.served.map(
       (model) => current.find((known) => isSameRevision(known, model)) ?? this.#candidate(model),
@@ -133,7 +137,7 @@ export class CatalogUpdater {
     for (const model of served) {
       if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
     }
-    this.#put({ id, served, versions, problem: error });
+    this.#put({ id, served, versions, standsFor, problem: error });
     const isChanged = !areSameModels(served, current);
     const change = entry === undefined ? 'added' : 'changed';
     if (isChanged) this.#observer.served(id, change);
@@ -231,7 +235,7 @@ export class CatalogUpdater {
   }
 
   #put(entry: CatalogEntry): void {
-    this.#catalog.put(entry);
+    this.#catalog.put({ ...entry, isFound: this.#isFound });
     this.#changes.note(entry.id);
   }
 

@@ -29,17 +29,20 @@ export class FollowedModels {
   /** Whether something waits for a replica, or for the system to answer. */
   #isWaiting = false;
 
+  /** @param isFound whether a finder finds them. */
   constructor(
     scanner: ModelScanner,
     { settleMs, pollMs, lazy }: Pick<ResolvedRepositoryOptions, 'settleMs' | 'pollMs' | 'lazy'>,
     environment: FollowedModelsEnvironment,
+    isFound = false,
   ) {
     const { catalog, pinned, reports, clock, log } = environment;
     this.#catalog = catalog;
-    this.#sync = new RepositorySync({ scanner, settleMs }, environment, {
+    this.#sync = new RepositorySync({ scanner, settleMs, isFound }, environment, {
       served: (id, change) => {
         if (this.#isOpen) log('info', { model: id }, `model ${change}`);
-        if (pinned.hasId(id)) void pinned.load();
+        // Before that, the pinned models are loaded with the others.
+        if (this.#isOpen && pinned.hasId(id)) void pinned.load();
       },
       removed: (id) => log('info', { model: id }, 'model removed'),
       failed: (id, { message: reason }) => log('warn', { model: id, reason }, 'model cannot be served'),

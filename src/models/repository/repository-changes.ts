@@ -24,10 +24,11 @@ export function problemOf(scanned: ScannedModel | undefined): InfermuxError | un
 }
 
 /** Whether the found models are the served ones, or have the problem that is already known. */
-export function isAsServed(entry: CatalogEntry, { served, broken = [], problem }: ScannedModel): boolean {
+export function isAsServed(entry: CatalogEntry, { served, broken = [], problem, standsFor }: ScannedModel): boolean {
   // A look that failed changes nothing of what is known.
   if (problem?.retryable === true) return true;
   if (problem !== undefined) return problem.message === entry.problem?.message;
+  if (standsFor !== entry.standsFor) return false;
   if (broken[0]?.problem.message !== entry.problem?.message) return false;
   return (
     entry.served.length === served.length + brokenOf(entry.served, broken).length &&

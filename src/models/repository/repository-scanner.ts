@@ -1,9 +1,8 @@
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
-import { lookFailed } from '../../common/files/system-errors.js';
-import { type FoundModel, formatOf } from '../registered-model.js';
+import { readDescribed } from '../sources/described-model.js';
 import type { Manifest, VersionPolicy } from '../sources/manifest.js';
-import { isWithin, ModelFileReader } from '../sources/model-files.js';
+import { ModelFileReader } from '../sources/model-files.js';
 import {
   findModelFile,
   folderManifest,
@@ -145,20 +144,9 @@ export class RepositoryScanner implements ModelScanner {
   }
 
   /** @throws InfermuxError why the version cannot be read. */
-  async #read(id: string, { version, problem, path, manifest, manifests }: Candidate, files: ModelFileReader) {
+  async #read(id: string, { problem, ...candidate }: Candidate, files: ModelFileReader) {
     if (problem !== undefined) throw problem;
-    const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
-    const sha256 = hashesByPath(path, manifest.sha256);
-    try {
-      const { changedAt, ...read } = await files.read(path, manifests);
-      const model: FoundModel = {
-        ...{ id, version, path, ...read, format: formatOf(path) },
-        ...{ batching, session, weights, isPinned: this.#mayPin && pinned, warmUp, licence, sha256 },
-      };
-      return { model, changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
-    } catch (cause) {
-      throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
-    }
+    return readDescribed({ ...candidate, id }, files, this.#mayPin);
   }
 }
 
@@ -223,21 +211,6 @@ function whyPassedOver({ id, candidates }: Entry): string | undefined {
 function chooseVersions(versions: readonly number[], policy: VersionPolicy): readonly number[] {
   if (policy === 'latest') return versions.slice(-1);
   return policy === 'all' ? versions : versions.filter((version) => policy.includes(version));
-}
-
-function hashesByPath(path: string, sha256: Manifest['sha256']): Readonly<Record<string, string>> | undefined {
-  if (sha256 === undefined) return undefined;
-  if (typeof sha256 === 'string') return { [path]: sha256.toLowerCase() };
-  const folder = dirname(path);
-  return Object.fromEntries(
-    Object.entries(sha256).map(([name, hash]) => {
-      const file = resolve(folder, name);
-      if (!isWithin(folder, file)) {
-        throw new InfermuxError('INVALID_ARGUMENT', `${path}: sha256 names ${show(name)}, which is not in its folder`);
-      }
-      return [file, hash.toLowerCase()];
-    }),
-  );
 }
 
 function asTwice(one: ScannedModel, other: ScannedModel): ScannedModel {

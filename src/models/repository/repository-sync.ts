@@ -42,6 +42,8 @@ export interface RepositorySyncObserver extends SyncObserver {
 export class RepositorySync {
   readonly #scanner: ModelScanner;
   readonly #settleMs: number;
+  /** Whether a finder finds its models: others' are not its own. */
+  readonly #isFound: boolean;
   readonly #catalog: ModelCatalog;
   readonly #clock: Clock;
   readonly #changes = new ChangeLog();
@@ -55,16 +57,17 @@ export class RepositorySync {
   #isEmptied = false;
 
   constructor(
-    { scanner, settleMs }: { scanner: ModelScanner; settleMs: number },
+    { scanner, settleMs, isFound }: { scanner: ModelScanner; settleMs: number; isFound: boolean },
     environment: CatalogUpdaterEnvironment,
     observer: RepositorySyncObserver,
   ) {
     this.#scanner = scanner;
     this.#settleMs = settleMs;
+    this.#isFound = isFound;
     this.#catalog = environment.catalog;
     this.#clock = environment.clock;
     this.#observer = observer;
-    this.#updater = new CatalogUpdater(environment, this.#changes, observer);
+    this.#updater = new CatalogUpdater(environment, this.#changes, observer, isFound);
   }
 
   /** Looks at the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be read: nothing changes. */
@@ -79,11 +82,17 @@ export class RepositorySync {
     }
   }
 
+  /** Ids of its models in the catalog. */
+  #ids(): string[] {
+    const own = [...this.#catalog.entries].filter(({ isFound = false }) => isFound === this.#isFound);
+    return own.map(({ id }) => id);
+  }
+
   async #look(order: SyncOrder): Promise<SyncReport> {
     const began = this.#changes.now;
     const wasEmptied = this.#isEmptied;
     const { models, passedOver, unsettled, isEmpty } = await this.#scanSettled();
-    this.#isEmptied = isEmpty && !wasEmptied && this.#catalog.models.length > 0;
+    this.#isEmptied = isEmpty && !wasEmptied && this.#ids().length > 0;
     const report = { added: [] as string[], changed: [] as string[], removed: [] as string[] };
     const failed: { id: string; error: InfermuxError }[] = [];
     const note = (id: string, { change, error, isSettled }: Update) => {
@@ -92,10 +101,10 @@ export class RepositorySync {
       if (!isSettled) unsettled.add(id);
     };
     if (this.#isEmptied) {
-      for (const { id } of this.#catalog.entries) unsettled.add(id);
+      for (const id of this.#ids()) unsettled.add(id);
       this.#observer.emptied();
     }
-    const ids = new Set([...models.keys(), ...[...this.#catalog.entries].map(({ id }) => id)]);
+    const ids = new Set([...models.keys(), ...this.#ids()]);
     const work = [...ids].map(async (id) => {
       const problem = problemOf(models.get(id));
       // The system may have failed to answer one of the two scans.

@@ -15,6 +15,8 @@ export interface ScannedModel {
   readonly broken?: readonly BrokenVersion[];
   /** All versions that were found. */
   readonly versions: readonly number[];
+  /** The served version that the id alone stands for; null: none that is known. Default: the last. */
+  readonly standsFor?: number | null | undefined;
   /** When one of its files was last written or replaced: milliseconds as of `Date.now()`. */
   readonly changedAt: number;
   /**

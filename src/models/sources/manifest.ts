@@ -57,7 +57,7 @@ const MOST_ELEMENTS = 2 ** 24;
 /** A request that waits for company holds a place in the queue that all models share. */
 const MOST_BATCHING = { maxSize: 65_536, maxWaitMs: 60_000, targetLatencyMs: 60_000 } as const;
 
-const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
+export const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
 
 const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   version: satisfies((value) => isInteger({ lowest: 1 })(value) === undefined, 'a positive integer'),
@@ -89,13 +89,15 @@ export function parseManifest(text: string, where: string): Manifest {
   } catch (cause) {
     throw new InfermuxError('INVALID_ARGUMENT', `${where} is not JSON: ${messageOf(cause)}`, { cause });
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(value)}`);
-  }
-  return readManifest(value as Record<string, unknown>, where);
+  return checkManifest(value, where);
 }
 
-function readManifest(value: Readonly<Record<string, unknown>>, where: string): Manifest {
+/** @throws InfermuxError `INVALID_ARGUMENT` when the value is no valid manifest. */
+export function checkManifest(given: unknown, where: string): Manifest {
+  const expectation = isObject(given);
+  if (expectation !== undefined)
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must hold an object, got ${show(given)}`);
+  const value = given as Readonly<Record<string, unknown>>;
   const manifest: Record<string, unknown> = {};
   for (const [key, rule] of Object.entries(RULES)) {
     const own = value[key];

@@ -112,7 +112,7 @@ async function readSource(id: string, source: CheckedSource, files: ModelFileRea
 }
 
 /** Copies the bytes to shared memory, so that all replicas read the same copy. */
-function inMemory(id: string, bytes: Uint8Array) {
+export function inMemory(id: string, bytes: Uint8Array) {
   const contents = new SharedArrayBuffer(bytes.byteLength);
   new Uint8Array(contents).set(bytes);
   // The ORT format is a flatbuffer with this file identifier.

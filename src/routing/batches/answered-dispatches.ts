@@ -49,7 +49,16 @@ export class AnsweredDispatches<R extends RoutableReplica> {
       if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
     } else if (verification !== undefined) batching.prove();
     const now = this.#clock.now();
-    const result = { outputs: {}, replica: candidate.id, batchSize: 0, queueMs: 0, loadMs, runMs: 0, totalMs: 0 };
+    const result = {
+      model,
+      outputs: {},
+      replica: candidate.id,
+      batchSize: 0,
+      queueMs: 0,
+      loadMs,
+      runMs: 0,
+      totalMs: 0,
+    };
     let ran = 0;
     let totalRunMs = 0;
     deliverAnswers(dispatch, answer, {

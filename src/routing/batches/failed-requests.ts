@@ -1,6 +1,6 @@
 import { cloneError, InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isSpent } from '../../tensors/memory/placement.js';
-import type { PendingRequest } from '../pending-request.js';
+import { type PendingRequest, type RoutedModel, soughtModel } from '../pending-request.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
 import type { PendingDispatch } from './take-dispatch.js';
@@ -13,6 +13,8 @@ export interface FailedRequestsEnvironment {
   isWarm(modelKey: string): boolean;
   /** Why no replica runs, if none can be started. */
   outage(): InfermuxError | undefined;
+  /** The name by which to look for the model again, if a finder has found it and its files are gone. */
+  lostTarget(model: RoutedModel): string | undefined;
   /** Puts the request back into its queue. */
   enqueue(request: PendingRequest): void;
 }
@@ -43,6 +45,12 @@ export class FailedRequests {
       // The request was spilled: another replica has the model. The file may since have been replaced by a broken one.
       this.#loadBackoff.recordFailure(model, error);
       pending.attempts -= 1;
+      this.#environment.enqueue(pending);
+      return;
+    }
+    const target = isOwnLoad && pending.attempts < MAX_ATTEMPTS ? this.#environment.lostTarget(model) : undefined;
+    if (target !== undefined && !isLost(pending)) {
+      pending.model = soughtModel(target);
       this.#environment.enqueue(pending);
       return;
     }

@@ -6,11 +6,11 @@ import { show } from '../../common/errors.js';
 import { isSticky, type Ownership, otherWriters, thisUser } from '../../common/files/other-writers.js';
 import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { tryLock } from '../../common/files/thread-lock.js';
 import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
 import type { WeightStoreSettings } from '../../protocol/messages.js';
 import type { FileHashes } from './file-hashes.js';
 import { RememberedHashes } from './remembered-hashes.js';
-import { tryLock } from './thread-lock.js';
 
 /** Raise it when the form of an entry changes. */
 export const STORE_FORMAT = 1;

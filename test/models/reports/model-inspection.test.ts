@@ -9,7 +9,15 @@ const model = (batching?: Batching): RegisteredModel => ({
 });
 const report: ModelReport = {
   ...{ id: 'a', version: 1, isDefault: true, path: '/nowhere/a.onnx', format: 'onnx', bytes: 10, estimatedBytes: 20 },
-  ...{ weights: 'private', isPinned: false, licence: undefined, problem: undefined, replicas: [] },
+  ...{
+    weights: 'private',
+    isPinned: false,
+    licence: undefined,
+    origin: undefined,
+    lookedAt: undefined,
+    problem: undefined,
+    replicas: [],
+  },
 };
 const metadata = (input: string | number, output: string | number) => ({
   inputs: [{ name: 'x', type: 'float32', shape: [input, 4] }] as const,

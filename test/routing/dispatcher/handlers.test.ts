@@ -71,10 +71,10 @@ describe('a replica whose handler takes requests one by one', () => {
     // It goes first, but there is no room: both requests of the replica work.
     expect([replica.ongoing, dispatcher.queued]).toEqual([2, 2]);
     replica.awaiting = 1;
-    dispatcher.awaitingChanged(replica);
+    dispatcher.handled.awaitingChanged(replica);
     expect([replica.ongoing, dispatcher.queued]).toEqual([3, 1]);
     replica.awaiting = 0;
-    dispatcher.awaitingChanged(replica);
+    dispatcher.handled.awaitingChanged(replica);
     expect([replica.ongoing, dispatcher.queued]).toEqual([3, 1]);
     await work(replica);
     expect([replica.ongoing, dispatcher.queued]).toEqual([0, 0]);

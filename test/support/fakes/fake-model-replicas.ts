@@ -82,6 +82,10 @@ export class FakeModelReplicas implements ModelReplicas {
     await load();
   }
 
+  isWaitedFor(): boolean {
+    return false;
+  }
+
   async untilUnused(key: string): Promise<void> {
     await this.inUse.get(key);
   }

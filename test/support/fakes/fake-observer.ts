@@ -15,6 +15,9 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
     called: nothing,
     batchingSwitchedOff: nothing,
     expressNeeded: nothing,
+    sought: nothing,
+    unsought: nothing,
+    lostTarget: nothing,
     routerFailed: nothing,
     ...overrides,
   };

@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { tryLock } from '../../../dist/common/files/thread-lock.js';
 import { HashMemory, hashMemory } from '../../../dist/protocol/hash-memory.js';
 import { FileHashes } from '../../../dist/worker/weights/file-hashes.js';
-import { tryLock } from '../../../dist/worker/weights/thread-lock.js';
 import { WeightStore, whyNotTrusted } from '../../../dist/worker/weights/weight-store.js';
 import { directory } from '../../support/directories.js';
 import { gate } from '../../support/fakes/fake-model-replicas.js';

@@ -409,7 +409,7 @@ it('a lone request of a handler goes where the models that it runs are wide', as
   for (let time = 0; time < 30; time += 1) {
     await ask(handler);
     const ranOn = first.ran.length > 0 ? first : second;
-    dispatcher.handlerRan(ranOn, HEAVY, { key: HEAVY.key, rows: 1, runMs: RUN_MS });
+    dispatcher.handled.ran(ranOn, HEAVY, { key: HEAVY.key, rows: 1, runMs: RUN_MS });
   }
   const [busy, idle] = first.ran.length > 0 ? [first, second] : [second, first];
   expect(idle.models.get(WIDE)).toBe('loading');

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
-import { readTextFile } from '../../common/files/read-file.js';
-import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
-import { createFile } from '../../common/files/write-file.js';
+import { readTextFile } from './read-file.js';
+import { isUnanswered, undefinedIfNotThere } from './system-errors.js';
+import { createFile } from './write-file.js';
 
 /** Age at which a lock is void if its holder cannot be examined. */
 const STALE_MS = 600_000;

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFi
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
-import { tryLock } from '../../../dist/worker/weights/thread-lock.js';
+import { tryLock } from '../../../dist/common/files/thread-lock.js';
 import { directory } from '../../support/directories.js';
 import { makePipe } from '../../support/pipes.js';
 
@@ -19,7 +19,7 @@ it('is held by one until it is given back', async () => {
 
 it.skipIf(process.platform !== 'linux')('is given back by the death of the thread that held it', async () => {
   const path = lockPath();
-  const code = `import(${JSON.stringify(new URL('../../../dist/worker/weights/thread-lock.js', import.meta.url).href)})
+  const code = `import(${JSON.stringify(new URL('../../../dist/common/files/thread-lock.js', import.meta.url).href)})
     .then(({ tryLock }) => tryLock(${JSON.stringify(path)}))
     .then(() => require('node:worker_threads').parentPort.once('message', () => process.exit()).postMessage('held'))`;
   const worker = new Worker(code, { eval: true });

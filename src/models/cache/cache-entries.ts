@@ -1,0 +1,258 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Clock } from '../../common/clock.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+import { isSticky, otherWriters, thisUser } from '../../common/files/other-writers.js';
+import { readTextFile } from '../../common/files/read-file.js';
+import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { tryLock } from '../../common/files/thread-lock.js';
+import { ABANDONED_MS, replaceFile, syncFolder } from '../../common/files/write-file.js';
+import type { Validator } from './partial-file.js';
+
+/** Raise it when the form of a record changes. */
+const FORMAT = 1;
+const WAIT_MS = 50;
+/** The folders in the cache: entries, and what is being written or removed. All begin with a SHA-256. */
+const ENTRY = /^[\da-f]{64}$/;
+const UNFINISHED = /^[\da-f]{64}\.(part|.+\.tmp)$/;
+
+/** Other processes add and remove entries, too. */
+const SEEN_FOR_MS = 60_000;
+
+/** What is known of an entry without a look at it. */
+interface SeenEntry {
+  readonly bytes: number;
+  /** Milliseconds as of `Date.now()`. */
+  readonly usedAt: number;
+}
+
+/** A file of an entry. */
+export interface CachedFile {
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly validator: Validator;
+}
+
+/** What was found under a name. */
+export interface CacheRecord {
+  readonly format: number;
+  /** Name of the entry's folder: it follows from the files. */
+  readonly entry: string;
+  /** Name of the model's own file. */
+  readonly model: string;
+  readonly files: Readonly<Record<string, CachedFile>>;
+}
+
+export interface CacheEntriesEnvironment {
+  readonly clock: Clock;
+  /** Whether this engine uses the files in the folder. */
+  isInUse(folder: string): boolean;
+  /** The folder is about to be removed: no model may name its files any more. */
+  leaving(folder: string): Promise<void>;
+}
+
+/**
+ * The folders of a cache of models, which processes of one user share. An entry is named by its contents, and appears
+ * whole: it is written beside its place and renamed. A record says which entry was found under which name.
+ */
+export class CacheEntries {
+  readonly #directory: string;
+  readonly #maxBytes: number;
+  readonly #environment: CacheEntriesEnvironment;
+  /** The entries as they were last seen, by name. */
+  #seen = new Map<string, SeenEntry>();
+  #seenAt = Number.NEGATIVE_INFINITY;
+
+  /** @param maxBytes beyond it, entries leave that were not used for longest. */
+  constructor(directory: string, maxBytes: number, environment: CacheEntriesEnvironment) {
+    this.#directory = directory;
+    this.#maxBytes = maxBytes;
+    this.#environment = environment;
+  }
+
+  /** Creates the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be, or when others may write it. */
+  async open(): Promise<void> {
+    try {
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      const found = await stat(this.#directory);
+      const others = otherWriters(found, thisUser());
+      // Whoever may write it decides what the models answer. A group has been given that right.
+      if (others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found))) return;
+      throw new Error(`it ${others.what}`);
+    } catch (cause) {
+      const message = `the cache of models ${show(this.#directory)} cannot be used: ${messageOf(cause)}; name another in options.modelCache.directory`;
+      throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+    }
+  }
+
+  /**
+   * Does the work on a name while no other thread of any process does.
+   *
+   * @param work is told whether it had to wait: then another thread may have done it.
+   * @throws what the work throws; the reason of the signal when that is aborted during the wait.
+   */
+  async alone<T>(key: string, signal: AbortSignal, work: (waitedSince: number | undefined) => Promise<T>): Promise<T> {
+    const startedAt = Date.now();
+    for (let waits = 0; ; waits += 1) {
+      signal.throwIfAborted();
+      const unlock = await tryLock(join(this.#directory, `${key}.lock`));
+      if (unlock !== undefined) {
+        try {
+          return await work(waits === 0 ? undefined : startedAt);
+        } finally {
+          await unlock();
+        }
+      }
+      await new Promise<void>((resolve) => this.#environment.clock.schedule(resolve, WAIT_MS));
+    }
+  }
+
+  folderOf({ entry }: Pick<CacheRecord, 'entry'>): string {
+    return join(this.#directory, entry);
+  }
+
+  /** The folder of the entry that the file is in; undefined for a file elsewhere. */
+  folderWith(path: string): string | undefined {
+    const folder = dirname(path);
+    return dirname(folder) === this.#directory && ENTRY.test(basename(folder)) ? folder : undefined;
+  }
+
+  /** The folder in which the files for a name gather; it outlasts a process that is killed. */
+  async workFolder(key: string): Promise<string> {
+    const folder = join(this.#directory, `${key}.part`);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    return folder;
+  }
+
+  /** What was last found under the name, if all of its files are there; with when that was. */
+  async recall(key: string): Promise<{ record: CacheRecord; foundAt: number } | undefined> {
+    const path = this.#recordPath(key);
+    try {
+      const { mtimeMs } = await stat(path);
+      const record = JSON.parse((await readTextFile(path)).text) as CacheRecord;
+      if (record.format !== FORMAT || !ENTRY.test(record.entry)) return undefined;
+      for (const [name, { bytes }] of Object.entries(record.files)) {
+        if ((await stat(join(this.folderOf(record), name))).size !== bytes) return undefined;
+      }
+      return { record, foundAt: mtimeMs };
+    } catch (error) {
+      if (isUnanswered(error)) throw error;
+      return undefined;
+    }
+  }
+
+  /** Makes the files of the work folder an entry, and writes down that it was found under the name. */
+  async enter(key: string, work: string, model: string, files: ReadonlyMap<string, CachedFile>): Promise<CacheRecord> {
+    const record = { format: FORMAT, entry: contentKey(files), model, files: Object.fromEntries(files) };
+    const folder = this.folderOf(record);
+    for (const name of files.keys()) await rm(join(work, `${name}.json`), { force: true });
+    // What is left of downloads that were begun for other contents.
+    const wanted = new Set([...files.keys()].map((name) => name.split('/')[0]));
+    for (const name of await readdir(work))
+      if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
+    await syncFolder(work);
+    // An entry of this name has these contents, unless somebody has cut its files short.
+    if (!(await isWhole(folder, files))) {
+      await this.#discard(folder);
+      await rename(work, folder);
+      await syncFolder(this.#directory);
+    } else await rm(work, { recursive: true, force: true });
+    await this.note(key, record);
+    await this.#prune(record);
+    return record;
+  }
+
+  /** Writes down that the entry is what is found under the name now, and was used. */
+  async note(key: string, record: CacheRecord): Promise<void> {
+    await replaceFile(this.#recordPath(key), JSON.stringify(record), 0o600);
+    await this.used(this.folderOf(record));
+  }
+
+  /** The entry was used: others leave before it. */
+  async used(folder: string): Promise<void> {
+    const now = new Date();
+    const seen = this.#seen.get(basename(folder));
+    if (seen !== undefined) this.#seen.set(basename(folder), { ...seen, usedAt: now.getTime() });
+    await utimes(folder, now, now).catch(() => undefined);
+  }
+
+  /** Removes an entry. */
+  async remove(folder: string): Promise<void> {
+    await this.#discard(folder);
+  }
+
+  /** Removes entries beyond the bound: those that were not used for longest, but none that is in use. */
+  async #prune({ entry: keep, files }: CacheRecord): Promise<void> {
+    if (Date.now() - this.#seenAt > SEEN_FOR_MS) await this.#look();
+    const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
+    this.#seen.set(keep, { bytes, usedAt: Date.now() });
+    let total = 0;
+    for (const seen of this.#seen.values()) total += seen.bytes;
+    if (total <= this.#maxBytes) return;
+    for (const [name, seen] of [...this.#seen].sort(([, left], [, right]) => left.usedAt - right.usedAt)) {
+      if (total <= this.#maxBytes) return;
+      const folder = join(this.#directory, name);
+      if (name === keep || this.#environment.isInUse(folder)) continue;
+      await this.#environment.leaving(folder);
+      await this.#discard(folder);
+      total -= seen.bytes;
+    }
+  }
+
+  /** Looks at all entries, and removes what processes left that were killed long ago. */
+  async #look(): Promise<void> {
+    this.#seenAt = Date.now();
+    const seen = new Map<string, SeenEntry>();
+    for (const name of await readdir(this.#directory)) {
+      const path = join(this.#directory, name);
+      const found = await stat(path).catch(() => undefined);
+      if (UNFINISHED.test(name) && found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS)
+        await rm(path, { recursive: true, force: true });
+      if (ENTRY.test(name) && found?.isDirectory() === true)
+        seen.set(name, { bytes: await bytesIn(path), usedAt: found.mtimeMs });
+    }
+    this.#seen = seen;
+  }
+
+  async #discard(folder: string): Promise<void> {
+    this.#seen.delete(basename(folder));
+    const dead = `${folder}.${randomUUID()}.tmp`;
+    await rename(folder, dead).catch(undefinedIfNotThere);
+    await rm(dead, { recursive: true, force: true });
+  }
+
+  #recordPath(key: string): string {
+    return join(this.#directory, `${key}.json`);
+  }
+}
+
+/** Names what was found: the key of its record and of its lock. */
+export function nameKey(name: string): string {
+  return createHash('sha256').update(name).digest('hex');
+}
+
+/** Names the contents of files, and the names that they have beside each other. */
+function contentKey(files: ReadonlyMap<string, CachedFile>): string {
+  const hash = createHash('sha256');
+  for (const [name, { sha256 }] of [...files].sort(([left], [right]) => (left < right ? -1 : 1)))
+    hash.update(`${JSON.stringify(name)} ${sha256}\n`);
+  return hash.digest('hex');
+}
+
+async function isWhole(folder: string, files: ReadonlyMap<string, CachedFile>): Promise<boolean> {
+  for (const [name, { bytes }] of files) {
+    const found = await stat(join(folder, name)).catch(undefinedIfNotThere);
+    if (found?.size !== bytes) return false;
+  }
+  return true;
+}
+
+async function bytesIn(folder: string): Promise<number> {
+  let bytes = 0;
+  const found = await readdir(folder, { withFileTypes: true, recursive: true }).catch(undefinedIfNotThere);
+  for (const each of found ?? []) {
+    if (each.isFile()) bytes += (await stat(join(each.parentPath, each.name)).catch(undefinedIfNotThere))?.size ?? 0;
+  }
+  return bytes;
+}

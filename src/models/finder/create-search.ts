@@ -1,0 +1,27 @@
+import { wideKeyOf } from '../../contracts/model-reference.js';
+import type { ModelManagerEnvironment, ModelManagerOptions } from '../model-manager-environment.js';
+import type { RegisteredModel } from '../registered-model.js';
+import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
+import { ModelSearch } from './model-search.js';
+
+/** Returns what looks for models with the finder; undefined without one. */
+export function createSearch(
+  { finder, modelCache: cache, repository }: ModelManagerOptions,
+  environment: ModelManagerEnvironment,
+  followable: FollowedModelsEnvironment,
+): ModelSearch | undefined {
+  if (finder === undefined) return undefined;
+  const { catalog, replicas, pinned, clock, log } = followable;
+  const hasSession = ({ key }: RegisteredModel) =>
+    replicas.withSessions().some(({ models }) => models.has(key) || models.has(wideKeyOf(key)));
+  return new ModelSearch(
+    { finder, cache, mayPin: repository.pinned },
+    {
+      ...{ catalog, clock, log },
+      follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, true),
+      isInUse: (model) => hasSession(model) || replicas.isWaitedFor(model.key) || pinned.has(model),
+      received: (bytes) => environment.received(bytes),
+      searched: (outcome, milliseconds) => environment.searched(outcome, milliseconds),
+    },
+  );
+}

@@ -1,0 +1,172 @@
+import {
+  checkOptions,
+  hasMethods,
+  isBoolean,
+  isInteger,
+  isMilliseconds,
+  isObject,
+  type Rule,
+  satisfies,
+} from '../../common/checks.js';
+import { InfermuxError, show } from '../../common/errors.js';
+import { absolutePath, isPath } from '../../common/files/paths.js';
+import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
+import type { RemoteFile, SignRequest } from '../cache/remote-file.js';
+import { checkManifest, isHash, type Manifest } from '../sources/manifest.js';
+
+/** Finds models that lie in no directory. It is called on the thread of `createEngine`. */
+export interface ModelFinder {
+  /**
+   * Says where a model is. It is called once for all requests that wait for the model.
+   *
+   * @param id as requests name it.
+   * @returns undefined when there is no such model.
+   */
+  find(id: string, terms: FindTerms): FoundSource | undefined | null | Promise<FoundSource | undefined | null>;
+  /** Ids of the models that can be found, for `repository.loadOnStart` and `infermux models`. */
+  list?(): Iterable<string> | AsyncIterable<string> | Promise<Iterable<string>>;
+  /** Milliseconds within which `find` must answer. Default 30000. */
+  readonly timeoutMs?: number | undefined;
+  /**
+   * Milliseconds after which a request for a found model has it looked for again, while the model serves. Default -1:
+   * never.
+   */
+  readonly refreshMs?: number | undefined;
+}
+
+export interface FindTerms {
+  /** The version that requests name, as in `id@2`; undefined for the version that the id alone stands for. */
+  readonly version: number | undefined;
+  /** Aborted when nobody waits for the model any more, and when it takes too long. */
+  readonly signal: AbortSignal;
+}
+
+/** Where a model is: its path, its `https:` URL, its bytes, a stream of them, or one of these with more. */
+export type FoundSource = string | URL | Bytes | AsyncIterable<Uint8Array> | DescribedSource;
+
+/** Where a model is, with what is known of it. One of `path`, `url`, `bytes` and `stream`. */
+export interface DescribedSource {
+  /** Path or `file:` URL. */
+  readonly path?: string | URL | undefined;
+  /** It is downloaded into the cache. External data lies beside it. */
+  readonly url?: string | URL | undefined;
+  /** For the request of the URL. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Signs each request. */
+  readonly sign?: SignRequest | undefined;
+  /** Whether the URL may be a plain `http:` one. Default false. */
+  readonly allowHttp?: boolean | undefined;
+  /** The model itself. */
+  readonly bytes?: Bytes | undefined;
+  /** A web stream, a `Readable` or another async iterable of bytes. It goes into the cache. */
+  readonly stream?: AsyncIterable<Uint8Array> | undefined;
+  /** A positive integer. Default: that of the manifest, the one that was asked for, or 1. */
+  readonly version?: number | undefined;
+  /** Of the model's file, in hexadecimal digits. A file in the cache with this hash is not downloaded again. */
+  readonly sha256?: string | undefined;
+  /** Bytes of the model's file. */
+  readonly size?: number | undefined;
+  /** As in a `model.json`. */
+  readonly manifest?: Manifest | undefined;
+}
+
+/** A source as the engine uses it. */
+export interface CheckedFind {
+  readonly place:
+    | { readonly kind: 'path'; readonly path: string }
+    | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+    | { readonly kind: 'stream'; readonly stream: AsyncIterable<Uint8Array> }
+    | { readonly kind: 'url'; readonly file: RemoteFile };
+  readonly version: number | undefined;
+  readonly sha256: string | undefined;
+  readonly size: number | undefined;
+  readonly manifest: Manifest;
+}
+
+export interface ResolvedFinder extends Pick<ModelFinder, 'find' | 'list'> {
+  readonly timeoutMs: number;
+  /** -1: never. */
+  readonly refreshMs: number;
+}
+
+const TIMEOUT_MS = 30_000;
+
+const isIterable = (value: unknown) =>
+  typeof (value as Partial<AsyncIterable<unknown>> | null)?.[Symbol.asyncIterator] === 'function';
+
+/** Whether the option `models` is a finder. */
+export function isFinder(value: unknown): value is ModelFinder {
+  return typeof (value as Partial<ModelFinder> | null)?.find === 'function';
+}
+
+const areHeaders = satisfies(
+  (value) => isObject(value) === undefined && Object.values(value as object).every((each) => typeof each === 'string'),
+  'an object of strings',
+);
+const isFunction = satisfies((value) => typeof value === 'function', 'a function');
+
+const RULES: Readonly<Record<keyof DescribedSource, Rule>> = {
+  path: isPath,
+  url: satisfies((value) => asWebUrl(value) !== undefined, 'an https: or http: URL'),
+  headers: areHeaders,
+  sign: isFunction,
+  allowHttp: isBoolean,
+  bytes: satisfies(isBytes, 'a Uint8Array or an ArrayBuffer'),
+  stream: satisfies(isIterable, 'a stream of bytes'),
+  version: isInteger({ lowest: 1 }),
+  sha256: satisfies(isHash, '64 hexadecimal digits'),
+  size: isInteger({ lowest: 0 }),
+  manifest: isObject,
+};
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function checkFinder(where: string, finder: unknown): ResolvedFinder {
+  const expectation = hasMethods('a finder', ['find'])(finder);
+  if (expectation !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}`);
+  const given = finder as ModelFinder;
+  const { timeoutMs = TIMEOUT_MS, refreshMs = -1 } = checkOptions(
+    where,
+    { timeoutMs: given.timeoutMs, refreshMs: given.refreshMs },
+    { timeoutMs: isMilliseconds({ lowest: 1 }), refreshMs: isMilliseconds({ lowest: 0, or: -1 }) },
+  );
+  const list = given.list === undefined ? undefined : () => given.list?.() ?? [];
+  return { find: (id, terms) => given.find(id, terms), ...(list && { list }), timeoutMs, refreshMs };
+}
+
+/**
+ * Reads what a finder has answered.
+ *
+ * @param where names the answer in messages.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ */
+export function checkFound(where: string, answer: unknown): CheckedFind {
+  const url = asWebUrl(answer);
+  if (url !== undefined) return checkDescribed(where, { url });
+  if (typeof answer === 'string' || isUrl(answer)) return checkDescribed(where, { path: answer });
+  if (isBytes(answer)) return checkDescribed(where, { bytes: answer });
+  if (isIterable(answer)) return checkDescribed(where, { stream: answer as AsyncIterable<Uint8Array> });
+  if (isObject(answer) === undefined) return checkDescribed(where, answer as DescribedSource);
+  const expected = 'a path, a URL, bytes, a stream, an object with one of them, or undefined';
+  throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expected}, got ${show(answer)}`);
+}
+
+function checkDescribed(where: string, given: DescribedSource): CheckedFind {
+  const source = checkOptions(where, given, RULES);
+  const { path, url, bytes, stream, version, sha256, size, headers = {}, sign, allowHttp = false } = source;
+  if ([path, url, bytes, stream].filter((each) => each !== undefined).length !== 1)
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must have one of path, url, bytes and stream`);
+  const manifest = source.manifest === undefined ? {} : checkManifest(source.manifest, `${where}.manifest`);
+  const common = { version, sha256, size, manifest };
+  if (path !== undefined) return { ...common, place: { kind: 'path', path: absolutePath(`${where}.path`, path) } };
+  if (bytes !== undefined) return { ...common, place: { kind: 'bytes', bytes: bytesOf(bytes) } };
+  if (stream !== undefined) return { ...common, place: { kind: 'stream', stream } };
+  const file = { url: asWebUrl(url) as URL, headers: { ...headers }, sign, allowHttp };
+  return { ...common, place: { kind: 'url', file } };
+}
+
+/** Returns the URL of a file on a server; undefined for everything else. */
+function asWebUrl(value: unknown): URL | undefined {
+  if (typeof value !== 'string' && !isUrl(value)) return undefined;
+  const text = String(value);
+  return /^https?:\/\//i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+}

@@ -1,0 +1,26 @@
+import type { MetricsRegistration } from './registry/metrics-registration.js';
+
+/** Counts what is looked for with a finder. */
+export class SearchMetrics {
+  readonly #searches: ReturnType<MetricsRegistration['counter']>;
+  readonly #duration: ReturnType<ReturnType<MetricsRegistration['histogram']>['at']>;
+  readonly #bytes: ReturnType<ReturnType<MetricsRegistration['counter']>['at']>;
+
+  /** @param seconds bounds of the buckets. */
+  constructor(metrics: MetricsRegistration, seconds: readonly number[]) {
+    this.#searches = metrics.counter('model_searches_total', 'Searches for models, by what came of them.', ['outcome']);
+    this.#duration = metrics
+      .histogram('model_search_duration_seconds', 'Searches for models, downloads included.', [], seconds)
+      .at();
+    this.#bytes = metrics.counter('model_download_bytes_total', 'Bytes of models that came from elsewhere.', []).at();
+  }
+
+  searched(outcome: string, milliseconds: number): void {
+    this.#searches.at(outcome).sum += 1;
+    this.#duration.observe(milliseconds / 1_000);
+  }
+
+  received(bytes: number): void {
+    this.#bytes.sum += bytes;
+  }
+}

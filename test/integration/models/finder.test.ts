@@ -1,0 +1,469 @@
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  createEngine,
+  type EngineOptions,
+  type FindTerms,
+  type FoundSource,
+  httpFinder,
+  type InferenceEngine,
+  type InfermuxError,
+  type ModelFinder,
+} from '../../../dist/index.js';
+import { directory } from '../../support/directories.js';
+import { HANDLER } from '../../support/engines/handlers-engine.js';
+import { ModelServer } from '../../support/model-server.js';
+import { scaleModel } from '../../support/onnx-models.js';
+import { until } from '../../support/until.js';
+
+let server: ModelServer;
+let engine: InferenceEngine;
+let cache: string;
+
+async function start(options: EngineOptions): Promise<void> {
+  engine = await createEngine({ replicas: 2, modelCache: { directory: cache }, ...options });
+}
+
+beforeEach(async () => {
+  server = await ModelServer.start();
+  cache = join(directory(), 'cache');
+  for (const factor of [2, 3, 4]) server.serve(`times-${factor}`, scaleModel(factor));
+  return () => server.close();
+});
+
+afterEach(() => engine?.destroy());
+
+const feeds = { x: { dims: [1, 4], data: Float32Array.of(5, 0, 0, 0) } };
+const first = ({ y }: Record<string, { data: unknown }>) => (y as { data: Float32Array }).data[0];
+const ask = (target: string, options = {}) => engine.run(target, feeds, options).then(first);
+const code = (call: Promise<unknown>) => call.then(String, (error: InfermuxError) => `${error.code}: ${error.message}`);
+
+type Find = (id: string, terms: FindTerms) => unknown;
+
+/** A finder that notes what it is asked. */
+function finderOf(find: Find, more: Partial<ModelFinder> = {}) {
+  const asked: string[] = [];
+  const finder: ModelFinder = {
+    find: (id, terms) => {
+      asked.push(terms.version === undefined ? id : `${id}@${terms.version}`);
+      return find(id, terms) as FoundSource | Promise<FoundSource>;
+    },
+    ...more,
+  };
+  return { finder, asked };
+}
+
+const onServer: Find = (id) => ({ url: server.url(id), allowHttp: true });
+
+describe('a finder', () => {
+  it('is asked once for many requests, and not again', async () => {
+    const { finder, asked } = finderOf(onServer);
+    await start({ models: finder });
+    expect(await Promise.all(Array.from({ length: 40 }, () => ask('times-2')))).toEqual(Array(40).fill(10));
+    expect(await ask('times-3')).toBe(15);
+    expect(await ask('times-2')).toBe(10);
+    expect(asked).toEqual(['times-2', 'times-3']);
+    expect(server.requests).toEqual(['GET /times-2', 'GET /times-3']);
+  });
+
+  it.each<[string, () => unknown, string]>([
+    ['a path', () => file(2), 'a path'],
+    ['a file: URL', () => new URL(`file://${file(2)}`), 'a path'],
+    ['bytes', () => scaleModel(2), 'memory'],
+    ['an ArrayBuffer', () => Uint8Array.from(scaleModel(2)).buffer, 'memory'],
+    ['a URL', () => ({ url: server.url('times-2').href, allowHttp: true }), 'a URL'],
+    ['a web stream', () => new Blob([Uint8Array.from(scaleModel(2))]).stream(), 'stream'],
+    ['a Readable', () => ({ stream: Readable.from([Buffer.from(scaleModel(2))]) }), 'stream'],
+    ['a promise', async () => scaleModel(2), 'memory'],
+  ])('may answer with %s', async (_, find, origin) => {
+    await start({ models: finderOf(find).finder });
+    expect(await ask('m')).toBe(10);
+    const report = engine.models.get('m');
+    const origins: Record<string, unknown> = {
+      'a path': expect.stringMatching(/^\//),
+      'a URL': server.url('times-2').href,
+    };
+    expect(report.origin).toEqual(origins[origin] ?? origin);
+    expect(Math.abs(Date.now() - (report.lookedAt ?? 0))).toBeLessThan(10_000);
+  });
+
+  it('may say more of a model, as in its model.json', async () => {
+    const manifest = { batching: false, licence: 'MIT', version: 7, warmUp: [{ x: { dims: [1, 4] } }] } as const;
+    const found = { bytes: scaleModel(2), manifest };
+    await start({ models: finderOf(() => found).finder });
+    const { model, version, outputs } = await engine.infer({ target: 'm', feeds });
+    expect([model, version, first(outputs)]).toEqual(['m', 7, 10]);
+    expect(engine.models.get('m@7')).toMatchObject({ licence: 'MIT', isDefault: true });
+    expect((await engine.models.inspect('m')).whyNotBatched).toBeDefined();
+  });
+
+  it.each<[string, () => unknown, string]>([
+    ['undefined', () => undefined, 'MODEL_NOT_FOUND: no model "m", and the finder has found none'],
+    ['null', () => null, 'MODEL_NOT_FOUND'],
+    ['a URL with nothing there', () => ({ url: server.url('none'), allowHttp: true }), 'MODEL_NOT_FOUND'],
+    ['a number', () => 7, 'INVALID_ARGUMENT: what the finder found for model "m" must be a path, a URL'],
+    ['two places', () => ({ path: '/m', bytes: scaleModel(2) }), 'INVALID_ARGUMENT'],
+    ['an unknown key', () => ({ path: '/m', sha: 'x' }), 'INVALID_ARGUMENT'],
+    ['a path with nothing there', () => '/none/m.onnx', 'FAILED_PRECONDITION: model "m"'],
+    ['a plain http: URL', () => ({ url: server.url('times-2') }), 'MODEL_LOAD_FAILED'],
+    [
+      'an error',
+      () => Promise.reject(new Error('no answer')),
+      'MODEL_LOAD_FAILED: the finder failed for model "m": no answer',
+    ],
+    ['a bad manifest', () => ({ bytes: scaleModel(2), manifest: { version: 0 } }), 'INVALID_ARGUMENT'],
+    ['another hash', () => ({ bytes: scaleModel(2), sha256: 'a'.repeat(64) }), 'MODEL_LOAD_FAILED'],
+    ['another size', () => ({ bytes: scaleModel(2), size: 1 }), 'MODEL_LOAD_FAILED'],
+    ['too many bytes', () => scaleModel(2), 'maxModelBytes allows 10'],
+  ])('that answers with %s fails its requests', async (what, find, message) => {
+    await start({ models: finderOf(find).finder, ...(what === 'too many bytes' && { maxModelBytes: 10 }) });
+    expect(await code(ask('m'))).toContain(message);
+  });
+
+  it('is not asked again for a while after it failed, which grows', async () => {
+    const { finder, asked } = finderOf(() => undefined);
+    await start({ models: finder });
+    for (const _ of [1, 2, 3]) expect(await code(ask('m'))).toContain('MODEL_NOT_FOUND');
+    expect(asked).toEqual(['m']);
+    const error = (await ask('m').catch((cause: unknown) => cause)) as InfermuxError;
+    expect(error.retryable && (error.retryAfterMs ?? 0) <= 1_000).toBe(true);
+    await until(async () => asked.length > 1 || !(await code(ask('m'))).includes('x'));
+    await until(async () => {
+      await code(ask('m'));
+      return asked.length === 2;
+    });
+    const again = (await ask('m').catch((cause: unknown) => cause)) as InfermuxError;
+    expect(again.retryAfterMs).toBeGreaterThan(1_000);
+  });
+
+  it('that does not answer is given up', async () => {
+    let signal: AbortSignal | undefined;
+    const never: Find = (_, terms) => {
+      signal = terms.signal;
+      return new Promise(() => undefined);
+    };
+    await start({ models: finderOf(never, { timeoutMs: 40 }).finder });
+    expect(await code(ask('m'))).toBe('MODEL_LOAD_FAILED: the finder did not answer within 40 ms');
+    expect(signal?.aborted).toBe(true);
+  });
+
+  it('is told when nobody waits any more', async () => {
+    const signals: AbortSignal[] = [];
+    const never: Find = (_, { signal }) => {
+      signals.push(signal);
+      return new Promise(() => undefined);
+    };
+    await start({ models: finderOf(never).finder });
+    const controller = new AbortController();
+    const calls = [ask('m', { signal: controller.signal }), ask('m', { timeoutMs: 30 })].map(code);
+    expect(await calls[1]).toContain('DEADLINE_EXCEEDED');
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false]);
+    controller.abort();
+    expect(await calls[0]).toContain('CANCELLED');
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true]);
+    // It is not remembered as a failure.
+    void ask('m').catch(() => undefined);
+    await until(() => signals.length === 2);
+  });
+
+  it('holds up no other model, and what waits for it counts as waiting', async () => {
+    const { finder } = finderOf(() => new Promise(() => undefined));
+    await start({ models: { 'times-2': scaleModel(2) }, finder, maxQueuedRequests: 3 });
+    const waiting = Array.from({ length: 3 }, () => code(ask('m')));
+    expect(engine.deployments.get('default').queued).toBe(3);
+    expect(await code(ask('m'))).toContain('QUEUE_FULL');
+    await engine.deployments.update('default', { maxQueuedRequests: 100 });
+    for (let round = 0; round < 50; round += 1) expect(await ask('times-2')).toBe(10);
+    await engine.destroy();
+    expect((await Promise.all(waiting)).every((each) => each.startsWith('ENGINE_CLOSED'))).toBe(true);
+  });
+
+  it('finishes what waits for it when the engine closes', async () => {
+    await start({ models: finderOf(onServer).finder });
+    const answer = ask('times-2');
+    await engine.close();
+    expect(await answer).toBe(10);
+  });
+
+  it('is asked for what the directory does not have', async () => {
+    const models = directory({ 'times-2.onnx': scaleModel(7) });
+    const { finder, asked } = finderOf(onServer);
+    await start({ models, finder });
+    expect(await ask('times-2')).toBe(35);
+    expect(await ask('times-3')).toBe(15);
+    expect(asked).toEqual(['times-3']);
+    // A look at the directory does not touch what was found elsewhere, until the directory has it, too.
+    await engine.models.sync();
+    expect(await ask('times-3')).toBe(15);
+    writeFileSync(join(models, 'times-3.onnx'), scaleModel(9));
+    await engine.models.sync();
+    expect(await ask('times-3')).toBe(45);
+    expect(engine.models.get('times-3').origin).toBeUndefined();
+  });
+
+  it('finds versions, each by its number, and what the id stands for by the id', async () => {
+    const { finder, asked } = finderOf((_, { version = 3 }) => ({ bytes: scaleModel(version), version }));
+    await start({ models: finder });
+    expect([await ask('m@2'), await ask('m'), await ask('m@5')]).toEqual([10, 15, 25]);
+    expect(await ask('m')).toBe(15);
+    expect(asked).toEqual(['m@2', 'm', 'm@5']);
+    expect(engine.models.list().map(({ version, isDefault }) => [version, isDefault])).toEqual([
+      [2, false],
+      [3, true],
+      [5, false],
+    ]);
+    expect(await code(ask('m@x'))).toContain('MODEL_NOT_FOUND');
+    expect(asked).toHaveLength(3);
+  });
+
+  it('is refused an answer of another version than the one asked for', async () => {
+    await start({ models: finderOf(() => ({ bytes: scaleModel(2), version: 1 })).finder });
+    expect(await code(ask('m@2'))).toContain('INVALID_ARGUMENT: the finder has found version 1 of model "m"');
+  });
+
+  it('is asked again when that is due, and a new version takes the place of the old one', async () => {
+    let version = 2;
+    const { finder, asked } = finderOf(() => ({ bytes: scaleModel(version), version }), { refreshMs: 20 });
+    await start({ models: finder });
+    expect(await ask('m')).toBe(10);
+    version = 3;
+    await until(async () => (await ask('m')) === 15);
+    expect(asked.length).toBeGreaterThan(1);
+    expect(engine.models.list().map((report) => report.version)).toEqual([3]);
+  });
+
+  it('that fails when it is asked again changes nothing', async () => {
+    let isDown = false;
+    const { finder, asked } = finderOf(() => (isDown ? Promise.reject(new Error('down')) : { bytes: scaleModel(2) }), {
+      refreshMs: 1,
+    });
+    await start({ models: finder });
+    expect(await ask('m')).toBe(10);
+    isDown = true;
+    await until(async () => {
+      expect(await ask('m')).toBe(10);
+      return asked.length > 1;
+    });
+    expect(await ask('m')).toBe(10);
+  });
+
+  it('that has no such model any more takes it out of service', async () => {
+    let isGone = false;
+    const { finder } = finderOf(() => (isGone ? undefined : { bytes: scaleModel(2) }), { refreshMs: 1 });
+    await start({ models: finder });
+    expect(await ask('m')).toBe(10);
+    isGone = true;
+    await until(async () => (await code(ask('m'))).includes('MODEL_NOT_FOUND'));
+    expect(engine.models.list()).toEqual([]);
+  });
+
+  it('serves on with a model whose successor does not load', async () => {
+    let bytes: Uint8Array = scaleModel(2);
+    const { finder, asked } = finderOf(() => ({ bytes, version: asked.length }), { refreshMs: 1 });
+    await start({ models: finder });
+    expect(await ask('m')).toBe(10);
+    bytes = new TextEncoder().encode('no model');
+    await until(async () => {
+      expect(await ask('m')).toBe(10);
+      return asked.length > 1;
+    });
+    expect(await ask('m')).toBe(10);
+  });
+
+  it('is checked when the engine starts', async () => {
+    const bad = (finder: unknown) => code(createEngine({ finder: finder as ModelFinder }));
+    expect(await bad({})).toContain('INVALID_ARGUMENT: options.finder must be a finder');
+    expect(await bad({ find: () => undefined, timeoutMs: 'soon' })).toContain('options.finder.timeoutMs');
+    const twice = createEngine({ models: finderOf(onServer).finder, finder: finderOf(onServer).finder });
+    expect(await code(twice)).toContain('INVALID_ARGUMENT: options.models is a finder, and options.finder another');
+  });
+});
+
+/** The path of a model's file. */
+function file(factor: number): string {
+  return join(directory({ 'm.onnx': scaleModel(factor) }), 'm.onnx');
+}
+
+describe('the models that a finder has found', () => {
+  it('are loaded, listed, measured, unloaded and undeployed as others are', async () => {
+    const { finder, asked } = finderOf(onServer);
+    await start({ models: finder });
+    expect(await engine.models.load('times-2', { replicas: 'all' })).toMatchObject({ id: 'times-2', version: 1 });
+    expect(engine.models.size('times-2')).toBe(scaleModel(2).length);
+    expect(engine.models.list().map(({ id }) => id)).toEqual(['times-2']);
+    expect(await engine.models.unload('times-2')).toBe(2 * scaleModel(2).length);
+    expect(await ask('times-2')).toBe(10);
+    const { path = '' } = engine.models.get('times-2');
+    await engine.models.undeploy('times-2');
+    expect([existsSync(path), engine.models.list()]).toEqual([false, []]);
+    expect(await ask('times-2')).toBe(10);
+    expect(asked).toEqual(['times-2', 'times-2']);
+  });
+
+  it('that lie in a file of the user stay there when they are undeployed', async () => {
+    const path = file(2);
+    await start({ models: finderOf(() => path).finder });
+    expect(await ask('m')).toBe(10);
+    await engine.models.undeploy('m');
+    expect(existsSync(path)).toBe(true);
+  });
+
+  it('are found again, and no request fails, when their files have left the cache', async () => {
+    await start({ models: finderOf(onServer).finder });
+    expect(await ask('times-2')).toBe(10);
+    await engine.models.unloadAll();
+    for (const name of readdirSync(cache)) rmSync(join(cache, name), { recursive: true });
+    expect(await Promise.all([ask('times-2'), ask('times-2')])).toEqual([10, 10]);
+    expect(server.count('times-2')).toBe(2);
+  });
+
+  it('leave the cache when it is full, but for those in use, and are found again', async () => {
+    const size = scaleModel(2).length;
+    await start({
+      ...{ models: finderOf(onServer).finder, replicas: 1, maxModelsPerReplica: 1 },
+      modelCache: { directory: cache, maxBytes: 2 * size },
+    });
+    for (const factor of [2, 3, 4, 2, 3, 4]) {
+      expect(await ask(`times-${factor}`)).toBe(5 * factor);
+      expect(readdirSync(cache).filter((name) => /^[\da-f]{64}$/.test(name)).length).toBeLessThanOrEqual(2);
+    }
+    expect(server.count('times-2')).toBe(2);
+    expect(existsSync(dirname(engine.models.get('times-4').path ?? ''))).toBe(true);
+  });
+
+  it('are run by handlers', async () => {
+    await start({ models: finderOf(onServer).finder, deployments: { app: { handler: HANDLER } } });
+    const request = (model: string) => ({ do: 'run', model, x: feeds.x.data });
+    expect(await engine.run<number>('app', request('times-2'))).toBe(10);
+    expect(await code(engine.run<number>('app', request('none')))).toContain('MODEL_NOT_FOUND');
+  });
+
+  it('stay pinned from one engine to the next', async () => {
+    const checkpoint = { file: join(directory(), 'checkpoint.json') };
+    await start({ models: finderOf(onServer).finder, checkpoint });
+    await engine.models.load('times-2', { pin: true, replicas: 'all' });
+    await engine.close();
+    await start({ models: finderOf(onServer).finder, checkpoint });
+    expect(engine.models.get('times-2')).toMatchObject({
+      isPinned: true,
+      replicas: [{ state: 'loaded' }, { state: 'loaded' }],
+    });
+    expect(server.sent).toBe(scaleModel(2).length);
+  });
+
+  it('are all loaded at the start where that is wished, if the finder lists them', async () => {
+    const list = () => ['times-2', 'times-3', 'none'];
+    await start({ models: finderOf(onServer, { list }).finder, repository: { loadOnStart: true } });
+    expect(
+      engine.models
+        .list()
+        .map(({ id }) => id)
+        .sort(),
+    ).toEqual(['times-2', 'times-3']);
+  });
+
+  it('are refused while nothing is loaded at a request', async () => {
+    await start({ models: finderOf(onServer).finder, repository: { lazy: false } });
+    expect(await code(ask('times-2'))).toContain('FAILED_PRECONDITION');
+    await engine.models.load('times-2');
+    expect(await ask('times-2')).toBe(10);
+  });
+
+  it('share their weights', async () => {
+    const weightStore = { directory: join(directory(), 'weights') };
+    await start({ models: finderOf(onServer).finder, weights: 'shared', weightStore });
+    expect(await ask('times-2')).toBe(10);
+  });
+});
+
+describe('httpFinder', () => {
+  const finder = (more = {}) => httpFinder({ baseUrl: server.base, allowHttp: true, ...more });
+
+  it('finds a model, its model.json and its versions', async () => {
+    server.serve('m/model.onnx', scaleModel(2));
+    server.serve('m/model.json', new TextEncoder().encode('{ "licence": "MIT" }'));
+    server.serve('m/4/model.onnx', scaleModel(4));
+    server.serve('org/deep name/model.onnx', scaleModel(3));
+    await start({ finder: finder() });
+    expect([await ask('m'), await ask('m@4'), await ask('org/deep name')]).toEqual([10, 20, 15]);
+    expect(engine.models.get('m').licence).toBe('MIT');
+    expect(await code(ask('m@5'))).toContain('MODEL_NOT_FOUND');
+  });
+
+  it('goes by an index of versions, where there is one', async () => {
+    const index = { versions: { 1: {}, 12: { file: 'twelve/model.onnx' }, 3: { sha256: 'c'.repeat(64) } } };
+    server.serve('m/index.json', new TextEncoder().encode(JSON.stringify(index)));
+    server.serve('m/1/model.onnx', scaleModel(2));
+    server.serve('m/3/model.onnx', scaleModel(3));
+    server.serve('m/twelve/model.onnx', scaleModel(4));
+    await start({ finder: finder() });
+    expect([await ask('m'), await ask('m@1')]).toEqual([20, 10]);
+    expect(await code(ask('m@3'))).toContain(`expected ${'c'.repeat(64)}`);
+    expect(await code(ask('m@2'))).toContain('MODEL_NOT_FOUND');
+  });
+
+  it.each([
+    ['{', 'it is no index of a model'],
+    ['{ "versions": {} }', 'it names no versions'],
+    ['{ "versions": { "0": {} } }', '0 is no version'],
+    ['{ "versions": { "1": { "file": "../n/model.onnx" } } }', 'index.json names a file elsewhere'],
+    ['{ "versions": { "1": { "file": "https://example.org/model.onnx" } } }', 'index.json names a file elsewhere'],
+  ])('refuses the index %s', async (text, message) => {
+    server.serve('m/index.json', new TextEncoder().encode(text));
+    await start({ finder: finder() });
+    expect(await code(ask('m'))).toContain(message);
+  });
+
+  it.each([
+    '..',
+    '../secret',
+    'a/../../secret',
+    '.',
+    'a//b',
+    '/a',
+    '%2e%2e/secret',
+    '..%2fsecret',
+    'a?b',
+    'a#b',
+    'http://127.0.0.1/x',
+    'a\\..\\b',
+  ])('never leaves its base for the id %s', async (id) => {
+    await start({ finder: httpFinder({ baseUrl: `${server.base}base`, allowHttp: true }) });
+    expect(await code(ask(id))).toContain('MODEL_NOT_FOUND');
+    expect(server.requests.filter((request) => !request.startsWith('GET /base/'))).toEqual([]);
+  });
+
+  it('notices a new version by itself', async () => {
+    server.serve('m/model.onnx', scaleModel(2));
+    await start({ finder: finder({ refreshMs: 10 }) });
+    expect(await ask('m')).toBe(10);
+    const { sent } = server;
+    await until(async () => (await ask('m')) === 10 && server.count('m/model.onnx') > 2);
+    expect(server.sent).toBe(sent);
+    server.serve('m/model.onnx', scaleModel(3));
+    await until(async () => (await ask('m')) === 15);
+  });
+
+  it('sends headers, and signs', async () => {
+    server.serve('m/model.onnx', scaleModel(2));
+    const sign = ({ url, headers }: { url: string; headers: Readonly<Record<string, string>> }) =>
+      new Request(url, { headers: { ...headers, authorization: 'signed' } });
+    await start({ finder: finder({ headers: { 'x-key': 'k' }, sign }) });
+    expect(await ask('m')).toBe(10);
+    expect(server.headers.map((headers) => [headers['x-key'], headers.authorization])).toEqual(
+      Array(3).fill(['k', 'signed']),
+    );
+  });
+
+  it.each([
+    [{}, 'baseUrl'],
+    [{ baseUrl: 'models' }, 'baseUrl'],
+    [{ baseUrl: 'http://example.org' }, 'allowHttp: true allows it'],
+    [{ baseUrl: 'https://example.org', sign: 1 }, 'sign'],
+    [{ baseUrl: 'https://example.org', base: 1 }, 'unknown key'],
+  ])('refuses the options %o', (options, message) => {
+    expect(() => httpFinder(options as never)).toThrow(message);
+  });
+});
