@@ -23,6 +23,7 @@ import {
   parseWritableFile,
 } from './flags.js';
 import { inspectTables } from './inspect.js';
+import type { ModelPlace } from './model-place.js';
 import { checkModels, listModels, repositoryTables } from './models.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
@@ -124,29 +125,54 @@ program
     print(json, report, benchTable);
   });
 
-const models = program.command('models').description('Look at a directory of models as an engine does.').exitOverride();
+const models = program.command('models').description('Look at models as an engine does.').exitOverride();
 
-const ofDirectory = (name: string, description: string) =>
+const ofModels = (name: string, description: string) =>
   models
     .command(name)
     .description(description)
-    .argument('<directory>', 'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx', parsePath)
+    .argument(
+      '[where...]',
+      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder ids of models, all that it lists if none is named',
+    )
+    .option('--finder <file>', 'a module whose default or export named finder is a finder', parsePath)
     .option('--json', 'print one JSON object instead of a table')
     .exitOverride();
 
-ofDirectory('list', 'Show the models that would be served, and what keeps others from it.').action(
-  async (directory: string, { json }: { json?: boolean }) => print(json, await listModels(directory), repositoryTables),
+/** @param where as typed. */
+function placeOf(where: readonly string[], finder: string | undefined, command: Command): ModelPlace {
+  if (finder !== undefined) return { finder, ids: where };
+  const [directory] = where;
+  if (directory !== undefined && where.length === 1) {
+    try {
+      return { directory: parsePath(directory) };
+    } catch (error) {
+      command.error(`error: ${messageOf(error)}`, { exitCode: WRONG_USAGE });
+    }
+  }
+  return command.error('error: name one directory, or a finder with --finder', { exitCode: WRONG_USAGE });
+}
+
+interface ModelsFlags {
+  readonly finder?: string;
+  readonly json?: boolean;
+  readonly timeout?: number;
+}
+
+ofModels('list', 'Show the models that would be served, and what keeps others from it.').action(
+  async (where: string[], { finder, json }: ModelsFlags, command: Command) =>
+    print(json, await listModels(placeOf(where, finder, command)), repositoryTables),
 );
 
-ofDirectory(
+ofModels(
   'check',
   'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
 )
   .option(...TIMEOUT)
-  .action(async (directory: string, { json, timeout }: { json?: boolean; timeout?: number }) => {
+  .action(async (where: string[], { finder, json, timeout }: ModelsFlags, command: Command) => {
+    const place = placeOf(where, finder, command);
     const progress = progressBar('models');
-    const limits = { timeoutSeconds: timeout };
-    const report = await checkModels(directory, limits, progress.update).finally(progress.stop);
+    const report = await checkModels(place, { timeoutSeconds: timeout }, progress.update).finally(progress.stop);
     print(json, report, repositoryTables);
     if (report.problems.length > 0) process.exitCode = FAILED;
   });

@@ -1,17 +1,24 @@
 import { resolve } from 'node:path';
 import { createEngine, type InferenceEngine, type ModelReport } from '../index.js';
 import { type Limits, ModelProcess } from './children/model-process.js';
+import { idsOf, type ModelPlace, optionsOf } from './model-place.js';
 import { messageOf, printable } from './terminal/printable.js';
 import { renderFacts } from './terminal/tables.js';
 
-/** A directory of models as an engine sees it. */
+/** Models as an engine sees them: of a directory, or of a finder. */
 export interface RepositoryReport {
-  readonly directory: string;
+  readonly directory?: string;
+  readonly finder?: string;
   readonly models: readonly ListedModel[];
   /** Names that look like models but are not, with the reason. */
   readonly passedOver: Readonly<Record<string, string>>;
   /** Problems that keep models from being served. */
-  readonly problems: readonly { readonly model: string; readonly problem: string }[];
+  readonly problems: readonly Problem[];
+}
+
+interface Problem {
+  readonly model: string;
+  readonly problem: string;
 }
 
 export type ListedModel = Pick<
@@ -19,45 +26,46 @@ export type ListedModel = Pick<
   'id' | 'version' | 'isDefault' | 'format' | 'bytes' | 'isPinned' | 'licence'
 >;
 
-/** @throws InfermuxError when the directory cannot be read. */
-export function listModels(directory: string): Promise<RepositoryReport> {
-  return withRepository(directory, (engine) => report(directory, engine, []));
+/** @throws Error when the directory cannot be read, or the finder cannot be used. */
+export function listModels(place: ModelPlace): Promise<RepositoryReport> {
+  return withModels(place, (engine, problems) => report(place, engine, problems));
 }
 
 /**
- * Reads the directory and loads each model in a child process: its hash is checked, and its warm-up runs.
+ * Looks for the models and loads each in a child process: its hash is checked, and its warm-up runs.
  *
- * @throws InfermuxError when the directory cannot be read.
+ * @throws Error as {@link listModels}.
  */
 export function checkModels(
-  directory: string,
+  place: ModelPlace,
   limits: Limits,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
-  // Its process starts while this one reads the directory.
-  const checker = new ModelChecker(directory, limits);
-  return withRepository(directory, async (engine) => {
-    const failures: { model: string; problem: string }[] = [];
+  // Its process starts while this one looks for the models.
+  const checker = new ModelChecker(place, limits);
+  return withModels(place, async (engine, problems) => {
+    const failures: Problem[] = [...problems];
     const models = engine.models.list().filter(({ version }) => version !== undefined);
     for (const [done, { id, version }] of models.entries()) {
       const model = `${id}@${version}`;
       progress(done, models.length);
-      const problem = await checker.check(model);
+      // A finder need not know the version by its number.
+      const problem = await checker.check('directory' in place ? model : id);
       if (problem !== undefined) failures.push({ model, problem });
     }
     progress(models.length, models.length);
-    return report(directory, engine, failures);
+    return report(place, engine, failures);
   }).finally(() => checker.close());
 }
 
-/** Checks models of a directory in a child process, which is replaced when a model ends it. */
+/** Checks models in a child process, which is replaced when a model ends it. */
 class ModelChecker {
-  readonly #directory: string;
+  readonly #place: ModelPlace;
   readonly #limits: Limits;
   #child: ModelProcess;
 
-  constructor(directory: string, limits: Limits) {
-    this.#directory = directory;
+  constructor(place: ModelPlace, limits: Limits) {
+    this.#place = place;
     this.#limits = limits;
     this.#child = new ModelProcess(limits);
   }
@@ -67,7 +75,7 @@ class ModelChecker {
     for (;;) {
       if (!this.#child.isAlive) this.#child = new ModelProcess(this.#limits);
       const { isFresh } = this.#child;
-      const answer = await this.#child.ask('check', { directory: this.#directory, model });
+      const answer = await this.#child.ask('check', { place: this.#place, model });
       if (answer.kind === 'result') return undefined;
       if (answer.kind === 'error') return messageOf(answer.error);
       // Otherwise the models before it may have left behind what killed the process.
@@ -80,33 +88,36 @@ class ModelChecker {
   }
 }
 
-/** Without replicas nothing is loaded, pinned models included. */
-async function withRepository<T>(directory: string, work: (engine: InferenceEngine) => Promise<T>): Promise<T> {
-  const engine = await createEngine({ models: directory, replicas: 0 });
+/** Without replicas nothing is loaded, pinned models included. @param work is told which models were not found. */
+async function withModels<T>(
+  place: ModelPlace,
+  work: (engine: InferenceEngine, problems: readonly Problem[]) => Promise<T>,
+): Promise<T> {
+  const engine = await createEngine({ ...(await optionsOf(place)), replicas: 0 });
   try {
-    return await work(engine);
+    const problems: Problem[] = [];
+    for (const id of 'directory' in place ? [] : await idsOf(place)) {
+      await engine.models.find(id).catch((error: unknown) => problems.push({ model: id, problem: messageOf(error) }));
+    }
+    return await work(engine, problems);
   } finally {
     await engine.close();
   }
 }
 
 async function report(
-  directory: string,
+  place: ModelPlace,
   engine: InferenceEngine,
-  failures: RepositoryReport['problems'],
+  failures: readonly Problem[],
 ): Promise<RepositoryReport> {
   const all = engine.models.list();
   const models = all.flatMap(({ id, version, isDefault, format, bytes, isPinned, licence }) =>
     version === undefined ? [] : [{ id, version, isDefault, format, bytes, isPinned, licence }],
   );
   const found = all.flatMap(({ id, problem }) => (problem === undefined ? [] : [{ model: id, problem }]));
-  const { passedOver } = await engine.models.sync({ wait: false });
-  return {
-    directory: resolve(directory),
-    models,
-    passedOver,
-    problems: [...found, ...failures],
-  };
+  const passedOver = 'directory' in place ? (await engine.models.sync({ wait: false })).passedOver : {};
+  const where = 'directory' in place ? { directory: resolve(place.directory) } : { finder: resolve(place.finder) };
+  return { ...where, models, passedOver, problems: [...found, ...failures] };
 }
 
 export function repositoryTables({ models, problems, passedOver }: RepositoryReport): string {

@@ -1,3 +1,4 @@
+import { isBoolean, type Rule } from '../common/checks.js';
 import type { ModelFormat, WeightPlacement } from '../contracts/model-reference.js';
 import type { ReplicaModelState } from './reports/load-records.js';
 import type { VersionPolicy } from './sources/manifest.js';
@@ -45,6 +46,8 @@ export interface SyncOptions {
   /** Whether to load new and changed models. Default: only if `repository.lazy` is false. */
   readonly load?: boolean | undefined;
 }
+
+export const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
 /** A snapshot of one version of a model. */
 export interface ModelReport {

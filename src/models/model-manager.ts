@@ -1,4 +1,4 @@
-import { checkOptions, isBoolean, type Rule } from '../common/checks.js';
+import { checkOptions } from '../common/checks.js';
 import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
 import { createSearch } from './finder/create-search.js';
@@ -7,7 +7,7 @@ import { readLoadOptions, within } from './load-options.js';
 import type { ModelCatalog } from './model-catalog.js';
 import { ModelLoader } from './model-loader.js';
 import type { ModelManagerEnvironment, ModelManagerOptions } from './model-manager-environment.js';
-import type { LoadOptions, ModelReport, SyncOptions } from './model-manager-options.js';
+import { type LoadOptions, type ModelReport, SYNC_RULES, type SyncOptions } from './model-manager-options.js';
 import type { ModelReplica } from './model-replicas.js';
 import { PinnedModels } from './pinned-models.js';
 import { nameOf, type RegisteredModel } from './registered-model.js';
@@ -15,12 +15,10 @@ import { inspectModel, type ModelInspection } from './reports/model-inspection.j
 import { ModelReports } from './reports/model-reports.js';
 import type { ModelFiles } from './repository/deployed-files.js';
 import { FollowedModels, type FollowedModelsEnvironment } from './repository/followed-models.js';
-import { ModelRepository } from './repository/model-repository.js';
+import { ModelRepository, required } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
 import type { Pin } from './saved-pins.js';
 import type { NamedModels } from './sources/named-models.js';
-
-const SYNC_RULES: Readonly<Record<keyof SyncOptions, Rule>> = { wait: isBoolean, load: isBoolean };
 
 /** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
 export class ModelManager {
@@ -85,6 +83,16 @@ export class ModelManager {
     });
     if (wait) await within(this.#environment.clock, loaded, timeoutMs, `load of model ${show(target)}`);
     return this.reports.of(model);
+  }
+
+  /**
+   * Finds a model, by the finder if it is not known, without loading it.
+   *
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`, `MODEL_LOAD_FAILED`, `ENGINE_CLOSED`.
+   */
+  async find(target: string): Promise<ModelReport> {
+    this.#checkOpen();
+    return this.reports.of(await this.resolve(target));
   }
 
   /**
@@ -168,7 +176,7 @@ export class ModelManager {
    */
   async deploy(target: string, files: ModelFiles): Promise<ModelReport> {
     this.#checkOpen();
-    const repository = this.#requireRepository('deploy');
+    const repository = required(this.#repository, 'deploy');
     return this.#environment.during(async () => {
       const id = await repository.deploy(target, files);
       return this.get(this.#catalog.find(target) === undefined ? id : target);
@@ -185,7 +193,7 @@ export class ModelManager {
    */
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
-    const owner = this.#catalog.entry(target)?.isFound ? this.search : this.#requireRepository('undeploy');
+    const owner = this.#catalog.entry(target)?.isFound ? this.search : required(this.#repository, 'undeploy');
     await this.#environment.during(async () => owner?.undeploy(target));
   }
 
@@ -199,7 +207,7 @@ export class ModelManager {
   async sync(options: SyncOptions = {}): Promise<SyncReport> {
     this.#checkOpen();
     const { wait = true, load = !this.#options.repository.lazy } = checkOptions('sync', options, SYNC_RULES);
-    const { followed } = this.#requireRepository('sync');
+    const { followed } = required(this.#repository, 'sync');
     return this.#environment.during(() => followed.sync({ wait, load }));
   }
 
@@ -238,11 +246,8 @@ export class ModelManager {
   }
 
   /** Removes the pins in a deleted deployment. @internal */
-  async deploymentDeleted(name: string): Promise<void> {
-    await this.#pinned.unpinDeployment(name).catch((cause: unknown) => {
-      const reason = toInfermuxError(cause).message;
-      this.#environment.log('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
-    });
+  deploymentDeleted(name: string): Promise<void> {
+    return this.#pinned.unpinDeployment(name);
   }
 
   /** @internal */
@@ -290,11 +295,5 @@ export class ModelManager {
 
   #checkOpen(): void {
     if (this.#closed !== undefined) throw new InfermuxError(this.#closed.code, this.#closed.message);
-  }
-
-  #requireRepository(call: string): ModelRepository {
-    if (this.#repository !== undefined) return this.#repository;
-    const message = `${call} needs a directory of models, and options.models names none`;
-    throw new InfermuxError('FAILED_PRECONDITION', message);
   }
 }

@@ -1,12 +1,13 @@
 import type { ErrorCode } from '../../index.js';
 import type { BenchOptions, BenchReport } from '../bench/bench.js';
 import type { ModelReport } from '../inspect.js';
+import type { ModelPlace } from '../model-place.js';
 
 /** What a child process does with a model. */
 export interface Jobs {
-  /** Loads a model of a directory: its hash is checked, and its warm-up runs. */
+  /** Loads a model: its hash is checked, and its warm-up runs. */
   readonly check: {
-    readonly given: { readonly directory: string; readonly model: string };
+    readonly given: { readonly place: ModelPlace; readonly model: string };
     readonly result: undefined;
   };
   readonly inspect: { readonly given: { readonly path: string }; readonly result: ModelReport };

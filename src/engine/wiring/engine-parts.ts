@@ -1,3 +1,4 @@
+import { messageOf } from '../../common/errors.js';
 import { machineCapacity } from '../../deployments/capacity.js';
 import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
 import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
@@ -106,7 +107,10 @@ export class EngineParts {
   }
 
   #deploymentDeleted(name: string): void {
-    void this.models.deploymentDeleted(name);
+    this.models.deploymentDeleted(name).catch((cause: unknown) => {
+      const reason = messageOf(cause);
+      this.log.write('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
+    });
     for (const endpoint of this.endpoints.usersOf(name)) {
       const fields = { endpoint, deployment: name };
       this.log.write('warn', fields, 'an endpoint has a target in a deployment that is deleted');

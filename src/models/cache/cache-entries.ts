@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
@@ -7,7 +7,7 @@ import { isSticky, otherWriters, thisUser } from '../../common/files/other-write
 import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { tryLock } from '../../common/files/thread-lock.js';
-import { ABANDONED_MS, replaceFile, syncFolder } from '../../common/files/write-file.js';
+import { ABANDONED_MS, removeAbandoned, syncFolder, temporaryIn } from '../../common/files/write-file.js';
 import type { Validator } from './partial-file.js';
 
 /** Raise it when the form of a record changes. */
@@ -19,6 +19,8 @@ const UNFINISHED = /^[\da-f]{64}\.(part|.+\.tmp)$/;
 
 /** Other processes add and remove entries, too. */
 const SEEN_FOR_MS = 60_000;
+/** The directory is looked at again then. */
+const OPEN_FOR_MS = 10_000;
 
 /** What is known of an entry without a look at it. */
 interface SeenEntry {
@@ -63,6 +65,7 @@ export class CacheEntries {
   /** The entries as they were last seen, by name. */
   #seen = new Map<string, SeenEntry>();
   #seenAt = Number.NEGATIVE_INFINITY;
+  #openedAt = Number.NEGATIVE_INFINITY;
 
   /** @param maxBytes beyond it, entries leave that were not used for longest. */
   constructor(directory: string, maxBytes: number, environment: CacheEntriesEnvironment) {
@@ -73,17 +76,24 @@ export class CacheEntries {
 
   /** Creates the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be, or when others may write it. */
   async open(): Promise<void> {
+    if (Date.now() - this.#openedAt < OPEN_FOR_MS) return;
     try {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
       const found = await stat(this.#directory);
       const others = otherWriters(found, thisUser());
       // Whoever may write it decides what the models answer. A group has been given that right.
-      if (others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found))) return;
-      throw new Error(`it ${others.what}`);
+      const isTrusted = others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found));
+      if (!isTrusted) throw new Error(`it ${others?.what}`);
+      this.#openedAt = Date.now();
     } catch (cause) {
       const message = `the cache of models ${show(this.#directory)} cannot be used: ${messageOf(cause)}; name another in options.modelCache.directory`;
       throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
     }
+  }
+
+  /** The directory may be gone: {@link open} looks at it again. */
+  lookAgain(): void {
+    this.#openedAt = Number.NEGATIVE_INFINITY;
   }
 
   /**
@@ -146,18 +156,20 @@ export class CacheEntries {
   async enter(key: string, work: string, model: string, files: ReadonlyMap<string, CachedFile>): Promise<CacheRecord> {
     const record = { format: FORMAT, entry: contentKey(files), model, files: Object.fromEntries(files) };
     const folder = this.folderOf(record);
-    for (const name of files.keys()) await rm(join(work, `${name}.json`), { force: true });
+    if (files.size > 1) for (const name of files.keys()) await rm(join(work, `${name}.json`), { force: true });
     // What is left of downloads that were begun for other contents.
     const wanted = new Set([...files.keys()].map((name) => name.split('/')[0]));
     for (const name of await readdir(work))
       if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
     await syncFolder(work);
+    const isThere = (await stat(folder).catch(undefinedIfNotThere)) !== undefined;
     // An entry of this name has these contents, unless somebody has cut its files short.
-    if (!(await isWhole(folder, files))) {
-      await this.#discard(folder);
+    if (isThere && (await isWhole(folder, files))) await rm(work, { recursive: true, force: true });
+    else {
+      if (isThere) await this.#discard(folder);
       await rename(work, folder);
       await syncFolder(this.#directory);
-    } else await rm(work, { recursive: true, force: true });
+    }
     await this.note(key, record);
     await this.#prune(record);
     return record;
@@ -165,7 +177,11 @@ export class CacheEntries {
 
   /** Writes down that the entry is what is found under the name now, and was used. */
   async note(key: string, record: CacheRecord): Promise<void> {
-    await replaceFile(this.#recordPath(key), JSON.stringify(record), 0o600);
+    // Without a sync: if it is lost, the model is asked for again.
+    const path = this.#recordPath(key);
+    const temporary = temporaryIn(this.#directory);
+    await writeFile(temporary, JSON.stringify(record), { mode: 0o600, flag: 'wx' });
+    await rename(temporary, path);
     await this.used(this.folderOf(record));
   }
 
@@ -203,6 +219,7 @@ export class CacheEntries {
   /** Looks at all entries, and removes what processes left that were killed long ago. */
   async #look(): Promise<void> {
     this.#seenAt = Date.now();
+    await removeAbandoned(this.#directory);
     const seen = new Map<string, SeenEntry>();
     for (const name of await readdir(this.#directory)) {
       const path = join(this.#directory, name);

@@ -119,7 +119,7 @@ async function receive(
   }
   const total = totalOf(headers, isRest ? (begun?.bytes ?? 0) : 0);
   if (total !== undefined) checkTotal(url, total, expected);
-  const writer = await partial.open(isRest ? 'end' : 'start', validator);
+  const writer = await partial.open(isRest ? 'end' : 'start', validator, total);
   try {
     const cut = await writeBody(url, response, writer, { expected, received, signal }, silence);
     if (cut !== undefined) return cut;

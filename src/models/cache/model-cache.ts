@@ -1,10 +1,9 @@
-import { constants, copyFile, mkdir, stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
-import { replaceFile } from '../../common/files/write-file.js';
 import { isWithin } from '../sources/model-files.js';
 import { readOnnxFile } from '../sources/onnx-file.js';
 import {
@@ -15,6 +14,7 @@ import {
   nameKey,
 } from './cache-entries.js';
 import { download, type Expected } from './download.js';
+import { type FoundFiles, GatheredFiles } from './gathered-files.js';
 import { PartialFile } from './partial-file.js';
 import { fetchFailed, type RemoteFile } from './remote-file.js';
 
@@ -51,48 +51,6 @@ export interface StreamedModel extends WantedModel {
   readonly pieces: AsyncIterable<Uint8Array>;
 }
 
-type FoundFiles = ReadonlyMap<string, CachedFile>;
-
-/** The files of one model: new ones in the work folder, and those that are the same in the entry before. */
-class Gathered {
-  readonly work: string;
-  readonly before: { readonly record: CacheRecord; readonly folder: string } | undefined;
-  readonly #added = new Map<string, CachedFile>();
-  readonly #kept = new Map<string, CachedFile>();
-
-  constructor(work: string, before: Gathered['before']) {
-    this.work = work;
-    this.before = before;
-  }
-
-  add(name: string, file: CachedFile): void {
-    this.#added.set(name, file);
-  }
-
-  keep(name: string): void {
-    this.#kept.set(name, this.before?.record.files[name] as CachedFile);
-  }
-
-  get bytes(): number {
-    return [...this.#added.values(), ...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0);
-  }
-
-  get isUnchanged(): boolean {
-    return this.#added.size === 0;
-  }
-
-  pathOf(name: string): string {
-    return join(this.#kept.has(name) ? (this.before?.folder as string) : this.work, name);
-  }
-
-  /** All files, in the work folder. Not linked: a link changes the times of a file that sessions may be loaded from. */
-  async all(): Promise<FoundFiles> {
-    for (const name of this.#kept.keys())
-      await copyFile(this.pathOf(name), join(this.work, name), constants.COPYFILE_FICLONE);
-    return new Map([...this.#added, ...this.#kept]);
-  }
-}
-
 const NO_VALIDATOR = { etag: undefined, lastModified: undefined };
 
 /** Keeps models from elsewhere on the disk. */
@@ -117,11 +75,13 @@ export class ModelCache {
    */
   fetch(model: RemoteModel, signal: AbortSignal): Promise<string | undefined> {
     return this.#find(model, signal, async (work, before) => {
-      const gathered = new Gathered(work, before && { record: before, folder: this.#entries.folderOf(before) });
+      const gathered = new GatheredFiles(work, before && { record: before, folder: this.#entries.folderOf(before) });
       const expected = { bytes: model.bytes, sha256: model.sha256, mostBytes: this.#maxModelBytes };
       const { file, fileName } = model;
       if (!(await this.#fetchFile(file, fileName, expected, gathered, signal))) return undefined;
-      for (const name of await externalDataOf(dirname(gathered.pathOf(fileName)), fileName)) {
+      const names = await externalDataOf(dirname(gathered.pathOf(fileName)), fileName);
+      if (names.length > 0) await gathered.noteFinished();
+      for (const name of names) {
         const url = new URL(name.split('/').map(encodeURIComponent).join('/'), file.url);
         // A signature may be in the query.
         url.search = file.url.search;
@@ -129,6 +89,7 @@ export class ModelCache {
         const beside = { bytes: undefined, sha256: undefined, mostBytes };
         if (!(await this.#fetchFile({ ...file, url }, name, beside, gathered, signal)))
           throw fetchFailed(url, 'the model names it, and it is not there', false);
+        await gathered.noteFinished();
       }
       return gathered.isUnchanged ? before : gathered.all();
     });
@@ -190,6 +151,7 @@ export class ModelCache {
         return this.#pathOf(key, 'entry' in found ? found : await this.#entries.enter(key, work, fileName, found));
       });
     } catch (cause) {
+      this.#entries.lookAgain();
       if (cause instanceof InfermuxError || signal.aborted) throw cause;
       const message = `the cache of models cannot be written: ${messageOf(cause)}`;
       throw new InfermuxError('FAILED_PRECONDITION', message, { cause, retryable: isUnanswered(cause) });
@@ -206,7 +168,7 @@ export class ModelCache {
     file: RemoteFile,
     name: string,
     expected: Expected,
-    gathered: Gathered,
+    gathered: GatheredFiles,
     signal: AbortSignal,
   ): Promise<boolean> {
     const place = join(gathered.work, name);
@@ -217,7 +179,6 @@ export class ModelCache {
     const outcome = await download(file, place, { expected, known: known?.validator, signal, clock, received });
     if (outcome === undefined) return false;
     if (outcome !== 'unchanged') {
-      await replaceFile(`${place}.json`, JSON.stringify(outcome), 0o600);
       gathered.add(name, outcome);
     } else if (finished !== undefined) gathered.add(name, finished);
     else gathered.keep(name);

@@ -1,9 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { readTextFile } from '../../common/files/read-file.js';
 import { undefinedIfNotThere } from '../../common/files/system-errors.js';
-import { replaceFile } from '../../common/files/write-file.js';
 
 /** What tells whether a file on a server is still the same. */
 export interface Validator {
@@ -19,6 +18,9 @@ const MODE = 0o600;
 export function strongValidator({ etag, lastModified }: Validator): string | undefined {
   return etag !== undefined && !etag.startsWith('W/') ? etag : lastModified;
 }
+
+/** The rest of a smaller file is not worth asking for: each step on the disk takes as long. */
+const WORTH_RESUMING_BYTES = 2 ** 18;
 
 /** A file that is being downloaded, beside its place. What there is of it outlasts the process. */
 export class PartialFile {
@@ -47,11 +49,17 @@ export class PartialFile {
     await rm(this.#about, { force: true });
   }
 
-  /** Begins the file anew, or goes on behind what there is. */
-  async open(from: 'start' | 'end', validator: Validator): Promise<PartialWriter> {
+  /**
+   * Begins the file anew, or goes on behind what there is.
+   *
+   * @param total bytes that it is to have; undefined when that is unknown.
+   */
+  async open(from: 'start' | 'end', validator: Validator, total?: number): Promise<PartialWriter> {
     if (from === 'start') {
+      // Not what was said of other contents, if the process ends meanwhile.
       await this.discard();
-      await replaceFile(this.#about, JSON.stringify(validator), MODE);
+      const isWorthIt = total === undefined || total >= WORTH_RESUMING_BYTES;
+      if (isWorthIt) await writeFile(this.#about, JSON.stringify(validator), { mode: MODE });
     }
     const hash = createHash('sha256');
     let bytes = 0;

@@ -69,3 +69,10 @@ export class ModelRepository {
     if (this.#catalog.entry(id) === undefined) await this.#pinned.unpinId(id);
   }
 }
+
+/** @throws InfermuxError `FAILED_PRECONDITION` when there is no directory of models, which the call needs. */
+export function required(repository: ModelRepository | undefined, call: string): ModelRepository {
+  if (repository !== undefined) return repository;
+  const message = `${call} needs a directory of models, and options.models names none`;
+  throw new InfermuxError('FAILED_PRECONDITION', message);
+}

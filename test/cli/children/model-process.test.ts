@@ -74,7 +74,7 @@ describe('a process for models', () => {
         'hungry/model.json': '{ "pinned": true, "warmUp": [{ "x": { "dims": [1] } }] }',
       });
       const child = open({ memoryBytes: 150e6, timeoutSeconds: 100 });
-      const check = (model: string) => child.ask('check', { directory: root, model });
+      const check = (model: string) => child.ask('check', { place: { directory: root }, model });
       // A pinned model is not loaded beside the one that is checked.
       expect(await check('good@1')).toMatchObject({ kind: 'result' });
       expect(await check('hungry@1')).toMatchObject({

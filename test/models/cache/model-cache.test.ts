@@ -125,43 +125,44 @@ describe('a model on a server', () => {
   });
 
   it('goes on where it was cut off', async () => {
-    const body = bytes(1_000);
-    server.serve('m', body, { cutAfter: 300, cuts: 3 });
+    const body = bytes(1_000_000);
+    server.serve('m', body, { cutAfter: 300_000, cuts: 3 });
     expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(body);
-    expect(server.requests).toEqual(['GET /m', 'GET /m bytes=300-', 'GET /m bytes=600-', 'GET /m bytes=900-']);
-    expect(server.sent).toBe(1_000);
+    const rests = [300_000, 600_000, 900_000].map((start) => `GET /m bytes=${start}-`);
+    expect(server.requests).toEqual(['GET /m', ...rests]);
+    expect(server.sent).toBe(1_000_000);
   });
 
   it('goes on in another process, where one was cut off too often', async () => {
-    const body = bytes(1_000);
-    const file = server.serve('m', body, { cutAfter: 100, cuts: 9 });
+    const body = bytes(1_000_000);
+    const file = server.serve('m', body, { cutAfter: 100_000, cuts: 9 });
     expect(await outcome(cacheOf().fetch(remote('m'), never))).toContain('MODEL_LOAD_FAILED true');
     file.cuts = 0;
     expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(body);
-    expect(server.sent).toBe(1_000);
+    expect(server.sent).toBe(1_000_000);
   });
 
   it.each([
     ['begins again where the server sends all of it', { ignoresRange: true }],
     ['begins again where there is nothing to tell whether it is the same', { etag: undefined }],
   ])('%s', async (_, how) => {
-    const body = bytes(1_000);
-    server.serve('m', body, { cutAfter: 300, cuts: 1, ...how });
+    const body = bytes(1_000_000);
+    server.serve('m', body, { cutAfter: 300_000, cuts: 1, ...how });
     expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(body);
   });
 
   it.each([false, true])(
     'begins again where it changes in the middle; the server minds If-Range: %s',
     async (minds) => {
-      const file = server.serve('m', bytes(1_000), { cutAfter: 300, cuts: 1, ignoresIfRange: !minds });
+      const file = server.serve('m', bytes(1_000_000), { cutAfter: 300_000, cuts: 1, ignoresIfRange: !minds });
       let asked = 0;
       file.asked = () => {
         asked += 1;
         if (asked !== 2) return;
-        file.body = bytes(900, 7);
+        file.body = bytes(900_000, 7);
         file.etag = '"another"';
       };
-      expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(bytes(900, 7));
+      expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(bytes(900_000, 7));
     },
   );
 
