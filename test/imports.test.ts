@@ -33,7 +33,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
 const SOLE_IMPORTERS: readonly (readonly [string, string])[] = [
   ['onnxruntime-node', 'worker/sessions/onnx-session.ts'],
   ['lru-cache', 'worker/sessions/resident-sessions.ts'],
-  ['piscina', 'replicas/threads/worker-thread.ts'],
+  ['piscina', 'replicas/threads/pooled-thread.ts'],
 ];
 
 interface Import {

@@ -104,7 +104,7 @@ export class EngineShutdown {
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const { deployments, checkpoint, metrics, log, slabs, sharing, defaultOptions } = this.#parts;
+    const { models, deployments, checkpoint, metrics, log, slabs, sharing, defaultOptions } = this.#parts;
     const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
@@ -114,6 +114,7 @@ export class EngineShutdown {
     await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));
     await checkpoint.untilWritten();
     await sharing.close();
+    models.search?.end();
     metrics.close();
     slabs.close();
     this.#state = 'closed';

@@ -1,6 +1,7 @@
 import type { Clock } from '../common/clock.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
 import type { ModelCacheOptions } from './cache/model-cache.js';
+import type { StartThread } from './cache/thread/cache-thread.js';
 import type { ResolvedFinder } from './finder/finder.js';
 import type { SearchOutcome } from './finder/model-search.js';
 import type { ModelCatalog } from './model-catalog.js';
@@ -26,6 +27,7 @@ export interface ModelManagerEnvironment {
   readonly replicas: ModelReplicas;
   readonly clock: Clock;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
+  readonly startThread: StartThread;
   /** So many bytes of a model have come from elsewhere. */
   received(bytes: number): void;
   searched(outcome: SearchOutcome, milliseconds: number): void;

@@ -281,8 +281,8 @@ export class ModelManager {
 
   /** Finds the model if it is not known. @throws InfermuxError as {@link ModelCatalog.resolve}. @internal */
   async resolve(target: string): Promise<RegisteredModel> {
-    const isKnown = this.search === undefined || this.#catalog.find(target) !== undefined;
-    return isKnown ? this.#catalog.resolve(target) : this.search.find(target);
+    const search = this.#catalog.find(target) === undefined ? this.search : undefined;
+    return search ? this.#environment.during(() => search.find(target)) : this.#catalog.resolve(target);
   }
 
   async #retrieve(target: string): Promise<RegisteredModel> {

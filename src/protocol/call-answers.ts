@@ -1,6 +1,6 @@
+import type { ErrorRecord } from '../common/values/error-record.js';
 import { APART_FROM_BYTES } from '../tensors/memory/size-class.js';
 import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor, type TensorData } from '../tensors/tensor.js';
-import type { ErrorRecord } from './error-record.js';
 import type { CallAnswer } from './messages.js';
 import {
   ownSlice,

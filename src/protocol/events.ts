@@ -1,8 +1,8 @@
+import type { ErrorRecord } from '../common/values/error-record.js';
 import type { UnloadReason } from '../contracts/eviction.js';
 import type { NestedRunOptions } from '../contracts/handler.js';
 import type { SessionWeights } from '../contracts/model-reference.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
-import type { ErrorRecord } from './error-record.js';
 
 /** What can be cloned of the options; the thread minds the signal. */
 export type SentRunOptions = Omit<NestedRunOptions, 'signal'>;

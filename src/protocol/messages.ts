@@ -1,9 +1,9 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { ErrorRecord } from '../common/values/error-record.js';
 import type { BatchingPolicy } from '../contracts/batching.js';
 import type { EvictionName } from '../contracts/eviction.js';
 import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
 import type { TensorData } from '../tensors/tensor.js';
-import type { ErrorRecord } from './error-record.js';
 import type { ReplicaEvent } from './events.js';
 import type { PackedTensor, PartedTensor } from './packing.js';
 

@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os';
+import { lowerThreadPriority } from '../common/thread-priority.js';
 import type { ReplicaEvent } from '../protocol/events.js';
 import type { FromThread, ReplicaTask } from '../protocol/messages.js';
 import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { MessageWait } from './loop/message-wait.js';
-import { lowerThreadPriority } from './loop/thread-priority.js';
 
 /** The entry of a replica's thread: the one task of its Piscina pool. Resolves after the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { messageOf } from '../common/errors.js';
+import { toErrorRecord } from '../common/values/error-record.js';
 import type { LogFields } from '../contracts/handler.js';
-import { toErrorRecord } from '../protocol/error-record.js';
 import type { ReplicaEvent } from '../protocol/events.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { DefinedModel, HelloAnswer, WorkerSettings } from '../protocol/messages.js';

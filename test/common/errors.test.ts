@@ -4,7 +4,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/common/errors.js';
-import { fromErrorRecord, toErrorRecord } from '../../dist/protocol/error-record.js';
+import { fromErrorRecord, toErrorRecord } from '../../dist/common/values/error-record.js';
 import { directory } from '../support/directories.js';
 
 const folder = directory({ 'package.json': '{ "type": "module" }' });

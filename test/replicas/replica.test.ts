@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InfermuxError } from '../../dist/common/errors.js';
-import { toErrorRecord } from '../../dist/protocol/error-record.js';
+import { toErrorRecord } from '../../dist/common/values/error-record.js';
 import type { ReplicaEvent } from '../../dist/protocol/events.js';
 import type { ReplicaMessage } from '../../dist/protocol/messages.js';
 import { bufferToReturn } from '../../dist/protocol/packing.js';

@@ -1,5 +1,5 @@
 import { InfermuxError } from '../../common/errors.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';

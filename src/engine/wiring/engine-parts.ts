@@ -13,6 +13,7 @@ import { Log } from '../../observability/log.js';
 import type { Replica } from '../../replicas/replica.js';
 import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
 import { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
+import { PooledThread } from '../../replicas/threads/pooled-thread.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
@@ -148,6 +149,7 @@ export class EngineParts {
       ...{ catalog: this.catalog, clock: this.#environment.clock },
       replicas: deployedReplicas(this.deployments, (key) => this.sharing.forget(key)),
       ...{ log: this.#write, during: this.#during },
+      startThread: (entry, settings, observer) => new PooledThread(entry, settings, undefined, observer),
       received: (bytes) => this.metrics.searches.received(bytes),
       searched: (outcome, milliseconds) => this.metrics.searches.searched(outcome, milliseconds),
       savePins: (pins) => this.checkpoint.save({ pins }),

@@ -1,11 +1,11 @@
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
+import { fromErrorRecord } from '../../common/values/error-record.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { isWideKey, type ModelName } from '../../contracts/model-reference.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
-import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { WeightSharing } from '../../replicas/sharing/weight-sharing.js';

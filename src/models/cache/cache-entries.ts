@@ -48,10 +48,8 @@ export interface CacheRecord {
 
 export interface CacheEntriesEnvironment {
   readonly clock: Clock;
-  /** Whether this engine uses the files in the folder. */
-  isInUse(folder: string): boolean;
-  /** The folder is about to be removed: no model may name its files any more. */
-  leaving(folder: string): Promise<void>;
+  /** Takes the models with files in the folder out of service. @returns false when they are in use. */
+  release(folder: string): Promise<boolean>;
 }
 
 /**
@@ -120,12 +118,6 @@ export class CacheEntries {
 
   folderOf({ entry }: Pick<CacheRecord, 'entry'>): string {
     return join(this.#directory, entry);
-  }
-
-  /** The folder of the entry that the file is in; undefined for a file elsewhere. */
-  folderWith(path: string): string | undefined {
-    const folder = dirname(path);
-    return dirname(folder) === this.#directory && ENTRY.test(basename(folder)) ? folder : undefined;
   }
 
   /** The folder in which the files for a name gather; it outlasts a process that is killed. */
@@ -209,10 +201,11 @@ export class CacheEntries {
     for (const [name, seen] of [...this.#seen].sort(([, left], [, right]) => left.usedAt - right.usedAt)) {
       if (total <= this.#maxBytes) return;
       const folder = join(this.#directory, name);
-      if (name === keep || this.#environment.isInUse(folder)) continue;
-      await this.#environment.leaving(folder);
-      await this.#discard(folder);
-      total -= seen.bytes;
+      if (name === keep) continue;
+      if (await this.#environment.release(folder)) {
+        await this.#discard(folder);
+        total -= seen.bytes;
+      } else await this.used(folder);
     }
   }
 
@@ -242,6 +235,12 @@ export class CacheEntries {
   #recordPath(key: string): string {
     return join(this.#directory, `${key}.json`);
   }
+}
+
+/** The folder of the entry of the cache that the file is in; undefined for a file elsewhere. */
+export function entryFolderOf(directory: string, path: string): string | undefined {
+  const folder = dirname(path);
+  return dirname(folder) === directory && ENTRY.test(basename(folder)) ? folder : undefined;
 }
 
 /** Names what was found: the key of its record and of its lock. */

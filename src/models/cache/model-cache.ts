@@ -11,6 +11,7 @@ import {
   CacheEntries,
   type CacheEntriesEnvironment,
   type CacheRecord,
+  entryFolderOf,
   nameKey,
 } from './cache-entries.js';
 import { download, type Expected } from './download.js';
@@ -31,7 +32,7 @@ export interface ModelCacheEnvironment extends CacheEntriesEnvironment {
   received(bytes: number): void;
 }
 
-interface WantedModel {
+export interface WantedModel {
   /** Names the model, whatever its URL looks like this time. */
   readonly name: string;
   /** What its file is to be called: `model.onnx` or `model.ort`. */
@@ -56,11 +57,13 @@ const NO_VALIDATOR = { etag: undefined, lastModified: undefined };
 /** Keeps models from elsewhere on the disk. */
 export class ModelCache {
   readonly #entries: CacheEntries;
+  readonly #directory: string;
   readonly #maxModelBytes: number;
   readonly #environment: ModelCacheEnvironment;
 
   constructor(options: ModelCacheOptions, environment: ModelCacheEnvironment) {
     this.#entries = new CacheEntries(options.directory, options.maxBytes, environment);
+    this.#directory = options.directory;
     this.#maxModelBytes = options.maxModelBytes;
     this.#environment = environment;
   }
@@ -112,13 +115,8 @@ export class ModelCache {
 
   /** The model's file was used: others leave before it. */
   async used(path: string): Promise<void> {
-    const folder = this.folderOf(path);
+    const folder = entryFolderOf(this.#directory, path);
     if (folder !== undefined) await this.#entries.used(folder);
-  }
-
-  /** The folder of the entry that the file is in; undefined for a file elsewhere. */
-  folderOf(path: string): string | undefined {
-    return this.#entries.folderWith(path);
   }
 
   /** Removes the folder of an entry. */

@@ -17,7 +17,7 @@ export function createSearch(
   return new ModelSearch(
     { finder, cache, mayPin: repository.pinned },
     {
-      ...{ catalog, clock, log },
+      ...{ catalog, clock, log, startThread: environment.startThread },
       follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, true),
       isInUse: (model) => hasSession(model) || replicas.isWaitedFor(model.key) || pinned.has(model),
       received: (bytes) => environment.received(bytes),

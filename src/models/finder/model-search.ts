@@ -2,15 +2,16 @@ import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
 import { Slots } from '../../common/slots.js';
-import { ModelCache, type ModelCacheOptions } from '../cache/model-cache.js';
+import type { ModelCacheOptions } from '../cache/model-cache.js';
+import { CacheThread, type StartThread } from '../cache/thread/cache-thread.js';
 import type { ModelCatalog } from '../model-catalog.js';
 import type { RegisteredModel } from '../registered-model.js';
 import type { FollowedModels } from '../repository/followed-models.js';
-import { versionOf } from '../sources/model-folder.js';
 import { askFinder } from './ask-finder.js';
 import { checkFound, type ResolvedFinder } from './finder.js';
 import { type Find, FoundModels } from './found-models.js';
 import { realizeFind } from './realize-find.js';
+import { notFound, type Target, targetOf } from './target.js';
 
 /** Calls of a finder, and downloads, that are under way at once. */
 const MOST_FINDS = 16;
@@ -29,6 +30,7 @@ export type SearchOutcome = 'found' | 'not_found' | 'failed' | 'cancelled';
 export interface ModelSearchEnvironment {
   readonly catalog: ModelCatalog;
   readonly clock: Clock;
+  readonly startThread: StartThread;
   /** Those that were found, in the catalog. */
   follow(found: FoundModels): FollowedModels;
   /** Whether a session, a request or a pin needs the model. */
@@ -37,12 +39,6 @@ export interface ModelSearchEnvironment {
   /** So many bytes of a model have come. */
   received(bytes: number): void;
   searched(outcome: SearchOutcome, milliseconds: number): void;
-}
-
-/** A name of a model in requests. */
-interface Target {
-  readonly id: string;
-  readonly version: number | undefined;
 }
 
 /** A search for one target, for all who wait for it. */
@@ -68,7 +64,7 @@ export class ModelSearch {
   readonly #environment: ModelSearchEnvironment;
   readonly #found = new FoundModels();
   readonly #followed: FollowedModels;
-  readonly #cache: ModelCache;
+  readonly #cache: CacheThread;
   readonly #searches = new Map<string, Search>();
   /** Ids of models that were found in each folder of the cache; some may be gone. */
   readonly #idsIn = new Map<string, Set<string>>();
@@ -91,17 +87,16 @@ export class ModelSearch {
     this.#environment = environment;
     this.#followed = environment.follow(this.#found);
     this.#failures = new FailureMemory(() => clock.now());
-    this.#cache = new ModelCache(cache, {
-      clock,
-      isInUse: (folder) => this.#modelsIn(folder).some((model) => environment.isInUse(model)),
-      leaving: (folder) => this.#leaving(folder),
+    this.#cache = new CacheThread(cache, {
+      ...{ clock, startThread: environment.startThread },
+      release: (folder) => this.#release(folder),
       received: (bytes) => environment.received(bytes),
     });
   }
 
   /** Why the target is not looked for now: it is no name of a model, or the last search failed a short while ago. */
   refusalOf(target: string): InfermuxError | undefined {
-    return parse(target) === undefined ? notFound(target) : (this.#closed ?? this.#failures.recall(target));
+    return targetOf(target) === undefined ? notFound(target) : (this.#closed ?? this.#failures.recall(target));
   }
 
   /**
@@ -163,7 +158,7 @@ export class ModelSearch {
 
   /** A replica has loaded a found model. */
   loaded({ path }: RegisteredModel): void {
-    void this.#cache.used(path);
+    this.#cache.used(path);
   }
 
   /** Where and when the model was found; undefined for one that was not. */
@@ -189,6 +184,11 @@ export class ModelSearch {
     return target;
   }
 
+  /** Ends the thread of the cache. Call it when nobody waits for a model any more. */
+  end(): void {
+    this.#cache.close();
+  }
+
   /** Begins no more searches. Those that accepted requests wait for go on. */
   close(error: InfermuxError): void {
     this.#closed ??= error;
@@ -212,7 +212,7 @@ export class ModelSearch {
     const { clock, catalog, log, searched } = this.#environment;
     const startedAt = clock.now();
     try {
-      const { id, version } = parse(target) as Target;
+      const { id, version } = targetOf(target) as Target;
       const find = await this.#look(id, version, signal);
       if (find === undefined) this.#found.delete(id, version);
       else this.#found.put(id, version, find);
@@ -271,25 +271,17 @@ export class ModelSearch {
     return served.filter(({ path }) => this.#cache.folderOf(path) === folder);
   }
 
-  async #leaving(folder: string): Promise<void> {
-    const ids = new Set(this.#modelsIn(folder).map(({ id }) => id));
+  /** Takes the models of the folder out of service. @returns false when one is in use. */
+  async #release(folder: string): Promise<boolean> {
+    const models = this.#modelsIn(folder);
+    if (models.some((model) => this.#environment.isInUse(model))) return false;
     this.#idsIn.delete(folder);
-    await Promise.all([...ids].map((id) => this.#withdraw(id)));
+    await Promise.all([...new Set(models.map(({ id }) => id))].map((id) => this.#withdraw(id)));
+    return true;
   }
 
   async #withdraw(id: string): Promise<void> {
     this.#found.forget(id);
     await this.#followed.refresh(id);
   }
-}
-
-function parse(target: string): Target | undefined {
-  const at = target.lastIndexOf('@');
-  if (at === -1) return { id: target, version: undefined };
-  const [id, version] = [target.slice(0, at), versionOf(target.slice(at + 1))];
-  return id === '' || id.includes('@') || version === undefined ? undefined : { id, version };
-}
-
-function notFound(target: string): InfermuxError {
-  return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}, and the finder has found none`);
 }

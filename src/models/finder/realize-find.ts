@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { InfermuxError, show } from '../../common/errors.js';
-import type { ModelCache } from '../cache/model-cache.js';
 import { shownUrl } from '../cache/remote-file.js';
+import type { CacheThread } from '../cache/thread/cache-thread.js';
+import type { KeptModel } from '../cache/thread/messages.js';
 import type { FoundModel } from '../registered-model.js';
-import { readDescribed } from '../sources/described-model.js';
+import { describedModel, readDescribed } from '../sources/described-model.js';
 import { ModelFileReader } from '../sources/model-files.js';
 import { folderManifest, isNamedByFolder } from '../sources/model-folder.js';
 import { inMemory } from '../sources/model-sources.js';
@@ -17,7 +18,7 @@ export interface RealizedFind {
 }
 
 export interface RealizeTerms {
-  readonly cache: ModelCache;
+  readonly cache: Pick<CacheThread, 'fetch' | 'keep'>;
   /** Larger models are refused. */
   readonly maxModelBytes: number;
   /** Whether its manifest may pin it. */
@@ -46,18 +47,21 @@ export async function realizeFind(
     const settings = { batching, session, weights, isPinned: terms.mayPin && pinned, warmUp, licence };
     return { model: { id, version, ...settings, ...inMemory(id, place.bytes), isFound: true }, origin: 'memory' };
   }
-  const isBeside = place.kind === 'path' && isNamedByFolder(basename(place.path));
-  const beside = isBeside ? await folderManifest(dirname(place.path)) : { manifest: {}, paths: [] };
-  const path = await pathOf(`${id}@${version}`, find, terms);
-  if (path === undefined) return undefined;
-  const described = {
-    ...{ id, version, path, manifests: beside.paths },
-    // What came through the cache was checked there.
-    manifest: { ...beside.manifest, ...manifest, ...(place.kind === 'path' && sha256 !== undefined && { sha256 }) },
-  };
-  const { model } = await readDescribed(described, new ModelFileReader(), terms.mayPin);
-  if (place.kind === 'path') checkSize(id, model.bytes, find, terms.maxModelBytes);
-  return { model: { ...model, isFound: true }, origin: originOf(find) };
+  if (place.kind === 'path') {
+    const { path } = place;
+    const beside = isNamedByFolder(basename(path)) ? await folderManifest(dirname(path)) : { manifest: {}, paths: [] };
+    const own = { ...beside.manifest, ...manifest, ...(sha256 !== undefined && { sha256 }) };
+    const described = { id, version, path, manifests: beside.paths, manifest: own };
+    const { model } = await readDescribed(described, new ModelFileReader(), terms.mayPin);
+    checkSize(id, model.bytes, find, terms.maxModelBytes);
+    return { model: { ...model, isFound: true }, origin: path };
+  }
+  const kept = await keptModel(`${id}@${version}`, place, find, terms);
+  if (kept === undefined) return undefined;
+  // Its hash was checked when it came.
+  const model = describedModel({ id, version, path: kept.path, manifest }, kept.files, terms.mayPin);
+  const origin = place.kind === 'url' ? shownUrl(place.file.url) : 'stream';
+  return { model: { ...model, isFound: true }, origin };
 }
 
 function versionOf(id: string, wanted: number | undefined, { version, manifest }: CheckedFind): number {
@@ -67,27 +71,19 @@ function versionOf(id: string, wanted: number | undefined, { version, manifest }
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-async function pathOf(
+function keptModel(
   name: string,
-  { place, size: bytes, sha256, manifest }: CheckedFind,
+  place: Extract<CheckedFind['place'], { readonly kind: 'url' | 'stream' }>,
+  { size: bytes, sha256, manifest }: CheckedFind,
   { cache, signal }: RealizeTerms,
-): Promise<string | undefined> {
+): Promise<KeptModel | undefined> {
   const hash = sha256 ?? (typeof manifest.sha256 === 'string' ? manifest.sha256 : undefined);
   const expected = { bytes, sha256: hash };
-  if (place.kind === 'stream') {
+  if (place.kind === 'stream')
     return cache.keep({ ...expected, name, fileName: 'model.onnx', pieces: place.stream }, signal);
-  }
-  if (place.kind === 'url') {
-    const { file } = place;
-    const fileName = file.url.pathname.endsWith('.ort') ? 'model.ort' : 'model.onnx';
-    return cache.fetch({ ...expected, name: `${name} ${shownUrl(file.url)}`, fileName, file }, signal);
-  }
-  return place.kind === 'path' ? place.path : undefined;
-}
-
-function originOf({ place }: CheckedFind): string {
-  if (place.kind === 'url') return shownUrl(place.file.url);
-  return place.kind === 'path' ? place.path : place.kind;
+  const { file } = place;
+  const fileName = file.url.pathname.endsWith('.ort') ? 'model.ort' : 'model.onnx';
+  return cache.fetch({ ...expected, name: `${name} ${shownUrl(file.url)}`, fileName, file }, signal);
 }
 
 function checkSize(id: string, bytes: number, { size }: CheckedFind, maxModelBytes: number): void {

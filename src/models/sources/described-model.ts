@@ -3,7 +3,7 @@ import { InfermuxError, show } from '../../common/errors.js';
 import { lookFailed } from '../../common/files/system-errors.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
 import type { Manifest } from './manifest.js';
-import { isWithin, type ModelFileReader } from './model-files.js';
+import { isWithin, type ModelFileReader, type ModelFiles } from './model-files.js';
 
 /** A model's file with what is said of it. */
 export interface DescribedModel {
@@ -29,22 +29,32 @@ export interface ReadModel {
  * @throws InfermuxError `INVALID_ARGUMENT` for hashes of files elsewhere, `FAILED_PRECONDITION` when they cannot be read.
  */
 export async function readDescribed(
-  { id, version, path, manifest, manifests }: DescribedModel,
+  described: DescribedModel,
   files: ModelFileReader,
   mayPin: boolean,
 ): Promise<ReadModel> {
-  const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
-  const sha256 = hashesByPath(path, manifest.sha256);
+  const { id, path, manifests } = described;
   try {
-    const { changedAt, ...read } = await files.read(path, manifests);
-    const model: FoundModel = {
-      ...{ id, version, path, ...read, format: formatOf(path) },
-      ...{ batching, session, weights, isPinned: mayPin && pinned, warmUp, licence, sha256 },
-    };
-    return { model, changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
+    const read = await files.read(path, manifests);
+    const model = describedModel(described, read, mayPin);
+    return { model, changedAt: read.changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
   } catch (cause) {
     throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
   }
+}
+
+/** The model with these files. @throws InfermuxError `INVALID_ARGUMENT` for hashes of files elsewhere. */
+export function describedModel(
+  { id, version, path, manifest }: Omit<DescribedModel, 'manifests'>,
+  { changedAt: _, ...read }: ModelFiles,
+  mayPin: boolean,
+): FoundModel {
+  const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
+  return {
+    ...{ id, version, path, ...read, format: formatOf(path) },
+    ...{ batching, session, weights, isPinned: mayPin && pinned, warmUp, licence },
+    sha256: hashesByPath(path, manifest.sha256),
+  };
 }
 
 function hashesByPath(path: string, sha256: Manifest['sha256']): Readonly<Record<string, string>> | undefined {

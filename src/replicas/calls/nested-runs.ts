@@ -1,5 +1,5 @@
 import { InfermuxError } from '../../common/errors.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import type { Answer } from '../../protocol/messages.js';
 import type { OngoingDispatches } from './ongoing-dispatches.js';
 import type { ReplicaCalls } from './replica-calls.js';

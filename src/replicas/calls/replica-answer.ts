@@ -1,6 +1,6 @@
 import type { InfermuxError } from '../../common/errors.js';
+import { fromErrorRecord } from '../../common/values/error-record.js';
 import { splitOutputs } from '../../protocol/call-answers.js';
-import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { Answer, CallAnswer, RequestGroup, RunAnswer, Verification } from '../../protocol/messages.js';
 import type { Outputs } from '../../tensors/tensor.js';
 

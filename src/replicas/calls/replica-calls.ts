@@ -1,6 +1,6 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
 import type {
   Answer,
   DefinedModel,

@@ -1,7 +1,7 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { compact } from '../../common/values/compact.js';
+import { fromErrorRecord } from '../../common/values/error-record.js';
 import type { HandlerEngine, NestedRunOptions } from '../../contracts/handler.js';
-import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { EngineAnswerMessage } from '../../protocol/messages.js';
 import { unminded } from './unminded.js';

@@ -1,11 +1,11 @@
 import { isObject } from '../../common/checks.js';
 import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import { isError } from '../../common/values/realm.js';
 import { type Handler, type HandlerContext, type LogFields, NO_MODEL } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest, HandlerResult } from '../../protocol/messages.js';
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';

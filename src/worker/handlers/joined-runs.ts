@@ -1,8 +1,8 @@
 import { LatencyFit } from '../../common/estimates/latency-fit.js';
+import { fromErrorRecord } from '../../common/values/error-record.js';
 import { type BatchingPolicy, mostBatchMs, mostRowsOf, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { type Call, splitOutputs, toPacked } from '../../protocol/call-answers.js';
-import { fromErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup } from '../../protocol/messages.js';
 import { areAlike, areSameNames } from '../../tensors/alike.js';
 import { commonRows, type Outputs, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';

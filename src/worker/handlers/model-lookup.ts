@@ -1,4 +1,4 @@
-import { fromErrorRecord } from '../../protocol/error-record.js';
+import { fromErrorRecord } from '../../common/values/error-record.js';
 import type { DefinedModel, DefineMessage } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 

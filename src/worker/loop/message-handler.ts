@@ -1,8 +1,8 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import { isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { packCalls } from '../../protocol/call-answers.js';
-import { toErrorRecord } from '../../protocol/error-record.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type {
   DefineMessage,

@@ -1,5 +1,5 @@
 import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
-import { toErrorRecord } from '../../protocol/error-record.js';
+import { toErrorRecord } from '../../common/values/error-record.js';
 import type { Answer, FromThread, ReplicaMessage, ToThread } from '../../protocol/messages.js';
 import type { MessageWait } from './message-wait.js';
 

@@ -1,6 +1,6 @@
 import { InfermuxError, show } from '../../common/errors.js';
+import { type ErrorRecord, toErrorRecord } from '../../common/values/error-record.js';
 import { type Call, splitLarge, splitOutputs, toPacked } from '../../protocol/call-answers.js';
-import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup } from '../../protocol/messages.js';
 import { joinedFeeds, singleFeeds, totalRows } from '../../protocol/request-groups.js';
 import { type Outputs, setProperty, type Tensor, type TensorFeeds } from '../../tensors/tensor.js';

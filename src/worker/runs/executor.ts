@@ -1,6 +1,6 @@
+import { type ErrorRecord, toErrorRecord } from '../../common/values/error-record.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { type Call, toPacked } from '../../protocol/call-answers.js';
-import { type ErrorRecord, toErrorRecord } from '../../protocol/error-record.js';
 import type { RequestGroup, Verification } from '../../protocol/messages.js';
 import { singleFeeds } from '../../protocol/request-groups.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';

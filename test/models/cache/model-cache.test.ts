@@ -37,8 +37,11 @@ function cacheOf({ maxBytes = 2 ** 30, maxModelBytes = 2 ** 30 } = {}): ModelCac
     { directory: folder, maxBytes, maxModelBytes },
     {
       clock: systemClock,
-      isInUse: (entry) => inUse.has(entry),
-      leaving: async (entry) => void left.push(entry),
+      release: async (entry) => {
+        if (inUse.has(entry)) return false;
+        left.push(entry);
+        return true;
+      },
       received: (bytes) => {
         received += bytes;
       },

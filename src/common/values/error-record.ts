@@ -1,5 +1,5 @@
-import { type ErrorCode, InfermuxError, messageOf, printableStack } from '../common/errors.js';
-import { isError } from '../common/values/realm.js';
+import { type ErrorCode, InfermuxError, messageOf, printableStack } from '../errors.js';
+import { isError } from './realm.js';
 
 /** An InfermuxError in a form that structured clone carries. */
 export interface ErrorRecord {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { ERROR_CODES, type ErrorCode, InfermuxError } from '../../dist/common/errors.js';
-import { fromErrorRecord, toErrorRecord } from '../../dist/protocol/error-record.js';
+import { ERROR_CODES, type ErrorCode, InfermuxError } from '../../../dist/common/errors.js';
+import { fromErrorRecord, toErrorRecord } from '../../../dist/common/values/error-record.js';
 
 const crossThreads = (error: unknown) => fromErrorRecord(structuredClone(toErrorRecord(error)));
 
