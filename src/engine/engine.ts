@@ -222,7 +222,7 @@ export class InferenceEngine {
     const { models, deployments, endpoints, pins } = checkpoint;
     await this.#warnOfOthers();
     await this.models.open(typeof models === 'string' ? undefined : await NamedModels.read(models));
-    this.models.restorePins(pins);
+    this.models.pinned.restore(pins);
     if (catalog.models.length === 0 && this.#options.finder === undefined)
       log.write('warn', { models }, 'no models found');
     await this.#parts.deployments.open(this.#options.declared, deployments);

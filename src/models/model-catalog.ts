@@ -55,7 +55,7 @@ export class ModelCatalog {
     const model = this.#byTarget.get(target as string);
     if (model !== undefined) return model;
     checkModelId(target);
-    throw this.#whyNot(target);
+    throw this.whyNot(target);
   }
 
   /** The served model of this name; undefined when there is none. */
@@ -116,7 +116,8 @@ export class ModelCatalog {
     this.#metadata.delete(key);
   }
 
-  #whyNot(target: string): InfermuxError {
+  /** Why {@link find} finds nothing under the name. */
+  whyNot(target: string): InfermuxError {
     const [id = target] = target.split('@');
     const entry = this.#entries.get(id);
     if (entry !== undefined && entry.served.length === 0 && entry.problem !== undefined) {
@@ -139,7 +140,10 @@ export class ModelCatalog {
 }
 
 /** The version that the id alone stands for; undefined when none is known. */
-function defaultOf({ served, standsFor }: CatalogEntry): RegisteredModel | undefined {
+export function defaultOf({
+  served,
+  standsFor,
+}: Pick<CatalogEntry, 'served' | 'standsFor'>): RegisteredModel | undefined {
   if (standsFor === null) return undefined;
   return served.find(({ version }) => version === standsFor) ?? served.at(-1);
 }

@@ -137,6 +137,11 @@ export class ModelLoader {
     for (const replicas of this.#pinnedOn.values()) replicas.delete(replica);
   }
 
+  /** Whether a load that was asked for here is under way. */
+  isLoading(key: string): boolean {
+    return this.#underWay.has(key);
+  }
+
   /** Whether the model was loaded here, rather than by a request. */
   isWanted(key: string): boolean {
     return this.#wanted.has(key);

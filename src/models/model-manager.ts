@@ -3,6 +3,7 @@ import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
 import { createSearch } from './finder/create-search.js';
 import type { ModelSearch } from './finder/model-search.js';
+import { isFoundIn } from './finder/target.js';
 import { readLoadOptions, within } from './load-options.js';
 import type { ModelCatalog } from './model-catalog.js';
 import { ModelLoader } from './model-loader.js';
@@ -17,7 +18,6 @@ import type { ModelFiles } from './repository/deployed-files.js';
 import { FollowedModels, type FollowedModelsEnvironment } from './repository/followed-models.js';
 import { ModelRepository, required } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
-import type { Pin } from './saved-pins.js';
 import type { NamedModels } from './sources/named-models.js';
 
 /** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
@@ -26,7 +26,8 @@ export class ModelManager {
   readonly #environment: ModelManagerEnvironment;
   readonly #catalog: ModelCatalog;
   readonly #loader: ModelLoader;
-  readonly #pinned: PinnedModels;
+  /** @internal */
+  readonly pinned: PinnedModels;
   /** @internal */
   readonly reports: ModelReports;
   readonly #followable: FollowedModelsEnvironment;
@@ -54,7 +55,7 @@ export class ModelManager {
     });
     const lookOf = (model: RegisteredModel) => (model.isFound ? this.search?.lookOf(model) : undefined);
     const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights(), lookOf });
-    [this.#loader, this.#pinned, this.reports] = [loader, pinned, reports];
+    [this.#loader, this.pinned, this.reports] = [loader, pinned, reports];
     this.#followable = { catalog, loader, replicas, pinned, reports, clock, log };
     this.search = createSearch(options, environment, this.#followable);
     if (options.directory === undefined) return;
@@ -72,9 +73,10 @@ export class ModelManager {
   async load(target: string, options: LoadOptions = {}): Promise<ModelReport> {
     this.#checkOpen();
     const { wait, timeoutMs, ...order } = readLoadOptions(options, this.#environment.replicas);
-    const model = await this.resolve(target);
+    // A known model at once: what is asked for after it comes after it.
+    const model = this.#catalog.find(target) ?? (await this.resolve(target));
     const loaded = this.#environment.during(() =>
-      order.pin ? this.#pinned.pin(model, target, order) : this.#loader.load(model, order),
+      order.pin ? this.pinned.pin(model, target, order) : this.#loader.load(model, order),
     );
     void loaded.catch((cause: unknown) => {
       const fields = { model: model.id, reason: toInfermuxError(cause).message };
@@ -109,7 +111,7 @@ export class ModelManager {
     const model = this.#catalog.find(target);
     if (model === undefined) return 0;
     return this.#environment.during(async () => {
-      await this.#pinned.unpin(model);
+      await this.pinned.unpin(model);
       return this.#loader.unload(model.key, 'unloaded');
     });
   }
@@ -188,13 +190,15 @@ export class ModelManager {
    * gone when the promise resolves.
    *
    * @param target a model id, or `id@version` for one version of it.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `FAILED_PRECONDITION` when it cannot be removed or the
-   *   models are in no directory.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `FAILED_PRECONDITION` when it cannot be removed or is
+   *   neither in a directory nor from a finder.
    */
   async undeploy(target: string): Promise<void> {
     this.#checkOpen();
-    const owner = this.#catalog.entry(target)?.isFound ? this.search : required(this.#repository, 'undeploy');
-    await this.#environment.during(async () => owner?.undeploy(target));
+    checkModelId(target);
+    const isFound = isFoundIn(this.#catalog, target) ?? this.#repository === undefined;
+    const owner = (isFound ? this.search : undefined) ?? required(this.#repository, 'undeploy');
+    await this.#environment.during(() => owner.undeploy(target));
   }
 
   /**
@@ -224,16 +228,16 @@ export class ModelManager {
   async loadInitial(): Promise<void> {
     this.#isStarted = true;
     const { loadOnStart } = this.#options.repository;
-    await this.search?.findInitial(this.#pinned.targets, loadOnStart);
+    await this.search?.findInitial(this.pinned.targets, loadOnStart);
     const loads = loadOnStart ? this.#catalog.models.map((model) => this.#loader.loadByDefault(model)) : [];
-    await Promise.allSettled([this.#pinned.load(), ...loads]);
+    await Promise.allSettled([this.pinned.load(), ...loads]);
   }
 
   /** Loads pinned models on a replica that has started. @internal */
   replicaRunning(replica: ModelReplica): void {
     // Before that, `loadInitial` loads on all replicas.
     if (!this.#isStarted) return;
-    void this.#pinned.loadOn(replica);
+    void this.pinned.loadOn(replica);
     this.#followed?.replicaRunning();
   }
 
@@ -242,18 +246,15 @@ export class ModelManager {
     this.reports.forgetReplica(replica);
     this.#loader.replicaLeft(replica);
     // Other replicas take over its pinned models until it is replaced.
-    if (this.#isStarted && this.#closed === undefined) void this.#pinned.load();
-  }
-
-  /** Removes the pins in a deleted deployment. @internal */
-  deploymentDeleted(name: string): Promise<void> {
-    return this.#pinned.unpinDeployment(name);
+    if (this.#isStarted && this.#closed === undefined) void this.pinned.load();
   }
 
   /** @internal */
   modelLoadFailed(replica: string, key: string, error: InfermuxError, nextTryInMs: number): void {
     this.reports.loadFailed(replica, key, error, nextTryInMs);
-    if (error.code === 'MODEL_LOAD_FAILED' && error.retryable) this.#followed?.loadFailed();
+    if (error.code !== 'MODEL_LOAD_FAILED') return;
+    if (error.retryable) this.#followed?.loadFailed();
+    else this.search?.loadFailed(this.#catalog.byKey(key), error);
   }
 
   /**
@@ -274,15 +275,12 @@ export class ModelManager {
     this.#loader.close(error);
   }
 
-  /** Takes over the pins of a checkpoint; `loadInitial` loads their models. @internal */
-  restorePins(pins: readonly Pin[]): void {
-    this.#pinned.restore(pins);
-  }
-
   /** Finds the model if it is not known. @throws InfermuxError as {@link ModelCatalog.resolve}. @internal */
   async resolve(target: string): Promise<RegisteredModel> {
-    const search = this.#catalog.find(target) === undefined ? this.search : undefined;
-    return search ? this.#environment.during(() => search.find(target)) : this.#catalog.resolve(target);
+    const { search } = this;
+    if (search === undefined || this.#catalog.find(target) !== undefined) return this.#catalog.resolve(target);
+    checkModelId(target);
+    return this.#environment.during(() => search.find(target));
   }
 
   async #retrieve(target: string): Promise<RegisteredModel> {

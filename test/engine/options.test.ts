@@ -84,7 +84,7 @@ describe('engine options', () => {
   it.each<[unknown, string]>([
     [null, 'options must be a plain object, got null'],
     [new Map(), 'options must be a plain object, got Map(0) {}'],
-    [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, repository'],
+    [{ replica: 2 }, 'options: unknown key "replica"; expected one of models, finder, modelCache'],
     [{ ['__proto__x']: 2 }, 'unknown key "__proto__x"'],
     [{ constructor: 2 }, 'unknown key "constructor"'],
     [{ batching: true }, "options.batching must be 'auto', false or"],
@@ -148,7 +148,7 @@ describe('engine options', () => {
       { defaultTimeoutMs: 2 ** 31 },
       'options.defaultTimeoutMs must be milliseconds from 0 to 2147483647, or -1, got 2147483648',
     ],
-    [{ models: 7 }, 'options.models must be a directory or an object of models by id, got 7'],
+    [{ models: 7 }, 'options.models must be a directory, an object of models by id or a finder, got 7'],
     [{ models: '' }, 'options.models must be a path or a file: URL, got ""'],
     [
       { models: { a: 7 } },

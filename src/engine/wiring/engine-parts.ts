@@ -108,7 +108,7 @@ export class EngineParts {
   }
 
   #deploymentDeleted(name: string): void {
-    this.models.deploymentDeleted(name).catch((cause: unknown) => {
+    this.models.pinned.unpinDeployment(name).catch((cause: unknown) => {
       const reason = messageOf(cause);
       this.log.write('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
     });

@@ -51,7 +51,8 @@ export class SoughtModels {
     const model = routed as RegisteredModel;
     if (search === undefined || model.isFound !== true || model.contents !== undefined) return undefined;
     // Another process, or a person, has taken it out of the cache.
-    if (existsSync(model.path)) return undefined;
-    return search.lost(model);
+    return [model.path, ...(model.externalData ?? [])].every((path) => existsSync(path))
+      ? undefined
+      : search.lost(model);
   }
 }

@@ -1,20 +1,23 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { isSticky, otherWriters, thisUser } from '../../common/files/other-writers.js';
+import { otherWriters, thisUser } from '../../common/files/other-writers.js';
 import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { tryLock } from '../../common/files/thread-lock.js';
 import { ABANDONED_MS, removeAbandoned, syncFolder, temporaryIn } from '../../common/files/write-file.js';
-import type { Validator } from './partial-file.js';
+import { bytesIn, type CachedFile, contentKey, ENTRY, isWhole } from './entry-files.js';
+import { finishedRecord } from './gathered-files.js';
 
 /** Raise it when the form of a record changes. */
 const FORMAT = 1;
 const WAIT_MS = 50;
 /** The folders in the cache: entries, and what is being written or removed. All begin with a SHA-256. */
-const ENTRY = /^[\da-f]{64}$/;
+const KEY_LENGTH = 64;
+/** Others may put and remove the same entry. */
+const MOST_ATTEMPTS = 10;
 const UNFINISHED = /^[\da-f]{64}\.(part|.+\.tmp)$/;
 
 /** Other processes add and remove entries, too. */
@@ -27,13 +30,6 @@ interface SeenEntry {
   readonly bytes: number;
   /** Milliseconds as of `Date.now()`. */
   readonly usedAt: number;
-}
-
-/** A file of an entry. */
-export interface CachedFile {
-  readonly bytes: number;
-  readonly sha256: string;
-  readonly validator: Validator;
 }
 
 /** What was found under a name. */
@@ -64,6 +60,8 @@ export class CacheEntries {
   #seen = new Map<string, SeenEntry>();
   #seenAt = Number.NEGATIVE_INFINITY;
   #openedAt = Number.NEGATIVE_INFINITY;
+  /** How many are about to use each folder. */
+  readonly #reserved = new Map<string, number>();
 
   /** @param maxBytes beyond it, entries leave that were not used for longest. */
   constructor(directory: string, maxBytes: number, environment: CacheEntriesEnvironment) {
@@ -80,8 +78,7 @@ export class CacheEntries {
       const found = await stat(this.#directory);
       const others = otherWriters(found, thisUser());
       // Whoever may write it decides what the models answer. A group has been given that right.
-      const isTrusted = others === undefined || others.who === 'group' || (others.who === 'anybody' && isSticky(found));
-      if (!isTrusted) throw new Error(`it ${others?.what}`);
+      if (others !== undefined && others.who !== 'group') throw new Error(`it ${others.what}`);
       this.#openedAt = Date.now();
     } catch (cause) {
       const message = `the cache of models ${show(this.#directory)} cannot be used: ${messageOf(cause)}; name another in options.modelCache.directory`;
@@ -120,11 +117,9 @@ export class CacheEntries {
     return join(this.#directory, entry);
   }
 
-  /** The folder in which the files for a name gather; it outlasts a process that is killed. */
-  async workFolder(key: string): Promise<string> {
-    const folder = join(this.#directory, `${key}.part`);
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    return folder;
+  /** The folder in which the files for a name gather; what is in it outlasts a process that is killed. */
+  workFolder(key: string): string {
+    return join(this.#directory, `${key}.part`);
   }
 
   /** What was last found under the name, if all of its files are there; with when that was. */
@@ -148,23 +143,57 @@ export class CacheEntries {
   async enter(key: string, work: string, model: string, files: ReadonlyMap<string, CachedFile>): Promise<CacheRecord> {
     const record = { format: FORMAT, entry: contentKey(files), model, files: Object.fromEntries(files) };
     const folder = this.folderOf(record);
-    if (files.size > 1) for (const name of files.keys()) await rm(join(work, `${name}.json`), { force: true });
+    if (files.size > 1) for (const name of files.keys()) await rm(finishedRecord(join(work, name)), { force: true });
     // What is left of downloads that were begun for other contents.
     const wanted = new Set([...files.keys()].map((name) => name.split('/')[0]));
     for (const name of await readdir(work))
       if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
     await syncFolder(work);
-    const isThere = (await stat(folder).catch(undefinedIfNotThere)) !== undefined;
-    // An entry of this name has these contents, unless somebody has cut its files short.
-    if (isThere && (await isWhole(folder, files))) await rm(work, { recursive: true, force: true });
-    else {
-      if (isThere) await this.#discard(folder);
-      await rename(work, folder);
-      await syncFolder(this.#directory);
-    }
+    this.reserve(folder);
+    await this.#put(work, folder, files);
     await this.note(key, record);
     await this.#prune(record);
     return record;
+  }
+
+  /** Puts the folder in its place, unless an entry with the same contents is there: another name may have brought it. */
+  async #put(work: string, folder: string, files: ReadonlyMap<string, CachedFile>): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      if (await isWhole(folder, files)) {
+        await rm(work, { recursive: true, force: true });
+        return;
+      }
+      try {
+        await rename(work, folder);
+        await syncFolder(this.#directory);
+        return;
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if ((code !== 'ENOTEMPTY' && code !== 'EEXIST') || attempt === MOST_ATTEMPTS) throw error;
+        // Somebody has cut its files short, or another thread has just put it there.
+        if (!(await isWhole(folder, files))) await this.remove(folder);
+      }
+    }
+  }
+
+  /** The entry is not removed before {@link settle}: somebody is about to use it. */
+  reserve(folder: string): void {
+    this.#reserved.set(folder, (this.#reserved.get(folder) ?? 0) + 1);
+  }
+
+  /** Whoever was about to use the entry does, or does not want it. */
+  settle(folder: string): void {
+    const left = (this.#reserved.get(folder) ?? 0) - 1;
+    if (left > 0) this.#reserved.set(folder, left);
+    else this.#reserved.delete(folder);
+  }
+
+  /** The path of a model of one file with this hash, whatever name it was found under; undefined when it is not there. */
+  async withContents(fileName: string, sha256: string): Promise<{ path: string; bytes: number } | undefined> {
+    const validator = { etag: undefined, lastModified: undefined };
+    const path = join(this.#directory, contentKey(new Map([[fileName, { bytes: 0, sha256, validator }]])), fileName);
+    const found = await stat(path).catch(undefinedIfNotThere);
+    return found && { path, bytes: found.size };
   }
 
   /** Writes down that the entry is what is found under the name now, and was used. */
@@ -185,11 +214,6 @@ export class CacheEntries {
     await utimes(folder, now, now).catch(() => undefined);
   }
 
-  /** Removes an entry. */
-  async remove(folder: string): Promise<void> {
-    await this.#discard(folder);
-  }
-
   /** Removes entries beyond the bound: those that were not used for longest, but none that is in use. */
   async #prune({ entry: keep, files }: CacheRecord): Promise<void> {
     if (Date.now() - this.#seenAt > SEEN_FOR_MS) await this.#look();
@@ -201,9 +225,11 @@ export class CacheEntries {
     for (const [name, seen] of [...this.#seen].sort(([, left], [, right]) => left.usedAt - right.usedAt)) {
       if (total <= this.#maxBytes) return;
       const folder = join(this.#directory, name);
-      if (name === keep) continue;
-      if (await this.#environment.release(folder)) {
-        await this.#discard(folder);
+      if (name === keep || this.#reserved.has(folder)) continue;
+      const isReleased = await this.#environment.release(folder);
+      // Somebody may have found it meanwhile.
+      if (isReleased && !this.#reserved.has(folder)) {
+        await this.remove(folder);
         total -= seen.bytes;
       } else await this.used(folder);
     }
@@ -218,14 +244,22 @@ export class CacheEntries {
       const path = join(this.#directory, name);
       const found = await stat(path).catch(() => undefined);
       if (UNFINISHED.test(name) && found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS)
-        await rm(path, { recursive: true, force: true });
+        await this.#removeUnfinished(name);
       if (ENTRY.test(name) && found?.isDirectory() === true)
         seen.set(name, { bytes: await bytesIn(path), usedAt: found.mtimeMs });
     }
     this.#seen = seen;
   }
 
-  async #discard(folder: string): Promise<void> {
+  /** Removes what nobody works on any more: a download may take long. */
+  async #removeUnfinished(name: string): Promise<void> {
+    const unlock = await tryLock(join(this.#directory, `${name.slice(0, KEY_LENGTH)}.lock`));
+    if (unlock === undefined) return;
+    await rm(join(this.#directory, name), { recursive: true, force: true }).finally(unlock);
+  }
+
+  /** Removes an entry. */
+  async remove(folder: string): Promise<void> {
     this.#seen.delete(basename(folder));
     const dead = `${folder}.${randomUUID()}.tmp`;
     await rename(folder, dead).catch(undefinedIfNotThere);
@@ -235,40 +269,4 @@ export class CacheEntries {
   #recordPath(key: string): string {
     return join(this.#directory, `${key}.json`);
   }
-}
-
-/** The folder of the entry of the cache that the file is in; undefined for a file elsewhere. */
-export function entryFolderOf(directory: string, path: string): string | undefined {
-  const folder = dirname(path);
-  return dirname(folder) === directory && ENTRY.test(basename(folder)) ? folder : undefined;
-}
-
-/** Names what was found: the key of its record and of its lock. */
-export function nameKey(name: string): string {
-  return createHash('sha256').update(name).digest('hex');
-}
-
-/** Names the contents of files, and the names that they have beside each other. */
-function contentKey(files: ReadonlyMap<string, CachedFile>): string {
-  const hash = createHash('sha256');
-  for (const [name, { sha256 }] of [...files].sort(([left], [right]) => (left < right ? -1 : 1)))
-    hash.update(`${JSON.stringify(name)} ${sha256}\n`);
-  return hash.digest('hex');
-}
-
-async function isWhole(folder: string, files: ReadonlyMap<string, CachedFile>): Promise<boolean> {
-  for (const [name, { bytes }] of files) {
-    const found = await stat(join(folder, name)).catch(undefinedIfNotThere);
-    if (found?.size !== bytes) return false;
-  }
-  return true;
-}
-
-async function bytesIn(folder: string): Promise<number> {
-  let bytes = 0;
-  const found = await readdir(folder, { withFileTypes: true, recursive: true }).catch(undefinedIfNotThere);
-  for (const each of found ?? []) {
-    if (each.isFile()) bytes += (await stat(join(each.parentPath, each.name)).catch(undefinedIfNotThere))?.size ?? 0;
-  }
-  return bytes;
 }

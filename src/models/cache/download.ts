@@ -28,7 +28,7 @@ export interface Downloaded {
   readonly validator: Validator;
 }
 
-/** A server that says nothing for so long is given up. */
+/** A server or a stream that says nothing for so long is given up. */
 const LONGEST_SILENCE_MS = 30_000;
 /** A download that was cut off goes on so often. */
 const MOST_ATTEMPTS = 5;
@@ -74,7 +74,8 @@ async function attemptTo(
     const begun = await partial.begun();
     const response = await silence.during(fetchFile(file, headersFor(begun, terms.known), silence.signal));
     const { status } = response;
-    if (status === 200 || status === 206) return await receive(file, response, partial, begun, terms, silence);
+    if (status === 200 || (status === 206 && begun !== undefined))
+      return await receive(file, response, partial, begun, terms, silence);
     await response.body?.cancel();
     if (status === 304 && begun === undefined && terms.known !== undefined) return 'unchanged';
     if (status === 404 || status === 410) return undefined;
@@ -118,8 +119,15 @@ async function receive(
     return { reason: 'the file has changed on the server' };
   }
   const total = totalOf(headers, isRest ? (begun?.bytes ?? 0) : 0);
-  if (total !== undefined) checkTotal(url, total, expected);
-  const writer = await partial.open(isRest ? 'end' : 'start', validator, total);
+  let writer: PartialWriter;
+  try {
+    if (total !== undefined) checkTotal(url, total, expected);
+    writer = await partial.open(isRest ? 'end' : 'start', validator, total);
+  } catch (cause) {
+    // Otherwise the connection stays open.
+    await response.body?.cancel();
+    throw cause;
+  }
   try {
     const cut = await writeBody(url, response, writer, { expected, received, signal }, silence);
     if (cut !== undefined) return cut;
@@ -127,7 +135,7 @@ async function receive(
       return { reason: `it ended after ${writer.bytes} of ${total} bytes` };
     const { bytes } = writer;
     const sha256 = await writer.sync();
-    const wrong = whyWrong(bytes, sha256, expected);
+    const wrong = whyWrong({ bytes, sha256 }, expected);
     if (wrong === undefined) return { bytes, sha256, validator };
     await partial.discard();
     throw fetchFailed(url, wrong, false);
@@ -203,7 +211,12 @@ function tooLarge(url: URL, what: string, { bytes, mostBytes }: Expected): Infer
   return fetchFailed(url, `${what}; ${limit}`, false);
 }
 
-function whyWrong(bytes: number, sha256: string, expected: Expected): string | undefined {
+/** Why a file is not what was expected; undefined when it is. */
+export function whyWrong(
+  { bytes, sha256 }: Pick<Downloaded, 'bytes' | 'sha256'>,
+  expected: Expected,
+): string | undefined {
+  if (bytes > expected.mostBytes) return `it has ${bytes} bytes; maxModelBytes allows ${expected.mostBytes}`;
   if (expected.bytes !== undefined && bytes !== expected.bytes)
     return `it has ${bytes} bytes; expected ${expected.bytes}`;
   if (expected.sha256 === undefined || sha256 === expected.sha256.toLowerCase()) return undefined;
@@ -226,13 +239,18 @@ function pause({ clock, signal }: DownloadTerms, ms: number): Promise<void> {
 }
 
 /** Gives up what takes too long to say anything, and what is not wanted any more. */
-class Silence {
+export class Silence {
   readonly #clock: Clock;
   readonly #wanted: AbortSignal;
   readonly #controller = new AbortController();
   readonly #abort = () => this.#controller.abort(this.#wanted.reason);
+  readonly #aborted = new Promise<never>((_, reject) => {
+    const { signal } = this.#controller;
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
 
   constructor({ clock, signal }: Pick<DownloadTerms, 'clock' | 'signal'>) {
+    this.#aborted.catch(() => undefined);
     this.#clock = clock;
     this.#wanted = signal;
     if (signal.aborted) this.#abort();
@@ -246,11 +264,12 @@ class Silence {
   /** @throws what the work throws; InfermuxError when it takes too long. */
   async during<T>(work: Promise<T>): Promise<T> {
     const cancel = this.#clock.schedule(() => {
-      const message = `the server sent nothing for ${LONGEST_SILENCE_MS} ms`;
+      const message = `nothing came for ${LONGEST_SILENCE_MS} ms`;
       this.#controller.abort(new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: true }));
     }, LONGEST_SILENCE_MS);
     try {
-      return await work;
+      // The work may not mind the signal: a stream, or what signs requests.
+      return await Promise.race([work, this.#aborted]);
     } catch (cause) {
       const { aborted, reason } = this.#controller.signal;
       throw aborted && reason instanceof InfermuxError ? reason : cause;

@@ -1,10 +1,20 @@
-import { constants, copyFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants, copyFile, mkdir, stat } from 'node:fs/promises';
+import { dirname, join, relative, resolve, sep } from 'node:path';
+import { readTextFile } from '../../common/files/read-file.js';
+import { undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { replaceFile } from '../../common/files/write-file.js';
-import type { CachedFile, CacheRecord } from './cache-entries.js';
+import { isWithin } from '../sources/model-files.js';
+import { readOnnxFile } from '../sources/onnx-file.js';
+import type { CacheRecord } from './cache-entries.js';
+import type { CachedFile } from './entry-files.js';
 
 /** By the name that each has beside the others. */
 export type FoundFiles = ReadonlyMap<string, CachedFile>;
+
+/** What is known of a file that is whole, while others of its model are not. */
+export function finishedRecord(place: string): string {
+  return `${place}.infermux-json`;
+}
 
 /** The files of one model: new ones in the work folder, and those that are the same in the entry before. */
 export class GatheredFiles {
@@ -31,13 +41,17 @@ export class GatheredFiles {
   async noteFinished(): Promise<void> {
     for (const [name, file] of this.#added) {
       if (this.#noted.has(name)) continue;
-      await replaceFile(`${join(this.work, name)}.json`, JSON.stringify(file), 0o600);
+      await replaceFile(finishedRecord(join(this.work, name)), JSON.stringify(file), 0o600);
       this.#noted.add(name);
     }
   }
 
   get bytes(): number {
     return [...this.#added.values(), ...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  find(name: string): CachedFile | undefined {
+    return this.#added.get(name) ?? this.#kept.get(name);
   }
 
   get isUnchanged(): boolean {
@@ -50,8 +64,32 @@ export class GatheredFiles {
 
   /** All files, in the work folder. Not linked: a link changes the times of a file that sessions may be loaded from. */
   async all(): Promise<FoundFiles> {
-    for (const name of this.#kept.keys())
-      await copyFile(this.pathOf(name), join(this.work, name), constants.COPYFILE_FICLONE);
+    for (const name of this.#kept.keys()) {
+      const place = join(this.work, name);
+      await mkdir(dirname(place), { recursive: true, mode: 0o700 });
+      await copyFile(this.pathOf(name), place, constants.COPYFILE_FICLONE);
+    }
     return new Map([...this.#added, ...this.#kept]);
   }
+}
+
+/** A file that an earlier process has downloaded whole, before it could finish the others. */
+export async function readFinished(place: string): Promise<CachedFile | undefined> {
+  const found = await stat(place).catch(undefinedIfNotThere);
+  if (found === undefined) return undefined;
+  try {
+    const file = JSON.parse((await readTextFile(finishedRecord(place))).text) as CachedFile;
+    return file.bytes === found.size ? file : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Names of the files beside the model's that it needs, none of which leads out of its folder. */
+export async function externalDataOf(folder: string, name: string): Promise<string[]> {
+  const names = (await readOnnxFile(join(folder, name)))?.externalData ?? [];
+  const paths = names.map((each) => resolve(folder, each)).filter((path) => isWithin(folder, path));
+  // A model that names itself is refused by onnxruntime.
+  const beside = paths.map((path) => relative(folder, path).replaceAll(sep, '/')).filter((each) => each !== name);
+  return [...new Set(beside)];
 }

@@ -1,23 +1,14 @@
-import { mkdir, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { readTextFile } from '../../common/files/read-file.js';
-import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
-import { isWithin } from '../sources/model-files.js';
-import { readOnnxFile } from '../sources/onnx-file.js';
-import {
-  type CachedFile,
-  CacheEntries,
-  type CacheEntriesEnvironment,
-  type CacheRecord,
-  entryFolderOf,
-  nameKey,
-} from './cache-entries.js';
-import { download, type Expected } from './download.js';
-import { type FoundFiles, GatheredFiles } from './gathered-files.js';
+import { isUnanswered } from '../../common/files/system-errors.js';
+import { CacheEntries, type CacheEntriesEnvironment, type CacheRecord } from './cache-entries.js';
+import { download, type Expected, Silence, whyWrong } from './download.js';
+import { type CachedFile, entryFolderOf, nameKey } from './entry-files.js';
+import { externalDataOf, type FoundFiles, GatheredFiles, readFinished } from './gathered-files.js';
 import { PartialFile } from './partial-file.js';
 import { fetchFailed, type RemoteFile } from './remote-file.js';
+import { nextPiece } from './stream-pieces.js';
 
 export interface ModelCacheOptions {
   readonly directory: string;
@@ -52,6 +43,8 @@ export interface StreamedModel extends WantedModel {
   readonly pieces: AsyncIterable<Uint8Array>;
 }
 
+/** A model whose files change while they are fetched is fetched again so often. */
+const MOST_ATTEMPTS = 3;
 const NO_VALIDATOR = { etag: undefined, lastModified: undefined };
 
 /** Keeps models from elsewhere on the disk. */
@@ -77,24 +70,22 @@ export class ModelCache {
    *   signal.
    */
   fetch(model: RemoteModel, signal: AbortSignal): Promise<string | undefined> {
-    return this.#find(model, signal, async (work, before) => {
-      const gathered = new GatheredFiles(work, before && { record: before, folder: this.#entries.folderOf(before) });
-      const expected = { bytes: model.bytes, sha256: model.sha256, mostBytes: this.#maxModelBytes };
-      const { file, fileName } = model;
-      if (!(await this.#fetchFile(file, fileName, expected, gathered, signal))) return undefined;
-      const names = await externalDataOf(dirname(gathered.pathOf(fileName)), fileName);
-      if (names.length > 0) await gathered.noteFinished();
-      for (const name of names) {
-        const url = new URL(name.split('/').map(encodeURIComponent).join('/'), file.url);
-        // A signature may be in the query.
-        url.search = file.url.search;
-        const mostBytes = this.#maxModelBytes - gathered.bytes;
-        const beside = { bytes: undefined, sha256: undefined, mostBytes };
-        if (!(await this.#fetchFile({ ...file, url }, name, beside, gathered, signal)))
-          throw fetchFailed(url, 'the model names it, and it is not there', false);
-        await gathered.noteFinished();
+    const { file, fileName } = model;
+    const expected = this.#expected(model);
+    return this.#find(model, signal, true, async (work, before) => {
+      for (let attempt = 1; ; attempt += 1) {
+        const gathered = new GatheredFiles(work, before && { record: before, folder: this.#entries.folderOf(before) });
+        if (!(await this.#fetchFile(file, fileName, expected, gathered, signal))) return undefined;
+        const names = await externalDataOf(dirname(gathered.pathOf(fileName)), fileName);
+        if (names.length > 0) await gathered.noteFinished();
+        for (const name of names) await this.#fetchBeside(file, name, gathered, signal);
+        // What lies beside it may be of another model that was put there meanwhile.
+        if (names.length > 0 && (await this.#hasChanged(file, fileName, expected, gathered, signal))) {
+          if (attempt === MOST_ATTEMPTS) throw fetchFailed(file.url, 'it changes again and again', true);
+          continue;
+        }
+        return gathered.isUnchanged ? before : gathered.all();
       }
-      return gathered.isUnchanged ? before : gathered.all();
     });
   }
 
@@ -105,7 +96,7 @@ export class ModelCache {
    *   `FAILED_PRECONDITION` when the cache cannot be used; the reason of the signal.
    */
   async keep(model: StreamedModel, signal: AbortSignal): Promise<string> {
-    const path = await this.#find(model, signal, async (work) => {
+    const path = await this.#find(model, signal, false, async (work) => {
       const place = join(work, model.fileName);
       const file = await this.#writeStream(model, place, signal);
       return new Map([[model.fileName, file]]);
@@ -124,29 +115,45 @@ export class ModelCache {
     await this.#entries.remove(folder);
   }
 
-  /** @param get returns the files in the work folder, or the record of an entry that holds them already. */
+  /** The model with this path is used, or not wanted: until then its files stay. */
+  settle(path: string): void {
+    this.#entries.settle(dirname(path));
+  }
+
+  #expected({ bytes, sha256 }: WantedModel): Expected {
+    return { bytes, sha256, mostBytes: this.#maxModelBytes };
+  }
+
+  /**
+   * @param mayBeFresh whether what another process has just found under the name will do.
+   * @param get returns the files in the work folder, or the record of an entry that holds them already.
+   */
   async #find(
-    { name, sha256, fileName }: WantedModel,
+    model: WantedModel,
     signal: AbortSignal,
+    mayBeFresh: boolean,
     get: (work: string, before: CacheRecord | undefined) => Promise<FoundFiles | CacheRecord | undefined>,
   ): Promise<string | undefined> {
+    const { name, fileName } = model;
+    const expected = this.#expected(model);
     await this.#entries.open();
     const key = nameKey(name);
     try {
       return await this.#entries.alone(key, signal, async (waitedSince) => {
+        const same = await this.#withContents(fileName, expected);
+        if (same !== undefined) return same;
         const known = await this.#entries.recall(key);
-        if (known !== undefined) {
-          const { record, foundAt } = known;
-          // Another process has just looked.
-          const isFresh = waitedSince !== undefined && foundAt >= waitedSince;
-          const names = Object.keys(record.files);
-          const isSame = names.length === 1 && record.files[fileName]?.sha256 === sha256?.toLowerCase();
-          if (isFresh || isSame) return this.#pathOf(key, record);
-        }
-        const work = await this.#entries.workFolder(key);
-        const found = await get(work, known?.record);
+        const main = known?.record.files[fileName];
+        const isRight = main !== undefined && whyWrong(main, expected) === undefined;
+        // Another process has just looked.
+        const isFresh = mayBeFresh && waitedSince !== undefined && (known?.foundAt ?? 0) >= waitedSince;
+        if (known !== undefined && isRight && isFresh) return this.#pathOf(key, known.record);
+        const work = this.#entries.workFolder(key);
+        const found = await get(work, isRight ? known?.record : undefined);
         if (found === undefined) return undefined;
-        return this.#pathOf(key, 'entry' in found ? found : await this.#entries.enter(key, work, fileName, found));
+        if ('entry' in found) return this.#pathOf(key, found);
+        const record = await this.#entries.enter(key, work, fileName, found);
+        return join(this.#entries.folderOf(record), record.model);
       });
     } catch (cause) {
       this.#entries.lookAgain();
@@ -156,9 +163,49 @@ export class ModelCache {
     }
   }
 
+  /** The path of a model that the cache has by its hash. */
+  async #withContents(fileName: string, expected: Expected): Promise<string | undefined> {
+    const sha256 = expected.sha256?.toLowerCase();
+    const found = sha256 === undefined ? undefined : await this.#entries.withContents(fileName, sha256);
+    if (sha256 === undefined || found === undefined) return undefined;
+    const { path, bytes } = found;
+    if (whyWrong({ bytes, sha256 }, expected) !== undefined) return undefined;
+    // The hash of its folder is that of one file without more beside it.
+    if ((await externalDataOf(dirname(path), fileName)).length > 0) return undefined;
+    this.#entries.reserve(dirname(path));
+    await this.#entries.used(dirname(path));
+    return path;
+  }
+
   async #pathOf(key: string, record: CacheRecord): Promise<string> {
+    this.#entries.reserve(this.#entries.folderOf(record));
     await this.#entries.note(key, record);
     return join(this.#entries.folderOf(record), record.model);
+  }
+
+  async #fetchBeside(file: RemoteFile, name: string, gathered: GatheredFiles, signal: AbortSignal): Promise<void> {
+    const url = new URL(name.split('/').map(encodeURIComponent).join('/'), file.url);
+    // A signature may be in the query.
+    url.search = file.url.search;
+    const expected = { bytes: undefined, sha256: undefined, mostBytes: this.#maxModelBytes - gathered.bytes };
+    if (!(await this.#fetchFile({ ...file, url }, name, expected, gathered, signal)))
+      throw fetchFailed(url, 'the model names it, and it is not there', false);
+    await gathered.noteFinished();
+  }
+
+  /** Whether the server has another file than the one that was gathered. */
+  async #hasChanged(
+    file: RemoteFile,
+    name: string,
+    expected: Expected,
+    gathered: GatheredFiles,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const known = gathered.find(name)?.validator;
+    if (known === undefined || (known.etag ?? known.lastModified) === undefined) return false;
+    const { clock, received } = this.#environment;
+    const outcome = await download(file, join(gathered.work, name), { expected, known, signal, clock, received });
+    return outcome !== 'unchanged';
   }
 
   /** @returns false when the server has no such file. */
@@ -170,16 +217,19 @@ export class ModelCache {
     signal: AbortSignal,
   ): Promise<boolean> {
     const place = join(gathered.work, name);
-    await mkdir(dirname(place), { recursive: true, mode: 0o700 });
     const finished = await readFinished(place);
     const known = finished ?? gathered.before?.record.files[name];
     const { clock, received } = this.#environment;
-    const outcome = await download(file, place, { expected, known: known?.validator, signal, clock, received });
+    const terms = { expected, known: known?.validator, signal, clock, received };
+    const outcome = await download(file, place, terms);
     if (outcome === undefined) return false;
-    if (outcome !== 'unchanged') {
-      gathered.add(name, outcome);
-    } else if (finished !== undefined) gathered.add(name, finished);
-    else gathered.keep(name);
+    if (outcome !== 'unchanged') gathered.add(name, outcome);
+    else {
+      const wrong = known && whyWrong(known, expected);
+      if (wrong !== undefined) throw fetchFailed(file.url, wrong, false);
+      if (finished !== undefined) gathered.add(name, finished);
+      else gathered.keep(name);
+    }
     return true;
   }
 
@@ -193,12 +243,18 @@ export class ModelCache {
     const wrong = (what: string) =>
       new InfermuxError('MODEL_LOAD_FAILED', `the stream of model ${show(name)} ${what}`, { retryable: false });
     const most = Math.min(this.#maxModelBytes, bytes ?? Number.POSITIVE_INFINITY);
+    const silence = new Silence({ clock: this.#environment.clock, signal });
     try {
-      for await (const piece of readable(pieces, name)) {
-        signal.throwIfAborted();
-        await writer.write(piece);
-        this.#environment.received(piece.byteLength);
-        if (writer.bytes > most) throw wrong(`has more than ${most} bytes`);
+      if (bytes !== undefined && bytes > most) throw wrong(`has ${bytes} bytes; maxModelBytes allows ${most}`);
+      const all = pieces[Symbol.asyncIterator]();
+      for (let next = await silence.during(nextPiece(all, name)); next !== undefined; ) {
+        await writer.write(next);
+        this.#environment.received(next.byteLength);
+        if (writer.bytes > most)
+          throw wrong(
+            `has more than ${most} bytes, ${most === bytes ? 'as it was said to have' : 'which maxModelBytes allows'}`,
+          );
+        next = await silence.during(nextPiece(all, name));
       }
       const hash = await writer.sync();
       if (bytes !== undefined && writer.bytes !== bytes) throw wrong(`has ${writer.bytes} bytes; expected ${bytes}`);
@@ -207,41 +263,9 @@ export class ModelCache {
       await partial.finish();
       return { bytes: writer.bytes, sha256: hash, validator: NO_VALIDATOR };
     } finally {
+      silence.end();
       await writer.close();
       await partial.discard();
     }
   }
-}
-
-/** @throws InfermuxError `MODEL_LOAD_FAILED` with what the stream throws. */
-async function* readable(pieces: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const piece of pieces) {
-      if (!(ArrayBuffer.isView(piece) && 'byteLength' in piece))
-        throw new Error(`it gave ${show(piece)} instead of bytes`);
-      yield piece;
-    }
-  } catch (cause) {
-    if (cause instanceof InfermuxError) throw cause;
-    const message = `the stream of model ${show(name)} failed: ${messageOf(cause)}`;
-    throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause, retryable: true });
-  }
-}
-
-/** A file that an earlier process has downloaded whole, before it could finish the others. */
-async function readFinished(place: string): Promise<CachedFile | undefined> {
-  const found = await stat(place).catch(undefinedIfNotThere);
-  if (found === undefined) return undefined;
-  try {
-    const file = JSON.parse((await readTextFile(`${place}.json`)).text) as CachedFile;
-    return file.bytes === found.size ? file : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Names of the files beside the model's that it needs, none of which leads out of its folder. */
-async function externalDataOf(folder: string, name: string): Promise<string[]> {
-  const names = (await readOnnxFile(join(folder, name)))?.externalData ?? [];
-  return [...new Set(names)].filter((each) => isWithin(folder, resolve(folder, each)));
 }

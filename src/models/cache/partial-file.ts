@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { readTextFile } from '../../common/files/read-file.js';
 import { undefinedIfNotThere } from '../../common/files/system-errors.js';
 
@@ -14,10 +15,14 @@ export interface Validator {
 const PIECE_BYTES = 2 ** 18;
 const MODE = 0o600;
 
-/** The value that says with which file the rest must go together: a strong ETag, or a date. */
+/** The value that says with which file the rest must go together: a strong ETag, or without any ETag a date. */
 export function strongValidator({ etag, lastModified }: Validator): string | undefined {
-  return etag !== undefined && !etag.startsWith('W/') ? etag : lastModified;
+  if (etag === undefined) return lastModified;
+  return etag.startsWith('W/') ? undefined : etag;
 }
+
+/** Ends the name of a file that is not whole yet; no file of a model should end like this. */
+const UNFINISHED = '.infermux-part';
 
 /** The rest of a smaller file is not worth asking for: each step on the disk takes as long. */
 const WORTH_RESUMING_BYTES = 2 ** 18;
@@ -29,7 +34,7 @@ export class PartialFile {
 
   constructor(place: string) {
     this.#place = place;
-    this.#path = `${place}.part`;
+    this.#path = `${place}${UNFINISHED}`;
   }
 
   /** What there is, if the rest can be asked for. */
@@ -56,6 +61,7 @@ export class PartialFile {
    */
   async open(from: 'start' | 'end', validator: Validator, total?: number): Promise<PartialWriter> {
     if (from === 'start') {
+      await mkdir(dirname(this.#place), { recursive: true, mode: 0o700 });
       // Not what was said of other contents, if the process ends meanwhile.
       await this.discard();
       const isWorthIt = total === undefined || total >= WORTH_RESUMING_BYTES;

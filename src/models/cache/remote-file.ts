@@ -27,8 +27,13 @@ const REDIRECTS = [301, 302, 303, 307, 308];
 const FOR_ANY_SERVER = ['accept-encoding', 'range', 'if-range', 'if-none-match', 'if-modified-since'];
 
 /** The URL in messages: what follows its path may be a secret. */
-export function shownUrl({ origin, pathname }: URL): string {
-  return `${origin}${pathname}`;
+export function shownUrl({ protocol, host, pathname }: URL): string {
+  return `${protocol}//${host}${pathname}`;
+}
+
+/** Whether a name or a password is in the URL, where messages and logs would show it. */
+export function hasCredentials({ username, password }: URL): boolean {
+  return username !== '' || password !== '';
 }
 
 export function fetchFailed(url: URL, reason: string, retryable: boolean, cause?: unknown): InfermuxError {
@@ -62,6 +67,8 @@ export async function fetchFile(
     if (redirects === MOST_REDIRECTS)
       throw fetchFailed(file.url, `it is redirected more than ${MOST_REDIRECTS} times`, false);
     const next = targetOf(location, url, file);
+    if (url.protocol === 'https:' && next.protocol !== 'https:')
+      throw fetchFailed(file.url, `it is redirected from https: to ${next.protocol}`, false);
     if (next.origin !== url.origin)
       headers = new Headers([...headers].filter(([name]) => FOR_ANY_SERVER.includes(name.toLowerCase())));
     url = next;
@@ -69,11 +76,17 @@ export async function fetchFile(
 }
 
 async function sign({ url, headers }: RemoteFile, signRequest: SignRequest): Promise<{ url: URL; headers: HeadersOf }> {
+  let signed: SignedRequest;
   try {
-    const signed = await signRequest({ url: url.href, headers });
-    return { url: new URL(signed.url), headers: Object.fromEntries(new Headers(signed.headers ?? headers)) };
+    signed = await signRequest({ url: url.href, headers });
   } catch (cause) {
     throw fetchFailed(url, `the request could not be signed: ${messageOf(cause)}`, false, cause);
+  }
+  try {
+    return { url: new URL(signed.url), headers: Object.fromEntries(new Headers(signed.headers ?? headers)) };
+  } catch {
+    // The reason may hold the secret.
+    throw fetchFailed(url, 'the signed request has a URL or headers that are none', false);
   }
 }
 
@@ -83,22 +96,24 @@ async function fetchOnce(url: URL, headers: Headers, signal: AbortSignal): Promi
   try {
     return await fetch(url, { headers, signal, redirect: 'manual' });
   } catch (cause) {
-    throw fetchFailed(url, `no answer: ${reasonOf(cause)}`, true, cause);
+    if (cause instanceof InfermuxError) throw cause;
+    throw fetchFailed(url, `no answer: ${reasonOf(cause)}`, true);
   }
 }
 
-/** What fetch throws says "fetch failed", and its cause says why. */
+/**
+ * What fetch throws says "fetch failed", and its cause says why. Only a reason of the network is told: others may show
+ * the whole URL.
+ */
 export function reasonOf(cause: unknown): string {
-  const { cause: inner } = (cause ?? {}) as { readonly cause?: unknown };
-  return inner === undefined ? messageOf(cause) : messageOf(inner);
+  const { cause: inner } = (cause ?? {}) as { readonly cause?: { readonly code?: unknown } };
+  return typeof inner?.code === 'string' ? messageOf(inner) : 'the request failed';
 }
 
 function targetOf(location: string, from: URL, { url }: RemoteFile): URL {
-  try {
-    return new URL(location, from);
-  } catch (cause) {
-    throw fetchFailed(url, 'it is redirected to what is no URL', false, cause);
-  }
+  const target = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
+  if (target !== undefined && !hasCredentials(target)) return target;
+  throw fetchFailed(url, 'it is redirected to what is no URL, or one with a password in it', false);
 }
 
 function checkProtocol(url: URL, { allowHttp }: RemoteFile): void {

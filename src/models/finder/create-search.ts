@@ -11,7 +11,7 @@ export function createSearch(
   followable: FollowedModelsEnvironment,
 ): ModelSearch | undefined {
   if (finder === undefined) return undefined;
-  const { catalog, replicas, pinned, clock, log } = followable;
+  const { catalog, loader, replicas, pinned, clock, log } = followable;
   const hasSession = ({ key }: RegisteredModel) =>
     replicas.withSessions().some(({ models }) => models.has(key) || models.has(wideKeyOf(key)));
   return new ModelSearch(
@@ -19,7 +19,10 @@ export function createSearch(
     {
       ...{ catalog, clock, log, startThread: environment.startThread },
       follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, true),
-      isInUse: (model) => hasSession(model) || replicas.isWaitedFor(model.key) || pinned.has(model),
+      isLoaded: ({ key }) => replicas.withSessions().some(({ models }) => models.get(key) === 'loaded'),
+      unpin: (id) => pinned.unpinId(id),
+      isInUse: (model) =>
+        hasSession(model) || loader.isLoading(model.key) || replicas.isWaitedFor(model.key) || pinned.has(model),
       received: (bytes) => environment.received(bytes),
       searched: (outcome, milliseconds) => environment.searched(outcome, milliseconds),
     },

@@ -11,7 +11,7 @@ import {
 import { InfermuxError, show } from '../../common/errors.js';
 import { absolutePath, isPath } from '../../common/files/paths.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
-import type { RemoteFile, SignRequest } from '../cache/remote-file.js';
+import { hasCredentials, type RemoteFile, type SignRequest } from '../cache/remote-file.js';
 import { checkManifest, isHash, type Manifest } from '../sources/manifest.js';
 
 /** Finds models that lie in no directory. It is called on the thread of `createEngine`. */
@@ -56,7 +56,7 @@ export interface DescribedSource {
   readonly sign?: SignRequest | undefined;
   /** Whether the URL may be a plain `http:` one. Default false. */
   readonly allowHttp?: boolean | undefined;
-  /** The model itself. */
+  /** The model itself. It goes into the cache. */
   readonly bytes?: Bytes | undefined;
   /** A web stream, a `Readable` or another async iterable of bytes. It goes into the cache. */
   readonly stream?: AsyncIterable<Uint8Array> | undefined;
@@ -74,8 +74,7 @@ export interface DescribedSource {
 export interface CheckedFind {
   readonly place:
     | { readonly kind: 'path'; readonly path: string }
-    | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
-    | { readonly kind: 'stream'; readonly stream: AsyncIterable<Uint8Array> }
+    | { readonly kind: 'bytes' | 'stream'; readonly stream: AsyncIterable<Uint8Array> }
     | { readonly kind: 'url'; readonly file: RemoteFile };
   readonly version: number | undefined;
   readonly sha256: string | undefined;
@@ -99,16 +98,23 @@ export function isFinder(value: unknown): value is ModelFinder {
   return typeof (value as Partial<ModelFinder> | null)?.find === 'function';
 }
 
-const areHeaders = satisfies(
-  (value) => isObject(value) === undefined && Object.values(value as object).every((each) => typeof each === 'string'),
-  'an object of strings',
-);
+/** @throws InfermuxError `INVALID_ARGUMENT` that does not show them: they may hold secrets. */
+export function checkHeaders(where: string, given: unknown): Readonly<Record<string, string>> {
+  try {
+    if (isObject(given) === undefined) return Object.fromEntries(new Headers({ ...(given as Record<string, string>) }));
+  } catch {
+    // Its message shows the value.
+  }
+  throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an object of headers; one of them is none`);
+}
+
 const isFunction = satisfies((value) => typeof value === 'function', 'a function');
 
 const RULES: Readonly<Record<keyof DescribedSource, Rule>> = {
   path: isPath,
-  url: satisfies((value) => asWebUrl(value) !== undefined, 'an https: or http: URL'),
-  headers: areHeaders,
+  // They may hold secrets, which messages would show.
+  url: () => undefined,
+  headers: () => undefined,
   sign: isFunction,
   allowHttp: isBoolean,
   bytes: satisfies(isBytes, 'a Uint8Array or an ArrayBuffer'),
@@ -140,8 +146,7 @@ export function checkFinder(where: string, finder: unknown): ResolvedFinder {
  * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
  */
 export function checkFound(where: string, answer: unknown): CheckedFind {
-  const url = asWebUrl(answer);
-  if (url !== undefined) return checkDescribed(where, { url });
+  if (isWebUrl(answer)) return checkDescribed(where, { url: answer as URL });
   if (typeof answer === 'string' || isUrl(answer)) return checkDescribed(where, { path: answer });
   if (isBytes(answer)) return checkDescribed(where, { bytes: answer });
   if (isIterable(answer)) return checkDescribed(where, { stream: answer as AsyncIterable<Uint8Array> });
@@ -158,15 +163,41 @@ function checkDescribed(where: string, given: DescribedSource): CheckedFind {
   const manifest = source.manifest === undefined ? {} : checkManifest(source.manifest, `${where}.manifest`);
   const common = { version, sha256, size, manifest };
   if (path !== undefined) return { ...common, place: { kind: 'path', path: absolutePath(`${where}.path`, path) } };
-  if (bytes !== undefined) return { ...common, place: { kind: 'bytes', bytes: bytesOf(bytes) } };
+  if (bytes !== undefined) return { ...common, place: { kind: 'bytes', stream: inOnePiece(bytesOf(bytes)) } };
   if (stream !== undefined) return { ...common, place: { kind: 'stream', stream } };
-  const file = { url: asWebUrl(url) as URL, headers: { ...headers }, sign, allowHttp };
+  const file = {
+    url: checkUrl(`${where}.url`, url),
+    headers: checkHeaders(`${where}.headers`, headers),
+    sign,
+    allowHttp,
+  };
   return { ...common, place: { kind: 'url', file } };
 }
 
-/** Returns the URL of a file on a server; undefined for everything else. */
-function asWebUrl(value: unknown): URL | undefined {
-  if (typeof value !== 'string' && !isUrl(value)) return undefined;
-  const text = String(value);
-  return /^https?:\/\//i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+async function* inOnePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** Cancels the stream that a finder has answered with, if it has: nobody reads it. */
+export function discardFound(answer: unknown): void {
+  const discard = async () => {
+    const { stream = answer } = (answer ?? {}) as { readonly stream?: unknown };
+    if (isIterable(stream)) await (stream as AsyncIterable<unknown>)[Symbol.asyncIterator]().return?.();
+  };
+  discard().catch(() => undefined);
+}
+
+/** Whether it is meant as a URL of the web, or of something like it, rather than as a path. */
+function isWebUrl(value: unknown): boolean {
+  return (typeof value === 'string' || isUrl(value)) && /^(?!file:)[a-z][a-z\d+.-]+:\/\//i.test(String(value));
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` that does not show the URL: what follows its path may be a secret. */
+export function checkUrl(where: string, value: unknown): URL {
+  const text = typeof value === 'string' || isUrl(value) ? String(value) : '';
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an https: or http: URL`);
+  if (!hasCredentials(url)) return url;
+  throw new InfermuxError('INVALID_ARGUMENT', `${where} must have no password in it: name it in headers`);
 }

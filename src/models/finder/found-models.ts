@@ -10,13 +10,8 @@ export interface Find {
   readonly lookedAt: number;
 }
 
-/** What was found under one id. */
-interface Finds {
-  /** What the id alone stands for, if it was looked for. */
-  latest: Find | undefined;
-  /** By the version that was asked for. */
-  readonly versions: Map<number, Find>;
-}
+/** What was found under one id, by the version that was asked for, in the order of the looks; undefined: the id alone. */
+type Finds = Map<number | undefined, Find>;
 
 /** The models that a finder has found so far. A scan looks no further. */
 export class FoundModels implements ModelScanner {
@@ -24,34 +19,33 @@ export class FoundModels implements ModelScanner {
 
   /** What was found for this version of the id, or for the id alone; undefined before that. */
   find(id: string, version: number | undefined): Find | undefined {
-    const finds = this.#finds.get(id);
-    return version === undefined ? finds?.latest : finds?.versions.get(version);
+    return this.#finds.get(id)?.get(version);
   }
 
   /** When and where the version that is served was found. */
   lookOf(id: string, version: number): Find | undefined {
-    return this.#all(id).find(({ model }) => model.version === version);
+    return this.#newest(id).get(version);
   }
 
+  /** @param version undefined: what the id alone stands for. */
   put(id: string, version: number | undefined, find: Find): void {
-    const finds = this.#finds.get(id) ?? { latest: undefined, versions: new Map() };
+    const finds: Finds = this.#finds.get(id) ?? new Map();
     this.#finds.set(id, finds);
-    if (version === undefined) finds.latest = find;
-    else finds.versions.set(version, find);
+    finds.delete(version);
+    finds.set(version, find);
   }
 
   /** There is no such model any more. @param version undefined: what the id alone stands for. */
   delete(id: string, version: number | undefined): void {
     const finds = this.#finds.get(id);
-    if (finds === undefined) return;
-    if (version === undefined) finds.latest = undefined;
-    else finds.versions.delete(version);
-    if (finds.latest === undefined && finds.versions.size === 0) this.#finds.delete(id);
+    finds?.delete(version);
+    if (finds?.size === 0) this.#finds.delete(id);
   }
 
-  /** Forgets the id and all of its versions. */
-  forget(id: string): void {
-    this.#finds.delete(id);
+  /** Forgets what was found of one version, whatever was asked for, or of all. */
+  forget(id: string, version: number | undefined): void {
+    for (const [asked, { model }] of [...(this.#finds.get(id) ?? [])])
+      if (version === undefined || model.version === version) this.delete(id, asked);
   }
 
   async scan(only?: string): Promise<RepositoryScan> {
@@ -63,19 +57,16 @@ export class FoundModels implements ModelScanner {
     return { models, passedOver: new Map(), isEmpty: false };
   }
 
-  #all(id: string): Find[] {
-    const { latest, versions } = this.#finds.get(id) ?? { latest: undefined, versions: new Map<number, Find>() };
-    return latest === undefined ? [...versions.values()] : [latest, ...versions.values()];
+  /** What was found of each version. The last look counts. */
+  #newest(id: string): Map<number, Find> {
+    return new Map([...(this.#finds.get(id)?.values() ?? [])].map((find) => [find.model.version, find]));
   }
 
   #scanned(id: string): ScannedModel | undefined {
-    const finds = this.#all(id);
-    if (finds.length === 0) return undefined;
-    // The one that the id stands for goes before an older look at the same version.
-    const byVersion = new Map<number, FoundModel>();
-    for (const { model } of finds) if (!byVersion.has(model.version)) byVersion.set(model.version, model);
-    const served = [...byVersion.values()].sort((left, right) => left.version - right.version);
-    const standsFor = this.#finds.get(id)?.latest?.model.version;
+    const models = [...this.#newest(id).values()].map(({ model }) => model);
+    if (models.length === 0) return undefined;
+    const served = models.sort((left, right) => left.version - right.version);
+    const standsFor = this.find(id, undefined)?.model.version;
     const versions = served.map(({ version }) => version);
     return { id, served, versions, standsFor: standsFor ?? null, changedAt: 0, problem: undefined };
   }

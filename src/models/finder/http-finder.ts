@@ -1,9 +1,8 @@
-import { checkOptions, isMilliseconds, isObject, type Rule, satisfies } from '../../common/checks.js';
+import { checkOptions, isMilliseconds, type Rule, satisfies } from '../../common/checks.js';
 import { InfermuxError, messageOf, readingInput } from '../../common/errors.js';
-import { isUrl } from '../../common/values/realm.js';
 import { fetchFailed, fetchFile, type RemoteFile, type SignRequest } from '../cache/remote-file.js';
 import { isHash, type Manifest, MOST_MANIFEST_BYTES, parseManifest } from '../sources/manifest.js';
-import type { DescribedSource, FindTerms, ModelFinder } from './finder.js';
+import { checkHeaders, checkUrl, type DescribedSource, type FindTerms, type ModelFinder } from './finder.js';
 
 export interface HttpFinderOptions {
   /** The URL under which the models are: `<baseUrl>/<id>/model.onnx` or `<baseUrl>/<id>/<version>/model.onnx`. */
@@ -37,20 +36,14 @@ const MANIFEST = 'model.json';
 const MODEL = 'model.onnx';
 
 const RULES: Readonly<Record<keyof HttpFinderOptions, Rule>> = {
-  baseUrl: satisfies(
-    (value) => (typeof value === 'string' || isUrl(value)) && /^https?:$/.test(protocolOf(value)),
-    'an https: or http: URL',
-  ),
-  headers: isObject,
+  // They may hold secrets, which messages would show.
+  baseUrl: () => undefined,
+  headers: () => undefined,
   sign: satisfies((value) => typeof value === 'function', 'a function'),
   allowHttp: satisfies((value) => typeof value === 'boolean', 'true or false'),
   refreshMs: isMilliseconds({ lowest: 0, or: -1 }),
   timeoutMs: isMilliseconds({ lowest: 1 }),
 };
-
-function protocolOf(url: string | URL): string {
-  return URL.canParse(String(url)) ? new URL(url).protocol : '';
-}
 
 /**
  * Finds models on a server, or in a store that answers like one. Beside a model's file may be a `model.json` and external
@@ -63,15 +56,16 @@ export function httpFinder(options: HttpFinderOptions): ModelFinder {
   const { baseUrl, headers, sign, allowHttp, refreshMs, timeoutMs } = readingInput('httpFinder', () =>
     checkOptions('httpFinder', options, RULES),
   );
-  if (baseUrl === undefined) throw new InfermuxError('INVALID_ARGUMENT', 'httpFinder.baseUrl must be named');
-  const base = new URL(baseUrl);
+  const base = checkUrl('httpFinder.baseUrl', baseUrl);
+  if (base.search !== '' || base.hash !== '')
+    throw new InfermuxError('INVALID_ARGUMENT', 'httpFinder.baseUrl must end with its path: add to URLs with sign');
   if (base.protocol === 'http:' && allowHttp !== true) {
     const message =
       'httpFinder.baseUrl must be an https: URL: anybody on the way can change what comes by http:. allowHttp: true allows it';
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   if (!base.pathname.endsWith('/')) base.pathname += '/';
-  const server = { headers: { ...headers }, sign, allowHttp: allowHttp ?? false };
+  const server = { headers: checkHeaders('httpFinder.headers', headers ?? {}), sign, allowHttp: allowHttp ?? false };
   return {
     find: (id, terms) => findOn(server, base, id, terms),
     refreshMs: refreshMs ?? REFRESH_MS,
@@ -142,7 +136,8 @@ async function textOf(file: RemoteFile, signal: AbortSignal): Promise<string | u
   const { status, body } = response;
   if (status !== 200) {
     await body?.cancel();
-    if (status === 404 || status === 410) return undefined;
+    // Some stores say 403 of what is not there. If it is about the key, the model's file says so.
+    if ([401, 403, 404, 410].includes(status)) return undefined;
     throw fetchFailed(file.url, `the server answered ${status}`, status >= 500 || status === 429);
   }
   const pieces: Uint8Array[] = [];

@@ -4,13 +4,12 @@ import { FailureMemory } from '../../common/failure-memory.js';
 import { Slots } from '../../common/slots.js';
 import type { ModelCacheOptions } from '../cache/model-cache.js';
 import { CacheThread, type StartThread } from '../cache/thread/cache-thread.js';
-import type { ModelCatalog } from '../model-catalog.js';
-import type { RegisteredModel } from '../registered-model.js';
-import type { FollowedModels } from '../repository/followed-models.js';
-import { askFinder } from './ask-finder.js';
-import { checkFound, type ResolvedFinder } from './finder.js';
-import { type Find, FoundModels } from './found-models.js';
-import { realizeFind } from './realize-find.js';
+import { nameOf, type RegisteredModel } from '../registered-model.js';
+import { askFinder, listModels } from './ask-finder.js';
+import type { ResolvedFinder } from './finder.js';
+import type { Find } from './found-models.js';
+import { type RealizedFind, readFound, realizeFind } from './realize-find.js';
+import { ServedFinds, type ServedFindsEnvironment } from './served-finds.js';
 import { notFound, type Target, targetOf } from './target.js';
 
 /** Calls of a finder, and downloads, that are under way at once. */
@@ -27,14 +26,13 @@ export interface ModelSearchOptions {
 /** What became of a search. */
 export type SearchOutcome = 'found' | 'not_found' | 'failed' | 'cancelled';
 
-export interface ModelSearchEnvironment {
-  readonly catalog: ModelCatalog;
+export interface ModelSearchEnvironment extends ServedFindsEnvironment {
   readonly clock: Clock;
   readonly startThread: StartThread;
-  /** Those that were found, in the catalog. */
-  follow(found: FoundModels): FollowedModels;
-  /** Whether a session, a request or a pin needs the model. */
-  isInUse(model: RegisteredModel): boolean;
+  /** Whether a replica has loaded the model. */
+  isLoaded(model: RegisteredModel): boolean;
+  /** Nobody wants the model to be loaded any more. */
+  unpin(id: string): Promise<void>;
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
   /** So many bytes of a model have come. */
   received(bytes: number): void;
@@ -62,12 +60,11 @@ export class ModelSearch {
   readonly #mayPin: boolean;
   readonly #maxModelBytes: number;
   readonly #environment: ModelSearchEnvironment;
-  readonly #found = new FoundModels();
-  readonly #followed: FollowedModels;
+  readonly #served: ServedFinds;
   readonly #cache: CacheThread;
   readonly #searches = new Map<string, Search>();
-  /** Ids of models that were found in each folder of the cache; some may be gone. */
-  readonly #idsIn = new Map<string, Set<string>>();
+  /** Models that serve while they are looked for again, by the name that they are looked for under. */
+  readonly #refreshes = new Map<string, JoinedSearch>();
   readonly #failures: FailureMemory;
   readonly #finds = new Slots(MOST_FINDS);
   readonly #downloads = new Slots(MOST_DOWNLOADS);
@@ -85,18 +82,24 @@ export class ModelSearch {
     this.#mayPin = mayPin;
     this.#maxModelBytes = cache.maxModelBytes;
     this.#environment = environment;
-    this.#followed = environment.follow(this.#found);
     this.#failures = new FailureMemory(() => clock.now());
     this.#cache = new CacheThread(cache, {
       ...{ clock, startThread: environment.startThread },
-      release: (folder) => this.#release(folder),
+      release: (folder) => this.#served.release(folder),
       received: (bytes) => environment.received(bytes),
     });
+    this.#served = new ServedFinds(this.#cache, environment);
   }
 
-  /** Why the target is not looked for now: it is no name of a model, or the last search failed a short while ago. */
+  /**
+   * Why the target is not looked for now: it is no name of a model, the model is elsewhere, or the last search failed a
+   * short while ago.
+   */
   refusalOf(target: string): InfermuxError | undefined {
-    return targetOf(target) === undefined ? notFound(target) : (this.#closed ?? this.#failures.recall(target));
+    const id = targetOf(target)?.id;
+    if (id === undefined) return notFound(target);
+    if (!this.#served.isOwn(id)) return this.#environment.catalog.whyNot(target);
+    return this.#closed ?? this.#failures.recall(target);
   }
 
   /**
@@ -127,33 +130,31 @@ export class ModelSearch {
     return Promise.race([found, this.#closing]).finally(leave);
   }
 
-  /** Ids that the finder lists; none if it lists none, or cannot. */
-  async #list(): Promise<string[]> {
-    const ids: string[] = [];
-    try {
-      for await (const id of (await this.#finder.list?.()) ?? []) ids.push(id);
-    } catch (cause) {
-      this.#environment.log('warn', { reason: messageOf(cause) }, 'the finder could not list its models');
-    }
-    return ids;
-  }
-
   /** Finds the models that are to be loaded at the start. What is not found is logged. */
   async findInitial(pinned: readonly string[], areAllWanted: boolean): Promise<void> {
-    const targets = [...pinned, ...(areAllWanted ? await this.#list() : [])];
-    const unknown = targets.filter((target) => this.#environment.catalog.find(target) === undefined);
+    const { catalog, clock, log } = this.#environment;
+    const listing = areAllWanted ? Promise.race([listModels(this.#finder, clock), this.#closing]) : [];
+    const listed = await Promise.resolve(listing).catch((cause) => {
+      if (this.#closed === undefined) log('warn', { reason: messageOf(cause) }, 'the finder could not list its models');
+      return [];
+    });
+    const unknown = [...pinned, ...listed].filter((target) => catalog.find(target) === undefined);
     await Promise.allSettled(unknown.map((target) => this.find(target)));
-    await this.#followed.open([]);
+    await this.#served.open();
   }
 
   /** A request names a found model: it is looked for again if that is due, while it goes on serving. */
   used(model: RegisteredModel): void {
     const { refreshMs } = this.#finder;
     if (refreshMs === -1) return;
-    const look = this.lookOf(model);
+    const look = this.#served.lookOf(model);
     if (look === undefined || Date.now() - look.lookedAt < refreshMs) return;
     const target = this.#environment.catalog.nameOf(model);
-    if (!this.#searches.has(target) && this.refusalOf(target) === undefined) this.find(target).catch(() => undefined);
+    if (this.#searches.has(target) || this.refusalOf(target) !== undefined) return;
+    const refresh = this.join(target);
+    this.#refreshes.set(target, refresh);
+    const end = () => this.#endRefresh(target, refresh);
+    refresh.found.then(end, end);
   }
 
   /** A replica has loaded a found model. */
@@ -161,27 +162,43 @@ export class ModelSearch {
     this.#cache.used(path);
   }
 
-  /** Where and when the model was found; undefined for one that was not. */
-  lookOf({ id, version }: Pick<RegisteredModel, 'id' | 'version'>): Find | undefined {
-    return this.#found.lookOf(id, version);
+  /** As {@link ServedFinds.lookOf}. */
+  lookOf(model: Pick<RegisteredModel, 'id' | 'version'>): Find | undefined {
+    return this.#served.lookOf(model);
   }
 
-  /** Takes a found model out of service and out of the cache. A later request finds it again. */
-  async undeploy(id: string): Promise<void> {
-    const served = this.#environment.catalog.entry(id)?.served ?? [];
-    await this.#withdraw(id);
-    for (const { path } of served) {
-      const folder = this.#cache.folderOf(path);
-      // Another model may have the same contents, and so the same files.
-      if (folder !== undefined && this.#modelsIn(folder).length === 0) await this.#cache.remove(folder);
-    }
+  /**
+   * Takes a found model, or one version of it, out of service and out of the cache. A later request finds it again.
+   *
+   * @throws InfermuxError `MODEL_NOT_FOUND` when the finder has not found it.
+   */
+  async undeploy(target: string): Promise<void> {
+    const { catalog } = this.#environment;
+    const { id, version } = targetOf(target) ?? { id: target, version: undefined };
+    const served = catalog.entry(id)?.isFound === true ? (catalog.entry(id)?.served ?? []) : [];
+    const leaving = served.filter((model) => version === undefined || model.version === version);
+    if (leaving.length === 0) throw catalog.whyNot(target);
+    for (const [name, refresh] of [...this.#refreshes]) if (targetOf(name)?.id === id) this.#endRefresh(name, refresh);
+    await this.#served.remove(leaving, version);
+    if (catalog.entry(id) === undefined) await this.#environment.unpin(id);
   }
 
   /** The files of the model are gone: it is not served any more. @returns the name by which it is found again. */
   lost(model: RegisteredModel): string {
     const target = this.#environment.catalog.nameOf(model);
-    void this.#withdraw(model.id).catch(() => undefined);
+    void this.#served.withdraw(model).catch(() => undefined);
     return target;
+  }
+
+  /**
+   * A replica could not load the model, and no replica could. It is not served any more, and is found again after a
+   * while: where it comes from, it may be mended.
+   */
+  loadFailed(model: RegisteredModel | undefined, error: InfermuxError): void {
+    if (model?.isFound !== true || this.#environment.isLoaded(model)) return;
+    for (const target of new Set([this.#environment.catalog.nameOf(model), nameOf(model)]))
+      this.#failures.record(target, error);
+    void this.#served.remove([model], model.version).catch(() => undefined);
   }
 
   /** Ends the thread of the cache. Call it when nobody waits for a model any more. */
@@ -192,7 +209,7 @@ export class ModelSearch {
   /** Begins no more searches. Those that accepted requests wait for go on. */
   close(error: InfermuxError): void {
     this.#closed ??= error;
-    this.#followed.close();
+    this.#served.close();
     this.#endFinds(error);
   }
 
@@ -209,24 +226,23 @@ export class ModelSearch {
   }
 
   async #search(target: string, signal: AbortSignal): Promise<RegisteredModel> {
-    const { clock, catalog, log, searched } = this.#environment;
+    const { clock, log, searched } = this.#environment;
     const startedAt = clock.now();
     try {
       const { id, version } = targetOf(target) as Target;
-      const find = await this.#look(id, version, signal);
-      if (find === undefined) this.#found.delete(id, version);
-      else this.#found.put(id, version, find);
-      // A directory may have come to have the model meanwhile.
-      if (catalog.entry(id)?.isFound !== false) await this.#followed.refresh(id);
-      const model = catalog.find(target);
-      if (find === undefined || model === undefined) throw notFound(target);
-      this.#failures.forget(target);
-      this.#note(model);
-      const findMs = clock.now() - startedAt;
-      searched('found', findMs);
-      const { origin } = find;
-      log('info', { model: id, version: model.version, origin, bytes: model.bytes, findMs }, 'model found');
-      return model;
+      const realized = await this.#look(id, version, signal);
+      try {
+        const model = await this.#served.serve(target, realized, signal);
+        this.#failures.forget(target);
+        const findMs = clock.now() - startedAt;
+        searched('found', findMs);
+        const origin = realized?.origin;
+        log('info', { model: id, version: model.version, origin, bytes: model.bytes, findMs }, 'model found');
+        return model;
+      } finally {
+        // From now on those who wait for it, and its session, keep its files in the cache.
+        if (realized?.kept !== undefined) this.#cache.settle(realized.kept);
+      }
     } catch (cause) {
       const error = signal.aborted ? toInfermuxError(signal.reason) : toInfermuxError(cause);
       const isOver = signal.aborted || this.#closed !== undefined;
@@ -242,46 +258,23 @@ export class ModelSearch {
     }
   }
 
-  async #look(id: string, version: number | undefined, signal: AbortSignal): Promise<Find | undefined> {
+  async #look(id: string, version: number | undefined, signal: AbortSignal): Promise<RealizedFind | undefined> {
     const answer = await this.#finds.run(signal, () =>
       askFinder(this.#finder, id, version, signal, this.#environment.clock),
     );
     if (answer === undefined || answer === null) return undefined;
-    const found = checkFound(`what the finder found for model ${show(id)}`, answer);
+    const found = readFound(id, version, answer, this.#maxModelBytes);
     const terms = { cache: this.#cache, maxModelBytes: this.#maxModelBytes, mayPin: this.#mayPin, signal };
     const isQuick = found.place.kind === 'path' || found.place.kind === 'bytes';
     const realize = () => realizeFind(id, version, found, terms);
     const realized = await (isQuick ? realize() : this.#downloads.run(signal, realize));
+    if (signal.aborted && realized?.kept !== undefined) this.#cache.settle(realized.kept);
     signal.throwIfAborted();
-    return realized && { ...realized, lookedAt: Date.now() };
+    return realized;
   }
 
-  #note({ id, path }: RegisteredModel): void {
-    const folder = this.#cache.folderOf(path);
-    if (folder === undefined) return;
-    const ids = this.#idsIn.get(folder) ?? new Set();
-    this.#idsIn.set(folder, ids.add(id));
-  }
-
-  /** The models that are served from the folder. */
-  #modelsIn(folder: string): RegisteredModel[] {
-    const served = [...(this.#idsIn.get(folder) ?? [])].flatMap(
-      (id) => this.#environment.catalog.entry(id)?.served ?? [],
-    );
-    return served.filter(({ path }) => this.#cache.folderOf(path) === folder);
-  }
-
-  /** Takes the models of the folder out of service. @returns false when one is in use. */
-  async #release(folder: string): Promise<boolean> {
-    const models = this.#modelsIn(folder);
-    if (models.some((model) => this.#environment.isInUse(model))) return false;
-    this.#idsIn.delete(folder);
-    await Promise.all([...new Set(models.map(({ id }) => id))].map((id) => this.#withdraw(id)));
-    return true;
-  }
-
-  async #withdraw(id: string): Promise<void> {
-    this.#found.forget(id);
-    await this.#followed.refresh(id);
+  #endRefresh(target: string, refresh: JoinedSearch): void {
+    if (this.#refreshes.get(target) === refresh) this.#refreshes.delete(target);
+    refresh.leave();
   }
 }

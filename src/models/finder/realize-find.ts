@@ -1,29 +1,49 @@
-import { createHash } from 'node:crypto';
 import { basename, dirname } from 'node:path';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { shownUrl } from '../cache/remote-file.js';
 import type { CacheThread } from '../cache/thread/cache-thread.js';
 import type { KeptModel } from '../cache/thread/messages.js';
 import type { FoundModel } from '../registered-model.js';
 import { describedModel, readDescribed } from '../sources/described-model.js';
+import type { Manifest } from '../sources/manifest.js';
 import { ModelFileReader } from '../sources/model-files.js';
 import { folderManifest, isNamedByFolder } from '../sources/model-folder.js';
-import { inMemory } from '../sources/model-sources.js';
-import type { CheckedFind } from './finder.js';
+import { type CheckedFind, checkFound, discardFound } from './finder.js';
 
 /** A find whose files are there. */
 export interface RealizedFind {
   readonly model: FoundModel;
   readonly origin: string;
+  /** Its files in the cache, which are to be settled. */
+  readonly kept: KeptModel | undefined;
 }
 
 export interface RealizeTerms {
-  readonly cache: Pick<CacheThread, 'fetch' | 'keep'>;
+  readonly cache: Pick<CacheThread, 'fetch' | 'keep' | 'settle'>;
   /** Larger models are refused. */
   readonly maxModelBytes: number;
   /** Whether its manifest may pin it. */
   readonly mayPin: boolean;
   readonly signal: AbortSignal;
+}
+
+/**
+ * Reads what a finder has answered. What it does not want of it is cancelled.
+ *
+ * @param wanted the version that was asked for.
+ * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_LOAD_FAILED` when it is too large.
+ */
+export function readFound(id: string, wanted: number | undefined, answer: unknown, maxModelBytes: number): CheckedFind {
+  const where = `what the finder found for model ${show(id)}`;
+  try {
+    const find = readingInput(where, () => checkFound(where, answer));
+    versionOf(id, wanted, find);
+    checkSize(id, find.size ?? 0, find, maxModelBytes);
+    return find;
+  } catch (cause) {
+    discardFound(answer);
+    throw cause;
+  }
 }
 
 /**
@@ -41,12 +61,6 @@ export async function realizeFind(
 ): Promise<RealizedFind | undefined> {
   const { place, sha256, manifest } = find;
   const version = versionOf(id, wanted, find);
-  if (place.kind === 'bytes') {
-    checkBytes(id, place.bytes, find, terms.maxModelBytes);
-    const { batching, session, weights, pinned = false, warmUp, licence } = manifest;
-    const settings = { batching, session, weights, isPinned: terms.mayPin && pinned, warmUp, licence };
-    return { model: { id, version, ...settings, ...inMemory(id, place.bytes), isFound: true }, origin: 'memory' };
-  }
   if (place.kind === 'path') {
     const { path } = place;
     const beside = isNamedByFolder(basename(path)) ? await folderManifest(dirname(path)) : { manifest: {}, paths: [] };
@@ -54,14 +68,24 @@ export async function realizeFind(
     const described = { id, version, path, manifests: beside.paths, manifest: own };
     const { model } = await readDescribed(described, new ModelFileReader(), terms.mayPin);
     checkSize(id, model.bytes, find, terms.maxModelBytes);
-    return { model: { ...model, isFound: true }, origin: path };
+    return { model: asFound(model, own), origin: path, kept: undefined };
   }
   const kept = await keptModel(`${id}@${version}`, place, find, terms);
   if (kept === undefined) return undefined;
-  // Its hash was checked when it came.
-  const model = describedModel({ id, version, path: kept.path, manifest }, kept.files, terms.mayPin);
-  const origin = place.kind === 'url' ? shownUrl(place.file.url) : 'stream';
-  return { model: { ...model, isFound: true }, origin };
+  try {
+    const own = sha256 === undefined ? manifest : { ...manifest, sha256 };
+    const model = describedModel({ id, version, path: kept.path, manifest: own }, kept.files, terms.mayPin);
+    const origin = place.kind === 'url' ? shownUrl(place.file.url) : place.kind;
+    return { model: asFound(model, own), origin, kept };
+  } catch (cause) {
+    terms.cache.settle(kept);
+    throw cause;
+  }
+}
+
+/** Other settings make another model of the same files. */
+function asFound(model: FoundModel, manifest: Manifest): FoundModel {
+  return { ...model, isFound: true, fingerprint: `${model.fingerprint}\n${JSON.stringify(manifest)}` };
 }
 
 function versionOf(id: string, wanted: number | undefined, { version, manifest }: CheckedFind): number {
@@ -73,32 +97,23 @@ function versionOf(id: string, wanted: number | undefined, { version, manifest }
 
 function keptModel(
   name: string,
-  place: Extract<CheckedFind['place'], { readonly kind: 'url' | 'stream' }>,
+  place: Extract<CheckedFind['place'], { readonly kind: 'url' | 'bytes' | 'stream' }>,
   { size: bytes, sha256, manifest }: CheckedFind,
   { cache, signal }: RealizeTerms,
 ): Promise<KeptModel | undefined> {
   const hash = sha256 ?? (typeof manifest.sha256 === 'string' ? manifest.sha256 : undefined);
   const expected = { bytes, sha256: hash };
-  if (place.kind === 'stream')
+  if (place.kind !== 'url')
     return cache.keep({ ...expected, name, fileName: 'model.onnx', pieces: place.stream }, signal);
   const { file } = place;
   const fileName = file.url.pathname.endsWith('.ort') ? 'model.ort' : 'model.onnx';
-  return cache.fetch({ ...expected, name: `${name} ${shownUrl(file.url)}`, fileName, file }, signal);
+  return cache.fetch({ ...expected, name: `${name} ${file.url.href}`, fileName, file }, signal);
 }
 
 function checkSize(id: string, bytes: number, { size }: CheckedFind, maxModelBytes: number): void {
-  const expected = size !== undefined && bytes !== size ? `expected ${size}` : undefined;
+  const expected = bytes === size || size === undefined ? undefined : `expected ${size}`;
   const most = bytes > maxModelBytes ? `maxModelBytes allows ${maxModelBytes}` : undefined;
   if (expected === undefined && most === undefined) return;
   const message = `model ${show(id)} has ${bytes} bytes; ${expected ?? most}`;
-  throw new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: false });
-}
-
-function checkBytes(id: string, bytes: Uint8Array, find: CheckedFind, maxModelBytes: number): void {
-  checkSize(id, bytes.byteLength, find, maxModelBytes);
-  const { sha256: expected } = find;
-  const sha256 = expected === undefined ? undefined : createHash('sha256').update(bytes).digest('hex');
-  if (sha256 === expected?.toLowerCase()) return;
-  const message = `model ${show(id)} has SHA-256 ${sha256}; expected ${expected?.toLowerCase()}`;
   throw new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: false });
 }

@@ -6,7 +6,16 @@ import type { ModelLoader, Replacement } from '../model-loader.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
 import type { ChangeLog } from './change-log.js';
-import { areSameModels, brokenOf, isAsServed, isSameRevision, predecessorOf, problemOf } from './repository-changes.js';
+import {
+  areSameModels,
+  brokenOf,
+  isAsServed,
+  isSameRevision,
+  predecessorOf,
+  problemOf,
+  type Standing,
+  standsFor,
+} from './repository-changes.js';
 import type { ScannedModel } from './scanned-model.js';
 
 export interface UpdateOrder {
@@ -125,19 +134,21 @@ export class CatalogUpdater {
   }
 
   async #serve(scanned: ScannedModel, entry: CatalogEntry | undefined, order: UpdateOrder): Promise<Update> {
-    const { id, versions, broken = [], standsFor } = scanned;
+    const { id, versions, broken = [] } = scanned;
     const current = entry?.served ?? [];
     const found = scanned.served.map(
       (model) => current.find((known) => isSameRevision(known, model)) ?? this.#candidate(model),
     );
     const wanted = inOrder([...found, ...brokenOf(current, broken)]);
-    const proven = await this.#proven(wanted, current, order);
+    const standing = { ...scanned, served: wanted };
+    const before = { ...entry, served: current };
+    const proven = await this.#proven(standing, before, order);
     const { served, isSettled } = proven;
     const error = proven.error ?? problemOf(scanned);
     for (const model of served) {
       if (this.#candidates.get(nameOf(model)) === model) this.#candidates.delete(nameOf(model));
     }
-    this.#put({ id, served, versions, standsFor, problem: error });
+    this.#put({ id, served, versions, standsFor: standsFor(served, standing, before), problem: error });
     const isChanged = !areSameModels(served, current);
     const change = entry === undefined ? 'added' : 'changed';
     if (isChanged) this.#observer.served(id, change);
@@ -155,16 +166,13 @@ export class CatalogUpdater {
    * The models to serve. Where something is served under the id, a new model is served only once it has been shown to
    * load; otherwise it is left out, and the one in its place stays.
    */
-  async #proven(
-    wanted: readonly RegisteredModel[],
-    current: readonly RegisteredModel[],
-    { withdrawn, load }: UpdateOrder,
-  ): Promise<Proven> {
+  async #proven(standing: Standing, before: Standing, { withdrawn, load }: UpdateOrder): Promise<Proven> {
+    const [wanted, current] = [standing.served, before.served];
     const served = new Set<RegisteredModel>();
     const failures: Failure[] = [];
     for (const model of wanted) {
       const isProven = current.length === 0 || current.includes(model);
-      const old = isProven ? undefined : predecessorOf(model, wanted, current);
+      const old = isProven ? undefined : predecessorOf(model, standing, before);
       const how = { isLeaving: old !== undefined && !wanted.includes(old), isKept: load };
       const failure = isProven ? undefined : await this.#whyNotServed(old, model, how);
       const isNeeded = old !== undefined && old.version === withdrawn;
@@ -274,9 +282,7 @@ export class CatalogUpdater {
   }
 }
 
-function inOrder(models: readonly RegisteredModel[]): RegisteredModel[] {
-  return [...models].sort((left, right) => left.version - right.version);
-}
+const inOrder = (models: readonly RegisteredModel[]) => [...models].sort((one, other) => one.version - other.version);
 
 function settled(change: Change): Update {
   return { change, error: undefined, isSettled: true };

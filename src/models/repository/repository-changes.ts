@@ -1,5 +1,5 @@
 import type { InfermuxError } from '../../common/errors.js';
-import type { CatalogEntry } from '../model-catalog.js';
+import { type CatalogEntry, defaultOf } from '../model-catalog.js';
 import type { FoundModel, RegisteredModel } from '../registered-model.js';
 import type { BrokenVersion, RepositoryScan, ScannedModel } from './scanned-model.js';
 
@@ -56,9 +56,24 @@ export function isSameRevision(one: FoundModel, other: FoundModel): boolean {
 /** The model that the new one replaces: the one of its version, or else the one that the id stood for. */
 export function predecessorOf(
   model: RegisteredModel,
-  served: readonly RegisteredModel[],
-  current: readonly RegisteredModel[],
+  wanted: Standing,
+  current: Standing,
 ): RegisteredModel | undefined {
-  const sameVersion = current.find(({ version }) => version === model.version);
-  return sameVersion ?? (model === served.at(-1) ? current.at(-1) : undefined);
+  const sameVersion = current.served.find(({ version }) => version === model.version);
+  return sameVersion ?? (model === defaultOf(wanted) ? defaultOf(current) : undefined);
+}
+
+/** Models that are served, and the one of them that the id stands for. */
+export type Standing = Pick<CatalogEntry, 'served' | 'standsFor'>;
+
+/** What the id alone stands for, when only these are served of what is wanted; undefined: the last, as always. */
+export function standsFor(
+  served: readonly RegisteredModel[],
+  wanted: Standing,
+  current: Standing,
+): number | null | undefined {
+  if (wanted.standsFor === undefined) return undefined;
+  const candidates = [defaultOf(wanted), defaultOf(current)].filter((model) => model !== undefined);
+  const found = candidates.map(({ version }) => served.find((model) => model.version === version));
+  return found.find((model) => model !== undefined)?.version ?? null;
 }

@@ -77,9 +77,13 @@ export class RepositorySync {
       return await this.#look(order);
     } finally {
       this.#looks -= 1;
-      // No look is left that needs to know of changes since it began.
-      if (this.#looks === 0 && this.#turns.size === 0) this.#changes.clear();
+      this.#forgetChanges();
     }
+  }
+
+  /** When no look is left that needs to know of changes since it began. */
+  #forgetChanges(): void {
+    if (this.#looks === 0 && this.#turns.size === 0) this.#changes.clear();
   }
 
   /** Ids of its models in the catalog. */
@@ -134,6 +138,8 @@ export class RepositorySync {
       return this.#scanOne(id);
     };
     const { error } = await this.#update(id, find, { wait: true, load: false });
+    // The turn is over in the next turn of the promises.
+    queueMicrotask(() => this.#forgetChanges());
     if (error !== undefined) throw error;
   }
 

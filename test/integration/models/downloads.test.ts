@@ -44,7 +44,9 @@ function start(): { child: ChildProcess; output: Promise<string> } {
 /** Bytes of what is not whole yet. */
 const bytesOfParts = () => {
   const parts = existsSync(cache) ? readdirSync(cache, { recursive: true, encoding: 'utf8' }) : [];
-  const sizes = parts.filter((name) => name.endsWith('.onnx.part')).map((name) => statSync(join(cache, name)).size);
+  const sizes = parts
+    .filter((name) => name.endsWith('.onnx.infermux-part'))
+    .map((name) => statSync(join(cache, name)).size);
   return sizes.reduce((sum, size) => sum + size, 0);
 };
 const entries = () => readdirSync(cache).filter((name) => /^[\da-f]{64}$/.test(name));
@@ -64,7 +66,7 @@ describe('a download', () => {
     expect(server.sent - sent).toBeLessThan(large.length);
     expect(entries()).toHaveLength(1);
     // Nothing of the first process is left.
-    expect(readdirSync(cache).filter((name) => name.includes('.part') || name.endsWith('.lock'))).toEqual([]);
+    expect(readdirSync(cache).filter((name) => name.includes('part') || name.endsWith('.lock'))).toEqual([]);
   }, 60_000);
 
   it('is made once by processes that want the model at the same time', async () => {

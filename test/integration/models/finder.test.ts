@@ -71,12 +71,12 @@ describe('a finder', () => {
   it.each<[string, () => unknown, string]>([
     ['a path', () => file(2), 'a path'],
     ['a file: URL', () => new URL(`file://${file(2)}`), 'a path'],
-    ['bytes', () => scaleModel(2), 'memory'],
-    ['an ArrayBuffer', () => Uint8Array.from(scaleModel(2)).buffer, 'memory'],
+    ['bytes', () => scaleModel(2), 'bytes'],
+    ['an ArrayBuffer', () => Uint8Array.from(scaleModel(2)).buffer, 'bytes'],
     ['a URL', () => ({ url: server.url('times-2').href, allowHttp: true }), 'a URL'],
     ['a web stream', () => new Blob([Uint8Array.from(scaleModel(2))]).stream(), 'stream'],
     ['a Readable', () => ({ stream: Readable.from([Buffer.from(scaleModel(2))]) }), 'stream'],
-    ['a promise', async () => scaleModel(2), 'memory'],
+    ['a promise', async () => scaleModel(2), 'bytes'],
   ])('may answer with %s', async (_, find, origin) => {
     await start({ models: finderOf(find).finder });
     expect(await ask('m')).toBe(10);
@@ -116,7 +116,11 @@ describe('a finder', () => {
     ['a bad manifest', () => ({ bytes: scaleModel(2), manifest: { version: 0 } }), 'INVALID_ARGUMENT'],
     ['another hash', () => ({ bytes: scaleModel(2), sha256: 'a'.repeat(64) }), 'MODEL_LOAD_FAILED'],
     ['another size', () => ({ bytes: scaleModel(2), size: 1 }), 'MODEL_LOAD_FAILED'],
-    ['too many bytes', () => scaleModel(2), 'maxModelBytes allows 10'],
+    [
+      'too many bytes',
+      () => scaleModel(2),
+      'the stream of model "m@1" has more than 10 bytes, which maxModelBytes allows',
+    ],
   ])('that answers with %s fails its requests', async (what, find, message) => {
     await start({ models: finderOf(find).finder, ...(what === 'too many bytes' && { maxModelBytes: 10 }) });
     expect(await code(ask('m'))).toContain(message);
@@ -272,6 +276,40 @@ describe('a finder', () => {
     expect(await ask('m')).toBe(10);
   });
 
+  it('is not asked for versions of a model that a directory has, nor for ids that are none', async () => {
+    const folder = directory();
+    writeFileSync(join(folder, 'm.onnx'), scaleModel(2));
+    const { finder, asked } = finderOf(() => scaleModel(3));
+    await start({ models: folder, finder });
+    expect(await code(ask('m@9'))).toContain('MODEL_NOT_FOUND: no model "m@9"; versions of "m": 1');
+    for (const id of ['', 7, 'x'.repeat(10_000)])
+      for (const call of [ask(id as string), engine.models.load(id as string)])
+        expect(await code(call)).toContain('INVALID_ARGUMENT: model id');
+    expect(asked).toEqual([]);
+  });
+
+  it('has the stream cancelled that cannot be taken', async () => {
+    const cancelled: string[] = [];
+    const stream = () => new ReadableStream({ cancel: () => void cancelled.push('one') });
+    const answers = [() => ({ stream: stream(), sha256: 'none' }), () => ({ stream: stream(), size: 100 })];
+    const { finder } = finderOf((id) => answers[Number(id)]?.());
+    await start({ models: finder, maxModelBytes: 99 });
+    expect(await code(ask('0'))).toContain('sha256 must be 64 hexadecimal digits');
+    expect(await code(ask('1'))).toContain('model "1" has 100 bytes; maxModelBytes allows 99');
+    await until(() => cancelled.length === 2);
+  });
+
+  it('may answer with what cannot be read: that is its fault, and no other', async () => {
+    const trap = {
+      get path() {
+        throw new Error('trapped');
+      },
+    };
+    await start({ models: finderOf((id) => (id === 'trap' ? trap : scaleModel(2))).finder });
+    expect(await code(ask('trap'))).toContain('INVALID_ARGUMENT: what the finder found for model "trap"');
+    expect(await ask('m')).toBe(10);
+  });
+
   it('is checked when the engine starts', async () => {
     const bad = (finder: unknown) => code(createEngine({ finder: finder as ModelFinder }));
     expect(await bad({})).toContain('INVALID_ARGUMENT: options.finder must be a finder');
@@ -302,6 +340,28 @@ describe('the models that a finder has found', () => {
     expect(asked).toEqual(['times-2', 'times-2']);
   });
 
+  it('are undeployed version by version, and not by a search that goes on', async () => {
+    let isSlow = false;
+    const { finder, asked } = finderOf(
+      async (_, { version = 2, signal }) => {
+        if (isSlow) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        return { bytes: scaleModel(version), version };
+      },
+      { refreshMs: 0 },
+    );
+    await start({ models: finder });
+    expect([await ask('m'), await ask('m@3')]).toEqual([10, 15]);
+    await until(async () => (await ask('m')) === 10 && asked.length > 3);
+    isSlow = true;
+    await ask('m@3');
+    await engine.models.undeploy('m@3');
+    expect(engine.models.list().map(({ version }) => version)).toEqual([2]);
+    expect(await code(engine.models.undeploy('m@3'))).toContain('MODEL_NOT_FOUND: no model "m@3"');
+    await engine.models.undeploy('m');
+    expect(engine.models.list()).toEqual([]);
+    expect(await code(engine.models.undeploy('none'))).toContain('MODEL_NOT_FOUND: no model "none"');
+  });
+
   it('that lie in a file of the user stay there when they are undeployed', async () => {
     const path = file(2);
     await start({ models: finderOf(() => path).finder });
@@ -317,6 +377,20 @@ describe('the models that a finder has found', () => {
     for (const name of readdirSync(cache)) rmSync(join(cache, name), { recursive: true });
     expect(await Promise.all([ask('times-2'), ask('times-2')])).toEqual([10, 10]);
     expect(server.count('times-2')).toBe(2);
+  });
+
+  it('and cannot be loaded are not kept: they may be mended where they come from', async () => {
+    server.serve('m', new TextEncoder().encode('no model'));
+    await start({ models: finderOf(onServer).finder });
+    expect(await code(ask('m'))).toContain('MODEL_LOAD_FAILED');
+    await until(() => engine.models.list().length === 0);
+    await until(() => readdirSync(cache).filter((name) => /^[\da-f]{64}$/.test(name)).length === 0);
+    // It is remembered for a while.
+    expect(await code(ask('m'))).toContain('MODEL_LOAD_FAILED');
+    expect(server.count('m')).toBe(1);
+    server.serve('m', scaleModel(2));
+    await until(async () => (await ask('m').catch(() => 0)) === 10);
+    expect(server.count('m')).toBe(2);
   });
 
   it('leave the cache when it is full, but for those in use, and are found again', async () => {
@@ -362,6 +436,26 @@ describe('the models that a finder has found', () => {
         .map(({ id }) => id)
         .sort(),
     ).toEqual(['times-2', 'times-3']);
+  });
+
+  it('are not waited for at the start for ever, nor taken from a list that is none', async () => {
+    const lists = [
+      () => ({ [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => undefined) }) }),
+      () => [7] as unknown as string[],
+      () => Promise.reject(new Error('no list')),
+    ];
+    for (const list of lists) {
+      const warnings: string[] = [];
+      const logger = { warn: (fields: { reason?: unknown }) => void warnings.push(String(fields.reason)) };
+      await start({
+        ...{ models: { ...finderOf(onServer).finder, list, timeoutMs: 20 }, repository: { loadOnStart: true } },
+        logger: { ...logger, info: () => undefined, error: () => undefined, debug: () => undefined } as never,
+      });
+      await until(() => warnings.length === 1);
+      expect(warnings[0]).toMatch(/did not answer within 20 ms|model id must be a string, got 7|no list/);
+      expect(await ask('times-2')).toBe(10);
+      await engine.destroy();
+    }
   });
 
   it('are refused while nothing is loaded at a request', async () => {

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../dist/common/clock.js';
 import { InfermuxError } from '../../../dist/common/errors.js';
 import { ModelCache, type RemoteModel } from '../../../dist/models/cache/model-cache.js';
+import type { RemoteFile } from '../../../dist/models/cache/remote-file.js';
 import { directory } from '../../support/directories.js';
 import { ModelServer } from '../../support/model-server.js';
 import { externalModel, scaleModel } from '../../support/onnx-models.js';
@@ -29,7 +30,7 @@ afterEach(() => {
   // Nothing half is ever in the place of something whole.
   for (const name of existsSync(folder) ? readdirSync(folder) : [])
     if (/^[\da-f]{64}$/.test(name))
-      expect(readdirSync(join(folder, name)).filter((each) => each.includes('.part'))).toEqual([]);
+      expect(readdirSync(join(folder, name)).filter((each) => each.includes('part'))).toEqual([]);
 });
 
 function cacheOf({ maxBytes = 2 ** 30, maxModelBytes = 2 ** 30 } = {}): ModelCache {
@@ -148,6 +149,7 @@ describe('a model on a server', () => {
   it.each([
     ['begins again where the server sends all of it', { ignoresRange: true }],
     ['begins again where there is nothing to tell whether it is the same', { etag: undefined }],
+    ['begins again where the server promises no more than much the same', { etag: 'W/"weak"' }],
   ])('%s', async (_, how) => {
     const body = bytes(1_000_000);
     server.serve('m', body, { cutAfter: 300_000, cuts: 1, ...how });
@@ -237,6 +239,25 @@ describe('a model on a server', () => {
     expect(await outcome(cacheOf().fetch(remote('m', { file }), never))).toContain('models are fetched by https');
   });
 
+  it('has no secret in its messages: neither of its query, nor of its headers, nor of a redirect', async () => {
+    server.serve('refused', bytes(1), { status: 403 });
+    server.serve('away', bytes(1), { status: 302, location: 'http://name:secret@127.0.0.1/' });
+    const { file } = remote('refused');
+    const signed = (sign: RemoteFile['sign']) => remote('x', { file: { ...file, sign } });
+    const asked = [
+      remote('refused', { file: { ...file, url: new URL('?key=secret', file.url) } }),
+      remote('away', { headers: { authorization: 'secret' } }),
+      signed(() => ({ url: 'no url with a secret' })),
+      signed(() => ({ url: file.url, headers: { 'no name': 'secret' } })),
+      remote('gone', { file: { ...file, url: new URL('http://127.0.0.1:1/m?key=secret') } }),
+    ];
+    for (const model of asked) {
+      const message = String(await outcome(cacheOf().fetch(model, never)));
+      expect(message).toContain('MODEL_LOAD_FAILED');
+      expect(message).not.toContain('secret');
+    }
+  });
+
   it('fails where nobody answers', async () => {
     const { file } = remote('m');
     await server.close();
@@ -279,6 +300,35 @@ describe('a model on a server', () => {
     expect(statSync(first, { bigint: true }).ctimeNs).toBe(ctimeNs);
     server.files.delete('/big/weights.bin');
     expect(await outcome(cacheOf().fetch(remote('big/model.onnx'), never))).toContain('it is not there');
+  });
+
+  it('never comes with the external data of another: what changes meanwhile is fetched anew', async () => {
+    const { model, weights } = externalModel('weights.bin');
+    const other = new Uint8Array(weights);
+    other[0] = 1 + (other[0] as number);
+    server.serve('big/model.onnx', model, { etag: '"first"' });
+    const beside = server.serve('big/weights.bin', weights);
+    beside.asked = () => {
+      beside.asked = () => undefined;
+      server.serve('big/model.onnx', model, { etag: '"second"' });
+      Object.assign(beside, { body: other, etag: '"other"' });
+    };
+    const path = (await cacheOf().fetch(remote('big/model.onnx'), never)) as string;
+    expect(new Uint8Array(readFileSync(join(dirname(path), 'weights.bin')))).toEqual(other);
+    expect(server.count('big/model.onnx')).toBe(4);
+  });
+
+  it('goes on with external data where another process was cut off in it', async () => {
+    const { model, weights } = externalModel('weights.bin');
+    const large = Uint8Array.from({ length: 1_000_000 }, (_, index) => weights[index % weights.length] as number);
+    server.serve('big/model.onnx', model);
+    const beside = server.serve('big/weights.bin', large, { cutAfter: 100_000, cuts: 9 });
+    expect(await outcome(cacheOf().fetch(remote('big/model.onnx'), never))).toContain('MODEL_LOAD_FAILED true');
+    beside.cuts = 0;
+    const path = (await cacheOf().fetch(remote('big/model.onnx'), never)) as string;
+    expect(new Uint8Array(readFileSync(join(dirname(path), 'weights.bin')))).toEqual(large);
+    expect(server.sent).toBe(model.length + large.length);
+    expect(readdirSync(dirname(path)).sort()).toEqual(['model.onnx', 'weights.bin']);
   });
 
   it('is downloaded once for many who want it at the same time', async () => {
@@ -337,7 +387,9 @@ describe('the cache', () => {
     const folders: string[] = [];
     for (const seed of [1, 2, 3, 4, 5]) {
       server.serve(`m${seed}`, bytes(1_000, seed));
-      folders.push(dirname((await cache.fetch(remote(`m${seed}`), never)) as string));
+      const path = (await cache.fetch(remote(`m${seed}`), never)) as string;
+      cache.settle(path);
+      folders.push(dirname(path));
       if (seed === 1) inUse.add(folders[0] as string);
       await new Promise((resolve) => setTimeout(resolve, 5));
       if (seed === 3) await cache.used(join(folders[1] as string, 'model.onnx'));
@@ -345,6 +397,20 @@ describe('the cache', () => {
     }
     expect(folders.map((each) => existsSync(each))).toEqual([true, false, false, true, true]);
     expect(left).toEqual([folders[2], folders[1]]);
+  });
+
+  it('keeps what was found until it is used, whatever else comes', async () => {
+    const cache = cacheOf({ maxBytes: 1_000 });
+    const paths: string[] = [];
+    for (const seed of [1, 2, 3]) {
+      server.serve(`m${seed}`, bytes(1_000, seed));
+      paths.push((await cache.fetch(remote(`m${seed}`), never)) as string);
+    }
+    expect(paths.every((path) => existsSync(path))).toBe(true);
+    for (const path of paths) cache.settle(path);
+    server.serve('m4', bytes(1_000, 4));
+    await cache.fetch(remote('m4'), never);
+    expect(paths.some((path) => existsSync(path))).toBe(false);
   });
 
   it('is refused where anybody may write, and says what to do', async () => {

@@ -1,8 +1,9 @@
 import type { Clock } from '../../../common/clock.js';
-import { InfermuxError, messageOf, show } from '../../../common/errors.js';
+import { InfermuxError, messageOf } from '../../../common/errors.js';
 import { fromErrorRecord, toErrorRecord } from '../../../common/values/error-record.js';
-import { entryFolderOf } from '../cache-entries.js';
+import { entryFolderOf } from '../entry-files.js';
 import type { ModelCacheOptions, RemoteModel, StreamedModel } from '../model-cache.js';
+import { nextPiece } from '../stream-pieces.js';
 import type { FromCache, KeptModel, Outcome, Question, SentSignature, ToCache } from './messages.js';
 
 /** A thread, and the messages to it; the first one starts it. */
@@ -89,6 +90,11 @@ export class CacheThread {
   used(path: string): void {
     if (this.folderOf(path) === undefined || this.#thread === undefined) return;
     this.#post({ kind: 'used', path });
+  }
+
+  /** The model that was fetched or kept is used, or not wanted: until then its files stay. */
+  settle({ path }: KeptModel): void {
+    if (this.#thread !== undefined) this.#post({ kind: 'settle', path });
   }
 
   /** Removes the folder of an entry. */
@@ -187,9 +193,12 @@ export class CacheThread {
         void this.#answer(message.question, message.asked);
         break;
       case 'done': {
+        const { outcome } = message;
         const call = this.#calls.get(message.call);
-        if ('value' in message.outcome) call?.resolve(message.outcome.value);
-        else call?.reject(fromErrorRecord(message.outcome.error));
+        if ('error' in outcome) call?.reject(fromErrorRecord(outcome.error));
+        else if (call !== undefined) call.resolve(outcome.value);
+        // It was given up when it was done.
+        else if (outcome.value !== undefined) this.settle(outcome.value);
       }
     }
   }
@@ -210,8 +219,11 @@ export class CacheThread {
 
   async #valueOf(asked: Question): Promise<boolean | SentSignature | Uint8Array | undefined> {
     if (asked.kind === 'release') return this.#environment.release(asked.folder);
-    const { source, pieces } = this.#calls.get(asked.call) ?? {};
-    if (asked.kind === 'piece') return pieces && nextPiece(pieces, source?.name ?? '');
+    const call = this.#calls.get(asked.call);
+    // Not the end of its stream.
+    if (call === undefined) throw new InfermuxError('CANCELLED', 'the model is not wanted any more');
+    const { source, pieces } = call;
+    if (asked.kind === 'piece') return pieces && copyOf(await nextPiece(pieces, source?.name ?? ''));
     const sign = source !== undefined && 'file' in source ? source.file.sign : undefined;
     const { url = asked.url, headers = asked.headers } =
       (await sign?.({ url: asked.url, headers: asked.headers })) ?? {};
@@ -219,15 +231,7 @@ export class CacheThread {
   }
 }
 
-/** Returns a copy of the next piece; undefined at the end. @throws InfermuxError with what the stream throws. */
-async function nextPiece(pieces: AsyncIterator<Uint8Array>, name: string): Promise<Uint8Array | undefined> {
-  try {
-    const { done, value } = await pieces.next();
-    if (done === true) return undefined;
-    if (!ArrayBuffer.isView(value)) throw new Error(`it gave ${show(value)} instead of bytes`);
-    return Uint8Array.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
-  } catch (cause) {
-    const message = `the stream of model ${show(name)} failed: ${messageOf(cause)}`;
-    throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause, retryable: true });
-  }
+/** A copy, which can be given away. */
+function copyOf(piece: Uint8Array | undefined): Uint8Array | undefined {
+  return piece && Uint8Array.from(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength));
 }

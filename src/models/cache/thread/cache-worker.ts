@@ -44,7 +44,7 @@ class CacheWorker {
         return this.#call(message.call, (signal) => this.#fetch(message.call, message.model, signal));
       case 'keep':
         return this.#call(message.call, (signal) =>
-          this.#cache.keep({ ...message.model, pieces: this.#pieces(message.call) }, signal),
+          this.#cache.keep({ ...message.model, pieces: this.#pieces(message.call, signal) }, signal),
         );
       case 'remove':
         return this.#call(message.call, async () => {
@@ -53,6 +53,8 @@ class CacheWorker {
         });
       case 'used':
         return this.#cache.used(message.path);
+      case 'settle':
+        return this.#cache.settle(message.path);
       case 'abort':
         this.#calls.get(message.call)?.abort(fromErrorRecord(message.reason));
         return;
@@ -78,26 +80,34 @@ class CacheWorker {
 
   #fetch(call: number, model: SentRemoteModel, signal: AbortSignal): Promise<string | undefined> {
     const { url, headers, isSigned, allowHttp, ...wanted } = model;
-    const sign: SignRequest = (request) => this.#ask<SentSignature>({ kind: 'sign', call, ...request });
+    const sign: SignRequest = (request) => this.#ask<SentSignature>({ kind: 'sign', call, ...request }, signal);
     const file = { url: new URL(url), headers, sign: isSigned ? sign : undefined, allowHttp };
     return this.#cache.fetch({ ...wanted, file }, signal);
   }
 
-  async *#pieces(call: number): AsyncGenerator<Uint8Array> {
+  async *#pieces(call: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     for (;;) {
-      const piece = await this.#ask<Uint8Array | undefined>({ kind: 'piece', call });
+      const piece = await this.#ask<Uint8Array | undefined>({ kind: 'piece', call }, signal);
       if (piece === undefined) return;
       yield piece;
     }
   }
 
-  async #ask<T>(asked: Question): Promise<T> {
+  /** @param signal aborted when the answer is not wanted any more: it may never come. */
+  async #ask<T>(asked: Question, signal?: AbortSignal): Promise<T> {
     this.#lastQuestion += 1;
     const question = this.#lastQuestion;
-    const outcome = await new Promise<Outcome<unknown>>((resolve) => {
+    let abort: () => void = () => undefined;
+    const outcome = await new Promise<Outcome<unknown>>((resolve, reject) => {
+      abort = () => {
+        this.#questions.delete(question);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', abort, { once: true });
       this.#questions.set(question, resolve);
       this.#post({ kind: 'question', question, asked });
     });
+    signal?.removeEventListener('abort', abort);
     if ('error' in outcome) throw fromErrorRecord(outcome.error);
     return outcome.value as T;
   }

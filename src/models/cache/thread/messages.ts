@@ -38,6 +38,8 @@ export type ToCache =
   | { readonly kind: 'keep'; readonly call: number; readonly model: WantedModel }
   | { readonly kind: 'remove'; readonly call: number; readonly folder: string }
   | { readonly kind: 'used'; readonly path: string }
+  /** The model is used, or not wanted: until then its files stay. */
+  | { readonly kind: 'settle'; readonly path: string }
   | { readonly kind: 'abort'; readonly call: number; readonly reason: ErrorRecord }
   | { readonly kind: 'answer'; readonly question: number; readonly outcome: Outcome<unknown> };
 
