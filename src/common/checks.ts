@@ -1,5 +1,5 @@
 import { InfermuxError, show } from './errors.js';
-import { isPlainObject } from './values/realm.js';
+import { isAbortSignal, isPlainObject } from './values/realm.js';
 
 /** A check of one value. */
 export interface Rule {
@@ -23,6 +23,7 @@ export const isText: Rule = (value) => {
   return value.length > MOST_CHARACTERS ? `a string of at most ${MOST_CHARACTERS} characters` : undefined;
 };
 export const isObject = rule(isPlainObject, 'a plain object');
+export const isSignal = rule(isAbortSignal, 'an AbortSignal');
 
 /** An integer from `lowest` up to `highest`, or exactly `or`. */
 export function isInteger({ lowest, highest, or }: { lowest: number; highest?: number; or?: number }): Rule {

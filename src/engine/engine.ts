@@ -150,18 +150,18 @@ export class InferenceEngine {
     runOptions?: RunOptions,
   ): AsyncIterableIterator<Item, undefined> {
     let begin: (stream: RequestStream, signal: AbortSignal) => Promise<unknown>;
+    let own: AbortSignal | undefined;
     try {
       this.#shutdown.checkRunning();
       const value = cloneRequest(request);
       const options = readRunOptions(runOptions);
-      begin = (stream, cancelled) => {
-        const signal = options.signal === undefined ? cancelled : AbortSignal.any([options.signal, cancelled]);
-        return this.#submit(() => this.#parts.intake.stream(target, value, { ...options, signal }, stream));
-      };
+      own = options.signal;
+      begin = (stream, signal) =>
+        this.#submit(() => this.#parts.intake.stream(target, value, { ...options, signal }, stream));
     } catch (cause) {
       begin = () => this.#refuse(cause);
     }
-    return new HandlerStream<Item>(begin);
+    return new HandlerStream<Item>(begin, own);
   }
 
   /**

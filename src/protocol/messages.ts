@@ -89,6 +89,8 @@ export interface HandlerRequest {
   readonly value: unknown;
   /** Items that the thread may send before the first {@link PullMessage}; undefined when the answer goes as a whole. */
   readonly ahead: number | undefined;
+  /** Whether nobody reads the answer. */
+  readonly isShadow: boolean;
 }
 
 /** The first message of a thread. Its answer proves that the thread lives and that onnxruntime-node loads in it. */

@@ -18,8 +18,6 @@ export class ReplicaModels {
   #loadUnderWay: ModelName | undefined;
   /** Unanswered requests of a handler that name the model, which it may load. */
   readonly #named = new Map<string, number>();
-  /** Models that a handler was told of; the thread has not said yet what came of that. */
-  readonly #told = new Set<string>();
 
   /** @param changed called after a model appeared, disappeared or went from loading to loaded. */
   constructor(changed: (modelKey: string) => void) {
@@ -79,13 +77,11 @@ export class ReplicaModels {
   /** The handler is about to be told of the model that it asked for. A missing model counts as loading from now on. */
   told(key: string): void {
     if (this.states.get(key) === 'loaded') return;
-    this.#told.add(key);
     this.asked(key);
   }
 
   /** The thread has loaded the model that it was told of, or it will not load it. */
   knows(key: string): void {
-    this.#told.delete(key);
     if (this.#loadUnderWay?.key === key) return;
     if (!this.#named.has(key)) this.notLoaded(key);
     else if (this.#trying.delete(key)) this.#changed(key);

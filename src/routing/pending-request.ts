@@ -47,6 +47,8 @@ export interface RequestPayload {
   abandoned: (() => void) | undefined;
   /** The targets of the requests within which it was made, the outermost first, and its own. */
   readonly path: readonly string[];
+  /** Whether nobody reads the answer. */
+  readonly isShadow: boolean;
   /** Clock time by which its caller needs the answer. */
   readonly deadline: number | undefined;
   /** Takes the items of a stream; undefined when the answer goes as a whole. */
@@ -62,6 +64,8 @@ export interface RequestStream {
   /** The request was given to a replica. @param pull tells it that so many items were taken. */
   connected(pull: (items: number) => void): void;
   deliver(items: readonly unknown[]): void;
+  /** The handler has ended the answer with an error: the items before it count. */
+  failed(): void;
 }
 
 /**

@@ -62,6 +62,24 @@ async function answer(request, context) {
       controller.abort();
       return run.catch(({ code }) => code);
     }
+    case 'cancelled before':
+      return context.engine.run(request.target, { do: 'echo' }, { signal: AbortSignal.abort() });
+    case 'no signal':
+      return context.engine.run(request.target, { do: 'echo' }, { signal: 7 });
+    case 'no options':
+      return context.engine.run(request.target, { do: 'echo' }, 7);
+    case 'count and exit':
+      Atomics.add(request.times, 0, 1);
+      return process.exit(1);
+    case 'slow end':
+      try {
+        return await new Promise((_, reject) =>
+          context.signal.addEventListener('abort', () => reject(new Error('over'))),
+        );
+      } finally {
+        await sleep(50);
+        Atomics.add(request.done, 0, 1);
+      }
     case 'leave nested':
       void context.engine.run(request.target, { do: 'never' });
       return 'left';

@@ -24,6 +24,10 @@ export function handle(request, context) {
       return models(request, context);
     case 'stuck end':
       return stuckEnd();
+    case 'slow end':
+      return slowEnd(request.done);
+    case 'nested':
+      return nested(request, context);
     default:
       return { yielded, ended };
   }
@@ -53,6 +57,21 @@ function* syncNumbers(count) {
 
 async function* models({ names, x }, context) {
   for (const name of names) yield (await context.run(name, { x: { dims: [1, 4], data: x } })).y.data[0];
+}
+
+async function* slowEnd(done) {
+  try {
+    for (;;) yield 1;
+  } finally {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    Atomics.add(done, 0, 1);
+  }
+}
+
+async function* nested({ target, options }, context) {
+  yield 1;
+  yield 2;
+  await context.engine.run(target, { as: 'generator', count: 1e9 }, options);
 }
 
 async function* stuckEnd() {

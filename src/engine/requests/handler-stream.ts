@@ -4,7 +4,7 @@ import type { RequestStream } from '../../routing/pending-request.js';
 /** Items that a replica may send before the caller takes any: as many as lie in memory at most. */
 const MOST_AHEAD = 64;
 
-/** Codes of errors with which the caller itself ends its request: it wants nothing more of it. */
+/** Codes of errors with which the caller itself ends its request, unless a handler gives them: it wants nothing more. */
 const OWN_ENDINGS: readonly string[] = ['CANCELLED', 'DEADLINE_EXCEEDED'];
 
 /** Somebody who waits for the next item. */
@@ -27,12 +27,22 @@ export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, Re
   #pull: (items: number) => void = () => undefined;
   #state: 'new' | 'running' | 'ended' = 'new';
   #hasBegun = false;
+  #isHandlersError = false;
+  readonly #signal: AbortSignal | undefined;
+  readonly #abort = () => this.#cancelled.abort(this.#signal?.reason);
   /** Why the stream ends, until that is said. */
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param begin sends the request. Called when the first item is asked for. */
-  constructor(begin: (stream: HandlerStream<T>, signal: AbortSignal) => Promise<unknown>) {
+  /**
+   * @param begin sends the request. Called when the first item is asked for.
+   * @param signal the caller's.
+   */
+  constructor(
+    begin: (stream: HandlerStream<T>, signal: AbortSignal) => Promise<unknown>,
+    signal: AbortSignal | undefined,
+  ) {
     this.#begin = begin;
+    this.#signal = signal;
   }
 
   get hasBegun(): boolean {
@@ -51,6 +61,10 @@ export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, Re
     this.#next = 0;
     while (this.#waiters.length > 0 && this.#next < this.#items.length)
       this.#waiters.shift()?.resolve({ done: false, value: this.#take() });
+  }
+
+  failed(): void {
+    this.#isHandlersError = true;
   }
 
   [Symbol.asyncIterator](): this {
@@ -74,10 +88,13 @@ export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, Re
 
   #start(): void {
     this.#state = 'running';
+    if (this.#signal?.aborted === true) this.#abort();
+    else this.#signal?.addEventListener('abort', this.#abort, { once: true });
     this.#begin(this, this.#cancelled.signal).then(
       () => this.#settle(undefined),
       (error: unknown) => {
-        if (error instanceof InfermuxError && OWN_ENDINGS.includes(error.code)) this.#drop();
+        const isOwn = error instanceof InfermuxError && OWN_ENDINGS.includes(error.code) && !this.#isHandlersError;
+        if (isOwn) this.#drop();
         this.#settle({ error });
       },
     );
@@ -108,6 +125,7 @@ export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, Re
   #settle(failure: { readonly error: unknown } | undefined): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
+    this.#signal?.removeEventListener('abort', this.#abort);
     this.#failure = failure;
     for (const { resolve, reject } of this.#waiters.splice(0)) this.#end().then(resolve, reject);
   }

@@ -30,11 +30,11 @@ export class NestedRequests {
     }
     // The replica has room for such requests while it waits.
     dispatcher.handled.awaitingChanged(replica);
-    const { path, deadline, signal } = terms;
+    const { path, deadline, isShadow, signal } = terms;
     const answer = async () => {
       if (path.length >= MOST_DEPTH) throw tooDeep([...path, target]);
       const own = readRunOptions({ ...options, signal });
-      return this.#intake.submit(target, request, own, toOutputs, { path, deadline, stream: undefined });
+      return this.#intake.submit(target, request, own, toOutputs, { path, deadline, isShadow, stream: undefined });
     };
     answer()
       .then(

@@ -1,7 +1,7 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
 import type { RunOptions } from '../../contracts/run-options.js';
-import type { RequestPayload, RequestStream } from '../../routing/pending-request.js';
+import type { RequestPayload } from '../../routing/pending-request.js';
 import { checkFeeds, checkOutputNames } from '../../tensors/check-feeds.js';
 import { type OwnedFeeds, ownFeeds } from '../../tensors/memory/own-feeds.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
@@ -63,15 +63,13 @@ const NO_FEEDS: ReadFeeds = Object.freeze(Object.create(null));
  * Copies a request for a handler.
  *
  * @param path the targets of the requests within which it is made, and its own.
- * @param stream takes the items of the answer.
  * @throws InfermuxError `INVALID_ARGUMENT` for a request that cannot be cloned.
  */
 export function readHandlerRequest(
   request: unknown,
   { outputs, transfer }: RunOptions,
   path: readonly string[],
-  deadline: number | undefined,
-  stream: RequestStream | undefined,
+  { deadline, stream, isShadow }: Pick<RequestPayload, 'deadline' | 'stream' | 'isShadow'>,
 ): OwnedRequest {
   if (outputs !== undefined || transfer === true) {
     const message = 'outputs and transfer are for models, but a handler takes this request: leave them out';
@@ -81,7 +79,7 @@ export function readHandlerRequest(
   return {
     releaseFeeds: undefined,
     feeds: NO_FEEDS,
-    payload: { value, abandoned: undefined, path, deadline, stream },
+    payload: { value, abandoned: undefined, path, isShadow, deadline, stream },
     outputs: undefined,
     checked: true,
     takeOver: undefined,

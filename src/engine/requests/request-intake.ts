@@ -35,10 +35,12 @@ export interface RequestScope {
   readonly deadline: number | undefined;
   /** Takes the items of the answer. */
   readonly stream: RequestStream | undefined;
+  /** Whether nobody reads the answer. */
+  readonly isShadow: boolean;
 }
 
-const ALONE: RequestScope = { path: [], deadline: undefined, stream: undefined };
-const SHADOW: RequestScope = { path: [], deadline: undefined, stream: undefined };
+const ALONE: RequestScope = { path: [], deadline: undefined, stream: undefined, isShadow: false };
+const SHADOW: RequestScope = { ...ALONE, isShadow: true };
 
 /** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
 export class RequestIntake {
@@ -74,7 +76,7 @@ export class RequestIntake {
         throw new InfermuxError('INVALID_ARGUMENT', message);
       }
       // Before the request itself, which may take over the caller's arrays.
-      for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options);
+      for (const shadow of route.shadows) this.#submitShadow(target, shadow, request, options, within);
       const answer = this.#submitTo(this.#resolveFor(target, route.target), request, options, reader, within);
       answer.catch(() => metrics.endpointError(target));
       return answer;
@@ -86,7 +88,12 @@ export class RequestIntake {
 
   /** Like {@link submit}, for a request whose answer goes to the stream item by item. */
   stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
-    return this.submit(target, request, options, toNothing, { path: [], deadline: undefined, stream });
+    return this.submit(target, request, options, toNothing, {
+      path: [],
+      deadline: undefined,
+      stream,
+      isShadow: false,
+    });
   }
 
   /** @throws InfermuxError that also names the endpoint. */
@@ -100,13 +107,15 @@ export class RequestIntake {
   }
 
   /** Sends a copy of the request to a shadow target. The answer is dropped; an error is only counted. */
-  #submitShadow(endpoint: string, target: string, request: unknown, options: RunOptions): void {
+  #submitShadow(endpoint: string, target: string, request: unknown, options: RunOptions, within: RequestScope): void {
     const { metrics, targets } = this.#parts;
     metrics.shadowRequest(endpoint, target);
     const failed = (cause: unknown) => metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
     try {
       const { outputs, timeoutMs, deadline, shardKey, labels } = options;
-      const own = { outputs, timeoutMs, deadline, shardKey, labels, priority: LOWEST_PRIORITY };
+      // A stream may have no end but that its reader leaves.
+      const signal = within.stream === undefined ? undefined : options.signal;
+      const own = { outputs, timeoutMs, deadline, shardKey, labels, signal, priority: LOWEST_PRIORITY };
       this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, SHADOW).catch(failed);
     } catch (cause) {
       failed(cause);
@@ -125,7 +134,7 @@ export class RequestIntake {
     const leftMs = timeLeftMs(options, deployment.options.defaultTimeoutMs, Date.now);
     const ownDeadline = leftMs === undefined ? undefined : this.#clock.now() + leftMs;
     const deadline = earlier(ownDeadline, scope.deadline);
-    const isShadow = scope === SHADOW;
+    const { isShadow } = scope;
     const { feeds, payload, outputs, checked, takeOver, apartBytes, releaseFeeds } = this.#own(
       destination,
       request,
@@ -166,14 +175,15 @@ export class RequestIntake {
     const { models, catalog, metrics, slabs } = this.#parts;
     try {
       if (isHandled) {
-        const path = [...scope.path, model.key === NO_MODEL ? deployment.name : `${deployment.name}/${model.id}`];
-        return readHandlerRequest(request, options, path, deadline, scope.stream);
+        const target = model.key === NO_MODEL ? deployment.name : `${deployment.name}/${model.id}`;
+        const { stream, isShadow } = scope;
+        return readHandlerRequest(request, options, [...scope.path, target], { deadline, stream, isShadow });
       }
       if (scope.stream !== undefined) throw noStream(deployment.name);
       models.checkMayRun(model);
       if ('isFound' in model && model.isFound === true) models.search?.used(model);
       const metadata = catalog.metadata(model.key);
-      return readModelRequest(model.id, metadata, request as Feeds, options, slabs, scope === SHADOW);
+      return readModelRequest(model.id, metadata, request as Feeds, options, slabs, scope.isShadow);
     } catch (cause) {
       metrics.deploymentRequests(deployment.name).sum += 1;
       metrics.deploymentError(deployment.name);

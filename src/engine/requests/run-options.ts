@@ -3,12 +3,12 @@ import {
   isBoolean,
   isMilliseconds,
   isObject,
+  isSignal,
   isText,
   type Rule,
   satisfies,
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
-import { isAbortSignal } from '../../common/values/realm.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 import { areOutputNames } from '../../tensors/check-feeds.js';
 import type { Feeds } from '../../tensors/tensor.js';
@@ -22,8 +22,6 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
 
 /** A router looks at few. */
 const MOST_LABELS = 1_024;
-
-const isSignal = satisfies(isAbortSignal, 'an AbortSignal');
 
 /** Copies the labels, reading each once. Symbol keys are ignored. */
 function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {

@@ -52,10 +52,10 @@ export class HandlerCalls {
   }
 
   #withTicket(payload: HandlerPayload, ticket: number): HandlerRequest {
-    const { value, stream } = payload;
+    const { value, stream, isShadow } = payload;
     payload.abandoned = () => this.#tell({ kind: 'cancel', ticket });
     stream?.connected((items) => this.#tell({ kind: 'pull', ticket, items }));
-    return { ticket, value, ahead: stream?.ahead };
+    return { ticket, value, ahead: stream?.ahead, isShadow };
   }
 
   #tell(message: ReplicaMessage): void {

@@ -8,6 +8,8 @@ import type { ReplicaCalls } from './replica-calls.js';
 export interface NestedTerms {
   /** The targets of the requests within which it is made, the outermost first. */
   readonly path: readonly string[];
+  /** Whether nobody reads the answer of that one. */
+  readonly isShadow: boolean;
   /** Clock time by which it must be answered. */
   readonly deadline: number | undefined;
   /** Aborted when the handler gives it up, and when the handler's own request is over. */
@@ -40,7 +42,9 @@ export class NestedRuns {
     // Of a batch the last answer counts.
     const deadline = Math.max(...payloads.map(({ deadline: own = Number.POSITIVE_INFINITY }) => own));
     return {
-      path: paths.reduce((deepest, path) => (path.length > deepest.length ? path : deepest)),
+      // One of a batch makes it, and nobody knows which: none is taken for a cycle because of another.
+      path: paths.reduce((least, path) => (path.length < least.length ? path : least)),
+      isShadow: payloads.every((payload) => payload.isShadow),
       deadline: deadline === Number.POSITIVE_INFINITY ? undefined : deadline,
       signal: controller.signal,
     };

@@ -24,6 +24,8 @@ export interface HandlerPayload {
   abandoned: (() => void) | undefined;
   /** The targets of the requests within which it was made, the outermost first, and its own. */
   readonly path: readonly string[];
+  /** Whether nobody reads the answer. */
+  readonly isShadow: boolean;
   /** Clock time by which its caller needs the answer. */
   readonly deadline: number | undefined;
   /** Takes the items of a stream; undefined when the answer goes as a whole. */

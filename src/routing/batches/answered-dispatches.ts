@@ -75,6 +75,10 @@ export class AnsweredDispatches<R extends RoutableReplica> {
         if (apartBytes > 0) batching.largeJoins.add(apartBytes, requests, runMs);
       },
       failed: (pending, error) => this.#failures.fail(pending, error),
+      refused: (pending, error) => {
+        pending.payload?.stream?.failed();
+        this.#accepted.reject(pending, () => error);
+      },
       answered: (pending, outputs, runMs, batchSize) => {
         if (!this.#accepted.has(pending)) return;
         const { acceptedAt, dispatchedAt } = pending;

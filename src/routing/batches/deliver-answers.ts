@@ -9,6 +9,8 @@ export interface AnswerObserver {
   called(first: PendingRequest, requests: number, rows: number, runMs: number, isRight: boolean): void;
   answered(pending: PendingRequest, outputs: Outputs, runMs: number, batchSize: number): void;
   failed(pending: PendingRequest, error: InfermuxError): void;
+  /** The handler itself has failed the request: no other replica is asked. */
+  refused(pending: PendingRequest, error: InfermuxError): void;
 }
 
 /** Goes through a replica's answer and reports each call and each of its requests. */
@@ -40,12 +42,13 @@ function deliverCall(
     const pending = requests[index] as PendingRequest;
     const own = outputs[index - first];
     // A handler may return undefined, so the length tells whether there is an answer.
-    const ownError = error ?? errors?.[index - first];
-    const isRight = ownError === undefined && index - first < outputs.length;
+    const refusal = errors?.[index - first];
+    const isRight = error === undefined && refusal === undefined && index - first < outputs.length;
     const ownMs = (joined ? runMs[0] : runMs[index - first]) ?? 0;
     if (!joined || index === first) observer.called(pending, batchSize, rows, ownMs, isRight);
     if (isRight) observer.answered(pending, own as Outputs, ownMs, batchSize);
-    else observer.failed(pending, ownError ?? unanswered());
+    else if (refusal !== undefined) observer.refused(pending, refusal);
+    else observer.failed(pending, error ?? unanswered());
   }
 }
 

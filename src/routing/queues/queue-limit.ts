@@ -79,7 +79,7 @@ export class QueueLimit {
     const most = this.#maxQueuedRequests;
     if (most === -1 || this.#queued <= most) return false;
     this.#environment.placeNow();
-    if (!request.isWaiting) return false;
+    if (!request.isWaiting || this.#queued <= most) return false;
     const retryAfterMs = this.#drainRate.retryAfterMs(this.#queued);
     const message = `${most} requests wait already (maxQueuedRequests); try again in ${retryAfterMs} ms`;
     this.#environment.reject(request, new InfermuxError('QUEUE_FULL', message, { retryAfterMs }));

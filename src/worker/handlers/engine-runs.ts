@@ -1,4 +1,5 @@
-import { InfermuxError, messageOf } from '../../common/errors.js';
+import { check, isObject, isSignal } from '../../common/checks.js';
+import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
 import { compact } from '../../common/values/compact.js';
 import { fromErrorRecord } from '../../common/values/error-record.js';
 import type { HandlerEngine, NestedRunOptions } from '../../contracts/handler.js';
@@ -30,14 +31,18 @@ export class EngineRuns {
   }
 
   async #run(ticket: number, target: string, request: unknown, given: NestedRunOptions | undefined): Promise<unknown> {
-    const { signal, ...options } = given ?? {};
-    signal?.throwIfAborted();
+    const { signal, ...options } = readingInput('runOptions', () => ({
+      ...check('runOptions', given ?? {}, isObject),
+    }));
+    if (signal !== undefined) check('runOptions.signal', signal, isSignal);
+    if (signal?.aborted === true)
+      throw new InfermuxError('CANCELLED', 'the request was cancelled', { cause: signal.reason });
     this.#lastRun += 1;
     const run = this.#lastRun;
     try {
       this.#post({ kind: 'engine-run', run, ticket, target, request: compact(request), options });
     } catch (cause) {
-      const message = `the request for ${String(target)} cannot be cloned: ${messageOf(cause)}`;
+      const message = `the request for ${show(target)} cannot be cloned: ${messageOf(cause)}`;
       throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
     }
     const cancel = () => this.#post({ kind: 'engine-cancel', run });

@@ -10,7 +10,7 @@ import type { CallAnswer, HandlerAbilities, HandlerRequest, HandlerResult } from
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import type { EngineRuns } from './engine-runs.js';
-import { copyOf, ItemSender, ItemStream, itemsOf } from './item-stream.js';
+import { CollectedItems, copyOf, ItemSender, ItemStream, itemsOf } from './item-stream.js';
 import { loggableFields, loggableText } from './loggable.js';
 import type { ModelRuns } from './model-runs.js';
 import { type OngoingCall, OngoingRequests } from './ongoing-requests.js';
@@ -32,12 +32,15 @@ export interface HandlerEnvironment extends ModelResolver {
 /** Most routing stats of a replica: each router and each status gets them. */
 const MOST_STATS = 1_024;
 
+/** What a handler does after its requests were given up is waited for so long. */
+const LONGEST_REST_MS = 10_000;
+
 /** Gives requests to a handler, as they come, with a context for each call. */
 export class HandlerHost {
   readonly #handler: Handler;
   readonly #models: ModelMultiplexer;
   readonly #environment: HandlerEnvironment;
-  readonly ongoing = new OngoingRequests();
+  readonly ongoing = new OngoingRequests(LONGEST_REST_MS);
 
   constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {
     this.#handler = handler;
@@ -98,7 +101,12 @@ export class HandlerHost {
     return clone(stats as Readonly<Record<string, unknown>>);
   }
 
-  /** Calls the handler for these requests. */
+  /** Resolves when the handler is done with the requests that were given up; undefined when there are none. */
+  unfinished(): Promise<unknown> | undefined {
+    return this.ongoing.givenUp;
+  }
+
+  /** Calls the handler for these requests. @throws InfermuxError `REPLICA_FAILED` when the thread stops. */
   async #call(modelId: string | undefined, requests: readonly HandlerRequest[]): Promise<CallAnswer> {
     const { now, isStopping, runs } = this.#environment;
     const startedAt = now();
@@ -110,9 +118,12 @@ export class HandlerHost {
       if (isStopping()) throw stopping();
       const context = this.#contextOf(modelId, requests, ongoing, models);
       const work = this.#handler.handleBatch === undefined ? this.#handleOne : this.#handleBatch;
-      results = await ongoing.unlessAborted(() => work(requests, context));
+      results = await ongoing.unlessAborted(() => work(requests, context), this.ongoing.goesOn);
     } catch (cause) {
-      const error = toErrorRecord(handlerError(cause));
+      const failure = handlerError(cause);
+      // Another replica may take the requests. Otherwise the code is one that the handler passes on.
+      if (isStopping() && failure.code === 'REPLICA_FAILED') throw failure;
+      const error = toErrorRecord(failure);
       results = requests.map(() => ({ error }));
     } finally {
       runMs = now() - startedAt;
@@ -127,14 +138,14 @@ export class HandlerHost {
     [request]: readonly HandlerRequest[],
     context: HandlerContext,
   ): Promise<readonly HandlerResult[]> => {
-    const { ticket, value, ahead } = request as HandlerRequest;
+    const { ticket, value, ahead, isShadow } = request as HandlerRequest;
     const answer = await this.#handler.handle?.(value, context);
     const items = itemsOf(answer);
     if (ahead === undefined) {
       if (items === undefined) return [{ value: copyOf(answer) }];
-      const all: unknown[] = [];
-      await new ItemStream(items, context.signal).take((item) => void all.push(item));
-      return [{ value: all }];
+      const all = new CollectedItems(!isShadow);
+      await new ItemStream(items, context.signal).take((item) => all.add(item));
+      return [{ value: all.items }];
     }
     if (items === undefined) throw noStream(`the handler returned ${show(answer)}`);
     const sender = new ItemSender(ahead, (sent) => this.#environment.sendItems(ticket, sent));

@@ -34,11 +34,12 @@ export class ItemStream {
    */
   async take(taken: (item: unknown) => Promise<void> | undefined): Promise<void> {
     let isEnded = false;
-    // What the generator does at its end is its own affair: nobody waits for it.
+    let ending: Promise<unknown> | undefined;
     const end = () => {
       if (isEnded) return;
       isEnded = true;
-      void unminded((async () => this.#items.return?.())());
+      // An error at its end is its own affair.
+      ending = unminded((async () => this.#items.return?.())());
     };
     this.#signal.addEventListener('abort', end, { once: true });
     try {
@@ -54,6 +55,7 @@ export class ItemStream {
     } finally {
       this.#signal.removeEventListener('abort', end);
       end();
+      await ending?.catch(() => undefined);
     }
   }
 
@@ -64,6 +66,30 @@ export class ItemStream {
       'INFERENCE_FAILED',
       'the stream of the handler is no async iterable: next() gave no object',
     );
+  }
+}
+
+/** A generator that waits for nothing gives others a turn of the event loop after so many items. */
+const ITEMS_PER_TURN = 64;
+
+/** The items of an answer that goes as a whole. */
+export class CollectedItems {
+  /** Empty when they are not kept. */
+  readonly items: unknown[] = [];
+  readonly #isKept: boolean;
+  #sinceTurn = 0;
+
+  constructor(isKept: boolean) {
+    this.#isKept = isKept;
+  }
+
+  /** @returns a promise when the event loop is to have a turn before the next item. */
+  add(item: unknown): Promise<void> | undefined {
+    if (this.#isKept) this.items.push(item);
+    this.#sinceTurn += 1;
+    if (this.#sinceTurn < ITEMS_PER_TURN) return undefined;
+    this.#sinceTurn = 0;
+    return new Promise(setImmediate);
   }
 }
 

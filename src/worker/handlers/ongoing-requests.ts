@@ -1,3 +1,4 @@
+import { settlesWithin, systemClock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import type { HandlerRequest } from '../../protocol/messages.js';
 import type { ItemSender } from './item-stream.js';
@@ -11,7 +12,7 @@ export class OngoingCall {
 
   #isAborted = false;
   #controller: AbortController | undefined;
-  #reject: ((error: InfermuxError) => void) | undefined;
+  #giveUp: (() => void) | undefined;
 
   constructor(requests: number) {
     this.wanted = requests;
@@ -27,18 +28,24 @@ export class OngoingCall {
   abort(): void {
     this.#isAborted = true;
     this.#controller?.abort();
-    this.#reject?.(unwanted());
+    this.#giveUp?.();
   }
 
   /**
    * Resolves with the result of the work, or rejects at once when nobody wants an answer: a handler may ignore its
    * signal, and the requests behind it must not wait for ever.
+   *
+   * @param goesOn called with the work when it is given up.
    */
-  unlessAborted<T>(work: () => Promise<T>): Promise<T> {
+  unlessAborted<T>(work: () => Promise<T>, goesOn: (working: Promise<T>) => void): Promise<T> {
     if (this.#isAborted) return Promise.reject(unwanted());
     return new Promise((resolve, reject) => {
-      this.#reject = reject;
-      work().then(resolve, reject);
+      const working = work();
+      this.#giveUp = () => {
+        reject(unwanted());
+        goesOn(working);
+      };
+      working.then(resolve, reject);
     });
   }
 }
@@ -50,7 +57,28 @@ function unwanted(): InfermuxError {
 /** What is under way in a handler, by the tickets of the requests. */
 export class OngoingRequests {
   readonly #calls = new Map<number, OngoingCall>();
+  readonly #longestRestMs: number;
+  /** Calls that were given up, and that the handler has not ended. */
+  readonly #rests = new Set<Promise<unknown>>();
   #idleWaiters: (() => void)[] = [];
+
+  /** @param longestRestMs for which the handler may go on with a call that was given up. */
+  constructor(longestRestMs: number) {
+    this.#longestRestMs = longestRestMs;
+  }
+
+  /** Resolves when the handler has ended all calls that were given up, or takes too long; undefined without any. */
+  get givenUp(): Promise<unknown> | undefined {
+    return this.#rests.size === 0 ? undefined : Promise.all(this.#rests);
+  }
+
+  /** The call was given up, and the handler still works on it. */
+  readonly goesOn = (working: Promise<unknown>): void => {
+    const rest: Promise<unknown> = settlesWithin(systemClock, working, this.#longestRestMs)
+      .catch(() => undefined)
+      .then(() => this.#rests.delete(rest));
+    this.#rests.add(rest);
+  };
 
   /** The handler is about to be called for these requests. */
   begin(requests: readonly HandlerRequest[]): OngoingCall {

@@ -85,8 +85,8 @@ export class MessageHandler {
   }
 
   /** Resolves when the work that goes on after all answers is done; undefined when there is none. Never rejects. */
-  unfinished(): Promise<void> | undefined {
-    return this.#runtime?.models.unfinished();
+  unfinished(): Promise<unknown> | undefined {
+    return this.#runtime?.models.unfinished() ?? this.#runtime?.handler?.unfinished();
   }
 
   async #run(message: RunMessage): Promise<Reply> {
@@ -126,7 +126,7 @@ export class MessageHandler {
     this.#lookup.defined(message);
     // The handler, which waited for the model, goes on first.
     await new Promise(setImmediate);
-    await this.unfinished();
+    await this.#runtime?.models.unfinished();
   }
 
   async #release(): Promise<void> {
@@ -135,10 +135,11 @@ export class MessageHandler {
       handler?.ongoing.cancelAll();
       // A handler that minds its signal is done by then. Another one is not waited for: its models end with the thread.
       await new Promise(setImmediate);
-      if (handler?.ongoing.isIdle === false) return;
+      if (handler?.ongoing.isIdle === false || handler?.unfinished() !== undefined) return;
     }
     // The handler's requests end first: until then they lease and load sessions.
     await handler?.ongoing.untilIdle();
+    await handler?.unfinished();
     await models?.releaseAll();
   }
 

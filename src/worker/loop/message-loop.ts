@@ -29,7 +29,7 @@ export function answerMessages(
   port: MessagePort,
   wait: MessageWait,
   handle: (message: ReplicaMessage) => Promise<Reply>,
-  unfinished: () => Promise<void> | undefined = () => undefined,
+  unfinished: () => Promise<unknown> | undefined = () => undefined,
 ): Promise<void> {
   let underWay = 0;
   let isWaiting = false;

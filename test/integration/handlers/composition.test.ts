@@ -46,6 +46,25 @@ describe('what a handler runs in the engine', () => {
     expect(await outcome(ask({ do: 'unclonable', target: 'other' }))).toContain('INVALID_ARGUMENT');
   });
 
+  it.each([
+    ['cancelled before', 'CANCELLED'],
+    ['no signal', 'INVALID_ARGUMENT: runOptions.signal must be an AbortSignal, got 7'],
+    ['no options', 'INVALID_ARGUMENT: runOptions must be a plain object, got 7'],
+  ])('is refused by its own options: %s', async (what, message) => {
+    await start();
+    expect(await outcome(ask({ do: what, target: 'other' }))).toContain(message);
+  });
+
+  it('is not asked for again by a request whose own replica lives', async () => {
+    await start();
+    const times = new Int32Array(new SharedArrayBuffer(4));
+    const request = { do: 'nested', target: 'other', request: { do: 'count and exit', times } };
+    const outer = { do: 'nested', target: 'app', request };
+    expect(await outcome(ask(outer))).toContain('REPLICA_FAILED');
+    // Once more for the replica that it has ended, and no more for those that pass the error on.
+    expect(times[0]).toBe(2);
+  });
+
   it('has the deadline of the request that asks for it', async () => {
     await start();
     const late = outcome(ask({ do: 'nested', target: 'other', request: { do: 'never' } }, 'app', { timeoutMs: 50 }));

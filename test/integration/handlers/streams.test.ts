@@ -95,6 +95,50 @@ describe('a stream of a handler', () => {
     await until(() => ongoing() === 0);
   });
 
+  it.each(['break', 'deadline', 'close'])('has all that its generator does at its end done: %s', async (how) => {
+    await start();
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    const options = how === 'deadline' ? { timeoutMs: 50 } : {};
+    const stream = engine.stream('app', { as: 'slow end', done }, options);
+    await stream.next();
+    if (how === 'deadline') await collect(stream);
+    else await stream.return?.();
+    // Nothing else wakes the replica.
+    if (how === 'close') {
+      await engine.close();
+      expect(done[0]).toBe(1);
+    } else await until(() => done[0] === 1);
+  });
+
+  it('can be cancelled as a whole, and holds up no other, though its generator never waits', async () => {
+    await start();
+    const controller = new AbortController();
+    const all = outcome(ask({ as: 'generator', count: 1e12 }, 'app', { signal: controller.signal }));
+    await until(async () => (await state()).yielded > 100);
+    controller.abort();
+    expect(await all).toContain('CANCELLED');
+    await until(async () => (await state()).ended === 1);
+  });
+
+  it('minds a signal that is not of Node, and leaves no listener on it', async () => {
+    await start();
+    const listeners = new Set<() => void>();
+    const signal = {
+      aborted: false,
+      reason: 'as asked',
+      addEventListener: (_: string, listener: () => void) => listeners.add(listener),
+      removeEventListener: (_: string, listener: () => void) => listeners.delete(listener),
+    };
+    const options = { signal: signal as unknown as AbortSignal };
+    expect(await collect(engine.stream('app', { as: 'generator', count: 3 }, options))).toEqual([0, 1, 2]);
+    expect(listeners.size).toBe(0);
+    const stream = engine.stream('app', { as: 'generator', count: 1e9, waitMs: 1 }, options);
+    await stream.next();
+    for (const abort of listeners) abort();
+    expect((await collect(stream)).at(-1)).toContain('CANCELLED');
+    expect(listeners.size).toBe(0);
+  });
+
   it('ends though its generator does not', async () => {
     await start();
     const stream = engine.stream('app', { as: 'stuck end' });
@@ -140,6 +184,23 @@ describe('a stream of a handler', () => {
       expect.stringContaining('next() gave no object'),
     ]);
     expect((await state()).ended).toBe(2);
+  });
+
+  it('has the items before an error that its handler passes on, whatever its code', async () => {
+    await start();
+    const late = { as: 'nested', target: 'app', options: { timeoutMs: 20 } };
+    expect(await collect(engine.stream('app', late))).toEqual([1, 2, expect.stringContaining('DEADLINE_EXCEEDED')]);
+  });
+
+  it('is dropped item by item in a shadow, which ends with it', async () => {
+    await start();
+    await engine.deployments.create('shadow', { handler, replicas: 1 });
+    await engine.endpoints.set('both', { traffic: { app: 1 }, shadow: { shadow: 1 } });
+    const stream = engine.stream('both', { as: 'generator', count: 1e12 });
+    await stream.next();
+    await until(() => engine.deployments.get('shadow').ongoing === 1);
+    await stream.return?.();
+    await until(() => engine.deployments.get('shadow').ongoing === 0);
   });
 
   it('goes elsewhere when its replica dies before the first item, and fails after that', async () => {

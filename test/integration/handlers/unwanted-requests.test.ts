@@ -47,6 +47,14 @@ describe('a request that nobody wants any more', () => {
     expect([Atomics.load(counter, 0), last > 0]).toEqual([last, true]);
   });
 
+  it('has what its handler does at the end done, though nothing else wakes the replica', async () => {
+    const handler = new URL('../../support/concurrent-handler.mjs', import.meta.url);
+    engine = await startHandler({ handler });
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    expect(await outcome(ask({ do: 'slow end', done }, 'app', { timeoutMs: 20 }))).toContain('DEADLINE_EXCEEDED');
+    await until(() => done[0] === 1);
+  });
+
   it('does not keep a replica that is given up', async () => {
     await start({ replicas: 1, gracefulShutdownTimeoutMs: 50 });
     const stubborn = outcome(ask({ do: 'wait', isStubborn: true }));

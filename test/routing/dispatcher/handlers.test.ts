@@ -9,7 +9,15 @@ import { startDispatcher, work } from '../../support/routing/start-dispatcher.js
 
 const ANY = handlerModel(undefined);
 const NAMED = handlerModel('named');
-const payload = { value: undefined, abandoned: undefined, path: ['app'], deadline: undefined, stream: undefined };
+const path = ['app'];
+const payload = {
+  value: undefined,
+  abandoned: undefined,
+  path,
+  isShadow: false,
+  deadline: undefined,
+  stream: undefined,
+};
 const handled = { payload, checked: true };
 const nested = { ...handled, priority: NESTED_PRIORITY };
 
@@ -23,12 +31,10 @@ function start(maxOngoingRequests: number): void {
 
 /** Adds a replica with a handler, which has all requests that name no model. */
 function addHandler(id: string, handles: 'requests' | 'batches' = 'requests'): FakeReplica {
-  const replica = world.addReplica(id);
-  dispatcher.removeReplica(replica);
-  replica.handles = handles;
-  replica.models.set(ANY.key, 'loaded');
-  dispatcher.addReplica(replica);
-  return replica;
+  return world.addReplica(id, 3, (replica) => {
+    replica.handles = handles;
+    replica.models.set(ANY.key, 'loaded');
+  });
 }
 
 beforeEach(() => start(2));
@@ -76,6 +82,25 @@ describe('a replica whose handler takes requests one by one', () => {
     replica.awaiting = 0;
     dispatcher.handled.awaitingChanged(replica);
     expect([replica.ongoing, dispatcher.queued]).toEqual([3, 1]);
+    await work(replica);
+    expect([replica.ongoing, dispatcher.queued]).toEqual([0, 0]);
+  });
+
+  it('has a request that lost its replica alone, but for nested ones while it waits itself', async () => {
+    const lost = addHandler('r');
+    void world.submit(ANY, handled);
+    await flush();
+    lost.crash((error) => dispatcher.removeReplica(lost, error));
+    const replica = addHandler('s');
+    await flush();
+    void world.submit(ANY, handled);
+    void world.submit(ANY, nested);
+    await flush();
+    expect([replica.ongoing, dispatcher.queued]).toEqual([1, 2]);
+    replica.awaiting = 1;
+    dispatcher.handled.awaitingChanged(replica);
+    expect([replica.ongoing, dispatcher.queued]).toEqual([2, 1]);
+    replica.awaiting = 0;
     await work(replica);
     expect([replica.ongoing, dispatcher.queued]).toEqual([0, 0]);
   });

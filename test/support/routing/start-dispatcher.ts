@@ -38,11 +38,13 @@ export function startDispatcher({
   const options = { maxOngoingRequests, maxQueuedRequests, batching: 'auto', lookAfterRequests } as const;
   const dispatcher = new Dispatcher<FakeReplica>(options, () => 0, clock, observer);
 
-  function addReplica(id: string, maxModels = 3): FakeReplica {
+  /** @param prepare is given the replica before the dispatcher is. */
+  function addReplica(id: string, maxModels = 3, prepare: (replica: FakeReplica) => void = () => undefined) {
     const replica = new FakeReplica(id, maxModels, {
       modelChanged: (changed, modelKey) => dispatcher.modelChanged(changed, modelKey),
       given: (to, { model }) => given.push(`${model.id}>${to.id}`),
     });
+    prepare(replica);
     dispatcher.addReplica(replica);
     return replica;
   }

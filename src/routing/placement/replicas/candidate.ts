@@ -97,8 +97,8 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   endsSoon = false;
   cancelTimer: (() => void) | undefined;
   visit: Visit | undefined;
-  /** Whether the dispatch that runs must run alone. */
-  runsAlone = false;
+  /** Dispatches that run and must run alone. There is more than one only while the others wait for nested requests. */
+  lone = 0;
   /** Most ongoing requests. */
   maxOngoing = Number.POSITIVE_INFINITY;
 
@@ -183,7 +183,7 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   /** Whether it would begin one more dispatch at once, whatever its model, if it works on so many. */
   mayBegin(dispatches: number): boolean {
     if (dispatches === 0) return true;
-    return this.isConcurrent && !this.runsAlone && dispatches < this.maxOngoing;
+    return this.isConcurrent && this.lone === 0 && dispatches < this.maxOngoing;
   }
 
   /** Whether it would begin a dispatch now. */

@@ -52,7 +52,7 @@ export class ReplicaSlots<R extends RoutableReplica> {
   given(candidate: Candidate<R>, queue: ModelQueue, sequence: number, dispatch: PendingDispatch): void {
     const { expectedMs = Number.POSITIVE_INFINITY, wide } = dispatch;
     candidate.expectedMs.push(expectedMs);
-    candidate.runsAlone ||= dispatch.isRetry;
+    if (dispatch.isRetry) candidate.lone += 1;
     candidate.last = queue;
     if (!candidate.models.has(wide?.key ?? queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
     if (candidate.expectedMs.length === 1) this.#begun(candidate);
@@ -63,7 +63,7 @@ export class ReplicaSlots<R extends RoutableReplica> {
     // A handler's requests are answered in any order.
     const index = candidate.isConcurrent ? candidate.expectedMs.indexOf(expectedMs) : 0;
     candidate.expectedMs.splice(index, 1);
-    if (isRetry) candidate.runsAlone = false;
+    if (isRetry) candidate.lone -= 1;
     this.#begun(candidate);
     this.#update(candidate);
   }

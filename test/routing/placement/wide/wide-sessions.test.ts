@@ -321,7 +321,14 @@ describe('no wide session is loaded', () => {
   it('for a model that a handler was asked for, by the times of the handler', async () => {
     add();
     add([]);
-    const payload = { value: 1, abandoned: undefined, path: ['app'], deadline: undefined, stream: undefined };
+    const payload = {
+      value: 1,
+      abandoned: undefined,
+      path: ['app'],
+      isShadow: false,
+      deadline: undefined,
+      stream: undefined,
+    };
     for (let time = 0; time < 200; time += 1) {
       const answer = dispatcher.submit({ ...fakeRequest(HEAVY), payload }, () => undefined);
       await flush();
