@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { readTextFile } from './read-file.js';
 import { isUnanswered, undefinedIfNotThere } from './system-errors.js';
-import { createFile } from './write-file.js';
+import { unlinkNow } from './write-file.js';
 
 /** Age at which a lock is void if its holder cannot be examined. */
 const STALE_MS = 600_000;
@@ -26,14 +26,16 @@ interface Holder {
  * It saves work, and does not exclude every race: two threads may both find the lock of a dead holder, and both take
  * it. So the holder must finish by renaming its work into place.
  *
+ * It is written at once, in the thread that takes it, and not synced: after a loss of power its holder is dead.
+ *
  * @returns a function that gives the lock back; undefined when another thread holds the lock.
  * @throws Error when the file cannot be written, or when the system cannot say who holds the lock.
  */
 export async function tryLock(path: string): Promise<(() => Promise<void>) | undefined> {
   for (let attempt = 0; attempt < 2; attempt += 1) {
     try {
-      await createFile(path, JSON.stringify(thisThread()), 0o600);
-      return () => rm(path, { force: true });
+      writeFileSync(path, JSON.stringify(thisThread()), { mode: 0o600, flag: 'wx' });
+      return async () => unlinkNow(path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       if (await isHeld(path)) return undefined;

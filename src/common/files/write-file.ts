@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { unlinkSync } from 'node:fs';
 import { lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+
+import { undefinedIfNotThere } from './system-errors.js';
 
 const TEMPORARY_NAME = /^\.infermux-[\da-f-]{36}\.tmp$/;
 /** Age at which a temporary file or folder counts as left behind by a killed process. */
@@ -55,6 +58,15 @@ export async function replaceFile(
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/** Removes a file at once, if there is one. For threads that may wait for the disk: `rm` takes several steps. */
+export function unlinkNow(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    undefinedIfNotThere(error);
+  }
 }
 
 /** Removes the temporary files of processes that were killed. One that cannot be removed does no harm. */

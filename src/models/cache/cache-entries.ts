@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { otherWriters, thisUser } from '../../common/files/other-writers.js';
-import { readTextFile } from '../../common/files/read-file.js';
 import { isUnanswered, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { tryLock } from '../../common/files/thread-lock.js';
-import { ABANDONED_MS, removeAbandoned, syncFolder, temporaryIn } from '../../common/files/write-file.js';
+import { ABANDONED_MS, removeAbandoned, temporaryIn, unlinkNow } from '../../common/files/write-file.js';
 import { bytesIn, type CachedFile, contentKey, ENTRY, isWhole } from './entry-files.js';
 import { finishedRecord } from './gathered-files.js';
 
@@ -29,7 +29,7 @@ const OPEN_FOR_MS = 10_000;
 interface SeenEntry {
   readonly bytes: number;
   /** Milliseconds as of `Date.now()`. */
-  readonly usedAt: number;
+  usedAt: number;
 }
 
 /** What was found under a name. */
@@ -50,14 +50,17 @@ export interface CacheEntriesEnvironment {
 
 /**
  * The folders of a cache of models, which processes of one user share. An entry is named by its contents, and appears
- * whole: it is written beside its place and renamed. A record says which entry was found under which name.
+ * whole: it is written beside its place and renamed. A record says which entry was found under which name. Short steps on
+ * the disk are done at once: see {@link PartialFile}.
  */
 export class CacheEntries {
   readonly #directory: string;
   readonly #maxBytes: number;
   readonly #environment: CacheEntriesEnvironment;
   /** The entries as they were last seen, by name. */
-  #seen = new Map<string, SeenEntry>();
+  readonly #seen = new Map<string, SeenEntry>();
+  /** Bytes of all of them. */
+  #bytes = 0;
   #seenAt = Number.NEGATIVE_INFINITY;
   #openedAt = Number.NEGATIVE_INFINITY;
   /** How many are about to use each folder. */
@@ -71,11 +74,11 @@ export class CacheEntries {
   }
 
   /** Creates the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be, or when others may write it. */
-  async open(): Promise<void> {
+  open(): void {
     if (Date.now() - this.#openedAt < OPEN_FOR_MS) return;
     try {
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      const found = await stat(this.#directory);
+      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      const found = statSync(this.#directory);
       const others = otherWriters(found, thisUser());
       // Whoever may write it decides what the models answer. A group has been given that right.
       if (others !== undefined && others.who !== 'group') throw new Error(`it ${others.what}`);
@@ -123,55 +126,59 @@ export class CacheEntries {
   }
 
   /** What was last found under the name, if all of its files are there; with when that was. */
-  async recall(key: string): Promise<{ record: CacheRecord; foundAt: number } | undefined> {
+  recall(key: string): { record: CacheRecord; foundAt: number } | undefined {
     const path = this.#recordPath(key);
     try {
-      const { mtimeMs } = await stat(path);
-      const record = JSON.parse((await readTextFile(path)).text) as CacheRecord;
-      if (record.format !== FORMAT || !ENTRY.test(record.entry)) return undefined;
-      for (const [name, { bytes }] of Object.entries(record.files)) {
-        if ((await stat(join(this.folderOf(record), name))).size !== bytes) return undefined;
-      }
-      return { record, foundAt: mtimeMs };
+      const { mtimeMs } = statSync(path);
+      const record = JSON.parse(readFileSync(path, 'utf8')) as CacheRecord;
+      const isRight = record.format === FORMAT && ENTRY.test(record.entry);
+      return isRight && isWhole(this.folderOf(record), record.files) ? { record, foundAt: mtimeMs } : undefined;
     } catch (error) {
       if (isUnanswered(error)) throw error;
       return undefined;
     }
   }
 
-  /** Makes the files of the work folder an entry, and writes down that it was found under the name. */
-  async enter(key: string, work: string, model: string, files: ReadonlyMap<string, CachedFile>): Promise<CacheRecord> {
-    const record = { format: FORMAT, entry: contentKey(files), model, files: Object.fromEntries(files) };
+  /**
+   * Makes the files of the work folder an entry, and writes down that it was found under the name. Only the files are
+   * synced: after a loss of power, names that are missing show that the entry is not whole.
+   */
+  async enter(
+    key: string,
+    work: string,
+    model: string,
+    files: Readonly<Record<string, CachedFile>>,
+  ): Promise<CacheRecord> {
+    const record = { format: FORMAT, entry: contentKey(files), model, files };
     const folder = this.folderOf(record);
-    if (files.size > 1) for (const name of files.keys()) await rm(finishedRecord(join(work, name)), { force: true });
+    const names = Object.keys(files);
+    if (names.length > 1) for (const name of names) unlinkNow(finishedRecord(join(work, name)));
     // What is left of downloads that were begun for other contents.
-    const wanted = new Set([...files.keys()].map((name) => name.split('/')[0]));
-    for (const name of await readdir(work))
+    const wanted = new Set(names.map((name) => name.split('/')[0]));
+    for (const name of readdirSync(work))
       if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
-    await syncFolder(work);
     this.reserve(folder);
     await this.#put(work, folder, files);
-    await this.note(key, record);
+    this.note(key, record);
     await this.#prune(record);
     return record;
   }
 
   /** Puts the folder in its place, unless an entry with the same contents is there: another name may have brought it. */
-  async #put(work: string, folder: string, files: ReadonlyMap<string, CachedFile>): Promise<void> {
+  async #put(work: string, folder: string, files: Readonly<Record<string, CachedFile>>): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
-      if (await isWhole(folder, files)) {
+      if (isWhole(folder, files)) {
         await rm(work, { recursive: true, force: true });
         return;
       }
       try {
-        await rename(work, folder);
-        await syncFolder(this.#directory);
+        renameSync(work, folder);
         return;
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if ((code !== 'ENOTEMPTY' && code !== 'EEXIST') || attempt === MOST_ATTEMPTS) throw error;
         // Somebody has cut its files short, or another thread has just put it there.
-        if (!(await isWhole(folder, files))) await this.remove(folder);
+        if (!isWhole(folder, files)) await this.remove(folder);
       }
     }
   }
@@ -189,66 +196,77 @@ export class CacheEntries {
   }
 
   /** The path of a model of one file with this hash, whatever name it was found under; undefined when it is not there. */
-  async withContents(fileName: string, sha256: string): Promise<{ path: string; bytes: number } | undefined> {
+  withContents(fileName: string, sha256: string): { path: string; bytes: number } | undefined {
     const validator = { etag: undefined, lastModified: undefined };
-    const path = join(this.#directory, contentKey(new Map([[fileName, { bytes: 0, sha256, validator }]])), fileName);
-    const found = await stat(path).catch(undefinedIfNotThere);
-    return found && { path, bytes: found.size };
+    const folder = this.folderOf({ entry: contentKey({ [fileName]: { bytes: 0, sha256, validator } }) });
+    const path = join(folder, fileName);
+    const bytes = statSync(path, { throwIfNoEntry: false })?.size;
+    if (bytes === undefined || !isWhole(folder, { [fileName]: { bytes, sha256 } })) return undefined;
+    return { path, bytes };
   }
 
   /** Writes down that the entry is what is found under the name now, and was used. */
-  async note(key: string, record: CacheRecord): Promise<void> {
+  note(key: string, record: CacheRecord): void {
     // Without a sync: if it is lost, the model is asked for again.
-    const path = this.#recordPath(key);
     const temporary = temporaryIn(this.#directory);
-    await writeFile(temporary, JSON.stringify(record), { mode: 0o600, flag: 'wx' });
-    await rename(temporary, path);
-    await this.used(this.folderOf(record));
+    writeFileSync(temporary, JSON.stringify(record), { mode: 0o600, flag: 'wx' });
+    renameSync(temporary, this.#recordPath(key));
+    this.used(this.folderOf(record));
   }
 
   /** The entry was used: others leave before it. */
-  async used(folder: string): Promise<void> {
+  used(folder: string): void {
     const now = new Date();
     const seen = this.#seen.get(basename(folder));
-    if (seen !== undefined) this.#seen.set(basename(folder), { ...seen, usedAt: now.getTime() });
-    await utimes(folder, now, now).catch(() => undefined);
+    if (seen !== undefined) seen.usedAt = now.getTime();
+    try {
+      utimesSync(folder, now, now);
+    } catch {
+      // It may be gone, or belong to somebody else.
+    }
   }
 
   /** Removes entries beyond the bound: those that were not used for longest, but none that is in use. */
-  async #prune({ entry: keep, files }: CacheRecord): Promise<void> {
+  async #prune({ entry, files }: CacheRecord): Promise<void> {
     if (Date.now() - this.#seenAt > SEEN_FOR_MS) await this.#look();
     const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
-    this.#seen.set(keep, { bytes, usedAt: Date.now() });
-    let total = 0;
-    for (const seen of this.#seen.values()) total += seen.bytes;
-    if (total <= this.#maxBytes) return;
+    this.#see(entry, { bytes, usedAt: Date.now() });
+    if (this.#bytes <= this.#maxBytes) return;
     for (const [name, seen] of [...this.#seen].sort(([, left], [, right]) => left.usedAt - right.usedAt)) {
-      if (total <= this.#maxBytes) return;
+      if (this.#bytes <= this.#maxBytes) return;
       const folder = join(this.#directory, name);
-      if (name === keep || this.#reserved.has(folder)) continue;
-      const isReleased = await this.#environment.release(folder);
+      if (name === entry || this.#reserved.has(folder)) continue;
+      const usedAt = statSync(folder, { throwIfNoEntry: false })?.mtimeMs;
+      if (usedAt === undefined) this.#see(name, undefined);
+      // Another process has used it.
+      else if (usedAt > seen.usedAt + 1) seen.usedAt = usedAt;
+      else if (!(await this.#environment.release(folder))) this.used(folder);
       // Somebody may have found it meanwhile.
-      if (isReleased && !this.#reserved.has(folder)) {
-        await this.remove(folder);
-        total -= seen.bytes;
-      } else await this.used(folder);
+      else if (!this.#reserved.has(folder)) await this.remove(folder);
     }
   }
 
-  /** Looks at all entries, and removes what processes left that were killed long ago. */
+  #see(name: string, seen: SeenEntry | undefined): void {
+    this.#bytes += (seen?.bytes ?? 0) - (this.#seen.get(name)?.bytes ?? 0);
+    if (seen === undefined) this.#seen.delete(name);
+    else this.#seen.set(name, seen);
+  }
+
+  /** Looks which entries there are, and removes what processes left that were killed long ago. */
   async #look(): Promise<void> {
     this.#seenAt = Date.now();
     await removeAbandoned(this.#directory);
-    const seen = new Map<string, SeenEntry>();
-    for (const name of await readdir(this.#directory)) {
+    const names = new Set(readdirSync(this.#directory));
+    for (const name of this.#seen.keys()) if (!names.has(name)) this.#see(name, undefined);
+    for (const name of names) {
+      // What an entry holds does not change.
+      if (this.#seen.has(name) || !(ENTRY.test(name) || UNFINISHED.test(name))) continue;
       const path = join(this.#directory, name);
-      const found = await stat(path).catch(() => undefined);
-      if (UNFINISHED.test(name) && found !== undefined && Date.now() - found.mtimeMs > ABANDONED_MS)
-        await this.#removeUnfinished(name);
-      if (ENTRY.test(name) && found?.isDirectory() === true)
-        seen.set(name, { bytes: await bytesIn(path), usedAt: found.mtimeMs });
+      const found = statSync(path, { throwIfNoEntry: false });
+      if (found === undefined) continue;
+      if (UNFINISHED.test(name) && Date.now() - found.mtimeMs > ABANDONED_MS) await this.#removeUnfinished(name);
+      if (ENTRY.test(name) && found.isDirectory()) this.#see(name, { bytes: bytesIn(path), usedAt: found.mtimeMs });
     }
-    this.#seen = seen;
   }
 
   /** Removes what nobody works on any more: a download may take long. */
@@ -260,7 +278,7 @@ export class CacheEntries {
 
   /** Removes an entry. */
   async remove(folder: string): Promise<void> {
-    this.#seen.delete(basename(folder));
+    this.#see(basename(folder), undefined);
     const dead = `${folder}.${randomUUID()}.tmp`;
     await rename(folder, dead).catch(undefinedIfNotThere);
     await rm(dead, { recursive: true, force: true });

@@ -56,7 +56,7 @@ export async function download(
     const outcome = await attemptTo(file, partial, terms);
     if (outcome === undefined || outcome === 'unchanged') return outcome;
     if ('sha256' in outcome) {
-      await partial.finish();
+      partial.finish();
       return outcome;
     }
     if (attempt === MOST_ATTEMPTS) throw fetchFailed(file.url, outcome.reason, true);
@@ -71,7 +71,7 @@ async function attemptTo(
 ): Promise<Downloaded | 'unchanged' | CutOff | undefined> {
   const silence = new Silence(terms);
   try {
-    const begun = await partial.begun();
+    const begun = partial.begun();
     const response = await silence.during(fetchFile(file, headersFor(begun, terms.known), silence.signal));
     const { status } = response;
     if (status === 200 || (status === 206 && begun !== undefined))
@@ -80,7 +80,7 @@ async function attemptTo(
     if (status === 304 && begun === undefined && terms.known !== undefined) return 'unchanged';
     if (status === 404 || status === 410) return undefined;
     if (status === 416 && begun !== undefined) {
-      await partial.discard();
+      partial.discard();
       return { reason: 'the server has less than there is already' };
     }
     const isPassing = status >= 500 || [408, 425, 429].includes(status);
@@ -115,7 +115,7 @@ async function receive(
   const isRest = status === 206;
   if (isRest && !goesOn(headers, begun, validator)) {
     await response.body?.cancel();
-    await partial.discard();
+    partial.discard();
     return { reason: 'the file has changed on the server' };
   }
   const total = totalOf(headers, isRest ? (begun?.bytes ?? 0) : 0);
@@ -134,13 +134,13 @@ async function receive(
     if (total !== undefined && writer.bytes < total)
       return { reason: `it ended after ${writer.bytes} of ${total} bytes` };
     const { bytes } = writer;
-    const sha256 = await writer.sync();
+    const sha256 = await writer.finish();
     const wrong = whyWrong({ bytes, sha256 }, expected);
     if (wrong === undefined) return { bytes, sha256, validator };
-    await partial.discard();
+    partial.discard();
     throw fetchFailed(url, wrong, false);
   } finally {
-    await writer.close();
+    writer.close();
   }
 }
 
@@ -163,7 +163,7 @@ async function writeBody(
         return { reason: cause instanceof InfermuxError ? cause.message : `it was cut off: ${reasonOf(cause)}` };
       }
       if (next.done === true) return undefined;
-      await writer.write(next.value);
+      writer.write(next.value);
       received(next.value.byteLength);
       if (writer.bytes > Math.min(expected.mostBytes, expected.bytes ?? Number.POSITIVE_INFINITY))
         throw tooLarge(url, `it has more than ${writer.bytes} bytes`, expected);
@@ -243,14 +243,10 @@ export class Silence {
   readonly #clock: Clock;
   readonly #wanted: AbortSignal;
   readonly #controller = new AbortController();
-  readonly #abort = () => this.#controller.abort(this.#wanted.reason);
-  readonly #aborted = new Promise<never>((_, reject) => {
-    const { signal } = this.#controller;
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
+  readonly #abort = () => this.#giveUp(this.#wanted.reason);
+  #reject: (reason: unknown) => void = () => undefined;
 
   constructor({ clock, signal }: Pick<DownloadTerms, 'clock' | 'signal'>) {
-    this.#aborted.catch(() => undefined);
     this.#clock = clock;
     this.#wanted = signal;
     if (signal.aborted) this.#abort();
@@ -261,18 +257,27 @@ export class Silence {
     return this.#controller.signal;
   }
 
-  /** @throws what the work throws; InfermuxError when it takes too long. */
+  /**
+   * Call it for one piece of work after the other.
+   *
+   * @throws what the work throws; InfermuxError when it takes too long; the reason why it is not wanted any more.
+   */
   async during<T>(work: Promise<T>): Promise<T> {
     const cancel = this.#clock.schedule(() => {
       const message = `nothing came for ${LONGEST_SILENCE_MS} ms`;
-      this.#controller.abort(new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: true }));
+      this.#giveUp(new InfermuxError('MODEL_LOAD_FAILED', message, { retryable: true }));
     }, LONGEST_SILENCE_MS);
+    const { signal } = this.#controller;
     try {
-      // The work may not mind the signal: a stream, or what signs requests.
-      return await Promise.race([work, this.#aborted]);
+      // The work may not mind the signal: a stream, or what signs requests. (A race with one promise for all pieces would
+      // keep each of them until the last has come.)
+      return await new Promise<T>((resolve, reject) => {
+        this.#reject = reject;
+        if (signal.aborted) reject(signal.reason);
+        work.then(resolve, reject);
+      });
     } catch (cause) {
-      const { aborted, reason } = this.#controller.signal;
-      throw aborted && reason instanceof InfermuxError ? reason : cause;
+      throw signal.aborted && signal.reason instanceof InfermuxError ? signal.reason : cause;
     } finally {
       cancel();
     }
@@ -280,5 +285,10 @@ export class Silence {
 
   end(): void {
     this.#wanted.removeEventListener('abort', this.#abort);
+  }
+
+  #giveUp(reason: unknown): void {
+    this.#controller.abort(reason);
+    this.#reject(reason);
   }
 }

@@ -1,7 +1,6 @@
-import { constants, copyFile, mkdir, stat } from 'node:fs/promises';
+import { readFileSync, statSync } from 'node:fs';
+import { constants, copyFile, mkdir } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
-import { readTextFile } from '../../common/files/read-file.js';
-import { undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { replaceFile } from '../../common/files/write-file.js';
 import { isWithin } from '../sources/model-files.js';
 import { readOnnxFile } from '../sources/onnx-file.js';
@@ -9,7 +8,7 @@ import type { CacheRecord } from './cache-entries.js';
 import type { CachedFile } from './entry-files.js';
 
 /** By the name that each has beside the others. */
-export type FoundFiles = ReadonlyMap<string, CachedFile>;
+export type FoundFiles = Readonly<Record<string, CachedFile>>;
 
 /** What is known of a file that is whole, while others of its model are not. */
 export function finishedRecord(place: string): string {
@@ -69,16 +68,16 @@ export class GatheredFiles {
       await mkdir(dirname(place), { recursive: true, mode: 0o700 });
       await copyFile(this.pathOf(name), place, constants.COPYFILE_FICLONE);
     }
-    return new Map([...this.#added, ...this.#kept]);
+    return Object.fromEntries([...this.#added, ...this.#kept]);
   }
 }
 
 /** A file that an earlier process has downloaded whole, before it could finish the others. */
-export async function readFinished(place: string): Promise<CachedFile | undefined> {
-  const found = await stat(place).catch(undefinedIfNotThere);
+export function readFinished(place: string): CachedFile | undefined {
+  const found = statSync(place, { throwIfNoEntry: false });
   if (found === undefined) return undefined;
   try {
-    const file = JSON.parse((await readTextFile(finishedRecord(place))).text) as CachedFile;
+    const file = JSON.parse(readFileSync(finishedRecord(place), 'utf8')) as CachedFile;
     return file.bytes === found.size ? file : undefined;
   } catch {
     return undefined;

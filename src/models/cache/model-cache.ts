@@ -43,6 +43,9 @@ export interface StreamedModel extends WantedModel {
   readonly pieces: AsyncIterable<Uint8Array>;
 }
 
+/** The files of a model in the work folder, or the entry that holds them already. */
+type Gathered = { readonly files: FoundFiles } | { readonly unchanged: CacheRecord };
+
 /** A model whose files change while they are fetched is fetched again so often. */
 const MOST_ATTEMPTS = 3;
 const NO_VALIDATOR = { etag: undefined, lastModified: undefined };
@@ -84,7 +87,7 @@ export class ModelCache {
           if (attempt === MOST_ATTEMPTS) throw fetchFailed(file.url, 'it changes again and again', true);
           continue;
         }
-        return gathered.isUnchanged ? before : gathered.all();
+        return before !== undefined && gathered.isUnchanged ? { unchanged: before } : { files: await gathered.all() };
       }
     });
   }
@@ -99,15 +102,15 @@ export class ModelCache {
     const path = await this.#find(model, signal, false, async (work) => {
       const place = join(work, model.fileName);
       const file = await this.#writeStream(model, place, signal);
-      return new Map([[model.fileName, file]]);
+      return { files: { [model.fileName]: file } };
     });
     return path as string;
   }
 
   /** The model's file was used: others leave before it. */
-  async used(path: string): Promise<void> {
+  used(path: string): void {
     const folder = entryFolderOf(this.#directory, path);
-    if (folder !== undefined) await this.#entries.used(folder);
+    if (folder !== undefined) this.#entries.used(folder);
   }
 
   /** Removes the folder of an entry. */
@@ -132,17 +135,17 @@ export class ModelCache {
     model: WantedModel,
     signal: AbortSignal,
     mayBeFresh: boolean,
-    get: (work: string, before: CacheRecord | undefined) => Promise<FoundFiles | CacheRecord | undefined>,
+    get: (work: string, before: CacheRecord | undefined) => Promise<Gathered | undefined>,
   ): Promise<string | undefined> {
     const { name, fileName } = model;
     const expected = this.#expected(model);
-    await this.#entries.open();
+    this.#entries.open();
     const key = nameKey(name);
     try {
       return await this.#entries.alone(key, signal, async (waitedSince) => {
         const same = await this.#withContents(fileName, expected);
         if (same !== undefined) return same;
-        const known = await this.#entries.recall(key);
+        const known = this.#entries.recall(key);
         const main = known?.record.files[fileName];
         const isRight = main !== undefined && whyWrong(main, expected) === undefined;
         // Another process has just looked.
@@ -151,8 +154,8 @@ export class ModelCache {
         const work = this.#entries.workFolder(key);
         const found = await get(work, isRight ? known?.record : undefined);
         if (found === undefined) return undefined;
-        if ('entry' in found) return this.#pathOf(key, found);
-        const record = await this.#entries.enter(key, work, fileName, found);
+        if ('unchanged' in found) return this.#pathOf(key, found.unchanged);
+        const record = await this.#entries.enter(key, work, fileName, found.files);
         return join(this.#entries.folderOf(record), record.model);
       });
     } catch (cause) {
@@ -166,20 +169,22 @@ export class ModelCache {
   /** The path of a model that the cache has by its hash. */
   async #withContents(fileName: string, expected: Expected): Promise<string | undefined> {
     const sha256 = expected.sha256?.toLowerCase();
-    const found = sha256 === undefined ? undefined : await this.#entries.withContents(fileName, sha256);
+    const found = sha256 === undefined ? undefined : this.#entries.withContents(fileName, sha256);
     if (sha256 === undefined || found === undefined) return undefined;
     const { path, bytes } = found;
     if (whyWrong({ bytes, sha256 }, expected) !== undefined) return undefined;
+    const folder = dirname(path);
+    this.#entries.reserve(folder);
+    this.#entries.used(folder);
     // The hash of its folder is that of one file without more beside it.
-    if ((await externalDataOf(dirname(path), fileName)).length > 0) return undefined;
-    this.#entries.reserve(dirname(path));
-    await this.#entries.used(dirname(path));
-    return path;
+    if ((await externalDataOf(folder, fileName)).length === 0) return path;
+    this.#entries.settle(folder);
+    return undefined;
   }
 
-  async #pathOf(key: string, record: CacheRecord): Promise<string> {
+  #pathOf(key: string, record: CacheRecord): string {
     this.#entries.reserve(this.#entries.folderOf(record));
-    await this.#entries.note(key, record);
+    this.#entries.note(key, record);
     return join(this.#entries.folderOf(record), record.model);
   }
 
@@ -217,7 +222,7 @@ export class ModelCache {
     signal: AbortSignal,
   ): Promise<boolean> {
     const place = join(gathered.work, name);
-    const finished = await readFinished(place);
+    const finished = readFinished(place);
     const known = finished ?? gathered.before?.record.files[name];
     const { clock, received } = this.#environment;
     const terms = { expected, known: known?.validator, signal, clock, received };
@@ -248,7 +253,7 @@ export class ModelCache {
       if (bytes !== undefined && bytes > most) throw wrong(`has ${bytes} bytes; maxModelBytes allows ${most}`);
       const all = pieces[Symbol.asyncIterator]();
       for (let next = await silence.during(nextPiece(all, name)); next !== undefined; ) {
-        await writer.write(next);
+        writer.write(next);
         this.#environment.received(next.byteLength);
         if (writer.bytes > most)
           throw wrong(
@@ -256,16 +261,16 @@ export class ModelCache {
           );
         next = await silence.during(nextPiece(all, name));
       }
-      const hash = await writer.sync();
+      const hash = await writer.finish();
       if (bytes !== undefined && writer.bytes !== bytes) throw wrong(`has ${writer.bytes} bytes; expected ${bytes}`);
       if (sha256 !== undefined && hash !== sha256.toLowerCase())
         throw wrong(`has SHA-256 ${hash}; expected ${sha256.toLowerCase()}`);
-      await partial.finish();
+      partial.finish();
       return { bytes: writer.bytes, sha256: hash, validator: NO_VALIDATOR };
     } finally {
       silence.end();
-      await writer.close();
-      await partial.discard();
+      writer.close();
+      partial.discard();
     }
   }
 }

@@ -1,9 +1,20 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  closeSync,
+  createReadStream,
+  fsync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
-import { readTextFile } from '../../common/files/read-file.js';
-import { undefinedIfNotThere } from '../../common/files/system-errors.js';
+import { promisify } from 'node:util';
+import { unlinkNow } from '../../common/files/write-file.js';
+import { SYNCED_BYTES } from './entry-files.js';
 
 /** What tells whether a file on a server is still the same. */
 export interface Validator {
@@ -27,10 +38,15 @@ const UNFINISHED = '.infermux-part';
 /** The rest of a smaller file is not worth asking for: each step on the disk takes as long. */
 const WORTH_RESUMING_BYTES = 2 ** 18;
 
-/** A file that is being downloaded, beside its place. What there is of it outlasts the process. */
+/**
+ * A file that is being downloaded, beside its place. What there is of it outlasts the process. All but long steps are done
+ * at once: the thread of the cache has little else to do, and a step by way of another thread takes ten times as long.
+ */
 export class PartialFile {
   readonly #place: string;
   readonly #path: string;
+  /** Whether there may be something of it. */
+  #isBegun = true;
 
   constructor(place: string) {
     this.#place = place;
@@ -38,20 +54,22 @@ export class PartialFile {
   }
 
   /** What there is, if the rest can be asked for. */
-  async begun(): Promise<{ readonly bytes: number; readonly validator: Validator } | undefined> {
-    const found = await stat(this.#path).catch(undefinedIfNotThere);
-    if (found === undefined || found.size === 0) return undefined;
+  begun(): { readonly bytes: number; readonly validator: Validator } | undefined {
+    const bytes = statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0;
+    if (bytes === 0) return undefined;
     try {
-      const validator = JSON.parse((await readTextFile(this.#about)).text) as Validator;
-      return strongValidator(validator) === undefined ? undefined : { bytes: found.size, validator };
+      const validator = JSON.parse(readFileSync(this.#about, 'utf8')) as Validator;
+      return strongValidator(validator) === undefined ? undefined : { bytes, validator };
     } catch {
       return undefined;
     }
   }
 
-  async discard(): Promise<void> {
-    await rm(this.#path, { force: true });
-    await rm(this.#about, { force: true });
+  discard(): void {
+    if (!this.#isBegun) return;
+    unlinkNow(this.#path);
+    unlinkNow(this.#about);
+    this.#isBegun = false;
   }
 
   /**
@@ -60,29 +78,30 @@ export class PartialFile {
    * @param total bytes that it is to have; undefined when that is unknown.
    */
   async open(from: 'start' | 'end', validator: Validator, total?: number): Promise<PartialWriter> {
-    if (from === 'start') {
-      await mkdir(dirname(this.#place), { recursive: true, mode: 0o700 });
-      // Not what was said of other contents, if the process ends meanwhile.
-      await this.discard();
-      const isWorthIt = total === undefined || total >= WORTH_RESUMING_BYTES;
-      if (isWorthIt) await writeFile(this.#about, JSON.stringify(validator), { mode: MODE });
-    }
     const hash = createHash('sha256');
     let bytes = 0;
-    if (from === 'end') {
+    if (from === 'start') {
+      // In a new folder there is nothing.
+      const created = mkdirSync(dirname(this.#place), { recursive: true, mode: 0o700 });
+      // Not what was said of other contents, if the process ends meanwhile.
+      if (created === undefined) this.discard();
+      const isWorthIt = total === undefined || total >= WORTH_RESUMING_BYTES;
+      if (isWorthIt) writeFileSync(this.#about, JSON.stringify(validator), { mode: MODE });
+      this.#isBegun = true;
+    } else {
       for await (const piece of createReadStream(this.#path, { highWaterMark: PIECE_BYTES })) {
         hash.update(piece as Buffer);
         bytes += (piece as Buffer).length;
       }
     }
-    const handle = await open(this.#path, 'a', MODE);
-    return new PartialWriter(handle, hash, bytes);
+    return new PartialWriter(openSync(this.#path, 'a', MODE), hash, bytes);
   }
 
   /** The file is whole: puts it in its place. */
-  async finish(): Promise<void> {
-    await rename(this.#path, this.#place);
-    await rm(this.#about, { force: true });
+  finish(): void {
+    renameSync(this.#path, this.#place);
+    unlinkNow(this.#about);
+    this.#isBegun = false;
   }
 
   get #about(): string {
@@ -92,12 +111,13 @@ export class PartialFile {
 
 /** Writes a file to its end, and hashes it. */
 export class PartialWriter {
-  readonly #handle: Awaited<ReturnType<typeof open>>;
+  readonly #file: number;
   readonly #hash: Hash;
   #bytes: number;
 
-  constructor(handle: Awaited<ReturnType<typeof open>>, hash: Hash, bytes: number) {
-    this.#handle = handle;
+  /** @param file the descriptor of a file to append to. */
+  constructor(file: number, hash: Hash, bytes: number) {
+    this.#file = file;
     this.#hash = hash;
     this.#bytes = bytes;
   }
@@ -106,19 +126,21 @@ export class PartialWriter {
     return this.#bytes;
   }
 
-  async write(piece: Uint8Array): Promise<void> {
+  write(piece: Uint8Array): void {
     this.#hash.update(piece);
+    for (let written = 0; written < piece.byteLength; ) written += writeSync(this.#file, piece, written);
     this.#bytes += piece.byteLength;
-    await this.#handle.writeFile(piece);
   }
 
-  /** Syncs the file to the disk. @returns its SHA-256. */
-  async sync(): Promise<string> {
-    await this.#handle.sync();
+  /** Syncs the file to the disk, if it is large. @returns its SHA-256. */
+  async finish(): Promise<string> {
+    if (this.#bytes >= SYNCED_BYTES) await syncFile(this.#file);
     return this.#hash.digest('hex');
   }
 
-  async close(): Promise<void> {
-    await this.#handle.close();
+  close(): void {
+    closeSync(this.#file);
   }
 }
+
+const syncFile = promisify(fsync);

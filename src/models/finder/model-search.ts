@@ -69,15 +69,11 @@ export class ModelSearch {
   readonly #finds = new Slots(MOST_FINDS);
   readonly #downloads = new Slots(MOST_DOWNLOADS);
   #closed: InfermuxError | undefined;
-  #endFinds: (error: InfermuxError) => void = () => undefined;
-  /** Rejects when the engine closes. */
-  readonly #closing = new Promise<never>((_, reject) => {
-    this.#endFinds = reject;
-  });
+  /** What is to be rejected when the engine closes. */
+  readonly #endings = new Set<(error: InfermuxError) => void>();
 
   constructor({ finder, cache, mayPin }: ModelSearchOptions, environment: ModelSearchEnvironment) {
     const { clock } = environment;
-    this.#closing.catch(() => undefined);
     this.#finder = finder;
     this.#mayPin = mayPin;
     this.#maxModelBytes = cache.maxModelBytes;
@@ -127,13 +123,13 @@ export class ModelSearch {
     const refusal = this.refusalOf(target);
     if (refusal !== undefined) throw refusal;
     const { found, leave } = this.join(target);
-    return Promise.race([found, this.#closing]).finally(leave);
+    return this.#unlessClosed(found).finally(leave);
   }
 
   /** Finds the models that are to be loaded at the start. What is not found is logged. */
   async findInitial(pinned: readonly string[], areAllWanted: boolean): Promise<void> {
     const { catalog, clock, log } = this.#environment;
-    const listing = areAllWanted ? Promise.race([listModels(this.#finder, clock), this.#closing]) : [];
+    const listing = areAllWanted ? this.#unlessClosed(listModels(this.#finder, clock)) : [];
     const listed = await Promise.resolve(listing).catch((cause) => {
       if (this.#closed === undefined) log('warn', { reason: messageOf(cause) }, 'the finder could not list its models');
       return [];
@@ -210,7 +206,7 @@ export class ModelSearch {
   close(error: InfermuxError): void {
     this.#closed ??= error;
     this.#served.close();
-    this.#endFinds(error);
+    for (const end of this.#endings) end(error);
   }
 
   #begin(target: string): Search {
@@ -271,6 +267,15 @@ export class ModelSearch {
     if (signal.aborted && realized?.kept !== undefined) this.#cache.settle(realized.kept);
     signal.throwIfAborted();
     return realized;
+  }
+
+  /** Resolves as the work does, or rejects when the engine closes. */
+  #unlessClosed<T>(work: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#endings.add(reject);
+      const end = () => this.#endings.delete(reject);
+      work.then(resolve, reject).then(end, end);
+    });
   }
 
   #endRefresh(target: string, refresh: JoinedSearch): void {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../dist/common/clock.js';
@@ -338,11 +338,18 @@ describe('a model on a server', () => {
     expect(server.sent).toBe(10_000);
   });
 
-  it('is downloaded again when its file was cut short or removed', async () => {
+  it.each<[string, (path: string) => void]>([
+    ['cut short', (path) => truncateSync(path, 10)],
+    ['removed', (path) => rmSync(path)],
+    ['lost with the power, but for its size', (path) => writeFileSync(path, new Uint8Array(1_000))],
+  ])('is downloaded again when its file was %s', async (_, harm) => {
     server.serve('m', bytes(1_000));
-    const path = (await cacheOf().fetch(remote('m'), never)) as string;
-    truncateSync(path, 10);
-    expect(await contents(cacheOf().fetch(remote('m'), never))).toEqual(bytes(1_000));
+    const known = { sha256: sha256(bytes(1_000)) };
+    for (const more of [{}, known]) {
+      harm((await cacheOf().fetch(remote('m', more), never)) as string);
+      expect(await contents(cacheOf().fetch(remote('m', more), never))).toEqual(bytes(1_000));
+    }
+    expect(server.sent).toBe(3_000);
   });
 });
 

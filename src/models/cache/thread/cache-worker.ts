@@ -12,7 +12,7 @@ const TELL_MS = 100;
 
 /** The entry of the thread that downloads models. It ends when its owner ends it. */
 export default async function cacheWorker({ settings, port }: { settings: ModelCacheOptions; port: MessagePort }) {
-  lowerThreadPriority();
+  lowerThreadPriority('last');
   const thread = new CacheWorker(settings, port);
   port.on('message', (message: ToCache | undefined) => {
     if (message !== undefined) void thread.handle(message);
