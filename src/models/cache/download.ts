@@ -166,7 +166,7 @@ async function writeBody(
       writer.write(next.value);
       received(next.value.byteLength);
       if (writer.bytes > Math.min(expected.mostBytes, expected.bytes ?? Number.POSITIVE_INFINITY))
-        throw tooLarge(url, `it has more than ${writer.bytes} bytes`, expected);
+        throw tooLarge(url, `it has at least ${writer.bytes} bytes`, expected);
     }
     return undefined;
   } finally {
