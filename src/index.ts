@@ -46,6 +46,7 @@ export type {
   ModelCacheSettings,
   WeightStoreOptions,
 } from './engine/options.js';
+export type { AnswerStream } from './engine/requests/handler-stream.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest } from './engine/requests/run-options.js';
 export type {

@@ -14,7 +14,7 @@ export const ERROR_CODES = {
   CANCELLED: { retryable: false, meaning: "The caller's signal was aborted; `cause` is the signal's reason." },
   INFERENCE_FAILED: {
     retryable: false,
-    meaning: 'onnxruntime refused or failed the run, or a handler did; `cause` is its error.',
+    meaning: 'onnxruntime refused or failed the run, or a handler did; `cause` has its message and stack.',
   },
   REPLICA_FAILED: { retryable: true, meaning: 'Worker threads died under the request, or none can start.' },
   ENGINE_CLOSED: { retryable: false, meaning: 'The engine is closing or closed.' },

@@ -13,7 +13,7 @@ import { allocateTensor, type NumericType } from '../tensors/memory/allocated-te
 import type { Feeds, Outputs, TensorOf } from '../tensors/tensor.js';
 import { EngineShutdown } from './engine-shutdown.js';
 import type { ResolvedOptions } from './options.js';
-import { HandlerStream } from './requests/handler-stream.js';
+import { type AnswerStream, HandlerStream } from './requests/handler-stream.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
 import { cloneRequest } from './requests/owned-request.js';
 import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
@@ -144,11 +144,7 @@ export class InferenceEngine {
    * @returns the items, to be iterated once. The error of a failed request comes after the items before it;
    *   `REPLICA_FAILED` when the replica died after the first item; `FAILED_PRECONDITION` when the answer is no stream.
    */
-  stream<Item = unknown>(
-    target: string,
-    request: unknown,
-    runOptions?: RunOptions,
-  ): AsyncIterableIterator<Item, undefined> {
+  stream<Item = unknown>(target: string, request: unknown, runOptions?: RunOptions): AnswerStream<Item> {
     let begin: (stream: RequestStream, signal: AbortSignal) => Promise<unknown>;
     let own: AbortSignal | undefined;
     try {

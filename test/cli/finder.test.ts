@@ -24,7 +24,7 @@ describe('infermux models --finder', () => {
     expect(report.finder).toBe(file);
     expect(report.models.map(({ id }: { id: string }) => id)).toEqual(['a', 'b', 'bad']);
     expect(report.problems).toEqual([
-      { model: 'none', problem: 'no model "none", and the finder has found none' },
+      { model: 'none', problem: 'no model "none": the finder has found none' },
       { model: 'bad@1', problem: expect.stringContaining('Protobuf parsing failed') },
     ]);
   }, 60_000);

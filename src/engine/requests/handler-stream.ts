@@ -14,7 +14,15 @@ interface Waiter<T> {
 }
 
 /** The items of a handler's answer, in the order in which the handler gives them. It can be iterated once. */
-export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, RequestStream {
+export interface AnswerStream<Item> extends AsyncIterableIterator<Item, undefined> {
+  next(): Promise<IteratorResult<Item, undefined>>;
+  /** Ends the request: the handler's generator ends where it is. */
+  return(): Promise<IteratorResult<Item, undefined>>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** An answer whose items come from a replica. */
+export class HandlerStream<T> implements AnswerStream<T>, RequestStream {
   readonly ahead = MOST_AHEAD;
   readonly #begin: (stream: HandlerStream<T>, signal: AbortSignal) => Promise<unknown>;
   readonly #cancelled = new AbortController();
@@ -78,7 +86,10 @@ export class HandlerStream<T> implements AsyncIterableIterator<T, undefined>, Re
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
-  /** Ends the request: the handler's generator ends where it is. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
   async return(): Promise<IteratorResult<T, undefined>> {
     this.#settle(undefined);
     this.#drop();

@@ -196,8 +196,10 @@ function isWebUrl(value: unknown): boolean {
 export function checkUrl(where: string, value: unknown): URL {
   const text = typeof value === 'string' || isUrl(value) ? String(value) : '';
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol))
-    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an https: or http: URL`);
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    const got = url === undefined ? `got ${value === undefined ? 'undefined' : 'none'}` : `got one of ${url.protocol}`;
+    throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an https: or http: URL, ${got}`);
+  }
   if (!hasCredentials(url)) return url;
   throw new InfermuxError('INVALID_ARGUMENT', `${where} must have no password in it: name it in headers`);
 }

@@ -109,6 +109,7 @@ async function indexOf(file: RemoteFile, signal: AbortSignal): Promise<ModelInde
   if (text === undefined) return undefined;
   try {
     const { versions } = JSON.parse(text) as { versions?: Readonly<Record<string, IndexedVersion>> };
+    if (Array.isArray(versions)) throw new Error('versions must be an object by version, got a list');
     const entries = Object.entries(versions ?? {});
     if (entries.length === 0) throw new Error('it names no versions');
     for (const [version, { file: name, sha256, size }] of entries) {

@@ -134,6 +134,8 @@ export class ModelSearch {
       if (this.#closed === undefined) log('warn', { reason: messageOf(cause) }, 'the finder could not list its models');
       return [];
     });
+    if (areAllWanted && this.#finder.list === undefined)
+      log('warn', {}, 'repository.loadOnStart loads no model of the finder: it has no list()');
     const unknown = [...pinned, ...listed].filter((target) => catalog.find(target) === undefined);
     await Promise.allSettled(unknown.map((target) => this.find(target)));
     await this.#served.open();
@@ -240,7 +242,7 @@ export class ModelSearch {
         if (realized?.kept !== undefined) this.#cache.settle(realized.kept);
       }
     } catch (cause) {
-      const error = signal.aborted ? toInfermuxError(signal.reason) : toInfermuxError(cause);
+      const error = signal.aborted ? toInfermuxError(signal.reason) : failureOf(cause);
       const isOver = signal.aborted || this.#closed !== undefined;
       searched(
         isOver ? 'cancelled' : error.code === 'MODEL_NOT_FOUND' ? 'not_found' : 'failed',
@@ -264,7 +266,7 @@ export class ModelSearch {
     const isQuick = found.place.kind === 'path' || found.place.kind === 'bytes';
     const realize = () => realizeFind(id, version, found, terms);
     const realized = await (isQuick ? realize() : this.#downloads.run(signal, realize));
-    if (signal.aborted && realized?.kept !== undefined) this.#cache.settle(realized.kept);
+    if (signal.aborted && realized.kept !== undefined) this.#cache.settle(realized.kept);
     signal.throwIfAborted();
     return realized;
   }
@@ -282,4 +284,11 @@ export class ModelSearch {
     if (this.#refreshes.get(target) === refresh) this.#refreshes.delete(target);
     refresh.leave();
   }
+}
+
+/** What a finder gets wrong is no fault of the request that names the model. */
+function failureOf(cause: unknown): InfermuxError {
+  const { code, message } = toInfermuxError(cause);
+  if (code !== 'INVALID_ARGUMENT') return toInfermuxError(cause);
+  return new InfermuxError('MODEL_LOAD_FAILED', message, { cause, retryable: false });
 }

@@ -10,9 +10,11 @@ import { ModelFileReader } from '../sources/model-files.js';
 import { folderManifest, isNamedByFolder } from '../sources/model-folder.js';
 import { type CheckedFind, checkFound, discardFound } from './finder.js';
 
-/** A find whose files are there. */
+/** A find whose files have been looked for. */
 export interface RealizedFind {
-  readonly model: FoundModel;
+  /** Undefined when there is nothing where the finder says. */
+  readonly model: FoundModel | undefined;
+  /** Where it is, for people. */
   readonly origin: string;
   /** Its files in the cache, which are to be settled. */
   readonly kept: KeptModel | undefined;
@@ -50,15 +52,15 @@ export function readFound(id: string, wanted: number | undefined, answer: unknow
  * Brings what a finder has found to where replicas can load it.
  *
  * @param wanted the version that was asked for.
- * @returns undefined when there is nothing where the finder says.
- * @throws InfermuxError `MODEL_LOAD_FAILED`, `FAILED_PRECONDITION`, `INVALID_ARGUMENT`; the reason of the signal.
+ * @throws InfermuxError `MODEL_LOAD_FAILED`, `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when the cache cannot be used; the
+ *   reason of the signal.
  */
 export async function realizeFind(
   id: string,
   wanted: number | undefined,
   find: CheckedFind,
   terms: RealizeTerms,
-): Promise<RealizedFind | undefined> {
+): Promise<RealizedFind> {
   const { place, sha256, manifest } = find;
   const version = versionOf(id, wanted, find);
   if (place.kind === 'path') {
@@ -66,16 +68,16 @@ export async function realizeFind(
     const beside = isNamedByFolder(basename(path)) ? await folderManifest(dirname(path)) : { manifest: {}, paths: [] };
     const own = { ...beside.manifest, ...manifest, ...(sha256 !== undefined && { sha256 }) };
     const described = { id, version, path, manifests: beside.paths, manifest: own };
-    const { model } = await readDescribed(described, new ModelFileReader(), terms.mayPin);
+    const { model } = await readDescribed(described, new ModelFileReader(), terms.mayPin, 'MODEL_LOAD_FAILED');
     checkSize(id, model.bytes, find, terms.maxModelBytes);
     return { model: asFound(model, own), origin: path, kept: undefined };
   }
   const kept = await keptModel(`${id}@${version}`, place, find, terms);
-  if (kept === undefined) return undefined;
+  const origin = place.kind === 'url' ? shownUrl(place.file.url) : place.kind;
+  if (kept === undefined) return { model: undefined, origin, kept };
   try {
     const own = sha256 === undefined ? manifest : { ...manifest, sha256 };
     const model = describedModel({ id, version, path: kept.path, manifest: own }, kept.files, terms.mayPin);
-    const origin = place.kind === 'url' ? shownUrl(place.file.url) : place.kind;
     return { model: asFound(model, own), origin, kept };
   } catch (cause) {
     terms.cache.settle(kept);

@@ -41,12 +41,12 @@ export class ServedFinds {
     return this.#found.lookOf(id, version);
   }
 
-  /** Puts what was found in its place in the catalog. @param realized undefined when there is nothing any more. */
+  /** Puts what was found in its place in the catalog. @param realized undefined when the finder knows no such model. */
   async serve(target: string, realized: RealizedFind | undefined, signal: AbortSignal): Promise<RegisteredModel> {
     const { catalog } = this.#environment;
     const { id, version } = targetOf(target) as Target;
     const before = this.#found.find(id, version);
-    const find = realized && { model: realized.model, origin: realized.origin, lookedAt: Date.now() };
+    const find = realized?.model && { model: realized.model, origin: realized.origin, lookedAt: Date.now() };
     if (find === undefined) this.#found.delete(id, version);
     else this.#found.put(id, version, find);
     let problem: unknown;
@@ -61,7 +61,7 @@ export class ServedFinds {
     // What served before serves on.
     if (find !== undefined && before !== undefined && !signal.aborted && this.#found.find(id, version) === find)
       this.#found.put(id, version, before);
-    throw problem ?? notFound(target);
+    throw problem ?? notFound(target, realized?.origin);
   }
 
   /** Whether the finder may find the model: it is in no directory, and not among the named ones. */

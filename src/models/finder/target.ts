@@ -22,7 +22,9 @@ export function isFoundIn(catalog: Pick<ModelCatalog, 'entry'>, target: string):
   return entry && entry.isFound === true;
 }
 
-/** The error of a search that has found nothing. */
-export function notFound(target: string): InfermuxError {
-  return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}, and the finder has found none`);
+/** The error of a search that has found nothing. @param place where the finder has said that it is. */
+export function notFound(target: string, place?: string): InfermuxError {
+  const why =
+    place === undefined ? 'the finder has found none' : `there is none at ${place}, where the finder looks for it`;
+  return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}: ${why}`);
 }

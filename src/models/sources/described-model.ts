@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path';
-import { InfermuxError, show } from '../../common/errors.js';
+import { type ErrorCode, InfermuxError, show } from '../../common/errors.js';
 import { lookFailed } from '../../common/files/system-errors.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
 import type { Manifest } from './manifest.js';
@@ -26,12 +26,14 @@ export interface ReadModel {
  * Looks at the files of a model.
  *
  * @param mayPin whether its manifest may pin it.
- * @throws InfermuxError `INVALID_ARGUMENT` for hashes of files elsewhere, `FAILED_PRECONDITION` when they cannot be read.
+ * @param code of the error when they cannot be read.
+ * @throws InfermuxError `INVALID_ARGUMENT` for hashes of files elsewhere; with that code.
  */
 export async function readDescribed(
   described: DescribedModel,
   files: ModelFileReader,
   mayPin: boolean,
+  code: ErrorCode = 'FAILED_PRECONDITION',
 ): Promise<ReadModel> {
   const { id, path, manifests } = described;
   try {
@@ -39,7 +41,7 @@ export async function readDescribed(
     const model = describedModel(described, read, mayPin);
     return { model, changedAt: read.changedAt, paths: [...read.files.map((file) => file.path), ...manifests] };
   } catch (cause) {
-    throw lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
+    throw lookFailed(code, `model ${show(id)}`, cause);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import { TurnPortions } from '../../common/turn-portions.js';
-import type { PendingRequest, RoutedResult } from '../pending-request.js';
+import { isSought, type PendingRequest, type RoutedResult } from '../pending-request.js';
 import { AbortSignals } from './abort-signals.js';
 
 export interface AcceptedRequestsObserver {
@@ -172,7 +172,8 @@ export class AcceptedRequests {
   #expire(request: PendingRequest): void {
     const waitedMs = Math.round(this.#clock.now() - request.acceptedAt);
     const isGiven = request.attempts > 0 && !request.isWaiting;
-    const where = isGiven ? 'while a replica worked on it' : 'while it waited for a replica';
+    const waiting = isSought(request.model) ? 'while its model was looked for' : 'while it waited for a replica';
+    const where = isGiven ? 'while a replica worked on it' : waiting;
     const message = `the deadline passed after ${waitedMs} ms, ${where}`;
     this.reject(request, () => new InfermuxError('DEADLINE_EXCEEDED', message));
   }

@@ -100,20 +100,24 @@ describe('a finder', () => {
   });
 
   it.each<[string, () => unknown, string]>([
-    ['undefined', () => undefined, 'MODEL_NOT_FOUND: no model "m", and the finder has found none'],
+    ['undefined', () => undefined, 'MODEL_NOT_FOUND: no model "m": the finder has found none'],
     ['null', () => null, 'MODEL_NOT_FOUND'],
-    ['a URL with nothing there', () => ({ url: server.url('none'), allowHttp: true }), 'MODEL_NOT_FOUND'],
-    ['a number', () => 7, 'INVALID_ARGUMENT: what the finder found for model "m" must be a path, a URL'],
-    ['two places', () => ({ path: '/m', bytes: scaleModel(2) }), 'INVALID_ARGUMENT'],
-    ['an unknown key', () => ({ path: '/m', sha: 'x' }), 'INVALID_ARGUMENT'],
-    ['a path with nothing there', () => '/none/m.onnx', 'FAILED_PRECONDITION: model "m"'],
+    ['a URL with nothing there', () => ({ url: server.url('none'), allowHttp: true }), '/none'],
+    ['a number', () => 7, 'MODEL_LOAD_FAILED: what the finder found for model "m" must be a path, a URL'],
+    ['two places', () => ({ path: '/m', bytes: scaleModel(2) }), 'must have one of path, url, bytes and stream'],
+    ['an unknown key', () => ({ path: '/m', sha: 'x' }), 'unknown key "sha"'],
+    ['a path with nothing there', () => '/none/m.onnx', 'MODEL_LOAD_FAILED: model "m"'],
     ['a plain http: URL', () => ({ url: server.url('times-2') }), 'MODEL_LOAD_FAILED'],
     [
       'an error',
       () => Promise.reject(new Error('no answer')),
       'MODEL_LOAD_FAILED: the finder failed for model "m": no answer',
     ],
-    ['a bad manifest', () => ({ bytes: scaleModel(2), manifest: { version: 0 } }), 'INVALID_ARGUMENT'],
+    [
+      'a bad manifest',
+      () => ({ bytes: scaleModel(2), manifest: { version: 0 } }),
+      'MODEL_LOAD_FAILED: what the finder found for model "m".manifest: version',
+    ],
     ['another hash', () => ({ bytes: scaleModel(2), sha256: 'a'.repeat(64) }), 'MODEL_LOAD_FAILED'],
     ['another size', () => ({ bytes: scaleModel(2), size: 1 }), 'MODEL_LOAD_FAILED'],
     [
@@ -224,7 +228,7 @@ describe('a finder', () => {
 
   it('is refused an answer of another version than the one asked for', async () => {
     await start({ models: finderOf(() => ({ bytes: scaleModel(2), version: 1 })).finder });
-    expect(await code(ask('m@2'))).toContain('INVALID_ARGUMENT: the finder has found version 1 of model "m"');
+    expect(await code(ask('m@2'))).toContain('MODEL_LOAD_FAILED: the finder has found version 1 of model "m"');
   });
 
   it('is asked again when that is due, and a new version takes the place of the old one', async () => {
@@ -306,7 +310,7 @@ describe('a finder', () => {
       },
     };
     await start({ models: finderOf((id) => (id === 'trap' ? trap : scaleModel(2))).finder });
-    expect(await code(ask('trap'))).toContain('INVALID_ARGUMENT: what the finder found for model "trap"');
+    expect(await code(ask('trap'))).toContain('MODEL_LOAD_FAILED: what the finder found for model "trap"');
     expect(await ask('m')).toBe(10);
   });
 
