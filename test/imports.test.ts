@@ -44,9 +44,9 @@ interface Import {
 
 const MOST_FILES_IN_A_ROOM = 12;
 
-const layerOf = (path: string) => path.replace(/\.[jt]s$/, '').split('/')[0] ?? path;
+const layerOf = (path: string) => path.replace(/\.c?[jt]s$/, '').split('/')[0] ?? path;
 
-const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => /\.c?ts$/.test(file));
 const textOf = (file: string) => readFileSync(join(SRC, file), 'utf8');
 
 const imports: Import[] = files.flatMap((file) => {

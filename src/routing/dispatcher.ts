@@ -94,7 +94,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
       accepted: () => this.#accepted.size,
       areAllOf: (modelKey) => this.#accepted.areAllOf(modelKey),
-      refused: (queue, error) => this.#rejectWaiting(queue, error),
+      refused: (queue, error) => {
+        const fail = (pending: PendingRequest) => this.#failures.fail(pending, cloneError(error));
+        this.#takeWaiting(queue, fail);
+      },
       expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
     this.handled = new HandledWork(this.#queues, this.#placement);
@@ -261,10 +264,12 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** The replica is removed, perhaps in the middle of a load. It may stay in that load for long, or for good. */
-  #leaveLoad({ loadUnderWay: model, gone, isFailed }: R, crash: InfermuxError | undefined): void {
+  #leaveLoad(replica: R, crash: InfermuxError | undefined): void {
+    const { loadUnderWay: model, gone, isFailed, handles, dispatches } = replica;
     if (model === undefined) return;
     const error = crash ?? (isFailed ? new InfermuxError('REPLICA_FAILED', 'it did not stop in time') : undefined);
-    this.loads.replicaLeft(model, error, gone);
+    // Beside other requests of a handler, the load is not the one to blame.
+    this.loads.replicaLeft(model, handles !== undefined && dispatches > 1 ? undefined : error, gone);
     void gone.then(() => {
       this.loads.loadEnded(model.key);
       const queue = this.#queues.find(model.key);
@@ -334,7 +339,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests and rejects shadow requests. Other accepted requests go on, and wait for no batch. */
   close(refusal: InfermuxError): void {
     this.#admission.close(refusal);
-    for (const shadow of [...this.#limit.shadows]) this.#accepted.reject(shadow, () => cloneError(refusal));
+    const shadows = this.#accepted.all().filter(({ isShadow }) => isShadow);
+    for (const shadow of shadows) this.#accepted.reject(shadow, () => cloneError(refusal));
     this.#placement.stopGathering();
   }
 
@@ -352,7 +358,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   #rejectAllWaiting(error: InfermuxError): void {
     for (const queue of this.#placement.waiting()) {
-      this.#rejectWaiting(queue, error);
+      this.#takeWaiting(queue, (pending) => this.#accepted.reject(pending, () => cloneError(error)));
       this.#placement.left(queue);
     }
   }
@@ -376,10 +382,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     });
   }
 
-  #rejectWaiting(queue: ModelQueue, error: InfermuxError): void {
+  #takeWaiting(queue: ModelQueue, taken: (pending: PendingRequest) => void): void {
     for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
       this.#limit.left(pending);
-      this.#accepted.reject(pending, () => cloneError(error));
+      taken(pending);
     }
   }
 

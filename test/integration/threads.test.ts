@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { createEngine } from '../../dist/index.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
@@ -43,4 +44,10 @@ it('a process ends by itself while replicas are starting', () => {
   const args = ['--input-type=module', '--eval', script];
   const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
   expect({ status, stdout }).toEqual({ status: 0, stdout: 'exit 0\n' });
+});
+
+it('a process outlives threads that are ended while they start', () => {
+  const child = fileURLToPath(new URL('../support/ended-threads-child.mjs', import.meta.url));
+  const { status, signal } = spawnSync(process.execPath, [child], { timeout: 60_000 });
+  expect({ status, signal }).toEqual({ status: 0, signal: null });
 });

@@ -10,6 +10,7 @@ export async function handleBatch(requests, context) {
   if (requests.includes('throw')) throw new Error('all of them');
   if (requests.includes('never')) return new Promise(() => undefined);
   if (requests.includes('exit')) process.exit(1);
+  if (requests.some((request) => request?.isEndless)) await context.engine.run('app', { isEndless: true });
   if (first?.nested) return Promise.all(requests.map(() => context.engine.run(first.nested, first.request)));
   return requests.map((request) => {
     if (request === 'error') return new Error('this one');

@@ -49,6 +49,7 @@ async function answer(request, context) {
     case 'nested':
       return context.engine.run(request.target, request.request, request.options);
     case 'chain':
+      if (request.times) Atomics.add(request.times, 0, 1);
       return request.left === 0
         ? 0
         : 1 +

@@ -26,6 +26,8 @@ export function handle(request, context) {
       return stuckEnd();
     case 'slow end':
       return slowEnd(request.done);
+    case 'short, but endless in a shadow':
+      return numbers(context.replica.startsWith('shadow') ? { count: 1e12, waitMs: 1 } : { count: 3 });
     case 'nested':
       return nested(request, context);
     default:

@@ -91,9 +91,10 @@ export class HandlerStream<T> implements AnswerStream<T>, RequestStream {
   }
 
   async return(): Promise<IteratorResult<T, undefined>> {
-    this.#settle(undefined);
-    this.#drop();
     this.#cancelled.abort(new InfermuxError('CANCELLED', 'the stream was ended by its reader'));
+    this.#settle(undefined);
+    this.#failure = undefined;
+    this.#drop();
     return { done: true, value: undefined };
   }
 
@@ -137,6 +138,8 @@ export class HandlerStream<T> implements AnswerStream<T>, RequestStream {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
     this.#signal?.removeEventListener('abort', this.#abort);
+    // Its shadows end with it.
+    this.#cancelled.abort(new InfermuxError('CANCELLED', 'the stream has ended'));
     this.#failure = failure;
     for (const { resolve, reject } of this.#waiters.splice(0)) this.#end().then(resolve, reject);
   }

@@ -14,7 +14,7 @@ import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned
 import { timeLeftMs } from './run-options.js';
 import type { Destination, Targets } from './targets.js';
 
-/** Shadow requests go behind all others, whatever priority a caller gives those. */
+/** Shadow requests go behind all others, whatever priority a caller gives those: nobody waits for them. */
 const LOWEST_PRIORITY = Number.NEGATIVE_INFINITY;
 
 /** The parts of the engine that a request passes before it waits for a replica. */
@@ -40,7 +40,6 @@ export interface RequestScope {
 }
 
 const ALONE: RequestScope = { path: [], deadline: undefined, stream: undefined, isShadow: false };
-const SHADOW: RequestScope = { ...ALONE, isShadow: true };
 
 /** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
 export class RequestIntake {
@@ -116,7 +115,9 @@ export class RequestIntake {
       // A stream may have no end but that its reader leaves.
       const signal = within.stream === undefined ? undefined : options.signal;
       const own = { outputs, timeoutMs, deadline, shardKey, labels, signal, priority: LOWEST_PRIORITY };
-      this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, SHADOW).catch(failed);
+      const { path, deadline: latest } = within;
+      const scope = { path, deadline: latest, stream: undefined, isShadow: true };
+      this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, scope).catch(failed);
     } catch (cause) {
       failed(cause);
     }
@@ -151,7 +152,7 @@ export class RequestIntake {
         payload,
         outputs,
         checked,
-        priority: scope.path.length > 0 ? NESTED_PRIORITY : priority,
+        priority: priority === LOWEST_PRIORITY || scope.path.length === 0 ? priority : NESTED_PRIORITY,
         signal,
         deadline,
         takeOver,

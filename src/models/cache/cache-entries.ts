@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
@@ -22,8 +22,6 @@ const UNFINISHED = /^[\da-f]{64}\.(part|.+\.tmp)$/;
 
 /** Other processes add and remove entries, too. */
 const SEEN_FOR_MS = 60_000;
-/** The directory is looked at again then. */
-const OPEN_FOR_MS = 10_000;
 
 /** What is known of an entry without a look at it. */
 interface SeenEntry {
@@ -62,7 +60,6 @@ export class CacheEntries {
   /** Bytes of all of them. */
   #bytes = 0;
   #seenAt = Number.NEGATIVE_INFINITY;
-  #openedAt = Number.NEGATIVE_INFINITY;
   /** How many are about to use each folder. */
   readonly #reserved = new Map<string, number>();
 
@@ -75,23 +72,16 @@ export class CacheEntries {
 
   /** Creates the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be, or when others may write it. */
   open(): void {
-    if (Date.now() - this.#openedAt < OPEN_FOR_MS) return;
     try {
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
       const found = statSync(this.#directory);
       const others = otherWriters(found, thisUser());
       // Whoever may write it decides what the models answer. A group has been given that right.
       if (others !== undefined && others.who !== 'group') throw new Error(`it ${others.what}`);
-      this.#openedAt = Date.now();
     } catch (cause) {
       const message = `the cache of models ${show(this.#directory)} cannot be used: ${messageOf(cause)}; name another in options.modelCache.directory`;
       throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
     }
-  }
-
-  /** The directory may be gone: {@link open} looks at it again. */
-  lookAgain(): void {
-    this.#openedAt = Number.NEGATIVE_INFINITY;
   }
 
   /**
@@ -158,10 +148,15 @@ export class CacheEntries {
     for (const name of readdirSync(work))
       if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
     this.reserve(folder);
-    await this.#put(work, folder, files);
-    this.note(key, record);
-    await this.#prune(record);
-    return record;
+    try {
+      await this.#put(work, folder, files);
+      this.note(key, record);
+      await this.#prune(record);
+      return record;
+    } catch (cause) {
+      this.settle(folder);
+      throw cause;
+    }
   }
 
   /** Puts the folder in its place, unless an entry with the same contents is there: another name may have brought it. */
@@ -178,7 +173,7 @@ export class CacheEntries {
         const { code } = error as NodeJS.ErrnoException;
         if ((code !== 'ENOTEMPTY' && code !== 'EEXIST') || attempt === MOST_ATTEMPTS) throw error;
         // Somebody has cut its files short, or another thread has just put it there.
-        if (!isWhole(folder, files)) await this.remove(folder);
+        if (!isWhole(folder, files)) await this.#drop(folder);
       }
     }
   }
@@ -241,8 +236,7 @@ export class CacheEntries {
       // Another process has used it.
       else if (usedAt > seen.usedAt + 1) seen.usedAt = usedAt;
       else if (!(await this.#environment.release(folder))) this.used(folder);
-      // Somebody may have found it meanwhile.
-      else if (!this.#reserved.has(folder)) await this.remove(folder);
+      else await this.remove(folder);
     }
   }
 
@@ -276,11 +270,20 @@ export class CacheEntries {
     await rm(join(this.#directory, name), { recursive: true, force: true }).finally(unlock);
   }
 
-  /** Removes an entry. */
+  /** Removes an entry, unless somebody is about to use it. */
   async remove(folder: string): Promise<void> {
+    if (!this.#reserved.has(folder)) await this.#drop(folder);
+  }
+
+  async #drop(folder: string): Promise<void> {
     this.#see(basename(folder), undefined);
     const dead = `${folder}.${randomUUID()}.tmp`;
-    await rename(folder, dead).catch(undefinedIfNotThere);
+    try {
+      // At once: nobody finds it any more.
+      renameSync(folder, dead);
+    } catch (error) {
+      undefinedIfNotThere(error);
+    }
     await rm(dead, { recursive: true, force: true });
   }
 

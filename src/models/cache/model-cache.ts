@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path';
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { isUnanswered } from '../../common/files/system-errors.js';
+import { isNotThere, isUnanswered } from '../../common/files/system-errors.js';
 import { CacheEntries, type CacheEntriesEnvironment, type CacheRecord } from './cache-entries.js';
 import { download, type Expected, Silence, whyWrong } from './download.js';
 import { type CachedFile, entryFolderOf, nameKey } from './entry-files.js';
@@ -102,6 +102,11 @@ export class ModelCache {
     const path = await this.#find(model, signal, false, async (work) => {
       const place = join(work, model.fileName);
       const file = await this.#writeStream(model, place, signal);
+      const [beside] = await externalDataOf(work, model.fileName);
+      if (beside !== undefined) {
+        const what = `needs ${show(beside)} beside it, which a stream cannot bring: find a URL or a path`;
+        throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.name)} ${what}`, { retryable: false });
+      }
       return { files: { [model.fileName]: file } };
     });
     return path as string;
@@ -128,41 +133,60 @@ export class ModelCache {
   }
 
   /**
-   * @param mayBeFresh whether what another process has just found under the name will do.
+   * @param isRepeatable whether it may be got again, and what another process has just found under the name will do.
    * @param get returns the files in the work folder, or the record of an entry that holds them already.
    */
   async #find(
     model: WantedModel,
     signal: AbortSignal,
-    mayBeFresh: boolean,
+    isRepeatable: boolean,
     get: (work: string, before: CacheRecord | undefined) => Promise<Gathered | undefined>,
   ): Promise<string | undefined> {
-    const { name, fileName } = model;
+    const key = nameKey(model.name);
+    for (let attempt = 1; ; attempt += 1) {
+      this.#entries.open();
+      try {
+        return await this.#entries.alone(key, signal, (since) =>
+          this.#findAlone(model, key, isRepeatable ? since : undefined, get),
+        );
+      } catch (cause) {
+        if (cause instanceof InfermuxError || signal.aborted) throw cause;
+        // Somebody has removed an entry in this moment.
+        if (isRepeatable && isNotThere(cause) && attempt < MOST_ATTEMPTS) continue;
+        const message = `the cache of models cannot be written: ${messageOf(cause)}`;
+        throw new InfermuxError('FAILED_PRECONDITION', message, { cause, retryable: isUnanswered(cause) });
+      }
+    }
+  }
+
+  /** @param waitedSince since when another thread has worked on the name, if what it has found will do. */
+  async #findAlone(
+    model: WantedModel,
+    key: string,
+    waitedSince: number | undefined,
+    get: (work: string, before: CacheRecord | undefined) => Promise<Gathered | undefined>,
+  ): Promise<string | undefined> {
+    const { fileName } = model;
     const expected = this.#expected(model);
-    this.#entries.open();
-    const key = nameKey(name);
+    const same = await this.#withContents(fileName, expected);
+    if (same !== undefined) return same;
+    const known = this.#entries.recall(key);
+    const main = known?.record.files[fileName];
+    const before = main !== undefined && whyWrong(main, expected) === undefined ? known?.record : undefined;
+    if (before !== undefined && waitedSince !== undefined && (known?.foundAt ?? 0) >= waitedSince)
+      return this.#pathOf(key, before);
+    const work = this.#entries.workFolder(key);
+    // It stays while the server is asked whether it is still right.
+    const folder = before && this.#entries.folderOf(before);
+    if (folder !== undefined) this.#entries.reserve(folder);
     try {
-      return await this.#entries.alone(key, signal, async (waitedSince) => {
-        const same = await this.#withContents(fileName, expected);
-        if (same !== undefined) return same;
-        const known = this.#entries.recall(key);
-        const main = known?.record.files[fileName];
-        const isRight = main !== undefined && whyWrong(main, expected) === undefined;
-        // Another process has just looked.
-        const isFresh = mayBeFresh && waitedSince !== undefined && (known?.foundAt ?? 0) >= waitedSince;
-        if (known !== undefined && isRight && isFresh) return this.#pathOf(key, known.record);
-        const work = this.#entries.workFolder(key);
-        const found = await get(work, isRight ? known?.record : undefined);
-        if (found === undefined) return undefined;
-        if ('unchanged' in found) return this.#pathOf(key, found.unchanged);
-        const record = await this.#entries.enter(key, work, fileName, found.files);
-        return join(this.#entries.folderOf(record), record.model);
-      });
-    } catch (cause) {
-      this.#entries.lookAgain();
-      if (cause instanceof InfermuxError || signal.aborted) throw cause;
-      const message = `the cache of models cannot be written: ${messageOf(cause)}`;
-      throw new InfermuxError('FAILED_PRECONDITION', message, { cause, retryable: isUnanswered(cause) });
+      const found = await get(work, before);
+      if (found === undefined) return undefined;
+      if ('unchanged' in found) return this.#pathOf(key, found.unchanged);
+      const record = await this.#entries.enter(key, work, fileName, found.files);
+      return join(this.#entries.folderOf(record), record.model);
+    } finally {
+      if (folder !== undefined) this.#entries.settle(folder);
     }
   }
 

@@ -20,6 +20,10 @@ export function createSearch(
       ...{ catalog, clock, log, startThread: environment.startThread },
       follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, true),
       isLoaded: ({ key }) => replicas.withSessions().some(({ models }) => models.get(key) === 'loaded'),
+      retired: async ({ key }) => {
+        await replicas.untilUnused(key);
+        await loader.unload(key, 'unloaded');
+      },
       unpin: (id) => pinned.unpinId(id),
       isInUse: (model) =>
         hasSession(model) || loader.isLoading(model.key) || replicas.isWaitedFor(model.key) || pinned.has(model),

@@ -12,6 +12,7 @@ import { InfermuxError, show } from '../../common/errors.js';
 import { absolutePath, isPath } from '../../common/files/paths.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
 import { hasCredentials, type RemoteFile, type SignRequest } from '../cache/remote-file.js';
+import { iteratorOf } from '../cache/stream-pieces.js';
 import { checkManifest, isHash, type Manifest } from '../sources/manifest.js';
 
 /** Finds models that lie in no directory. It is called on the thread of `createEngine`. */
@@ -182,7 +183,7 @@ async function* inOnePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 export function discardFound(answer: unknown): void {
   const discard = async () => {
     const { stream = answer } = (answer ?? {}) as { readonly stream?: unknown };
-    if (isIterable(stream)) await (stream as AsyncIterable<unknown>)[Symbol.asyncIterator]().return?.();
+    if (isIterable(stream)) await iteratorOf(stream as AsyncIterable<Uint8Array>).return?.();
   };
   discard().catch(() => undefined);
 }

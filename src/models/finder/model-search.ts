@@ -6,11 +6,11 @@ import type { ModelCacheOptions } from '../cache/model-cache.js';
 import { CacheThread, type StartThread } from '../cache/thread/cache-thread.js';
 import { nameOf, type RegisteredModel } from '../registered-model.js';
 import { askFinder, listModels } from './ask-finder.js';
-import type { ResolvedFinder } from './finder.js';
+import { discardFound, type ResolvedFinder } from './finder.js';
 import type { Find } from './found-models.js';
 import { type RealizedFind, readFound, realizeFind } from './realize-find.js';
 import { ServedFinds, type ServedFindsEnvironment } from './served-finds.js';
-import { notFound, type Target, targetOf } from './target.js';
+import { failureOf, notFound, type Target, targetOf } from './target.js';
 
 /** Calls of a finder, and downloads, that are under way at once. */
 const MOST_FINDS = 16;
@@ -65,6 +65,8 @@ export class ModelSearch {
   readonly #searches = new Map<string, Search>();
   /** Models that serve while they are looked for again, by the name that they are looked for under. */
   readonly #refreshes = new Map<string, JoinedSearch>();
+  /** Names of models whose files are gone. */
+  readonly #lost = new WeakMap<RegisteredModel, string>();
   readonly #failures: FailureMemory;
   readonly #finds = new Slots(MOST_FINDS);
   readonly #downloads = new Slots(MOST_DOWNLOADS);
@@ -183,7 +185,10 @@ export class ModelSearch {
 
   /** The files of the model are gone: it is not served any more. @returns the name by which it is found again. */
   lost(model: RegisteredModel): string {
+    const known = this.#lost.get(model);
+    if (known !== undefined) return known;
     const target = this.#environment.catalog.nameOf(model);
+    this.#lost.set(model, target);
     void this.#served.withdraw(model).catch(() => undefined);
     return target;
   }
@@ -264,8 +269,15 @@ export class ModelSearch {
     const found = readFound(id, version, answer, this.#maxModelBytes);
     const terms = { cache: this.#cache, maxModelBytes: this.#maxModelBytes, mayPin: this.#mayPin, signal };
     const isQuick = found.place.kind === 'path' || found.place.kind === 'bytes';
-    const realize = () => realizeFind(id, version, found, terms);
-    const realized = await (isQuick ? realize() : this.#downloads.run(signal, realize));
+    let hasBegun = false;
+    const realize = () => {
+      hasBegun = true;
+      return realizeFind(id, version, found, terms);
+    };
+    const realized = await (isQuick ? realize() : this.#downloads.run(signal, realize)).catch((cause) => {
+      if (!hasBegun) discardFound(answer);
+      throw cause;
+    });
     if (signal.aborted && realized.kept !== undefined) this.#cache.settle(realized.kept);
     signal.throwIfAborted();
     return realized;
@@ -284,11 +296,4 @@ export class ModelSearch {
     if (this.#refreshes.get(target) === refresh) this.#refreshes.delete(target);
     refresh.leave();
   }
-}
-
-/** What a finder gets wrong is no fault of the request that names the model. */
-function failureOf(cause: unknown): InfermuxError {
-  const { code, message } = toInfermuxError(cause);
-  if (code !== 'INVALID_ARGUMENT') return toInfermuxError(cause);
-  return new InfermuxError('MODEL_LOAD_FAILED', message, { cause, retryable: false });
 }

@@ -109,7 +109,8 @@ function keptModel(
     return cache.keep({ ...expected, name, fileName: 'model.onnx', pieces: place.stream }, signal);
   const { file } = place;
   const fileName = file.url.pathname.endsWith('.ort') ? 'model.ort' : 'model.onnx';
-  return cache.fetch({ ...expected, name: `${name} ${file.url.href}`, fileName, file }, signal);
+  // Without its query, which may be a signature of this moment.
+  return cache.fetch({ ...expected, name: `${name} ${shownUrl(file.url)}`, fileName, file }, signal);
 }
 
 function checkSize(id: string, bytes: number, { size }: CheckedFind, maxModelBytes: number): void {

@@ -14,6 +14,8 @@ export interface ServedFindsEnvironment {
   follow(found: FoundModels): FollowedModels;
   /** Whether a session, a load, a request or a pin needs the model. */
   isInUse(model: RegisteredModel): boolean;
+  /** Resolves when the model, which is out of service, has no accepted requests and no sessions. */
+  retired(model: RegisteredModel): Promise<void>;
 }
 
 /** What a finder has found, in its place in the catalog, and its files in the cache. */
@@ -83,6 +85,7 @@ export class ServedFinds {
   async remove(models: readonly RegisteredModel[], version: number | undefined): Promise<void> {
     const [model] = models;
     if (model !== undefined) await this.withdraw({ id: model.id, version });
+    await Promise.all(models.map((each) => this.#environment.retired(each)));
     await Promise.all(this.#inCache.left(models).map((folder) => this.#cache.remove(folder)));
   }
 

@@ -1,4 +1,4 @@
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import type { ModelCatalog } from '../model-catalog.js';
 import { versionOf } from '../sources/model-folder.js';
 
@@ -27,4 +27,11 @@ export function notFound(target: string, place?: string): InfermuxError {
   const why =
     place === undefined ? 'the finder has found none' : `there is none at ${place}, where the finder looks for it`;
   return new InfermuxError('MODEL_NOT_FOUND', `no model ${show(target)}: ${why}`);
+}
+
+/** What a finder gets wrong is no fault of the request that names the model. */
+export function failureOf(cause: unknown): InfermuxError {
+  const { code, message } = toInfermuxError(cause);
+  if (code !== 'INVALID_ARGUMENT') return toInfermuxError(cause);
+  return new InfermuxError('MODEL_LOAD_FAILED', message, { cause, retryable: false });
 }

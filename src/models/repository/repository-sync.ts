@@ -128,7 +128,8 @@ export class RepositorySync {
   }
 
   /**
-   * Brings one model up to date without waiting for its files to settle: the caller knows that they are complete.
+   * Brings one model up to date without waiting for its files to settle: the caller knows that they are complete. What
+   * leaves is waited for, unless a finder has found it: a request may keep it until another model of the finder is there.
    *
    * @throws InfermuxError why its current files cannot be served.
    */
@@ -137,7 +138,7 @@ export class RepositorySync {
       this.#changes.note(id);
       return this.#scanOne(id);
     };
-    const { error } = await this.#update(id, find, { wait: true, load: false });
+    const { error } = await this.#update(id, find, { wait: !this.#isFound, load: false });
     // The turn is over in the next turn of the promises.
     queueMicrotask(() => this.#forgetChanges());
     if (error !== undefined) throw error;

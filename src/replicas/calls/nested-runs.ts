@@ -38,12 +38,11 @@ export class NestedRuns {
     const { payloads } = dispatch;
     const controller = new AbortController();
     dispatch.runs.set(run, controller);
-    const paths = payloads.map(({ path }) => path);
     // Of a batch the last answer counts.
     const deadline = Math.max(...payloads.map(({ deadline: own = Number.POSITIVE_INFINITY }) => own));
     return {
-      // One of a batch makes it, and nobody knows which: none is taken for a cycle because of another.
-      path: paths.reduce((least, path) => (path.length < least.length ? path : least)),
+      // Those of a batch are as deep as each other.
+      path: payloads[0]?.path ?? [],
       isShadow: payloads.every((payload) => payload.isShadow),
       deadline: deadline === Number.POSITIVE_INFINITY ? undefined : deadline,
       signal: controller.signal,

@@ -11,6 +11,9 @@ import { messageOf } from '../../common/errors.js';
 import { isError } from '../../common/values/realm.js';
 import { explainMissing } from './replica-entry.js';
 
+/** The module that every thread begins with. It imports the thread's own entry. */
+const THREAD_ENTRY = './thread-entry.cjs';
+
 /** The input of a thread's one task. The task is the thread's life: it ends when the thread is told to end. */
 export interface ThreadTask<Settings> {
   readonly settings: Settings;
@@ -97,7 +100,8 @@ export class PooledThread<Settings> {
   #start(): MessagePort {
     const { port1: port, port2 } = new MessageChannel();
     const pool = new Piscina({
-      filename: this.#entry.href,
+      filename: new URL(THREAD_ENTRY, import.meta.url).href,
+      workerData: { entry: this.#entry.href },
       minThreads: 0,
       maxThreads: 1,
       idleTimeout: Number.POSITIVE_INFINITY,

@@ -34,11 +34,6 @@ export class QueueLimit {
     return this.#queued;
   }
 
-  /** Shadow requests among the waiting requests. */
-  get shadows(): readonly PendingRequest[] {
-    return this.#shadows.items;
-  }
-
   /** Sets the limit from now on. Requests that already wait may go on. */
   configure(maxQueuedRequests: number): void {
     this.#maxQueuedRequests = maxQueuedRequests;

@@ -28,6 +28,8 @@ export class OngoingCall {
   abort(): void {
     this.#isAborted = true;
     this.#controller?.abort();
+    // Nobody takes an item any more: its generator must not rest for ever.
+    this.sender?.pulled(Number.POSITIVE_INFINITY);
     this.#giveUp?.();
   }
 

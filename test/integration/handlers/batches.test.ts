@@ -124,4 +124,18 @@ describe('a handler of batches', () => {
     expect(await Promise.all([ask(nested), ask(nested)])).toEqual([7, 7]);
     expect(await ask({ nested: 'app', request: 'inner' })).toBe('inner');
   });
+
+  it('ends with an error at a depth of 16, whatever comes meanwhile', async () => {
+    await start({ batching: { maxSize: 8, maxWaitMs: 1 } });
+    const endless = outcome(ask({ isEndless: true }));
+    let isOver = false;
+    void endless.then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      void outcome(ask('company'));
+      await new Promise(setImmediate);
+    }
+    expect(await endless).toContain('16 deep within each other');
+  });
 });

@@ -102,6 +102,17 @@ describe('what a handler runs in the engine', () => {
     expect(error).toContain('app → app → other');
   });
 
+  it('ends at a depth of 16 in shadows, too', async () => {
+    await start();
+    const batches = new URL('../../support/batch-handler.mjs', import.meta.url);
+    await engine.deployments.create('answers', { handler: batches });
+    await engine.endpoints.set('both', { traffic: { answers: 1 }, shadow: { app: 1 } });
+    const times = new Int32Array(new SharedArrayBuffer(4));
+    await ask({ do: 'chain', to: ['both'], left: 1e9, times });
+    await until(() => engine.deployments.list().every(({ ongoing, queued }) => ongoing + queued === 0));
+    expect(times[0]).toBe(16);
+  });
+
   it.each([
     ['model', 'power-of-two-choices'],
     ['model', 'round-robin'],

@@ -110,6 +110,26 @@ describe('a stream of a handler', () => {
     } else await until(() => done[0] === 1);
   });
 
+  it('whose reader left it far behind does not hold up what closes the engine', async () => {
+    await start();
+    for await (const _ of engine.stream('app', { as: 'generator', count: 1e9 })) {
+      await until(async () => (await state()).yielded > 60);
+      break;
+    }
+    const before = performance.now();
+    await engine.close();
+    expect(performance.now() - before).toBeLessThan(5_000);
+  });
+
+  it('has no error for a reader that has left it', async () => {
+    await start();
+    const stream = engine.stream('app', { as: 'generator', count: 9, throwAt: 2 });
+    await stream.next();
+    await until(() => ongoing() === 0);
+    expect(await stream.return?.()).toEqual({ done: true, value: undefined });
+    expect(await stream.next()).toEqual({ done: true, value: undefined });
+  });
+
   it('can be cancelled as a whole, and holds up no other, though its generator never waits', async () => {
     await start();
     const controller = new AbortController();
@@ -201,6 +221,20 @@ describe('a stream of a handler', () => {
     await until(() => engine.deployments.get('shadow').ongoing === 1);
     await stream.return?.();
     await until(() => engine.deployments.get('shadow').ongoing === 0);
+  });
+
+  it('ends its shadow with its last item, and a shadow that goes on does not hold up what closes the engine', async () => {
+    await start();
+    await engine.deployments.create('shadow', { handler, replicas: 1 });
+    await engine.endpoints.set('both', { traffic: { app: 1 }, shadow: { shadow: 1 } });
+    const request = { as: 'short, but endless in a shadow' };
+    expect(await collect(engine.stream('both', request))).toEqual([0, 1, 2]);
+    await until(() => engine.deployments.get('shadow').ongoing === 0);
+    expect(await ask(request, 'both')).toEqual([0, 1, 2]);
+    await until(() => engine.deployments.get('shadow').ongoing === 1);
+    const before = performance.now();
+    await engine.close();
+    expect(performance.now() - before).toBeLessThan(5_000);
   });
 
   it('goes elsewhere when its replica dies before the first item, and fails after that', async () => {

@@ -303,6 +303,20 @@ describe('a finder', () => {
     await until(() => cancelled.length === 2);
   });
 
+  it('has the streams cancelled that nobody waits for any more, also those that wait for their turn', async () => {
+    const cancelled: string[] = [];
+    const { finder, asked } = finderOf((id) => new ReadableStream({ cancel: () => void cancelled.push(id) }));
+    await start({ models: finder });
+    const ids = Array.from({ length: 6 }, (_, index) => `m${index}`);
+    const controller = new AbortController();
+    const answers = ids.map((id) => code(ask(id, { signal: controller.signal })));
+    await until(() => asked.length === 6);
+    controller.abort();
+    for (const answer of await Promise.all(answers)) expect(answer).toContain('CANCELLED');
+    await until(() => cancelled.length === 6);
+    expect(cancelled.sort()).toEqual(ids);
+  });
+
   it('may answer with what cannot be read: that is its fault, and no other', async () => {
     const trap = {
       get path() {
@@ -374,14 +388,25 @@ describe('the models that a finder has found', () => {
     expect(existsSync(path)).toBe(true);
   });
 
-  it('are found again, and no request fails, when their files have left the cache', async () => {
-    await start({ models: finderOf(onServer).finder });
-    expect(await ask('times-2')).toBe(10);
-    await engine.models.unloadAll();
-    for (const name of readdirSync(cache)) rmSync(join(cache, name), { recursive: true });
-    expect(await Promise.all([ask('times-2'), ask('times-2')])).toEqual([10, 10]);
-    expect(server.count('times-2')).toBe(2);
-  });
+  it.each([
+    [2, true, 'auto'],
+    [50, true, 'auto'],
+    [50, true, false],
+    [50, false, 'auto'],
+  ] as const)(
+    'are found again, and none of %s requests fails, when their files have left the cache, which stays: %s; batching %s',
+    async (count, staysThere, batching) => {
+      await start({ models: finderOf(onServer).finder, batching });
+      expect(await ask('times-2')).toBe(10);
+      await engine.models.unloadAll();
+      if (staysThere) for (const name of readdirSync(cache)) rmSync(join(cache, name), { recursive: true });
+      else rmSync(cache, { recursive: true });
+      const answers = Array.from({ length: count }, () => ask('times-2'));
+      expect(await Promise.all(answers)).toEqual(Array(count).fill(10));
+      expect(server.count('times-2')).toBe(2);
+      expect(await ask('times-3')).toBe(15);
+    },
+  );
 
   it('and cannot be loaded are not kept: they may be mended where they come from', async () => {
     server.serve('m', new TextEncoder().encode('no model'));
@@ -416,6 +441,23 @@ describe('the models that a finder has found', () => {
     const request = (model: string) => ({ do: 'run', model, x: feeds.x.data });
     expect(await engine.run<number>('app', request('times-2'))).toBe(10);
     expect(await code(engine.run<number>('app', request('none')))).toContain('MODEL_NOT_FOUND');
+  });
+
+  it('are run by handlers for which they must leave the cache, or after they were undeployed', async () => {
+    const size = scaleModel(2).length;
+    const handler = new URL('../../support/concurrent-handler.mjs', import.meta.url);
+    await start({
+      ...{ models: finderOf(onServer).finder, deployments: { app: { handler } } },
+      modelCache: { directory: cache, maxBytes: size },
+    });
+    expect(await ask('times-2')).toBe(10);
+    await engine.models.unloadAll();
+    expect(await engine.run<number>('app', { do: 'run', model: 'times-3', x: 5 })).toBe(15);
+    const late = engine.run<number>('app', { do: 'run', model: 'times-3', x: 5, ms: 100 });
+    await until(() => engine.deployments.get('app').ongoing === 1);
+    const undeployed = engine.models.undeploy('times-3');
+    expect(await late).toBe(15);
+    await undeployed;
   });
 
   it('stay pinned from one engine to the next', async () => {

@@ -385,6 +385,15 @@ describe('a stream', () => {
     expect(readFileSync(path)).toEqual(Buffer.concat([1, 2, 3].map((seed) => bytes(100, seed))));
   });
 
+  it('cannot bring what its model needs beside it', async () => {
+    const { model } = externalModel('weights.bin');
+    const stream = (async function* () {
+      yield model;
+    })();
+    expect(await outcome(cacheOf().keep(streamed(stream), never))).toContain('needs "weights.bin" beside it');
+    expect(readdirSync(folder).filter((name) => /^[\da-f]{64}$/.test(name))).toEqual([]);
+  });
+
   it.each([
     [pieces(3, 2), {}, 'the stream of model "m" failed: torn'],
     [pieces(3), { bytes: 301 }, 'has 300 bytes; expected 301'],
@@ -433,6 +442,41 @@ describe('the cache', () => {
     server.serve('m4', bytes(1_000, 4));
     await cache.fetch(remote('m4'), never);
     expect(paths.some((path) => existsSync(path))).toBe(false);
+  });
+
+  it('keeps what was found under another name, when it is to be removed under the first', async () => {
+    const cache = cacheOf();
+    for (const name of ['m1', 'm2']) server.serve(name, bytes(1_000));
+    const path = (await cache.fetch(remote('m1'), never)) as string;
+    cache.settle(path);
+    expect(await cache.fetch(remote('m2'), never)).toBe(path);
+    await cache.remove(dirname(path));
+    expect(existsSync(path)).toBe(true);
+    cache.settle(path);
+    await cache.remove(dirname(path));
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('keeps what is asked about, whatever comes while the server thinks', async () => {
+    const cache = cacheOf({ maxBytes: 1_000 });
+    const file = server.serve('m1', bytes(1_000, 1));
+    const path = (await cache.fetch(remote('m1'), never)) as string;
+    cache.settle(path);
+    server.serve('m2', bytes(1_000, 2));
+    const asked = new Promise<void>((resolve) => Object.assign(file, { asked: resolve, delayMs: 100 }));
+    const again = cache.fetch(remote('m1'), never);
+    await asked;
+    cache.settle((await cache.fetch(remote('m2'), never)) as string);
+    expect(await again).toBe(path);
+    expect(existsSync(path)).toBe(true);
+  });
+
+  it('has a directory again when that was removed', async () => {
+    const cache = cacheOf();
+    server.serve('m', bytes(1_000));
+    cache.settle((await cache.fetch(remote('m'), never)) as string);
+    rmSync(folder, { recursive: true });
+    expect(await contents(cache.fetch(remote('m'), never))).toEqual(bytes(1_000));
   });
 
   it('is refused where anybody may write, and says what to do', async () => {

@@ -1,9 +1,9 @@
 import type { Clock } from '../../../common/clock.js';
-import { InfermuxError, messageOf } from '../../../common/errors.js';
+import { InfermuxError, messageOf, readingInput } from '../../../common/errors.js';
 import { fromErrorRecord, toErrorRecord } from '../../../common/values/error-record.js';
 import { entryFolderOf } from '../entry-files.js';
 import type { ModelCacheOptions, RemoteModel, StreamedModel } from '../model-cache.js';
-import { nextPiece } from '../stream-pieces.js';
+import { iteratorOf, nextPiece } from '../stream-pieces.js';
 import type { FromCache, KeptModel, Outcome, Question, SentSignature, ToCache } from './messages.js';
 
 /** A thread, and the messages to it; the first one starts it. */
@@ -38,7 +38,8 @@ interface Call {
   readonly reject: (cause: unknown) => void;
 }
 
-const ENTRY = new URL('cache-worker.js', import.meta.url);
+/** The module that the thread runs, as seen from this module. */
+const ENTRY = './cache-worker.js';
 /** A thread without work ends then. */
 const IDLE_MS = 30_000;
 
@@ -71,7 +72,7 @@ export class CacheThread {
   /** As {@link ModelCache.keep}. */
   async keep(model: StreamedModel, signal: AbortSignal): Promise<KeptModel> {
     const { name, fileName, bytes, sha256 } = model;
-    const pieces = model.pieces[Symbol.asyncIterator]();
+    const pieces = readingInput('the stream', () => iteratorOf(model.pieces));
     const sent = { name, fileName, bytes, sha256 };
     try {
       return (await this.#call(model, pieces, signal, (call) => ({ kind: 'keep', call, model: sent }))) as KeptModel;
@@ -156,9 +157,9 @@ export class CacheThread {
   }
 
   #start(): SideThread {
-    const thread = this.#environment.startThread(ENTRY, this.#options, {
+    const thread = this.#environment.startThread(new URL(ENTRY, import.meta.url), this.#options, {
       received: (message) => this.#receive(message as FromCache),
-      unreadable: (error) => this.#lost(error),
+      unreadable: (error) => this.#thread === thread && this.#lost(error),
     });
     void thread.ended.then((cause) => {
       if (this.#thread === thread) this.#lost(cause ?? new Error('it ended'));

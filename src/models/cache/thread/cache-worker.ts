@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import { systemClock } from '../../../common/clock.js';
+import { lookFailed } from '../../../common/files/system-errors.js';
 import { lowerThreadPriority } from '../../../common/thread-priority.js';
 import { fromErrorRecord, toErrorRecord } from '../../../common/values/error-record.js';
 import { ModelFileReader } from '../../sources/model-files.js';
@@ -70,12 +71,22 @@ class CacheWorker {
     let outcome: Outcome<KeptModel | undefined>;
     try {
       const path = await work(controller.signal);
-      outcome = { value: path === undefined ? undefined : { path, files: await new ModelFileReader().read(path) } };
+      outcome = { value: path === undefined ? undefined : await this.#kept(path) };
     } catch (cause) {
       outcome = { error: toErrorRecord(cause) };
     }
     this.#calls.delete(call);
     this.#post({ kind: 'done', call, outcome });
+  }
+
+  /** @throws InfermuxError `MODEL_LOAD_FAILED` when its files cannot be looked at. */
+  async #kept(path: string): Promise<KeptModel> {
+    try {
+      return { path, files: await new ModelFileReader().read(path) };
+    } catch (cause) {
+      this.#cache.settle(path);
+      throw lookFailed('MODEL_LOAD_FAILED', path, cause);
+    }
   }
 
   #fetch(call: number, model: SentRemoteModel, signal: AbortSignal): Promise<string | undefined> {
