@@ -21,7 +21,7 @@ const MODELS = 10_000;
 const PER_SECOND = 100;
 const LARGE_MODELS = 20;
 const LARGE_BYTES = 50_000_000;
-const TRAFFIC = { kind: 'traffic', models: MODELS, perSecond: PER_SECOND, warmUpSeconds: 3, seconds: 20 };
+const TRAFFIC = { kind: 'traffic', models: MODELS, perSecond: PER_SECOND, warmUpSeconds: 3, seconds: 40 };
 
 const run = promisify(execFile);
 const pathOf = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -59,28 +59,30 @@ async function runCase<T>(settings: object): Promise<T> {
   return JSON.parse((await run(process.execPath, [pathOf('case.mjs'), JSON.stringify(settings)])).stdout) as T;
 }
 
-const cache = mkdtempSync(join(tmpdir(), 'infermux-bench-'));
+const directory = mkdtempSync(join(tmpdir(), 'infermux-bench-'));
 const [small, large] = [await startServer(0), await startServer(LARGE_BYTES)];
 const measured: { meanwhile: Traffic; before: Traffic; downloads: number[]; memory: Memory }[] = [];
 try {
   for (let round = 0; round < ROUNDS; round += 1) {
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
-    rmSync(cache, { recursive: true, force: true });
     const { base, padding } = small;
+    // A new one: for a minute after many files were removed, ext4 without a journal takes long to create others.
+    const cache = join(directory, String(round));
     const traffic = { ...TRAFFIC, base, padding, cache, seed: 17 + round };
     const meanwhile = await runCase<Traffic>(traffic);
     const downloads = await small.downloads();
     // The same requests, and all that they want is in the cache.
     const before = await runCase<Traffic>(traffic);
     if ((await small.downloads()).length > 0) throw new Error('models were downloaded that the cache has');
-    rmSync(cache, { recursive: true, force: true });
-    const wanted = { kind: 'memory', base: large.base, padding: LARGE_BYTES, cache, models: LARGE_MODELS };
+    const heavy = join(directory, 'large');
+    const wanted = { kind: 'memory', base: large.base, padding: LARGE_BYTES, cache: heavy, models: LARGE_MODELS };
     measured.push({ meanwhile, before, downloads, memory: await runCase<Memory>(wanted) });
+    rmSync(heavy, { recursive: true });
   }
 } finally {
   small.stop();
   large.stop();
-  rmSync(cache, { recursive: true, force: true });
+  rmSync(directory, { recursive: true });
 }
 
 type Round = (typeof measured)[number];

@@ -13,7 +13,7 @@ describe('a module that is no handler', () => {
   });
 
   it.each([
-    ['../support/until.ts', 'could not be imported'],
+    ['../../package.json', 'could not be imported'],
     ['../support/directories.js', 'could not be imported'],
     [
       '../support/nothing-handler.mjs',
