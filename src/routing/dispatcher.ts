@@ -265,11 +265,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** The replica is removed, perhaps in the middle of a load. It may stay in that load for long, or for good. */
   #leaveLoad(replica: R, crash: InfermuxError | undefined): void {
-    const { loadUnderWay: model, gone, isFailed, handles, dispatches } = replica;
+    const { loadUnderWay: model, gone, isFailed } = replica;
     if (model === undefined) return;
     const error = crash ?? (isFailed ? new InfermuxError('REPLICA_FAILED', 'it did not stop in time') : undefined);
-    // Beside other requests of a handler, the load is not the one to blame.
-    this.loads.replicaLeft(model, handles !== undefined && dispatches > 1 ? undefined : error, gone);
+    this.loads.replicaLeft(model, this.#given.isLoadToBlame(replica, error) ? error : undefined, gone);
     void gone.then(() => {
       this.loads.loadEnded(model.key);
       const queue = this.#queues.find(model.key);

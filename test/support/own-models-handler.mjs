@@ -12,13 +12,15 @@ class Own {
 }
 
 export default {
-  loadModel(id) {
+  async loadModel(id) {
+    if (id.startsWith('slow')) await new Promise((resolve) => setTimeout(resolve, 200));
     if (id.startsWith('bad')) throw new Error('nothing there');
     if (id.startsWith('endless')) return new Promise(() => undefined);
     story.push(`loaded ${id}`);
     return id.startsWith('plain') ? { id } : new Own(id);
   },
   async handle(ids, context) {
+    if (ids?.includes('exit')) process.exit(1);
     const models = [];
     for (const id of ids ?? [context.modelId]) models.push(await context.getModel(id));
     return { models: models.map(({ id }) => id), replica: context.replica, story: [...story] };

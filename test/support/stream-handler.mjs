@@ -1,4 +1,5 @@
 // A handler whose answers are streams, of the kind that its requests ask for.
+import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 
 let yielded = 0;
@@ -12,6 +13,11 @@ export function handle(request, context) {
       return syncNumbers(request.count);
     case 'readable':
       return Readable.from(['a', 'b', 'c']);
+    case 'late file':
+      // Nobody wants it any more when it is there.
+      return new Promise((resolve) => {
+        context.signal.addEventListener('abort', () => resolve(createReadStream('/nowhere/file')));
+      });
     case 'web stream':
       return new Blob(['text']).stream();
     case 'odd iterable':

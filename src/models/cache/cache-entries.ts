@@ -74,8 +74,7 @@ export class CacheEntries {
   open(): void {
     try {
       mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-      const found = statSync(this.#directory);
-      const others = otherWriters(found, thisUser());
+      const others = otherWriters(statSync(this.#directory), thisUser());
       // Whoever may write it decides what the models answer. A group has been given that right.
       if (others !== undefined && others.who !== 'group') throw new Error(`it ${others.what}`);
     } catch (cause) {
@@ -147,16 +146,12 @@ export class CacheEntries {
     const wanted = new Set(names.map((name) => name.split('/')[0]));
     for (const name of readdirSync(work))
       if (!wanted.has(name)) await rm(join(work, name), { recursive: true, force: true });
-    this.reserve(folder);
-    try {
+    return this.reserving(folder, async () => {
       await this.#put(work, folder, files);
       this.note(key, record);
       await this.#prune(record);
       return record;
-    } catch (cause) {
-      this.settle(folder);
-      throw cause;
-    }
+    });
   }
 
   /** Puts the folder in its place, unless an entry with the same contents is there: another name may have brought it. */
@@ -181,6 +176,18 @@ export class CacheEntries {
   /** The entry is not removed before {@link settle}: somebody is about to use it. */
   reserve(folder: string): void {
     this.#reserved.set(folder, (this.#reserved.get(folder) ?? 0) + 1);
+  }
+
+  /** Reserves the entry while the work on it goes on, and from then on if it comes to something. */
+  async reserving<T>(folder: string, work: () => Promise<T>): Promise<T> {
+    this.reserve(folder);
+    let done: T | undefined;
+    try {
+      done = await work();
+      return done;
+    } finally {
+      if (done === undefined) this.settle(folder);
+    }
   }
 
   /** Whoever was about to use the entry does, or does not want it. */

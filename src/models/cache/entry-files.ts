@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { undefinedIfNotThere } from '../../common/files/system-errors.js';
 import type { Validator } from './partial-file.js';
 
 /** Names of entries: SHA-256 in hexadecimal digits. */
@@ -50,10 +51,14 @@ export function isWhole(
   });
 }
 
-/** Bytes of all files in the folder. */
+/** Bytes of all files in the folder. Another process may remove it meanwhile. */
 export function bytesIn(folder: string): number {
   let bytes = 0;
-  for (const each of readdirSync(folder, { withFileTypes: true, recursive: true }))
-    if (each.isFile()) bytes += statSync(join(each.parentPath, each.name), { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    for (const each of readdirSync(folder, { withFileTypes: true, recursive: true }))
+      if (each.isFile()) bytes += statSync(join(each.parentPath, each.name), { throwIfNoEntry: false })?.size ?? 0;
+  } catch (error) {
+    undefinedIfNotThere(error);
+  }
   return bytes;
 }

@@ -99,7 +99,7 @@ export class ModelCache {
    *   `FAILED_PRECONDITION` when the cache cannot be used; the reason of the signal.
    */
   async keep(model: StreamedModel, signal: AbortSignal): Promise<string> {
-    const path = await this.#find(model, signal, false, async (work) => {
+    return (await this.#find(model, signal, false, async (work) => {
       const place = join(work, model.fileName);
       const file = await this.#writeStream(model, place, signal);
       const [beside] = await externalDataOf(work, model.fileName);
@@ -108,8 +108,7 @@ export class ModelCache {
         throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.name)} ${what}`, { retryable: false });
       }
       return { files: { [model.fileName]: file } };
-    });
-    return path as string;
+    })) as string;
   }
 
   /** The model's file was used: others leave before it. */
@@ -198,18 +197,19 @@ export class ModelCache {
     const { path, bytes } = found;
     if (whyWrong({ bytes, sha256 }, expected) !== undefined) return undefined;
     const folder = dirname(path);
-    this.#entries.reserve(folder);
-    this.#entries.used(folder);
-    // The hash of its folder is that of one file without more beside it.
-    if ((await externalDataOf(folder, fileName)).length === 0) return path;
-    this.#entries.settle(folder);
-    return undefined;
+    return this.#entries.reserving(folder, async () => {
+      this.#entries.used(folder);
+      // The hash of its folder is that of one file without more beside it.
+      return (await externalDataOf(folder, fileName)).length === 0 ? path : undefined;
+    });
   }
 
-  #pathOf(key: string, record: CacheRecord): string {
-    this.#entries.reserve(this.#entries.folderOf(record));
-    this.#entries.note(key, record);
-    return join(this.#entries.folderOf(record), record.model);
+  #pathOf(key: string, record: CacheRecord): Promise<string> {
+    const folder = this.#entries.folderOf(record);
+    return this.#entries.reserving(folder, async () => {
+      this.#entries.note(key, record);
+      return join(folder, record.model);
+    });
   }
 
   async #fetchBeside(file: RemoteFile, name: string, gathered: GatheredFiles, signal: AbortSignal): Promise<void> {

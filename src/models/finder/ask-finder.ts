@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
-import { discardFound, type ResolvedFinder } from './finder.js';
+import { discardFound, keepErrorsOf, type ResolvedFinder } from './finder.js';
 
 /**
  * Asks the finder. It is not waited for when it takes too long, or when nobody wants the answer any more.
@@ -21,7 +21,10 @@ export async function askFinder(
   try {
     const answer = (async () => find(id, { version, signal: controller.signal }))();
     answer.then(
-      (late) => controller.signal.aborted && discardFound(late),
+      (given) => {
+        keepErrorsOf(given);
+        if (controller.signal.aborted) discardFound(given);
+      },
       () => undefined,
     );
     return await answeredBy(answer, controller, timeoutMs, clock);

@@ -11,8 +11,8 @@ import {
 import { InfermuxError, show } from '../../common/errors.js';
 import { absolutePath, isPath } from '../../common/files/paths.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
+import { iteratorOf, keepErrors } from '../../common/values/streams.js';
 import { hasCredentials, type RemoteFile, type SignRequest } from '../cache/remote-file.js';
-import { iteratorOf } from '../cache/stream-pieces.js';
 import { checkManifest, isHash, type Manifest } from '../sources/manifest.js';
 
 /** Finds models that lie in no directory. It is called on the thread of `createEngine`. */
@@ -179,11 +179,26 @@ async function* inOnePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
+/** The stream that a finder has answered with, if it has. @throws what a getter of the answer throws. */
+function streamOf(answer: unknown): AsyncIterable<Uint8Array> | undefined {
+  const { stream = answer } = (answer ?? {}) as { readonly stream?: unknown };
+  return isIterable(stream) ? (stream as AsyncIterable<Uint8Array>) : undefined;
+}
+
+/** Call it at once with what a finder answers: it may be a stream that fails before it is read. */
+export function keepErrorsOf(answer: unknown): void {
+  try {
+    keepErrors(streamOf(answer) ?? {});
+  } catch {
+    // Whoever reads the answer is told.
+  }
+}
+
 /** Cancels the stream that a finder has answered with, if it has: nobody reads it. */
 export function discardFound(answer: unknown): void {
   const discard = async () => {
-    const { stream = answer } = (answer ?? {}) as { readonly stream?: unknown };
-    if (isIterable(stream)) await iteratorOf(stream as AsyncIterable<Uint8Array>).return?.();
+    const stream = streamOf(answer);
+    if (stream !== undefined) await iteratorOf(stream).return?.();
   };
   discard().catch(() => undefined);
 }

@@ -189,7 +189,7 @@ export class ModelSearch {
     if (known !== undefined) return known;
     const target = this.#environment.catalog.nameOf(model);
     this.#lost.set(model, target);
-    void this.#served.withdraw(model).catch(() => undefined);
+    if (this.#served.isServed(model)) void this.#served.withdraw(model).catch(() => undefined);
     return target;
   }
 
@@ -198,7 +198,7 @@ export class ModelSearch {
    * while: where it comes from, it may be mended.
    */
   loadFailed(model: RegisteredModel | undefined, error: InfermuxError): void {
-    if (model?.isFound !== true || this.#environment.isLoaded(model)) return;
+    if (model?.isFound !== true || this.#environment.isLoaded(model) || !this.#served.isServed(model)) return;
     for (const target of new Set([this.#environment.catalog.nameOf(model), nameOf(model)]))
       this.#failures.record(target, error);
     void this.#served.remove([model], model.version).catch(() => undefined);

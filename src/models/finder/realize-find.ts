@@ -109,8 +109,16 @@ function keptModel(
     return cache.keep({ ...expected, name, fileName: 'model.onnx', pieces: place.stream }, signal);
   const { file } = place;
   const fileName = file.url.pathname.endsWith('.ort') ? 'model.ort' : 'model.onnx';
-  // Without its query, which may be a signature of this moment.
-  return cache.fetch({ ...expected, name: `${name} ${shownUrl(file.url)}`, fileName, file }, signal);
+  return cache.fetch({ ...expected, name: `${name} ${unsigned(file.url)}`, fileName, file }, signal);
+}
+
+/** The URL without a signature of this moment, as stores that speak S3 put it into the query. */
+function unsigned(url: URL): string {
+  const { searchParams, href } = new URL(url);
+  const signed = [...searchParams.keys()].filter((key) => /^x-(amz|goog)-/i.test(key));
+  if (signed.length === 0) return href;
+  for (const key of signed) searchParams.delete(key);
+  return `${url.origin}${url.pathname}?${searchParams}`;
 }
 
 function checkSize(id: string, bytes: number, { size }: CheckedFind, maxModelBytes: number): void {

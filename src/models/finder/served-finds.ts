@@ -72,6 +72,11 @@ export class ServedFinds {
     return entry === undefined || entry.isFound === true;
   }
 
+  /** Whether requests for the model's id go to the model itself, and not to one that has taken its place, or will. */
+  isServed({ id, key }: RegisteredModel): boolean {
+    return this.#environment.catalog.entry(id)?.served.some((each) => each.key === key) === true;
+  }
+
   /** Takes the models of the folder out of service. @returns false when one is in use. */
   async release(folder: string): Promise<boolean> {
     const models = this.#inCache.in(folder);

@@ -39,6 +39,15 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles'>> {
     }
   }
 
+  /**
+   * Whether the load that the replica was in is to blame for its end: a handler's thread that died may have died of
+   * another request beside it. One that was given up may be in that load still.
+   */
+  isLoadToBlame(replica: R, crash: InfermuxError | undefined): boolean {
+    const isAlone = replica.handles === undefined || (this.#given.get(replica)?.length ?? 0) < 2;
+    return isAlone || crash?.cause === undefined || crash.cause instanceof InfermuxError;
+  }
+
   #hasBegun(replica: R, dispatch: PendingDispatch): boolean {
     return replica.handles !== undefined || this.#given.get(replica)?.[0] === dispatch;
   }

@@ -1,5 +1,6 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
+import { iteratorOf } from '../../common/values/streams.js';
 import { unminded } from './unminded.js';
 
 type Items = AsyncIterator<unknown> | Iterator<unknown>;
@@ -10,8 +11,8 @@ type Items = AsyncIterator<unknown> | Iterator<unknown>;
  */
 export function itemsOf(answer: unknown): Items | undefined {
   if (typeof answer !== 'object' || answer === null) return undefined;
-  const { [Symbol.asyncIterator]: iterateAsync } = answer as Partial<AsyncIterable<unknown>>;
-  if (typeof iterateAsync === 'function') return iterateAsync.call(answer);
+  if (typeof (answer as Partial<AsyncIterable<unknown>>)[Symbol.asyncIterator] === 'function')
+    return iteratorOf(answer as AsyncIterable<unknown>);
   const { next, [Symbol.iterator]: iterate } = answer as Partial<IterableIterator<unknown>>;
   return typeof next === 'function' && typeof iterate === 'function' ? iterate.call(answer) : undefined;
 }

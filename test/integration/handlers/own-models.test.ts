@@ -53,4 +53,13 @@ describe('models of the handler', () => {
     );
     expect((await load(['good'])).models).toEqual(['good']);
   });
+
+  it('are not to blame for a thread that another request has ended', async () => {
+    await start({ handler: OWN_MODELS });
+    const slow = load(undefined, 'app/slow');
+    await until(() => engine.status().replicas[0]?.models.some(({ state }) => state === 'loading') === true);
+    const deadly = outcome(load(['exit']));
+    expect((await slow).models).toEqual(['slow']);
+    expect(await deadly).toContain('REPLICA_FAILED');
+  });
 });

@@ -159,6 +159,20 @@ describe('a stream of a handler', () => {
     expect(listeners.size).toBe(0);
   });
 
+  it('costs nothing else when it fails after nobody wants it any more', async () => {
+    await start();
+    const controller = new AbortController();
+    const late = outcome(ask({ as: 'late file' }, 'app', { signal: controller.signal }));
+    await until(() => ongoing() === 1);
+    // Its handler has been called: this one is behind it.
+    await state();
+    controller.abort();
+    expect(await late).toContain('CANCELLED');
+    // Meanwhile the event loop of its thread runs.
+    await ask({ as: 'generator', count: 10, waitMs: 5 });
+    expect(engine.status().replicas.find(({ deployment }) => deployment === 'app')?.restarts).toBe(0);
+  });
+
   it('ends though its generator does not', async () => {
     await start();
     const stream = engine.stream('app', { as: 'stuck end' });

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -257,6 +257,26 @@ describe('a finder', () => {
     expect(await ask('m')).toBe(10);
   });
 
+  it('may tell models apart by what comes after the path, but for a signature', async () => {
+    const lastModified = 'Sat, 28 Nov 2026 12:00:00 GMT';
+    // The validator that came with each URL.
+    const asked = new Map<string, string | undefined>();
+    const served = server.serve('m', scaleModel(2), {
+      ...{ etag: undefined, lastModified },
+      asked: ({ url = '', headers }) => asked.set(url, headers['if-modified-since']),
+    });
+    let query = 'rev=1&X-Amz-Signature=a';
+    const find = () => ({ url: new URL(`?${query}`, server.url('m')), allowHttp: true });
+    await start({ models: finderOf(find, { refreshMs: 0 }).finder });
+    expect(await ask('m')).toBe(10);
+    query = 'rev=1&X-Amz-Signature=b';
+    await until(async () => (await ask('m')) === 10 && asked.get(`/m?${query}`) === lastModified);
+    // With the same date.
+    served.body = scaleModel(3);
+    query = 'rev=2&X-Amz-Signature=b';
+    await until(async () => (await ask('m')) === 15);
+  });
+
   it('that has no such model any more takes it out of service', async () => {
     let isGone = false;
     const { finder } = finderOf(() => (isGone ? undefined : { bytes: scaleModel(2) }), { refreshMs: 1 });
@@ -275,9 +295,15 @@ describe('a finder', () => {
     bytes = new TextEncoder().encode('no model');
     await until(async () => {
       expect(await ask('m')).toBe(10);
-      return asked.length > 1;
+      return engine.models.get('m').problem !== undefined;
     });
-    expect(await ask('m')).toBe(10);
+    const asks = asked.length;
+    await until(async () => {
+      expect(await ask('m')).toBe(10);
+      return asked.length > asks;
+    });
+    bytes = scaleModel(3);
+    await until(async () => (await ask('m')) === 15);
   });
 
   it('is not asked for versions of a model that a directory has, nor for ids that are none', async () => {
@@ -315,6 +341,15 @@ describe('a finder', () => {
     for (const answer of await Promise.all(answers)) expect(answer).toContain('CANCELLED');
     await until(() => cancelled.length === 6);
     expect(cancelled.sort()).toEqual(ids);
+  });
+
+  it('may answer with a stream that fails before it is read, or that nobody reads', async () => {
+    const stream = () => createReadStream('/nowhere/model.onnx');
+    const answers = [stream, () => ({ stream: stream() }), () => ({ stream: stream(), size: 100 })];
+    await start({ models: finderOf((id) => answers[Number(id)]?.()).finder, maxModelBytes: 99 });
+    expect(await code(ask('0'))).toContain('MODEL_LOAD_FAILED: the stream of model "0@1" failed: ENOENT');
+    expect(await code(ask('1'))).toContain('MODEL_LOAD_FAILED: the stream of model "1@1" failed: ENOENT');
+    expect(await code(ask('2'))).toContain('has 100 bytes; maxModelBytes allows 99');
   });
 
   it('may answer with what cannot be read: that is its fault, and no other', async () => {

@@ -1,9 +1,19 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../dist/common/clock.js';
 import { InfermuxError } from '../../../dist/common/errors.js';
+import { ENTRY, nameKey } from '../../../dist/models/cache/entry-files.js';
 import { ModelCache, type RemoteModel } from '../../../dist/models/cache/model-cache.js';
 import type { RemoteFile } from '../../../dist/models/cache/remote-file.js';
 import { directory } from '../../support/directories.js';
@@ -471,6 +481,17 @@ describe('the cache', () => {
     expect(existsSync(path)).toBe(true);
   });
 
+  it('keeps nothing for what could not be written down', async () => {
+    const cache = cacheOf();
+    const asked = () => void mkdirSync(join(folder, `${nameKey('m')}.json`));
+    server.serve('m', bytes(1_000), { asked });
+    expect(await outcome(cache.fetch(remote('m'), never))).toContain('FAILED_PRECONDITION');
+    const entries = () => readdirSync(folder).filter((name) => ENTRY.test(name));
+    expect(entries()).toHaveLength(1);
+    await cache.remove(join(folder, entries()[0] as string));
+    expect(entries()).toEqual([]);
+  });
+
   it('has a directory again when that was removed', async () => {
     const cache = cacheOf();
     server.serve('m', bytes(1_000));
@@ -480,7 +501,7 @@ describe('the cache', () => {
   });
 
   it('is refused where anybody may write, and says what to do', async () => {
-    const { chmodSync, mkdirSync } = await import('node:fs');
+    const { chmodSync } = await import('node:fs');
     mkdirSync(folder, { recursive: true });
     chmodSync(folder, 0o777);
     server.serve('m', bytes(1));

@@ -67,8 +67,9 @@ it('says how much of a load the next one does not take', async () => {
     return { preparationMs, loadMs: performance.now() - startedAt };
   };
   const first = await load();
-  const second = await load();
-  expect(first.preparationMs).toBeGreaterThan(second.preparationMs);
+  // One of them may be held up by something else.
+  const others = [await load(), await load(), await load()].map(({ preparationMs }) => preparationMs);
+  expect(first.preparationMs).toBeGreaterThan(Math.min(...others));
   expect(first.preparationMs).toBeLessThan(first.loadMs);
   const own = new OnnxSessionLoader({ session: {}, weights: 'private' }, environment(hashes()));
   expect((await own.load(model)).preparationMs).toBe(0);

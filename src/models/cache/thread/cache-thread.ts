@@ -1,9 +1,10 @@
 import type { Clock } from '../../../common/clock.js';
 import { InfermuxError, messageOf, readingInput } from '../../../common/errors.js';
 import { fromErrorRecord, toErrorRecord } from '../../../common/values/error-record.js';
+import { iteratorOf } from '../../../common/values/streams.js';
 import { entryFolderOf } from '../entry-files.js';
 import type { ModelCacheOptions, RemoteModel, StreamedModel } from '../model-cache.js';
-import { iteratorOf, nextPiece } from '../stream-pieces.js';
+import { nextPiece } from '../stream-pieces.js';
 import type { FromCache, KeptModel, Outcome, Question, SentSignature, ToCache } from './messages.js';
 
 /** A thread, and the messages to it; the first one starts it. */
@@ -158,7 +159,7 @@ export class CacheThread {
 
   #start(): SideThread {
     const thread = this.#environment.startThread(new URL(ENTRY, import.meta.url), this.#options, {
-      received: (message) => this.#receive(message as FromCache),
+      received: (message) => this.#receive(message as FromCache, thread),
       unreadable: (error) => this.#thread === thread && this.#lost(error),
     });
     void thread.ended.then((cause) => {
@@ -185,13 +186,13 @@ export class CacheThread {
     }, IDLE_MS);
   }
 
-  #receive(message: FromCache): void {
+  #receive(message: FromCache, thread: SideThread): void {
     switch (message.kind) {
       case 'received':
         this.#environment.received(message.bytes);
         break;
       case 'question':
-        void this.#answer(message.question, message.asked);
+        void this.#answer(message.question, message.asked, thread);
         break;
       case 'done': {
         const { outcome } = message;
@@ -204,7 +205,7 @@ export class CacheThread {
     }
   }
 
-  async #answer(question: number, asked: Question): Promise<void> {
+  async #answer(question: number, asked: Question, thread: SideThread): Promise<void> {
     let outcome: Outcome<unknown>;
     let transfer: readonly ArrayBuffer[] = [];
     try {
@@ -215,7 +216,8 @@ export class CacheThread {
     } catch (cause) {
       outcome = { error: toErrorRecord(cause) };
     }
-    this.#post({ kind: 'answer', question, outcome }, transfer);
+    // Another thread has questions of its own.
+    if (this.#thread === thread) this.#post({ kind: 'answer', question, outcome }, transfer);
   }
 
   async #valueOf(asked: Question): Promise<boolean | SentSignature | Uint8Array | undefined> {
