@@ -52,8 +52,8 @@ export interface DispatcherObserver {
   sought(model: RoutedModel): void;
   /** No request waits any more for a model that is being looked for. */
   unsought(model: RoutedModel): void;
-  /** The name by which to look for the model again, if a finder has found it and its files are gone. */
-  lostTarget(model: RoutedModel): string | undefined;
+  /** The model that is there, or looked for, in place of one that a finder has found and whose files are gone. */
+  insteadOf(model: RoutedModel): RoutedModel | undefined;
   /**
    * The router made a fault; the default router is asked instead.
    *

@@ -116,7 +116,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#failures = new FailedRequests(this.#accepted, this.loads, {
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
       outage: () => this.#admission.outage,
-      lostTarget: (model) => observer.lostTarget(model),
+      insteadOf: (model) => observer.insteadOf(model),
       enqueue: (pending) => this.#enqueue(pending),
     });
     this.sought = new SoughtRequests({

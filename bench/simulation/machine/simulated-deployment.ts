@@ -74,7 +74,7 @@ export class SimulatedDeployment {
       ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
       sought: () => undefined,
       unsought: () => undefined,
-      lostTarget: () => undefined,
+      insteadOf: () => undefined,
       expressNeeded: (isNeeded) => this.#expressNeeded(isNeeded),
       failed: (error) => observer.failed(error),
       routerFailed: (_fault, error) => {

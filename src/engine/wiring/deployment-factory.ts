@@ -41,7 +41,7 @@ export class DeploymentFactory {
       expressNeeded: (isNeeded) => deployment.needExpress(isNeeded),
       sought: (model) => sought.sought(model),
       unsought: (model) => sought.unsought(model),
-      lostTarget: (model) => sought.lostTarget(model),
+      insteadOf: (model) => sought.insteadOf(model),
     };
     const queue = new Dispatcher<Replica>(
       { ...options, cores: machineCapacity().cores },

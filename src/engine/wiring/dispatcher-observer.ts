@@ -15,7 +15,7 @@ export interface DispatcherObserverEnvironment {
 export function observeDispatcher(
   deployment: string,
   { keepAlive, metrics, log }: DispatcherObserverEnvironment,
-): Omit<DispatcherObserver, 'expressNeeded' | 'sought' | 'unsought' | 'lostTarget'> {
+): Omit<DispatcherObserver, 'expressNeeded' | 'sought' | 'unsought' | 'insteadOf'> {
   const requests = metrics.deploymentRequests(deployment);
   return {
     submitted: () => {

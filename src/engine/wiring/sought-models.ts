@@ -1,9 +1,8 @@
-import { existsSync } from 'node:fs';
 import { toInfermuxError } from '../../common/errors.js';
 import type { JoinedSearch } from '../../models/finder/model-search.js';
 import type { ModelManager } from '../../models/model-manager.js';
 import type { RegisteredModel } from '../../models/registered-model.js';
-import type { RoutedModel } from '../../routing/pending-request.js';
+import { type RoutedModel, soughtModel } from '../../routing/pending-request.js';
 import type { SoughtRequests } from '../../routing/queues/sought-requests.js';
 
 /** Has the models looked for that requests of one deployment wait for. */
@@ -45,14 +44,11 @@ export class SoughtModels {
     joined?.leave();
   }
 
-  /** As {@link DispatcherObserver.lostTarget}. The model is not served any more. */
-  lostTarget(routed: RoutedModel): string | undefined {
-    const { search } = this.#models();
+  /** As {@link DispatcherObserver.insteadOf}. */
+  insteadOf(routed: RoutedModel): RoutedModel | undefined {
     const model = routed as RegisteredModel;
-    if (search === undefined || model.isFound !== true || model.contents !== undefined) return undefined;
-    // Another process, or a person, has taken it out of the cache.
-    return [model.path, ...(model.externalData ?? [])].every((path) => existsSync(path))
-      ? undefined
-      : search.lost(model);
+    if (model.isFound !== true || model.contents !== undefined) return undefined;
+    const instead = this.#models().search?.insteadOf(model);
+    return typeof instead === 'string' ? soughtModel(instead) : instead;
   }
 }

@@ -65,8 +65,6 @@ export class ModelSearch {
   readonly #searches = new Map<string, Search>();
   /** Models that serve while they are looked for again, by the name that they are looked for under. */
   readonly #refreshes = new Map<string, JoinedSearch>();
-  /** Names of models whose files are gone. */
-  readonly #lost = new WeakMap<RegisteredModel, string>();
   readonly #failures: FailureMemory;
   readonly #finds = new Slots(MOST_FINDS);
   readonly #downloads = new Slots(MOST_DOWNLOADS);
@@ -183,14 +181,9 @@ export class ModelSearch {
     if (catalog.entry(id) === undefined) await this.#environment.unpin(id);
   }
 
-  /** The files of the model are gone: it is not served any more. @returns the name by which it is found again. */
-  lost(model: RegisteredModel): string {
-    const known = this.#lost.get(model);
-    if (known !== undefined) return known;
-    const target = this.#environment.catalog.nameOf(model);
-    this.#lost.set(model, target);
-    if (this.#served.isServed(model)) void this.#served.withdraw(model).catch(() => undefined);
-    return target;
+  /** As {@link ServedFinds.insteadOf}. */
+  insteadOf(model: RegisteredModel): RegisteredModel | string | undefined {
+    return this.#served.insteadOf(model);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { CacheThread } from '../cache/thread/cache-thread.js';
 import type { ModelCatalog } from '../model-catalog.js';
 import type { RegisteredModel } from '../registered-model.js';
@@ -25,6 +26,8 @@ export class ServedFinds {
   readonly #found = new FoundModels();
   readonly #followed: FollowedModels;
   readonly #inCache: ModelsInCache;
+  /** Names of models whose files were gone. */
+  readonly #lost = new WeakMap<RegisteredModel, string>();
 
   constructor(cache: CacheThread, environment: ServedFindsEnvironment) {
     this.#cache = cache;
@@ -60,9 +63,11 @@ export class ServedFinds {
       this.#inCache.add(model);
       return model;
     }
-    // What served before serves on.
-    if (find !== undefined && before !== undefined && !signal.aborted && this.#found.find(id, version) === find)
-      this.#found.put(id, version, before);
+    if (find !== undefined && this.#found.find(id, version) === find) {
+      if (before === undefined) this.#found.delete(id, version);
+      // What served before serves on.
+      else if (!signal.aborted) this.#found.put(id, version, before);
+    }
     throw problem ?? notFound(target, realized?.origin);
   }
 
@@ -75,6 +80,25 @@ export class ServedFinds {
   /** Whether requests for the model's id go to the model itself, and not to one that has taken its place, or will. */
   isServed({ id, key }: RegisteredModel): boolean {
     return this.#environment.catalog.entry(id)?.served.some((each) => each.key === key) === true;
+  }
+
+  /**
+   * What serves instead of a model whose files somebody has taken out of the cache: the model in its place, or the name to
+   * look for. Undefined while its files are there. It is not served any more.
+   */
+  insteadOf(model: RegisteredModel): RegisteredModel | string | undefined {
+    const target = this.#lost.get(model) ?? this.#nameIfLost(model);
+    const served = target === undefined ? undefined : this.#environment.catalog.find(target);
+    return served === undefined || served === model ? target : served;
+  }
+
+  #nameIfLost(model: RegisteredModel): string | undefined {
+    if ([model.path, ...(model.externalData ?? [])].every((path) => existsSync(path))) return undefined;
+    const target = this.#environment.catalog.nameOf(model);
+    // Files that are there later are those of the model in its place.
+    this.#lost.set(model, target);
+    if (this.isServed(model)) void this.withdraw(model).catch(() => undefined);
+    return target;
   }
 
   /** Takes the models of the folder out of service. @returns false when one is in use. */

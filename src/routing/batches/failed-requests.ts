@@ -1,6 +1,6 @@
 import { cloneError, InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isSpent } from '../../tensors/memory/placement.js';
-import { type PendingRequest, type RoutedModel, soughtModel } from '../pending-request.js';
+import type { PendingRequest, RoutedModel } from '../pending-request.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
 import type { PendingDispatch } from './take-dispatch.js';
@@ -13,8 +13,8 @@ export interface FailedRequestsEnvironment {
   isWarm(modelKey: string): boolean;
   /** Why no replica runs, if none can be started. */
   outage(): InfermuxError | undefined;
-  /** The name by which to look for the model again, if a finder has found it and its files are gone. */
-  lostTarget(model: RoutedModel): string | undefined;
+  /** The model that is there, or looked for, in place of one that a finder has found and whose files are gone. */
+  insteadOf(model: RoutedModel): RoutedModel | undefined;
   /** Puts the request back into its queue. */
   enqueue(request: PendingRequest): void;
 }
@@ -48,9 +48,9 @@ export class FailedRequests {
       this.#environment.enqueue(pending);
       return;
     }
-    const target = isOwnLoad && pending.attempts < MAX_ATTEMPTS ? this.#environment.lostTarget(model) : undefined;
-    if (target !== undefined && !isLost(pending)) {
-      pending.model = soughtModel(target);
+    const other = isOwnLoad && pending.attempts < MAX_ATTEMPTS ? this.#environment.insteadOf(model) : undefined;
+    if (other !== undefined && !isLost(pending)) {
+      pending.model = other;
       this.#environment.enqueue(pending);
       return;
     }

@@ -306,6 +306,18 @@ describe('a finder', () => {
     await until(async () => (await ask('m')) === 15);
   });
 
+  it('keeps no version that does not load beside one that serves', async () => {
+    const bytes = (version: number) => (version === 3 ? new TextEncoder().encode('no model') : scaleModel(version));
+    await start({ models: finderOf((_, { version = 2 }) => ({ bytes: bytes(version), version })).finder });
+    expect(await ask('m')).toBe(10);
+    expect(await code(ask('m@3'))).toContain('MODEL_LOAD_FAILED');
+    expect([await ask('m'), await ask('m@4')]).toEqual([10, 20]);
+    expect(engine.models.list().map(({ version, problem }) => [version, problem])).toEqual([
+      [2, undefined],
+      [4, undefined],
+    ]);
+  });
+
   it('is not asked for versions of a model that a directory has, nor for ids that are none', async () => {
     const folder = directory();
     writeFileSync(join(folder, 'm.onnx'), scaleModel(2));

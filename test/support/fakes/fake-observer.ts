@@ -17,7 +17,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
     expressNeeded: nothing,
     sought: nothing,
     unsought: nothing,
-    lostTarget: nothing,
+    insteadOf: nothing,
     routerFailed: nothing,
     ...overrides,
   };
