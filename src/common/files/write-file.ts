@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { unlinkSync } from 'node:fs';
 import { lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-
 import { undefinedIfNotThere } from './system-errors.js';
 
 const TEMPORARY_NAME = /^\.infermux-[\da-f-]{36}\.tmp$/;

@@ -14,10 +14,10 @@ import { finishedRecord } from './gathered-files.js';
 /** Raise it when the form of a record changes. */
 const FORMAT = 1;
 const WAIT_MS = 50;
-/** The folders in the cache: entries, and what is being written or removed. All begin with a SHA-256. */
-const KEY_LENGTH = 64;
 /** Others may put and remove the same entry. */
 const MOST_ATTEMPTS = 10;
+/** All names in the cache begin with a SHA-256; more follows while something is written or removed. */
+const KEY_LENGTH = 64;
 const UNFINISHED = /^[\da-f]{64}\.(part|.+\.tmp)$/;
 
 /** Other processes add and remove entries, too. */

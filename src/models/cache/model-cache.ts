@@ -43,6 +43,13 @@ export interface StreamedModel extends WantedModel {
   readonly pieces: AsyncIterable<Uint8Array>;
 }
 
+/** A file of a model on a server, by the name that it has beside the others. */
+interface WantedFile {
+  readonly file: RemoteFile;
+  readonly name: string;
+  readonly expected: Expected;
+}
+
 /** The files of a model in the work folder, or the entry that holds them already. */
 type Gathered = { readonly files: FoundFiles } | { readonly unchanged: CacheRecord };
 
@@ -74,16 +81,16 @@ export class ModelCache {
    */
   fetch(model: RemoteModel, signal: AbortSignal): Promise<string | undefined> {
     const { file, fileName } = model;
-    const expected = this.#expected(model);
+    const own = { file, name: fileName, expected: this.#expected(model) };
     return this.#find(model, signal, true, async (work, before) => {
       for (let attempt = 1; ; attempt += 1) {
         const gathered = new GatheredFiles(work, before && { record: before, folder: this.#entries.folderOf(before) });
-        if (!(await this.#fetchFile(file, fileName, expected, gathered, signal))) return undefined;
+        if (!(await this.#fetchFile(own, gathered, signal))) return undefined;
         const names = await externalDataOf(dirname(gathered.pathOf(fileName)), fileName);
         if (names.length > 0) await gathered.noteFinished();
         for (const name of names) await this.#fetchBeside(file, name, gathered, signal);
         // What lies beside it may be of another model that was put there meanwhile.
-        if (names.length > 0 && (await this.#hasChanged(file, fileName, expected, gathered, signal))) {
+        if (names.length > 0 && (await this.#hasChanged(own, gathered, signal))) {
           if (attempt === MOST_ATTEMPTS) throw fetchFailed(file.url, 'it changes again and again', true);
           continue;
         }
@@ -217,19 +224,14 @@ export class ModelCache {
     // A signature may be in the query.
     url.search = file.url.search;
     const expected = { bytes: undefined, sha256: undefined, mostBytes: this.#maxModelBytes - gathered.bytes };
-    if (!(await this.#fetchFile({ ...file, url }, name, expected, gathered, signal)))
+    if (!(await this.#fetchFile({ file: { ...file, url }, name, expected }, gathered, signal)))
       throw fetchFailed(url, 'the model names it, and it is not there', false);
     await gathered.noteFinished();
   }
 
   /** Whether the server has another file than the one that was gathered. */
-  async #hasChanged(
-    file: RemoteFile,
-    name: string,
-    expected: Expected,
-    gathered: GatheredFiles,
-    signal: AbortSignal,
-  ): Promise<boolean> {
+  async #hasChanged(wanted: WantedFile, gathered: GatheredFiles, signal: AbortSignal): Promise<boolean> {
+    const { file, name, expected } = wanted;
     const known = gathered.find(name)?.validator;
     if (known === undefined || (known.etag ?? known.lastModified) === undefined) return false;
     const { clock, received } = this.#environment;
@@ -238,13 +240,8 @@ export class ModelCache {
   }
 
   /** @returns false when the server has no such file. */
-  async #fetchFile(
-    file: RemoteFile,
-    name: string,
-    expected: Expected,
-    gathered: GatheredFiles,
-    signal: AbortSignal,
-  ): Promise<boolean> {
+  async #fetchFile(wanted: WantedFile, gathered: GatheredFiles, signal: AbortSignal): Promise<boolean> {
+    const { file, name, expected } = wanted;
     const place = join(gathered.work, name);
     const finished = readFinished(place);
     const known = finished ?? gathered.before?.record.files[name];

@@ -6,6 +6,7 @@ import type { ModelCacheOptions } from '../cache/model-cache.js';
 import { CacheThread, type StartThread } from '../cache/thread/cache-thread.js';
 import { nameOf, type RegisteredModel } from '../registered-model.js';
 import { askFinder, listModels } from './ask-finder.js';
+import { DownloadProgress } from './download-progress.js';
 import { discardFound, type ResolvedFinder } from './finder.js';
 import type { Find } from './found-models.js';
 import { type RealizedFind, readFound, realizeFind } from './realize-find.js';
@@ -68,12 +69,14 @@ export class ModelSearch {
   readonly #failures: FailureMemory;
   readonly #finds = new Slots(MOST_FINDS);
   readonly #downloads = new Slots(MOST_DOWNLOADS);
+  readonly #progress: DownloadProgress;
   #closed: InfermuxError | undefined;
   /** What is to be rejected when the engine closes. */
   readonly #endings = new Set<(error: InfermuxError) => void>();
 
   constructor({ finder, cache, mayPin }: ModelSearchOptions, environment: ModelSearchEnvironment) {
     const { clock } = environment;
+    this.#progress = new DownloadProgress(environment);
     this.#finder = finder;
     this.#mayPin = mayPin;
     this.#maxModelBytes = cache.maxModelBytes;
@@ -82,7 +85,7 @@ export class ModelSearch {
     this.#cache = new CacheThread(cache, {
       ...{ clock, startThread: environment.startThread },
       release: (folder) => this.#served.release(folder),
-      received: (bytes) => environment.received(bytes),
+      received: (bytes) => this.#progress.received(bytes),
     });
     this.#served = new ServedFinds(this.#cache, environment);
   }
@@ -267,7 +270,8 @@ export class ModelSearch {
       hasBegun = true;
       return realizeFind(id, version, found, terms);
     };
-    const realized = await (isQuick ? realize() : this.#downloads.run(signal, realize)).catch((cause) => {
+    const download = () => this.#progress.during(version === undefined ? id : `${id}@${version}`, realize);
+    const realized = await (isQuick ? realize() : this.#downloads.run(signal, download)).catch((cause) => {
       if (!hasBegun) discardFound(answer);
       throw cause;
     });

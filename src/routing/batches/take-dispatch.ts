@@ -76,7 +76,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       if (scope?.mayJoin(head) === false) break;
       // A shadow must not hold up the request that it shadows.
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
-      // Nobody knows which request of a batch makes a nested one, and each has one more within it.
+      // What one of a batch runs counts as within all of them: they must be equally deep.
       if (head.payload?.path.length !== groups[0]?.requests[0]?.payload?.path.length) break;
       // A request that lost its replica may have ended it, and must not take others along.
       // Without batches a handler takes its requests one by one.
