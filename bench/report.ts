@@ -8,7 +8,19 @@ export interface Goal {
   readonly what: string;
   /** Values of the rounds, in order. */
   readonly values: readonly number[];
-  readonly unit: '×' | '%' | 'ms' | 's' | 'runs' | 'services' | 'seeds' | 'times' | 'items' | 'items/s' | 'MB';
+  readonly unit:
+    | '×'
+    | '%'
+    | 'ms'
+    | 's'
+    | 'runs'
+    | 'services'
+    | 'seeds'
+    | 'times'
+    | 'items'
+    | 'items/s'
+    | 'MB'
+    | 'sessions';
   readonly limit: number;
   readonly aim: number;
   /** Whether the value must be at most the limit, instead of at least. */

@@ -16,7 +16,10 @@ export type {
   Order,
   PendingRequestView,
   ReplicaView,
+  RequestHints,
+  RequestOutcome,
   RequestRouter,
+  RouterModule,
   RouterName,
   RoutingStats,
 } from './contracts/request-router.js';

@@ -54,7 +54,8 @@ beforeAll(() => {
   rmSync(USER, { recursive: true, force: true });
   mkdirSync(join(USER, 'node_modules'), { recursive: true });
   symlinkSync(ROOT, join(USER, 'node_modules', 'infermux'), 'dir');
-  for (const { module, code } of blocks) if (module !== undefined) writeFileSync(join(USER, module), code);
+  for (const { module, code } of [...blocks, ...ofPages])
+    if (module !== undefined) writeFileSync(join(USER, module), code);
 });
 
 describe('every code block of the README and the pages behind it runs', () => {

@@ -7,7 +7,10 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
+import type { RequestRouter, RouterName } from '../../dist/contracts/request-router.js';
+import { readmeRouter } from '../../test/support/readme-router.js';
 import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
+import { simulateBurst } from './burst.js';
 import type { Case } from './case.js';
 import { CONTENDERS, COST_AWARE, DEFAULT, goals, isSettled, meanOf, nameOf, type Result, Results } from './goals.js';
 import type { Outcome } from './outcome.js';
@@ -85,6 +88,29 @@ async function measureLargest(): Promise<number> {
   return seconds;
 }
 
+/** Routers that place requests by what models replicas have; the last two are a user's. */
+async function burstRouters(): Promise<(readonly [name: string, router: RouterName | RequestRouter])[]> {
+  const own = await readmeRouter();
+  const itself: RequestRouter = { spill: 'router', chooseReplicas: (...given) => own.chooseReplicas(...given) };
+  const names = ['power-of-two-choices', 'least-loaded', 'expected-completion', 'throughput-aware'] as const;
+  return [...names.map((name) => [name, name] as const), ["the README's", own], [ITSELF, itself]];
+}
+
+const ITSELF = "the README's, with spill: 'router'";
+const bursts = (await burstRouters()).map(([name, router]) => ({ name, ...simulateBurst(router) }));
+const burstTable = markdown(
+  ['', 'copies', 'evictions'],
+  bursts.map(({ name, copies, evictions }) => [name, String(copies), String(evictions)]),
+);
+/** The goals of the burst hold for every router that leaves spilling to the engine. */
+const burstGoals = (['copies', 'evictions'] as const).map((what): Goal => {
+  const values = bursts.filter(({ name }) => name !== ITSELF).map((burst) => burst[what]);
+  return {
+    ...{ what: `${what} in the burst, the most of ${values.length} routers`, values: [Math.max(...values)] },
+    ...{ unit: 'sessions', limit: 2, aim: 2, atMost: true },
+  };
+});
+
 const results = await simulateAll(chosen);
 const tables = [
   '## Mean and 99th percentile, in services',
@@ -94,6 +120,8 @@ const tables = [
   table(results, loadsOf),
   '## Which is best where',
   verdicts(results),
+  '## A burst of 60 for a new model, on 4 replicas that are full: 2 sessions each, of 8 other models',
+  burstTable,
 ].join('\n\n');
 process.stdout.write(`${tables}\n`);
 
@@ -103,7 +131,7 @@ if (only === undefined) {
     ...{ what: `a million requests, ${LARGEST.name}`, values: [await measureLargest()] },
     ...{ unit: 's', limit: 60, aim: 60, atMost: true },
   };
-  judged.push(...[...goals(results), time].map(judge));
+  judged.push(...[...goals(results), ...burstGoals, time].map(judge));
 }
 const text = judged.length === 0 ? tables : `${tables}\n\n## Goals\n\n${goalTable(judged)}`;
 if (judged.length > 0) process.stdout.write(`\n## Goals\n\n${goalTable(judged)}\n`);
@@ -117,5 +145,5 @@ if (!quick && only === undefined) {
     .filter(isSettled)
     .map((result) => ({ group: result.setting.name, label: nameOf(result.contender), value: meanOf(result, 'mean') }));
   writeFileSync(new URL('simulation.svg', folder), barChart('Mean time of a request', 'services', bars, 'own'));
-  writeIntoReadme('simulate', `${verdicts(results)}\n\n${goalTable(judged)}`, 'bench/README.md');
+  writeIntoReadme('simulate', `${verdicts(results)}\n\n${burstTable}\n\n${goalTable(judged)}`, 'bench/README.md');
 }

@@ -1,3 +1,5 @@
+import type { ErrorCode } from '../common/errors.js';
+
 /** A replica as a router sees it: always its present state. */
 export interface ReplicaView {
   readonly id: string;
@@ -43,6 +45,9 @@ export const BUILT_IN_STATS = ['throughput', 'runMs', 'loadMs'] as const satisfi
 
 export type ModelState = 'loading' | 'loaded';
 
+/** What a caller says of its request for routers: tokens, cost, tenant. */
+export type RequestHints = Readonly<Record<string, string | number | boolean>>;
+
 /** The request to place, as a router sees it. */
 export interface PendingRequestView {
   /** The same in every call for this request. */
@@ -57,6 +62,14 @@ export interface PendingRequestView {
   readonly shardKey: string | undefined;
   /** `runOptions.labels`. */
   readonly labels: Readonly<Record<string, string>>;
+  /** `runOptions.hints`. */
+  readonly hints: RequestHints;
+  /**
+   * Bytes of the feeds; of a handler's request, of the typed arrays, buffers and strings in it. A character counts as two.
+   */
+  readonly inputBytes: number;
+  /** Rows along axis 0 that all feeds have; 0 when they differ. 1 for a handler's request. */
+  readonly rows: number;
   /** Milliseconds that it has waited; for a router by model, that the model's longest waiting request has waited. */
   readonly waitedMs: number;
   /** Requests that wait for the model, this one included while it waits. */
@@ -79,6 +92,19 @@ export interface PendingRequestView {
   readonly expectedLoadMs: number;
 }
 
+/** What became of a request in the replica that it was routed to, whether or not its caller still waits. */
+export interface RequestOutcome {
+  readonly ok: boolean;
+  /** The error's code; `REPLICA_FAILED` when the replica died or was given up. Undefined when it is `ok`. */
+  readonly code: ErrorCode | undefined;
+  /** Milliseconds that its run took, with the requests that it was joined with; 0 when it did not run. */
+  readonly runMs: number;
+  /** Milliseconds from its acceptance until it was given to the replica. */
+  readonly queueMs: number;
+  /** Requests that shared the run; 0 when it did not run. */
+  readonly batchSize: number;
+}
+
 /**
  * Decides which replicas a request may go to. It is pure, except for what its hooks told it: views in, ranks out, at
  * once.
@@ -88,11 +114,21 @@ export interface PendingRequestView {
  */
 export interface RequestRouter {
   /**
-   * @param candidates the running replicas of the deployment, at least one. Shortly after a failed load of the model,
-   *   only the replicas that have it.
+   * Who decides when a model that replicas have is loaded by one more. `'engine'`, the default: such a cold replica is a
+   * candidate only when the requests' waiting has paid for the load, as for the built-in routers by model. `'router'`: it
+   * is always a candidate, so a burst may load the model wherever a replica is idle, and evict others there.
+   */
+  readonly spill?: 'engine' | 'router' | undefined;
+  /**
+   * It must answer at once, so it cannot return a promise: look up in a hook or a timer, and rank from what is known.
+   *
+   * @param candidates the running replicas of the deployment, at least one: those that have the model or are loading it,
+   *   and the others while none has it, and as {@link spill} says. Shortly after a failed load of the model, only the
+   *   replicas that have it.
    * @returns ranks, most preferred first. The request goes to the first rank that has a replica with a free slot, and
    *   there to the replica with the fewest requests. When no rank has one, the request waits, and the router is asked
-   *   again when a slot frees. So a router that wants to wait for a busy replica ranks it.
+   *   again when a slot frees. So a router that wants to wait for a busy replica ranks it. While cold replicas are no
+   *   candidates, it may rank none, to wait for one of those.
    */
   chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): readonly (readonly ReplicaView[])[];
   /** The request was given to the replica. */
@@ -101,11 +137,26 @@ export interface RequestRouter {
    * The replica is done with the request, or died; called once for each request that was routed. A request whose
    * replica failed may be routed again.
    */
-  onRequestCompleted?(replica: ReplicaView, request: PendingRequestView): void;
+  onRequestCompleted?(replica: ReplicaView, request: PendingRequestView, outcome: RequestOutcome): void;
   /** Other replicas run from now on. Also called when the router begins. */
   onReplicasChanged?(candidates: readonly ReplicaView[]): void;
   /** The replica's thread died, or the replica was given up. It is not a candidate any more. */
   onReplicaFailed?(replica: ReplicaView, error: Error): void;
+}
+
+/**
+ * A router that a module exports as its default: a class, made with `new Router(options)`; a function that returns a
+ * router, called with `options`; or a router. It can be named where code cannot be given: in a change while the engine
+ * runs, and in a checkpoint.
+ */
+export interface RouterModule {
+  /**
+   * A module that Node can import: its path (from the working directory) or its `file:` URL. A query or a hash in the URL
+   * names another instance of the module.
+   */
+  readonly module: string | URL;
+  /** What JSON can carry. */
+  readonly options?: unknown;
 }
 
 /** Names of the built-in routers. */

@@ -1,3 +1,5 @@
+import type { RequestHints } from './request-router.js';
+
 /** The terms of one request. */
 export interface RunOptions {
   /**
@@ -36,4 +38,9 @@ export interface RunOptions {
   readonly shardKey?: string | undefined;
   /** Names and values for routers: `rankReplicasViaLocality` reads `device` and `group`. Default: none. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
+  /**
+   * What routers and handlers may know of the request: tokens, cost, tenant. At most 1,024 strings, numbers and booleans.
+   * Default: none.
+   */
+  readonly hints?: RequestHints | undefined;
 }

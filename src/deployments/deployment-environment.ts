@@ -1,7 +1,7 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { Replica } from '../replicas/replica.js';
 import type { ReplicaMemory, ReplicaPoolEnvironment, ReplicaPoolObserver } from '../replicas/replica-pool.js';
-import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
+import type { withRouter } from './config/router-module.js';
 
 /** The queue of a deployment's requests, as the deployment sees it. */
 export interface DeploymentQueue {
@@ -12,7 +12,7 @@ export interface DeploymentQueue {
   declareOutage(error: InfermuxError): void;
   /** A replica may start again. */
   endOutage(): void;
-  configure(options: ResolvedDeploymentOptions): void;
+  configure(options: ReturnType<typeof withRouter>): void;
   /** Pending requests. */
   readonly queued: number;
   /** Whether every accepted request is answered. */

@@ -6,6 +6,7 @@ import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { AutoscalingLoop } from './autoscaling/autoscaling-loop.js';
 import { configChange } from './config/config-change.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
+import { withRouter } from './config/router-module.js';
 import type { ExpressReplica } from './control/express-replica.js';
 import { ReplicaController } from './control/replica-controller.js';
 import { firstTarget, nextTarget } from './control/target.js';
@@ -169,7 +170,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#options = options;
     this.#controller.aim(nextTarget(target, change, before, options));
     this.#pursue();
-    this.queue.configure(options);
+    this.queue.configure(withRouter(options));
     // Otherwise autoscaling would begin to count from zero after each change.
     if (!isSameData(before.autoscaling, options.autoscaling)) this.#autoscaling.configure(options.autoscaling);
     if (!isSameData(before.routingStats, options.routingStats))
@@ -212,12 +213,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   async stop({ hurry }: { hurry: boolean }): Promise<void> {
     this.#autoscaling.stop();
     this.#controller.halt();
+    const closing = new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`);
     // The goal of a deletion is reached all the same.
-    if (!this.#isDeleting) {
-      this.#pursuit.fail(
-        new InfermuxError('ENGINE_CLOSED', `the engine is closing, and with it deployment ${this.name}`),
-      );
-    }
+    if (!this.#isDeleting) this.#pursuit.fail(closing);
     await this.#controller.stopAll({ hurry, graceMs: this.#options.gracefulShutdownTimeoutMs });
     await this.untilGone();
   }

@@ -13,30 +13,12 @@ import {
 import { changedOptions } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
-import { resolveDeployment } from './config/resolve-deployment.js';
+import { resolveNamed, resolveSaved } from './config/resolve-named.js';
 import type { Deployment } from './deployment.js';
 import type { DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
+import type { DeploymentsEnvironment } from './deployments-environment.js';
 import type { Goal } from './goals.js';
-
-/** The surroundings of the deployments. */
-export interface DeploymentsEnvironment<Q extends DeploymentQueue> {
-  /** Makes a deployment without starting it. */
-  create(name: string, options: ResolvedDeploymentOptions): Deployment<Q>;
-  /** A deployment changed, came or went: its name may now mean another one, or none. */
-  changed(): void;
-  /** Requests of the deployment are refused from now on. */
-  deleted(name: string): void;
-  /** The number of replicas of a deployment whose options name none. */
-  defaultReplicas(name: string): number;
-  /** Writes the wanted deployments to the checkpoint, before they are acted on. */
-  save(deployments: SavedDeployments): Promise<void>;
-  /** Whether {@link save} keeps anything. */
-  readonly isSaved: boolean;
-  /** Keeps the process alive while the work goes on. */
-  during<T>(work: () => Promise<T>): Promise<T>;
-  log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
-}
 
 export interface DeleteOptions {
   /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: answer them first. */
@@ -83,7 +65,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     checkDeploymentName(name);
     const where = `deployment ${show(name)}`;
     const given = copyOptions(where, options);
-    const resolved = this.#resolve(name, given);
+    const resolved = await this.#resolve(name, given);
     for (;;) {
       const result = await this.#change(async () => {
         const ending = this.#ending.get(name);
@@ -118,7 +100,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       const entry = this.#entryOf(name);
       const { deployment } = entry;
       const given = { ...entry.given, ...copy };
-      const resolved = this.#resolve(name, given);
+      const resolved = await this.#resolve(name, given, deployment.options);
       if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
         const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
@@ -193,14 +175,23 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    * @internal
    */
   async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
-    const { log } = this.#environment;
+    const { log, defaultReplicas } = this.#environment;
     const copies = Object.entries(declared).map(([name, options]) => [name, copyOptions(show(name), options)] as const);
     const wanted = restoreDeployments(Object.fromEntries(copies), saved, (name, what) =>
       log('info', { deployment: name }, what),
     );
     for (const [name, { declared: own, options }] of Object.entries(wanted)) {
-      if (options !== null) this.#begin(name, options, this.#resolve(name, options), own).start();
-      else if (own !== null) this.#deleted.set(name, own);
+      if (options === null) {
+        if (own !== null) this.#deleted.set(name, own);
+        continue;
+      }
+      const isDeclared = isSameData(options, own);
+      const warn = (reason: string) =>
+        log('warn', { deployment: name, reason }, 'the router of a checkpoint cannot be had');
+      const resolved = await (isDeclared
+        ? this.#resolve(name, options)
+        : resolveSaved(name, options, defaultReplicas(name), warn));
+      this.#begin(name, options, resolved, own).start();
     }
     await Promise.all([...this.#entries].map(([name, entry]) => this.#untilStarted(name, entry)));
     // Only now: a declaration that does not start must not replace a saved one that did.
@@ -229,9 +220,13 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     }
   }
 
-  #resolve(name: string, given: DeploymentOptions): ResolvedDeploymentOptions {
-    const where = `deployment ${show(name)}`;
-    return readingInput(where, () => resolveDeployment(where, given, this.#environment.defaultReplicas(name)));
+  /** @param before the options in force. */
+  #resolve(
+    name: string,
+    given: DeploymentOptions,
+    before?: ResolvedDeploymentOptions,
+  ): Promise<ResolvedDeploymentOptions> {
+    return resolveNamed(name, given, this.#environment.defaultReplicas(name), before);
   }
 
   #begin(

@@ -3,12 +3,13 @@ import { InfermuxError, show } from '../common/errors.js';
 
 export interface EndpointOptions {
   /**
-   * Share of the requests for each target; the shares add up to 1. A target is a model id, `id@version`, a deployment
-   * with a handler, or `deployment/model`.
+   * Share of the requests for each target, from 0 to 1; the shares add up to 1, give or take a millionth. A target with
+   * share 0 is kept, and gets nothing. A target is a model id, `id@version`, a deployment with a handler, or
+   * `deployment/model`.
    */
   readonly traffic: Readonly<Record<string, number>>;
   /**
-   * Share of the requests, above 0 and at most 1, of which a target gets a copy; the answer to a copy is dropped.
+   * Share of the requests, from 0 to 1, of which a target gets a copy; the answer to a copy is dropped.
    * Default: no copies.
    */
   readonly shadow?: Readonly<Record<string, number>> | undefined;
@@ -40,7 +41,7 @@ export function readTraffic(where: string, options: EndpointOptions): Traffic {
     throw invalid(`${where}.traffic must name at least one target, and names none`);
   const sum = Object.values(traffic).reduce((total, weight) => total + weight, 0);
   if (Math.abs(sum - 1) > TOLERANCE) {
-    throw invalid(`${where}.traffic must add up to 1, and ${Object.values(traffic).join(' + ')} is ${sum}`);
+    throw invalid(`${where}.traffic must add up to 1, and ${Object.values(traffic).join(' + ')} is ${rounded(sum)}`);
   }
   return { traffic: { ...traffic }, shadow: { ...shadow } };
 }
@@ -52,8 +53,8 @@ function checkShares(where: string, shares: Readonly<Record<string, unknown>>): 
   }
   for (const [target, share] of entries) {
     check(`a target of ${where}`, target, isText);
-    if (typeof share === 'number' && share > 0 && share <= 1) continue;
-    throw invalid(`${where}[${show(target)}] must be a number above 0 and at most 1, got ${show(share)}`);
+    if (typeof share === 'number' && share >= 0 && share <= 1) continue;
+    throw invalid(`${where}[${show(target)}] must be a number from 0 to 1, got ${show(share)}`);
   }
 }
 
@@ -67,8 +68,9 @@ export function chooseTarget(traffic: Readonly<Record<string, number>>, point: n
   let end = 0;
   let last = '';
   for (const target in traffic) {
-    end += traffic[target] ?? 0;
-    last = target;
+    const share = traffic[target] ?? 0;
+    end += share;
+    if (share > 0) last = target;
     if (point < end) return target;
   }
   // The sum may be a little below 1.
@@ -81,6 +83,11 @@ export function chooseShadows(
   pointFor: (target: string) => number,
 ): string[] {
   return Object.keys(shadow).filter((target) => pointFor(target) < (shadow[target] ?? 0));
+}
+
+/** Without the last digits, which come from adding. */
+function rounded(sum: number): number {
+  return Number(sum.toPrecision(9));
 }
 
 function invalid(message: string): InfermuxError {

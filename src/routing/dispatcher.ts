@@ -10,7 +10,13 @@ import { FailedRequests } from './batches/failed-requests.js';
 import { GivenDispatches } from './batches/given-dispatches.js';
 import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options.js';
 import { HandledWork } from './handled-work.js';
-import type { PendingRequest, RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
+import {
+  type PendingRequest,
+  type RoutedModel,
+  type RoutedRequest,
+  type RoutedResult,
+  toPending,
+} from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
 import { Placement } from './placement/placement.js';
@@ -168,33 +174,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const promise = new Promise<T>(
       keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void,
     );
-    // One object, and no other that lives as long: the collector copies what a waiting request holds again and again.
-    const pending: PendingRequest = {
-      model: request.model,
-      feeds: request.feeds,
-      apartBytes: request.apartBytes,
-      payload: request.payload,
-      isShadow: request.isShadow,
-      outputs: request.outputs,
-      shardKey: request.shardKey,
-      labels: request.labels,
-      checked: request.checked,
-      priority: request.priority,
-      deadline: request.deadline,
-      signal: request.signal,
-      sequence: this.#sequence++,
-      acceptedAt: this.#clock.now(),
-      read,
-      resolve: settlers.resolve,
-      reject: settlers.reject,
-      dispatchedAt: 0,
-      attempts: 0,
-      isWaiting: false,
-      previous: undefined,
-      next: undefined,
-      position: undefined,
-      cleanUp: request.releaseFeeds,
-    };
+    const pending = toPending(request, this.#sequence++, this.#clock.now(), read, settlers);
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
       if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {

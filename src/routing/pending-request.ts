@@ -1,6 +1,8 @@
+import { bytesIn } from '../common/values/value-bytes.js';
 import type { Batching } from '../contracts/batching.js';
 import { isHandlerKey } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
+import type { RequestHints } from '../contracts/request-router.js';
 import { commonRows, type Outputs, type ReadFeeds } from '../tensors/tensor.js';
 
 /** A model as routing and replicas know it. */
@@ -34,6 +36,7 @@ export interface RoutedRequest {
   /** For routers. */
   readonly shardKey: string | undefined;
   readonly labels: Readonly<Record<string, string>> | undefined;
+  readonly hints: RequestHints | undefined;
   /** Whether it is a shadow of another request: shadows are refused first when many requests wait. */
   readonly isShadow: boolean;
   /** Called once the request is answered or refused: its feeds are not read any more. */
@@ -124,10 +127,61 @@ export interface PendingRequest extends Omit<RoutedRequest, 'model' | 'takeOver'
   isWaiting: boolean;
   previous: PendingRequest | undefined;
   next: PendingRequest | undefined;
+  /** As in {@link PendingRequestView.inputBytes}; undefined until a router asks. */
+  inputBytes: number | undefined;
   /** Position among the accepted requests; undefined once the request has its answer. */
   position: number | undefined;
   /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
   cleanUp: (() => void) | undefined;
+}
+
+/** Returns the request as it waits. One object, and no other that lives as long: the collector copies it again and again. */
+export function toPending(
+  request: RoutedRequest,
+  sequence: number,
+  acceptedAt: number,
+  read: (result: RoutedResult) => unknown,
+  { resolve, reject }: Pick<PendingRequest, 'resolve' | 'reject'>,
+): PendingRequest {
+  return {
+    model: request.model,
+    feeds: request.feeds,
+    apartBytes: request.apartBytes,
+    payload: request.payload,
+    isShadow: request.isShadow,
+    outputs: request.outputs,
+    shardKey: request.shardKey,
+    labels: request.labels,
+    hints: request.hints,
+    checked: request.checked,
+    priority: request.priority,
+    deadline: request.deadline,
+    signal: request.signal,
+    sequence,
+    acceptedAt,
+    read,
+    resolve,
+    reject,
+    dispatchedAt: 0,
+    attempts: 0,
+    isWaiting: false,
+    previous: undefined,
+    next: undefined,
+    inputBytes: undefined,
+    position: undefined,
+    cleanUp: request.releaseFeeds,
+  };
+}
+
+/** As in {@link PendingRequestView.inputBytes}. */
+export function inputBytesOf(request: PendingRequest): number {
+  // Kept, because an array that was given away is empty.
+  request.inputBytes ??= bytesIn(request.payload === undefined ? dataOf(request.feeds) : request.payload.value);
+  return request.inputBytes;
+}
+
+function dataOf(feeds: ReadFeeds): unknown[] {
+  return Object.values(feeds).map(({ data }) => data);
 }
 
 /** Rows along axis 0 that all feeds of the request have, 0 when they differ; a request for a handler counts as one. */

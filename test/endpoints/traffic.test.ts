@@ -32,6 +32,11 @@ describe('the choice of a target', () => {
     expect(chooseTarget({ a: 0.5, b: 0.4999995 }, 0.9999999)).toBe('b');
   });
 
+  it.each([0, 0.5, 0.9999999])('is never one without a share, at %d', (point) => {
+    expect(chooseTarget({ a: 0, b: 0.4999995, c: 0, d: 0.5, e: 0 }, point)).toMatch(/^[bd]$/);
+    expect(chooseShadows({ a: 0 }, () => point)).toEqual([]);
+  });
+
   it.each([1, 2, 3])('splits 100,000 requests within 1 %% of the weights (seed %d)', (seed) => {
     const random = seeded(seed);
     const counts: Record<string, number> = {};
@@ -90,11 +95,13 @@ describe('the options of an endpoint', () => {
     [{}, 'e.traffic must be named'],
     [{ traffic: {} }, 'e.traffic must name at least one target, and names none'],
     [{ traffic: { a: 0.5, b: 0.4 } }, 'e.traffic must add up to 1, and 0.5 + 0.4 is 0.9'],
-    [{ traffic: { a: 1.5, b: -0.5 } }, 'e.traffic["a"] must be a number above 0 and at most 1, got 1.5'],
-    [{ traffic: { a: 1, b: 0 } }, 'e.traffic["b"] must be a number above 0 and at most 1, got 0'],
-    [{ traffic: { a: Number.NaN } }, 'e.traffic["a"] must be a number above 0 and at most 1, got NaN'],
-    [{ traffic: { a: '1' } }, 'e.traffic["a"] must be a number above 0 and at most 1, got "1"'],
-    [{ traffic: { a: 1 }, shadow: { b: 2 } }, 'e.shadow["b"] must be a number above 0 and at most 1, got 2'],
+    [{ traffic: { a: 1.5, b: -0.5 } }, 'e.traffic["a"] must be a number from 0 to 1, got 1.5'],
+    [{ traffic: { a: 0, b: 0 } }, 'e.traffic must add up to 1, and 0 + 0 is 0'],
+    [{ traffic: { a: 0.3, b: 0.3, c: 0.3 } }, 'e.traffic must add up to 1, and 0.3 + 0.3 + 0.3 is 0.9'],
+    [{ traffic: { a: 0.333, b: 0.333, c: 0.333 } }, 'must add up to 1, and 0.333 + 0.333 + 0.333 is 0.999'],
+    [{ traffic: { a: Number.NaN } }, 'e.traffic["a"] must be a number from 0 to 1, got NaN'],
+    [{ traffic: { a: '1' } }, 'e.traffic["a"] must be a number from 0 to 1, got "1"'],
+    [{ traffic: { a: 1 }, shadow: { b: 2 } }, 'e.shadow["b"] must be a number from 0 to 1, got 2'],
     [{ traffic: 'a' }, 'e.traffic must be a plain object, got "a"'],
     [{ traffic: { a: 1 }, mirror: {} }, 'e: unknown key "mirror"'],
     [null, 'e must be a plain object, got null'],

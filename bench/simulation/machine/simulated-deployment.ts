@@ -19,6 +19,7 @@ const TERMS = {
     releaseFeeds: undefined,
     shardKey: undefined,
     labels: undefined,
+    hints: undefined,
     isShadow: false,
   },
 };

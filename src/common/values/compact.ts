@@ -73,7 +73,7 @@ function isPlain(object: object): object is Readonly<Record<string, unknown>> {
 const LISTED_UP_TO = 64;
 
 /** Returns what structured clone reads in the object: keys and values of a map in turns. */
-function contentsOf(object: object): readonly unknown[] {
+export function contentsOf(object: object): readonly unknown[] {
   if (isPlain(object)) return Object.values(object);
   if (Array.isArray(object)) return isLong(object) ? object : Object.values(object);
   // Not by their own methods, which a subclass may have replaced.

@@ -5,7 +5,8 @@ import { clone } from '../../common/values/clone.js';
 import { isSameData } from '../../common/values/realm.js';
 import { checkData, readSession } from '../../contracts/session-settings.js';
 import type { DeploymentOptions } from '../config/deployment-options.js';
-import { readUserConfig } from '../config/resolve-deployment.js';
+import { isRouterModule, readRouterModule } from '../config/router-module.js';
+import { readUserConfig } from '../config/user-config.js';
 
 /** A deployment as a checkpoint has it. */
 export interface SavedDeployment {
@@ -63,7 +64,7 @@ export function copyOptions(where: string, options: DeploymentOptions): Deployme
 
 function copyOf(where: string, key: string, value: unknown): unknown {
   // A router stays on this thread, and a copy would be another router.
-  if (key === 'router') return value;
+  if (key === 'router') return isRouterModule(value) ? readRouterModule(where, value) : value;
   if (value === undefined) return value;
   // A clone of a URL is an empty object.
   if (key === 'handler') return moduleUrl(where, value as string | URL);
@@ -96,12 +97,17 @@ export function savedForm(deployments: ReadonlyMap<string, SavedDeployment | und
 
 /** Replaces a router that is code: only the program can declare it. */
 function toSaved(options: DeploymentOptions): object {
-  return typeof options.router === 'object' ? { ...options, router: DECLARED_ROUTER } : options;
+  return isCode(options.router) ? { ...options, router: DECLARED_ROUTER } : options;
 }
 
 /** Returns saved options that can be checked before the program's router is back in its place. */
 export function withoutDeclaredRouter(options: DeploymentOptions): DeploymentOptions {
   return (options.router as unknown) === DECLARED_ROUTER ? { ...options, router: undefined } : options;
+}
+
+/** Whether the option is a router itself, and not what names one. */
+function isCode(router: DeploymentOptions['router']): boolean {
+  return typeof router === 'object' && !isRouterModule(router);
 }
 
 function fromSaved(options: DeploymentOptions | null, declared: DeploymentOptions): DeploymentOptions | null {
@@ -113,8 +119,8 @@ function fromSaved(options: DeploymentOptions | null, declared: DeploymentOption
 export function checkSavedDeployment(where: string, saved: SavedDeployment | undefined): void {
   if (saved === undefined || saved.options === null) return;
   const { router } = saved.options;
-  if (typeof router === 'object' && router !== saved.declared?.router) {
-    const message = `${where}: a router of your own is code, which cannot be written to a checkpoint: name it where the engine is created, or name a router of infermux`;
+  if (isCode(router) && router !== saved.declared?.router) {
+    const message = `${where}: a router of your own is code, which cannot be written to a checkpoint: name it where the engine is created, or name the module that exports it, or a router of infermux`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
   }
   checkSavable(where, toSaved(saved.options));

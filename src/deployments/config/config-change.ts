@@ -1,5 +1,6 @@
 import { isSameData } from '../../common/values/realm.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
+import { isSameRouter } from './router-module.js';
 
 /** What a change of options requires. */
 export interface ConfigChange {
@@ -30,9 +31,8 @@ const LIVE: ReadonlySet<Key> = new Set<Key>([
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);
 
-/** Whether the option is the same in both; a router of the user's own is the same only if it is the same object. */
 function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: ResolvedDeploymentOptions): boolean {
-  return key === 'router' ? left.router === right.router : isSameData(left[key], right[key]);
+  return key === 'router' ? isSameRouter(left.router, right.router) : isSameData(left[key], right[key]);
 }
 
 /** Returns the names of the options that differ. */

@@ -1,9 +1,10 @@
 import type { Batching } from '../../contracts/batching.js';
 import type { EvictionName } from '../../contracts/eviction.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
-import type { Order, RequestRouter, RouterName } from '../../contracts/request-router.js';
+import type { Order, RequestRouter, RouterModule, RouterName } from '../../contracts/request-router.js';
 import type { SessionOptions } from '../../contracts/session-settings.js';
 import type { AutoscalingOptions, ResolvedAutoscaling } from '../autoscaling/autoscaler.js';
+import type { ResolvedRouterModule } from './router-module.js';
 
 /** Options of one deployment: a named group of identical replicas. */
 export interface DeploymentOptions {
@@ -73,8 +74,11 @@ export interface DeploymentOptions {
   readonly labels?: Labels | readonly Labels[] | undefined;
   readonly healthCheck?: HealthCheckOptions | undefined;
   readonly rollingUpdate?: RollingUpdateOptions | undefined;
-  /** How a replica is chosen for a request: a name, or a router of your own. Default `'power-of-two-choices'`. */
-  readonly router?: RouterName | RequestRouter | undefined;
+  /**
+   * How a replica is chosen for a request: a name, a router of your own, or the module that exports one. Default
+   * `'power-of-two-choices'`.
+   */
+  readonly router?: RouterName | RequestRouter | RouterModule | undefined;
   /**
    * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly in
    * the order of their arrival, whatever their model; all wait while the first has no replica, unless its model is being
@@ -127,7 +131,7 @@ export interface RollingUpdateOptions {
 
 type Plain = Exclude<
   keyof DeploymentOptions,
-  'devices' | 'maxOngoingRequests' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'autoscaling'
+  'devices' | 'maxOngoingRequests' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'router' | 'autoscaling'
 >;
 
 /** The options with every default filled in. */
@@ -143,6 +147,7 @@ export type ResolvedDeploymentOptions = {
   readonly handler: string | undefined;
   readonly userConfig: unknown;
   readonly labels: readonly Labels[];
+  readonly router: RouterName | RequestRouter | ResolvedRouterModule;
   readonly healthCheck: { readonly [K in keyof HealthCheckOptions]-?: number };
   readonly routingStats: { readonly [K in keyof RoutingStatsOptions]-?: number };
   readonly rollingUpdate: { readonly [K in keyof RollingUpdateOptions]-?: number };

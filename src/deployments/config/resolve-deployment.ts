@@ -1,7 +1,6 @@
 import {
   checkOptions,
   forLists,
-  hasMethods,
   isInteger,
   isListOf,
   isMilliseconds,
@@ -10,13 +9,12 @@ import {
   type Rule,
   satisfies,
 } from '../../common/checks.js';
-import { InfermuxError, messageOf } from '../../common/errors.js';
+import { InfermuxError } from '../../common/errors.js';
 import { isPath, moduleUrl } from '../../common/files/paths.js';
-import { isSameData } from '../../common/values/realm.js';
 import { checkBatching } from '../../contracts/batching.js';
 import { EVICTIONS } from '../../contracts/eviction.js';
-import { DEFAULT_ROUTER, ORDERS, ROUTER_NAMES } from '../../contracts/request-router.js';
-import { checkData, providersOf, readSession } from '../../contracts/session-settings.js';
+import { DEFAULT_ROUTER, ORDERS } from '../../contracts/request-router.js';
+import { providersOf, readSession } from '../../contracts/session-settings.js';
 import { isWeightPlacement } from '../../models/sources/manifest.js';
 import { type ResolvedAutoscaling, readAutoscaling } from '../autoscaling/autoscaler.js';
 import type {
@@ -26,6 +24,8 @@ import type {
   RollingUpdateOptions,
   RoutingStatsOptions,
 } from './deployment-options.js';
+import { isRouter, resolveRouter } from './router-module.js';
+import { readUserConfig } from './user-config.js';
 
 /**
  * Most replicas of one deployment: more than any machine has cores for, so that a typo starts no ten thousand threads.
@@ -62,10 +62,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   handler: isPath,
   userConfig: anything,
   labels: areLabels,
-  router: (value) =>
-    typeof value === 'string'
-      ? isOneOf(ROUTER_NAMES)(value)
-      : hasMethods('the name of a router, or a router', ['chooseReplicas'])(value),
+  router: isRouter,
   order: isOneOf(ORDERS),
   eviction: isOneOf(EVICTIONS),
   routingStats: isObject,
@@ -141,7 +138,7 @@ export function resolveDeployment(
       timeoutMs: healthCheck.timeoutMs ?? 30_000,
       failures: healthCheck.failures ?? 3,
     },
-    router: options.router ?? DEFAULT_ROUTER,
+    router: resolveRouter(`${where}.router`, options.router ?? DEFAULT_ROUTER),
     order: options.order ?? 'model',
     eviction: options.eviction ?? 'lru',
     routingStats: { periodMs: routingStats.periodMs ?? 10_000, timeoutMs: routingStats.timeoutMs ?? 30_000 },
@@ -162,27 +159,6 @@ function readReplicas(
   if (replicas === undefined) return minReplicas;
   if (replicas >= minReplicas && replicas <= maxReplicas) return replicas;
   const message = `${where}.replicas is where autoscaling begins, and must be from ${minReplicas} to ${maxReplicas}, got ${replicas}`;
-  throw new InfermuxError('INVALID_ARGUMENT', message);
-}
-
-/**
- * Copies the value through JSON, as it goes to other threads and into a checkpoint.
- *
- * @throws InfermuxError `INVALID_ARGUMENT` for a value that JSON changes.
- */
-export function readUserConfig(where: string, userConfig: unknown): unknown {
-  if (userConfig === undefined) return undefined;
-  let copy: unknown;
-  try {
-    checkData(userConfig);
-    const json = JSON.stringify(userConfig) as string | undefined;
-    copy = json === undefined ? undefined : JSON.parse(json);
-  } catch (cause) {
-    const message = `${where} must be what JSON can carry: ${messageOf(cause)}`;
-    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
-  }
-  if (isSameData(copy, userConfig)) return copy;
-  const message = `${where} must be what JSON can carry, and comes out of it as ${JSON.stringify(copy)}`;
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 

@@ -111,10 +111,10 @@ export class RequestIntake {
     metrics.shadowRequest(endpoint, target);
     const failed = (cause: unknown) => metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
     try {
-      const { outputs, timeoutMs, deadline, shardKey, labels } = options;
+      const { outputs, timeoutMs, deadline, shardKey, labels, hints } = options;
       // A stream may have no end but that its reader leaves.
       const signal = within.stream === undefined ? undefined : options.signal;
-      const own = { outputs, timeoutMs, deadline, shardKey, labels, signal, priority: LOWEST_PRIORITY };
+      const own = { outputs, timeoutMs, deadline, shardKey, labels, hints, signal, priority: LOWEST_PRIORITY };
       const { path, deadline: latest } = within;
       const scope = { path, deadline: latest, stream: undefined, isShadow: true };
       this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, scope).catch(failed);
@@ -144,7 +144,7 @@ export class RequestIntake {
       deadline,
     );
     if (deployment.targetReplicas === 0) deployment.requestArrived();
-    const { signal, priority = 0, shardKey, labels } = options;
+    const { signal, priority = 0, shardKey, labels, hints } = options;
     return deployment.queue.submit(
       {
         model,
@@ -159,6 +159,7 @@ export class RequestIntake {
         apartBytes,
         shardKey,
         labels,
+        hints,
         isShadow,
         releaseFeeds,
       },

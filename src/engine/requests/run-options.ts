@@ -21,20 +21,28 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
 }
 
 /** A router looks at few. */
-const MOST_LABELS = 1_024;
+const MOST_NAMED = 1_024;
 
-/** Copies the labels, reading each once. Symbol keys are ignored. */
-function readLabels(where: string, labels: unknown): Readonly<Record<string, string>> {
-  const expectation = isObject(labels);
-  const entries = expectation === undefined ? Object.entries(labels as object) : [];
-  if (entries.length > MOST_LABELS) {
-    const message = `${where}.labels must be at most ${MOST_LABELS}, got ${entries.length}`;
+const isHint = (value: unknown) => ['string', 'number', 'boolean'].includes(typeof value);
+const isLabel = (value: unknown) => typeof value === 'string';
+
+/** Copies the caller's names and values, reading each once. Symbol keys are ignored. */
+function readNamed<T>(
+  where: string,
+  given: unknown,
+  isRight: (value: unknown) => boolean,
+  values: string,
+): Readonly<Record<string, T>> {
+  const expectation = isObject(given);
+  const entries = expectation === undefined ? Object.entries(given as object) : [];
+  if (entries.length > MOST_NAMED) {
+    const message = `${where} must be at most ${MOST_NAMED}, got ${entries.length}`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
-  if (expectation === undefined && entries.every(([, label]) => typeof label === 'string')) {
+  if (expectation === undefined && entries.every(([, value]) => isRight(value))) {
     return Object.freeze(Object.fromEntries(entries));
   }
-  throw new InfermuxError('INVALID_ARGUMENT', `${where}.labels must be an object of strings, got ${show(labels)}`);
+  throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an object of ${values}, got ${show(given)}`);
 }
 
 const anything: Rule = () => undefined;
@@ -49,6 +57,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   deployment: isText,
   shardKey: isText,
   labels: anything,
+  hints: anything,
 };
 
 const NONE: RunOptions = Object.freeze({});
@@ -60,17 +69,23 @@ const NONE: RunOptions = Object.freeze({});
  */
 export function readRunOptions(options: RunOptions | undefined): RunOptions {
   if (options === undefined) return NONE;
-  return withOwnLabels('runOptions', checkOptions('runOptions', options, RULES));
+  return withOwnNamed('runOptions', checkOptions('runOptions', options, RULES));
 }
 
-/** Copies the labels: the caller may change its own later. */
-function withOwnLabels<T extends RunOptions>(where: string, options: T): T {
-  return options.labels === undefined ? options : { ...options, labels: readLabels(where, options.labels) };
+/** Copies what the caller may change later. */
+function withOwnNamed<T extends RunOptions>(where: string, options: T): T {
+  const { labels, hints } = options;
+  if (labels === undefined && hints === undefined) return options;
+  return {
+    ...options,
+    labels: labels === undefined ? labels : readNamed<string>(`${where}.labels`, labels, isLabel, 'strings'),
+    hints: hints === undefined ? hints : readNamed(`${where}.hints`, hints, isHint, 'strings, numbers and booleans'),
+  };
 }
 
 /** Copies and checks a request of `infer`, except for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
-  return withOwnLabels(
+  return withOwnNamed(
     'the request',
     checkOptions('the request', request, { target: anything, feeds: anything, ...RULES }),
   );

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { demandOf, machineCapacity, overcommitReason } from '../../deployments/capacity.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import { withRouter } from '../../deployments/config/router-module.js';
 import { Deployment } from '../../deployments/deployment.js';
 import type { DeploymentObserver } from '../../deployments/deployment-environment.js';
 import type { ModelManager } from '../../models/model-manager.js';
@@ -44,7 +45,7 @@ export class DeploymentFactory {
       insteadOf: (model) => sought.insteadOf(model),
     };
     const queue = new Dispatcher<Replica>(
-      { ...options, cores: machineCapacity().cores },
+      { ...withRouter(options), cores: machineCapacity().cores },
       Math.random,
       pool.clock,
       observer,

@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.js';
+import { toInfermuxError } from '../../common/errors.js';
 import type { DispatcherObserver } from '../dispatcher-options.js';
 import type { RoutedModel } from '../pending-request.js';
 import type { Placement } from '../placement/placement.js';
@@ -90,6 +91,7 @@ export class DispatchSender<R extends RoutableReplica> {
       (answer) => {
         given.delete(replica, dispatch);
         // Waiting requests go first, then the answers: their callers will ask again, and the replica must not wait.
+        placement.router.completed(candidate, dispatch, answer);
         placement.answered(candidate, queue, dispatch, this.#environment.nextSequence());
         this.#environment.over(queue);
         this.#environment.answered(dispatch.requests);
@@ -102,11 +104,13 @@ export class DispatchSender<R extends RoutableReplica> {
       },
       (cause: unknown) => {
         given.failed(replica, dispatch, cause);
+        // Before the requests wait again: then they have other times.
+        placement.router.completed(candidate, dispatch, toInfermuxError(cause));
         failures.failAll(dispatch, cause);
         placement.answered(candidate, queue, dispatch, this.#environment.nextSequence());
         this.#environment.over(queue);
       },
     );
-    placement.routed(candidate, queue, dispatch);
+    placement.router.routed(candidate, queue, dispatch);
   }
 }

@@ -38,7 +38,8 @@ export class Placement<R extends RoutableReplica> {
   readonly #turn: EventLoopTurn;
   readonly #arrivals: TurnArrivals;
   readonly #gathering: Gathering;
-  readonly #router: ActiveRouter<R>;
+  /** To be told of dispatches that are given and completed, after that and before {@link answered}. */
+  readonly router: ActiveRouter<R>;
   readonly #copies: ModelCopies<R>;
   readonly #wide: WideSessions<R>;
   readonly #express: ExpressLane<R>;
@@ -69,14 +70,14 @@ export class Placement<R extends RoutableReplica> {
       },
     });
     this.#gathering = new Gathering(clock, (queue) => this.#wide.waitUntil(queue));
-    this.#router = new ActiveRouter(replicas, loadBackoff, clock);
+    this.router = new ActiveRouter(replicas, loadBackoff, clock);
     this.#copies = new ModelCopies(replicas, queueOf, loadBackoff, clock, actions);
     const takesTurns = () => this.#order.inForce.takesTurns;
     this.#wide = new WideSessions(rules, replicas, loadBackoff, clock, actions, takesTurns);
     this.#eligibility = new QueueEligibility(this.#waiting, replicas, loadBackoff, clock, {
       due: (queue) => this.place([queue]),
       goesByRequest: () => !this.#order.inForce.spills,
-      spillOf: (queue) => this.#router.spillOf(queue),
+      spillOf: (queue) => this.router.spillOf(queue),
       refused: (queue, error) => actions.refused(queue, error),
     });
     this.#slots = new ReplicaSlots(replicas, this.#waiting, clock, {
@@ -93,22 +94,23 @@ export class Placement<R extends RoutableReplica> {
       ...{ replicas, slots: this.#slots, waiting: this.#waiting },
       choose: (queue, request, may) =>
         this.#wide.candidateFor(queue) ??
-        this.#router.choose(
+        this.router.choose(
           queue,
           request,
           (candidate) => this.#slots.has(candidate, queue) && may?.(candidate) !== false,
         ),
-      spillsTo: (queue, candidate) => this.#router.spillsTo(queue, candidate),
+      spillsTo: (queue, candidate) => this.router.spillsTo(queue, candidate),
+      areRoutedAlike: (left, right) => this.router.areRoutedAlike(left, right),
       give: (queue, candidate, scope) => this.#give(queue, candidate, scope),
       updateEligibility: (queue) => this.#eligibility.update(queue),
       place: (queue) => this.place([queue]),
     };
-    this.#order = new ActiveOrder(rules.order, this.#router.goesByModel, context, clock);
+    this.#order = new ActiveOrder(rules.order, this.router.goesByModel, context, clock);
   }
 
   /** Takes new rules and places every waiting request again, because batching may have changed as well. */
   configure(rules: PlacementRules): void {
-    if (rules.order !== this.#rules.order) this.#order.use(rules.order, this.#router.goesByModel);
+    if (rules.order !== this.#rules.order) this.#order.use(rules.order, this.router.goesByModel);
     this.#rules = rules;
     this.#wide.configure(rules);
     for (const candidate of this.#candidates.all()) this.#slots.configure(candidate, rules.maxOngoing);
@@ -117,14 +119,14 @@ export class Placement<R extends RoutableReplica> {
 
   /** Puts the router in force, as {@link ActiveRouter.use} does. Place every waiting request after that. */
   use(router: CreatedRouter, fallback: ModelRouter, faulted: RouterFaultObserver): void {
-    this.#router.use(router, fallback, faulted);
-    this.#order.use(this.#rules.order, this.#router.goesByModel);
+    this.router.use(router, fallback, faulted);
+    this.#order.use(this.#rules.order, this.router.goesByModel);
   }
 
   addReplica(replica: R): void {
     const candidate = this.#candidates.add(replica);
     this.#slots.configure(candidate, this.#rules.maxOngoing);
-    this.#router.replicasChanged();
+    this.router.replicasChanged();
     // There is one more cold replica: models that wait for warm ones may spill to it, now or later.
     for (const queue of this.#waiting.all()) this.#eligibility.update(queue);
     this.serve(candidate);
@@ -144,8 +146,8 @@ export class Placement<R extends RoutableReplica> {
     this.#wide.replicaRemoved(candidate);
     // What was waited while it loaded a model counts as little as if it had loaded it.
     for (const queue of queuesOfModels) if (candidate.loads.has(queue.modelKey)) queue.loadEnded(this.#clock.now());
-    if (failure !== undefined) this.#router.replicaFailed(candidate, failure);
-    this.#router.replicasChanged();
+    if (failure !== undefined) this.router.replicaFailed(candidate, failure);
+    this.router.replicasChanged();
     return this.#order.inForce.looksAtAll ? [...new Set([...queuesOfModels, ...this.#waiting.all()])] : queuesOfModels;
   }
 
@@ -234,17 +236,11 @@ export class Placement<R extends RoutableReplica> {
     this.#slots.given(candidate, queue, sequence, dispatch);
   }
 
-  /** Call it after that: a router may do anything in its hook, even send requests. */
-  routed(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch): void {
-    this.#router.routed(candidate, queue, dispatch);
-  }
-
   /** Call it when a dispatch of the queue's requests has its answer, whatever it is, or its replica died. */
   answered(candidate: Candidate<R>, queue: ModelQueue, dispatch: PendingDispatch, sequence: number): void {
     this.#turn.begin();
     queue.servedAt = sequence;
     this.#waiting.turnChanged(queue);
-    this.#router.completed(candidate, dispatch);
     this.#wide.answered(candidate, dispatch);
     if (!this.#candidates.has(candidate)) return;
     this.#slots.answered(candidate, dispatch);

@@ -56,13 +56,15 @@ export function eligibilityOf(model: WaitingModel): { eligibility: Eligibility; 
 
 /**
  * A router by request is asked whenever a slot frees; also when the model may be loaded again or is overdue, since it may
- * want none of the warm replicas, but a cold one that is never idle; and after as long as the request has waited already,
- * since it may want another replica by then.
+ * want none of the warm replicas, but a cold one that is never idle; when the waiting has paid for a load, since cold
+ * replicas are candidates then; and after as long as the request has waited already, since it may want another replica by
+ * then.
  */
 function byRequest(model: WaitingModel): { eligibility: Eligibility; changesInMs: number } {
   const untilOverdueMs = msUntilOverdue(model);
   const isOverdue = model.warmReplicas < model.replicas && model.mayLoadInMs <= 0 && untilOverdueMs <= 0;
-  const changes = [model.mayLoadInMs, untilOverdueMs].filter((milliseconds) => milliseconds > 0);
+  const spillInMs = model.warmReplicas < model.replicas ? model.spillOf().inMs : 0;
+  const changes = [model.mayLoadInMs, untilOverdueMs, spillInMs].filter((milliseconds) => milliseconds > 0);
   const changesInMs = Math.min(Math.max(LEAST_PAUSE_MS, model.waitedMs), ...changes);
   return { eligibility: isOverdue ? 'anywhere' : 'warm', changesInMs };
 }

@@ -25,14 +25,15 @@ const REQUEST_ROUTERS = {
 
 /** A router that goes by the model alone, or a router that is asked for each request. */
 export type CreatedRouter =
-  | { readonly scope: 'model'; readonly router: ModelRouter }
-  | { readonly scope: 'request'; readonly router: RequestRouter };
+  | { readonly scope: 'model'; readonly router: ModelRouter; readonly isOwn: false }
+  /** `isOwn`: it is a user's. */
+  | { readonly scope: 'request'; readonly router: RequestRouter; readonly isOwn: boolean };
 
 /** @param random uniform in [0, 1). */
 export function createRouter(router: RouterName | RequestRouter, random: Random): CreatedRouter {
-  if (typeof router !== 'string') return { scope: 'request', router };
-  if (isModelRouter(router)) return { scope: 'model', router: MODEL_ROUTERS[router](random) };
-  return { scope: 'request', router: REQUEST_ROUTERS[router](random) };
+  if (typeof router !== 'string') return { scope: 'request', router, isOwn: true };
+  if (isModelRouter(router)) return { scope: 'model', router: MODEL_ROUTERS[router](random), isOwn: false };
+  return { scope: 'request', router: REQUEST_ROUTERS[router](random), isOwn: false };
 }
 
 function isModelRouter(name: RouterName): name is keyof typeof MODEL_ROUTERS {

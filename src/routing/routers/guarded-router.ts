@@ -1,6 +1,6 @@
 import { isLength, ownList } from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import type { PendingRequestView, ReplicaView, RequestRouter } from '../../contracts/request-router.js';
+import type { PendingRequestView, ReplicaView, RequestOutcome, RequestRouter } from '../../contracts/request-router.js';
 import { firstWithSlot } from '../placement/first-with-slot.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { ReplicaIndex } from '../placement/replicas/replica-index.js';
@@ -17,6 +17,12 @@ const HOOKS = ['onRequestRouted', 'onRequestCompleted', 'onReplicasChanged', 'on
 
 type Hook = (typeof HOOKS)[number];
 
+const SPILLS: readonly unknown[] = [undefined, 'engine', 'router'];
+
+/** What a router that returns a promise is told. */
+const AT_ONCE =
+  'it is asked for each request and must answer at once: look up in a hook or a timer, and rank from what is known';
+
 /** Called for each fault of a router. */
 export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => void;
 
@@ -27,6 +33,7 @@ export type RouterFaultObserver = (fault: RouterFault, error: InfermuxError) => 
 export class GuardedRouter<R extends RoutableReplica> {
   readonly #router: RequestRouter;
   /** The hooks as they were when the router began; later changes have no effect. */
+  readonly #spill: unknown;
   readonly #hooks = new Map<Hook, (...given: unknown[]) => unknown>();
   readonly #fallback: ModelRouter;
   readonly #faulted: RouterFaultObserver;
@@ -38,16 +45,28 @@ export class GuardedRouter<R extends RoutableReplica> {
     this.#fallback = fallback;
     this.#faulted = faulted;
     for (const name of HOOKS) this.#readHook(name);
+    this.#spill = this.#read('spill');
+    if (!SPILLS.includes(this.#spill))
+      this.#fault('hook-threw', `spill must be 'engine' or 'router', got ${show(this.#spill)}`);
+  }
+
+  /** Whether the router itself decides when a model that replicas have is worth another load. */
+  get decidesSpill(): boolean {
+    return this.#spill === 'router';
+  }
+
+  #read(name: Hook | 'spill'): unknown {
+    try {
+      return this.#router[name];
+    } catch (cause) {
+      return this.#fault('hook-threw', `${name} cannot be read: ${messageOf(cause)}`, cause);
+    }
   }
 
   #readHook(name: Hook): void {
-    try {
-      const hook: unknown = this.#router[name];
-      if (typeof hook === 'function') this.#hooks.set(name, hook.bind(this.#router));
-      else if (hook !== undefined) throw new Error(`it must be a function, got ${show(hook)}`);
-    } catch (cause) {
-      this.#fault('hook-threw', `${name} cannot be read: ${messageOf(cause)}`, cause);
-    }
+    const hook = this.#read(name);
+    if (typeof hook === 'function') this.#hooks.set(name, hook.bind(this.#router));
+    else if (hook !== undefined) this.#fault('hook-threw', `${name} must be a function, got ${show(hook)}`);
   }
 
   /** Call it when other replicas run than before. */
@@ -65,19 +84,23 @@ export class GuardedRouter<R extends RoutableReplica> {
   /**
    * Returns the replica that the request goes to; undefined when the request has to wait.
    *
-   * @param mayLoad whether the model may be loaded at present; otherwise only replicas that have it are candidates.
+   * @param isOffered which replicas are candidates. While there are others, the router may rank none, to wait for one.
    */
   choose(
     index: ReplicaIndex<Candidate<R>>,
     request: PendingRequestView,
-    mayLoad: boolean,
+    isOffered: (candidate: Candidate<R>) => boolean,
     hasSlot: (candidate: Candidate<R>) => boolean,
   ): Candidate<R> | undefined {
-    const candidates = this.#candidatesFor(request.modelKey, mayLoad);
+    // A new list each time, because a router may sort it in place.
+    const candidates: CandidateView[] = [];
+    for (const [candidate, view] of this.#views) if (isOffered(candidate)) candidates.push(view);
     if (candidates.length === 0) return undefined;
+    const areAll = candidates.length === this.#views.size;
     const ranks = this.#rank(candidates, request);
     const chosen = ranks && firstWithSlot(ranks, hasSlot);
-    if (chosen !== undefined || ranks?.some((rank) => rank.length > 0)) return chosen;
+    if (chosen !== undefined || ranks?.some((rank) => rank.length > 0) || (ranks !== undefined && !areAll))
+      return chosen;
     const fallback = firstWithSlot(
       this.#fallback.chooseReplicas(index, request) as readonly Iterable<Candidate<R>>[],
       hasSlot,
@@ -99,8 +122,8 @@ export class GuardedRouter<R extends RoutableReplica> {
     this.#call('onRequestRouted', this.#viewOf(candidate), request);
   }
 
-  completed(candidate: Candidate<R>, request: PendingRequestView): void {
-    this.#call('onRequestCompleted', this.#viewOf(candidate), request);
+  completed(candidate: Candidate<R>, request: PendingRequestView, outcome: RequestOutcome): void {
+    this.#call('onRequestCompleted', this.#viewOf(candidate), request, outcome);
   }
 
   failed(candidate: Candidate<R>, error: Error): void {
@@ -111,12 +134,6 @@ export class GuardedRouter<R extends RoutableReplica> {
     return this.#views.get(candidate) ?? new CandidateView(candidate);
   }
 
-  /** A new list each time, because a router may sort it in place. */
-  #candidatesFor(modelKey: string, mayLoad: boolean): CandidateView[] {
-    const all = [...this.#views.values()];
-    return mayLoad ? all : all.filter(({ models }) => models.has(modelKey));
-  }
-
   /** @returns the candidates that the router ranked; undefined after a fault. */
   #rank(candidates: readonly ReplicaView[], request: PendingRequestView): Candidate<R>[][] | undefined {
     let ranks: unknown;
@@ -125,7 +142,11 @@ export class GuardedRouter<R extends RoutableReplica> {
       const lists = listIn(ranks)?.map(listIn);
       if (lists === undefined || lists.includes(undefined)) {
         whenRejected(ranks, () => undefined);
-        return this.#fault('not-ranks', `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}`);
+        const hint = isPromise(ranks) ? `; ${AT_ONCE}` : '';
+        return this.#fault(
+          'not-ranks',
+          `chooseReplicas must return a list of lists of replicas, got ${show(ranks)}${hint}`,
+        );
       }
       const found: Candidate<R>[][] = [];
       for (const rank of lists) {
@@ -135,7 +156,8 @@ export class GuardedRouter<R extends RoutableReplica> {
           const candidate = this.#candidates.get(id as string);
           if (candidate === undefined) {
             whenRejected(ranks, () => undefined);
-            return this.#fault('unknown-replica', `${show(id)} is not one of the candidates`);
+            const hint = isPromise(replica) ? `, but a promise; ${AT_ONCE}` : '';
+            return this.#fault('unknown-replica', `${show(id)} is not one of the candidates${hint}`);
           }
           known.push(candidate);
         }
@@ -172,7 +194,9 @@ function whenRejected(value: unknown, rejected: (cause: unknown) => void): void 
   const lists = listIn(value)?.map((item) => listIn(item) ?? [item]);
   if (lists !== undefined) {
     for (const item of lists.flat(1)) if (!Array.isArray(item)) whenRejected(item, rejected);
-  } else if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function') {
-    (value as PromiseLike<unknown>).then(undefined, rejected);
-  }
+  } else if (isPromise(value)) value.then(undefined, rejected);
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function';
 }

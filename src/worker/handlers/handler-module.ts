@@ -1,6 +1,5 @@
-import { stat } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { InfermuxError, messageOf, show, showNames, withStackOf } from '../../common/errors.js';
+import { importFile } from '../../common/files/import-file.js';
 import type { Handler } from '../../contracts/handler.js';
 
 const OPTIONAL = ['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
@@ -13,9 +12,7 @@ const OPTIONAL = ['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHea
 export async function importHandler(address: string): Promise<Handler> {
   let module: Readonly<Record<string, unknown>>;
   try {
-    // The import would wait for the writer of a pipe, or for the end of a device.
-    if (!(await stat(fileURLToPath(address))).isFile()) throw new Error('it is not a regular file');
-    module = await import(address);
+    module = await importFile(address);
   } catch (cause) {
     throw noHandler(`handler ${address} could not be imported: ${messageOf(cause)}`, cause);
   }

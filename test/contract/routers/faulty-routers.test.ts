@@ -135,6 +135,7 @@ describe('a router that does what it should not', () => {
   it('cannot change what it is shown', async () => {
     const seen: unknown[] = [];
     const world = new RouterWorld({
+      spill: 'router',
       chooseReplicas: (candidates, request) => {
         const first = candidates[0] as ReplicaView;
         const writes = [

@@ -6,6 +6,7 @@ import { MODELS, RouterWorld } from '../../support/routing/router-world.js';
 
 /** To the replica whose id the key begins with, or to any. */
 const byKey: RequestRouter = {
+  spill: 'router',
   chooseReplicas: (candidates, { shardKey }) => [
     candidates.filter(({ id }) => shardKey === 'any' || shardKey?.startsWith(id)),
   ],
@@ -13,6 +14,7 @@ const byKey: RequestRouter = {
 
 it('a request that has to wait holds up none that may go elsewhere', async () => {
   const world = new RouterWorld({
+    spill: 'router',
     chooseReplicas: (candidates, { labels }) => [
       candidates.filter((replica) => replica.labels['zone'] === labels['zone']),
     ],

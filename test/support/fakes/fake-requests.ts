@@ -17,6 +17,7 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     payload: undefined,
     shardKey: undefined,
     labels: undefined,
+    hints: undefined,
     isShadow: false,
   };
   return { model, feeds, outputs: undefined, checked: true, ...terms };

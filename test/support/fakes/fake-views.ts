@@ -16,6 +16,7 @@ export function fakeView(id: string, own: Partial<ReplicaView> = {}): IndexedRep
 export function fakeRequestView(model: string, own: Partial<PendingRequestView> = {}): PendingRequestView {
   return {
     ...{ id: 0, model, modelKey: model, priority: 0, shardKey: undefined, labels: {}, waitedMs: 0, queued: 1 },
+    ...{ hints: {}, inputBytes: 0, rows: 1 },
     ...{ totalWaitedMs: 0, expectedDrainMs: 0, modelBytes: 1, expectedRunMs: 1, expectedLoadMs: 10 },
     ...own,
   };

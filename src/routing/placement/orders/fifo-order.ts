@@ -1,7 +1,6 @@
 import type { PendingRequest } from '../../pending-request.js';
 import { isPlaceBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { RoutableReplica } from '../replicas/candidate.js';
-import { areRoutedAlike } from './per-request-order.js';
 import type { PlacementContext, PlacementOrder } from './placement-order.js';
 
 /**
@@ -41,8 +40,8 @@ export class FifoOrder<R extends RoutableReplica> implements PlacementOrder<R> {
 
   /** Which requests of the first queue may go along with its head: those that come before all other queues. */
   #mayJoin(queue: ModelQueue, head: PendingRequest): (request: PendingRequest) => boolean {
-    const { second } = this.#context.waiting;
-    return (request) =>
-      (second === undefined || isPlaceBefore(queue, second)) && (this.spills || areRoutedAlike(head, request));
+    const { waiting, areRoutedAlike } = this.#context;
+    const { second } = waiting;
+    return (request) => (second === undefined || isPlaceBefore(queue, second)) && areRoutedAlike(head, request);
   }
 }

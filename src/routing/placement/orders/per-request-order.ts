@@ -1,4 +1,3 @@
-import { isSameData } from '../../../common/values/realm.js';
 import type { PendingRequest } from '../../pending-request.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { Candidate, RoutableReplica } from '../replicas/candidate.js';
@@ -124,7 +123,7 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
     round.resumeAt.delete(queue);
     const missed: PendingRequest[] = [];
     const isKnown = (other: PendingRequest) =>
-      missed.filter((each) => areRoutedAlike(each, other)).length >= MOST_ALIKE;
+      missed.filter((each) => this.#context.areRoutedAlike(each, other)).length >= MOST_ALIKE;
     let request = resumed?.isWaiting === true ? resumed : queue.head;
     while (request !== undefined && left > 0 && this.#canBeTaken(queue, may)) {
       const next = queue.after(request);
@@ -144,7 +143,8 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
   #placeOne(queue: ModelQueue, request: PendingRequest, may: (candidate: Candidate<R>) => boolean): boolean {
     const candidate = this.#context.choose(queue, request, may);
     if (candidate === undefined) return false;
-    this.#context.give(queue, candidate, { from: request, mayJoin: (other) => areRoutedAlike(request, other) });
+    const mayJoin = (other: PendingRequest) => this.#context.areRoutedAlike(request, other);
+    this.#context.give(queue, candidate, { from: request, mayJoin });
     return true;
   }
 
@@ -156,9 +156,3 @@ export class PerRequestOrder<R extends RoutableReplica> implements PlacementOrde
 }
 
 const anywhere = () => true;
-
-/** Whether a router that goes by requests needs to be asked only once for both. */
-export function areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean {
-  if (left.shardKey !== right.shardKey) return false;
-  return left.labels === right.labels || isSameData(left.labels, right.labels);
-}

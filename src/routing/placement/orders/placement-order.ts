@@ -42,6 +42,8 @@ export interface PlacementContext<R extends RoutableReplica> {
   ): Candidate<R> | undefined;
   /** Whether the router finds the queue's model, which other replicas have, worth a load in this idle replica. */
   spillsTo(queue: ModelQueue, candidate: Candidate<R>): boolean;
+  /** Whether the router need be asked only once for both requests of a model. */
+  areRoutedAlike(left: PendingRequest, right: PendingRequest): boolean;
   /** Gives the replica its share of the queue's next requests, or of the requests in the scope. */
   give(queue: ModelQueue, candidate: Candidate<R>, scope?: DispatchScope): void;
   /** Call it when the queue's requests changed. */

@@ -1,6 +1,6 @@
-import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
+import type { ReplicaView } from '../../../contracts/request-router.js';
 import { emptiest } from './emptiest.js';
-import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import type { ModelDemand, ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
 import { msUntilPaid } from './spill.js';
 
 /**
@@ -12,30 +12,30 @@ import { msUntilPaid } from './spill.js';
  * replicas, even if another model has to leave; but not while the model is being loaded.
  */
 export class ExpectedCompletionRouter implements ModelRouter {
-  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {
-    const warm = candidates.warm(request.modelKey);
+  chooseReplicas(candidates: ReplicaCandidates, demand: ModelDemand): (readonly ReplicaView[])[] {
+    const warm = candidates.warm(demand.modelKey);
     if (warm.length === 0) return [emptiest(candidates.idle)];
     const ranks = [soonest(warm), warm];
-    const isSpilling = warm.length < candidates.size && this.spillsTo(candidates, request);
+    const isSpilling = warm.length < candidates.size && this.spillsTo(candidates, demand);
     return isSpilling ? [...ranks, emptiest(candidates.idle)] : ranks;
   }
 
-  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
-    return { atOnce: false, inMs: this.#msUntilSpill(candidates, request) };
+  spillOf(candidates: ReplicaCandidates, demand: ModelDemand): Spill {
+    return { atOnce: false, inMs: this.#msUntilSpill(candidates, demand) };
   }
 
-  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView): boolean {
-    return this.#msUntilSpill(candidates, request) <= 0;
+  spillsTo(candidates: ReplicaCandidates, demand: ModelDemand): boolean {
+    return this.#msUntilSpill(candidates, demand) <= 0;
   }
 
-  #msUntilSpill(candidates: ReplicaCandidates, request: PendingRequestView): number {
-    const { modelKey, expectedDrainMs, expectedRunMs, expectedLoadMs } = request;
+  #msUntilSpill(candidates: ReplicaCandidates, demand: ModelDemand): number {
+    const { modelKey, expectedDrainMs, expectedRunMs, expectedLoadMs } = demand;
     if (candidates.isLoading(modelKey)) return Number.POSITIVE_INFINITY;
     let soonestMs = Number.POSITIVE_INFINITY;
     for (const { expectedWorkMs } of candidates.warm(modelKey)) soonestMs = Math.min(soonestMs, expectedWorkMs);
     // However wrong the estimates are, the wait ends when it has cost as much as a load, whatever has to leave for it.
     const isLate = soonestMs + expectedDrainMs > expectedLoadMs + expectedRunMs;
-    return isLate ? 0 : msUntilPaid(request, Number.POSITIVE_INFINITY);
+    return isLate ? 0 : msUntilPaid(demand, Number.POSITIVE_INFINITY);
   }
 }
 

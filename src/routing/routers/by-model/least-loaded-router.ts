@@ -1,6 +1,6 @@
-import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
+import type { ReplicaView } from '../../../contracts/request-router.js';
 import { emptiest } from './emptiest.js';
-import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import type { ModelDemand, ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
 import { maySpill, spillOf, spillsTo } from './spill.js';
 
 /**
@@ -9,18 +9,18 @@ import { maySpill, spillOf, spillsTo } from './spill.js';
  * replica.
  */
 export class LeastLoadedRouter implements ModelRouter {
-  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): (readonly ReplicaView[])[] {
-    const warm = candidates.warm(request.modelKey);
+  chooseReplicas(candidates: ReplicaCandidates, demand: ModelDemand): (readonly ReplicaView[])[] {
+    const warm = candidates.warm(demand.modelKey);
     if (warm.length === 0) return [emptiest(candidates.idle)];
-    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, request))) return [warm];
-    return [warm, emptiest(candidates.idle.filter((replica) => this.spillsTo(candidates, request, replica)))];
+    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, demand))) return [warm];
+    return [warm, emptiest(candidates.idle.filter((replica) => this.spillsTo(candidates, demand, replica)))];
   }
 
-  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
-    return spillOf(candidates, request);
+  spillOf(candidates: ReplicaCandidates, demand: ModelDemand): Spill {
+    return spillOf(candidates, demand);
   }
 
-  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
-    return spillsTo(candidates, request, replica);
+  spillsTo(candidates: ReplicaCandidates, demand: ModelDemand, replica: ReplicaView): boolean {
+    return spillsTo(candidates, demand, replica);
   }
 }

@@ -15,6 +15,12 @@ export interface ReplicaCandidates<R extends ReplicaView = ReplicaView> {
   isLoading(modelKey: string): boolean;
 }
 
+/** What waits for a model: what a choice by model depends on. */
+export type ModelDemand = Omit<
+  PendingRequestView,
+  'id' | 'priority' | 'shardKey' | 'labels' | 'hints' | 'inputBytes' | 'rows'
+>;
+
 /** When a model may be worth another load, in an idle replica that the load would keep from nothing. */
 export interface Spill {
   /** Whether it may be worth it now where no other model has to leave. */
@@ -29,9 +35,9 @@ export interface Spill {
  */
 export interface ModelRouter {
   /** @returns ranks as {@link RequestRouter.chooseReplicas}; a rank is walked only if those before it are full. */
-  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): readonly Iterable<ReplicaView>[];
+  chooseReplicas(candidates: ReplicaCandidates, demand: ModelDemand): readonly Iterable<ReplicaView>[];
   /** When the model may be worth another load although replicas have it. */
-  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill;
+  spillOf(candidates: ReplicaCandidates, demand: ModelDemand): Spill;
   /** Whether the model, which other replicas have, is worth a load in this idle replica now. */
-  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean;
+  spillsTo(candidates: ReplicaCandidates, demand: ModelDemand, replica: ReplicaView): boolean;
 }

@@ -1,7 +1,7 @@
-import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
+import type { ReplicaView } from '../../../contracts/request-router.js';
 import { warmAmong } from '../../placement/replicas/replica-index.js';
 import { chooseTwo } from '../ranks.js';
-import type { ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
+import type { ModelDemand, ModelRouter, ReplicaCandidates, Spill } from './model-router.js';
 import { maySpill, spillOf, spillsTo } from './spill.js';
 
 type Rank = Iterable<ReplicaView>;
@@ -21,25 +21,25 @@ export class PowerOfTwoChoicesRouter implements ModelRouter {
     this.#random = random;
   }
 
-  chooseReplicas(candidates: ReplicaCandidates, request: PendingRequestView): Rank[] {
-    const warm = candidates.warm(request.modelKey);
+  chooseReplicas(candidates: ReplicaCandidates, demand: ModelDemand): Rank[] {
+    const warm = candidates.warm(demand.modelKey);
     if (warm.length === 0) return this.#coldRanks(candidates);
     // Of two equally busy replicas the same one always wins: so light work stays on few threads, whose caches are warm,
     // and leaves the cores of the others alone.
     const pair = chooseTwo(warm, this.#random);
     // The pair may be full while other warm replicas are not: any of them is better than waiting, or than a load.
-    const ranks = warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, request.modelKey)];
-    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, request))) return ranks;
-    const worth = (rank: Rank) => filter(rank, (replica) => this.spillsTo(candidates, request, replica));
+    const ranks = warm.length <= 2 ? [pair] : [pair, warmAmong(warm, candidates.free, demand.modelKey)];
+    if (warm.length === candidates.size || !maySpill(this.spillOf(candidates, demand))) return ranks;
+    const worth = (rank: Rank) => filter(rank, (replica) => this.spillsTo(candidates, demand, replica));
     return [...ranks, ...[...this.#coldRanks(candidates), candidates.idle].map(worth)];
   }
 
-  spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
-    return spillOf(candidates, request);
+  spillOf(candidates: ReplicaCandidates, demand: ModelDemand): Spill {
+    return spillOf(candidates, demand);
   }
 
-  spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
-    return spillsTo(candidates, request, replica);
+  spillsTo(candidates: ReplicaCandidates, demand: ModelDemand, replica: ReplicaView): boolean {
+    return spillsTo(candidates, demand, replica);
   }
 
   #coldRanks(candidates: ReplicaCandidates): Rank[] {

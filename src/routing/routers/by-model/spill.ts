@@ -1,6 +1,6 @@
 import { wideKeyOf } from '../../../contracts/model-reference.js';
-import type { PendingRequestView, ReplicaView } from '../../../contracts/request-router.js';
-import type { ReplicaCandidates, Spill } from './model-router.js';
+import type { ReplicaView } from '../../../contracts/request-router.js';
+import type { ModelDemand, ReplicaCandidates, Spill } from './model-router.js';
 
 /** A shorter average wait pays for nothing: the first run after a load may take as long. */
 const SHORT_WAIT_MS = 5;
@@ -10,12 +10,12 @@ const SOON_DONE_WAIT_MS = 20;
 const EVICTION_LOADS = 10;
 
 /** Returns when {@link spillsTo} may say yes to a replica, at the earliest. */
-export function spillOf(candidates: ReplicaCandidates, request: PendingRequestView): Spill {
-  const isLoading = candidates.isLoading(request.modelKey);
-  const isOverdue = msUntilOverdue(request) <= 0;
+export function spillOf(candidates: ReplicaCandidates, demand: ModelDemand): Spill {
+  const isLoading = candidates.isLoading(demand.modelKey);
+  const isOverdue = msUntilOverdue(demand) <= 0;
   return {
-    atOnce: isOverdue || isSaturated(request, 0),
-    inMs: isLoading ? Number.POSITIVE_INFINITY : msUntilPaid(request, 0),
+    atOnce: isOverdue || isSaturated(demand, 0),
+    inMs: isLoading ? Number.POSITIVE_INFINITY : msUntilPaid(demand, 0),
   };
 }
 
@@ -29,8 +29,8 @@ export function maySpill({ atOnce, inMs }: Spill): boolean {
  * If no other model has to leave there, a saturated model goes there at once. Otherwise its waiting must have paid for
  * the load. While a replica is loading the model, waiting pays for no other load: that would not end sooner.
  */
-export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestView, replica: ReplicaView): boolean {
-  const { modelKey, modelBytes, expectedLoadMs } = request;
+export function spillsTo(candidates: ReplicaCandidates, demand: ModelDemand, replica: ReplicaView): boolean {
+  const { modelKey, modelBytes, expectedLoadMs } = demand;
   const { throughput } = replica.routingStats;
   // Where the model's lone requests run, they are what came last. Otherwise nothing of this model came here. A handler's
   // own statistic may be in the place of the throughput, and be any number.
@@ -38,10 +38,10 @@ export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestV
   const others = isOthers ? (throughput / 1_000) * expectedLoadMs : 0;
   const isRoomy = hasRoom(replica, modelBytes);
   // However the load goes that is under way, it goes on for too long.
-  if (msUntilOverdue(request) <= 0) return true;
-  if (isRoomy && isSaturated(request, others)) return true;
+  if (msUntilOverdue(demand) <= 0) return true;
+  if (isRoomy && isSaturated(demand, others)) return true;
   if (candidates.isLoading(modelKey)) return false;
-  return msUntilPaid(request, isRoomy ? others : EVICTION_LOADS * others) <= 0;
+  return msUntilPaid(demand, isRoomy ? others : EVICTION_LOADS * others) <= 0;
 }
 
 /**
@@ -55,7 +55,7 @@ export function spillsTo(candidates: ReplicaCandidates, request: PendingRequestV
  * @param others requests for other models that the load is expected to hold up.
  */
 export function msUntilPaid(
-  { queued, totalWaitedMs, expectedDrainMs, expectedLoadMs }: PendingRequestView,
+  { queued, totalWaitedMs, expectedDrainMs, expectedLoadMs }: ModelDemand,
   others: number,
 ): number {
   const costMs = loadCostMs(expectedLoadMs, Math.min(others, queued - 1));
@@ -70,7 +70,7 @@ export function msUntilPaid(
  *
  * @param others requests for other models that the load is expected to hold up.
  */
-export function isSaturated({ queued, expectedDrainMs, expectedLoadMs }: PendingRequestView, others: number): boolean {
+export function isSaturated({ queued, expectedDrainMs, expectedLoadMs }: ModelDemand, others: number): boolean {
   return expectedDrainMs > expectedLoadMs && (queued * expectedDrainMs) / 2 >= loadCostMs(expectedLoadMs, others);
 }
 

@@ -20,6 +20,8 @@ interface VirtualNode {
  * its key belongs.
  */
 export class ConsistentHashRouter implements RequestRouter {
+  /** A key has its own place, warm or not. */
+  readonly spill = 'router';
   #ring: readonly VirtualNode[] = [];
 
   onReplicasChanged(candidates: readonly ReplicaView[]): void {

@@ -3,6 +3,8 @@ import { selectAvailableReplicas } from '../ranks.js';
 
 /** Chooses the next replica in turn that can take the request. It suits replicas that have all models. */
 export class RoundRobinRouter implements RequestRouter {
+  /** All replicas are to have all models. */
+  readonly spill = 'router';
   #last: string | undefined;
 
   chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): ReplicaView[][] {

@@ -3,6 +3,8 @@ import { selectAvailableReplicas } from '../ranks.js';
 
 /** Draws a replica at random from those that can take the request. It suits replicas that have all models. */
 export class UniformRouter implements RequestRouter {
+  /** All replicas are to have all models. */
+  readonly spill = 'router';
   readonly #random: () => number;
 
   /** @param random uniform in [0, 1). */
