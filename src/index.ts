@@ -61,13 +61,19 @@ export type {
   SessionStatus,
 } from './engine/status.js';
 export type { SignedRequest, SignRequest } from './models/cache/remote-file.js';
+export type { ModelFiles } from './models/deployer/deployed-files.js';
 export type { DescribedSource, FindTerms, FoundSource, ModelFinder } from './models/finder/finder.js';
 export { type HttpFinderOptions, httpFinder } from './models/finder/http-finder.js';
 export type { ModelManager } from './models/model-manager.js';
-export type { LoadOptions, ModelReport, RepositoryOptions, SyncOptions } from './models/model-manager-options.js';
+export type {
+  DeployOptions,
+  LoadOptions,
+  ModelReport,
+  RepositoryOptions,
+  SyncOptions,
+} from './models/model-manager-options.js';
 export type { ReplicaModelState } from './models/reports/load-records.js';
 export type { ModelInspection } from './models/reports/model-inspection.js';
-export type { ModelFiles } from './models/repository/deployed-files.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
 export type { Manifest, VersionPolicy } from './models/sources/manifest.js';
 export { type ModelSource, readModelSource } from './models/sources/model-sources.js';

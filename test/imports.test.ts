@@ -89,7 +89,7 @@ describe('the import table', () => {
 
   it('asks for the class of its own objects alone: a value of another realm is of none of this realm', () => {
     // `CommanderError` comes from the package that the command imports itself.
-    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'CommanderError'];
+    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'Malformed', 'CommanderError'];
     const asked = files.flatMap((file) =>
       [...textOf(file).matchAll(/\binstanceof (\w+)/g)].map((match) => `${match[1]} in ${file}`),
     );

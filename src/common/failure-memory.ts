@@ -18,17 +18,19 @@ interface Failure {
  */
 export class FailureMemory {
   readonly #now: () => number;
+  readonly #longestMs: number;
   readonly #failures = new Map<string, Failure>();
 
-  /** @param now returns milliseconds from any start. */
-  constructor(now: () => number) {
+  /** @param now returns milliseconds from any start. @param longestMs the longest while. */
+  constructor(now: () => number, longestMs = LONGEST_MS) {
     this.#now = now;
+    this.#longestMs = longestMs;
   }
 
   /** @returns milliseconds for which the failure is remembered. */
   record(key: string, error: InfermuxError): number {
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
-    const whileMs = whileOf(count);
+    const whileMs = this.#whileOf(count);
     // Deleted first, so that the latest failure is the last in order and is forgotten last.
     this.#failures.delete(key);
     this.#failures.set(key, { error, count, until: this.#now() + whileMs });
@@ -56,7 +58,7 @@ export class FailureMemory {
     if (failure === undefined) return 0;
     const leftMs = Math.ceil(failure.until - this.#now());
     if (leftMs > 0 || !isLasting) return Math.max(0, leftMs);
-    const whileMs = whileOf(failure.count);
+    const whileMs = this.#whileOf(failure.count);
     return whileMs - (-leftMs % whileMs);
   }
 
@@ -72,8 +74,8 @@ export class FailureMemory {
     const { code, message, cause } = failure.error;
     return new InfermuxError(code, message, { cause, retryable: true, retryAfterMs });
   }
-}
 
-function whileOf(count: number): number {
-  return Math.min(FIRST_MS * 2 ** (count - 1), LONGEST_MS);
+  #whileOf(count: number): number {
+    return Math.min(FIRST_MS * 2 ** (count - 1), this.#longestMs);
+  }
 }

@@ -9,7 +9,7 @@ export interface EndpointsEnvironment {
   /** Uniform in [0, 1). */
   random(): number;
   /** @throws InfermuxError for an unknown target. */
-  checkTarget(target: string): void;
+  checkTarget(target: string): Promise<void>;
   /** Whether a model has this name. */
   isModel(name: string): boolean;
   /** Writes the wanted endpoints to the checkpoint, before they are acted on. */
@@ -53,10 +53,11 @@ export class Endpoints {
   async set(name: string, options: EndpointOptions): Promise<void> {
     check("an endpoint's name", name, isText);
     const read = readingInput(`endpoint ${show(name)}`, () => readTraffic(`endpoint ${show(name)}`, options));
-    for (const target of [...Object.keys(read.traffic), ...Object.keys(read.shadow)]) {
-      this.#environment.checkTarget(target);
-    }
-    await this.#change((endpoints) => endpoints.set(name, read));
+    await this.#change(async (endpoints) => {
+      for (const target of [...Object.keys(read.traffic), ...Object.keys(read.shadow)])
+        await this.#environment.checkTarget(target);
+      endpoints.set(name, read);
+    });
     if (this.#environment.isModel(name)) {
       this.#environment.log(
         'warn',
@@ -73,7 +74,7 @@ export class Endpoints {
    *   `ENGINE_CLOSED`.
    */
   async remove(name: string): Promise<void> {
-    await this.#change((endpoints) => {
+    await this.#change(async (endpoints) => {
       if (endpoints.delete(name)) return;
       const known = showNames([...endpoints.keys()]);
       throw new InfermuxError('FAILED_PRECONDITION', `no endpoint ${show(name)}; there are: ${known}`);
@@ -127,11 +128,11 @@ export class Endpoints {
   }
 
   /** Makes one change after the other, so that changes are acted on in the order in which they are written. */
-  #change(work: (endpoints: Map<string, Traffic>) => void): Promise<void> {
+  #change(work: (endpoints: Map<string, Traffic>) => Promise<void>): Promise<void> {
     return this.#turns.run(async () => {
       if (this.#closed !== undefined) throw cloneError(this.#closed);
       const endpoints = new Map(this.#endpoints);
-      work(endpoints);
+      await work(endpoints);
       await this.#environment.save(Object.fromEntries(endpoints));
       this.#endpoints = endpoints;
     });

@@ -11,8 +11,9 @@ import type { DeploymentOptions } from '../deployments/config/deployment-options
 import { resolveDeployment } from '../deployments/config/resolve-deployment.js';
 import type { SavedEndpoints } from '../endpoints/endpoints.js';
 import { type EndpointOptions, readTraffic } from '../endpoints/traffic.js';
+import { targetOf } from '../models/finder/target.js';
 import type { Pin } from '../models/saved-pins.js';
-import type { CheckedSource } from '../models/sources/model-sources.js';
+import { type CheckedSource, checkSources, type ModelSources } from '../models/sources/model-sources.js';
 import { checkFollowable, type ResolvedModels, type ResolvedOptions, resolveModels } from './options.js';
 
 /** What an engine restores from its checkpoint, and saves to it. Without a checkpoint it is empty and saves nothing. */
@@ -22,16 +23,19 @@ export class EngineCheckpoint {
   readonly pins: readonly Pin[];
   /** The models of the options; the checkpoint's when the options name none. */
   readonly models: ResolvedModels;
+  /** The sources that were registered while an engine ran, by `id@version`. */
+  readonly registered: Readonly<Record<string, CheckedSource>>;
   readonly #checkpoint: Checkpoint | undefined;
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when a part of the file is damaged. */
   constructor(checkpoint: Checkpoint | undefined, options: ResolvedOptions) {
     this.#checkpoint = checkpoint;
-    const { deployments, endpoints, models, pins } = checkpoint?.content ?? {};
+    const { deployments, endpoints, models, pins, registered } = checkpoint?.content ?? {};
     const file = checkpoint?.file ?? '';
     this.deployments = part(file, 'deployments', () => readDeployments(deployments ?? {}));
     this.endpoints = part(file, 'endpoints', () => readEndpoints(endpoints ?? {}));
     this.pins = part(file, 'pins', () => readPins(pins ?? []));
+    this.registered = part(file, 'registered', () => readRegistered(registered ?? {}));
     const saved = part(file, 'models', () => readModels(models ?? {}));
     this.models = options.isModelsGiven ? options.models : saved;
     checkFollowable(this.models, options.repository);
@@ -50,6 +54,13 @@ export class EngineCheckpoint {
   /** Resolves when no write is under way. */
   async untilWritten(): Promise<void> {
     await this.#checkpoint?.untilWritten();
+  }
+
+  /** Saves the sources that were registered. @throws InfermuxError `FAILED_PRECONDITION`. */
+  async saveRegistered(sources: ReadonlyMap<string, CheckedSource>): Promise<void> {
+    if (this.#checkpoint === undefined) return;
+    for (const [name, source] of sources) checkSavable(`the source of model ${show(name)}`, source);
+    await this.save({ registered: Object.fromEntries(sources) });
   }
 
   /** Saves the models, except those that exist in memory only. */
@@ -94,6 +105,13 @@ function readPins(saved: unknown): readonly Pin[] {
     if (!isPin || (replicas !== 'all' && isCount(replicas) !== undefined)) throw new Error(`${show(pin)} is not a pin`);
   }
   return saved;
+}
+
+function readRegistered(saved: unknown): Readonly<Record<string, CheckedSource>> {
+  for (const [name] of entriesOf(saved)) {
+    if (targetOf(name)?.version === undefined) throw new Error(`${show(name)} is no id@version`);
+  }
+  return checkSources('registered', saved as ModelSources);
 }
 
 function readModels(saved: unknown): ResolvedModels {

@@ -3,7 +3,7 @@ import { InfermuxError } from '../common/errors.js';
 import type { ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
-import type { ModelManager } from '../models/model-manager.js';
+import type { ManagedModels } from '../models/managed-models.js';
 import type { EngineMetrics } from '../observability/engine-metrics.js';
 import type { Log } from '../observability/log.js';
 import type { Replica } from '../replicas/replica.js';
@@ -16,7 +16,7 @@ import type { EngineState } from './status.js';
 
 /** The parts of the engine that a shutdown ends. */
 export interface EngineShutdownParts {
-  readonly models: ModelManager;
+  readonly managed: ManagedModels;
   readonly deployments: Deployments<Dispatcher<Replica>>;
   readonly endpoints: Endpoints;
   readonly checkpoint: EngineCheckpoint;
@@ -83,11 +83,11 @@ export class EngineShutdown {
 
   /** Refuses further work and changes. Resolves when no change is under way. */
   async #begin(): Promise<void> {
-    const { models, endpoints, deployments, sharing } = this.#parts;
+    const { managed, endpoints, deployments, sharing } = this.#parts;
     const error = closedError('the engine is closing');
     if (this.#state === 'running') {
       this.#state = 'closing';
-      models.close(error);
+      managed.close(error);
       endpoints.close(error);
       void sharing.close();
     }
@@ -104,7 +104,7 @@ export class EngineShutdown {
   }
 
   async #finish(stopped: Promise<unknown>): Promise<void> {
-    const { models, deployments, checkpoint, metrics, log, slabs, sharing, defaultOptions } = this.#parts;
+    const { managed, deployments, checkpoint, metrics, log, slabs, sharing, defaultOptions } = this.#parts;
     const grace = deployments.all.map(({ options }) => options.gracefulShutdownTimeoutMs);
     const longestMs = Math.max(defaultOptions.gracefulShutdownTimeoutMs, ...grace);
     if (!(await settlesWithin(this.#clock, stopped, longestMs))) {
@@ -114,7 +114,7 @@ export class EngineShutdown {
     await Promise.all(deployments.all.map(({ queue }) => queue.untilIdle()));
     await checkpoint.untilWritten();
     await sharing.close();
-    models.search?.end();
+    managed.search.end();
     metrics.close();
     slabs.close();
     this.#state = 'closed';

@@ -6,7 +6,6 @@ import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
-import { NamedModels } from '../models/sources/named-models.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import type { RequestStream } from '../routing/pending-request.js';
 import { allocateTensor, type NumericType } from '../tensors/memory/allocated-tensors.js';
@@ -214,17 +213,17 @@ export class InferenceEngine {
   }
 
   async #begin(): Promise<void> {
-    const { catalog, checkpoint, log } = this.#parts;
-    const { models, deployments, endpoints, pins } = checkpoint;
+    const { catalog, checkpoint, log, managed } = this.#parts;
+    const { models, registered, deployments, endpoints, pins } = checkpoint;
     await this.#warnOfOthers();
-    await this.models.open(typeof models === 'string' ? undefined : await NamedModels.read(models));
-    this.models.pinned.restore(pins);
+    await managed.open(typeof models === 'string' ? {} : models, registered);
+    managed.pinned.restore(pins);
     if (catalog.models.length === 0 && this.#options.finder === undefined)
       log.write('warn', { models }, 'no models found');
     await this.#parts.deployments.open(this.#options.declared, deployments);
     await checkpoint.saveModels();
     this.endpoints.restore(endpoints);
-    const loaded = this.models.loadInitial();
+    const loaded = managed.loadInitial();
     if (this.#options.repository.waitForInitialLoad) await loaded;
   }
 

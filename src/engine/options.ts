@@ -160,6 +160,7 @@ const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
   pollMs: isMilliseconds({ lowest: 0 }),
   settleMs: isMilliseconds({ lowest: 0 }),
   pinned: isBoolean,
+  retries: isInteger({ lowest: 0 }),
   versions: isVersionPolicy,
 };
 
@@ -286,6 +287,7 @@ function readRepository(given: RepositoryOptions): ResolvedRepositoryOptions {
   const repository = checkOptions('options.repository', given, REPOSITORY_RULES);
   return {
     ...{ lazy: true, loadOnStart: false, waitForInitialLoad: true, pollMs: 0, settleMs: 50, pinned: true },
+    retries: 0,
     versions: 'latest',
     ...withoutUndefined(repository),
   };

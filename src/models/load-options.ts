@@ -1,7 +1,7 @@
 import { checkOptions, isBoolean, isInteger, isMilliseconds, isText, type Rule, satisfies } from '../common/checks.js';
 import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError, show } from '../common/errors.js';
-import type { LoadOptions } from './model-manager-options.js';
+import type { DeployOptions, LoadOptions } from './model-manager-options.js';
 import type { ModelReplicas } from './model-replicas.js';
 
 export type ResolvedLoadOptions = { readonly [K in keyof LoadOptions]-?: NonNullable<LoadOptions[K]> };
@@ -36,6 +36,37 @@ export function readLoadOptions(options: LoadOptions, modelReplicas: ModelReplic
   checkOptions('load', { replicas: read.replicas }, { replicas: isReplicas });
   const { replicas = 1, pin = false, wait = true, retries = 0, timeoutMs = -1 } = read;
   return { deployment, replicas, pin, wait, retries, timeoutMs };
+}
+
+export interface ResolvedDeployOptions {
+  readonly verify: boolean;
+  /** How to load the model; undefined: not. */
+  readonly load: LoadOptions | undefined;
+}
+
+const DEPLOY_RULES: Readonly<Record<keyof DeployOptions, Rule>> = {
+  verify: isBoolean,
+  load: isBoolean,
+  replicas: () => undefined,
+  pin: isBoolean,
+};
+
+/** Checks the options and fills in their defaults. @throws InfermuxError as {@link readLoadOptions}. */
+export function readDeployOptions(
+  where: string,
+  options: DeployOptions,
+  modelReplicas: ModelReplicas,
+): ResolvedDeployOptions {
+  const { verify = true, load, replicas, pin } = checkOptions(where, options, DEPLOY_RULES);
+  if (load === false && (replicas !== undefined || pin === true)) {
+    const message = `${where}.load is false, and ${where} names ${pin === true ? 'pin' : 'replicas'}: leave out one`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  const isLoaded = load ?? (replicas !== undefined || pin === true);
+  if (isLoaded) readLoadOptions({ replicas, pin }, modelReplicas);
+  // Nobody could try it.
+  const canTry = modelReplicas.running().length > 0 || modelReplicas.wanted(modelReplicas.defaultDeployment()) > 0;
+  return { verify: verify && canTry, load: isLoaded ? { replicas, pin } : undefined };
 }
 
 /** @throws InfermuxError `DEADLINE_EXCEEDED` when the work takes longer, and goes on. @param timeoutMs -1: no limit. */

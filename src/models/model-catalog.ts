@@ -4,6 +4,9 @@ import { narrowKeyOf } from '../contracts/model-reference.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
 import { type FoundModel, nameOf, type RegisteredModel } from './registered-model.js';
 
+/** Where a model comes from: the directory, the sources that are named one by one, or a finder. */
+export type ModelOwner = 'directory' | 'sources' | 'finder';
+
 /** The model that an id stands for. */
 export interface CatalogEntry {
   readonly id: string;
@@ -11,8 +14,8 @@ export interface CatalogEntry {
   readonly served: readonly RegisteredModel[];
   /** The served version that the id alone stands for; null: none that is known. Default: the last. */
   readonly standsFor?: number | null | undefined;
-  /** Whether a finder has found it. */
-  readonly isFound?: boolean | undefined;
+  /** Where it comes from. Default: the directory. */
+  readonly owner?: ModelOwner | undefined;
   /** All versions that were found, served or not. */
   readonly versions: readonly number[];
   /** Why the current files are not served; undefined when they are. */
@@ -56,6 +59,12 @@ export class ModelCatalog {
     if (model !== undefined) return model;
     checkModelId(target);
     throw this.whyNot(target);
+  }
+
+  /** Where the model comes from; undefined for an unknown id. */
+  ownerOf(id: string): ModelOwner | undefined {
+    const entry = this.#entries.get(id);
+    return entry && (entry.owner ?? 'directory');
   }
 
   /** The served model of this name; undefined when there is none. */
@@ -108,6 +117,12 @@ export class ModelCatalog {
     this.#byTarget.delete(id);
     this.#entries.delete(id);
     this.#onChange();
+  }
+
+  /** The model that is served in the place of one that is not any more. */
+  successorOf({ id, version, key }: RegisteredModel): RegisteredModel | undefined {
+    const other = this.#byTarget.get(`${id}@${version}`);
+    return other?.key === key ? undefined : other;
   }
 
   /** Call it when the model has no requests and no sessions left. */

@@ -31,6 +31,7 @@ const LONGEST_PAUSE_MS = 64_000;
 export class ModelLoader {
   readonly #replicas: ModelReplicas;
   readonly #clock: Clock;
+  readonly #retries: number;
   /** Ongoing loads by model key; none rejects. */
   readonly #underWay = new Map<string, Set<Promise<void>>>();
   /** Ongoing unloads by model key. A load that is asked for during an unload begins after it. */
@@ -44,7 +45,9 @@ export class ModelLoader {
   readonly #trials = new SerialQueue();
   #closed: InfermuxError | undefined;
 
-  constructor(replicas: ModelReplicas, clock: Clock) {
+  /** @param retries further attempts of loads that name none. */
+  constructor(replicas: ModelReplicas, clock: Clock, retries = 0) {
+    this.#retries = retries;
     this.#replicas = replicas;
     this.#clock = clock;
   }
@@ -72,9 +75,10 @@ export class ModelLoader {
     });
   }
 
-  /** {@link load} on one replica of the default deployment, without retries. */
+  /** {@link load} on one replica of the default deployment. */
   loadByDefault(model: RegisteredModel): Promise<void> {
-    return this.load(model, { deployment: this.#replicas.defaultDeployment(), replicas: 1, pin: false, retries: 0 });
+    const deployment = this.#replicas.defaultDeployment();
+    return this.load(model, { deployment, replicas: 1, pin: false, retries: this.#retries });
   }
 
   /**

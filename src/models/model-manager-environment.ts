@@ -8,6 +8,7 @@ import type { ModelCatalog } from './model-catalog.js';
 import type { ResolvedRepositoryOptions } from './model-manager-options.js';
 import type { ModelReplicas } from './model-replicas.js';
 import type { Pin } from './saved-pins.js';
+import type { CheckedSource } from './sources/model-sources.js';
 
 /** The options of the engine that the model manager needs. */
 export interface ModelManagerOptions {
@@ -33,6 +34,8 @@ export interface ModelManagerEnvironment {
   searched(outcome: SearchOutcome, milliseconds: number): void;
   /** Writes the pins of callers to the checkpoint, before they take effect. */
   savePins(pins: readonly Pin[]): Promise<void>;
+  /** Writes the sources that were registered to the checkpoint, by `id@version`. */
+  saveRegistered(sources: ReadonlyMap<string, CheckedSource>): Promise<void>;
   /** Keeps the process alive until the work settles. */
   during<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -7,10 +7,15 @@ import type { VersionPolicy } from './sources/manifest.js';
 export interface RepositoryOptions {
   /** Load a model at its first request. Otherwise requests for a model that is not loaded are refused. Default true. */
   readonly lazy?: boolean | undefined;
-  /** Load every model at the start, in one replica each. Default false. */
+  /** Load every model in one replica each: at the start, and what a later look finds. Default false. */
   readonly loadOnStart?: boolean | undefined;
   /** Whether `createEngine` waits for the loads of pinned models, and with `loadOnStart` of all. Default true. */
   readonly waitForInitialLoad?: boolean | undefined;
+  /**
+   * Further attempts at loads that name none: of requests, at the start, and of what a look finds. The first after 1 s,
+   * each later one after twice the pause; requests wait meanwhile. Default 0.
+   */
+  readonly retries?: number | undefined;
   /** Milliseconds between two looks at the directory. Default 0: it is looked at again only while a model is unsettled. */
   readonly pollMs?: number | undefined;
   /** Milliseconds. A model whose files change within them is still being written: a later look takes it. Default 50. */
@@ -38,6 +43,22 @@ export interface LoadOptions {
   readonly retries?: number | undefined;
   /** Milliseconds until the promise is rejected with `DEADLINE_EXCEEDED`; the load goes on. Default -1: never. */
   readonly timeoutMs?: number | undefined;
+}
+
+/** What is done with a model that is deployed or registered. */
+export interface DeployOptions {
+  /**
+   * Whether it must be shown to load before it is served: a replica loads it, and unloads it again unless `load` or `pin`
+   * says otherwise. Default true. While no deployment has replicas, nothing is tried. A version that takes the place of
+   * one that is served is always tried.
+   */
+  readonly verify?: boolean | undefined;
+  /** Load it. Default: only with `replicas` or `pin`. */
+  readonly load?: boolean | undefined;
+  /** How many replicas of the default deployment load it. Default 1. */
+  readonly replicas?: number | 'all' | undefined;
+  /** As in {@link LoadOptions}. Default false. */
+  readonly pin?: boolean | undefined;
 }
 
 export interface SyncOptions {

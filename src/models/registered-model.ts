@@ -13,6 +13,8 @@ export interface FoundModel extends Omit<ModelReference, 'key'> {
   readonly isFound?: boolean | undefined;
   /** Changes when the files of the model change. */
   readonly fingerprint: string;
+  /** Tells apart sources of the same files, or of no files, that were registered under one name. */
+  readonly mark?: string | undefined;
 }
 
 /** A found model with its key. When its files change, they are another registered model with another key. */

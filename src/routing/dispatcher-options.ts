@@ -19,6 +19,8 @@ export interface DispatcherOptions {
   readonly order?: Order;
   /** Options of the replicas' sessions. Default: none. */
   readonly session?: object;
+  /** How often a request waits for another try at a load of its model that has failed. Default 0. */
+  readonly loadRetries?: number;
   /** Cores that a wide run can use. Default 1: there are no wide runs. */
   readonly cores?: number;
   /** Number of requests without an answer in between after which the replicas are looked at. Default 256. */
@@ -52,7 +54,7 @@ export interface DispatcherObserver {
   sought(model: RoutedModel): void;
   /** No request waits any more for a model that is being looked for. */
   unsought(model: RoutedModel): void;
-  /** The model that is there, or looked for, in place of one that a finder has found and whose files are gone. */
+  /** The model that is there, or looked for, in place of one that is not served any more, or whose files are gone. */
   insteadOf(model: RoutedModel): RoutedModel | undefined;
   /**
    * The router made a fault; the default router is asked instead.

@@ -120,6 +120,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
     this.#failures = new FailedRequests(this.#accepted, this.loads, {
+      ...{ clock, loadRetries: options.loadRetries ?? 0 },
       isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
       outage: () => this.#admission.outage,
       insteadOf: (model) => observer.insteadOf(model),
@@ -192,7 +193,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   }
 
   /** Applies new options from now on. They also apply to waiting requests, except for the limit of the queue. */
-  configure(options: Omit<DispatcherOptions, 'lookAfterRequests' | 'cores'>): void {
+  configure(options: Omit<DispatcherOptions, 'lookAfterRequests' | 'cores' | 'loadRetries'>): void {
     const { maxQueuedRequests, batching, router = DEFAULT_ROUTER } = options;
     this.#limit.configure(maxQueuedRequests);
     this.#queues.configure(batching);

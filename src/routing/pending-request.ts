@@ -123,6 +123,8 @@ export interface PendingRequest extends Omit<RoutedRequest, 'model' | 'takeOver'
   dispatchedAt: number;
   /** How often the request was given to a replica. */
   attempts: number;
+  /** How often it has waited for another try at a load. */
+  loadRetries: number;
   /** Whether the request is in its model's queue, which sets this and the two neighbours. */
   isWaiting: boolean;
   previous: PendingRequest | undefined;
@@ -164,6 +166,7 @@ export function toPending(
     reject,
     dispatchedAt: 0,
     attempts: 0,
+    loadRetries: 0,
     isWaiting: false,
     previous: undefined,
     next: undefined,

@@ -60,6 +60,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
       ...{ counters, hashes, store: new WeightStore(settings.weightStore, hashes) },
       compiled: ({ id }, compileMs) => log('info', { model: id, compileMs }, 'model compiled for the weight store'),
     }),
+    availableMemory: () => process.availableMemory(),
     notShared: ({ id }, reason) => log('warn', { model: id, reason }, 'the weights of the model are not shared'),
   });
   // Before the import: the module may call onnxruntime-node as soon as it runs.

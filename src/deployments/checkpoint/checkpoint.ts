@@ -15,6 +15,7 @@ export interface CheckpointContent {
   readonly endpoints?: unknown;
   readonly models?: unknown;
   readonly pins?: unknown;
+  readonly registered?: unknown;
 }
 
 const FORMAT = 'infermux checkpoint';
@@ -22,7 +23,13 @@ const FORMAT = 'infermux checkpoint';
 const VERSION = 1;
 /** It says what code is run, so nobody else may write it, and it may hold secrets of handlers. */
 const MODE = 0o600;
-const PARTS: readonly string[] = ['deployments', 'endpoints', 'models', 'pins'] satisfies (keyof CheckpointContent)[];
+const PARTS: readonly string[] = [
+  'deployments',
+  'endpoints',
+  'models',
+  'pins',
+  'registered',
+] satisfies (keyof CheckpointContent)[];
 
 /** A file with the desired state of an engine, from which the next engine starts. It is complete at every moment. */
 export class Checkpoint {

@@ -3,8 +3,8 @@ import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import { NO_MODEL } from '../../contracts/handler.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
+import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
-import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import { NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
@@ -21,7 +21,7 @@ const LOWEST_PRIORITY = Number.NEGATIVE_INFINITY;
 export interface RequestIntakeParts {
   readonly endpoints: Endpoints;
   readonly targets: Targets;
-  readonly models: ModelManager;
+  readonly managed: ManagedModels;
   readonly catalog: ModelCatalog;
   readonly metrics: EngineMetrics;
   readonly slabs: Slabs;
@@ -174,7 +174,7 @@ export class RequestIntake {
     scope: RequestScope,
     deadline: number | undefined,
   ): OwnedRequest {
-    const { models, catalog, metrics, slabs } = this.#parts;
+    const { managed, catalog, metrics, slabs } = this.#parts;
     try {
       if (isHandled) {
         const target = model.key === NO_MODEL ? deployment.name : `${deployment.name}/${model.id}`;
@@ -182,8 +182,8 @@ export class RequestIntake {
         return readHandlerRequest(request, options, [...scope.path, target], { deadline, stream, isShadow });
       }
       if (scope.stream !== undefined) throw noStream(deployment.name);
-      models.checkMayRun(model);
-      if ('isFound' in model && model.isFound === true) models.search?.used(model);
+      managed.checkMayRun(model);
+      if ('isFound' in model && model.isFound === true) managed.search.used(model);
       const metadata = catalog.metadata(model.key);
       return readModelRequest(model.id, metadata, request as Feeds, options, slabs, scope.isShadow);
     } catch (cause) {

@@ -23,7 +23,7 @@ export class Targets {
   readonly #catalog: ModelCatalog;
   readonly #deployments: Deployments<Dispatcher<Replica>>;
   readonly #endpoints: () => readonly string[];
-  readonly #refusalOf: (target: string) => InfermuxError | 'no finder' | undefined;
+  readonly #refusalOf: (target: string) => InfermuxError | undefined;
   /** Destinations of models, by the name that requests use. */
   readonly #known = new Map<string, Destination>();
 
@@ -35,7 +35,7 @@ export class Targets {
     catalog: ModelCatalog,
     deployments: Deployments<Dispatcher<Replica>>,
     endpoints: () => readonly string[],
-    refusalOf: (target: string) => InfermuxError | 'no finder' | undefined,
+    refusalOf: (target: string) => InfermuxError | undefined,
   ) {
     this.#refusalOf = refusalOf;
     this.#catalog = catalog;
@@ -105,11 +105,18 @@ export class Targets {
       }
       const refusal = this.#refusalOf(target);
       if (refusal === undefined) return soughtModel(target);
-      if (refusal !== 'no finder') throw refusal;
-      const handled = this.#deployments.all.filter(isHandled).map(({ name }) => name);
-      const others = [...named('deployments with a handler', handled), ...named('endpoints', this.#endpoints())];
-      throw others.length === 0 ? cause : new InfermuxError(cause.code, [cause.message, ...others].join('; '));
+      throw this.explained(refusal);
     }
+  }
+
+  /** Adds to the error of a model that is not there what else its name could have meant. */
+  explained(error: InfermuxError): InfermuxError {
+    if (error.code !== 'MODEL_NOT_FOUND') return error;
+    const handled = this.#deployments.all.filter(isHandled).map(({ name }) => name);
+    const others = [...named('deployments with a handler', handled), ...named('endpoints', this.#endpoints())];
+    if (others.length === 0) return error;
+    const { code, message, cause, retryable, retryAfterMs } = error;
+    return new InfermuxError(code, [message, ...others].join('; '), { cause, retryable, retryAfterMs });
   }
 
   #in(deployment: EngineDeployment, target: string | undefined): Destination {

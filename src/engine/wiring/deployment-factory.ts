@@ -4,12 +4,12 @@ import type { ResolvedDeploymentOptions } from '../../deployments/config/deploym
 import { withRouter } from '../../deployments/config/router-module.js';
 import { Deployment } from '../../deployments/deployment.js';
 import type { DeploymentObserver } from '../../deployments/deployment-environment.js';
-import type { ModelManager } from '../../models/model-manager.js';
+import type { ManagedModels } from '../../models/managed-models.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/replica-pool.js';
 import { Dispatcher } from '../../routing/dispatcher.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
-import type { EngineDeployment } from '../requests/targets.js';
+import type { EngineDeployment, Targets } from '../requests/targets.js';
 import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
 import type { OtherWritersLog } from './other-writers-log.js';
 import type { ReplicaEvents } from './replica-events.js';
@@ -20,10 +20,12 @@ export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironm
   readonly memory: ReplicaMemory;
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
+  readonly loadRetries: number;
   /** All deployments of the engine. */
   deployments(): readonly EngineDeployment[];
-  models(): ModelManager;
+  managed(): ManagedModels;
   events(): ReplicaEvents;
+  targets(): Targets;
 }
 
 /** Makes deployments whose requests wait in a dispatcher, and passes on their events to models, metrics and log. */
@@ -36,7 +38,11 @@ export class DeploymentFactory {
 
   create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
     const { memory, pool, weightStore } = this.#environment;
-    const sought = new SoughtModels(this.#environment.models, () => queue.sought);
+    const sought = new SoughtModels(
+      () => this.#environment.managed(),
+      () => queue.sought,
+      (error) => this.#environment.targets().explained(error),
+    );
     const observer: DispatcherObserver = {
       ...observeDispatcher(name, this.#environment),
       expressNeeded: (isNeeded) => deployment.needExpress(isNeeded),
@@ -45,7 +51,7 @@ export class DeploymentFactory {
       insteadOf: (model) => sought.insteadOf(model),
     };
     const queue = new Dispatcher<Replica>(
-      { ...withRouter(options), cores: machineCapacity().cores },
+      { ...withRouter(options), cores: machineCapacity().cores, loadRetries: this.#environment.loadRetries },
       Math.random,
       pool.clock,
       observer,
@@ -58,14 +64,14 @@ export class DeploymentFactory {
   }
 
   #observe(deployment: string, queue: Dispatcher<Replica>): DeploymentObserver {
-    const { log, metrics, models, events, others } = this.#environment;
+    const { log, metrics, managed, events, others } = this.#environment;
     return {
       running: (replica) => {
         // An express replica gets models by requests alone.
-        if (!replica.isExpress) models().replicaRunning(replica);
+        if (!replica.isExpress) managed().replicaRunning(replica);
       },
       removed: (replica, crash) => {
-        models().replicaLeft(replica.id);
+        managed().replicaLeft(replica.id);
         if (crash !== undefined && replica.loadUnderWay !== undefined)
           events().loadLost(queue, replica, replica.loadUnderWay);
       },

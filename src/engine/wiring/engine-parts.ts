@@ -6,8 +6,10 @@ import type { ResolvedDeploymentOptions } from '../../deployments/config/deploym
 import { MAX_REPLICAS } from '../../deployments/config/resolve-deployment.js';
 import { Deployments } from '../../deployments/deployments.js';
 import { Endpoints } from '../../endpoints/endpoints.js';
+import { ManagedModels } from '../../models/managed-models.js';
 import { ModelCatalog } from '../../models/model-catalog.js';
 import { ModelManager } from '../../models/model-manager.js';
+import type { ModelReplicas } from '../../models/model-replicas.js';
 import { EngineMetrics } from '../../observability/engine-metrics.js';
 import { Log } from '../../observability/log.js';
 import type { Replica } from '../../replicas/replica.js';
@@ -15,6 +17,7 @@ import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/repli
 import { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
 import { PooledThread } from '../../replicas/threads/pooled-thread.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
+import { isSought } from '../../routing/pending-request.js';
 import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
@@ -38,6 +41,7 @@ export class EngineParts {
   readonly metrics: EngineMetrics;
   readonly checkpoint: EngineCheckpoint;
   readonly catalog: ModelCatalog;
+  readonly managed: ManagedModels;
   readonly models: ModelManager;
   readonly deployments: Deployments<Dispatcher<Replica>>;
   readonly endpoints: Endpoints;
@@ -71,9 +75,12 @@ export class EngineParts {
       this.catalog,
       this.deployments,
       () => this.endpoints.list().map(({ name }) => name),
-      (target) => (this.models.search === undefined ? 'no finder' : this.models.search.refusalOf(target)),
+      (target) => this.managed.search.refusalOf(target),
     );
-    this.models = this.#createModelManager();
+    this.managed = this.#createModels();
+    this.models = new ModelManager(this.managed, {
+      ...{ replicas: this.#modelReplicas(), clock: environment.clock, log: this.#write, during: this.#during },
+    });
     this.sharing = this.#createSharing();
     this.intake = new RequestIntake(this, environment.clock);
     this.nestedRequests = new NestedRequests(this.intake);
@@ -94,9 +101,11 @@ export class EngineParts {
     const factory = new DeploymentFactory({
       ...{ keepAlive, metrics, log, others, memory: this.#memory, pool: this.#environment },
       weightStore: this.#options.weightStore,
+      loadRetries: this.#options.repository.retries,
       deployments: () => this.deployments.all,
-      models: () => this.models,
+      managed: () => this.managed,
       events: () => this.#events,
+      targets: () => this.targets,
     });
     return new Deployments({
       ...{ log: this.#write, during: this.#during, defaultReplicas, isSaved },
@@ -108,7 +117,7 @@ export class EngineParts {
   }
 
   #deploymentDeleted(name: string): void {
-    this.models.pinned.unpinDeployment(name).catch((cause: unknown) => {
+    this.managed.pinned.unpinDeployment(name).catch((cause: unknown) => {
       const reason = messageOf(cause);
       this.log.write('warn', { deployment: name, reason }, 'pins of a deleted deployment stay saved');
     });
@@ -122,10 +131,16 @@ export class EngineParts {
     return new Endpoints({
       log: this.#write,
       random: Math.random,
-      checkTarget: (target) => void this.targets.resolve(target, undefined),
+      checkTarget: (target) => this.#checkTarget(target),
       isModel: (name) => this.catalog.find(name) !== undefined,
       save: (endpoints) => this.checkpoint.save({ endpoints }),
     });
+  }
+
+  /** What a finder may find counts as known. */
+  async #checkTarget(target: string): Promise<void> {
+    const { model } = this.targets.resolve(target, undefined);
+    if (isSought(model) && !this.managed.search.hasFinder) await this.managed.resolve(model.id);
   }
 
   #createSharing(): WeightSharing {
@@ -136,7 +151,11 @@ export class EngineParts {
     });
   }
 
-  #createModelManager(): ModelManager {
+  #modelReplicas(): ModelReplicas {
+    return deployedReplicas(this.deployments, (key) => this.sharing.forget(key));
+  }
+
+  #createModels(): ManagedModels {
     const { models } = this.checkpoint;
     const options = {
       directory: typeof models === 'string' ? models : undefined,
@@ -145,14 +164,15 @@ export class EngineParts {
       modelCache: this.#options.modelCache,
       weights: () => this.defaultOptions.weights,
     };
-    return new ModelManager(options, {
+    return new ManagedModels(options, {
       ...{ catalog: this.catalog, clock: this.#environment.clock },
-      replicas: deployedReplicas(this.deployments, (key) => this.sharing.forget(key)),
+      replicas: this.#modelReplicas(),
       ...{ log: this.#write, during: this.#during },
       startThread: (entry, settings, observer) => new PooledThread(entry, settings, undefined, observer),
       received: (bytes) => this.metrics.searches.received(bytes),
       searched: (outcome, milliseconds) => this.metrics.searches.searched(outcome, milliseconds),
       savePins: (pins) => this.checkpoint.save({ pins }),
+      saveRegistered: (sources) => this.checkpoint.saveRegistered(sources),
     });
   }
 }

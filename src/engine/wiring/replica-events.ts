@@ -2,8 +2,8 @@ import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { fromErrorRecord } from '../../common/values/error-record.js';
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import { isWideKey, type ModelName } from '../../contracts/model-reference.js';
+import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
-import type { ModelManager } from '../../models/model-manager.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
@@ -18,7 +18,7 @@ const SLOW_LOAD_MS = 1_000;
 
 export interface ReplicaEventsEnvironment {
   readonly catalog: ModelCatalog;
-  readonly models: ModelManager;
+  readonly managed: ManagedModels;
   readonly sharing: WeightSharing;
   readonly metrics: EngineMetrics;
   readonly log: Log;
@@ -35,7 +35,7 @@ export class ReplicaEvents {
 
   /** @param dispatcher of the replica's deployment. */
   handle(dispatcher: Dispatcher<Replica>, replica: Replica, event: ReplicaEvent): void {
-    const { catalog, models, sharing, metrics, log } = this.#environment;
+    const { catalog, managed, sharing, metrics, log } = this.#environment;
     const { id } = replica;
     if (event.kind === 'log') {
       log.write(event.level, { replica: id, ...event.fields }, event.message);
@@ -77,20 +77,20 @@ export class ReplicaEvents {
         if (registered !== undefined && !isWide) {
           if (isFirst) this.#warnOfOmitted(model, metadata.omittedOutputs);
           dispatcher.modelLoaded(replica, registered, nextLoadMs, metadata);
-          models.reports.loaded(id, registered, memoryBytes, weights);
+          managed.reports.loaded(id, registered, memoryBytes, weights);
         } else if (registered === undefined && !isHandlerKey(event.key)) {
           // A handler asked for the model, and the model was removed before it was loaded.
           void replica.unload(event.key, 'unloaded').catch(() => undefined);
         }
         if (registered !== undefined) sharing.loaded(replica, registered, { weights, loadMs });
-        if (registered?.isFound === true) models.search?.loaded(registered);
+        if (registered?.isFound === true) managed.search.loaded(registered);
         metrics.modelLoaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
       case 'model-shares':
-        if (registered !== undefined) models.reports.shares(registered);
+        if (registered !== undefined) managed.reports.shares(registered);
         log.write('info', { replica: id, ...session, loadMs: event.loadMs }, 'the session now shares its weights');
         break;
       case 'model-load-failed':
@@ -110,9 +110,9 @@ export class ReplicaEvents {
   }
 
   #loadFailed({ id }: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
-    const { catalog, models, metrics, log } = this.#environment;
+    const { catalog, managed, metrics, log } = this.#environment;
     const registered = catalog.byKey(key);
-    if (registered !== undefined && !isWideKey(key)) models.modelLoadFailed(id, key, error, nextTryInMs);
+    if (registered !== undefined && !isWideKey(key)) managed.modelLoadFailed(id, key, error, nextTryInMs);
     metrics.modelLoadFailed(id, registered?.format ?? 'handler', error.code);
     const model = registered?.id ?? key;
     log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
@@ -126,10 +126,10 @@ export class ReplicaEvents {
 
   /** Tells a handler of the model that it asked for; it then loads the model. */
   async #define(dispatcher: Dispatcher<Replica>, replica: Replica, wanted: number, target: string): Promise<void> {
-    const { models } = this.#environment;
+    const { managed } = this.#environment;
     try {
-      const model = await models.resolve(target);
-      models.checkMayRun(model);
+      const model = await managed.resolve(target);
+      managed.checkMayRun(model);
       const batching = dispatcher.handled.batchingOf(model);
       await dispatcher.loads.inTurn(model, replica, async () => replica.define(wanted, { model, batching }));
     } catch (cause) {

@@ -1,26 +1,31 @@
-import { toInfermuxError } from '../../common/errors.js';
+import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import type { JoinedSearch } from '../../models/finder/model-search.js';
-import type { ModelManager } from '../../models/model-manager.js';
+import type { ManagedModels } from '../../models/managed-models.js';
 import type { RegisteredModel } from '../../models/registered-model.js';
 import { type RoutedModel, soughtModel } from '../../routing/pending-request.js';
 import type { SoughtRequests } from '../../routing/queues/sought-requests.js';
 
 /** Has the models looked for that requests of one deployment wait for. */
 export class SoughtModels {
-  readonly #models: () => ModelManager;
+  readonly #managed: () => ManagedModels;
   readonly #requests: () => SoughtRequests;
+  readonly #explained: (error: InfermuxError) => InfermuxError;
   /** The deployment's part in searches, by the key of the model that is looked for. */
   readonly #joined = new Map<string, JoinedSearch>();
 
-  /** @param requests those that wait. */
-  constructor(models: () => ModelManager, requests: () => SoughtRequests) {
-    this.#models = models;
+  /** @param requests those that wait. @param explained adds what else the name could have meant. */
+  constructor(
+    managed: () => ManagedModels,
+    requests: () => SoughtRequests,
+    explained: (error: InfermuxError) => InfermuxError,
+  ) {
+    this.#explained = explained;
+    this.#managed = managed;
     this.#requests = requests;
   }
 
   sought({ key, id }: RoutedModel): void {
-    const joined = this.#models().search?.join(id);
-    if (joined === undefined) return;
+    const joined = this.#managed().search.join(id);
     this.#joined.set(key, joined);
     const end = () => {
       if (this.#joined.get(key) !== joined) return false;
@@ -33,7 +38,7 @@ export class SoughtModels {
         if (end()) this.#requests().found(key, model);
       },
       (cause: unknown) => {
-        if (end()) this.#requests().failed(key, toInfermuxError(cause));
+        if (end()) this.#requests().failed(key, this.#explained(toInfermuxError(cause)));
       },
     );
   }
@@ -47,8 +52,8 @@ export class SoughtModels {
   /** As {@link DispatcherObserver.insteadOf}. */
   insteadOf(routed: RoutedModel): RoutedModel | undefined {
     const model = routed as RegisteredModel;
-    if (model.isFound !== true || model.contents !== undefined) return undefined;
-    const instead = this.#models().search?.insteadOf(model);
+    if (model.isFound !== true || model.contents !== undefined) return this.#managed().catalog.successorOf(model);
+    const instead = this.#managed().search.insteadOf(model);
     return typeof instead === 'string' ? soughtModel(instead) : instead;
   }
 }

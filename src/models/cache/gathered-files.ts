@@ -1,9 +1,9 @@
 import { readFileSync, statSync } from 'node:fs';
 import { constants, copyFile, mkdir } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
+import { readOnnxFile } from '../../common/files/onnx-file.js';
 import { replaceFile } from '../../common/files/write-file.js';
 import { isWithin } from '../sources/model-files.js';
-import { readOnnxFile } from '../sources/onnx-file.js';
 import type { CacheRecord } from './cache-entries.js';
 import type { CachedFile } from './entry-files.js';
 

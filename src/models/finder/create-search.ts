@@ -2,23 +2,26 @@ import { wideKeyOf } from '../../contracts/model-reference.js';
 import type { ModelManagerEnvironment, ModelManagerOptions } from '../model-manager-environment.js';
 import type { RegisteredModel } from '../registered-model.js';
 import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
+import type { Finders } from './finders.js';
 import { ModelSearch } from './model-search.js';
+import type { NearModels } from './near-search.js';
 
-/** Returns what looks for models with the finder; undefined without one. */
+/** Returns what looks for models: in the directory first, then with a finder. */
 export function createSearch(
-  { finder, modelCache: cache, repository }: ModelManagerOptions,
+  finders: Finders,
+  { modelCache: cache, repository }: ModelManagerOptions,
   environment: ModelManagerEnvironment,
   followable: FollowedModelsEnvironment,
-): ModelSearch | undefined {
-  if (finder === undefined) return undefined;
+  near: NearModels,
+): ModelSearch {
   const { catalog, loader, replicas, pinned, clock, log } = followable;
   const hasSession = ({ key }: RegisteredModel) =>
     replicas.withSessions().some(({ models }) => models.has(key) || models.has(wideKeyOf(key)));
   return new ModelSearch(
-    { finder, cache, mayPin: repository.pinned },
+    { finders, cache, mayPin: repository.pinned },
     {
-      ...{ catalog, clock, log, startThread: environment.startThread },
-      follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, true),
+      ...{ catalog, clock, log, near, startThread: environment.startThread },
+      follow: (found) => new FollowedModels(found, { ...repository, settleMs: 0, pollMs: 0 }, followable, 'finder'),
       isLoaded: ({ key }) => replicas.withSessions().some(({ models }) => models.get(key) === 'loaded'),
       retired: async ({ key }) => {
         await replicas.untilUnused(key);

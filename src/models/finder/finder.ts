@@ -94,8 +94,9 @@ const TIMEOUT_MS = 30_000;
 const isIterable = (value: unknown) =>
   typeof (value as Partial<AsyncIterable<unknown>> | null)?.[Symbol.asyncIterator] === 'function';
 
-/** Whether the option `models` is a finder. */
+/** Whether the value is a finder. Arrays and bytes have a method of that name, too. */
 export function isFinder(value: unknown): value is ModelFinder {
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return false;
   return typeof (value as Partial<ModelFinder> | null)?.find === 'function';
 }
 

@@ -1,24 +1,20 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show, toInfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
-import { Slots } from '../../common/slots.js';
 import type { ModelCacheOptions } from '../cache/model-cache.js';
 import { CacheThread, type StartThread } from '../cache/thread/cache-thread.js';
 import { nameOf, type RegisteredModel } from '../registered-model.js';
-import { askFinder, listModels } from './ask-finder.js';
+import { listModels } from './ask-finder.js';
 import { DownloadProgress } from './download-progress.js';
-import { discardFound, type ResolvedFinder } from './finder.js';
-import type { Find } from './found-models.js';
-import { type RealizedFind, readFound, realizeFind } from './realize-find.js';
-import { ServedFinds, type ServedFindsEnvironment } from './served-finds.js';
-import { failureOf, notFound, type Target, targetOf } from './target.js';
-
-/** Calls of a finder, and downloads, that are under way at once. */
-const MOST_FINDS = 16;
-const MOST_DOWNLOADS = 4;
+import { FinderLooks } from './finder-looks.js';
+import type { Finders } from './finders.js';
+import type { Find } from './found/found-models.js';
+import { ServedFinds, type ServedFindsEnvironment } from './found/served-finds.js';
+import { type NearModels, NearSearch } from './near-search.js';
+import { failureOf, type Target, targetOf } from './target.js';
 
 export interface ModelSearchOptions {
-  readonly finder: ResolvedFinder;
+  readonly finders: Finders;
   readonly cache: ModelCacheOptions;
   /** Whether manifests may pin models. */
   readonly mayPin: boolean;
@@ -28,6 +24,7 @@ export interface ModelSearchOptions {
 export type SearchOutcome = 'found' | 'not_found' | 'failed' | 'cancelled';
 
 export interface ModelSearchEnvironment extends ServedFindsEnvironment {
+  readonly near: NearModels;
   readonly clock: Clock;
   readonly startThread: StartThread;
   /** Whether a replica has loaded the model. */
@@ -57,9 +54,7 @@ export interface JoinedSearch {
 
 /** Looks for models with a finder, once for all who want the same, and puts what it finds into the catalog. */
 export class ModelSearch {
-  readonly #finder: ResolvedFinder;
-  readonly #mayPin: boolean;
-  readonly #maxModelBytes: number;
+  readonly #finders: Finders;
   readonly #environment: ModelSearchEnvironment;
   readonly #served: ServedFinds;
   readonly #cache: CacheThread;
@@ -67,26 +62,26 @@ export class ModelSearch {
   /** Models that serve while they are looked for again, by the name that they are looked for under. */
   readonly #refreshes = new Map<string, JoinedSearch>();
   readonly #failures: FailureMemory;
-  readonly #finds = new Slots(MOST_FINDS);
-  readonly #downloads = new Slots(MOST_DOWNLOADS);
-  readonly #progress: DownloadProgress;
+  readonly #near: NearSearch;
+  readonly #looks: FinderLooks;
   #closed: InfermuxError | undefined;
   /** What is to be rejected when the engine closes. */
   readonly #endings = new Set<(error: InfermuxError) => void>();
 
-  constructor({ finder, cache, mayPin }: ModelSearchOptions, environment: ModelSearchEnvironment) {
+  constructor({ finders, cache, mayPin }: ModelSearchOptions, environment: ModelSearchEnvironment) {
     const { clock } = environment;
-    this.#progress = new DownloadProgress(environment);
-    this.#finder = finder;
-    this.#mayPin = mayPin;
-    this.#maxModelBytes = cache.maxModelBytes;
+    const progress = new DownloadProgress(environment);
+    this.#finders = finders;
     this.#environment = environment;
     this.#failures = new FailureMemory(() => clock.now());
+    this.#near = new NearSearch(environment.near, environment.catalog, () => clock.now());
     this.#cache = new CacheThread(cache, {
       ...{ clock, startThread: environment.startThread },
       release: (folder) => this.#served.release(folder),
-      received: (bytes) => this.#progress.received(bytes),
+      received: (bytes) => progress.received(bytes),
     });
+    const terms = { cache: this.#cache, maxModelBytes: cache.maxModelBytes, mayPin };
+    this.#looks = new FinderLooks(finders, terms, progress, clock);
     this.#served = new ServedFinds(this.#cache, environment);
   }
 
@@ -95,10 +90,26 @@ export class ModelSearch {
    * short while ago.
    */
   refusalOf(target: string): InfermuxError | undefined {
-    const id = targetOf(target)?.id;
-    if (id === undefined) return notFound(target);
-    if (!this.#served.isOwn(id)) return this.#environment.catalog.whyNot(target);
-    return this.#closed ?? this.#failures.recall(target);
+    const { catalog } = this.#environment;
+    const named = targetOf(target);
+    if (named === undefined || !(this.#mayAsk(named) || this.#near.mayHave(named))) return catalog.whyNot(target);
+    return this.#closed ?? this.#failures.recall(target) ?? this.#near.recall(target);
+  }
+
+  /** Whether the options name a finder. */
+  get hasFinder(): boolean {
+    return this.#finders.engine !== undefined;
+  }
+
+  /** Whether a finder may find the model. */
+  #mayAsk({ id }: Target): boolean {
+    return this.#finders.of(id) !== undefined && this.#served.isOwn(id);
+  }
+
+  /** What was not found may be there now: another finder is asked for the model. */
+  forgetFailures(id: string): void {
+    this.#failures.forget(id);
+    this.#near.forget(id);
   }
 
   /**
@@ -132,12 +143,13 @@ export class ModelSearch {
   /** Finds the models that are to be loaded at the start. What is not found is logged. */
   async findInitial(pinned: readonly string[], areAllWanted: boolean): Promise<void> {
     const { catalog, clock, log } = this.#environment;
-    const listing = areAllWanted ? this.#unlessClosed(listModels(this.#finder, clock)) : [];
+    const { engine } = this.#finders;
+    const listing = areAllWanted && engine !== undefined ? this.#unlessClosed(listModels(engine, clock)) : [];
     const listed = await Promise.resolve(listing).catch((cause) => {
       if (this.#closed === undefined) log('warn', { reason: messageOf(cause) }, 'the finder could not list its models');
       return [];
     });
-    if (areAllWanted && this.#finder.list === undefined)
+    if (areAllWanted && engine !== undefined && engine.list === undefined)
       log('warn', {}, 'repository.loadOnStart loads no model of the finder: it has no list()');
     const unknown = [...pinned, ...listed].filter((target) => catalog.find(target) === undefined);
     await Promise.allSettled(unknown.map((target) => this.find(target)));
@@ -146,7 +158,7 @@ export class ModelSearch {
 
   /** A request names a found model: it is looked for again if that is due, while it goes on serving. */
   used(model: RegisteredModel): void {
-    const { refreshMs } = this.#finder;
+    const { refreshMs = -1 } = this.#finders.of(model.id) ?? {};
     if (refreshMs === -1) return;
     const look = this.#served.lookOf(model);
     if (look === undefined || Date.now() - look.lookedAt < refreshMs) return;
@@ -176,7 +188,7 @@ export class ModelSearch {
   async undeploy(target: string): Promise<void> {
     const { catalog } = this.#environment;
     const { id, version } = targetOf(target) ?? { id: target, version: undefined };
-    const served = catalog.entry(id)?.isFound === true ? (catalog.entry(id)?.served ?? []) : [];
+    const served = catalog.ownerOf(id) === 'finder' ? (catalog.entry(id)?.served ?? []) : [];
     const leaving = served.filter((model) => version === undefined || model.version === version);
     if (leaving.length === 0) throw catalog.whyNot(target);
     for (const [name, refresh] of [...this.#refreshes]) if (targetOf(name)?.id === id) this.#endRefresh(name, refresh);
@@ -226,10 +238,13 @@ export class ModelSearch {
 
   async #search(target: string, signal: AbortSignal): Promise<RegisteredModel> {
     const { clock, log, searched } = this.#environment;
+    const { id, version } = targetOf(target) as Target;
+    const near = await this.#near.look(target, signal);
+    if (near !== undefined) return near;
+    if (!this.#mayAsk({ id, version })) throw this.#near.missed(target);
     const startedAt = clock.now();
     try {
-      const { id, version } = targetOf(target) as Target;
-      const realized = await this.#look(id, version, signal);
+      const realized = await this.#looks.look({ id, version }, signal);
       try {
         const model = await this.#served.serve(target, realized, signal);
         this.#failures.forget(target);
@@ -255,29 +270,6 @@ export class ModelSearch {
       }
       throw error;
     }
-  }
-
-  async #look(id: string, version: number | undefined, signal: AbortSignal): Promise<RealizedFind | undefined> {
-    const answer = await this.#finds.run(signal, () =>
-      askFinder(this.#finder, id, version, signal, this.#environment.clock),
-    );
-    if (answer === undefined || answer === null) return undefined;
-    const found = readFound(id, version, answer, this.#maxModelBytes);
-    const terms = { cache: this.#cache, maxModelBytes: this.#maxModelBytes, mayPin: this.#mayPin, signal };
-    const isQuick = found.place.kind === 'path' || found.place.kind === 'bytes';
-    let hasBegun = false;
-    const realize = () => {
-      hasBegun = true;
-      return realizeFind(id, version, found, terms);
-    };
-    const download = () => this.#progress.during(version === undefined ? id : `${id}@${version}`, realize);
-    const realized = await (isQuick ? realize() : this.#downloads.run(signal, download)).catch((cause) => {
-      if (!hasBegun) discardFound(answer);
-      throw cause;
-    });
-    if (signal.aborted && realized.kept !== undefined) this.#cache.settle(realized.kept);
-    signal.throwIfAborted();
-    return realized;
   }
 
   /** Resolves as the work does, or rejects when the engine closes. */

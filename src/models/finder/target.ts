@@ -1,5 +1,4 @@
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
-import type { ModelCatalog } from '../model-catalog.js';
 import { versionOf } from '../sources/model-folder.js';
 
 /** A name of a model in requests. */
@@ -14,12 +13,6 @@ export function targetOf(target: string): Target | undefined {
   if (at === -1) return { id: target, version: undefined };
   const [id, version] = [target.slice(0, at), versionOf(target.slice(at + 1))];
   return id === '' || id.includes('@') || version === undefined ? undefined : { id, version };
-}
-
-/** Whether a finder has found the model that the name is about; undefined for an unknown one. */
-export function isFoundIn(catalog: Pick<ModelCatalog, 'entry'>, target: string): boolean | undefined {
-  const entry = catalog.entry(targetOf(target)?.id ?? target);
-  return entry && entry.isFound === true;
 }
 
 /** The error of a search that has found nothing. @param place where the finder has said that it is. */

@@ -1,11 +1,11 @@
 import { InfermuxError, show } from '../../common/errors.js';
+import { type OnnxFile, readOnnxFile } from '../../common/files/onnx-file.js';
 import { lookFailed, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { clone } from '../../common/values/clone.js';
 import { type Batching, batchingPolicy, whyNotBatched } from '../../contracts/batching.js';
 import type { ModelMetadata } from '../../tensors/tensor.js';
 import type { ModelReport } from '../model-manager-options.js';
 import type { RegisteredModel } from '../registered-model.js';
-import { type OnnxFile, readOnnxFile } from '../sources/onnx-file.js';
 
 /** The report on a loaded model, with its inputs and outputs, the facts in its file, and whether it is batched. */
 export interface ModelInspection extends ModelReport, ModelMetadata {

@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.js';
 import type { InfermuxError } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import type { SessionWeights, WeightPlacement } from '../../contracts/model-reference.js';
-import type { Find } from '../finder/found-models.js';
+import type { Find } from '../finder/found/found-models.js';
 import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
 import type { ModelReport } from '../model-manager-options.js';
 import type { ModelReplicas } from '../model-replicas.js';

@@ -1,14 +1,15 @@
 import type { Clock } from '../../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
-import { FailureMemory } from '../../common/failure-memory.js';
-import type { CatalogEntry, ModelCatalog } from '../model-catalog.js';
-import type { ModelLoader, Replacement } from '../model-loader.js';
+import type { CatalogEntry, ModelCatalog, ModelOwner } from '../model-catalog.js';
+import type { ModelLoader } from '../model-loader.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import { type FoundModel, nameOf, type RegisteredModel } from '../registered-model.js';
 import type { ChangeLog } from './change-log.js';
+import { isPassing, ModelTrials, type TrialFailure } from './model-trials.js';
 import {
   areSameModels,
   brokenOf,
+  inOrder,
   isAsServed,
   isSameRevision,
   predecessorOf,
@@ -25,6 +26,8 @@ export interface UpdateOrder {
   readonly load: boolean;
   /** The version that is taken out of service: what replaces it is served even if it does not load. */
   readonly withdrawn?: number | undefined;
+  /** Whether a model under a new id must be shown to load before it is served, too. */
+  readonly verify?: boolean | undefined;
 }
 
 export interface SyncObserver {
@@ -59,8 +62,6 @@ export interface Update {
   readonly isSettled: boolean;
 }
 
-type Failure = Omit<Update, 'change'> & { readonly error: InfermuxError };
-
 type Proven = Omit<Update, 'change'> & { readonly served: readonly RegisteredModel[] };
 
 /** Brings the catalog's entries up to date, one model at a time. Calls of {@link apply} for one id must not overlap. */
@@ -70,35 +71,47 @@ export class CatalogUpdater {
   readonly #replicas: ModelReplicas;
   readonly #changes: ChangeLog;
   readonly #observer: SyncObserver;
-  readonly #failures: FailureMemory;
-  readonly #isFound: boolean;
+  readonly #trials: ModelTrials;
+  readonly #owner: ModelOwner;
   /** Registered models that could not replace the served ones, by `id@version`. */
   readonly #candidates = new Map<string, RegisteredModel>();
   /** The message that the observer last heard about each id that is not as its files are. */
   readonly #told = new Map<string, string>();
 
-  /** @param isFound whether a finder finds its models. */
+  /** @param owner whose models they are. */
   constructor(
     { catalog, loader, replicas, clock }: CatalogUpdaterEnvironment,
     changes: ChangeLog,
     observer: SyncObserver,
-    isFound: boolean,
+    owner: ModelOwner,
   ) {
-    this.#isFound = isFound;
+    this.#owner = owner;
     this.#catalog = catalog;
     this.#loader = loader;
     this.#replicas = replicas;
     this.#changes = changes;
     this.#observer = observer;
-    this.#failures = new FailureMemory(() => clock.now());
+    this.#trials = new ModelTrials(loader, clock);
   }
 
   /** The change that {@link apply} would make. */
   changeOf(id: string, scanned: ScannedModel | undefined): Change {
     const entry = this.#catalog.entry(id);
+    if (this.#isOthers(id)) return 'none';
     if (scanned === undefined) return entry === undefined ? 'none' : 'removed';
     if (entry === undefined) return 'added';
     return isAsServed(entry, scanned) ? 'none' : 'changed';
+  }
+
+  /** Whether the id belongs to a model from elsewhere. What a finder has found gives way. */
+  #isOthers(id: string): boolean {
+    const owner = this.#catalog.ownerOf(id);
+    return owner !== undefined && owner !== this.#owner && owner !== 'finder';
+  }
+
+  /** Why the model as it was found is not served. */
+  problemOf(id: string, scanned: ScannedModel | undefined): InfermuxError | undefined {
+    return scanned !== undefined && this.#isOthers(id) ? takenBy(id, this.#catalog.ownerOf(id)) : problemOf(scanned);
   }
 
   /**
@@ -109,6 +122,7 @@ export class CatalogUpdater {
   async apply(id: string, scanned: ScannedModel | undefined, order: UpdateOrder): Promise<Update> {
     const entry = this.#catalog.entry(id);
     const change = this.changeOf(id, scanned);
+    if (this.#isOthers(id)) return this.leave(id, this.problemOf(id, scanned));
     if (scanned === undefined) {
       if (entry !== undefined) await this.#remove(entry, order);
       return settled(change);
@@ -166,15 +180,15 @@ export class CatalogUpdater {
    * The models to serve. Where something is served under the id, a new model is served only once it has been shown to
    * load; otherwise it is left out, and the one in its place stays.
    */
-  async #proven(standing: Standing, before: Standing, { withdrawn, load }: UpdateOrder): Promise<Proven> {
+  async #proven(standing: Standing, before: Standing, { withdrawn, load, verify }: UpdateOrder): Promise<Proven> {
     const [wanted, current] = [standing.served, before.served];
     const served = new Set<RegisteredModel>();
-    const failures: Failure[] = [];
+    const failures: TrialFailure[] = [];
     for (const model of wanted) {
-      const isProven = current.length === 0 || current.includes(model);
+      const isProven = verify === true ? current.includes(model) : current.length === 0 || current.includes(model);
       const old = isProven ? undefined : predecessorOf(model, standing, before);
       const how = { isLeaving: old !== undefined && !wanted.includes(old), isKept: load };
-      const failure = isProven ? undefined : await this.#whyNotServed(old, model, how);
+      const failure = isProven ? undefined : await this.#trials.whyNotServed(old, model, how);
       const isNeeded = old !== undefined && old.version === withdrawn;
       if (failure === undefined || isNeeded) served.add(model);
       else {
@@ -187,25 +201,6 @@ export class CatalogUpdater {
       error: failures[0]?.error,
       isSettled: failures.every(({ isSettled }) => isSettled),
     };
-  }
-
-  async #whyNotServed(
-    old: RegisteredModel | undefined,
-    model: RegisteredModel,
-    how: Replacement,
-  ): Promise<Failure | undefined> {
-    const remembered = this.#failures.recall(model.key);
-    if (remembered !== undefined) return { error: remembered, isSettled: true };
-    try {
-      await this.#loader.replace(old, model, how);
-      this.#failures.forget(model.key);
-      return undefined;
-    } catch (cause) {
-      const error = toInfermuxError(cause);
-      if (isPassing(error)) return { error: notTried(model, error), isSettled: false };
-      this.#failures.record(model.key, error);
-      return { error, isSettled: true };
-    }
   }
 
   /** Loads the models that are served. @returns why they are not loaded. */
@@ -243,7 +238,7 @@ export class CatalogUpdater {
   }
 
   #put(entry: CatalogEntry): void {
-    this.#catalog.put({ ...entry, isFound: this.#isFound });
+    this.#catalog.put({ ...entry, owner: this.#owner });
     this.#changes.note(entry.id);
   }
 
@@ -275,26 +270,18 @@ export class CatalogUpdater {
   }
 
   #forget(key: string): void {
-    this.#failures.forget(key);
+    this.#trials.forget(key);
     this.#catalog.forget(key);
     this.#replicas.forget(key);
     this.#observer.forgotten(key);
   }
 }
 
-const inOrder = (models: readonly RegisteredModel[]) => [...models].sort((one, other) => one.version - other.version);
-
 function settled(change: Change): Update {
   return { change, error: undefined, isSettled: true };
 }
 
-/** Whether the error says nothing about the model: the system, the replicas or the engine could not do their part. */
-function isPassing({ code, retryable }: InfermuxError): boolean {
-  return retryable || code === 'REPLICA_FAILED' || code === 'ENGINE_CLOSED';
-}
-
-function notTried({ id, version }: RegisteredModel, cause: InfermuxError): InfermuxError {
-  const message = `model ${show(id)}: version ${version} could not be tried, so what was served before stays: ${cause.message}`;
-  const { code, retryable, retryAfterMs } = cause;
-  return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
+function takenBy(id: string, owner: ModelOwner | undefined): InfermuxError {
+  const where = owner === 'directory' ? 'in the directory of models' : 'registered or named in the options';
+  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(id)} already exists: it is ${where}`);
 }

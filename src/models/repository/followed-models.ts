@@ -1,11 +1,12 @@
 import type { Clock } from '../../common/clock.js';
-import type { ModelCatalog } from '../model-catalog.js';
+import type { ModelCatalog, ModelOwner } from '../model-catalog.js';
 import type { ModelLoader } from '../model-loader.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import type { PinnedModels } from '../pinned-models.js';
 import type { FoundModel } from '../registered-model.js';
 import type { ModelReports } from '../reports/model-reports.js';
+import { inOrder } from './repository-changes.js';
 import { RepositoryFollower } from './repository-follower.js';
 import { RepositorySync, type SyncOrder, type SyncReport } from './repository-sync.js';
 import type { ModelScanner } from './scanned-model.js';
@@ -23,22 +24,29 @@ export interface FollowedModelsEnvironment {
 /** Models that change where they are found: in a directory, or in files that are named one by one. */
 export class FollowedModels {
   readonly #catalog: ModelCatalog;
+  readonly #owner: ModelOwner;
   readonly #sync: RepositorySync;
   readonly #follower: RepositoryFollower;
   #isOpen = false;
   /** Whether something waits for a replica, or for the system to answer. */
   #isWaiting = false;
 
-  /** @param isFound whether a finder finds them. */
+  /** @param owner whose models they are in the catalog. */
   constructor(
     scanner: ModelScanner,
-    { settleMs, pollMs, lazy }: Pick<ResolvedRepositoryOptions, 'settleMs' | 'pollMs' | 'lazy'>,
+    {
+      settleMs,
+      pollMs,
+      lazy,
+      loadOnStart,
+    }: Pick<ResolvedRepositoryOptions, 'settleMs' | 'pollMs' | 'lazy' | 'loadOnStart'>,
     environment: FollowedModelsEnvironment,
-    isFound = false,
+    owner: ModelOwner = 'directory',
   ) {
     const { catalog, pinned, reports, clock, log } = environment;
     this.#catalog = catalog;
-    this.#sync = new RepositorySync({ scanner, settleMs, isFound }, environment, {
+    this.#owner = owner;
+    this.#sync = new RepositorySync({ scanner, settleMs, owner }, environment, {
       served: (id, change) => {
         if (this.#isOpen) log('info', { model: id }, `model ${change}`);
         // Before that, the pinned models are loaded with the others.
@@ -61,7 +69,7 @@ export class FollowedModels {
         this.#follower.seen(1);
       },
     });
-    const look = () => this.#look({ wait: false, load: !lazy });
+    const look = () => this.#look({ wait: false, load: !lazy || loadOnStart });
     this.#follower = new RepositoryFollower(pollMs, look, clock, {
       unreadable: ({ message: reason }, failuresInRow) => {
         const message = 'the directory of models cannot be read; loaded models are still served, and it is tried again';
@@ -80,7 +88,12 @@ export class FollowedModels {
   async open(found?: readonly FoundModel[]): Promise<void> {
     for (const model of found ?? []) {
       const { id, version } = model;
-      this.#catalog.put({ id, served: [this.#catalog.register(model)], versions: [version], problem: undefined });
+      const { served = [], versions = [] } = this.#catalog.entry(id) ?? {};
+      this.#catalog.put({
+        ...{ id, problem: undefined, owner: this.#owner },
+        served: inOrder([...served, this.#catalog.register(model)]),
+        versions: [...versions, version].sort((left, right) => left - right),
+      });
     }
     const { unsettled } = found === undefined ? await this.#look({ wait: true, load: false }) : { unsettled: [] };
     this.#isOpen = true;
@@ -100,8 +113,13 @@ export class FollowedModels {
   }
 
   /** As {@link RepositorySync.refresh}. */
-  refresh(id: string): Promise<void> {
-    return this.#sync.refresh(id);
+  refresh(id: string, verify = false): Promise<void> {
+    return this.#sync.refresh(id, verify);
+  }
+
+  /** As {@link RepositorySync.lookFor}. */
+  lookFor(id: string): Promise<void> {
+    return this.#sync.lookFor(id);
   }
 
   /** As {@link RepositorySync.withdraw}. */

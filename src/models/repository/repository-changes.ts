@@ -36,6 +36,11 @@ export function isAsServed(entry: CatalogEntry, { served, broken = [], problem, 
   );
 }
 
+/** Models of one id in the order of their versions. */
+export function inOrder(models: readonly RegisteredModel[]): RegisteredModel[] {
+  return [...models].sort((one, other) => one.version - other.version);
+}
+
 /** The served models whose version is broken now: they stay. */
 export function brokenOf(
   current: readonly RegisteredModel[],
@@ -50,7 +55,7 @@ export function areSameModels(one: readonly RegisteredModel[], other: readonly R
 
 /** Whether they are the same version with the same files. */
 export function isSameRevision(one: FoundModel, other: FoundModel): boolean {
-  return one.version === other.version && one.fingerprint === other.fingerprint;
+  return one.version === other.version && one.fingerprint === other.fingerprint && one.mark === other.mark;
 }
 
 /** The model that the new one replaces: the one of its version, or else the one that the id stood for. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.js';
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { KeyedTasks } from '../keyed-tasks.js';
-import type { ModelCatalog } from '../model-catalog.js';
+import type { ModelCatalog, ModelOwner } from '../model-catalog.js';
 import {
   CatalogUpdater,
   type CatalogUpdaterEnvironment,
@@ -10,7 +10,7 @@ import {
   type UpdateOrder,
 } from './catalog-updater.js';
 import { ChangeLog } from './change-log.js';
-import { problemOf, unsettledOf } from './repository-changes.js';
+import { unsettledOf } from './repository-changes.js';
 import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
 /** The result of a look at the directory, by ids of models. */
@@ -42,8 +42,8 @@ export interface RepositorySyncObserver extends SyncObserver {
 export class RepositorySync {
   readonly #scanner: ModelScanner;
   readonly #settleMs: number;
-  /** Whether a finder finds its models: others' are not its own. */
-  readonly #isFound: boolean;
+  /** Others' models are not its own. */
+  readonly #owner: ModelOwner;
   readonly #catalog: ModelCatalog;
   readonly #clock: Clock;
   readonly #changes = new ChangeLog();
@@ -57,17 +57,17 @@ export class RepositorySync {
   #isEmptied = false;
 
   constructor(
-    { scanner, settleMs, isFound }: { scanner: ModelScanner; settleMs: number; isFound: boolean },
+    { scanner, settleMs, owner }: { scanner: ModelScanner; settleMs: number; owner: ModelOwner },
     environment: CatalogUpdaterEnvironment,
     observer: RepositorySyncObserver,
   ) {
     this.#scanner = scanner;
     this.#settleMs = settleMs;
-    this.#isFound = isFound;
+    this.#owner = owner;
     this.#catalog = environment.catalog;
     this.#clock = environment.clock;
     this.#observer = observer;
-    this.#updater = new CatalogUpdater(environment, this.#changes, observer, isFound);
+    this.#updater = new CatalogUpdater(environment, this.#changes, observer, owner);
   }
 
   /** Looks at the directory. @throws InfermuxError `FAILED_PRECONDITION` when it cannot be read: nothing changes. */
@@ -88,8 +88,8 @@ export class RepositorySync {
 
   /** Ids of its models in the catalog. */
   #ids(): string[] {
-    const own = [...this.#catalog.entries].filter(({ isFound = false }) => isFound === this.#isFound);
-    return own.map(({ id }) => id);
+    const ids = [...this.#catalog.entries].map(({ id }) => id);
+    return ids.filter((id) => this.#catalog.ownerOf(id) === this.#owner);
   }
 
   async #look(order: SyncOrder): Promise<SyncReport> {
@@ -110,7 +110,7 @@ export class RepositorySync {
     }
     const ids = new Set([...models.keys(), ...this.#ids()]);
     const work = [...ids].map(async (id) => {
-      const problem = problemOf(models.get(id));
+      const problem = this.#updater.problemOf(id, models.get(id));
       // The system may have failed to answer one of the two scans.
       if (unsettled.has(id) && problem?.retryable !== true) return;
       if (!this.#turns.has(id) && this.#updater.changeOf(id, models.get(id)) === 'none') {
@@ -131,17 +131,25 @@ export class RepositorySync {
    * Brings one model up to date without waiting for its files to settle: the caller knows that they are complete. What
    * leaves is waited for, unless a finder has found it: a request may keep it until another model of the finder is there.
    *
+   * @param verify whether a model under a new id must be shown to load, too.
    * @throws InfermuxError why its current files cannot be served.
    */
-  async refresh(id: string): Promise<void> {
+  async refresh(id: string, verify = false): Promise<void> {
     const find = () => {
       this.#changes.note(id);
       return this.#scanOne(id);
     };
-    const { error } = await this.#update(id, find, { wait: !this.#isFound, load: false });
+    const { error } = await this.#update(id, find, { wait: this.#owner !== 'finder', load: false, verify });
     // The turn is over in the next turn of the promises.
     queueMicrotask(() => this.#forgetChanges());
     if (error !== undefined) throw error;
+  }
+
+  /** Looks for one model. One that is still being written is taken by a later look. */
+  async lookFor(id: string): Promise<void> {
+    const { models, unsettled } = await this.#scanSettled(id);
+    if (unsettled.has(id)) this.#observer.unsettled();
+    else if (models.has(id)) await this.#update(id, async () => models.get(id), { wait: false, load: false });
   }
 
   /**
@@ -198,12 +206,12 @@ export class RepositorySync {
   }
 
   /** Scans the directory, twice if a model may still be written. A model that changes between them is unsettled. */
-  async #scanSettled(): Promise<RepositoryScan & { unsettled: Set<string> }> {
-    const first = await this.#scanner.scan();
+  async #scanSettled(only?: string): Promise<RepositoryScan & { unsettled: Set<string> }> {
+    const first = await this.#scanner.scan(only);
     const young = [...first.models.values()].filter((model) => this.#isYoung(model));
     if (young.length === 0) return { ...first, unsettled: new Set() };
     await new Promise<void>((resolve) => this.#clock.schedule(resolve, this.#settleMs));
-    const second = await this.#scanner.scan();
+    const second = await this.#scanner.scan(only);
     return { ...second, unsettled: unsettledOf(first, second) };
   }
 

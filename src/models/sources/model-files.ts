@@ -1,7 +1,7 @@
 import { dirname, isAbsolute, relative, resolve, sep } from 'node:path';
 import type { FileIdentity } from '../../common/files/file-stamp.js';
+import { readOnnxFile } from '../../common/files/onnx-file.js';
 import { KnownFiles, type SeenFile } from './known-files.js';
-import { readOnnxFile } from './onnx-file.js';
 
 /** The current files of one model. */
 export interface ModelFiles {

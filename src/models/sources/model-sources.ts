@@ -3,7 +3,6 @@ import { check, checkOptions, isBoolean, isInteger, isObject, type Rule, satisfi
 import { InfermuxError, readingInput, show } from '../../common/errors.js';
 import { absolutePath, isPath } from '../../common/files/paths.js';
 import { lookFailed } from '../../common/files/system-errors.js';
-import { checkModelId } from '../../common/model-id.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
 import { type Batching, checkBatching } from '../../contracts/batching.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
@@ -62,7 +61,8 @@ export function checkSources(where: string, sources: ModelSources): Record<strin
   );
 }
 
-function checkSource(where: string, given: ModelSources[string]): CheckedSource {
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function checkSource(where: string, given: ModelSources[string]): CheckedSource {
   if (typeof given === 'string' || isUrl(given)) return { path: absolutePath(where, given), bytes: undefined };
   if (isBytes(given)) return { path: undefined, bytes: bytesOf(given) };
   check(where, given, isSource);
@@ -80,26 +80,15 @@ function checkSource(where: string, given: ModelSources[string]): CheckedSource 
 }
 
 /**
- * Reads the models that are named one by one.
+ * Reads one model that is named with its source.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id, `FAILED_PRECONDITION` for a file that cannot be read.
+ * @throws InfermuxError `FAILED_PRECONDITION` for a file that cannot be read.
  */
-export function readSources(
-  sources: Readonly<Record<string, CheckedSource>>,
+export async function readSource(
+  id: string,
+  source: CheckedSource,
   files = new ModelFileReader(),
-): Promise<FoundModel[]> {
-  return Promise.all(
-    Object.entries(sources).map(([id, source]) => {
-      if (id !== '') checkModelId(id);
-      if (id === '' || id.includes('@')) {
-        throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
-      }
-      return readSource(id, source, files);
-    }),
-  );
-}
-
-async function readSource(id: string, source: CheckedSource, files: ModelFileReader): Promise<FoundModel> {
+): Promise<FoundModel> {
   const { path = '', bytes, version = 1, pinned = false, ...settings } = source;
   const common = { ...settings, id, version, isPinned: pinned };
   if (bytes !== undefined) return { ...common, ...inMemory(id, bytes) };

@@ -19,6 +19,14 @@ export class HandlerModelLoader implements SessionLoader {
     this.#others = others;
   }
 
+  mayLoadBeside(model: ModelReference): boolean {
+    return this.#others.mayLoadBeside(model);
+  }
+
+  async check(model: ModelReference): Promise<void> {
+    if (!isHandlerKey(model.key)) await this.#others.check(model);
+  }
+
   /** @throws InfermuxError `MODEL_LOAD_FAILED` with what the handler threw. */
   async load(model: ModelReference): Promise<Session> {
     if (!isHandlerKey(model.key)) return this.#others.load(model);

@@ -1,5 +1,3 @@
-import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
-import { FailureMemory } from '../../common/failure-memory.js';
 import { checkModelId } from '../../common/model-id.js';
 import type { Eviction, UnloadReason } from '../../contracts/eviction.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
@@ -10,16 +8,13 @@ import {
   type ResidentSession,
   ResidentSessions,
 } from './resident-sessions.js';
-import type { Session, SessionLoader } from './session.js';
+import type { SessionLoader } from './session.js';
+import { type LoadEvents, SessionLoads } from './session-loads.js';
 import { type RoomOptions, SessionUnloader, type UnloadEvents } from './session-unloader.js';
 
-export interface MultiplexerEvents extends ResidentEvents, UnloadEvents {
-  loading(model: ModelReference): void;
-  loaded(model: ModelReference, session: Session, loadMs: number): void;
+export interface MultiplexerEvents extends ResidentEvents, UnloadEvents, LoadEvents {
   /** The model's session gave way to another one, with shared weights. */
   changedOver(model: ModelReference, loadMs: number): void;
-  /** @param nextTryInMs how long the failure is remembered. */
-  loadFailed(key: string, error: InfermuxError, loadMs: number, nextTryInMs: number): void;
 }
 
 export interface MultiplexerOptions extends ResidentBounds {
@@ -41,8 +36,9 @@ interface Flight {
 /**
  * The session cache of one replica, bounded by count and bytes: it loads sessions and leases them.
  *
- * Every load and unload is a step of one chain, one step at a time. A load blocks the thread in any case; and so the
- * bounds hold at every moment, and events come in the order in which things happened.
+ * Every load and unload is a step of one chain, one step at a time. A load blocks the thread in any case; and so events
+ * come in the order in which things happened, and the bounds hold at every moment, but for one: a model is loaded before
+ * another has to leave for its place, so that a load that fails costs nobody a session.
  */
 export class ModelMultiplexer {
   readonly #options: MultiplexerOptions;
@@ -51,7 +47,7 @@ export class ModelMultiplexer {
   readonly #now: () => number;
   readonly #residents: ResidentSessions;
   readonly #unloader: SessionUnloader;
-  readonly #failures: FailureMemory;
+  readonly #loads: SessionLoads;
   readonly #flights = new Map<string, Flight>();
   #chain: Promise<unknown> = Promise.resolve();
   /** Steps of the chain that are not done. */
@@ -62,9 +58,9 @@ export class ModelMultiplexer {
     this.#loader = loader;
     this.#events = events;
     this.#now = now;
-    this.#failures = new FailureMemory(now);
     this.#residents = new ResidentSessions(options, options.eviction, events);
     this.#unloader = new SessionUnloader(this.#residents, events, now);
+    this.#loads = new SessionLoads(loader, this.#residents, this.#unloader, events, now);
   }
 
   /** Keys of the sessions in the cache, most recently used first. */
@@ -182,7 +178,7 @@ export class ModelMultiplexer {
   async unload(key: string, reason: UnloadReason): Promise<number> {
     const { bytes, released } = await this.#inTurn(async () => {
       this.#residents.unpin(key);
-      this.#failures.forget(key);
+      this.#loads.forget(key);
       const resident = this.#residents.peek(key);
       if (resident === undefined) return { bytes: 0, released: undefined };
       const { holders } = resident;
@@ -251,7 +247,7 @@ export class ModelMultiplexer {
   async #fly(model: ModelReference, room: RoomOptions): Promise<ResidentSession> {
     const { key, bytes } = model;
     try {
-      const { session, nextLoadMs: loadMs } = await this.#loadSession(model, room);
+      const { session, nextLoadMs: loadMs } = await this.#loads.load(model, room);
       // The waiters have their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
       const lastUsedAt = this.#now();
@@ -262,30 +258,6 @@ export class ModelMultiplexer {
       return resident;
     } finally {
       this.#flights.delete(key);
-    }
-  }
-
-  async #loadSession(model: ModelReference, room: RoomOptions): Promise<{ session: Session; nextLoadMs: number }> {
-    const remembered = this.#failures.recall(model.key);
-    if (remembered !== undefined) throw remembered;
-    let loadStartedAt = this.#now();
-    try {
-      this.#residents.checkFits(model);
-      await this.#unloader.makeRoom(model, room);
-      this.#events.loading(model);
-      loadStartedAt = this.#now();
-      const session = await this.#loader.load(model);
-      this.#failures.forget(model.key);
-      this.#residents.loaded(model.bytes);
-      const loadMs = this.#now() - loadStartedAt;
-      this.#events.loaded(model, session, loadMs);
-      return { session, nextLoadMs: loadMs - (session.preparationMs ?? 0) };
-    } catch (cause) {
-      const error = toInfermuxError(cause);
-      // A load refused because the thread stops says nothing about the model.
-      const nextTryInMs = error.code === 'MODEL_LOAD_FAILED' ? this.#failures.record(model.key, error) : 0;
-      this.#events.loadFailed(model.key, error, this.#now() - loadStartedAt, nextTryInMs);
-      throw error;
     }
   }
 }

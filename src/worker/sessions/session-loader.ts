@@ -2,16 +2,22 @@ import { type BigIntStats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { areSameStamps, isUntouched } from '../../common/files/file-stamp.js';
+import { readOnnxForm } from '../../common/files/onnx-file.js';
 import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
 import type { ModelReference, WeightPlacement } from '../../contracts/model-reference.js';
-import { mergeSettings, onDevice, whyNotShared } from '../../contracts/session-settings.js';
+import { mergeSettings, onDevice, providersOf, whyNotShared } from '../../contracts/session-settings.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { stopping } from '../native-call.js';
 import type { FileHashes } from '../weights/file-hashes.js';
 import { isPassing, isStopping, LEAST_SHARED_BYTES, type SharedWeights } from '../weights/shared-weights.js';
 import { COMPILED, OnnxSession, type SessionSettings } from './onnx-session.js';
 import type { SessionLoader } from './session.js';
+import { whyNotServed } from './session-metadata.js';
 import { runWarmUps } from './warm-up.js';
+
+/** A load takes up to about four times the bytes of the model's files for a moment; that much more is left to others. */
+const BESIDE_TIMES = 4;
+const BESIDE_BYTES = 128 * 2 ** 20;
 
 export interface SessionLoaderOptions {
   /** For models that set none, key by key. */
@@ -26,6 +32,8 @@ export interface SessionLoaderEnvironment {
   readonly counters: ReplicaCounters;
   readonly shared: SharedWeights;
   readonly hashes: FileHashes;
+  /** Bytes of memory that are still available. */
+  availableMemory(): number;
   /** Called when a model is loaded with weights of its own although they were meant to be shared. */
   notShared(model: ModelReference, reason: string): void;
 }
@@ -38,6 +46,19 @@ export class OnnxSessionLoader implements SessionLoader {
   constructor(options: SessionLoaderOptions, environment: SessionLoaderEnvironment) {
     this.#options = options;
     this.#environment = environment;
+  }
+
+  mayLoadBeside(model: ModelReference): boolean {
+    // What a device has left is not known.
+    if (providersOf(sessionOptions(model, this.#options)).some((name) => name !== 'cpu')) return false;
+    return this.#environment.availableMemory() >= BESIDE_BYTES + BESIDE_TIMES * model.bytes;
+  }
+
+  async check(model: ModelReference): Promise<void> {
+    await this.#checkHashes(model);
+    await this.#checkFiles(model);
+    const reason = await whyNoModel(model);
+    if (reason !== undefined) throw new InfermuxError('MODEL_LOAD_FAILED', `model ${show(model.id)}: ${reason}`);
   }
 
   /**
@@ -150,6 +171,18 @@ export class OnnxSessionLoader implements SessionLoader {
       if (placement === 'shared') notShared(model, messageOf(error));
       return undefined;
     }
+  }
+}
+
+/** What the file's form and its inputs and outputs say against the model; undefined: nothing. */
+async function whyNoModel({ id, path, format, contents }: ModelReference): Promise<string | undefined> {
+  if (format !== 'onnx') return undefined;
+  try {
+    const form = await readOnnxForm(path, contents && Buffer.from(contents));
+    if (form === 'malformed') return `${path} is not an ONNX model, or only part of one`;
+    return form === 'unknown' ? undefined : whyNotServed({ inputMetadata: form.inputs, outputMetadata: form.outputs });
+  } catch (cause) {
+    throw lookFailed('MODEL_LOAD_FAILED', `model ${show(id)}`, cause);
   }
 }
 

@@ -16,12 +16,24 @@ interface DeclaredValues {
   readonly outputMetadata: readonly DeclaredValue[];
 }
 
+/** An input or output of which the type may be unknown: then nothing speaks against it. */
+interface TypedValue {
+  readonly name: string;
+  readonly isTensor: boolean;
+  readonly type?: string | undefined;
+}
+
+interface TypedValues {
+  readonly inputMetadata: readonly TypedValue[];
+  readonly outputMetadata: readonly TypedValue[];
+}
+
 /**
  * Returns why a model cannot be served: every run needs all its inputs, and at least one output to return. An output that
  * is not asked for is harmless, whatever its type; a run that asks for an int4 output aborts the process.
  */
-export function whyNotServed({ inputMetadata, outputMetadata }: DeclaredValues): string | undefined {
-  const isOdd = (value: DeclaredValue) => whyNotCarried(value) !== undefined;
+export function whyNotServed({ inputMetadata, outputMetadata }: TypedValues): string | undefined {
+  const isOdd = (value: TypedValue) => whyNotCarried(value) !== undefined;
   const input = inputMetadata.find(isOdd);
   if (input !== undefined) return `input ${show(input.name)} cannot be given: ${whyNotCarried(input)}`;
   // onnxruntime-node takes a name that every object has for one that was asked for.
@@ -33,9 +45,11 @@ export function whyNotServed({ inputMetadata, outputMetadata }: DeclaredValues):
 }
 
 /** Returns why onnxruntime-node cannot carry an input or output. */
-function whyNotCarried(value: DeclaredValue): string | undefined {
-  if (!value.isTensor) return 'it is a sequence, map or optional, and onnxruntime-node carries tensors only';
-  return isTensorType(value.type) ? undefined : `it has type ${value.type}, which onnxruntime-node cannot carry`;
+function whyNotCarried({ isTensor, type }: TypedValue): string | undefined {
+  if (!isTensor) return 'it is a sequence, map or optional, and onnxruntime-node carries tensors only';
+  return type === undefined || isTensorType(type)
+    ? undefined
+    : `it has type ${type}, which onnxruntime-node cannot carry`;
 }
 
 /** Returns the inputs and outputs that onnxruntime-node can carry, and why it cannot carry the others. */

@@ -42,15 +42,28 @@ export class SessionUnloader {
     return this.#hasExceeded;
   }
 
+  /** What one more session of the model lacks. */
+  lackOf({ bytes }: ModelReference, { replaces }: RoomOptions): 'nothing' | 'place' | 'bytes' {
+    const { models, bytes: more } = this.#added(bytes, this.#replaced(replaces));
+    if (this.#residents.isOverFull({ models: 0, bytes: more })) return 'bytes';
+    return this.#residents.isOverFull({ models, bytes: 0 }) ? 'place' : 'nothing';
+  }
+
+  /** @throws InfermuxError `FAILED_PRECONDITION` when the pinned models leave no room. */
+  checkRoom(model: ModelReference, { replaces }: RoomOptions): void {
+    if (this.#residents.nextToEvict(this.#replaced(replaces)) === undefined && !this.#residents.isAnyHeld())
+      throw this.#noRoom(model);
+  }
+
   /**
    * Evicts sessions until the model fits the bounds. When every session left is pinned or held, and one is held, it
    * gives up: the bounds are exceeded until {@link shrink}.
    *
    * @throws InfermuxError `FAILED_PRECONDITION` when the pinned models leave no room.
    */
-  async makeRoom({ id, bytes }: ModelReference, { replaces, spare }: RoomOptions): Promise<void> {
-    const replaced = replaces === undefined ? undefined : this.#residents.peek(replaces);
-    const added = replaced === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - replaced.bytes };
+  async makeRoom(model: ModelReference, { replaces, spare }: RoomOptions): Promise<void> {
+    const replaced = this.#replaced(replaces);
+    const added = this.#added(model.bytes, replaced);
     while (this.#residents.isOverFull(added)) {
       const victim = this.#residents.nextToEvict(replaced, spare);
       if (victim === undefined) {
@@ -58,12 +71,24 @@ export class SessionUnloader {
           this.#hasExceeded = true;
           return;
         }
-        const pinned = this.#residents.pinnedKeys().map(show).join(', ');
-        const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${pinned}`;
-        throw new InfermuxError('FAILED_PRECONDITION', message);
+        throw this.#noRoom(model);
       }
       await this.unload(victim, 'evicted');
     }
+  }
+
+  #replaced(replaces: string | undefined): ResidentSession | undefined {
+    return replaces === undefined ? undefined : this.#residents.peek(replaces);
+  }
+
+  #added(bytes: number, replaced: ResidentSession | undefined) {
+    return replaced === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - replaced.bytes };
+  }
+
+  #noRoom({ id, bytes }: ModelReference): InfermuxError {
+    const pinned = this.#residents.pinnedKeys().map(show).join(', ');
+    const message = `model ${show(id)} has ${bytes} bytes, and finds no room beside the pinned models: ${pinned}`;
+    return new InfermuxError('FAILED_PRECONDITION', message);
   }
 
   /** Evicts unused sessions until the bounds hold again, or until the sessions left are in use. */

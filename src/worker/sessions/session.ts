@@ -14,6 +14,10 @@ export interface Session {
 
 /** Loads sessions: `OnnxSessionLoader` those of the engine's models, `HandlerModelLoader` those of a handler's own. */
 export interface SessionLoader {
+  /** Whether the model may be loaded although the replica is full, so that another one has to leave only if that succeeds. */
+  mayLoadBeside(model: ModelReference): boolean;
+  /** Checks what can be known of the model without a load. @throws InfermuxError `MODEL_LOAD_FAILED`. */
+  check(model: ModelReference): Promise<void>;
   load(model: ModelReference): Promise<Session>;
   /** Loads the model with shared weights if they were prepared since {@link load}; undefined otherwise. */
   loadShared(model: ModelReference): Promise<Session | undefined>;

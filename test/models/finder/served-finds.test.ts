@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { CacheThread } from '../../../dist/models/cache/thread/cache-thread.js';
-import { ServedFinds } from '../../../dist/models/finder/served-finds.js';
+import { ServedFinds } from '../../../dist/models/finder/found/served-finds.js';
 import { ModelCatalog } from '../../../dist/models/model-catalog.js';
 import type { FoundModel } from '../../../dist/models/registered-model.js';
 import { directory } from '../../support/directories.js';
@@ -20,7 +20,7 @@ it('a model whose files were gone stays lost when they are back, for the model i
   const found = { id: 'm', version: 1, path, bytes: 7, fingerprint: '', isFound: true } as unknown as FoundModel;
   const put = () => {
     const model = catalog.register(found);
-    catalog.put({ id: 'm', served: [model], versions: [1], standsFor: 1, problem: undefined, isFound: true });
+    catalog.put({ id: 'm', served: [model], versions: [1], standsFor: 1, problem: undefined, owner: 'finder' });
     return model;
   };
   const [first, other] = [put(), catalog.register(found)];

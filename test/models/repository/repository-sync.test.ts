@@ -39,7 +39,7 @@ function start(files: Readonly<Record<string, string>>, settleMs = 0): void {
   const loader = new ModelLoader(replicas, clock);
   const scanner = new RepositoryScanner(root, 'latest');
   sync = new RepositorySync(
-    { isFound: false, scanner, settleMs },
+    { owner: 'directory', scanner, settleMs },
     { catalog, loader, replicas, clock },
     {
       served: (id, change) => story.push(`${id} ${change}`),

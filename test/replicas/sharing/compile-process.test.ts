@@ -43,7 +43,13 @@ async function weightsOf(model: ModelReference, answer: CompileAnswer): Promise<
   const weightStore = new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes);
   const shared = new SharedWeights({ counters, hashes, store: weightStore, compiled: () => undefined });
   const notShared = (_: unknown, reason: string) => expect.fail(reason);
-  const loader = new OnnxSessionLoader({ session: {}, weights: 'auto' }, { counters, hashes, shared, notShared });
+  const loader = new OnnxSessionLoader(
+    { session: {}, weights: 'auto' },
+    {
+      ...{ counters, hashes, shared, notShared },
+      availableMemory: () => 0,
+    },
+  );
   const session = await loader.load(model);
   await session.release();
   return session.weights;

@@ -20,6 +20,10 @@ export class FakeSessions {
   mostLive = 0;
   now = 0;
   failing: InfermuxError | undefined;
+  /** Whether memory allows one more session for a moment. */
+  hasMemory = false;
+  /** Why what can be checked before a load speaks against it. */
+  refused: InfermuxError | undefined;
   resident = { models: 0, bytes: 0 };
   /** Milliseconds of a load that another one does not take. */
   preparationMs = 0;
@@ -36,6 +40,11 @@ export class FakeSessions {
       { maxModels: 2, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1, ...options },
       {
         load: (reference) => this.#load(reference.key),
+        mayLoadBeside: () => this.hasMemory,
+        check: async ({ key }) => {
+          this.log.push(`checked ${key}`);
+          if (this.refused !== undefined) throw this.refused;
+        },
         loadShared: async ({ key }) => (this.isPrepared ? this.#load(key, 'shared') : undefined),
       },
       {

@@ -49,7 +49,12 @@ function executorOf(session: Session): Executor {
     releaseFailed: ignore,
     resident: ignore,
   };
-  const loader = { load: async () => session, loadShared: async () => undefined };
+  const loader = {
+    load: async () => session,
+    loadShared: async () => undefined,
+    mayLoadBeside: () => false,
+    check: async () => undefined,
+  };
   return new Executor(
     new ModelMultiplexer(
       { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },

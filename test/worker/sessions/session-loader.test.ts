@@ -39,7 +39,7 @@ function environment(own: FileHashes): SessionLoaderEnvironment {
     ...{ counters, hashes: own, store: new WeightStore({ directory: store, maxBytes: 2 ** 30 }, hashes()) },
     compiled: () => undefined,
   });
-  return { counters, hashes: own, shared, notShared: (_, reason) => reasons.push(reason) };
+  return { counters, hashes: own, shared, availableMemory: () => 0, notShared: (_, reason) => reasons.push(reason) };
 }
 
 const loaderWith = (own: FileHashes) => new OnnxSessionLoader({ session: {}, weights: 'shared' }, environment(own));

@@ -25,7 +25,12 @@ it('never releases a real session that runs, though every run is overtaken by an
   };
   const multiplexer = new ModelMultiplexer(
     { maxModels: 1, maxBytes: -1, eviction: createEviction('lru', () => 0), idleTimeoutMs: -1 },
-    { load: (model) => OnnxSession.load(model, {}, counters), loadShared: async () => undefined },
+    {
+      load: (model) => OnnxSession.load(model, {}, counters),
+      loadShared: async () => undefined,
+      mayLoadBeside: () => false,
+      check: async () => undefined,
+    },
     events,
     () => performance.now(),
   );

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ModelDeployer } from '../../../dist/models/repository/model-deployer.js';
+import { ModelDeployer } from '../../../dist/models/deployer/model-deployer.js';
 import { directory, writeFiles } from '../../support/directories.js';
 
 const MODEL = { 'model.onnx': Uint8Array.of(1, 2, 3) };

@@ -1,5 +1,5 @@
-import type { FoundModel } from '../registered-model.js';
-import type { ModelScanner, RepositoryScan, ScannedModel } from '../repository/scanned-model.js';
+import type { FoundModel } from '../../registered-model.js';
+import type { ModelScanner, RepositoryScan, ScannedModel } from '../../repository/scanned-model.js';
 
 /** A model that a finder has found. */
 export interface Find {

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { isUnanswered } from '../../common/files/system-errors.js';
+import { isUnanswered } from './system-errors.js';
 
 /** The facts that an ONNX file states, without its nodes and weights. */
 export interface OnnxFile {
@@ -8,16 +8,39 @@ export interface OnnxFile {
   readonly opsets: Readonly<Record<string, number>>;
   /** Files that hold some of its weights: paths relative to its folder, as it names them. */
   readonly externalData: readonly string[];
+  /** Without those that have a value of their own (initializers). */
+  readonly inputs: readonly DeclaredValue[];
+  readonly outputs: readonly DeclaredValue[];
 }
+
+/** An input or output as the file declares it. */
+export interface DeclaredValue {
+  readonly name: string;
+  readonly isTensor: boolean;
+  /** Type of its elements, in onnxruntime-node's words; undefined when the file does not say, or for no tensor. */
+  readonly type: string | undefined;
+}
+
+/** What a look at a file has shown: that it is an ONNX file, that it is none, or nothing. */
+export type OnnxForm = OnnxFile | 'malformed' | 'unknown';
 
 /** Field numbers of the ONNX specification (onnx.proto3). */
 const MODEL = { producerName: 2, graph: 7, opsetImport: 8, functions: 25 } as const;
 const OPSET = { domain: 1, version: 2 } as const;
-const GRAPH = { node: 1, initializer: 5 } as const;
+const GRAPH = { node: 1, initializer: 5, input: 11, output: 12 } as const;
+const VALUE = { name: 1, type: 2 } as const;
+const TYPE = { tensor: 1, sequence: 4, map: 5, sparse: 8, optional: 9 } as const;
+const TENSOR_TYPE = { element: 1 } as const;
+/** Types of elements by their number in the specification. */
+const ELEMENTS: readonly (string | undefined)[] = [
+  ...[undefined, 'float32', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16'],
+  ...['float64', 'uint32', 'uint64', 'complex64', 'complex128', 'bfloat16', 'float8e4m3fn', 'float8e4m3fnuz'],
+  ...['float8e5m2', 'float8e5m2fnuz', 'uint4', 'int4'],
+];
 const FUNCTION = { node: 7 } as const;
 const NODE = { attribute: 5 } as const;
 const ATTRIBUTE = { tensor: 5, graph: 6, tensors: 10, graphs: 11 } as const;
-const TENSOR = { externalData: 13 } as const;
+const TENSOR = { name: 8, externalData: 13 } as const;
 const ENTRY = { key: 1, value: 2 } as const;
 
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
@@ -38,6 +61,12 @@ const MOST_DEPTH = 64;
  * @throws Error when the file is missing, or when the system cannot answer.
  */
 export async function readOnnxFile(path: string, contents?: Buffer): Promise<OnnxFile | undefined> {
+  const form = await readOnnxForm(path, contents);
+  return typeof form === 'string' ? undefined : form;
+}
+
+/** As {@link readOnnxFile}, and says whether no reader could take the file for ONNX. */
+export async function readOnnxForm(path: string, contents?: Buffer): Promise<OnnxForm> {
   if (contents !== undefined) return parse(new Window(contents.byteLength, contents));
   const handle = await open(path);
   try {
@@ -48,15 +77,20 @@ export async function readOnnxFile(path: string, contents?: Buffer): Promise<Onn
   }
 }
 
-async function parse(window: Window): Promise<OnnxFile | undefined> {
+/** The bytes are no protobuf message. */
+class Malformed extends Error {}
+
+async function parse(window: Window): Promise<OnnxForm> {
   try {
     const reader = new ModelReader(window);
     await reader.readModel({ start: 0, end: window.size });
-    const { producer, opsets, externalData } = reader;
-    return Object.keys(opsets).length === 0 ? undefined : { producer, opsets, externalData: [...externalData] };
+    const { producer, opsets, externalData, inputs, outputs, initializers } = reader;
+    if (Object.keys(opsets).length === 0) return 'malformed';
+    const given = inputs.filter(({ name }) => !initializers.has(name));
+    return { producer, opsets, externalData: [...externalData], inputs: given, outputs };
   } catch (error) {
     if (isUnanswered(error)) throw error;
-    return undefined;
+    return error instanceof Malformed ? 'malformed' : 'unknown';
   }
 }
 
@@ -75,6 +109,9 @@ class ModelReader {
   producer = '';
   readonly opsets: Record<string, number> = {};
   readonly externalData = new Set<string>();
+  readonly inputs: DeclaredValue[] = [];
+  readonly outputs: DeclaredValue[] = [];
+  readonly initializers = new Set<string>();
   readonly #window: Window;
 
   constructor(window: Window) {
@@ -103,9 +140,36 @@ class ModelReader {
   async #readGraph(span: Span, depth: number): Promise<void> {
     if (depth > MOST_DEPTH) throw new Error('too many graphs within graphs');
     for await (const field of this.#fields(span)) {
-      if (field.number === GRAPH.initializer) await this.#readTensor(field);
+      if (field.number === GRAPH.initializer) await this.#readTensor(field, depth === 0);
       else if (field.number === GRAPH.node) await this.#readNode(field, depth);
+      else if (depth > 0) continue;
+      else if (field.number === GRAPH.input) this.inputs.push(await this.#readValue(field));
+      else if (field.number === GRAPH.output) this.outputs.push(await this.#readValue(field));
     }
+  }
+
+  async #readValue(span: Span): Promise<DeclaredValue> {
+    let value: DeclaredValue = { name: '', isTensor: true, type: undefined };
+    for await (const field of this.#fields(span)) {
+      if (field.number === VALUE.name) value = { ...value, name: await this.#text(field) };
+      else if (field.number === VALUE.type) value = { ...value, ...(await this.#readType(field)) };
+    }
+    return value;
+  }
+
+  async #readType(span: Span): Promise<Omit<DeclaredValue, 'name'>> {
+    for await (const { number, ...field } of this.#fields(span)) {
+      if (number === TYPE.tensor) return { isTensor: true, type: await this.#readElementType(field) };
+      if (number === TYPE.sequence || number === TYPE.map || number === TYPE.sparse || number === TYPE.optional)
+        return { isTensor: false, type: undefined };
+    }
+    return { isTensor: true, type: undefined };
+  }
+
+  async #readElementType(span: Span): Promise<string | undefined> {
+    for await (const field of this.#fields(span))
+      if (field.number === TENSOR_TYPE.element) return ELEMENTS[field.value];
+    return undefined;
   }
 
   async #readNodesOf(span: Span, node: number, depth: number): Promise<void> {
@@ -123,8 +187,9 @@ class ModelReader {
     }
   }
 
-  async #readTensor(span: Span): Promise<void> {
+  async #readTensor(span: Span, isInitializer = false): Promise<void> {
     for await (const field of this.#fields(span)) {
+      if (isInitializer && field.number === TENSOR.name) this.initializers.add(await this.#text(field));
       if (field.number !== TENSOR.externalData) continue;
       let key = '';
       let value = '';
@@ -143,15 +208,15 @@ class ModelReader {
       const wire = tag.value & 7;
       const number = Math.floor(tag.value / 8);
       // Space that a download has reserved is full of zeros.
-      if (number === 0) throw new Error('no field has the number 0');
+      if (number === 0) throw new Malformed('no field has the number 0');
       const first =
         wire === WIRE.varint || wire === WIRE.bytes ? this.#window.varint(tag.end) : { value: 0, end: tag.end };
       if (wire === WIRE.bytes) at = first.end + first.value;
       else if (wire === WIRE.fixed64) at = tag.end + 8;
       else if (wire === WIRE.fixed32) at = tag.end + 4;
       else if (wire === WIRE.varint) at = first.end;
-      else throw new Error(`wire type ${wire}`);
-      if (at > end) throw new Error('a field is longer than what it is in');
+      else throw new Malformed(`wire type ${wire}`);
+      if (at > end) throw new Malformed('a field is longer than what it is in');
       yield { number, value: first.value, start: first.end, end: at };
     }
   }
@@ -197,7 +262,7 @@ class Window {
       value += (byte & 0x7f) * 2 ** (7 * index);
       if (byte < 0x80) return { value, end: at + index + 1 };
     }
-    throw new Error('a number is cut short');
+    throw new Malformed('a number is cut short');
   }
 
   text(start: number, end: number): string {

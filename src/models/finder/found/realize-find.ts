@@ -1,14 +1,14 @@
 import { basename, dirname } from 'node:path';
-import { InfermuxError, readingInput, show } from '../../common/errors.js';
-import { shownUrl } from '../cache/remote-file.js';
-import type { CacheThread } from '../cache/thread/cache-thread.js';
-import type { KeptModel } from '../cache/thread/messages.js';
-import type { FoundModel } from '../registered-model.js';
-import { describedModel, readDescribed } from '../sources/described-model.js';
-import type { Manifest } from '../sources/manifest.js';
-import { ModelFileReader } from '../sources/model-files.js';
-import { folderManifest, isNamedByFolder } from '../sources/model-folder.js';
-import { type CheckedFind, checkFound, discardFound } from './finder.js';
+import { InfermuxError, readingInput, show } from '../../../common/errors.js';
+import { shownUrl } from '../../cache/remote-file.js';
+import type { CacheThread } from '../../cache/thread/cache-thread.js';
+import type { KeptModel } from '../../cache/thread/messages.js';
+import type { FoundModel } from '../../registered-model.js';
+import { describedModel, readDescribed } from '../../sources/described-model.js';
+import type { Manifest } from '../../sources/manifest.js';
+import { ModelFileReader } from '../../sources/model-files.js';
+import { folderManifest, isNamedByFolder } from '../../sources/model-folder.js';
+import { type CheckedFind, checkFound, discardFound } from '../finder.js';
 
 /** A find whose files have been looked for. */
 export interface RealizedFind {

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { readOnnxFile } from '../../../dist/models/sources/onnx-file.js';
+import { readOnnxFile, readOnnxForm } from '../../../dist/common/files/onnx-file.js';
 import { directory, writeFiles } from '../../support/directories.js';
-import { externalModel, scaleModel } from '../../support/onnx-models.js';
+import { externalModel, type OddOutput, oddOutputsModel, scaleModel } from '../../support/onnx-models.js';
 import { areSharedModelsHere, SHARED_MODELS } from '../../support/shared-models.js';
 
 const read = (bytes: Uint8Array) => readOnnxFile(join(directory({ 'model.onnx': bytes }), 'model.onnx'));
@@ -14,7 +14,30 @@ describe('an ONNX file', () => {
       producer: 'infermux native-models',
       opsets: { 'ai.onnx': 17 },
       externalData: [],
+      inputs: [{ name: 'x', isTensor: true, type: 'float32' }],
+      outputs: [{ name: 'y', isTensor: true, type: 'float32' }],
     });
+  });
+
+  it.each<[string, OddOutput, object]>([
+    ['a sequence', 'sequence', { isTensor: false, type: undefined }],
+    ['an optional', 'optional', { isTensor: false, type: undefined }],
+    ['four bits', 'int4', { isTensor: true, type: 'int4' }],
+  ])('tells that an output is of %s', async (_, kind, value) => {
+    const file = await read(oddOutputsModel([kind], false));
+    expect(file?.outputs).toMatchObject([value]);
+  });
+
+  it('is malformed when it is cut short or something else; one that is only odd may be one', async () => {
+    const form = (bytes: Uint8Array) => readOnnxForm(join(directory({ 'model.onnx': bytes }), 'model.onnx'));
+    const whole = scaleModel(2);
+    expect(await form(whole.subarray(0, whole.byteLength - 3))).toBe('malformed');
+    expect(await form(Uint8Array.of(1, 2, 3, 4))).toBe('malformed');
+    expect(await form(new Uint8Array(5_000))).toBe('malformed');
+    expect(await form(new Uint8Array(0))).toBe('malformed');
+    // A name of 5000 characters is no fault of the file.
+    const long = Buffer.concat([Buffer.from([0x12, 0x88, 0x27]), Buffer.alloc(5_000, 'a'), whole]);
+    expect(await form(long)).toBe('unknown');
   });
 
   it('tells which files hold its weights', async () => {

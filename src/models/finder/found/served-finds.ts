@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
-import type { CacheThread } from '../cache/thread/cache-thread.js';
-import type { ModelCatalog } from '../model-catalog.js';
-import type { RegisteredModel } from '../registered-model.js';
-import type { FollowedModels } from '../repository/followed-models.js';
-import { isSameRevision } from '../repository/repository-changes.js';
+import type { CacheThread } from '../../cache/thread/cache-thread.js';
+import type { ModelCatalog } from '../../model-catalog.js';
+import type { RegisteredModel } from '../../registered-model.js';
+import type { FollowedModels } from '../../repository/followed-models.js';
+import { isSameRevision } from '../../repository/repository-changes.js';
+import { notFound, type Target, targetOf } from '../target.js';
 import { type Find, FoundModels } from './found-models.js';
 import { ModelsInCache } from './models-in-cache.js';
 import type { RealizedFind } from './realize-find.js';
-import { notFound, type Target, targetOf } from './target.js';
 
 export interface ServedFindsEnvironment {
   readonly catalog: ModelCatalog;
@@ -73,8 +73,8 @@ export class ServedFinds {
 
   /** Whether the finder may find the model: it is in no directory, and not among the named ones. */
   isOwn(id: string): boolean {
-    const entry = this.#environment.catalog.entry(id);
-    return entry === undefined || entry.isFound === true;
+    const owner = this.#environment.catalog.ownerOf(id);
+    return owner === undefined || owner === 'finder';
   }
 
   /** Whether requests for the model's id go to the model itself, and not to one that has taken its place, or will. */

@@ -1,5 +1,5 @@
-import type { ModelCatalog } from '../model-catalog.js';
-import type { RegisteredModel } from '../registered-model.js';
+import type { ModelCatalog } from '../../model-catalog.js';
+import type { RegisteredModel } from '../../registered-model.js';
 
 /** Which models are served from which folder of the cache: several, if their contents are the same. */
 export class ModelsInCache {

@@ -1,0 +1,224 @@
+import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
+import { checkModelId } from '../../common/model-id.js';
+import { checkFinder, isFinder, type ModelFinder } from '../finder/finder.js';
+import type { Finders } from '../finder/finders.js';
+import type { ModelSearch } from '../finder/model-search.js';
+import { type Target, targetOf } from '../finder/target.js';
+import { KeyedTasks } from '../keyed-tasks.js';
+import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
+import { type FoundModel, nameOf } from '../registered-model.js';
+import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
+import { type CheckedSource, checkSource, type ModelSources, readSource } from '../sources/model-sources.js';
+import { NamedModels } from '../sources/named-models.js';
+
+export interface RegistrationsEnvironment {
+  /** Writes the sources that were registered to the checkpoint, by `id@version`. */
+  save(sources: ReadonlyMap<string, CheckedSource>): Promise<void>;
+  /** The id is free: a model with this id may lie in the directory. */
+  unregistered(id: string): void;
+}
+
+/** A model whose registration can be taken back. */
+interface Registration {
+  readonly model: FoundModel;
+  /** Undefined for one that was named in the options. */
+  readonly source: CheckedSource | undefined;
+}
+
+/** The models whose sources are named one by one, in the options or while the engine runs. */
+export class Registrations {
+  readonly #finders: Finders;
+  readonly #search: ModelSearch;
+  readonly #named = new NamedModels();
+  readonly #followed: FollowedModels;
+  readonly #followable: FollowedModelsEnvironment;
+  readonly #environment: RegistrationsEnvironment;
+  /** What was registered while an engine ran, by `id@version`. */
+  readonly #later = new Map<string, CheckedSource>();
+  /** Changes of one id take turns. */
+  readonly #turns = new KeyedTasks();
+  /** Tells apart bytes that were registered under one name. */
+  #serial = 0;
+
+  constructor(
+    finders: Finders,
+    search: ModelSearch,
+    repository: ResolvedRepositoryOptions,
+    followable: FollowedModelsEnvironment,
+    environment: RegistrationsEnvironment,
+  ) {
+    this.#finders = finders;
+    this.#search = search;
+    this.#followable = followable;
+    this.#environment = environment;
+    // They are looked at again only when a load finds another file.
+    this.#followed = new FollowedModels(this.#named, { ...repository, pollMs: 0 }, followable, 'sources');
+  }
+
+  /**
+   * Takes over the models that the options name, and those of a checkpoint, without loading them.
+   *
+   * @param saved by `id@version`. What the options or the directory have now goes before it.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a file of the options that cannot be read.
+   */
+  async open(
+    named: Readonly<Record<string, CheckedSource>>,
+    saved: Readonly<Record<string, CheckedSource>>,
+  ): Promise<void> {
+    const { catalog, log } = this.#followable;
+    const found = await Promise.all(
+      Object.entries(named).map(([id, source]) => this.#read(ownId(id), undefined, source)),
+    );
+    for (const [name, source] of Object.entries(saved)) {
+      const { id, version } = targetOf(name) as Target;
+      try {
+        if (catalog.entry(id) !== undefined || Object.hasOwn(named, id)) throw takenNow(id);
+        found.push(await this.#read(id, version, source));
+        this.#later.set(name, source);
+      } catch (cause) {
+        log('warn', { model: name, reason: messageOf(cause) }, 'a model of the checkpoint is not registered again');
+      }
+    }
+    for (const model of found) this.#named.put(model);
+    await this.#followed.open(found);
+  }
+
+  /**
+   * @param verify whether the model must be shown to load.
+   * @returns the name of what was registered: `id@version`, or the id for a finder.
+   * @throws InfermuxError as `ModelManager.register`.
+   */
+  async register(target: unknown, source: unknown, verify: boolean): Promise<string> {
+    const { id, version } = readTarget(target);
+    return this.#inTurn(id, async () => {
+      const owner = this.#followable.catalog.ownerOf(id);
+      if (isFinder(source)) return this.#registerFinder(id, version, source);
+      if (owner !== undefined && owner !== 'sources') throw alreadyThere(id);
+      if (this.#finders.has(id)) throw alreadyThere(id);
+      const where = `the source of model ${show(target)}`;
+      const checked = readingInput(where, () => checkSource(where, source as ModelSources[string]));
+      if (version !== undefined && checked.version !== undefined && checked.version !== version) {
+        const message = `${where} has version ${checked.version}, and ${show(target)} names another: name one`;
+        throw new InfermuxError('INVALID_ARGUMENT', message);
+      }
+      const model = await this.#read(id, version, checked);
+      await this.#replace({ model, source: checked }, verify);
+      return nameOf(model);
+    });
+  }
+
+  /** @throws InfermuxError as `ModelManager.unregister`. */
+  async unregister(target: unknown): Promise<void> {
+    const { id, version } = readTarget(target);
+    await this.#inTurn(id, async () => {
+      const { catalog, pinned } = this.#followable;
+      const isFinders = version === undefined && this.#finders.has(id);
+      const gone = this.#named.delete(id, version);
+      if (gone.length === 0 && !isFinders) throw notRegistered(target as string, catalog.ownerOf(id) !== undefined);
+      this.#finders.delete(id);
+      const before = new Map(this.#later);
+      for (const model of gone) this.#later.delete(nameOf(model));
+      try {
+        if (before.size !== this.#later.size) await this.#environment.save(this.#later);
+      } catch (cause) {
+        for (const model of gone) this.#named.put(model);
+        for (const [name, source] of before) this.#later.set(name, source);
+        throw cause;
+      }
+      if (isFinders && catalog.ownerOf(id) === 'finder') await this.#search.undeploy(id);
+      if (gone.length > 0) await this.#followed.withdraw(id, version, async () => undefined);
+      if (catalog.entry(id) === undefined) await pinned.unpinId(id);
+    });
+    this.#environment.unregistered(id);
+  }
+
+  loadFailed(): void {
+    this.#followed.loadFailed();
+  }
+
+  replicaRunning(): void {
+    this.#followed.replicaRunning();
+  }
+
+  close(): void {
+    this.#followed.close();
+  }
+
+  #registerFinder(id: string, version: number | undefined, finder: ModelFinder): string {
+    if (version !== undefined) {
+      const message = `a finder is registered for all versions of ${show(id)}: leave out the version`;
+      throw new InfermuxError('INVALID_ARGUMENT', message);
+    }
+    if (this.#followable.catalog.ownerOf(id) !== undefined) throw alreadyThere(id);
+    this.#finders.set(id, checkFinder(`the finder of model ${show(id)}`, finder));
+    this.#search.forgetFailures(id);
+    return id;
+  }
+
+  /** Puts the model in its place, and what was there back when it cannot be served or saved. */
+  async #replace(registration: Registration, verify: boolean): Promise<void> {
+    const name = nameOf(registration.model);
+    const before = this.#put(registration);
+    try {
+      await this.#followed.refresh(registration.model.id, verify);
+      await this.#environment.save(this.#later);
+    } catch (cause) {
+      if (before !== undefined) this.#put(before);
+      else {
+        this.#named.delete(registration.model.id, registration.model.version);
+        this.#later.delete(name);
+      }
+      await this.#followed.refresh(registration.model.id).catch(() => undefined);
+      throw cause;
+    }
+  }
+
+  #put({ model, source }: Registration): Registration | undefined {
+    const name = nameOf(model);
+    const [before, sourceBefore] = [this.#named.put(model), this.#later.get(name)];
+    if (source?.path === undefined) this.#later.delete(name);
+    else this.#later.set(name, source);
+    return before && { model: before, source: sourceBefore };
+  }
+
+  async #read(id: string, version: number | undefined, source: CheckedSource): Promise<FoundModel> {
+    const model = await readSource(id, version === undefined ? source : { ...source, version }, this.#named.files);
+    // Other settings, or other bytes, make another model.
+    const { path: _, bytes, ...settings } = source;
+    this.#serial += bytes === undefined ? 0 : 1;
+    return { ...model, mark: `${JSON.stringify(settings)} ${bytes === undefined ? 0 : this.#serial}` };
+  }
+
+  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#turns.add(id, (this.#turns.get(id) ?? Promise.resolve()).then(work));
+  }
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT`. */
+function readTarget(target: unknown): Target {
+  checkModelId(target);
+  const named = targetOf(target);
+  if (named !== undefined) return named;
+  const message = `model id ${show(target)}: expected an id without "@", or id@version with a positive integer`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+function ownId(id: string): string {
+  if (id !== '') checkModelId(id);
+  if (id !== '' && !id.includes('@')) return id;
+  throw new InfermuxError('INVALID_ARGUMENT', `models: an id must not be empty or hold "@", got ${show(id)}`);
+}
+
+function alreadyThere(id: string): InfermuxError {
+  const message = `model ${show(id)} already exists: undeploy or unregister it first, or choose another id`;
+  return new InfermuxError('MODEL_ALREADY_EXISTS', message);
+}
+
+function takenNow(id: string): InfermuxError {
+  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(id)} is in the directory or in the options now`);
+}
+
+function notRegistered(target: string, isThere: boolean): InfermuxError {
+  const hint = isThere ? 'it is in the directory, or was found: call undeploy' : 'there is none of this name';
+  return new InfermuxError('MODEL_NOT_FOUND', `model ${show(target)} is not registered: ${hint}`);
+}
