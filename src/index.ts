@@ -48,7 +48,7 @@ export type {
   MetricsOptions,
   ModelCacheSettings,
   WeightStoreOptions,
-} from './engine/options.js';
+} from './engine/engine-options.js';
 export type { AnswerStream } from './engine/requests/handler-stream.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
 export type { InferenceRequest } from './engine/requests/run-options.js';

@@ -26,6 +26,8 @@ export interface Handler {
   /**
    * Loads a model of the handler's own, for `context.getModel`. The model counts as one of `maxModelsPerReplica`. When
    * it leaves the cache, its `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
+   *
+   * @returns the model; or `{ model, bytes }`: the model, and the bytes that it counts for in `maxModelBytesPerReplica`.
    */
   loadModel?(id: string): unknown;
   /** Takes the deployment's `userConfig`, if it has one: before the first request, and after each change. */

@@ -4,7 +4,8 @@ import { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import { replicaEntry } from '../replicas/threads/replica-entry.js';
 import { InferenceEngine } from './engine.js';
-import { type EngineOptions, resolveOptions } from './options.js';
+import type { EngineOptions } from './engine-options.js';
+import { resolveOptions } from './options.js';
 
 /**
  * Starts an engine: reads the models, and resolves when the replicas run and the models to load at the start are

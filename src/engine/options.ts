@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import envPaths from 'env-paths';
-import type { Registry } from 'prom-client';
 import {
   checkOptions,
+  forLists,
   hasMethods,
   isBoolean,
   isInteger,
@@ -14,7 +14,6 @@ import {
 import { InfermuxError, show } from '../common/errors.js';
 import { absolutePath, isPath } from '../common/files/paths.js';
 import { isUrl } from '../common/values/realm.js';
-import type { EngineLogger } from '../contracts/logger.js';
 import { copyOptions } from '../deployments/checkpoint/saved-deployments.js';
 import { checkDeploymentName, DEFAULT_DEPLOYMENT } from '../deployments/config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from '../deployments/config/deployment-options.js';
@@ -23,80 +22,14 @@ import type { ModelCacheOptions } from '../models/cache/model-cache.js';
 import { checkFinder, isFinder, type ModelFinder, type ResolvedFinder } from '../models/finder/finder.js';
 import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/model-manager-options.js';
 import { isVersionPolicy } from '../models/sources/manifest.js';
-import { type CheckedSource, checkSources, type ModelSources } from '../models/sources/model-sources.js';
-
-/** Options of the engine. The options of a deployment among them are those of the deployment named `default`. */
-export interface EngineOptions extends DeploymentOptions {
-  /**
-   * A directory of models, by its path or `file:` URL; models by id: the path, the `file:` URL or the bytes of each; or a
-   * finder, as in `finder`. Default: none.
-   */
-  readonly models?: string | URL | ModelSources | ModelFinder | undefined;
-  /** Finds the models that are not in `models`: see `httpFinder`. Default: none. */
-  readonly finder?: ModelFinder | undefined;
-  /** Where models are kept that a finder has found elsewhere, and how many bytes of them. */
-  readonly modelCache?: ModelCacheSettings | undefined;
-  /** Most bytes of a model that a finder has found; a larger one is refused. -1: no limit, the default. */
-  readonly maxModelBytes?: number | undefined;
-  /** How the directory is followed, and when models are loaded. */
-  readonly repository?: RepositoryOptions | undefined;
-  /** More deployments, by name. Default: none. */
-  readonly deployments?: Readonly<Record<string, DeploymentOptions>> | undefined;
-  /**
-   * A file that records the wanted deployments, endpoints, models and pins, so that the next engine continues where
-   * this one stopped. Default: none.
-   */
-  readonly checkpoint?: CheckpointOptions | undefined;
-  /** Where compiled models with shared weights are kept, and how many bytes of them. */
-  readonly weightStore?: WeightStoreOptions | undefined;
-  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
-  readonly logger?: EngineLogger | undefined;
-  /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
-  readonly registry?: Registry | undefined;
-  /** Which series the metrics have. */
-  readonly metrics?: MetricsOptions | undefined;
-}
-
-export interface MetricsOptions {
-  /** Whether metrics are labelled with model ids. Default true. */
-  readonly modelLabels?: boolean | undefined;
-  /**
-   * Most models with series of their own: the busiest ones. The others share series with the label `(other)`, and so do
-   * models that are gone. Default 200.
-   */
-  readonly maxModels?: number | undefined;
-}
-
-export interface CheckpointOptions {
-  /**
-   * Path or `file:` URL of the file. Only one engine may use it at a time. It names code that is run: the engine writes
-   * it with mode 600, and refuses one that anybody could have written.
-   */
-  readonly file: string | URL;
-}
-
-/** Where models are kept that a finder has found elsewhere. */
-export interface ModelCacheSettings {
-  /**
-   * Path or `file:` URL of the directory. Several processes of one user may share it. Default: `infermux/models` in the
-   * user's cache folder.
-   */
-  readonly directory?: string | URL | undefined;
-  /** Most bytes in it; those leave that were not used for longest, but none that is in use. Default 16 GiB. */
-  readonly maxBytes?: number | undefined;
-}
-
-/** Where compiled models with shared weights are kept. */
-export interface WeightStoreOptions {
-  /**
-   * Path or `file:` URL of the directory. Several processes of one user may share it. One that belongs to another user,
-   * or that anybody may change, is not used: models are then loaded with weights of their own, and a warning says so.
-   * Default: `infermux/weights` in the user's cache folder.
-   */
-  readonly directory?: string | URL | undefined;
-  /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */
-  readonly maxBytes?: number | undefined;
-}
+import { type CheckedSource, checkSources } from '../models/sources/model-sources.js';
+import type {
+  CheckpointOptions,
+  EngineOptions,
+  MetricsOptions,
+  ModelCacheSettings,
+  WeightStoreOptions,
+} from './engine-options.js';
 
 /** The absolute path of a directory of models, or the sources of models by id. */
 export type ResolvedModels = string | Readonly<Record<string, CheckedSource>>;
@@ -125,6 +58,21 @@ export interface ResolvedOptions {
 const MOST_STORE_BYTES = 8 * 2 ** 30;
 const MOST_CACHE_BYTES = 16 * 2 ** 30;
 const MOST_MODELS_WITH_SERIES = 200;
+const MOST_BUCKETS = 64;
+/** 0.1 ms to 10 minutes, in seconds: a load may take as long. */
+const BUCKETS = [
+  ...[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  ...[30, 60, 120, 300, 600],
+];
+
+const areBuckets = forLists(
+  (value) =>
+    Array.isArray(value) &&
+    value.length > 0 &&
+    value.length <= MOST_BUCKETS &&
+    value.every((bound, index) => Number.isFinite(bound) && bound > (index === 0 ? 0 : value[index - 1])),
+  `a list of 1 to ${MOST_BUCKETS} numbers above 0, in ascending order`,
+);
 
 type OwnKey = Exclude<keyof EngineOptions, keyof DeploymentOptions>;
 
@@ -166,6 +114,7 @@ const REPOSITORY_RULES: Readonly<Record<keyof RepositoryOptions, Rule>> = {
 
 const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
   modelLabels: isBoolean,
+  buckets: areBuckets,
   maxModels: isInteger({ lowest: 1 }),
 };
 
@@ -216,7 +165,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     },
     logger,
     registry,
-    metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, ...withoutUndefined(metrics) },
+    metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, buckets: BUCKETS, ...withoutUndefined(metrics) },
   });
 }
 

@@ -74,6 +74,10 @@ export interface ModelStatus {
   readonly id: string;
   readonly version: number;
   readonly bytes: number;
+  /** Requests that wait for it. */
+  readonly queued: number;
+  /** Requests for it that were refused or answered with an error. */
+  readonly failed: number;
   /** Ids of the replicas that have the model or are loading it, without express replicas. */
   readonly replicas: readonly string[];
 }
@@ -86,6 +90,7 @@ export function readStatus(
   weightStore: EngineStatus['weightStore'],
 ): EngineStatus {
   const places = deployments.flatMap((deployment) => deployment.places);
+  const asked = countsOf(deployments);
   return {
     state,
     weightStore: { ...weightStore },
@@ -99,9 +104,22 @@ export function readStatus(
       id,
       version,
       bytes,
+      ...(asked.get(key) ?? { queued: 0, failed: 0 }),
       replicas: places.filter(({ replica }) => replica?.models.has(key)).map((place) => place.id),
     })),
   };
+}
+
+/** What waits for each model and has failed, in all deployments, by the model's key. */
+function countsOf(deployments: readonly EngineDeployment[]) {
+  const counts = new Map<string, Pick<ModelStatus, 'queued' | 'failed'>>();
+  for (const { queue } of deployments) {
+    for (const { model, queued, failed } of queue.modelsAsked()) {
+      const before = counts.get(model.key) ?? { queued: 0, failed: 0 };
+      counts.set(model.key, { queued: before.queued + queued, failed: before.failed + failed });
+    }
+  }
+  return counts;
 }
 
 /** Whether each deployment answers requests. One that is being deleted, or is to have no replicas, does not count. */

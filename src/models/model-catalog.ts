@@ -28,6 +28,8 @@ export class ModelCatalog {
   readonly #byTarget = new Map<string, RegisteredModel>();
   /** All registered models. Some can no longer be named, but still have requests or sessions. */
   readonly #byKey = new Map<string, RegisteredModel>();
+  /** How many models are registered, by id. */
+  readonly #counts = new Map<string, number>();
   readonly #metadata = new Map<string, ModelMetadata>();
   readonly #onChange: () => void;
   #revisions = 1;
@@ -99,6 +101,7 @@ export class ModelCatalog {
     if (isTaken) this.#revisions += 1;
     const model = { ...found, key: isTaken ? `${name}#${this.#revisions}` : name };
     this.#byKey.set(model.key, model);
+    this.#count(model.id, 1);
     return model;
   }
 
@@ -127,8 +130,21 @@ export class ModelCatalog {
 
   /** Call it when the model has no requests and no sessions left. */
   forget(key: string): void {
+    const model = this.#byKey.get(key);
+    if (model !== undefined) this.#count(model.id, -1);
     this.#byKey.delete(key);
     this.#metadata.delete(key);
+  }
+
+  /** Whether there is a model with the id: one that requests can name, or one that is on its way in or out. */
+  has(id: string): boolean {
+    return this.#counts.has(id) || this.#entries.has(id);
+  }
+
+  #count(id: string, change: 1 | -1): void {
+    const count = (this.#counts.get(id) ?? 0) + change;
+    if (count === 0) this.#counts.delete(id);
+    else this.#counts.set(id, count);
   }
 
   /** Why {@link find} finds nothing under the name. */

@@ -109,7 +109,7 @@ export class ModelLoader {
   /**
    * Unloads the model in all replicas, express replicas included, after its ongoing loads and its last use. A failed load is not tried again.
    *
-   * @returns bytes of the released sessions.
+   * @returns how many sessions were released.
    */
   unload(key: string, reason: 'unloaded' | 'replaced'): Promise<number> {
     return this.#unloading.add(key, this.#unload(key, reason));
@@ -124,7 +124,7 @@ export class ModelLoader {
     const freed = await Promise.all(
       this.#replicas.withSessions().map((replica) => replica.unload(key, reason).catch(() => 0)),
     );
-    return freed.reduce((sum, bytes) => sum + bytes, 0);
+    return freed.filter((bytes) => bytes > 0).length;
   }
 
   isPinnedOn(key: string, { id }: ModelReplica): boolean {

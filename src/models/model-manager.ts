@@ -1,5 +1,5 @@
-import { checkOptions } from '../common/checks.js';
-import { InfermuxError, show, toInfermuxError } from '../common/errors.js';
+import { checkOptions, isObject } from '../common/checks.js';
+import { InfermuxError, readingInput, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
 import type { ModelFiles } from './deployer/deployed-files.js';
 import { isFinder, type ModelFinder } from './finder/finder.js';
@@ -18,7 +18,7 @@ import { nameOf, type RegisteredModel } from './registered-model.js';
 import { inspectModel, type ModelInspection } from './reports/model-inspection.js';
 import { required } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
-import type { ModelSources } from './sources/model-sources.js';
+import { checkSource, type ModelSource, type ModelSources, readSource } from './sources/model-sources.js';
 
 /** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
 export class ModelManager {
@@ -73,7 +73,8 @@ export class ModelManager {
    * registered. Pins of `load` are removed. A model that its `model.json` pins is loaded again in each replica that
    * starts.
    *
-   * @returns bytes of the model's files for each released session; 0 when there was none.
+   * @returns bytes of memory that the released sessions took, as {@link estimateSize} tells; 0 when there was none. One
+   *   that could not be released is none of them: it is logged and counted.
    * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id.
    */
   async unload(target: string): Promise<number> {
@@ -83,7 +84,8 @@ export class ModelManager {
     if (model === undefined) return 0;
     return this.#environment.during(async () => {
       await this.#models.pinned.unpin(model);
-      return this.#models.loader.unload(model.key, 'unloaded');
+      const bytes = this.#models.reports.estimatedBytes(model);
+      return bytes * (await this.#models.loader.unload(model.key, 'unloaded'));
     });
   }
 
@@ -115,8 +117,27 @@ export class ModelManager {
    *
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
    */
-  estimateSize(target: string): number {
-    return this.#models.reports.estimatedBytes(this.#models.catalog.resolve(target));
+  estimateSize(target: string): number;
+  /**
+   * The same for a model that is not registered.
+   *
+   * @param source its `path` or its `bytes`, and `weights`.
+   * @throws InfermuxError by rejection: `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a file that cannot be read.
+   */
+  estimateSize(source: ModelSource): Promise<number>;
+  estimateSize(given: string | ModelSource): number | Promise<number> {
+    const { reports, catalog } = this.#models;
+    return isObject(given) === undefined
+      ? this.#estimate(given as ModelSource)
+      : reports.estimatedBytes(catalog.resolve(given));
+  }
+
+  async #estimate(source: ModelSource): Promise<number> {
+    const where = 'the source';
+    const checked = readingInput(where, () => checkSource(where, source));
+    const model = await readSource(where, checked);
+    // No load of it was measured.
+    return this.#models.reports.estimatedBytes({ ...model, key: '' });
   }
 
   /**

@@ -1,20 +1,18 @@
 import type { Registry } from 'prom-client';
 import type { Clock } from '../common/clock.js';
-import { ERROR_CODES, type ErrorCode } from '../common/errors.js';
-import type { UnloadReason } from '../contracts/eviction.js';
-import { registerGauges, registerModelGauge } from './gauges.js';
+import type { ErrorCode } from '../common/errors.js';
+import { registerGauges, registerModelGauges } from './gauges.js';
 import type { MetricsSource } from './metrics-source.js';
 import { presenceIn } from './presence.js';
+import { labelOf } from './registry/label-values.js';
 import { MetricsRegistration } from './registry/metrics-registration.js';
 import { ScrapeTurns } from './registry/scrape-turns.js';
 import { SearchMetrics } from './search-metrics.js';
 import { BusiestModels } from './series/busiest-models.js';
 import { type Count, OTHER } from './series/lines.js';
-import { SECONDS } from './series/model-series.js';
 import { SessionCensus } from './session-census.js';
+import { SessionMetrics } from './session-metrics.js';
 
-/** 0.1 s to a day, in seconds. */
-const AGES = [0.1, 1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400];
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
 export interface EngineMetricsOptions {
@@ -24,6 +22,8 @@ export interface EngineMetricsOptions {
   readonly modelLabels: boolean;
   /** Most models with series of their own. */
   readonly maxModels: number;
+  /** Upper bounds of times, in seconds, in ascending order. */
+  readonly buckets: readonly number[];
   readonly clock: Clock;
 }
 
@@ -31,6 +31,8 @@ export interface EngineMetricsOptions {
 export class EngineMetrics {
   /** What is looked for with a finder. */
   readonly searches: SearchMetrics;
+  /** Sessions that come and go. */
+  readonly sessions: SessionMetrics;
   readonly #metrics: MetricsRegistration;
   readonly #models: BusiestModels;
   readonly #census: SessionCensus;
@@ -43,14 +45,6 @@ export class EngineMetrics {
   readonly #shadowRequests;
   readonly #shadowErrors;
   readonly #queueWait;
-  readonly #getModel;
-  readonly #loads;
-  readonly #loadSeconds;
-  readonly #loadExceptions;
-  readonly #unloads;
-  readonly #loadDuration;
-  readonly #unloadDuration;
-  readonly #ageAtEviction;
   readonly #restarts;
   readonly #batchSize;
   readonly #wideRuns;
@@ -59,9 +53,13 @@ export class EngineMetrics {
   #isClosed = false;
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine. */
-  constructor(source: MetricsSource, { registry, modelLabels, maxModels, clock }: EngineMetricsOptions) {
+  constructor(
+    source: MetricsSource,
+    { registry, modelLabels, maxModels, buckets: seconds, clock }: EngineMetricsOptions,
+  ) {
     const models = new BusiestModels({
       most: modelLabels ? maxModels : 0,
+      seconds,
       now: () => clock.now(),
       isThere: (model) => source.hasModel(model),
     });
@@ -79,6 +77,8 @@ export class EngineMetrics {
 
     const requests = models.lines((series) => series.requests);
     metrics.counterOf('router_requests_total', 'Requests accepted for routing.', requests);
+    const failures = models.lines((series) => series.errors);
+    metrics.counterOf('model_request_errors_total', 'Requests of a model answered with an error.', failures);
     this.#errors = metrics.counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
     const deployment = ['deployment'];
     this.#deploymentRequests = metrics.counter('deployment_requests_total', 'Requests, copies included.', deployment);
@@ -100,17 +100,17 @@ export class EngineMetrics {
       ...shadow,
       'code',
     ]);
-    this.#queueWait = metrics.histogram('queue_wait_seconds', 'From acceptance to a replica.', [], SECONDS).at();
+    this.#queueWait = metrics.histogram('queue_wait_seconds', 'From acceptance to a replica.', [], seconds).at();
     metrics.histogramOf(
       'run_duration_seconds',
       'The onnxruntime call of a request.',
-      SECONDS,
+      seconds,
       models.lines((series) => series.runDuration),
     );
     metrics.histogramOf(
       'request_duration_seconds',
       'From acceptance to the answer.',
-      SECONDS,
+      seconds,
       models.lines((series) => series.requestDuration),
     );
     this.#batchSize = metrics.histogram('batch_size', 'Requests that shared an onnxruntime call.', [], SIZES).at();
@@ -128,36 +128,11 @@ export class EngineMetrics {
       'deployment',
       'kind',
     ]);
-    const replica = ['replica'];
-    this.#getModel = metrics.counter(
-      'get_model_requests_total',
-      "Requests that asked a replica's session cache.",
-      replica,
-    );
-    this.#loads = metrics.counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
-    this.#loadSeconds = metrics.counter('model_load_seconds_total', 'Time of loads of sessions.', model);
-    this.#loadExceptions = metrics.counter('load_model_exceptions_total', 'Loads that failed.', [
-      'replica',
-      'type',
-      'code',
-    ]);
-    this.#unloads = metrics.counter('model_unloads_total', 'Sessions released, by reason.', ['replica', 'reason']);
-    this.#loadDuration = metrics.histogram('load_model_duration_seconds', 'Loads of sessions.', ['type'], SECONDS);
-    this.#ageAtEviction = metrics
-      .histogram(
-        'model_age_at_eviction_seconds',
-        'Time since an evicted session was last used; short ages mean thrashing.',
-        [],
-        AGES,
-      )
-      .at();
-    this.#unloadDuration = metrics
-      .histogram('model_unload_duration_seconds', 'Releases of sessions.', [], SECONDS)
-      .at();
-    this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', replica);
-    this.searches = new SearchMetrics(metrics, SECONDS);
+    this.sessions = new SessionMetrics(metrics, seconds, model, (id) => this.#label(id));
+    this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
+    this.searches = new SearchMetrics(metrics, seconds);
     registerGauges(metrics, source, this.#census);
-    if (modelLabels) registerModelGauge(metrics, this.#census);
+    if (modelLabels) registerModelGauges(metrics, source, this.#census);
   }
 
   get registry(): Registry {
@@ -195,10 +170,6 @@ export class EngineMetrics {
     this.#shadowErrors.at(endpoint, target, labelOf(code)).sum += 1;
   }
 
-  requestsGiven(replica: string, requests: number): void {
-    this.#getModel.at(replica).sum += requests;
-  }
-
   requestWaited(queueMs: number): void {
     this.#queueWait.observe(queueMs / 1_000);
   }
@@ -224,26 +195,10 @@ export class EngineMetrics {
     this.#verificationFailures.at(...this.#label(model)).sum += 1;
   }
 
-  requestFailed(code: ErrorCode): void {
+  /** @param model undefined for a request that named none. */
+  requestFailed(code: ErrorCode, model?: string): void {
     this.#errors.at(labelOf(code)).sum += 1;
-  }
-
-  /** @param type the model's format. */
-  modelLoaded(replica: string, model: string, type: string, loadMs: number): void {
-    this.#loads.at(replica, ...this.#label(model)).sum += 1;
-    this.#loadSeconds.at(...this.#label(model)).sum += loadMs / 1_000;
-    this.#loadDuration.at(type).observe(loadMs / 1_000);
-  }
-
-  modelLoadFailed(replica: string, type: string, code: ErrorCode): void {
-    this.#loadExceptions.at(replica, type, labelOf(code)).sum += 1;
-  }
-
-  /** @param idleMs milliseconds since the session was last used. */
-  modelUnloaded(replica: string, reason: UnloadReason, unloadMs: number, idleMs: number): void {
-    this.#unloads.at(replica, reason).sum += 1;
-    this.#unloadDuration.observe(unloadMs / 1_000);
-    if (reason === 'evicted') this.#ageAtEviction.observe(idleMs / 1_000);
+    if (model !== undefined) this.#models.of(model).errors.sum += 1;
   }
 
   routerFailed(deployment: string, kind: string): void {
@@ -273,9 +228,4 @@ export class EngineMetrics {
   #label(model: string): readonly string[] {
     return this.#hasModelLabels ? [this.#models.of(model).name] : [];
   }
-}
-
-/** Returns the label of an error's code. A handler may throw errors with codes of its own, any number of them. */
-function labelOf(code: ErrorCode): string {
-  return Object.hasOwn(ERROR_CODES, code) ? code : OTHER;
 }

@@ -29,6 +29,9 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
   metrics.gauge('loaded_models', 'Sessions that are loaded, in all replicas.', async () =>
     samples((await census.take()).loaded, ([type, { models }]) => [{ type }, models]),
   );
+  metrics.gauge('loading_models', 'Sessions that are being loaded, in all replicas.', async () =>
+    samples((await census.take()).loading, ([type, models]) => [{ type }, models]),
+  );
   metrics.gauge(
     'tensor_memory_bytes',
     'Shared memory for large tensors: used by requests, or free for later ones.',
@@ -43,8 +46,11 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
   );
 }
 
-/** Registers the gauge of the sessions of each model in each replica. */
-export function registerModelGauge(metrics: MetricsRegistration, census: SessionCensus): void {
+/** Registers the gauges of each model. */
+export function registerModelGauges(metrics: MetricsRegistration, source: MetricsSource, census: SessionCensus): void {
+  metrics.gauge('model_queued_requests', 'Requests of a model that wait for a replica.', () =>
+    samples(census.byLabel(source.queuedModels()), ([model, queued]) => [{ model }, queued]),
+  );
   metrics.gauge('registered_model_id', "A model's sessions that a replica has or is loading.", async () => {
     const { held } = await census.take();
     return [...held].flatMap(([replica, models]) =>

@@ -16,6 +16,8 @@ export interface MetricsSource {
     /** Number of sessions that it has or is loading. */
     readonly models: number;
   }>;
+  /** How many requests wait for each model that was asked for. */
+  queuedModels(): Iterable<readonly [model: string, queued: number]>;
   /** Bytes of shared memory for large tensors. */
   tensorMemory(): { readonly usedBytes: number; readonly freeBytes: number };
   endpoints(): Iterable<{

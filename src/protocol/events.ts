@@ -40,6 +40,8 @@ export type ReplicaEvent =
       /** Milliseconds since it was last used. */
       readonly idleMs: number;
     }
+  /** A session that has left could not be released; its memory may stay. */
+  | { readonly kind: 'release-failed'; readonly key: string; readonly error: ErrorRecord }
   /** A handler's request ran the model, and no other request was at work. The key is that of the session. */
   | { readonly kind: 'model-ran'; readonly key: string; readonly rows: number; readonly runMs: number }
   /** The handler asks for a model by the name that users give it. A `define` with this number answers it. */

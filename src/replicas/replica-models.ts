@@ -1,3 +1,4 @@
+import { isHandlerKey } from '../contracts/handler.js';
 import type { ModelName } from '../contracts/model-reference.js';
 import type { ReplicaEvent } from '../protocol/events.js';
 
@@ -8,6 +9,8 @@ export class ReplicaModels {
   readonly states = new Map<string, ModelState>();
   /** Models that are never evicted. */
   readonly pinned = new Set<string>();
+  /** Bytes that a handler has said its own models take, by key. */
+  readonly ownBytes = new Map<string, number>();
   /** Models whose weights are pages that other sessions map, too. */
   readonly shared = new Set<string>();
   readonly #changed: (modelKey: string) => void;
@@ -118,6 +121,7 @@ export class ReplicaModels {
       this.states.delete(key);
       this.pinned.delete(key);
       this.shared.delete(key);
+      this.ownBytes.delete(key);
     } else this.states.set(key, state);
     this.#changed(key);
   }
@@ -131,6 +135,7 @@ export class ReplicaModels {
       case 'model-loaded':
         this.#loadUnderWay = undefined;
         this.set(event.key, 'loaded');
+        if (isHandlerKey(event.key)) this.ownBytes.set(event.key, event.bytes);
         if (event.weights === 'shared') this.shared.add(event.key);
         break;
       case 'model-shares':

@@ -144,6 +144,11 @@ export class Replica {
     return this.#models.isTrying(modelKey);
   }
 
+  /** Bytes that a handler has said its own model takes. */
+  bytesOfOwn(key: string): number {
+    return this.#models.ownBytes.get(key) ?? 0;
+  }
+
   get freeBytes(): number {
     const { maxModelBytes } = this.#options;
     return maxModelBytes === -1 ? Number.POSITIVE_INFINITY : maxModelBytes - this.counters.bytes;

@@ -42,8 +42,8 @@ export interface DispatcherObserver {
   waited(queueMs: number): void;
   /** A request was answered. */
   answered(model: RoutedModel, result: RoutedResult): void;
-  /** A request was refused or answered with an error. */
-  failed(error: InfermuxError, isShadow: boolean): void;
+  /** A request for the model was refused or answered with an error. */
+  failed(model: RoutedModel, error: InfermuxError, isShadow: boolean): void;
   /** One call ran for `requests` requests, with several threads if it was wide. */
   called(model: RoutedModel, requests: number, isWide: boolean): void;
   /** Short runs wait behind long ones, so that an express replica is worth its thread; or they do not any more. */

@@ -112,7 +112,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#accepted = new AcceptedRequests(clock, {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
-      rejected: ({ isShadow }, error) => observer.failed(error, isShadow),
+      rejected: ({ model, isShadow }, error) => this.#failed(model, error, isShadow),
       left: (pending) => this.#leaveQueue(pending),
     });
     this.#limit = new QueueLimit(options.maxQueuedRequests, clock, {
@@ -169,7 +169,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const refusal = this.#admission.refusalOf(request) ?? this.loads.refusal(request.model.key);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
-      this.#observer.failed(refusal, request.isShadow);
+      this.#failed(request.model, refusal, request.isShadow);
       return Promise.reject(cloneError(refusal));
     }
     const promise = new Promise<T>(
@@ -278,6 +278,17 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const { times, batching } = this.#queues.of(model);
     times.addLoad(milliseconds);
     batching.setMetadata(metadata);
+  }
+
+  /** The models that were asked for, with the requests that wait for them and those that failed since. */
+  modelsAsked(): Iterable<{ readonly model: RoutedModel; readonly queued: number; readonly failed: number }> {
+    return this.#queues.counts();
+  }
+
+  #failed(model: RoutedModel, error: InfermuxError, isShadow: boolean): void {
+    const queue = this.#queues.find(model.key);
+    if (queue !== undefined && !isShadow) queue.failed += 1;
+    this.#observer.failed(model, error, isShadow);
   }
 
   /** Resolves when no accepted request is for the model. Call it when no more will come. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { messageOf } from '../common/errors.js';
+import { toInfermuxError } from '../common/errors.js';
 import { toErrorRecord } from '../common/values/error-record.js';
 import type { LogFields } from '../contracts/handler.js';
 import type { ReplicaEvent } from '../protocol/events.js';
@@ -111,8 +111,7 @@ function reportTo(post: (event: ReplicaEvent) => void, counters: ReplicaCounters
     loadFailed: (key, error, loadMs, nextTryInMs) =>
       post({ kind: 'model-load-failed', key, loadMs, error: toErrorRecord(error), nextTryInMs }),
     unloaded: (key, reason, unloadMs, idleMs) => post({ kind: 'model-unloaded', key, reason, unloadMs, idleMs }),
-    releaseFailed: (key, error) =>
-      post({ kind: 'log', level: 'warn', message: 'session not released', fields: { key, reason: messageOf(error) } }),
+    releaseFailed: (key, error) => post({ kind: 'release-failed', key, error: toErrorRecord(toInfermuxError(error)) }),
     resident: (_models, bytes) => counters.setBytes(bytes),
   };
 }

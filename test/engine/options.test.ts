@@ -2,7 +2,8 @@ import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import type { InfermuxError } from '../../dist/common/errors.js';
 import type { ResolvedDeploymentOptions } from '../../dist/deployments/config/deployment-options.js';
-import { type EngineOptions, resolveOptions } from '../../dist/engine/options.js';
+import type { EngineOptions } from '../../dist/engine/engine-options.js';
+import { resolveOptions } from '../../dist/engine/options.js';
 import { readRunOptions, timeLeftMs } from '../../dist/engine/requests/run-options.js';
 
 const refusal = (call: () => unknown): string => {
@@ -18,7 +19,8 @@ describe('engine options', () => {
   it('have defaults, and are frozen', () => {
     const options = resolveOptions();
     expect(options.models).toEqual({});
-    expect(options.metrics).toEqual({ modelLabels: true, maxModels: 200 });
+    expect(options.metrics).toMatchObject({ modelLabels: true, maxModels: 200 });
+    expect(options.metrics.buckets.at(-1)).toBe(600);
     expect(options.deployments.default).toMatchObject({
       replicas: availableParallelism(),
       maxModelsPerReplica: 3,
@@ -181,7 +183,17 @@ describe('engine options', () => {
     [{ registry: {} }, 'options.registry must be a prom-client Registry'],
     [{ metrics: { modelLabels: 1 } }, 'options.metrics.modelLabels must be true or false, got 1'],
     [{ metrics: { maxModels: 0 } }, 'options.metrics.maxModels must be an integer of at least 1, got 0'],
-    [{ metrics: { models: 5 } }, 'options.metrics: unknown key "models"; expected one of modelLabels, maxModels'],
+    [
+      { metrics: { models: 5 } },
+      'options.metrics: unknown key "models"; expected one of modelLabels, buckets, maxModels',
+    ],
+    [
+      { metrics: { buckets: [] } },
+      'options.metrics.buckets must be a list of 1 to 64 numbers above 0, in ascending order',
+    ],
+    [{ metrics: { buckets: [1, 1] } }, 'options.metrics.buckets must be'],
+    [{ metrics: { buckets: [0, 1] } }, 'options.metrics.buckets must be'],
+    [{ metrics: { buckets: ['1'] } }, 'options.metrics.buckets must be'],
     [{ session: { executionProviders: 'cpu' } }, 'options.session.executionProviders must be a non-empty array'],
     [{ session: { executionProviders: new Array(1) } }, 'options.session.executionProviders must be a non-empty array'],
     [

@@ -7,7 +7,7 @@ import { systemClock } from '../../dist/common/clock.js';
 import type { InfermuxError } from '../../dist/common/errors.js';
 import { startEngine } from '../../dist/engine/create-engine.js';
 import type { InferenceEngine } from '../../dist/engine/engine.js';
-import type { EngineOptions } from '../../dist/engine/options.js';
+import type { EngineOptions } from '../../dist/engine/engine-options.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 

@@ -17,21 +17,28 @@ beforeEach(() => {
 });
 
 function start({ registry, maxModels = 200 }: { registry?: Registry; maxModels?: number } = {}): EngineMetrics {
-  return new EngineMetrics(source, { registry, modelLabels: true, maxModels, clock: systemClock });
+  return new EngineMetrics(source, {
+    registry,
+    modelLabels: true,
+    maxModels,
+    buckets: [0.001, 0.01, 1],
+    clock: systemClock,
+  });
 }
 
 /** One request of the model, that was loaded for it and ran in a batch of three. */
 function use(metrics: EngineMetrics, model: string): void {
   metrics.deploymentRequests('default').sum += 1;
   metrics.requestAccepted(model);
-  metrics.requestsGiven('default-0', 1);
+  metrics.sessions.asked('default-0', 1);
   metrics.requestWaited(0.1);
-  metrics.modelLoaded('default-0', model, 'onnx', 3);
-  metrics.modelLoaded('default-1', model, 'onnx', 3);
+  metrics.sessions.loaded('default-0', model, 'onnx', 3);
+  metrics.sessions.loaded('default-1', model, 'onnx', 3);
   metrics.called(model, 3, false);
   metrics.batchVerificationFailed(model);
   metrics.requestAnswered(model, { runMs: 1.2, totalMs: 3.4 });
-  metrics.modelUnloaded('default-0', 'evicted', 1, 10);
+  metrics.requestFailed('INFERENCE_FAILED', model);
+  metrics.sessions.unloaded('default-0', 'evicted', 1, 10);
 }
 
 function modelsIn(text: string): Set<string> {
@@ -154,8 +161,8 @@ describe('series of things that are gone', () => {
     metrics.deploymentError('blue');
     metrics.routerFailed('blue', 'threw');
     metrics.replicaRestarted('blue-0');
-    metrics.modelLoadFailed('blue-0', 'onnx', 'MODEL_LOAD_FAILED');
-    metrics.modelUnloaded('blue-0', 'expired', 1, 1);
+    metrics.sessions.loadFailed('blue-0', 'onnx', 'MODEL_LOAD_FAILED');
+    metrics.sessions.unloaded('blue-0', 'expired', 1, 1);
     for (const endpoint of ['public', 'other']) {
       metrics.endpointRequest(endpoint);
       metrics.endpointError(endpoint);
@@ -197,7 +204,7 @@ describe('labels', () => {
     for (let index = 0; index < 1_000; index += 1) {
       metrics.requestFailed(`code-${index}` as never);
       metrics.shadowError('public', 'm', `code-${index}` as never);
-      metrics.modelLoadFailed('default-0', 'handler', 'constructor' as never);
+      metrics.sessions.loadFailed('default-0', 'handler', 'constructor' as never);
     }
     metrics.requestFailed('QUEUE_FULL');
     source.shadows = { public: ['m'] };

@@ -7,6 +7,7 @@ class Own {
   }
   [Symbol.asyncDispose]() {
     story.push(`disposed ${this.id}`);
+    if (this.id.endsWith('stuck')) return Promise.reject(new Error('it holds on'));
     return Promise.resolve();
   }
 }
@@ -17,6 +18,8 @@ export default {
     if (id.startsWith('bad')) throw new Error('nothing there');
     if (id.startsWith('endless')) return new Promise(() => undefined);
     story.push(`loaded ${id}`);
+    const sized = /^sized-(\d+)/.exec(id);
+    if (sized !== null) return { model: new Own(id), bytes: Number(sized[1]) };
     return id.startsWith('plain') ? { id } : new Own(id);
   },
   async handle(ids, context) {

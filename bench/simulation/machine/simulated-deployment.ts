@@ -77,7 +77,7 @@ export class SimulatedDeployment {
       unsought: () => undefined,
       insteadOf: () => undefined,
       expressNeeded: (isNeeded) => this.#expressNeeded(isNeeded),
-      failed: (error) => observer.failed(error),
+      failed: (_, error) => observer.failed(error),
       routerFailed: (_fault, error) => {
         throw error;
       },

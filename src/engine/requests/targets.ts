@@ -53,6 +53,8 @@ export class Targets {
     const destination = known ?? this.#find(target, deploymentName);
     const { deployment, isHandled } = destination;
     if (deployment.isEmpty) {
+      // It would be looked for in vain.
+      if (isSought(destination.model)) throw this.explained(this.#catalog.whyNot(destination.model.id));
       const message = `deployment ${show(deployment.name)} has no replicas (replicas: 0): name another, or update it`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }

@@ -24,12 +24,12 @@ export function observeDispatcher(
     busy: () => keepAlive.hold(),
     idle: () => keepAlive.release(),
     accepted: ({ model }) => metrics.requestAccepted(labelOf(model)),
-    given: (replica, given) => metrics.requestsGiven(replica, given),
+    given: (replica, given) => metrics.sessions.asked(replica, given),
     waited: (queueMs) => metrics.requestWaited(queueMs),
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),
-    failed: ({ code }, isShadow) => {
+    failed: (model, { code }, isShadow) => {
       metrics.deploymentError(deployment);
-      if (!isShadow) metrics.requestFailed(code);
+      if (!isShadow) metrics.requestFailed(code, labelOf(model));
     },
     called: (model, called, isWide) => metrics.called(labelOf(model), called, isWide),
     batchingSwitchedOff: (model, reason) => {
@@ -47,7 +47,7 @@ export function observeDispatcher(
 }
 
 /** Returns the metrics label of a model. A handler's own models share one: there may be any number of them. */
-function labelOf(model: RoutedModel): string {
+export function labelOf(model: RoutedModel): string {
   const { id, key } = model;
   if (isHandlerKey(key)) return NO_MODEL;
   // The name by which it is looked for may have a version.

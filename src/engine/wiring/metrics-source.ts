@@ -7,6 +7,7 @@ import type { MetricsSource, ResidentSession } from '../../observability/metrics
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
+import { labelOf } from './dispatcher-observer.js';
 
 export interface MetricsSourceParts {
   readonly catalog: ModelCatalog;
@@ -27,15 +28,26 @@ export function metricsSource(parts: MetricsSourceParts): MetricsSource {
         ongoing: replica?.ongoing ?? 0,
         models: replica === undefined ? 0 : replica.models.size - (replica.models.has(NO_MODEL) ? 1 : 0),
       })),
+    *queuedModels() {
+      for (const { queue } of parts.deployments.all)
+        for (const { model, queued } of queue.modelsAsked()) yield [labelOf(model), queued] as const;
+    },
     tensorMemory: () => parts.slabs,
     endpoints: () => parts.endpoints.list(),
     // Requests that name no model, and a handler's own models, count as one model.
-    hasModel: (id) => id === NO_MODEL || parts.catalog.entry(id) !== undefined,
+    hasModel: (id) => id === NO_MODEL || parts.catalog.has(id),
     *sessions(): Iterable<ResidentSession> {
       for (const { id, replica } of places()) {
         for (const [key, state] of replica?.models ?? []) {
           if (key === NO_MODEL) continue;
-          const { id: model, format: type, bytes } = parts.catalog.byKey(key) ?? OWN_MODEL;
+          const {
+            id: model,
+            format: type,
+            bytes,
+          } = parts.catalog.byKey(key) ?? {
+            ...OWN_MODEL,
+            bytes: replica?.bytesOfOwn(key) ?? 0,
+          };
           yield { replica: id, model, type, bytes, isLoaded: state === 'loaded' };
         }
       }
@@ -44,4 +56,4 @@ export function metricsSource(parts: MetricsSourceParts): MetricsSource {
 }
 
 /** A model that a handler brings, whose name may be any: whatever requests ask for. */
-const OWN_MODEL = { id: NO_MODEL, format: 'handler', bytes: 0 };
+const OWN_MODEL = { id: NO_MODEL, format: 'handler' };

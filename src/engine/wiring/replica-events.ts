@@ -84,7 +84,7 @@ export class ReplicaEvents {
         }
         if (registered !== undefined) sharing.loaded(replica, registered, { weights, loadMs });
         if (registered?.isFound === true) managed.search.loaded(registered);
-        metrics.modelLoaded(id, label, type, loadMs);
+        metrics.sessions.loaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
@@ -96,8 +96,14 @@ export class ReplicaEvents {
       case 'model-load-failed':
         this.#loadFailed(replica, event.key, fromErrorRecord(event.error), event.nextTryInMs);
         break;
+      case 'release-failed': {
+        const { message: reason } = fromErrorRecord(event.error);
+        metrics.sessions.releaseFailed(id);
+        log.write('warn', { replica: id, ...session, reason }, 'session could not be released; its memory may stay');
+        break;
+      }
       case 'model-unloaded':
-        metrics.modelUnloaded(id, event.reason, event.unloadMs, event.idleMs);
+        metrics.sessions.unloaded(id, event.reason, event.unloadMs, event.idleMs);
         log.write('info', { replica: id, ...session, reason: event.reason }, 'model unloaded');
         break;
     }
@@ -113,7 +119,7 @@ export class ReplicaEvents {
     const { catalog, managed, metrics, log } = this.#environment;
     const registered = catalog.byKey(key);
     if (registered !== undefined && !isWideKey(key)) managed.modelLoadFailed(id, key, error, nextTryInMs);
-    metrics.modelLoadFailed(id, registered?.format ?? 'handler', error.code);
+    metrics.sessions.loadFailed(id, registered?.format ?? 'handler', error.code);
     const model = registered?.id ?? key;
     log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
   }

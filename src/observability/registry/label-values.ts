@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
+import { ERROR_CODES, type ErrorCode } from '../../common/errors.js';
 import { cut, printableLines } from '../../common/values/printable.js';
-import type { Labels } from '../series/lines.js';
+import { type Labels, OTHER } from '../series/lines.js';
 
 /** Most characters of a label's value. A model's id is in some fifty lines, and may be as long as a file's name. */
 const MOST_CHARACTERS = 64;
@@ -27,4 +28,9 @@ function shownValue(value: string): string {
   // Not as UTF-8, which has one replacement for all halves of surrogate pairs.
   const hash = createHash('sha256').update(Buffer.from(value, 'utf16le')).digest('hex').slice(0, HASH_DIGITS);
   return `${cut(shown, MOST_CHARACTERS - HASH_DIGITS - 1)}#${hash}`;
+}
+
+/** Returns the label of an error's code. A handler may throw errors with codes of its own, any number of them. */
+export function labelOf(code: ErrorCode): string {
+  return Object.hasOwn(ERROR_CODES, code) ? code : OTHER;
 }

@@ -9,6 +9,8 @@ const HALF_LIFE_MS = 300_000;
 export interface BusiestModelsOptions {
   /** Most models with series of their own. With 0 all models count together, and no series has the label `model`. */
   readonly most: number;
+  /** Bounds of the buckets of times. */
+  readonly seconds: readonly number[];
   /** Milliseconds. */
   readonly now: () => number;
   /** Whether the model is still there. */
@@ -33,7 +35,7 @@ export class BusiestModels {
 
   constructor(options: BusiestModelsOptions) {
     this.#options = options;
-    this.#other = new ModelSeries(OTHER, options.most === 0 ? {} : { model: OTHER });
+    this.#other = new ModelSeries(OTHER, options.most === 0 ? {} : { model: OTHER }, options.seconds);
     this.#last = this.#other;
     this.#challengers = new Challengers(options.most);
     this.#reviewedAt = options.now();
@@ -128,7 +130,7 @@ export class BusiestModels {
   }
 
   #add(name: string): ModelSeries {
-    const series = new ModelSeries(name, { model: name });
+    const series = new ModelSeries(name, { model: name }, this.#options.seconds);
     series.rate = this.#challengers.forget(name);
     this.#own.set(name, series);
     this.#lastName = undefined;

@@ -36,6 +36,8 @@ export class ModelQueue {
    * by all of them.
    */
   servedAt = 0;
+  /** Requests that were refused or answered with an error. */
+  failed = 0;
   /** Clock time at which requests were last given to a replica. */
   lastGivenAt = Number.NEGATIVE_INFINITY;
   /** Whether the model has ever loaded here. */

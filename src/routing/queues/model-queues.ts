@@ -44,6 +44,10 @@ export class ModelQueues {
     return queue;
   }
 
+  *counts(): Iterable<{ readonly model: RoutedModel; readonly queued: number; readonly failed: number }> {
+    for (const { model, size: queued, failed } of this.#queues.values()) yield { model, queued, failed };
+  }
+
   delete(modelKey: string): void {
     this.#queues.delete(modelKey);
   }

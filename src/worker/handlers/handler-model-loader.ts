@@ -1,3 +1,4 @@
+import { isObject } from '../../common/checks.js';
 import { settlesWithin, systemClock } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { type Handler, isHandlerKey } from '../../contracts/handler.js';
@@ -50,9 +51,13 @@ export class HandlerModelLoader implements SessionLoader {
 export class OwnModel implements Session {
   readonly metadata = { inputs: [], outputs: [], omittedOutputs: [] };
   readonly value: unknown;
+  readonly bytes: number;
 
-  constructor(value: unknown) {
-    this.value = value;
+  /** @param loaded the value, or `{ model, bytes }`: the value with the bytes that it takes. */
+  constructor(loaded: unknown) {
+    const { model, bytes } = isSized(loaded) ? loaded : { model: loaded, bytes: 0 };
+    this.value = model;
+    this.bytes = bytes;
   }
 
   async run(): Promise<Outputs> {
@@ -69,4 +74,17 @@ export class OwnModel implements Session {
     const name = [Symbol.asyncDispose, Symbol.dispose, 'dispose'].find((key) => typeof model?.[key] === 'function');
     if (model && name !== undefined) await (model[name] as () => unknown)();
   }
+}
+
+/** Whether `loadModel` has said how many bytes the model takes. */
+function isSized(loaded: unknown): loaded is { readonly model: unknown; readonly bytes: number } {
+  if (isObject(loaded) !== undefined) return false;
+  const { bytes } = loaded as { readonly bytes?: unknown };
+  return (
+    Object.keys(loaded as object)
+      .sort()
+      .join() === 'bytes,model' &&
+    Number.isSafeInteger(bytes) &&
+    (bytes as number) >= 0
+  );
 }

@@ -174,7 +174,11 @@ export class ModelMultiplexer {
     });
   }
 
-  /** Releases the model's session after its last user, and forgets its failures and pin. @returns its bytes, or 0. */
+  /**
+   * Releases the model's session after its last user, and forgets its failures and pin.
+   *
+   * @returns its bytes; 0 when there was none, or it could not be released.
+   */
   async unload(key: string, reason: UnloadReason): Promise<number> {
     const { bytes, released } = await this.#inTurn(async () => {
       this.#residents.unpin(key);
@@ -187,8 +191,7 @@ export class ModelMultiplexer {
       if (holders === 0) await released;
       return { bytes: resident.bytes, released };
     });
-    await released;
-    return bytes;
+    return (await released) === true ? bytes : 0;
   }
 
   /**
@@ -245,9 +248,9 @@ export class ModelMultiplexer {
   }
 
   async #fly(model: ModelReference, room: RoomOptions): Promise<ResidentSession> {
-    const { key, bytes } = model;
+    const { key } = model;
     try {
-      const { session, nextLoadMs: loadMs } = await this.#loads.load(model, room);
+      const { session, bytes, nextLoadMs: loadMs } = await this.#loads.load(model, room);
       // The waiters have their lease before anything else can happen to the session.
       const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
       const lastUsedAt = this.#now();

@@ -5,6 +5,14 @@ import type { ResidentSessions } from './resident-sessions.js';
 import type { Session, SessionLoader } from './session.js';
 import type { RoomOptions, SessionUnloader, UnloadEvents } from './session-unloader.js';
 
+export interface LoadedSession {
+  readonly session: Session;
+  /** Bytes that it counts for. */
+  readonly bytes: number;
+  /** Milliseconds that another load of the model is expected to take. */
+  readonly nextLoadMs: number;
+}
+
 export interface LoadEvents {
   loading(model: ModelReference): void;
   loaded(model: ModelReference, session: Session, loadMs: number): void;
@@ -65,6 +73,7 @@ export class SessionLoads {
 
   async #makeRoomFor(session: Session, model: ModelReference, room: RoomOptions): Promise<void> {
     try {
+      this.#residents.checkFits(model);
       await this.#unloader.makeRoom(model, room);
     } catch (error) {
       await session.release().catch((cause) => this.#events.releaseFailed(model.key, cause));
@@ -77,7 +86,7 @@ export class SessionLoads {
    *
    * @throws InfermuxError as {@link SessionLoader.load}; the failure is remembered for a growing while.
    */
-  async load(model: ModelReference, room: RoomOptions): Promise<{ session: Session; nextLoadMs: number }> {
+  async load(model: ModelReference, room: RoomOptions): Promise<LoadedSession> {
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
     let loadStartedAt = this.#now();
@@ -88,12 +97,13 @@ export class SessionLoads {
       loadStartedAt = this.#now();
       const session = await this.#loader.load(model);
       const loadMs = this.#now() - loadStartedAt;
-      if (isBeside) await this.#makeRoomFor(session, model, room);
+      const { bytes = model.bytes, preparationMs = 0 } = session;
+      if (isBeside || bytes > model.bytes) await this.#makeRoomFor(session, { ...model, bytes }, room);
       this.#failures.forget(model.key);
       this.#loadable.add(model.key);
-      this.#residents.loaded(model.bytes);
-      this.#events.loaded(model, session, loadMs);
-      return { session, nextLoadMs: loadMs - (session.preparationMs ?? 0) };
+      this.#residents.loaded(bytes);
+      this.#events.loaded({ ...model, bytes }, session, loadMs);
+      return { session, bytes, nextLoadMs: loadMs - preparationMs };
     } catch (cause) {
       const error = toInfermuxError(cause);
       // A load refused because the thread stops says nothing about the model.

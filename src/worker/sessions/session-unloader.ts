@@ -126,8 +126,12 @@ export class SessionUnloader {
     }
   }
 
-  /** Removes the session at once, and resolves when it is released, after its last user. Never rejects. */
-  async unload(resident: ResidentSession, reason: UnloadReason): Promise<void> {
+  /**
+   * Removes the session at once, and resolves when it is released, after its last user. Never rejects.
+   *
+   * @returns whether it was released.
+   */
+  async unload(resident: ResidentSession, reason: UnloadReason): Promise<boolean> {
     const { key, holders } = resident;
     this.#residents.remove(resident);
     // Only `unloadAll` waits for a holder, so the model may be loaded again before this session is released.
@@ -139,12 +143,15 @@ export class SessionUnloader {
     }
     const startedAt = this.#now();
     const idleMs = startedAt - resident.lastUsedAt;
+    let isReleased = true;
     try {
       await resident.session.release();
     } catch (error) {
+      isReleased = false;
       this.#events.releaseFailed(key, error);
     }
     this.#residents.released(resident);
     if (holders === 0) this.#events.unloaded(key, reason, this.#now() - startedAt, idleMs);
+    return isReleased;
   }
 }

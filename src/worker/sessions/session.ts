@@ -6,6 +6,8 @@ export interface Session {
   readonly metadata: ModelMetadata;
   /** Default: private. */
   readonly weights?: SessionWeights;
+  /** Bytes that it counts for. Default: those of the model's files. */
+  readonly bytes?: number;
   /** Milliseconds of its load that another load of the model does not take. */
   readonly preparationMs?: number;
   run(feeds: TensorFeeds, outputs: readonly string[] | undefined): Promise<Outputs>;

@@ -4,6 +4,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type EngineOptions, type InferenceEngine } from '../../../dist/index.js';
 import { codeOf } from '../../support/code-of.js';
 import { row, sampleOf, startSmall } from '../../support/engines/small-engine.js';
+import { modelDirectory, scaleModel, slowRunModel } from '../../support/onnx-models.js';
+import { until } from '../../support/until.js';
 
 let engine: InferenceEngine;
 const sample = (name: string, labels?: Record<string, string>) => sampleOf(engine, name, labels);
@@ -87,8 +89,8 @@ describe('what can be seen', () => {
       'replica changed state running',
       'model is loading times-1',
       'model loaded times-1',
-      'model unloaded times-1 evicted',
       'model is loading times-2',
+      'model unloaded times-1 evicted',
       'model loaded times-2',
       'replica changed state draining',
       'model unloaded times-2 shutdown',
@@ -108,5 +110,42 @@ describe('what can be seen', () => {
     await engine.close();
     process.off('warning', note);
     expect(warnings).toEqual(['infermux: options.logger failed: disk full']);
+  });
+});
+
+describe('what is known of each model', () => {
+  it('is how many requests wait for it and how many failed, in the metrics and in the status', async () => {
+    const slow = modelDirectory({ slow: slowRunModel(30), 'times-1': scaleModel(1) });
+    engine = await createEngine({ models: slow, replicas: 1, batching: false, maxOngoingRequests: 1 });
+    const one = { x: { dims: [1], data: Float32Array.of(1) } };
+    await engine.run('slow', one);
+    const runs = Array.from({ length: 5 }, () => engine.run('slow', one));
+    await engine.run('times-1', {}).catch(() => undefined);
+    const of = (id: string) => engine.status().models.find((model) => model.id === id);
+    expect(of('slow')?.queued).toBeGreaterThan(1);
+    expect(of('slow')?.failed).toBe(0);
+    const text = await engine.metrics.metrics();
+    expect(text).toMatch(/^infermux_model_queued_requests\{model="slow"\} [1-4]$/m);
+    await Promise.all(runs);
+    const failing = engine.run('slow', { x: { dims: [1, 2, 3], data: new Float32Array(6) } });
+    await failing.catch(() => undefined);
+    await until(() => of('slow')?.queued === 0);
+    await expect(engine.run('slow', one, { timeoutMs: 0 })).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+    expect(of('slow')?.failed).toBeGreaterThan(0);
+    expect(await engine.metrics.metrics()).toMatch(/^infermux_model_request_errors_total\{model="slow"\} [1-9]/m);
+    expect(await engine.metrics.metrics()).toMatch(/^infermux_model_queued_requests\{model="slow"\} 0$/m);
+  });
+
+  it('buckets are those of the options', async () => {
+    engine = await createEngine({
+      models: { 'times-1': scaleModel(1) },
+      replicas: 1,
+      metrics: { buckets: [0.5, 1_000] },
+    });
+    await engine.run('times-1', row(1));
+    const lines = (await engine.metrics.metrics())
+      .split('\n')
+      .filter((line) => line.startsWith('infermux_run_duration'));
+    expect(lines.map((line) => /le="([^"]+)"/.exec(line)?.[1]).filter(Boolean)).toEqual(['0.5', '1000', '+Inf']);
   });
 });

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
@@ -29,7 +30,8 @@ describe('load and unload', () => {
       2,
       2 * bytes,
     ]);
-    expect(await engine.models.unload('double')).toBe(2 * bytes);
+    const each = engine.models.estimateSize('double');
+    expect(await engine.models.unload('double')).toBe(2 * each);
     expect(await engine.models.unload('double')).toBe(0);
     expect(await engine.models.unload('unknown')).toBe(0);
     expect(stateOf('double')).toEqual(['not loaded', 'not loaded']);
@@ -65,10 +67,22 @@ describe('load and unload', () => {
     expect(await retried).toBe('MODEL_LOAD_FAILED');
   });
 
+  it('estimates the memory of a model that is not registered', async () => {
+    const root = directory({ 'a.onnx': scaleModel(2) });
+    await start({});
+    const bytes = scaleModel(2).byteLength;
+    expect(await engine.models.estimateSize({ path: join(root, 'a.onnx') })).toBe(2 * bytes);
+    expect(await engine.models.estimateSize({ bytes: scaleModel(2), weights: 'shared' })).toBe(Math.round(bytes / 5));
+    expect(await code(engine.models.estimateSize({ path: join(root, 'none.onnx') }))).toBe('FAILED_PRECONDITION');
+    expect(await code(engine.models.estimateSize({}))).toBe('INVALID_ARGUMENT');
+    expect(() => engine.models.estimateSize('unknown')).toThrow('no model "unknown"');
+  });
+
   it('unload everything at once', async () => {
     await start(directory({ 'a.onnx': scaleModel(2), 'b.onnx': scaleModel(3) }));
     await Promise.all(['a', 'b'].map((id) => engine.models.load(id, { replicas: 'all' })));
-    expect(await engine.models.unloadAll()).toBe(2 * (engine.models.size('a') + engine.models.size('b')));
+    const each = engine.models.estimateSize('a') + engine.models.estimateSize('b');
+    expect(await engine.models.unloadAll()).toBe(2 * each);
     expect(engine.status().replicas.map(({ models }) => models)).toEqual([[], []]);
   });
 

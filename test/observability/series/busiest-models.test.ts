@@ -12,7 +12,8 @@ beforeEach(() => {
   gone = new Set();
 });
 
-const start = (most: number) => new BusiestModels({ most, now: () => now, isThere: (model) => !gone.has(model) });
+const start = (most: number) =>
+  new BusiestModels({ most, seconds: [1], now: () => now, isThere: (model) => !gone.has(model) });
 
 /** The requests that were counted, by label. */
 function requestsOf(models: BusiestModels): Record<string, number> {

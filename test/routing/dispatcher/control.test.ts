@@ -23,7 +23,7 @@ function setUp(defers = false): void {
   failures = [];
   const observer = fakeObserver({
     accepted: ({ isShadow }) => accepted.push(isShadow),
-    failed: ({ code }, isShadow) => failures.push(`${code}${isShadow ? ' of a shadow' : ''}`),
+    failed: (_, { code }, isShadow) => failures.push(`${code}${isShadow ? ' of a shadow' : ''}`),
   });
   dispatcher = new Dispatcher(OPTIONS, () => 0, clock, observer);
 }

@@ -122,7 +122,7 @@ class World {
           this.holds -= 1;
         },
         // The request that is being submitted is over by that, though its caller is told later.
-        failed: ({ code }) => {
+        failed: (_, { code }) => {
           if (code === 'QUEUE_FULL' && this.#submitted !== undefined) this.#submitted.isWaiting = false;
         },
       }),

@@ -24,6 +24,13 @@ export class FakeMetricsSource implements MetricsSource {
     return this.replicaIds.map((id) => ({ id, isRunning: true, ongoing: 0, models: this.resident.length }));
   }
 
+  /** Requests that wait, by model. */
+  queued: readonly (readonly [model: string, queued: number])[] = [];
+
+  queuedModels() {
+    return this.queued;
+  }
+
   tensorMemory() {
     return { usedBytes: 0, freeBytes: 0 };
   }
