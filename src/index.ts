@@ -8,6 +8,7 @@ export type {
   HandlerModel,
   LogFields,
   NestedRunOptions,
+  RequestTerms,
 } from './contracts/handler.js';
 export type { EngineLogger, LoggedFields } from './contracts/logger.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
@@ -28,6 +29,7 @@ export type { ExecutionProvider, SessionOptions } from './contracts/session-sett
 export type { AutoscalingOptions, ResolvedAutoscaling } from './deployments/autoscaling/autoscaler.js';
 export type {
   DeploymentOptions,
+  HandlerTimeoutOptions,
   HealthCheckOptions,
   Labels,
   ResolvedDeploymentOptions,

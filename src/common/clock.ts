@@ -30,6 +30,11 @@ export const systemClock: Clock = {
   nextTurn: (callback) => setImmediate(callback),
 };
 
+/** Milliseconds of an option, of which -1 says that there is no limit. */
+export function unlimited(milliseconds: number): number {
+  return milliseconds === -1 ? Number.POSITIVE_INFINITY : milliseconds;
+}
+
 /** Resolves with whether the work ended within this time. Otherwise the work goes on. */
 export async function settlesWithin(clock: Clock, work: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let cancel: () => void = () => undefined;

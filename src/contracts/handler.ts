@@ -1,10 +1,12 @@
 import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
 import type { ModelReference } from './model-reference.js';
+import type { RequestHints } from './request-router.js';
 import type { RunOptions } from './run-options.js';
 
 /**
  * The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. It has a `handle`
- * or a `handleBatch`; with both, `handleBatch` takes the requests.
+ * or a `handleBatch`; with both, `handleBatch` takes the requests. Any other function that it exports is a method: requests
+ * that name it (`runOptions.method`) go to it one by one, as to `handle`.
  */
 export interface Handler {
   /**
@@ -41,6 +43,41 @@ export interface Handler {
   recordRoutingStats?(): unknown;
 }
 
+/** Functions of a handler that are no methods for requests. */
+export const HANDLER_FUNCTIONS = [
+  ...(['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const),
+] as const satisfies readonly (keyof Handler)[];
+
+/** What a handler may know of a request beside the request itself. */
+export interface RequestTerms {
+  /** `runOptions.requestId`; one of its own for a request that names none. Requests that the handler makes have it, too. */
+  readonly requestId: string;
+  /** `runOptions.method`. */
+  readonly method: string | undefined;
+  /** `runOptions.shardKey`. */
+  readonly shardKey: string | undefined;
+  /** `runOptions.labels`. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** `runOptions.hints`. */
+  readonly hints: RequestHints;
+  /** `runOptions.priority`. */
+  readonly priority: number;
+  /** When its caller stops waiting, in milliseconds as of `Date.now()`; undefined: never. */
+  readonly deadline: number | undefined;
+  /** Whether it is a copy for a shadow target: nobody reads the answer. */
+  readonly isShadow: boolean;
+}
+
+/** Terms as they go to a replica: those that are not as by default. */
+export type SentTerms = Partial<Omit<RequestTerms, 'isShadow'>>;
+
+/** Milliseconds that a handler's functions may take; -1: no limit. */
+export interface HandlerTimeouts {
+  readonly loadModelMs: number;
+  readonly disposeMs: number;
+  readonly reconfigureMs: number;
+}
+
 export type LogFields = Readonly<Record<string, string | number | boolean>>;
 
 /** The options of a request that a handler makes. It has the signal and the deadline of the handler's own request, too. */
@@ -60,8 +97,13 @@ export interface HandlerEngine {
   run<Result = Outputs>(target: string, request: unknown, options?: NestedRunOptions): Promise<Result>;
 }
 
-/** The second argument of {@link Handler.handle} and {@link Handler.handleBatch}: each call has its own. */
-export interface HandlerContext {
+/**
+ * The second argument of {@link Handler.handle}, {@link Handler.handleBatch} and other methods: each call has its own. Its
+ * terms are those of the request; in a batch, of the first one.
+ */
+export interface HandlerContext extends RequestTerms {
+  /** The terms of all requests of the call, in their order: one, but for `handleBatch`. */
+  readonly requests: readonly RequestTerms[];
   /** The replica that the handler runs in. */
   readonly replica: string;
   /** The model that the request names, as in `engine.run('deployment/model', request)`. */

@@ -43,4 +43,8 @@ export interface RunOptions {
    * Default: none.
    */
   readonly hints?: RequestHints | undefined;
+  /** For handlers: names the request. Default: one of its own, which the handler sees as `context.requestId`. */
+  readonly requestId?: string | undefined;
+  /** For handlers: the function of the handler's module that takes the request, in place of `handle`. Default: none. */
+  readonly method?: string | undefined;
 }

@@ -2,6 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { ErrorRecord } from '../common/values/error-record.js';
 import type { BatchingPolicy } from '../contracts/batching.js';
 import type { EvictionName } from '../contracts/eviction.js';
+import type { HandlerTimeouts, SentTerms } from '../contracts/handler.js';
 import type { ModelReference, WeightPlacement } from '../contracts/model-reference.js';
 import type { TensorData } from '../tensors/tensor.js';
 import type { ReplicaEvent } from './events.js';
@@ -37,6 +38,7 @@ export interface WorkerSettings {
   readonly handler: string | undefined;
   /** The argument of the handler's first `reconfigure`. */
   readonly userConfig: unknown;
+  readonly handlerTimeouts: HandlerTimeouts;
   /** Whether it takes short runs only, and goes before other replicas when there are not enough cores. */
   readonly isExpress: boolean;
 }
@@ -91,6 +93,8 @@ export interface HandlerRequest {
   readonly ahead: number | undefined;
   /** Whether nobody reads the answer. */
   readonly isShadow: boolean;
+  /** What the handler is told of it; undefined when all is as by default. */
+  readonly terms?: SentTerms | undefined;
 }
 
 /** The first message of a thread. Its answer proves that the thread lives and that onnxruntime-node loads in it. */

@@ -2,6 +2,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { type Clock, settlesWithin } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { EvictionName } from '../contracts/eviction.js';
+import type { HandlerTimeouts } from '../contracts/handler.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
 import type { ReplicaEvent } from '../protocol/events.js';
 import { hashMemory } from '../protocol/hash-memory.js';
@@ -44,6 +45,7 @@ export interface ReplicaSettings {
   /** URL of the module that handles requests; undefined when requests are feeds of models. */
   readonly handler: string | undefined;
   readonly userConfig: unknown;
+  readonly handlerTimeouts: HandlerTimeouts;
   /** Whether it is the express replica of its deployment, which takes short runs only. */
   readonly isExpress: boolean;
 }

@@ -1,6 +1,6 @@
 import { bytesIn } from '../common/values/value-bytes.js';
 import type { Batching } from '../contracts/batching.js';
-import { isHandlerKey } from '../contracts/handler.js';
+import { isHandlerKey, type SentTerms } from '../contracts/handler.js';
 import type { ModelReference } from '../contracts/model-reference.js';
 import type { RequestHints } from '../contracts/request-router.js';
 import { commonRows, type Outputs, type ReadFeeds } from '../tensors/tensor.js';
@@ -56,6 +56,8 @@ export interface RequestPayload {
   readonly deadline: number | undefined;
   /** Takes the items of a stream; undefined when the answer goes as a whole. */
   readonly stream: RequestStream | undefined;
+  /** What the handler is told of it; undefined when all is as by default. */
+  readonly terms: SentTerms | undefined;
 }
 
 /** The caller's end of a stream that answers a request. */

@@ -6,12 +6,12 @@ import type { ReplicaEvent } from '../protocol/events.js';
 import { HashMemory } from '../protocol/hash-memory.js';
 import type { DefinedModel, HelloAnswer, WorkerSettings } from '../protocol/messages.js';
 import type { ReplicaCounters } from '../protocol/queue-counters.js';
-import type { EngineRuns } from './handlers/engine-runs.js';
 import { HandlerHost } from './handlers/handler-host.js';
 import { HandlerModelLoader } from './handlers/handler-model-loader.js';
 import { importHandler } from './handlers/handler-module.js';
 import { JoinedRuns } from './handlers/joined-runs.js';
 import { ModelRuns } from './handlers/model-runs.js';
+import type { EngineRuns } from './handlers/requests/engine-runs.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
@@ -67,7 +67,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   if (settings.handler !== undefined) countForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const eviction = createEviction(settings.eviction, now);
-  const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions);
+  const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions, settings.handlerTimeouts);
   const models = new ModelMultiplexer(
     { maxModels, maxBytes, idleTimeoutMs, eviction },
     loader,

@@ -1,5 +1,6 @@
 import type { Batching } from '../../contracts/batching.js';
 import type { EvictionName } from '../../contracts/eviction.js';
+import type { HandlerTimeouts } from '../../contracts/handler.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
 import type { Order, RequestRouter, RouterModule, RouterName } from '../../contracts/request-router.js';
 import type { SessionOptions } from '../../contracts/session-settings.js';
@@ -68,6 +69,7 @@ export interface DeploymentOptions {
    * request is any value that can be cloned. It cannot be added or removed later.
    */
   readonly handler?: string | URL | undefined;
+  readonly handlerTimeouts?: HandlerTimeoutOptions | undefined;
   /** JSON data for the handler's `reconfigure`. */
   readonly userConfig?: unknown;
   /** Names and values that tell replicas apart. The entries of a list are spread over the replicas. */
@@ -124,6 +126,16 @@ export interface RoutingStatsOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** How long functions of the handler may take. -1: no limit. */
+export interface HandlerTimeoutOptions {
+  /** Milliseconds of `loadModel`; what it returns later is disposed of. Default 60000. */
+  readonly loadModelMs?: number | undefined;
+  /** Milliseconds of the disposal of a model of its own; then it counts as not released. Default 10000. */
+  readonly disposeMs?: number | undefined;
+  /** Milliseconds of `reconfigure`; then the configuration counts as refused. Default 60000. */
+  readonly reconfigureMs?: number | undefined;
+}
+
 export interface RollingUpdateOptions {
   /** Share of the replicas, from 0 to 1, that is replaced at a time; at least one replica. Default 0.2. */
   readonly fraction?: number | undefined;
@@ -136,7 +148,9 @@ type Plain = Exclude<
 
 /** The options with every default filled in. */
 export type ResolvedDeploymentOptions = {
-  readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats'>]-?: NonNullable<DeploymentOptions[K]>;
+  readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats' | 'handlerTimeouts'>]-?: NonNullable<
+    DeploymentOptions[K]
+  >;
 } & {
   readonly devices: readonly number[] | undefined;
   /** Undefined: it follows from what the handler takes, if there is one. */
@@ -150,6 +164,7 @@ export type ResolvedDeploymentOptions = {
   readonly router: RouterName | RequestRouter | ResolvedRouterModule;
   readonly healthCheck: { readonly [K in keyof HealthCheckOptions]-?: number };
   readonly routingStats: { readonly [K in keyof RoutingStatsOptions]-?: number };
+  readonly handlerTimeouts: HandlerTimeouts;
   readonly rollingUpdate: { readonly [K in keyof RollingUpdateOptions]-?: number };
   readonly autoscaling: ResolvedAutoscaling | undefined;
 };

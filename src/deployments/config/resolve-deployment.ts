@@ -19,6 +19,7 @@ import { isWeightPlacement } from '../../models/sources/manifest.js';
 import { type ResolvedAutoscaling, readAutoscaling } from '../autoscaling/autoscaler.js';
 import type {
   DeploymentOptions,
+  HandlerTimeoutOptions,
   HealthCheckOptions,
   ResolvedDeploymentOptions,
   RollingUpdateOptions,
@@ -61,6 +62,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   gracefulShutdownTimeoutMs: isMilliseconds({ lowest: 0 }),
   handler: isPath,
   userConfig: anything,
+  handlerTimeouts: isObject,
   labels: areLabels,
   router: isRouter,
   order: isOneOf(ORDERS),
@@ -83,6 +85,12 @@ const ROUTING_STATS_RULES: Readonly<Record<keyof RoutingStatsOptions, Rule>> = {
   timeoutMs: isMilliseconds({ lowest: 1 }),
 };
 
+const HANDLER_TIMEOUT_RULES: Readonly<Record<keyof HandlerTimeoutOptions, Rule>> = {
+  loadModelMs: isMilliseconds({ lowest: 1, or: -1 }),
+  disposeMs: isMilliseconds({ lowest: 1, or: -1 }),
+  reconfigureMs: isMilliseconds({ lowest: 1, or: -1 }),
+};
+
 const ROLLING_UPDATE_RULES: Readonly<Record<keyof RollingUpdateOptions, Rule>> = {
   fraction: satisfies((value) => typeof value === 'number' && value >= 0 && value <= 1, 'a number from 0 to 1'),
 };
@@ -103,6 +111,7 @@ export function resolveDeployment(
   const session = readSession(`${where}.session`, options.session ?? {});
   const healthCheck = checkOptions(`${where}.healthCheck`, options.healthCheck ?? {}, HEALTH_CHECK_RULES);
   const routingStats = checkOptions(`${where}.routingStats`, options.routingStats ?? {}, ROUTING_STATS_RULES);
+  const timeouts = checkOptions(`${where}.handlerTimeouts`, options.handlerTimeouts ?? {}, HANDLER_TIMEOUT_RULES);
   const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
   const autoscaling = options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MAX_REPLICAS);
   const { handler } = options;
@@ -132,6 +141,11 @@ export function resolveDeployment(
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
     handler: handler === undefined ? undefined : moduleUrl(`${where}.handler`, handler),
     userConfig: readUserConfig(`${where}.userConfig`, options.userConfig),
+    handlerTimeouts: {
+      loadModelMs: timeouts.loadModelMs ?? 60_000,
+      disposeMs: timeouts.disposeMs ?? 10_000,
+      reconfigureMs: timeouts.reconfigureMs ?? 60_000,
+    },
     labels: [options.labels ?? {}].flat().map((labels) => ({ ...labels })),
     healthCheck: {
       periodMs: healthCheck.periodMs ?? 10_000,

@@ -1,9 +1,7 @@
-import { type Clock, settlesWithin } from '../../common/clock.js';
+import { type Clock, settlesWithin, unlimited } from '../../common/clock.js';
 import { InfermuxError } from '../../common/errors.js';
 import type { ReplicaPlace } from '../../replicas/replica-pool.js';
-
-/** Longest time that a handler may take for another configuration. */
-const RECONFIGURE_TIMEOUT_MS = 60_000;
+import type { ResolvedDeploymentOptions } from '../config/deployment-options.js';
 
 interface Config {
   revision: number;
@@ -50,14 +48,19 @@ export class HandlerConfigs {
   }
 
   /** Calls the handler's `reconfigure`. The observer is told of the outcome. */
-  async reconfigure(place: ReplicaPlace, userConfig: unknown, revision: number): Promise<void> {
+  async reconfigure(
+    place: ReplicaPlace,
+    { userConfig, handlerTimeouts }: Pick<ResolvedDeploymentOptions, 'userConfig' | 'handlerTimeouts'>,
+    revision: number,
+  ): Promise<void> {
+    const { reconfigureMs } = handlerTimeouts;
     const { replica } = place;
     const config = this.#of(place);
     config.isReconfiguring = true;
     try {
       const done = replica?.handler.reconfigure(userConfig) ?? Promise.resolve();
-      if (!(await settlesWithin(this.#clock, done, RECONFIGURE_TIMEOUT_MS))) {
-        const message = `the handler did not take its userConfig within ${RECONFIGURE_TIMEOUT_MS} ms`;
+      if (!(await settlesWithin(this.#clock, done, unlimited(reconfigureMs)))) {
+        const message = `the handler did not take its userConfig within ${reconfigureMs} ms`;
         throw new InfermuxError('FAILED_PRECONDITION', message);
       }
       place.settings = { ...place.settings, userConfig };

@@ -240,7 +240,7 @@ export class ReplicaController {
         void this.#pool.stop(place, { hurry: false, graceMs: options.gracefulShutdownTimeoutMs });
         break;
       case 'reconfigure':
-        void this.#configs.reconfigure(place, options.userConfig, configRevision);
+        void this.#configs.reconfigure(place, options, configRevision);
         break;
     }
   }

@@ -106,6 +106,7 @@ export class ReplicaRoster {
       labels: device === undefined ? labels : { device: String(device), ...labels },
       handler: options.handler,
       userConfig: options.userConfig,
+      handlerTimeouts: options.handlerTimeouts,
       isExpress: false,
     };
   }

@@ -1,4 +1,4 @@
-import { InfermuxError, messageOf } from '../../common/errors.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { clone } from '../../common/values/clone.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 import type { RequestPayload } from '../../routing/pending-request.js';
@@ -30,10 +30,14 @@ export function readModelRequest(
   modelId: string,
   metadata: ModelMetadata | undefined,
   given: Feeds,
-  { outputs, transfer }: RunOptions,
+  { outputs, transfer, method }: RunOptions,
   slabs: Slabs,
   isShadow: boolean,
 ): OwnedRequest {
+  if (method !== undefined) {
+    const message = `method is for handlers, and model ${show(modelId)} has none: leave it out`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
   const feeds = readFeeds(given);
   if (metadata !== undefined) {
     checkFeeds(modelId, feeds, metadata.inputs);
@@ -69,7 +73,7 @@ export function readHandlerRequest(
   request: unknown,
   { outputs, transfer }: RunOptions,
   path: readonly string[],
-  { deadline, stream, isShadow }: Pick<RequestPayload, 'deadline' | 'stream' | 'isShadow'>,
+  { deadline, stream, isShadow, terms }: Pick<RequestPayload, 'deadline' | 'stream' | 'isShadow' | 'terms'>,
 ): OwnedRequest {
   if (outputs !== undefined || transfer === true) {
     const message = 'outputs and transfer are for models, but a handler takes this request: leave them out';
@@ -79,7 +83,7 @@ export function readHandlerRequest(
   return {
     releaseFeeds: undefined,
     feeds: NO_FEEDS,
-    payload: { value, abandoned: undefined, path, isShadow, deadline, stream },
+    payload: { value, abandoned: undefined, path, isShadow, deadline, stream, terms },
     outputs: undefined,
     checked: true,
     takeOver: undefined,

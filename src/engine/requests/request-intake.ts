@@ -11,6 +11,7 @@ import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
+import { sentTerms } from './request-terms.js';
 import { timeLeftMs } from './run-options.js';
 import type { Destination, Targets } from './targets.js';
 
@@ -111,10 +112,11 @@ export class RequestIntake {
     metrics.shadowRequest(endpoint, target);
     const failed = (cause: unknown) => metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
     try {
-      const { outputs, timeoutMs, deadline, shardKey, labels, hints } = options;
+      const { outputs, timeoutMs, deadline, shardKey, labels, hints, requestId, method } = options;
       // A stream may have no end but that its reader leaves.
       const signal = within.stream === undefined ? undefined : options.signal;
-      const own = { outputs, timeoutMs, deadline, shardKey, labels, hints, signal, priority: LOWEST_PRIORITY };
+      const terms = { shardKey, labels, hints, requestId, method };
+      const own = { ...terms, outputs, timeoutMs, deadline, signal, priority: LOWEST_PRIORITY };
       const { path, deadline: latest } = within;
       const scope = { path, deadline: latest, stream: undefined, isShadow: true };
       this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, scope).catch(failed);
@@ -179,7 +181,9 @@ export class RequestIntake {
       if (isHandled) {
         const target = model.key === NO_MODEL ? deployment.name : `${deployment.name}/${model.id}`;
         const { stream, isShadow } = scope;
-        return readHandlerRequest(request, options, [...scope.path, target], { deadline, stream, isShadow });
+        const leftMs = deadline === undefined ? undefined : deadline - this.#clock.now();
+        const terms = sentTerms(options, leftMs === undefined ? undefined : Date.now() + leftMs);
+        return readHandlerRequest(request, options, [...scope.path, target], { deadline, stream, isShadow, terms });
       }
       if (scope.stream !== undefined) throw noStream(deployment.name);
       managed.checkMayRun(model);

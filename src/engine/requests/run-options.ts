@@ -58,6 +58,8 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   shardKey: isText,
   labels: anything,
   hints: anything,
+  requestId: isText,
+  method: isText,
 };
 
 const NONE: RunOptions = Object.freeze({});

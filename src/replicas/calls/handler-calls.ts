@@ -52,10 +52,11 @@ export class HandlerCalls {
   }
 
   #withTicket(payload: HandlerPayload, ticket: number): HandlerRequest {
-    const { value, stream, isShadow } = payload;
+    const { value, stream, isShadow, terms } = payload;
     payload.abandoned = () => this.#tell({ kind: 'cancel', ticket });
     stream?.connected((items) => this.#tell({ kind: 'pull', ticket, items }));
-    return { ticket, value, ahead: stream?.ahead, isShadow };
+    const request = { ticket, value, ahead: stream?.ahead, isShadow };
+    return terms === undefined ? request : { ...request, terms };
   }
 
   #tell(message: ReplicaMessage): void {

@@ -1,3 +1,4 @@
+import type { SentTerms } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import type { GroupFeeds } from '../../protocol/request-groups.js';
 
@@ -30,6 +31,8 @@ export interface HandlerPayload {
   readonly deadline: number | undefined;
   /** Takes the items of a stream; undefined when the answer goes as a whole. */
   readonly stream: ItemSink | undefined;
+  /** What the handler is told of it; undefined when all is as by default. */
+  readonly terms: SentTerms | undefined;
 }
 
 /** Takes the items of a handler's stream. */

@@ -9,12 +9,14 @@ import { BUILT_IN_STATS } from '../../contracts/request-router.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest, HandlerResult } from '../../protocol/messages.js';
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
-import type { EngineRuns } from './engine-runs.js';
-import { CollectedItems, copyOf, ItemSender, ItemStream, itemsOf } from './item-stream.js';
+import { methodOf } from './handler-methods.js';
 import { loggableFields, loggableText } from './loggable.js';
 import type { ModelRuns } from './model-runs.js';
-import { type OngoingCall, OngoingRequests } from './ongoing-requests.js';
-import { type ModelResolver, RequestModels } from './request-models.js';
+import type { EngineRuns } from './requests/engine-runs.js';
+import { CollectedItems, copyOf, ItemSender, ItemStream, itemsOf } from './requests/item-stream.js';
+import { type OngoingCall, OngoingRequests } from './requests/ongoing-requests.js';
+import { type ModelResolver, RequestModels } from './requests/request-models.js';
+import { OwnTerms } from './requests/request-terms.js';
 import { unminded } from './unminded.js';
 
 export interface HandlerEnvironment extends ModelResolver {
@@ -61,8 +63,7 @@ export class HandlerHost {
   /** Answers requests: those of a batch in one call of the handler, otherwise each in its own. One that fails fails alone. */
   async run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
     const modelId = key === NO_MODEL ? undefined : id;
-    const takesBatches = this.#handler.handleBatch !== undefined;
-    const calls = takesBatches ? [requests] : requests.map((request) => [request]);
+    const calls = this.#handler.handleBatch === undefined ? requests.map((request) => [request]) : inBatches(requests);
     return Promise.all(calls.map((call) => this.#call(modelId, call)));
   }
 
@@ -117,7 +118,8 @@ export class HandlerHost {
     try {
       if (isStopping()) throw stopping();
       const context = this.#contextOf(modelId, requests, ongoing, models);
-      const work = this.#handler.handleBatch === undefined ? this.#handleOne : this.#handleBatch;
+      const isBatch = this.#handler.handleBatch !== undefined && context.method === undefined;
+      const work = isBatch ? this.#handleBatch : this.#handleOne;
       results = await ongoing.unlessAborted(() => work(requests, context), this.ongoing.goesOn);
     } catch (cause) {
       const failure = handlerError(cause);
@@ -139,7 +141,9 @@ export class HandlerHost {
     context: HandlerContext,
   ): Promise<readonly HandlerResult[]> => {
     const { ticket, value, ahead, isShadow } = request as HandlerRequest;
-    const answer = await this.#handler.handle?.(value, context);
+    const { method } = context;
+    const handle = method === undefined ? this.#handler.handle?.bind(this.#handler) : methodOf(this.#handler, method);
+    const answer = await handle?.(value, context);
     const items = itemsOf(answer);
     if (ahead === undefined) {
       if (items === undefined) return [{ value: copyOf(answer) }];
@@ -182,25 +186,53 @@ export class HandlerHost {
 
   #contextOf(
     modelId: string | undefined,
-    [first]: readonly HandlerRequest[],
+    requests: readonly HandlerRequest[],
     ongoing: OngoingCall,
     models: RequestModels,
   ): HandlerContext {
     const { replica, engineRuns } = this.#environment;
+    const terms = requests.map((request) => new OwnTerms(request));
+    const [first] = terms as [OwnTerms];
+    const { ticket } = requests[0] as HandlerRequest;
     return {
       replica,
       modelId,
+      requests: terms,
+      get requestId() {
+        return first.requestId;
+      },
+      method: first.method,
+      shardKey: first.shardKey,
+      labels: first.labels,
+      hints: first.hints,
+      priority: first.priority,
+      deadline: first.deadline,
+      isShadow: first.isShadow,
       get signal() {
         return ongoing.signal;
       },
       get engine() {
-        return engineRuns.of((first as HandlerRequest).ticket);
+        return engineRuns.of(ticket, first);
       },
       run: (model, feeds, outputs) => unminded(models.run(model, feeds, outputs)),
       log: (level, fields, message) => this.#environment.log(level, loggableFields(fields), loggableText(message)),
       getModel: ((id: string) => unminded(models.get(id))) as HandlerContext['getModel'],
     };
   }
+}
+
+/** Requests that name a method go by themselves; the others together, as far as they follow each other. */
+function inBatches(requests: readonly HandlerRequest[]): HandlerRequest[][] {
+  const batches: HandlerRequest[][] = [];
+  let last: HandlerRequest[] | undefined;
+  for (const request of requests) {
+    const isAlone = request.terms?.method !== undefined;
+    if (last === undefined || isAlone) {
+      batches.push([request]);
+      last = isAlone ? undefined : batches.at(-1);
+    } else last.push(request);
+  }
+  return batches;
 }
 
 /** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */

@@ -1,23 +1,22 @@
 import { isObject } from '../../common/checks.js';
-import { settlesWithin, systemClock } from '../../common/clock.js';
+import { settlesWithin, systemClock, unlimited } from '../../common/clock.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { type Handler, isHandlerKey } from '../../contracts/handler.js';
+import { type Handler, type HandlerTimeouts, isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import type { Outputs } from '../../tensors/tensor.js';
 import type { Session, SessionLoader } from '../sessions/session.js';
-
-/** A slower load or disposal is given up: other models wait for the place. */
-const LOAD_TIMEOUT_MS = 60_000;
-const DISPOSE_TIMEOUT_MS = 10_000;
 
 /** Loads the handler's own models with its `loadModel`, and the engine's models with another loader. */
 export class HandlerModelLoader implements SessionLoader {
   readonly #handler: Handler;
   readonly #others: SessionLoader;
+  readonly #timeouts: HandlerTimeouts;
 
-  constructor(handler: Handler, others: SessionLoader) {
+  /** @param timeouts a slower load or disposal is given up: other models wait for the place. */
+  constructor(handler: Handler, others: SessionLoader, timeouts: HandlerTimeouts) {
     this.#handler = handler;
     this.#others = others;
+    this.#timeouts = timeouts;
   }
 
   mayLoadBeside(model: ModelReference): boolean {
@@ -32,10 +31,12 @@ export class HandlerModelLoader implements SessionLoader {
   async load(model: ModelReference): Promise<Session> {
     if (!isHandlerKey(model.key)) return this.#others.load(model);
     try {
-      const loaded = (async () => this.#handler.loadModel?.(model.id))();
-      if (!(await settlesWithin(systemClock, loaded, LOAD_TIMEOUT_MS)))
-        throw new Error(`not within ${LOAD_TIMEOUT_MS} ms`);
-      return new OwnModel(await loaded);
+      const { loadModelMs, disposeMs } = this.#timeouts;
+      const loaded = (async () => new OwnModel(await this.#handler.loadModel?.(model.id), disposeMs))();
+      if (await settlesWithin(systemClock, loaded, unlimited(loadModelMs))) return await loaded;
+      // What comes too late is nobody's.
+      loaded.then((late) => late.release()).catch(() => undefined);
+      throw new Error(`not within ${loadModelMs} ms`);
     } catch (cause) {
       const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;
       throw new InfermuxError('MODEL_LOAD_FAILED', message, { cause });
@@ -52,9 +53,11 @@ export class OwnModel implements Session {
   readonly metadata = { inputs: [], outputs: [], omittedOutputs: [] };
   readonly value: unknown;
   readonly bytes: number;
+  readonly #disposeMs: number;
 
   /** @param loaded the value, or `{ model, bytes }`: the value with the bytes that it takes. */
-  constructor(loaded: unknown) {
+  constructor(loaded: unknown, disposeMs: number) {
+    this.#disposeMs = disposeMs;
     const { model, bytes } = isSized(loaded) ? loaded : { model: loaded, bytes: 0 };
     this.value = model;
     this.bytes = bytes;
@@ -65,8 +68,8 @@ export class OwnModel implements Session {
   }
 
   async release(): Promise<void> {
-    if (await settlesWithin(systemClock, this.#dispose(), DISPOSE_TIMEOUT_MS)) return;
-    throw new Error(`it was not disposed of within ${DISPOSE_TIMEOUT_MS} ms`);
+    if (await settlesWithin(systemClock, this.#dispose(), unlimited(this.#disposeMs))) return;
+    throw new Error(`it was not disposed of within ${this.#disposeMs} ms`);
   }
 
   async #dispose(): Promise<void> {

@@ -1,8 +1,6 @@
 import { InfermuxError, messageOf, show, showNames, withStackOf } from '../../common/errors.js';
 import { importFile } from '../../common/files/import-file.js';
-import type { Handler } from '../../contracts/handler.js';
-
-const OPTIONAL = ['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const;
+import { HANDLER_FUNCTIONS, type Handler } from '../../contracts/handler.js';
 
 /**
  * Imports a handler's module.
@@ -24,7 +22,7 @@ export async function importHandler(address: string): Promise<Handler> {
       `handler ${address} must export a function handle or handleBatch, by name or in its default; it exports ${names}`,
     );
   }
-  for (const name of OPTIONAL) {
+  for (const name of HANDLER_FUNCTIONS) {
     const optional = exported[name];
     if (optional === undefined || typeof optional === 'function') continue;
     throw noHandler(`handler ${address}: ${name} must be a function, got ${show(optional)}`);

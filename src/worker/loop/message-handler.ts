@@ -18,9 +18,9 @@ import type {
 } from '../../protocol/messages.js';
 import { buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
-import { EngineRuns } from '../handlers/engine-runs.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
+import { EngineRuns } from '../handlers/requests/engine-runs.js';
 import { nativeCall } from '../native-call.js';
 import { freeBuffers } from '../runs/free-buffers.js';
 import type { Runtime } from '../runtime.js';

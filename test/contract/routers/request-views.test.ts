@@ -45,7 +45,7 @@ describe('a router sees what a request is', () => {
     const image = new Uint8Array(100);
     const payload = {
       ...{ value: { images: [image, image], text: 'four', size: 7 }, abandoned: undefined, path: [], isShadow: false },
-      ...{ deadline: undefined, stream: undefined },
+      ...{ deadline: undefined, stream: undefined, terms: undefined },
     };
     expect(await viewOf({ payload })).toMatchObject({ inputBytes: 108, rows: 1 });
   });

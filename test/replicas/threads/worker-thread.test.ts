@@ -24,6 +24,7 @@ function createThread(entry: URL, own: Partial<WorkerSettings> = {}): WorkerThre
     device: undefined,
     handler: undefined,
     userConfig: undefined,
+    handlerTimeouts: { loadModelMs: 1, disposeMs: 1, reconfigureMs: 1 },
     isExpress: false,
     weights: 'private',
     weightStore: { directory: '', maxBytes: 1 },

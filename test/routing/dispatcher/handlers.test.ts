@@ -17,6 +17,7 @@ const payload = {
   isShadow: false,
   deadline: undefined,
   stream: undefined,
+  terms: undefined,
 };
 const handled = { payload, checked: true };
 const nested = { ...handled, priority: NESTED_PRIORITY };

@@ -328,6 +328,7 @@ describe('no wide session is loaded', () => {
       isShadow: false,
       deadline: undefined,
       stream: undefined,
+      terms: undefined,
     };
     for (let time = 0; time < 200; time += 1) {
       const answer = dispatcher.submit({ ...fakeRequest(HEAVY), payload }, () => undefined);

@@ -1,11 +1,11 @@
-import { check, isObject, isSignal } from '../../common/checks.js';
-import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
-import { compact } from '../../common/values/compact.js';
-import { fromErrorRecord } from '../../common/values/error-record.js';
-import type { HandlerEngine, NestedRunOptions } from '../../contracts/handler.js';
-import type { ReplicaEvent } from '../../protocol/events.js';
-import type { EngineAnswerMessage } from '../../protocol/messages.js';
-import { unminded } from './unminded.js';
+import { check, isObject, isSignal } from '../../../common/checks.js';
+import { InfermuxError, messageOf, readingInput, show } from '../../../common/errors.js';
+import { compact } from '../../../common/values/compact.js';
+import { fromErrorRecord } from '../../../common/values/error-record.js';
+import type { HandlerEngine, NestedRunOptions, RequestTerms } from '../../../contracts/handler.js';
+import type { ReplicaEvent } from '../../../protocol/events.js';
+import type { EngineAnswerMessage } from '../../../protocol/messages.js';
+import { unminded } from '../unminded.js';
 
 /** Sends what handlers run in the engine to the calling thread. */
 export class EngineRuns {
@@ -18,10 +18,10 @@ export class EngineRuns {
   }
 
   /** The engine, as the handler sees it that has this request. */
-  of(ticket: number): HandlerEngine {
+  of(ticket: number, terms: RequestTerms): HandlerEngine {
     return {
       run: <Result>(target: string, request: unknown, options?: NestedRunOptions) =>
-        unminded(this.#run(ticket, target, request, options) as Promise<Result>),
+        unminded(this.#run({ ticket, terms }, target, request, options) as Promise<Result>),
     };
   }
 
@@ -30,8 +30,15 @@ export class EngineRuns {
     this.#unanswered.delete(message.run);
   }
 
-  async #run(ticket: number, target: string, request: unknown, given: NestedRunOptions | undefined): Promise<unknown> {
+  async #run(
+    { ticket, terms }: { readonly ticket: number; readonly terms: RequestTerms },
+    target: string,
+    request: unknown,
+    given: NestedRunOptions | undefined,
+  ): Promise<unknown> {
+    // The request within it has the same id, unless it names one.
     const { signal, ...options } = readingInput('runOptions', () => ({
+      ...{ requestId: terms.requestId },
       ...check('runOptions', given ?? {}, isObject),
     }));
     if (signal !== undefined) check('runOptions.signal', signal, isSignal);

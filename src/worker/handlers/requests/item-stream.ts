@@ -1,7 +1,7 @@
-import { InfermuxError, messageOf } from '../../common/errors.js';
-import { clone } from '../../common/values/clone.js';
-import { iteratorOf } from '../../common/values/streams.js';
-import { unminded } from './unminded.js';
+import { InfermuxError, messageOf } from '../../../common/errors.js';
+import { clone } from '../../../common/values/clone.js';
+import { iteratorOf } from '../../../common/values/streams.js';
+import { unminded } from '../unminded.js';
 
 type Items = AsyncIterator<unknown> | Iterator<unknown>;
 

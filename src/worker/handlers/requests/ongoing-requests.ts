@@ -1,6 +1,6 @@
-import { settlesWithin, systemClock } from '../../common/clock.js';
-import { InfermuxError } from '../../common/errors.js';
-import type { HandlerRequest } from '../../protocol/messages.js';
+import { settlesWithin, systemClock } from '../../../common/clock.js';
+import { InfermuxError } from '../../../common/errors.js';
+import type { HandlerRequest } from '../../../protocol/messages.js';
 import type { ItemSender } from './item-stream.js';
 
 /** A call of the handler that has not been answered. */

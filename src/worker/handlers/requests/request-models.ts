@@ -1,19 +1,19 @@
-import { check } from '../../common/checks.js';
-import { InfermuxError, readingInput, show } from '../../common/errors.js';
-import { checkModelId } from '../../common/model-id.js';
-import { handlerModel } from '../../contracts/handler.js';
-import type { ModelReference } from '../../contracts/model-reference.js';
-import type { DefinedModel } from '../../protocol/messages.js';
-import { areOutputNames } from '../../tensors/check-feeds.js';
-import { ownFeeds } from '../../tensors/memory/own-feeds.js';
-import { readFeeds } from '../../tensors/read-feeds.js';
-import type { Feeds, Outputs, ReadFeeds } from '../../tensors/tensor.js';
-import type { HeldLease } from '../sessions/leases.js';
-import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
-import type { Session } from '../sessions/session.js';
-import type { OwnModel } from './handler-model-loader.js';
-import type { ModelRuns } from './model-runs.js';
-import { unminded } from './unminded.js';
+import { check } from '../../../common/checks.js';
+import { InfermuxError, readingInput, show } from '../../../common/errors.js';
+import { checkModelId } from '../../../common/model-id.js';
+import { handlerModel } from '../../../contracts/handler.js';
+import type { ModelReference } from '../../../contracts/model-reference.js';
+import type { DefinedModel } from '../../../protocol/messages.js';
+import { areOutputNames } from '../../../tensors/check-feeds.js';
+import { ownFeeds } from '../../../tensors/memory/own-feeds.js';
+import { readFeeds } from '../../../tensors/read-feeds.js';
+import type { Feeds, Outputs, ReadFeeds } from '../../../tensors/tensor.js';
+import type { HeldLease } from '../../sessions/leases.js';
+import type { ModelMultiplexer } from '../../sessions/model-multiplexer.js';
+import type { Session } from '../../sessions/session.js';
+import type { OwnModel } from '../handler-model-loader.js';
+import type { ModelRuns } from '../model-runs.js';
+import { unminded } from '../unminded.js';
 
 export interface ModelResolver {
   /** Finds a model of the engine by the name that users give it. */
