@@ -33,12 +33,14 @@ export type {
   HealthCheckOptions,
   Labels,
   ResolvedDeploymentOptions,
+  ResourceOptions,
   RollingUpdateOptions,
   RoutingStatsOptions,
 } from './deployments/config/deployment-options.js';
 export type { DeploymentReport } from './deployments/deployment-report.js';
 export type { DeploymentState } from './deployments/deployment-state.js';
 export type { DeleteOptions, Deployments } from './deployments/deployments.js';
+export type { GoalReport, Goals } from './deployments/goal-register.js';
 export type { Goal, GoalStatus } from './deployments/goals.js';
 export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';
@@ -49,6 +51,7 @@ export type {
   EngineOptions,
   MetricsOptions,
   ModelCacheSettings,
+  Overcommit,
   WeightStoreOptions,
 } from './engine/engine-options.js';
 export type { AnswerStream } from './engine/requests/handler-stream.js';
@@ -62,6 +65,7 @@ export type {
   ReplicaStatus,
   SessionStatus,
 } from './engine/status.js';
+export type { AppliedChange, ApplyOptions, ApplyReport, WantedState } from './engine/wanted-state.js';
 export type { SignedRequest, SignRequest } from './models/cache/remote-file.js';
 export type { ModelFiles } from './models/deployer/deployed-files.js';
 export type { DescribedSource, FindTerms, FoundSource, ModelFinder } from './models/finder/finder.js';
@@ -79,6 +83,7 @@ export type { ModelInspection } from './models/reports/model-inspection.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
 export type { Manifest, VersionPolicy } from './models/sources/manifest.js';
 export { type ModelSource, readModelSource } from './models/sources/model-sources.js';
+export type { EngineEventName, EngineEvents } from './observability/engine-events.js';
 export {
   chooseTwo,
   rankReplicasViaLocality,

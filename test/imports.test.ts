@@ -25,7 +25,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...[...FOUNDATION, 'protocol', 'models', 'routing', 'replicas', 'deployments', 'endpoints', 'observability'],
     ...['env-paths', 'prom-client'],
   ],
-  index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'engine'],
+  index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'observability', 'engine'],
   cli: ['index', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
 };
 

@@ -22,6 +22,7 @@ export const isText: Rule = (value) => {
   if (typeof value !== 'string' || value === '') return 'a non-empty string';
   return value.length > MOST_CHARACTERS ? `a string of at most ${MOST_CHARACTERS} characters` : undefined;
 };
+export const isFunction = rule((value) => typeof value === 'function', 'a function');
 export const isObject = rule(isPlainObject, 'a plain object');
 export const isSignal = rule(isAbortSignal, 'an AbortSignal');
 

@@ -81,7 +81,7 @@ export interface HandlerTimeouts {
 export type LogFields = Readonly<Record<string, string | number | boolean>>;
 
 /** The options of a request that a handler makes. It has the signal and the deadline of the handler's own request, too. */
-export type NestedRunOptions = Omit<RunOptions, 'priority' | 'transfer'>;
+export type NestedRunOptions = Omit<RunOptions, 'priority' | 'transfer' | 'waitForCapacityMs'>;
 
 /** The engine, as a handler sees it. */
 export interface HandlerEngine {
@@ -153,4 +153,9 @@ export function handlerModel(id: string | undefined): ModelReference {
 /** Whether the key is that of a {@link handlerModel}. */
 export function isHandlerKey(key: string): boolean {
   return key.endsWith(NO_MODEL);
+}
+
+/** Returns the name that a handler gave to a model of its own; another key as it is. */
+export function nameOfOwn(key: string): string {
+  return isHandlerKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
 }

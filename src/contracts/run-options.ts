@@ -47,4 +47,10 @@ export interface RunOptions {
   readonly requestId?: string | undefined;
   /** For handlers: the function of the handler's module that takes the request, in place of `handle`. Default: none. */
   readonly method?: string | undefined;
+  /**
+   * Milliseconds for which the request may wait for somebody who can take it, instead of being refused at once: where the
+   * deployment has no replicas, or does not exist yet, or the target is no endpoint and no model yet. Of `timeoutMs` it is a
+   * part. Default 0.
+   */
+  readonly waitForCapacityMs?: number | undefined;
 }

@@ -1,6 +1,7 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { Replica } from '../replicas/replica.js';
 import type { ReplicaMemory, ReplicaPoolEnvironment, ReplicaPoolObserver } from '../replicas/replica-pool.js';
+import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
 import type { withRouter } from './config/router-module.js';
 
 /** The queue of a deployment's requests, as the deployment sees it. */
@@ -47,6 +48,10 @@ export interface DeploymentEnvironment<Q extends DeploymentQueue = DeploymentQue
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
   readonly observer: DeploymentObserver;
+  /** How many of the replicas that autoscaling wants there may be. */
+  fitting(options: ResolvedDeploymentOptions, from: number, to: number): number;
+  /** Id of its first goal; undefined: another one. */
+  readonly goalId?: string | undefined;
   /** Uniform in [0, 1). */
   readonly random: () => number;
 }

@@ -41,7 +41,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#clock = pool.clock;
     this.#observer = observer;
     this.#options = options;
-    this.#pursuit = new GoalPursuit(name);
+    this.#pursuit = new GoalPursuit(name, environment.goalId);
     this.#controller = new ReplicaController(
       name,
       firstTarget(options),
@@ -66,7 +66,8 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     );
     this.#monitor = new ReplicaMonitor(name, () => this.#options, this.#clock, random, observer);
     const requests = () => queue.queued + this.ongoing;
-    const scaled = { requests, replicas: () => this.targetReplicas, scaleTo: (to: number) => this.#scaleTo(to) };
+    const scaleTo = (to: number) => this.#scaleTo(environment.fitting(this.#options, this.targetReplicas, to));
+    const scaled = { requests, replicas: () => this.targetReplicas, scaleTo };
     this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
   }
 
@@ -137,10 +138,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /** @returns the goal that the target is reached: a reached goal if it is, and another try if the last goal failed. */
-  pursueAgain(): Goal {
-    if (this.#controller.isReached) return reachedGoal();
+  pursueAgain(goalId?: string): Goal {
+    if (this.#controller.isReached) return reachedGoal(goalId);
     if (this.#pursuit.status !== 'failed') return this.goal;
-    this.#pursue();
+    this.#pursue(goalId);
     this.#controller.look();
     return this.goal;
   }
@@ -162,14 +163,14 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /** @returns the goal that these options are in force. */
-  update(options: ResolvedDeploymentOptions): Goal {
+  update(options: ResolvedDeploymentOptions, goalId?: string): Goal {
     const before = this.#options;
     const change = configChange(before, options, this.#controller.canReconfigure);
-    if (!change.isAny) return this.pursueAgain();
+    if (!change.isAny) return this.pursueAgain(goalId);
     const { target } = this.#controller;
     this.#options = options;
     this.#controller.aim(nextTarget(target, change, before, options));
-    this.#pursue();
+    this.#pursue(goalId);
     this.queue.configure(withRouter(options));
     // Otherwise autoscaling would begin to count from zero after each change.
     if (!isSameData(before.autoscaling, options.autoscaling)) this.#autoscaling.configure(options.autoscaling);
@@ -241,8 +242,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#pursuit.reached();
   }
 
-  #pursue(): void {
-    this.#pursuit.begin(this.running.some((replica) => this.#controller.isCurrent(replica)));
+  #pursue(goalId?: string): void {
+    const isRunning = this.running.some((replica) => this.#controller.isCurrent(replica));
+    this.#pursuit.begin(isRunning, goalId);
     this.#controller.forgetRefusals();
     // Starts for another target may succeed where the last ones failed.
     this.#isOut = false;

@@ -1,55 +1,43 @@
+import { randomUUID } from 'node:crypto';
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
-import { cloneError, InfermuxError, messageOf, readingInput, show, showNames } from '../common/errors.js';
+import { cloneError, InfermuxError, readingInput, show } from '../common/errors.js';
 import { SerialQueue } from '../common/serial-queue.js';
-import { isSameData } from '../common/values/realm.js';
-import {
-  checkSavedDeployment,
-  copyOptions,
-  restoreDeployments,
-  type SavedDeployment,
-  type SavedDeployments,
-  savedForm,
-} from './checkpoint/saved-deployments.js';
+import { copyOptions, type SavedDeployment, type SavedDeployments } from './checkpoint/saved-deployments.js';
 import { changedOptions } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
-import { resolveNamed, resolveSaved } from './config/resolve-named.js';
+import { resolveDeployment } from './config/resolve-deployment.js';
+import { resolveNamed } from './config/resolve-named.js';
+import { DeclaredStart } from './declared-start.js';
 import type { Deployment } from './deployment.js';
+import { DeploymentEntries, type Entry } from './deployment-entries.js';
 import type { DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { DeploymentsEnvironment } from './deployments-environment.js';
-import type { Goal } from './goals.js';
+import { Goals } from './goal-register.js';
+import { type Goal, reachedGoal } from './goals.js';
 
 export interface DeleteOptions {
   /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: answer them first. */
   readonly force?: boolean | undefined;
-}
-
-/** A deployment with the options that it was asked for. */
-interface Entry<Q extends DeploymentQueue> {
-  readonly deployment: Deployment<Q>;
-  /** As in {@link SavedDeployment}. */
-  readonly declared: DeploymentOptions | null;
-  /** The options as the caller gave them, without defaults. */
-  given: DeploymentOptions;
+  /** Whether a deployment that does not exist counts as deleted. Default false: it is `FAILED_PRECONDITION`. */
+  readonly missingOk?: boolean | undefined;
 }
 
 /** The deployments of an engine, `engine.deployments`: creates, changes and deletes them. */
 export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #environment: DeploymentsEnvironment<Q>;
-  readonly #entries = new Map<string, Entry<Q>>();
-  /** Deployments that are being deleted; `gone` resolves when the deletion ends. */
-  readonly #ending = new Map<string, { readonly deployment: Deployment<Q>; readonly gone: Promise<void> }>();
-  /** Deleted deployments with abandoned threads; each promise resolves when the threads are gone. */
-  readonly #lingering = new Set<Promise<void>>();
-  /** Declared deployments that were deleted, for the checkpoint. */
-  readonly #deleted = new Map<string, DeploymentOptions>();
+  readonly #entries: DeploymentEntries<Q>;
   readonly #turns = new SerialQueue();
+  /** What has become of the goals of changes. @readonly */
+  readonly goals: Goals;
   #closed: InfermuxError | undefined;
 
   /** @internal */
   constructor(environment: DeploymentsEnvironment<Q>) {
     this.#environment = environment;
+    this.#entries = new DeploymentEntries(environment);
+    this.goals = new Goals((goal) => environment.goal(goal));
   }
 
   /**
@@ -62,24 +50,22 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    *   checkpoint cannot be written; `ENGINE_CLOSED`.
    */
   async create(name: string, options: DeploymentOptions = {}): Promise<Goal> {
-    checkDeploymentName(name);
     const where = `deployment ${show(name)}`;
-    const given = copyOptions(where, options);
-    const resolved = await this.#resolve(name, given);
-    for (;;) {
-      const result = await this.#change(async () => {
-        const ending = this.#ending.get(name);
-        if (ending !== undefined) return ending;
-        const existing = this.#entries.get(name)?.deployment;
-        if (existing !== undefined) return equalGoal(where, existing, resolved);
-        const declared = this.#deleted.get(name) ?? null;
-        await this.#save({ [name]: { declared, options: given } });
-        return this.#pursue(this.#begin(name, given, resolved, declared));
-      });
-      if (!('gone' in result)) return result;
-      // Outside the queue of changes: other changes do not wait for the deletion.
-      await this.#environment.during(() => result.gone);
-    }
+    return this.#put(name, options, (existing, _given, resolved) => {
+      const others = changedOptions(existing.deployment.options, resolved);
+      if (others.length === 0) return this.#add(name, existing.deployment.pursueAgain());
+      throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
+    });
+  }
+
+  /**
+   * Creates a deployment, or changes one that exists to exactly these options: those that are not named go back to their
+   * defaults. While one of the same name is being deleted, it waits for its end.
+   *
+   * @throws InfermuxError as {@link create} and {@link update}.
+   */
+  async apply(name: string, options: DeploymentOptions = {}): Promise<Goal> {
+    return this.#put(name, options, (existing, given, resolved) => this.#changeTo(name, existing, given, resolved));
   }
 
   /**
@@ -97,19 +83,10 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     }
     const copy = copyOptions('the changes', changes);
     return this.#change(async () => {
-      const entry = this.#entryOf(name);
-      const { deployment } = entry;
+      const entry = this.#entries.require(name);
       const given = { ...entry.given, ...copy };
-      const resolved = await this.#resolve(name, given, deployment.options);
-      if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
-        const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
-        throw new InfermuxError('FAILED_PRECONDITION', message);
-      }
-      await this.#save({ [name]: { declared: entry.declared, options: given } });
-      entry.given = given;
-      const goal = deployment.update(resolved);
-      this.#environment.changed();
-      return this.#pursue(deployment, goal);
+      const resolved = await this.#resolve(name, given, entry.deployment.options);
+      return this.#changeTo(name, entry, given, resolved);
     });
   }
 
@@ -121,30 +98,22 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    *   be written; `ENGINE_CLOSED`.
    */
   async delete(name: string, options: DeleteOptions = {}): Promise<Goal> {
-    const { force = false } = readingInput('delete', () => checkOptions('delete', options, { force: isBoolean }));
+    const rules = { force: isBoolean, missingOk: isBoolean };
+    const { force = false, missingOk = false } = readingInput('delete', () => checkOptions('delete', options, rules));
+    checkDeploymentName(name);
     return this.#change(async () => {
-      const { declared, deployment } = this.#entryOf(name);
+      if (missingOk && this.#entries.find(name) === undefined)
+        return this.#entries.ending(name)?.deployment.goal ?? this.#add(name, reachedGoal());
+      const { declared, deployment } = this.#entries.require(name);
       await this.#save({ [name]: declared === null ? undefined : { declared, options: null } });
-      this.#entries.delete(name);
-      this.#environment.changed();
-      this.#environment.deleted(name);
-      if (declared !== null) this.#deleted.set(name, declared);
-      const goal = this.#pursue(deployment, deployment.delete({ force }));
-      const end = () => {
-        this.#ending.delete(name);
-        const left = deployment.untilGone().finally(() => this.#lingering.delete(left));
-        this.#lingering.add(left);
-      };
-      const gone = goal.done.then(end, end);
-      this.#ending.set(name, { deployment, gone });
-      return goal;
+      return this.#entries.end(name, () => this.#pursue(deployment, deployment.delete({ force })));
     });
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` for an unknown name. */
   get(name: string): DeploymentReport {
-    const ending = this.#entries.has(name) ? undefined : this.#ending.get(name);
-    return reportOf(ending?.deployment ?? this.#entryOf(name).deployment);
+    const ending = this.#entries.find(name) === undefined ? this.#entries.ending(name) : undefined;
+    return reportOf(ending?.deployment ?? this.#entries.require(name).deployment);
   }
 
   /** Reports of all deployments, including those that are being deleted. */
@@ -154,17 +123,33 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
 
   /** All deployments, including those that are being deleted. @internal */
   get all(): Deployment<Q>[] {
-    return [...this.#entries.values(), ...this.#ending.values()].map(({ deployment }) => deployment);
+    return this.#entries.all;
   }
 
   /** A deployment that takes requests. @internal */
   find(name: string): Deployment<Q> | undefined {
-    return this.#entries.get(name)?.deployment;
+    return this.#entries.find(name)?.deployment;
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` with the known names. @internal */
   require(name: string): Deployment<Q> {
-    return this.#entryOf(name).deployment;
+    return this.#entries.require(name).deployment;
+  }
+
+  /**
+   * The options that {@link apply} would change, by name; undefined when it would create the deployment.
+   *
+   * @throws InfermuxError `INVALID_ARGUMENT`.
+   * @internal
+   */
+  changesOf(name: string, options: DeploymentOptions): string[] | undefined {
+    checkDeploymentName(name);
+    const where = `deployment ${show(name)}`;
+    const given = copyOptions(where, options);
+    const read = () => resolveDeployment(where, given, this.#environment.defaultReplicas(name));
+    const resolved = readingInput(where, read);
+    const existing = this.find(name);
+    return existing && changedOptions(existing.options, resolved);
   }
 
   /**
@@ -175,49 +160,20 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    * @internal
    */
   async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
-    const { log, defaultReplicas } = this.#environment;
-    const copies = Object.entries(declared).map(([name, options]) => [name, copyOptions(show(name), options)] as const);
-    const wanted = restoreDeployments(Object.fromEntries(copies), saved, (name, what) =>
-      log('info', { deployment: name }, what),
-    );
-    for (const [name, { declared: own, options }] of Object.entries(wanted)) {
-      if (options === null) {
-        if (own !== null) this.#deleted.set(name, own);
-        continue;
-      }
-      const isDeclared = isSameData(options, own);
-      const warn = (reason: string) =>
-        log('warn', { deployment: name, reason }, 'the router of a checkpoint cannot be had');
-      const resolved = await (isDeclared
-        ? this.#resolve(name, options)
-        : resolveSaved(name, options, defaultReplicas(name), warn));
-      this.#begin(name, options, resolved, own).start();
-    }
-    await Promise.all([...this.#entries].map(([name, entry]) => this.#untilStarted(name, entry)));
+    const wanted = await new DeclaredStart(this.#entries, this.#environment, this.goals).begin(declared, saved);
     // Only now: a declaration that does not start must not replace a saved one that did.
     await this.#save(wanted);
   }
 
   /** Resolves when no thread of a deleted deployment is left. @internal */
   async untilGone(): Promise<void> {
-    await Promise.all(this.#lingering);
+    await this.#entries.untilGone();
   }
 
   /** Refuses changes from now on, queued ones too; resolves when no write is under way. @internal */
   async close(error: InfermuxError): Promise<void> {
     this.#closed ??= error;
     await this.#turns.untilDone();
-  }
-
-  async #untilStarted(name: string, { deployment, declared, given }: Entry<Q>): Promise<void> {
-    try {
-      await deployment.untilStarted();
-    } catch (error) {
-      // Saved options can be corrected once the engine runs; declared options only in the program.
-      if (isSameData(given, declared)) throw error;
-      const reason = messageOf(error);
-      this.#environment.log('warn', { deployment: name, reason }, 'a deployment from the checkpoint does not start');
-    }
   }
 
   /** @param before the options in force. */
@@ -229,23 +185,69 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     return resolveNamed(name, given, this.#environment.defaultReplicas(name), before);
   }
 
-  #begin(
+  /** @param changed decides what becomes of a deployment that exists. */
+  async #put(
     name: string,
+    options: DeploymentOptions,
+    changed: (entry: Entry<Q>, given: DeploymentOptions, resolved: ResolvedDeploymentOptions) => Goal | Promise<Goal>,
+  ): Promise<Goal> {
+    checkDeploymentName(name);
+    const given = copyOptions(`deployment ${show(name)}`, options);
+    for (;;) {
+      const result = await this.#change(async () => {
+        const ending = this.#entries.ending(name);
+        if (ending !== undefined) return ending;
+        const existing = this.#entries.find(name);
+        const resolved = await this.#resolve(name, given, existing?.deployment.options);
+        if (existing !== undefined) return changed(existing, given, resolved);
+        this.#environment.checkCapacity(name, resolved, 0, resolved.replicas);
+        const goalId = randomUUID();
+        const declared = this.#entries.declaredOf(name);
+        await this.#save({ [name]: { declared, options: given, goal: goalId } });
+        return this.#pursue(this.#entries.begin(name, { given, resolved, declared, goalId }));
+      });
+      if (!('gone' in result)) return result;
+      // Outside the queue of changes: other changes do not wait for the deletion.
+      await this.#environment.during(() => result.gone);
+    }
+  }
+
+  /** Changes the deployment to these options. Call it in its turn. */
+  async #changeTo(
+    name: string,
+    entry: Entry<Q>,
     given: DeploymentOptions,
     resolved: ResolvedDeploymentOptions,
-    declared: DeploymentOptions | null,
-  ): Deployment<Q> {
-    const deployment = this.#environment.create(name, resolved);
-    this.#entries.set(name, { deployment, declared, given });
+  ): Promise<Goal> {
+    const { deployment, declared } = entry;
+    if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
+      const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    const others = changedOptions(deployment.options, resolved);
+    const isSame = others.length === 0;
+    if (others.includes('resources') || others.includes('replicas') || others.includes('autoscaling')) {
+      const { targetReplicas: from } = deployment;
+      const to = resolved.autoscaling === undefined ? resolved.replicas : Math.max(from, resolved.replicas);
+      this.#environment.checkCapacity(name, resolved, from, to);
+    }
+    const goalId = isSame && deployment.goal.status !== 'failed' ? deployment.goal.id : randomUUID();
+    await this.#save({ [name]: { declared, options: given, goal: goalId } });
+    entry.given = given;
+    entry.goalId = goalId;
+    const goal = deployment.update(resolved, goalId);
     this.#environment.changed();
-    this.#deleted.delete(name);
-    return deployment;
+    return this.#pursue(deployment, goal);
+  }
+
+  #add(name: string, goal: Goal): Goal {
+    return this.goals.add(name, goal);
   }
 
   /** Keeps the process alive until the goal is decided, unless that may take for ever. */
   #pursue(deployment: Deployment<Q>, goal: Goal = deployment.start()): Goal {
     void this.#environment.during(() => deployment.untilDecidedOrFailing());
-    return goal;
+    return this.#add(deployment.name, goal);
   }
 
   /** Makes one change after the other, so that changes are acted on in the order in which they are written. */
@@ -262,34 +264,9 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     if (this.#closed !== undefined) throw cloneError(this.#closed);
   }
 
-  #entryOf(name: string): Entry<Q> {
-    const entry = this.#entries.get(name);
-    if (entry !== undefined) return entry;
-    checkDeploymentName(name);
-    const message = `no deployment ${show(name)}; there are: ${showNames([...this.#entries.keys()])}`;
-    throw new InfermuxError('FAILED_PRECONDITION', message);
-  }
-
   /** @throws InfermuxError also `ENGINE_CLOSED` when the engine was closed meanwhile. */
   async #save(changed: Readonly<Record<string, SavedDeployment | undefined>>): Promise<void> {
-    if (!this.#environment.isSaved) return;
-    for (const [name, saved] of Object.entries(changed)) checkSavedDeployment(`deployment ${show(name)}`, saved);
-    const all = new Map<string, SavedDeployment | undefined>();
-    for (const [name, declared] of this.#deleted) all.set(name, { declared, options: null });
-    for (const [name, { declared, given: options }] of this.#entries) all.set(name, { declared, options });
-    for (const [name, saved] of Object.entries(changed)) all.set(name, saved);
-    await this.#environment.save(savedForm(all));
+    await this.#entries.save(changed);
     this.#checkOpen();
   }
-}
-
-/**
- * Returns the goal of an existing deployment that is asked for again.
- *
- * @throws InfermuxError `FAILED_PRECONDITION` when it has other options.
- */
-function equalGoal(where: string, existing: Deployment<DeploymentQueue>, resolved: ResolvedDeploymentOptions): Goal {
-  const others = changedOptions(existing.options, resolved);
-  if (others.length === 0) return existing.pursueAgain();
-  throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
 }

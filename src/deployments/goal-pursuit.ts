@@ -6,10 +6,12 @@ import { type Goal, type GoalStatus, PursuedGoal } from './goals.js';
 export class GoalPursuit {
   readonly #deployment: string;
   readonly #starts = new StartRecord();
-  #goal = new PursuedGoal();
+  #goal: PursuedGoal;
 
-  constructor(deployment: string) {
+  /** @param id of the first goal. */
+  constructor(deployment: string, id?: string) {
     this.#deployment = deployment;
+    this.#goal = new PursuedGoal(id);
   }
 
   get goal(): Goal {
@@ -35,9 +37,9 @@ export class GoalPursuit {
    *
    * @param isRunning whether a replica with the settings of the new target runs already.
    */
-  begin(isRunning: boolean): void {
+  begin(isRunning: boolean, id?: string): void {
     this.#goal.settle('superseded');
-    this.#goal = new PursuedGoal();
+    this.#goal = new PursuedGoal(id);
     this.#starts.begin(isRunning);
   }
 

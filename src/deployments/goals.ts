@@ -26,7 +26,8 @@ export class PursuedGoal {
   #reject: (reason: InfermuxError) => void = () => undefined;
   #replicaFailed: () => void = () => undefined;
 
-  constructor() {
+  /** @param id of the goal; another one for each. */
+  constructor(id: string = randomUUID()) {
     const done = new Promise<'reached' | 'superseded'>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -37,7 +38,7 @@ export class PursuedGoal {
       this.#replicaFailed = resolve;
       void done.then(() => resolve(), resolve);
     });
-    this.#view = { id: randomUUID(), status: 'pending', done };
+    this.#view = { id, status: 'pending', done };
     this.goal = this.#view;
   }
 
@@ -65,8 +66,8 @@ export class PursuedGoal {
 }
 
 /** Returns a goal that is reached already. */
-export function reachedGoal(): Goal {
-  const reached = new PursuedGoal();
+export function reachedGoal(id?: string): Goal {
+  const reached = new PursuedGoal(id);
   reached.settle('reached');
   return reached.goal;
 }

@@ -10,6 +10,8 @@ export interface EndpointsEnvironment {
   random(): number;
   /** @throws InfermuxError for an unknown target. */
   checkTarget(target: string): Promise<void>;
+  /** Other endpoints are in force than before. */
+  changed(): void;
   /** Whether a model has this name. */
   isModel(name: string): boolean;
   /** Writes the wanted endpoints to the checkpoint, before they are acted on. */
@@ -135,6 +137,7 @@ export class Endpoints {
       await work(endpoints);
       await this.#environment.save(Object.fromEntries(endpoints));
       this.#endpoints = endpoints;
+      this.#environment.changed();
     });
   }
 }

@@ -81,7 +81,8 @@ function part<T>(file: string, name: string, read: () => T): T {
 function readDeployments(saved: unknown): SavedDeployments {
   for (const [name, deployment] of entriesOf(saved)) {
     checkDeploymentName(name);
-    const { declared, options } = Object.fromEntries(entriesOf(deployment));
+    const { declared, options, goal } = Object.fromEntries(entriesOf(deployment));
+    if (goal !== undefined && isText(goal) !== undefined) throw new Error(`${show(name)} has a goal that is none`);
     // They are checked again where they are used. Here the check comes before the engine starts anything.
     for (const given of [declared, options]) {
       if (given === undefined) throw new Error(`${show(name)} has no options`);

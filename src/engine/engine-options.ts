@@ -27,6 +27,12 @@ export interface EngineOptions extends DeploymentOptions {
    * this one stopped. Default: none.
    */
   readonly checkpoint?: CheckpointOptions | undefined;
+  /**
+   * What becomes of more replicas than fit on the machine, by its cores and its memory and by the `resources` that
+   * deployments declare. `'warn'`: they start, and a warning says how many would fit. `'refuse'`: a deployment or a change
+   * that does not fit is `FAILED_PRECONDITION`, and autoscaling goes no further. Default `'warn'`.
+   */
+  readonly overcommit?: Overcommit | undefined;
   /** Where compiled models with shared weights are kept, and how many bytes of them. */
   readonly weightStore?: WeightStoreOptions | undefined;
   /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
@@ -36,6 +42,10 @@ export interface EngineOptions extends DeploymentOptions {
   /** Which series the metrics have. */
   readonly metrics?: MetricsOptions | undefined;
 }
+
+export const OVERCOMMITS = ['warn', 'refuse'] as const;
+
+export type Overcommit = (typeof OVERCOMMITS)[number];
 
 export interface MetricsOptions {
   /** Whether metrics are labelled with model ids. Default true. */

@@ -12,11 +12,13 @@ import type { Dispatcher } from '../routing/dispatcher.js';
 import type { Slabs } from '../tensors/memory/slabs.js';
 import type { EngineCheckpoint } from './engine-checkpoint.js';
 import type { KeepAlive } from './keep-alive.js';
+import type { CapacityWaits } from './requests/capacity-waits.js';
 import type { EngineState } from './status.js';
 
 /** The parts of the engine that a shutdown ends. */
 export interface EngineShutdownParts {
   readonly managed: ManagedModels;
+  readonly waits: CapacityWaits;
   readonly deployments: Deployments<Dispatcher<Replica>>;
   readonly endpoints: Endpoints;
   readonly checkpoint: EngineCheckpoint;
@@ -83,11 +85,12 @@ export class EngineShutdown {
 
   /** Refuses further work and changes. Resolves when no change is under way. */
   async #begin(): Promise<void> {
-    const { managed, endpoints, deployments, sharing } = this.#parts;
+    const { managed, waits, endpoints, deployments, sharing } = this.#parts;
     const error = closedError('the engine is closing');
     if (this.#state === 'running') {
       this.#state = 'closing';
       managed.close(error);
+      waits.close(error);
       endpoints.close(error);
       void sharing.close();
     }

@@ -1,11 +1,12 @@
 import type { Registry } from 'prom-client';
-import { checkOptions, isMilliseconds } from '../common/checks.js';
+import { check, checkOptions, isFunction, isMilliseconds, isOneOf } from '../common/checks.js';
 import { readingInput, unreadableInput } from '../common/errors.js';
 import type { RunOptions } from '../contracts/run-options.js';
 import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
 import type { ModelManager } from '../models/model-manager.js';
+import { type EngineEventName, type EngineEvents, EVENT_NAMES } from '../observability/engine-events.js';
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import type { RequestStream } from '../routing/pending-request.js';
 import { allocateTensor, type NumericType } from '../tensors/memory/allocated-tensors.js';
@@ -17,6 +18,7 @@ import { type InferenceResult, toOutputs, toResult } from './requests/inference-
 import { cloneRequest } from './requests/owned-request.js';
 import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
 import { areReady, type EngineStatus, readStatus } from './status.js';
+import { type ApplyOptions, type ApplyReport, type WantedState, WantedStates } from './wanted-state.js';
 import { EngineParts } from './wiring/engine-parts.js';
 
 export interface CloseOptions {
@@ -50,6 +52,7 @@ export class InferenceEngine {
   readonly endpoints: Endpoints;
   readonly #parts: EngineParts;
   readonly #shutdown: EngineShutdown;
+  readonly #states: WantedStates;
 
   private constructor(
     options: ResolvedOptions,
@@ -60,6 +63,7 @@ export class InferenceEngine {
     this.#options = options;
     this.#parts = parts;
     this.#shutdown = new EngineShutdown(parts, environment.clock);
+    this.#states = new WantedStates(parts);
     this.models = parts.models;
     this.deployments = parts.deployments;
     this.endpoints = parts.endpoints;
@@ -116,7 +120,7 @@ export class InferenceEngine {
    */
   run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs>;
   run(target: string, request: unknown, runOptions?: RunOptions): Promise<unknown> {
-    return this.#submit(() => this.#parts.intake.submit(target, request, readRunOptions(runOptions), toOutputs));
+    return this.#submit(() => this.#parts.submit(target, request, readRunOptions(runOptions), toOutputs));
   }
 
   /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
@@ -128,7 +132,7 @@ export class InferenceEngine {
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
     return this.#submit(() => {
       const { target, feeds, ...options } = readInferenceRequest(request);
-      return this.#parts.intake.submit(target, feeds, options, toResult);
+      return this.#parts.submit(target, feeds, options, toResult);
     });
   }
 
@@ -151,8 +155,7 @@ export class InferenceEngine {
       const value = cloneRequest(request);
       const options = readRunOptions(runOptions);
       own = options.signal;
-      begin = (stream, signal) =>
-        this.#submit(() => this.#parts.intake.stream(target, value, { ...options, signal }, stream));
+      begin = (stream, signal) => this.#submit(() => this.#parts.stream(target, value, { ...options, signal }, stream));
     } catch (cause) {
       begin = () => this.#refuse(cause);
     }
@@ -173,6 +176,32 @@ export class InferenceEngine {
   allocate<T extends NumericType>(type: T, dims: readonly number[]): TensorOf<T> {
     this.#shutdown.checkRunning();
     return readingInput('allocate', () => allocateTensor(this.#parts.slabs, type, dims));
+  }
+
+  /**
+   * Brings deployments, endpoints and registered models to the wanted state: what is not there is created, what differs is
+   * changed, and what is not wanted is deleted. All of it is checked before anything changes; then the changes are made one
+   * by one, and the first that fails ends the call.
+   *
+   * @returns what changed, or with `dryRun` what would change.
+   * @throws InfermuxError as `models.register`, `deployments.apply`, `endpoints.set` and others; `ENGINE_CLOSED`.
+   */
+  async apply(wanted: WantedState, options: ApplyOptions = {}): Promise<ApplyReport> {
+    this.#shutdown.checkRunning();
+    return this.#parts.keepAlive.during(() => this.#states.apply(wanted, options));
+  }
+
+  /**
+   * Calls the listener for each event of this name: states of replicas, models that come, go and fail, goals, scaling and
+   * more. It is called after the running code, in the order of the events. A listener that throws is told to the logger.
+   *
+   * @returns ends it.
+   * @throws InfermuxError `INVALID_ARGUMENT`.
+   */
+  on<Name extends EngineEventName>(event: Name, listener: (fact: EngineEvents[Name]) => unknown): () => void {
+    check('the event', event, isOneOf(EVENT_NAMES));
+    check('the listener', listener, isFunction);
+    return this.#parts.events.on(event, listener);
   }
 
   /** A snapshot of deployments, replicas and models. */

@@ -9,6 +9,7 @@ import {
   isInteger,
   isMilliseconds,
   isObject,
+  isOneOf,
   type Rule,
 } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
@@ -23,12 +24,14 @@ import { checkFinder, isFinder, type ModelFinder, type ResolvedFinder } from '..
 import type { RepositoryOptions, ResolvedRepositoryOptions } from '../models/model-manager-options.js';
 import { isVersionPolicy } from '../models/sources/manifest.js';
 import { type CheckedSource, checkSources } from '../models/sources/model-sources.js';
-import type {
-  CheckpointOptions,
-  EngineOptions,
-  MetricsOptions,
-  ModelCacheSettings,
-  WeightStoreOptions,
+import {
+  type CheckpointOptions,
+  type EngineOptions,
+  type MetricsOptions,
+  type ModelCacheSettings,
+  OVERCOMMITS,
+  type Overcommit,
+  type WeightStoreOptions,
 } from './engine-options.js';
 
 /** The absolute path of a directory of models, or the sources of models by id. */
@@ -50,6 +53,7 @@ export interface ResolvedOptions {
   /** With absolute paths, as the weight store. */
   readonly checkpoint: { readonly file: string } | undefined;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
+  readonly overcommit: Overcommit;
   readonly logger: EngineOptions['logger'];
   readonly registry: EngineOptions['registry'];
   readonly metrics: { readonly [K in keyof MetricsOptions]-?: NonNullable<MetricsOptions[K]> };
@@ -88,6 +92,7 @@ const ENGINE_RULES: Readonly<Record<OwnKey, Rule>> = {
   deployments: isObject,
   checkpoint: isObject,
   weightStore: isObject,
+  overcommit: isOneOf(OVERCOMMITS),
   logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
   registry: hasMethods('a prom-client Registry', [
     'registerMetric',
@@ -139,7 +144,15 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
   const weightStore = checkOptions('options.weightStore', given.weightStore ?? {}, STORE_RULES);
   const modelCache = checkOptions('options.modelCache', given.modelCache ?? {}, STORE_RULES);
   const { models: _, repository: __, deployments: others = {}, checkpoint, logger, registry, ...rest } = given;
-  const { weightStore: ___, metrics: ____, finder: _____, modelCache: ______, maxModelBytes = -1, ...ofDefault } = rest;
+  const {
+    weightStore: ___,
+    metrics: ____,
+    finder: _____,
+    modelCache: ______,
+    maxModelBytes = -1,
+    overcommit = 'warn',
+    ...ofDefault
+  } = rest;
   // Copies, so that nothing of the caller's is read again when the deployments start.
   const own = copyOptions('options', ofDefault);
   const named = copyDeployments(others);
@@ -163,6 +176,7 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
       directory: absolutePath('options.weightStore.directory', weightStore.directory ?? defaultStore('weights')),
       maxBytes: weightStore.maxBytes ?? MOST_STORE_BYTES,
     },
+    overcommit,
     logger,
     registry,
     metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, buckets: BUCKETS, ...withoutUndefined(metrics) },

@@ -1,5 +1,5 @@
 import { clone } from '../common/values/clone.js';
-import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
+import { NO_MODEL, nameOfOwn } from '../contracts/handler.js';
 import { isWideKey, type SessionWeights } from '../contracts/model-reference.js';
 import type { RoutingStats } from '../contracts/request-router.js';
 import { allPlacesOf, reportOf } from '../deployments/deployment-report.js';
@@ -156,9 +156,4 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
     restarts,
     routingStats: replica && clone(queue.routingStats(replica)),
   };
-}
-
-/** Returns the name that a handler gave to a model of its own. */
-function nameOfOwn(key: string): string {
-  return isHandlerKey(key) ? key.slice(0, -NO_MODEL.length).trimEnd() : key;
 }

@@ -322,6 +322,11 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#admission.outage = undefined;
   }
 
+  /** Why no replica runs, if none can be started. */
+  get outage(): InfermuxError | undefined {
+    return this.#admission.outage;
+  }
+
   /** Whether every accepted request has its answer. */
   get isIdle(): boolean {
     return this.#accepted.isEmpty;

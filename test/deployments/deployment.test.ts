@@ -39,6 +39,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
       memory: new ReplicaMemory(16),
       pool: { clock, worker: replicaEntry() },
       random: () => 0.5,
+      fitting: (_options, _from, to) => to,
       weightStore: { directory: '', maxBytes: 1 },
       observer: {
         running: () => expect.fail('nothing can run'),

@@ -33,6 +33,7 @@ async function start(options: DeploymentOptions = {}, lines = 16, itsClock = new
     memory: new ReplicaMemory(lines),
     pool: { clock, worker: replicaEntry() },
     random: () => 0.5,
+    fitting: (_options, _from, to) => to,
     weightStore: { directory: '', maxBytes: 1 },
     observer: {
       ...{ running: ignore, removed: ignore, event: ignore, stateChanged: ignore, handlerUsed: ignore },

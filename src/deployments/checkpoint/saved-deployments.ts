@@ -14,6 +14,8 @@ export interface SavedDeployment {
   readonly declared: DeploymentOptions | null;
   /** The options that it should have; null for a deployment that was deleted. */
   readonly options: DeploymentOptions | null;
+  /** Id of the goal of its last change. */
+  readonly goal?: string | undefined;
 }
 
 export type SavedDeployments = Readonly<Record<string, SavedDeployment>>;
@@ -32,7 +34,8 @@ export function restoreDeployments(
   for (const [name, own] of Object.entries(declared)) {
     const before = Object.hasOwn(saved, name) ? saved[name] : undefined;
     const isAsBefore = before !== undefined && isSameData(asSaved(toSaved(own)), before.declared);
-    wanted.set(name, { declared: own, options: isAsBefore ? fromSaved(before.options, own) : own });
+    const options = isAsBefore ? fromSaved(before.options, own) : own;
+    wanted.set(name, { declared: own, options, goal: isAsBefore ? before.goal : undefined });
     if (before !== undefined && !isAsBefore)
       log(name, 'the deployment is declared with other options than before, and starts with those');
   }
@@ -90,6 +93,7 @@ export function savedForm(deployments: ReadonlyMap<string, SavedDeployment | und
       saved && {
         declared: saved.declared && toSaved(saved.declared),
         options: saved.options && toSaved(saved.options),
+        goal: saved.goal,
       },
     ]),
   ) as SavedDeployments;

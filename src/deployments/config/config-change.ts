@@ -27,6 +27,7 @@ const LIVE: ReadonlySet<Key> = new Set<Key>([
     'order',
     'routingStats',
     'express',
+    'resources',
   ] as const),
 ]);
 const SCALE: ReadonlySet<Key> = new Set<Key>(['replicas', 'autoscaling']);

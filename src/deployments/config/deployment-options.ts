@@ -70,6 +70,8 @@ export interface DeploymentOptions {
    */
   readonly handler?: string | URL | undefined;
   readonly handlerTimeouts?: HandlerTimeoutOptions | undefined;
+  /** What each replica takes of the machine; the engine's `overcommit` says what becomes of more than fits. */
+  readonly resources?: ResourceOptions | undefined;
   /** JSON data for the handler's `reconfigure`. */
   readonly userConfig?: unknown;
   /** Names and values that tell replicas apart. The entries of a list are spread over the replicas. */
@@ -105,6 +107,16 @@ export interface DeploymentOptions {
 }
 
 export type Labels = Readonly<Record<string, string>>;
+
+/** What one replica takes of the machine. */
+export interface ResourceOptions {
+  /** Bytes of memory. Default: what running replicas hold on average is expected. */
+  readonly memoryBytes?: number | undefined;
+  /** Cores, whole or not. Default: 1, and none for one that computes on other devices. */
+  readonly cores?: number | undefined;
+  /** Devices of the deployment's `devices`, whole or not. Default: not counted. */
+  readonly devices?: number | undefined;
+}
 
 export interface HealthCheckOptions {
   /** Milliseconds between two checks. Default 10000. */
@@ -148,9 +160,10 @@ type Plain = Exclude<
 
 /** The options with every default filled in. */
 export type ResolvedDeploymentOptions = {
-  readonly [K in Exclude<Plain, 'healthCheck' | 'rollingUpdate' | 'routingStats' | 'handlerTimeouts'>]-?: NonNullable<
-    DeploymentOptions[K]
-  >;
+  readonly [K in Exclude<
+    Plain,
+    'healthCheck' | 'rollingUpdate' | 'routingStats' | 'handlerTimeouts' | 'resources'
+  >]-?: NonNullable<DeploymentOptions[K]>;
 } & {
   readonly devices: readonly number[] | undefined;
   /** Undefined: it follows from what the handler takes, if there is one. */
@@ -165,6 +178,7 @@ export type ResolvedDeploymentOptions = {
   readonly healthCheck: { readonly [K in keyof HealthCheckOptions]-?: number };
   readonly routingStats: { readonly [K in keyof RoutingStatsOptions]-?: number };
   readonly handlerTimeouts: HandlerTimeouts;
+  readonly resources: { readonly [K in keyof ResourceOptions]: number | undefined };
   readonly rollingUpdate: { readonly [K in keyof RollingUpdateOptions]-?: number };
   readonly autoscaling: ResolvedAutoscaling | undefined;
 };

@@ -22,6 +22,7 @@ import type {
   HandlerTimeoutOptions,
   HealthCheckOptions,
   ResolvedDeploymentOptions,
+  ResourceOptions,
   RollingUpdateOptions,
   RoutingStatsOptions,
 } from './deployment-options.js';
@@ -63,6 +64,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   handler: isPath,
   userConfig: anything,
   handlerTimeouts: isObject,
+  resources: isObject,
   labels: areLabels,
   router: isRouter,
   order: isOneOf(ORDERS),
@@ -91,6 +93,14 @@ const HANDLER_TIMEOUT_RULES: Readonly<Record<keyof HandlerTimeoutOptions, Rule>>
   reconfigureMs: isMilliseconds({ lowest: 1, or: -1 }),
 };
 
+const isAmount = satisfies((value) => Number.isFinite(value) && (value as number) > 0, 'a number above 0');
+
+const RESOURCE_RULES: Readonly<Record<keyof ResourceOptions, Rule>> = {
+  memoryBytes: isInteger({ lowest: 1 }),
+  cores: isAmount,
+  devices: isAmount,
+};
+
 const ROLLING_UPDATE_RULES: Readonly<Record<keyof RollingUpdateOptions, Rule>> = {
   fraction: satisfies((value) => typeof value === 'number' && value >= 0 && value <= 1, 'a number from 0 to 1'),
 };
@@ -111,6 +121,7 @@ export function resolveDeployment(
   const session = readSession(`${where}.session`, options.session ?? {});
   const healthCheck = checkOptions(`${where}.healthCheck`, options.healthCheck ?? {}, HEALTH_CHECK_RULES);
   const routingStats = checkOptions(`${where}.routingStats`, options.routingStats ?? {}, ROUTING_STATS_RULES);
+  const { memoryBytes, cores, devices } = checkOptions(`${where}.resources`, options.resources ?? {}, RESOURCE_RULES);
   const timeouts = checkOptions(`${where}.handlerTimeouts`, options.handlerTimeouts ?? {}, HANDLER_TIMEOUT_RULES);
   const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
   const autoscaling = options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MAX_REPLICAS);
@@ -141,6 +152,7 @@ export function resolveDeployment(
     gracefulShutdownTimeoutMs: options.gracefulShutdownTimeoutMs ?? 20_000,
     handler: handler === undefined ? undefined : moduleUrl(`${where}.handler`, handler),
     userConfig: readUserConfig(`${where}.userConfig`, options.userConfig),
+    resources: { memoryBytes, cores, devices },
     handlerTimeouts: {
       loadModelMs: timeouts.loadModelMs ?? 60_000,
       disposeMs: timeouts.disposeMs ?? 10_000,

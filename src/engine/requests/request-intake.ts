@@ -6,9 +6,10 @@ import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
-import { NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
+import { isSought, NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
+import type { Outlook } from './capacity-waits.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
 import { sentTerms } from './request-terms.js';
@@ -94,6 +95,19 @@ export class RequestIntake {
       stream,
       isShadow: false,
     });
+  }
+
+  /** How a request stands that is not submitted yet. */
+  outlookOf(target: string, { shardKey, deployment }: RunOptions): Outlook {
+    const { endpoints, targets } = this.#parts;
+    try {
+      const route = endpoints.route(target, shardKey);
+      const destination =
+        route === undefined ? targets.resolve(target, deployment) : this.#resolveFor(target, route.target);
+      return { refusal: destination.deployment.queue.outage, isSought: isSought(destination.model) };
+    } catch (cause) {
+      return { refusal: toInfermuxError(cause), isSought: false };
+    }
   }
 
   /** @throws InfermuxError that also names the endpoint. */

@@ -58,6 +58,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   shardKey: isText,
   labels: anything,
   hints: anything,
+  waitForCapacityMs: isMilliseconds({ lowest: 0 }),
   requestId: isText,
   method: isText,
 };

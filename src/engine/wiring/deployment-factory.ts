@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { demandOf, machineCapacity, overcommitReason } from '../../deployments/capacity.js';
+import { machineCapacity } from '../../deployments/capacity.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
 import { withRouter } from '../../deployments/config/router-module.js';
 import { Deployment } from '../../deployments/deployment.js';
@@ -10,6 +10,7 @@ import type { ReplicaMemory, ReplicaPoolEnvironment } from '../../replicas/repli
 import { Dispatcher } from '../../routing/dispatcher.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import type { EngineDeployment, Targets } from '../requests/targets.js';
+import type { CapacityCheck } from './capacity-check.js';
 import { type DispatcherObserverEnvironment, observeDispatcher } from './dispatcher-observer.js';
 import type { OtherWritersLog } from './other-writers-log.js';
 import type { ReplicaEvents } from './replica-events.js';
@@ -21,11 +22,14 @@ export interface DeploymentFactoryEnvironment extends DispatcherObserverEnvironm
   readonly pool: ReplicaPoolEnvironment;
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
   readonly loadRetries: number;
+  readonly capacity: CapacityCheck;
   /** All deployments of the engine. */
   deployments(): readonly EngineDeployment[];
   managed(): ManagedModels;
-  events(): ReplicaEvents;
+  replicaEvents(): ReplicaEvents;
   targets(): Targets;
+  /** A replica takes requests from now on. */
+  running(): void;
 }
 
 /** Makes deployments whose requests wait in a dispatcher, and passes on their events to models, metrics and log. */
@@ -36,8 +40,8 @@ export class DeploymentFactory {
     this.#environment = environment;
   }
 
-  create(name: string, options: ResolvedDeploymentOptions): EngineDeployment {
-    const { memory, pool, weightStore } = this.#environment;
+  create(name: string, options: ResolvedDeploymentOptions, goalId?: string): EngineDeployment {
+    const { memory, pool, weightStore, capacity } = this.#environment;
     const sought = new SoughtModels(
       () => this.#environment.managed(),
       () => queue.sought,
@@ -59,41 +63,51 @@ export class DeploymentFactory {
     const deployment: EngineDeployment = new Deployment(name, options, {
       ...{ queue, memory, pool, weightStore, random: Math.random },
       observer: this.#observe(name, queue),
+      goalId,
+      fitting: (...scale) => capacity.fitting(name, ...scale),
     });
     return deployment;
   }
 
   #observe(deployment: string, queue: Dispatcher<Replica>): DeploymentObserver {
-    const { log, metrics, managed, events, others } = this.#environment;
+    const { log, metrics, managed, events, replicaEvents, others } = this.#environment;
     return {
       running: (replica) => {
         // An express replica gets models by requests alone.
         if (!replica.isExpress) managed().replicaRunning(replica);
+        this.#environment.running();
       },
       removed: (replica, crash) => {
         managed().replicaLeft(replica.id);
         if (crash !== undefined && replica.loadUnderWay !== undefined)
-          events().loadLost(queue, replica, replica.loadUnderWay);
+          replicaEvents().loadLost(queue, replica, replica.loadUnderWay);
       },
-      event: (replica, event) => events().handle(queue, replica, event),
+      event: (replica, event) => replicaEvents().handle(queue, replica, event),
       handlerUsed: (handler) => void others.look('a handler', fileURLToPath(handler)),
-      stateChanged: ({ id, hello }, state) =>
-        log.write('info', { replica: id, state, ...hello }, 'replica changed state'),
+      stateChanged: ({ id, hello }, state) => {
+        log.write('info', { replica: id, state, ...hello }, 'replica changed state');
+        // It starts before anybody is told.
+        if (state !== 'starting') events.emit('replicaState', () => ({ replica: id, deployment, state }));
+      },
       restarting: (replica, error, delayMs) => {
         metrics.replicaRestarted(replica);
         log.write('warn', { replica, err: error, delayMs }, 'replica failed and is restarted');
+        events.emit('replicaRestarting', () => ({ replica, deployment, reason: error.message, delayMs }));
       },
-      outage: (error) => log.write('error', { deployment, err: error }, 'no replica can be started'),
+      outage: (error) => {
+        log.write('error', { deployment, err: error }, 'no replica can be started');
+        events.emit('outage', () => ({ deployment, reason: error.message }));
+      },
       scaled: (from, to) => this.#scaled(deployment, from, to),
       log: (level, fields, message) => log.write(level, fields, message),
     };
   }
 
-  #scaled(deployment: string, from: number, to: number): void {
-    const { log, deployments } = this.#environment;
-    if (from > 0) log.write('info', { deployment, from, to }, 'deployment is scaled');
-    const reason = overcommitReason(demandOf(deployments(), to - from), machineCapacity());
-    if (reason === undefined) return;
-    log.write('warn', { deployment, replicas: to, reason }, 'more replicas than this machine can carry');
+  #scaled(name: string, from: number, to: number): void {
+    const { log, events, deployments, capacity } = this.#environment;
+    events.emit('scaled', () => ({ deployment: name, from, to }));
+    if (from > 0) log.write('info', { deployment: name, from, to }, 'deployment is scaled');
+    const deployment = deployments().find((each) => each.name === name);
+    if (deployment !== undefined) capacity.scaled(name, deployment.options, from, to);
   }
 }

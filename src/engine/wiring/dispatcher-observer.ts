@@ -1,4 +1,5 @@
 import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
+import type { EventHub } from '../../observability/engine-events.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
@@ -9,12 +10,13 @@ export interface DispatcherObserverEnvironment {
   readonly keepAlive: KeepAlive;
   readonly metrics: EngineMetrics;
   readonly log: Log;
+  readonly events: EventHub;
 }
 
 /** Counts and logs the requests of one deployment, and keeps the process up while there are any. */
 export function observeDispatcher(
   deployment: string,
-  { keepAlive, metrics, log }: DispatcherObserverEnvironment,
+  { keepAlive, metrics, log, events }: DispatcherObserverEnvironment,
 ): Omit<DispatcherObserver, 'expressNeeded' | 'sought' | 'unsought' | 'insteadOf'> {
   const requests = metrics.deploymentRequests(deployment);
   return {
@@ -36,12 +38,14 @@ export function observeDispatcher(
       metrics.batchVerificationFailed(labelOf(model));
       const message = 'the model gives other results in a batch than alone: batching is switched off for it';
       log.write('warn', { model: model.id, reason }, message);
+      events.emit('batchingSwitchedOff', () => ({ model: model.id, deployment, reason }));
     },
     routerFailed: (fault, error, isFirst) => {
       metrics.routerFailed(deployment, fault);
       // The fault may happen with each request, so only the first is logged.
       if (!isFirst) return;
       log.write('error', { deployment, fault, err: error }, 'the router failed');
+      events.emit('routerFailed', () => ({ deployment, kind: fault, reason: error.message }));
     },
   };
 }

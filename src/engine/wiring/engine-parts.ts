@@ -1,4 +1,5 @@
 import { messageOf } from '../../common/errors.js';
+import type { RunOptions } from '../../contracts/run-options.js';
 import { machineCapacity } from '../../deployments/capacity.js';
 import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
 import { DEFAULT_DEPLOYMENT } from '../../deployments/config/deployment-name.js';
@@ -10,6 +11,7 @@ import { ManagedModels } from '../../models/managed-models.js';
 import { ModelCatalog } from '../../models/model-catalog.js';
 import { ModelManager } from '../../models/model-manager.js';
 import type { ModelReplicas } from '../../models/model-replicas.js';
+import { EventHub } from '../../observability/engine-events.js';
 import { EngineMetrics } from '../../observability/engine-metrics.js';
 import { Log } from '../../observability/log.js';
 import type { Replica } from '../../replicas/replica.js';
@@ -17,14 +19,17 @@ import { ReplicaMemory, type ReplicaPoolEnvironment } from '../../replicas/repli
 import { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
 import { PooledThread } from '../../replicas/threads/pooled-thread.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
-import { isSought } from '../../routing/pending-request.js';
+import { isSought, type RequestStream } from '../../routing/pending-request.js';
 import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
+import { CapacityWaits } from '../requests/capacity-waits.js';
+import type { ResultReader } from '../requests/inference-result.js';
 import { NestedRequests } from '../requests/nested-requests.js';
 import { RequestIntake } from '../requests/request-intake.js';
 import { Targets } from '../requests/targets.js';
+import { CapacityCheck } from './capacity-check.js';
 import { deployedReplicas, replicasWithSessions } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
 import { metricsSource } from './metrics-source.js';
@@ -37,6 +42,7 @@ export class EngineParts {
   readonly slabs: Slabs;
   readonly sharing: WeightSharing;
   readonly log: Log;
+  readonly events: EventHub;
   readonly others: OtherWritersLog;
   readonly metrics: EngineMetrics;
   readonly checkpoint: EngineCheckpoint;
@@ -51,14 +57,17 @@ export class EngineParts {
   /** Twice the replicas, and an express replica: one that is ending still uses its line of the counters. */
   readonly #memory = new ReplicaMemory(2 * (MAX_REPLICAS + 1));
   readonly intake: RequestIntake;
+  /** Requests that nobody can take yet. */
+  readonly waits: CapacityWaits;
   readonly nestedRequests: NestedRequests;
-  readonly #events: ReplicaEvents;
+  readonly #replicaEvents: ReplicaEvents;
 
   constructor(options: ResolvedOptions, checkpoint: Checkpoint | undefined, environment: ReplicaPoolEnvironment) {
     this.#options = options;
     this.#environment = environment;
     this.slabs = new Slabs(environment.clock);
     this.log = new Log(options.logger);
+    this.events = new EventHub((callback) => environment.clock.defer(callback), this.log);
     this.others = new OtherWritersLog(this.log);
     this.checkpoint = new EngineCheckpoint(checkpoint, options);
     this.metrics = new EngineMetrics(metricsSource(this), {
@@ -66,7 +75,7 @@ export class EngineParts {
       ...options.metrics,
     });
     this.catalog = new ModelCatalog(() => {
-      this.targets.forget();
+      this.#targetsChanged();
       this.#memory.counters.catalogChanged();
     });
     this.deployments = this.#createDeployments(checkpoint !== undefined);
@@ -83,8 +92,13 @@ export class EngineParts {
     });
     this.sharing = this.#createSharing();
     this.intake = new RequestIntake(this, environment.clock);
+    this.waits = new CapacityWaits({
+      ...{ clock: environment.clock, during: this.#during },
+      outlookOf: (target, options) => this.intake.outlookOf(target, options),
+      most: () => this.defaultOptions.maxQueuedRequests,
+    });
     this.nestedRequests = new NestedRequests(this.intake);
-    this.#events = new ReplicaEvents(this);
+    this.#replicaEvents = new ReplicaEvents(this);
   }
 
   /** Options of the default deployment as they are now; after it is deleted, as they were at the start. */
@@ -92,25 +106,46 @@ export class EngineParts {
     return this.deployments.find(DEFAULT_DEPLOYMENT)?.options ?? this.#options.deployments[DEFAULT_DEPLOYMENT];
   }
 
+  /** As {@link RequestIntake.submit}, for a request that may wait for somebody who can take it. */
+  submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
+    return this.waits.run(target, request, options, (...own) => this.intake.submit(target, ...own, reader));
+  }
+
+  /** As {@link RequestIntake.stream}, likewise. */
+  stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
+    return this.waits.run(target, request, options, (...own) => this.intake.stream(target, ...own, stream));
+  }
+
+  /** A name may mean something else from now on, or somebody may take requests who could not before. */
+  #targetsChanged(): void {
+    this.targets.forget();
+    this.waits.changed();
+  }
+
   readonly #write: Log['write'] = (level, fields, message) => this.log.write(level, fields, message);
 
   readonly #during = <T>(work: () => Promise<T>): Promise<T> => this.keepAlive.during(work);
 
   #createDeployments(isSaved: boolean): Deployments<Dispatcher<Replica>> {
-    const { keepAlive, metrics, log, others } = this;
+    const { keepAlive, metrics, log, events, others } = this;
+    const capacity = new CapacityCheck(this.#options.overcommit, () => this.deployments.all, log);
     const factory = new DeploymentFactory({
-      ...{ keepAlive, metrics, log, others, memory: this.#memory, pool: this.#environment },
+      capacity,
+      ...{ keepAlive, metrics, log, events, others, memory: this.#memory, pool: this.#environment },
       weightStore: this.#options.weightStore,
       loadRetries: this.#options.repository.retries,
       deployments: () => this.deployments.all,
       managed: () => this.managed,
-      events: () => this.#events,
+      replicaEvents: () => this.#replicaEvents,
       targets: () => this.targets,
+      running: () => this.waits.changed(),
     });
     return new Deployments({
       ...{ log: this.#write, during: this.#during, defaultReplicas, isSaved },
-      create: (name, options) => factory.create(name, options),
-      changed: () => this.targets.forget(),
+      create: (...beginning) => factory.create(...beginning),
+      changed: () => this.#targetsChanged(),
+      goal: (goal) => events.emit('goal', () => goal),
+      checkCapacity: (...wanted) => capacity.check(...wanted),
       deleted: (name) => this.#deploymentDeleted(name),
       save: (deployments) => this.checkpoint.save({ deployments }),
     });
@@ -134,6 +169,7 @@ export class EngineParts {
       checkTarget: (target) => this.#checkTarget(target),
       isModel: (name) => this.catalog.find(name) !== undefined,
       save: (endpoints) => this.checkpoint.save({ endpoints }),
+      changed: () => this.waits.changed(),
     });
   }
 

@@ -1,9 +1,10 @@
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { fromErrorRecord } from '../../common/values/error-record.js';
-import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
+import { isHandlerKey, NO_MODEL, nameOfOwn } from '../../contracts/handler.js';
 import { isWideKey, type ModelName } from '../../contracts/model-reference.js';
 import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
+import type { EventHub } from '../../observability/engine-events.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
@@ -22,6 +23,7 @@ export interface ReplicaEventsEnvironment {
   readonly sharing: WeightSharing;
   readonly metrics: EngineMetrics;
   readonly log: Log;
+  readonly events: EventHub;
   readonly nestedRequests: NestedRequests;
 }
 
@@ -35,7 +37,7 @@ export class ReplicaEvents {
 
   /** @param dispatcher of the replica's deployment. */
   handle(dispatcher: Dispatcher<Replica>, replica: Replica, event: ReplicaEvent): void {
-    const { catalog, managed, sharing, metrics, log } = this.#environment;
+    const { catalog, managed, sharing, metrics, log, events } = this.#environment;
     const { id } = replica;
     if (event.kind === 'log') {
       log.write(event.level, { replica: id, ...event.fields }, event.message);
@@ -65,6 +67,7 @@ export class ReplicaEvents {
     const model = registered?.id ?? event.key;
     const isWide = isWideKey(event.key);
     const session = isWide ? { model, wide: true } : { model };
+    const place = { model: nameOfOwn(model), version: registered?.version, replica: id };
     switch (event.kind) {
       case 'model-loading':
         log.write('debug', { replica: id, ...session }, 'model is loading');
@@ -86,6 +89,7 @@ export class ReplicaEvents {
         if (registered?.isFound === true) managed.search.loaded(registered);
         metrics.sessions.loaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
+        events.emit('modelLoaded', () => ({ ...place, loadMs, bytes }));
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
@@ -100,11 +104,13 @@ export class ReplicaEvents {
         const { message: reason } = fromErrorRecord(event.error);
         metrics.sessions.releaseFailed(id);
         log.write('warn', { replica: id, ...session, reason }, 'session could not be released; its memory may stay');
+        events.emit('modelReleaseFailed', () => ({ ...place, reason }));
         break;
       }
       case 'model-unloaded':
         metrics.sessions.unloaded(id, event.reason, event.unloadMs, event.idleMs);
         log.write('info', { replica: id, ...session, reason: event.reason }, 'model unloaded');
+        events.emit('modelUnloaded', () => ({ ...place, reason: event.reason }));
         break;
     }
   }
@@ -116,12 +122,15 @@ export class ReplicaEvents {
   }
 
   #loadFailed({ id }: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
-    const { catalog, managed, metrics, log } = this.#environment;
+    const { catalog, managed, metrics, log, events } = this.#environment;
     const registered = catalog.byKey(key);
     if (registered !== undefined && !isWideKey(key)) managed.modelLoadFailed(id, key, error, nextTryInMs);
     metrics.sessions.loadFailed(id, registered?.format ?? 'handler', error.code);
     const model = registered?.id ?? key;
     log.write('warn', { replica: id, model, reason: error.message, nextTryInMs }, 'model load failed');
+    const place = { model: nameOfOwn(model), version: registered?.version, replica: id };
+    const { code, message: reason } = error;
+    events.emit('modelLoadFailed', () => ({ ...place, code, reason, nextTryInMs }));
   }
 
   #warnOfOmitted(model: string, omitted: readonly OmittedOutput[]): void {

@@ -2,6 +2,7 @@ import {
   checkOptions,
   hasMethods,
   isBoolean,
+  isFunction,
   isInteger,
   isMilliseconds,
   isObject,
@@ -109,8 +110,6 @@ export function checkHeaders(where: string, given: unknown): Readonly<Record<str
   }
   throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an object of headers; one of them is none`);
 }
-
-const isFunction = satisfies((value) => typeof value === 'function', 'a function');
 
 const RULES: Readonly<Record<keyof DescribedSource, Rule>> = {
   path: isPath,

@@ -1,5 +1,6 @@
 import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
+import { isSameData } from '../../common/values/realm.js';
 import { checkFinder, isFinder, type ModelFinder } from '../finder/finder.js';
 import type { Finders } from '../finder/finders.js';
 import type { ModelSearch } from '../finder/model-search.js';
@@ -18,6 +19,13 @@ export interface RegistrationsEnvironment {
   unregistered(id: string): void;
 }
 
+export interface RegistrationChange {
+  readonly name: string;
+  readonly action: 'create' | 'change' | 'delete';
+  /** Undefined for a deletion. */
+  readonly source: unknown;
+}
+
 /** A model whose registration can be taken back. */
 interface Registration {
   readonly model: FoundModel;
@@ -33,7 +41,7 @@ export class Registrations {
   readonly #followed: FollowedModels;
   readonly #followable: FollowedModelsEnvironment;
   readonly #environment: RegistrationsEnvironment;
-  /** What was registered while an engine ran, by `id@version`. */
+  /** What was registered while an engine ran, by `id@version`, without bytes. */
   readonly #later = new Map<string, CheckedSource>();
   /** Changes of one id take turns. */
   readonly #turns = new KeyedTasks();
@@ -119,7 +127,7 @@ export class Registrations {
       const before = new Map(this.#later);
       for (const model of gone) this.#later.delete(nameOf(model));
       try {
-        if (before.size !== this.#later.size) await this.#environment.save(this.#later);
+        if (before.size !== this.#later.size) await this.#save();
       } catch (cause) {
         for (const model of gone) this.#named.put(model);
         for (const [name, source] of before) this.#later.set(name, source);
@@ -130,6 +138,37 @@ export class Registrations {
       if (catalog.entry(id) === undefined) await pinned.unpinId(id);
     });
     this.#environment.unregistered(id);
+  }
+
+  /**
+   * What is to be registered and unregistered so that these models, and no others, are registered. Bytes are always taken
+   * for others than before.
+   *
+   * @throws InfermuxError `INVALID_ARGUMENT`.
+   */
+  changesTo(wanted: Readonly<Record<string, unknown>>): RegistrationChange[] {
+    const changes: RegistrationChange[] = [];
+    const kept = new Set<string>();
+    for (const [target, source] of Object.entries(wanted)) {
+      const { id, version } = readTarget(target);
+      if (isFinder(source)) {
+        kept.add(id);
+        if (this.#finders.given(id) === source) continue;
+        if (this.#finders.has(id)) changes.push({ name: id, action: 'delete', source: undefined });
+        changes.push({ name: id, action: 'create', source });
+        continue;
+      }
+      const where = `the source of model ${show(target)}`;
+      const checked = readingInput(where, () => checkSource(where, source as ModelSources[string]));
+      const name = nameOf({ id, version: version ?? checked.version ?? 1 });
+      kept.add(name);
+      const before = this.#later.get(name);
+      const isSame = before?.path !== undefined && isSameData(before, { ...checked, bytes: undefined });
+      if (!isSame) changes.push({ name, action: before === undefined ? 'create' : 'change', source });
+    }
+    for (const name of [...this.#later.keys(), ...this.#finders.ids])
+      if (!kept.has(name)) changes.push({ name, action: 'delete', source: undefined });
+    return changes;
   }
 
   loadFailed(): void {
@@ -150,7 +189,7 @@ export class Registrations {
       throw new InfermuxError('INVALID_ARGUMENT', message);
     }
     if (this.#followable.catalog.ownerOf(id) !== undefined) throw alreadyThere(id);
-    this.#finders.set(id, checkFinder(`the finder of model ${show(id)}`, finder));
+    this.#finders.set(id, finder, checkFinder(`the finder of model ${show(id)}`, finder));
     this.#search.forgetFailures(id);
     return id;
   }
@@ -161,7 +200,7 @@ export class Registrations {
     const before = this.#put(registration);
     try {
       await this.#followed.refresh(registration.model.id, verify);
-      await this.#environment.save(this.#later);
+      await this.#save();
     } catch (cause) {
       if (before !== undefined) this.#put(before);
       else {
@@ -173,11 +212,16 @@ export class Registrations {
     }
   }
 
+  /** Bytes are nowhere to be found again. */
+  async #save(): Promise<void> {
+    await this.#environment.save(new Map([...this.#later].filter(([, { path }]) => path !== undefined)));
+  }
+
   #put({ model, source }: Registration): Registration | undefined {
     const name = nameOf(model);
     const [before, sourceBefore] = [this.#named.put(model), this.#later.get(name)];
-    if (source?.path === undefined) this.#later.delete(name);
-    else this.#later.set(name, source);
+    if (source === undefined) this.#later.delete(name);
+    else this.#later.set(name, { ...source, bytes: undefined });
     return before && { model: before, source: sourceBefore };
   }
 

@@ -1,0 +1,110 @@
+import { messageOf } from '../common/errors.js';
+import type { UnloadReason } from '../contracts/eviction.js';
+import type { Log } from './log.js';
+
+/** What `engine.on` tells, by the name of the event: the facts that the log tells. Times are in milliseconds. */
+export interface EngineEvents {
+  /** A replica takes requests (`running`), takes no more (`draining`), or has ended (`stopped`, `failed`). */
+  readonly replicaState: {
+    readonly replica: string;
+    readonly deployment: string;
+    readonly state: 'running' | 'draining' | 'stopped' | 'failed';
+  };
+  /** A replica has failed, and is started again after the delay. */
+  readonly replicaRestarting: {
+    readonly replica: string;
+    readonly deployment: string;
+    readonly reason: string;
+    readonly delayMs: number;
+  };
+  /** No replica of the deployment can be started: its requests are refused. */
+  readonly outage: { readonly deployment: string; readonly reason: string };
+  /** The target number of replicas has changed. */
+  readonly scaled: { readonly deployment: string; readonly from: number; readonly to: number };
+  /** A change of a deployment has a goal (`pending`), or its goal was decided. */
+  readonly goal: {
+    readonly id: string;
+    readonly deployment: string;
+    readonly status: 'pending' | 'reached' | 'superseded' | 'failed';
+    readonly reason: string | undefined;
+  };
+  readonly modelLoaded: ModelInReplica & { readonly loadMs: number; readonly bytes: number };
+  /** A load has failed; the replica tries none for so long. */
+  readonly modelLoadFailed: ModelInReplica & {
+    readonly code: string;
+    readonly reason: string;
+    readonly nextTryInMs: number;
+  };
+  /** A session has left, because it was `evicted` for another one, `unloaded`, `expired`, `replaced`, or at the end. */
+  readonly modelUnloaded: ModelInReplica & { readonly reason: UnloadReason };
+  /** A session that has left could not be released: its memory may stay. */
+  readonly modelReleaseFailed: ModelInReplica & { readonly reason: string };
+  /** Requests of the model are not joined any more: it gave other results in a batch than alone. */
+  readonly batchingSwitchedOff: { readonly model: string; readonly deployment: string; readonly reason: string };
+  /** The router made a fault of this kind for the first time. */
+  readonly routerFailed: { readonly deployment: string; readonly kind: string; readonly reason: string };
+}
+
+/** A session of a model, or of a handler's own model, which has no version. */
+interface ModelInReplica {
+  readonly model: string;
+  readonly version: number | undefined;
+  readonly replica: string;
+}
+
+export type EngineEventName = keyof EngineEvents;
+
+export const EVENT_NAMES: readonly string[] = [
+  ...(['replicaState', 'replicaRestarting', 'outage', 'scaled', 'goal', 'modelLoaded', 'modelLoadFailed'] as const),
+  ...(['modelUnloaded', 'modelReleaseFailed', 'batchingSwitchedOff', 'routerFailed'] as const),
+] satisfies EngineEventName[];
+
+type Listener = (fact: never) => unknown;
+
+/**
+ * Tells listeners what happens, in the order in which it happens, after the code that is running: a listener may call
+ * anything of the engine. One that fails is told to the log, and goes on hearing.
+ */
+export class EventHub {
+  readonly #listeners = new Map<EngineEventName, Set<{ readonly listener: Listener }>>();
+  readonly #defer: (callback: () => void) => void;
+  readonly #log: Log;
+
+  /** @param defer calls back after the running code. */
+  constructor(defer: (callback: () => void) => void, log: Log) {
+    this.#defer = defer;
+    this.#log = log;
+  }
+
+  /** @returns ends it. */
+  on<Name extends EngineEventName>(name: Name, listener: (fact: EngineEvents[Name]) => unknown): () => void {
+    const all = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, all);
+    const entry = { listener: listener as Listener };
+    all.add(entry);
+    return () => void all.delete(entry);
+  }
+
+  /** @param factOf makes the fact, if somebody listens. */
+  emit<Name extends EngineEventName>(name: Name, factOf: () => EngineEvents[Name]): void {
+    const all = this.#listeners.get(name);
+    if (all === undefined || all.size === 0) return;
+    const fact = Object.freeze(factOf());
+    for (const entry of all) {
+      this.#defer(() => {
+        if (all.has(entry)) this.#tell(name, entry.listener, fact);
+      });
+    }
+  }
+
+  #tell(name: EngineEventName, listener: Listener, fact: unknown): void {
+    const failed = (cause: unknown) =>
+      this.#log.write('warn', { event: name, reason: messageOf(cause) }, 'a listener of engine.on failed');
+    try {
+      const answer = listener(fact as never) as PromiseLike<unknown> | undefined;
+      if (typeof answer?.then === 'function') answer.then(undefined, failed);
+    } catch (cause) {
+      failed(cause);
+    }
+  }
+}

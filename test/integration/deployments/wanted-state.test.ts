@@ -1,0 +1,332 @@
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { EngineOptions, GoalReport, InferenceEngine, InfermuxError } from '../../../dist/index.js';
+import { directory } from '../../support/directories.js';
+import { replicasIn, row, startDeployments } from '../../support/engines/deployments-engine.js';
+import { scaleModel } from '../../support/onnx-models.js';
+import { until } from '../../support/until.js';
+
+let engine: InferenceEngine;
+let logged: string[];
+const { idsOf } = replicasIn(() => engine);
+
+async function start(options: EngineOptions = {}): Promise<void> {
+  ({ engine, logged } = await startDeployments(options));
+}
+
+const outcome = (promise: Promise<unknown>) =>
+  promise.then(
+    () => 'done',
+    ({ code, message }: InfermuxError) => `${code}: ${message}`,
+  );
+const done = async (goal: Promise<{ done: Promise<unknown> }>) => (await goal).done;
+
+afterEach(() => engine?.destroy());
+
+describe('deployments.apply', () => {
+  it('creates what is not there, and changes what is there to exactly these options', async () => {
+    await start();
+    await done(engine.deployments.apply('a', { replicas: 1, maxQueuedRequests: 7 }));
+    expect(engine.deployments.get('a').options).toMatchObject({ replicas: 1, maxQueuedRequests: 7 });
+    const [replica] = idsOf('a');
+    await done(engine.deployments.apply('a', { replicas: 2 }));
+    expect(engine.deployments.get('a').options).toMatchObject({ replicas: 2, maxQueuedRequests: 4_096 });
+    expect(idsOf('a')).toContain(replica);
+    const goal = await engine.deployments.apply('a', { replicas: 2 });
+    expect(goal.status).toBe('reached');
+  });
+
+  it('waits for the end of one that is being deleted', async () => {
+    await start();
+    await done(engine.deployments.apply('a', {}));
+    const deleted = await engine.deployments.delete('a');
+    await done(engine.deployments.apply('a', { labels: { made: 'again' } }));
+    expect(deleted.status).toBe('reached');
+    expect(engine.deployments.get('a').options.labels).toEqual([{ made: 'again' }]);
+  });
+
+  it('is refused with what is wrong', async () => {
+    await start();
+    expect(await outcome(engine.deployments.apply('a', { replicas: -1 }))).toContain('INVALID_ARGUMENT');
+    expect(await outcome(engine.deployments.apply('', {}))).toContain('INVALID_ARGUMENT');
+    const handler = new URL('../../support/handler.mjs', import.meta.url);
+    expect(await outcome(engine.deployments.apply('default', { handler }))).toContain('a handler cannot be added');
+  });
+});
+
+it('delete with missingOk is done where nothing is', async () => {
+  await start();
+  expect(await outcome(engine.deployments.delete('none'))).toContain('FAILED_PRECONDITION');
+  expect((await engine.deployments.delete('none', { missingOk: true })).status).toBe('reached');
+  await engine.deployments.apply('a', {});
+  const first = await engine.deployments.delete('a', { missingOk: true });
+  expect((await engine.deployments.delete('a', { missingOk: true })).id).toBe(first.id);
+  await first.done;
+});
+
+describe('goals', () => {
+  it('can be asked for by their ids', async () => {
+    await start();
+    const { goals } = engine.deployments;
+    const made = await engine.deployments.create('a', {});
+    expect(goals.get(made.id)).toEqual({ id: made.id, deployment: 'a', status: 'pending', reason: undefined });
+    const changed = await engine.deployments.update('a', { replicas: 2 });
+    await changed.done;
+    expect([goals.get(made.id)?.status, goals.get(changed.id)?.status]).toEqual(['superseded', 'reached']);
+    const failing = await engine.deployments.create('b', { handler: '/nowhere/handler.mjs' });
+    await outcome(failing.done);
+    expect(goals.get(failing.id)).toMatchObject({ status: 'failed', reason: expect.stringContaining('starts failed') });
+    expect(goals.get('none')).toBe(undefined);
+    expect(goals.list().map(({ deployment }) => deployment)).toEqual(['default', 'a', 'a', 'b']);
+  });
+
+  it('are known after a restart', async () => {
+    const checkpoint = { file: join(directory(), 'checkpoint.json') };
+    await start({ checkpoint });
+    const made = await engine.deployments.create('a', {});
+    await made.done;
+    const changed = await engine.deployments.update('a', { labels: { a: 'b' } });
+    await engine.destroy();
+    await start({ checkpoint });
+    expect(engine.deployments.goals.get(changed.id)).toMatchObject({ deployment: 'a' });
+    await until(() => engine.deployments.goals.get(changed.id)?.status === 'reached');
+    expect(engine.deployments.get('a').goal.id).toBe(changed.id);
+    expect(engine.deployments.goals.get(made.id)).toBe(undefined);
+  });
+});
+
+describe('engine.apply', () => {
+  const state = (factor: number) => ({
+    deployments: { a: { replicas: 1 }, b: { maxQueuedRequests: 7 } },
+    endpoints: { e: { traffic: { 'a/made': 1 } } },
+    models: { made: { path: join(directory({ 'm.onnx': scaleModel(factor) }), 'm.onnx') } },
+  });
+
+  it('brings all to the wanted state at once, and says before what it would do', async () => {
+    await start();
+    const wanted = state(2);
+    const expected = [
+      { kind: 'model', name: 'made@1', action: 'create', options: [] },
+      { kind: 'deployment', name: 'a', action: 'create', options: [] },
+      { kind: 'deployment', name: 'b', action: 'create', options: [] },
+      { kind: 'endpoint', name: 'e', action: 'create', options: [] },
+    ];
+    expect(await engine.apply(wanted, { dryRun: true })).toEqual({ changes: expected, goals: [] });
+    expect(engine.deployments.list()).toHaveLength(1);
+    const { changes, goals } = await engine.apply(wanted);
+    expect(changes).toEqual(expected);
+    await Promise.all(goals.map((goal) => goal.done));
+    expect((await engine.run('e', row(3)))['y']?.data[0]).toBe(6);
+    expect(await engine.apply(wanted)).toEqual({ changes: [], goals: [] });
+    const next = {
+      ...state(3),
+      deployments: { b: { maxQueuedRequests: 8, labels: { a: 'b' } } },
+      endpoints: { e: { traffic: { 'b/made': 1 } } },
+    };
+    expect((await engine.apply(next)).changes).toEqual([
+      { kind: 'model', name: 'made@1', action: 'change', options: [] },
+      { kind: 'deployment', name: 'b', action: 'change', options: ['maxQueuedRequests', 'labels'] },
+      { kind: 'endpoint', name: 'e', action: 'change', options: ['traffic'] },
+      { kind: 'deployment', name: 'a', action: 'delete', options: [] },
+    ]);
+    expect((await engine.run('e', row(3)))['y']?.data[0]).toBe(9);
+    expect(
+      (await engine.apply({ deployments: {}, endpoints: {}, models: {} })).changes.map(({ kind, action, name }) => [
+        kind,
+        action,
+        name,
+      ]),
+    ).toEqual([
+      ['endpoint', 'delete', 'e'],
+      ['deployment', 'delete', 'b'],
+      ['model', 'delete', 'made@1'],
+    ]);
+    expect([engine.endpoints.list(), engine.models.list().some(({ id }) => id === 'made')]).toEqual([[], false]);
+    expect(engine.deployments.get('default').state).toBe('healthy');
+  });
+
+  it('changes nothing when something is wrong, and leaves alone what it does not name', async () => {
+    await start();
+    await engine.apply(state(2));
+    const wrong = [
+      { deployments: { a: { replicas: 'x' } } },
+      { deployments: { c: null } },
+      { endpoints: { e: { traffic: { a: 2 } } } },
+      { endpoints: { '': { traffic: { a: 1 } } } },
+      { models: { made: 7 } },
+      { models: { 'a@b': 'x' } },
+      { deployment: {} },
+      null,
+    ];
+    for (const wanted of wrong) {
+      const both = wanted === null ? wanted : { models: {}, ...wanted };
+      expect(await outcome(engine.apply(both as never))).toContain('INVALID_ARGUMENT');
+    }
+    expect(await outcome(engine.apply({}, { dry: true } as never))).toContain('INVALID_ARGUMENT');
+    expect(await engine.apply({})).toEqual({ changes: [], goals: [] });
+    expect(
+      engine.deployments
+        .list()
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(['a', 'b', 'default']);
+    expect(engine.models.get('made').problem).toBe(undefined);
+  });
+});
+
+describe('resources', () => {
+  const many = { cores: 1_000 };
+
+  it('that do not fit are warned of, with how many would', async () => {
+    await start();
+    await done(engine.deployments.create('a', { resources: many }));
+    expect(logged.filter((line) => line.includes('more replicas than this machine can carry')).join()).toMatch(
+      /1 replica would take 1000 cores, and \d+ of \d+ are left: 0 fit/,
+    );
+  });
+
+  it('that do not fit are refused where that is wanted, and autoscaling goes no further', async () => {
+    await start({ overcommit: 'refuse', replicas: 1, resources: { cores: 0.1 } });
+    expect(await outcome(engine.deployments.create('a', { resources: many }))).toMatch(
+      /FAILED_PRECONDITION: deployment "a" does not fit on this machine: 1 replica would take 1000 cores.*0 fit/,
+    );
+    expect(await outcome(engine.deployments.update('default', { resources: many }))).toContain('does not fit');
+    expect(await outcome(engine.apply({ deployments: { a: { resources: { memoryBytes: 2 ** 50 } } } }))).toContain(
+      '0 fit',
+    );
+    expect(engine.deployments.list().map(({ name }) => name)).toEqual(['default']);
+    const cores = 0.6 * (await import('node:os')).availableParallelism();
+    await done(
+      engine.deployments.create('scaled', {
+        resources: { cores },
+        autoscaling: { minReplicas: 1, maxReplicas: 3, targetOngoingRequests: 0.1, upscaleDelayMs: 0 },
+      }),
+    );
+    const runs = Array.from({ length: 20 }, () =>
+      engine.run('scaled/slow', { x: { dims: [1], data: Float32Array.of(3) } }),
+    );
+    await until(() => logged.some((line) => line.startsWith('autoscaling wants more than fits')));
+    await Promise.all(runs);
+    expect(engine.deployments.get('scaled').targetReplicas).toBe(1);
+  });
+
+  it('that do not fit at the start are refused, too', async () => {
+    expect(await outcome(start({ overcommit: 'refuse', resources: many }))).toContain('does not fit');
+    expect(await outcome(start({ overcommit: 'no' as never }))).toContain('options.overcommit');
+    for (const resources of [{ cores: 0 }, { memoryBytes: 0.5 }, { devices: -1 }, { gpu: 1 }])
+      expect(await outcome(start({ resources: resources as never }))).toContain('options.resources');
+  });
+});
+
+describe('waitForCapacityMs', () => {
+  const wait = { waitForCapacityMs: 10_000 };
+
+  it('lets a request wait for a deployment, its first replica, or an endpoint', async () => {
+    await start({ deployments: { none: { replicas: 0 } } });
+    const feeds = row(3);
+    const answers = [
+      engine.run('late/times-2', feeds, wait),
+      engine.run('none/times-2', feeds, wait),
+      engine.run('e', feeds, wait),
+      engine.infer({ target: 'times-2', feeds, deployment: 'late', ...wait }),
+    ];
+    // The engine owns the feeds by now.
+    feeds.x.data.fill(0);
+    await engine.deployments.create('late', {});
+    await engine.deployments.update('none', { replicas: 1 });
+    await engine.endpoints.set('e', { traffic: { 'times-2': 1 } });
+    const [first, second, third, fourth] = (await Promise.all(answers)) as never as Record<
+      string,
+      { data: number[] }
+    >[];
+    expect([first, second, third].map((outputs) => outputs?.['y']?.data[0])).toEqual([6, 6, 6]);
+    expect(fourth).toMatchObject({ outputs: { y: { dims: [1, 4] } } });
+  });
+
+  it('ends in vain with what would have been said at once, at a time-out or a signal with that', async () => {
+    await start();
+    const soon = { waitForCapacityMs: 30 };
+    expect(await outcome(engine.run('none/times-1', row(1), soon))).toContain(
+      'FAILED_PRECONDITION: no deployment "none"',
+    );
+    expect(await outcome(engine.run('none', row(1), soon))).toContain('MODEL_NOT_FOUND: no model "none"');
+    expect(await outcome(engine.run('none/times-1', row(1)))).toContain('FAILED_PRECONDITION');
+    expect(await outcome(engine.run('none/times-1', row(1), { ...wait, timeoutMs: 30 }))).toContain(
+      'DEADLINE_EXCEEDED',
+    );
+    const controller = new AbortController();
+    const cancelled = engine.run('none/times-1', row(1), { ...wait, signal: controller.signal });
+    controller.abort();
+    expect(await outcome(cancelled)).toContain('CANCELLED');
+    const closed = outcome(engine.run('none/times-1', row(1), wait));
+    await engine.close();
+    expect(await closed).toContain('ENGINE_CLOSED');
+  });
+
+  it('is bounded like other waiting requests, and no wait hides what is wrong with a request', async () => {
+    await start({ maxQueuedRequests: 2 });
+    const waiting = [1, 2].map(() =>
+      engine.run('none/times-1', row(1), { waitForCapacityMs: 100 }).catch(({ code }) => code),
+    );
+    expect(await outcome(engine.run('none/times-1', row(1), wait))).toContain('QUEUE_FULL');
+    expect(await Promise.all(waiting)).toEqual(['FAILED_PRECONDITION', 'FAILED_PRECONDITION']);
+    expect(await outcome(engine.run('times-1', {}, wait))).toContain('INVALID_ARGUMENT');
+    expect(await outcome(engine.run('times-1', row(1), { waitForCapacityMs: -1 }))).toContain('waitForCapacityMs');
+  });
+});
+
+describe('engine.on', () => {
+  it('tells what happens, in its order, until it is ended', async () => {
+    await start({ maxModelsPerReplica: 1 });
+    const told: unknown[] = [];
+    const off = [
+      engine.on('modelLoaded', ({ model, version, replica }) => told.push(['loaded', model, version, replica])),
+      engine.on('modelUnloaded', ({ model, reason }) => told.push(['unloaded', model, reason])),
+      engine.on('modelLoadFailed', ({ model, code }) => told.push(['failed', model, code])),
+      engine.on('replicaState', ({ replica, deployment, state }) => told.push([replica, deployment, state])),
+      engine.on('scaled', (fact) => told.push(['scaled', fact])),
+      engine.on('goal', ({ deployment, status }: GoalReport) => told.push(['goal', deployment, status])),
+    ];
+    await engine.run('times-1', row(1));
+    await engine.run('times-2', row(1));
+    await engine.models.register('bad', Uint8Array.of(1, 2, 3)).catch(() => undefined);
+    await done(engine.deployments.create('a', {}));
+    await until(() => told.length >= 8);
+    expect(told).toEqual([
+      ['loaded', 'times-1', 1, 'default-0'],
+      ['unloaded', 'times-1', 'evicted'],
+      ['loaded', 'times-2', 1, 'default-0'],
+      ['failed', 'bad', 'MODEL_LOAD_FAILED'],
+      ['scaled', { deployment: 'a', from: 0, to: 1 }],
+      ['goal', 'a', 'pending'],
+      ['a-0', 'a', 'running'],
+      ['goal', 'a', 'reached'],
+    ]);
+    for (const end of off) end();
+    await engine.run('times-1', row(1));
+    await done(engine.deployments.delete('a'));
+    expect(told).toHaveLength(8);
+  });
+
+  it('a listener that fails is told to the log, keeps hearing, and costs nobody anything', async () => {
+    await start();
+    let calls = 0;
+    engine.on('modelLoaded', () => {
+      calls += 1;
+      throw new Error('no');
+    });
+    engine.on('modelLoaded', async () => {
+      throw new Error('later');
+    });
+    await engine.run('times-1', row(1));
+    await engine.run('times-2', row(1));
+    await until(() => logged.filter((line) => line.startsWith('a listener of engine.on failed')).length === 4);
+    expect(calls).toBe(2);
+  });
+
+  it('refuses names of no event, and listeners that are none', async () => {
+    await start();
+    expect(() => engine.on('nothing' as never, () => undefined)).toThrow(/the event must be one of/);
+    expect(() => engine.on('goal', 7 as never)).toThrow(/the listener must be a function/);
+  });
+});
