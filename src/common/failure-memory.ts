@@ -43,6 +43,11 @@ export class FailureMemory {
     this.#failures.delete(key);
   }
 
+  /** Forgets all whose keys are these. */
+  forgetThose(isOne: (key: string) => boolean): void {
+    for (const key of this.#failures.keys()) if (isOne(key)) this.#failures.delete(key);
+  }
+
   /** Whether the last load failed, no matter how long ago. */
   has(key: string): boolean {
     return this.#failures.has(key);

@@ -146,7 +146,7 @@ export interface RequestRouter {
 
 /**
  * A router that a module exports as its default: a class, made with `new Router(options)`; a function that returns a
- * router, called with `options`; or a router. It can be named where code cannot be given: in a change while the engine
+ * router or a promise of one, called with `options`; or a router. It can be named where code cannot be given: in a change while the engine
  * runs, and in a checkpoint.
  */
 export interface RouterModule {

@@ -3,6 +3,7 @@ import { isSameData } from '../common/values/realm.js';
 import { copyOptions, restoreDeployments, type SavedDeployments } from './checkpoint/saved-deployments.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
 import { resolveNamed, resolveSaved } from './config/resolve-named.js';
+import type { RouterLoader } from './config/router-loader.js';
 import type { DeploymentEntries, Entry } from './deployment-entries.js';
 import type { DeploymentQueue } from './deployment-environment.js';
 import type { DeploymentsEnvironment } from './deployments-environment.js';
@@ -13,8 +14,15 @@ export class DeclaredStart<Q extends DeploymentQueue> {
   readonly #entries: DeploymentEntries<Q>;
   readonly #environment: DeploymentsEnvironment<Q>;
   readonly #goals: Goals;
+  readonly #routers: RouterLoader;
 
-  constructor(entries: DeploymentEntries<Q>, environment: DeploymentsEnvironment<Q>, goals: Goals) {
+  constructor(
+    entries: DeploymentEntries<Q>,
+    environment: DeploymentsEnvironment<Q>,
+    goals: Goals,
+    routers: RouterLoader,
+  ) {
+    this.#routers = routers;
     this.#entries = entries;
     this.#environment = environment;
     this.#goals = goals;
@@ -58,13 +66,13 @@ export class DeclaredStart<Q extends DeploymentQueue> {
     const { defaultReplicas, checkCapacity, log } = this.#environment;
     const fits = (resolved: ResolvedDeploymentOptions) => checkCapacity(name, resolved, 0, resolved.replicas);
     if (isSameData(given, declared)) {
-      const resolved = await resolveNamed(name, given, defaultReplicas(name));
+      const resolved = await resolveNamed(name, given, defaultReplicas(name), this.#routers);
       fits(resolved);
       return resolved;
     }
     const warn = (reason: string) =>
       log('warn', { deployment: name, reason }, 'the router of a checkpoint cannot be had');
-    const resolved = await resolveSaved(name, given, defaultReplicas(name), warn);
+    const resolved = await resolveSaved(name, given, defaultReplicas(name), this.#routers, warn);
     try {
       fits(resolved);
     } catch (error) {

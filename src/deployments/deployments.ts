@@ -8,6 +8,7 @@ import { checkDeploymentName } from './config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
 import { resolveDeployment } from './config/resolve-deployment.js';
 import { resolveNamed } from './config/resolve-named.js';
+import { RouterLoader } from './config/router-loader.js';
 import { DeclaredStart } from './declared-start.js';
 import type { Deployment } from './deployment.js';
 import { DeploymentEntries, type Entry } from './deployment-entries.js';
@@ -29,6 +30,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #environment: DeploymentsEnvironment<Q>;
   readonly #entries: DeploymentEntries<Q>;
   readonly #turns = new SerialQueue();
+  readonly #routers = new RouterLoader();
   /** What has become of the goals of changes. @readonly */
   readonly goals: Goals;
   #closed: InfermuxError | undefined;
@@ -85,8 +87,11 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     return this.#change(async () => {
       const entry = this.#entries.require(name);
       const given = { ...entry.given, ...copy };
-      const resolved = await this.#resolve(name, given, entry.deployment.options);
-      return this.#changeTo(name, entry, given, resolved);
+      const { options: before } = entry.deployment;
+      // A router that could not be had at the start holds up no other change.
+      const isKept = !Object.hasOwn(copy, 'router');
+      const resolved = await this.#resolve(name, isKept ? { ...given, router: undefined } : given, before);
+      return this.#changeTo(name, entry, given, isKept ? { ...resolved, router: before.router } : resolved);
     });
   }
 
@@ -160,7 +165,10 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    * @internal
    */
   async open(declared: Readonly<Record<string, DeploymentOptions>>, saved: SavedDeployments): Promise<void> {
-    const wanted = await new DeclaredStart(this.#entries, this.#environment, this.goals).begin(declared, saved);
+    const wanted = await new DeclaredStart(this.#entries, this.#environment, this.goals, this.#routers).begin(
+      declared,
+      saved,
+    );
     // Only now: a declaration that does not start must not replace a saved one that did.
     await this.#save(wanted);
   }
@@ -173,6 +181,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   /** Refuses changes from now on, queued ones too; resolves when no write is under way. @internal */
   async close(error: InfermuxError): Promise<void> {
     this.#closed ??= error;
+    this.#routers.close(error);
     await this.#turns.untilDone();
   }
 
@@ -182,7 +191,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     given: DeploymentOptions,
     before?: ResolvedDeploymentOptions,
   ): Promise<ResolvedDeploymentOptions> {
-    return resolveNamed(name, given, this.#environment.defaultReplicas(name), before);
+    return resolveNamed(name, given, this.#environment.defaultReplicas(name), this.#routers, before);
   }
 
   /** @param changed decides what becomes of a deployment that exists. */

@@ -64,9 +64,8 @@ export function readDeployOptions(
   }
   const isLoaded = load ?? (replicas !== undefined || pin === true);
   if (isLoaded) readLoadOptions({ replicas, pin }, modelReplicas);
-  // Nobody could try it.
-  const canTry = modelReplicas.running().length > 0 || modelReplicas.wanted(modelReplicas.defaultDeployment()) > 0;
-  return { verify: verify && canTry, load: isLoaded ? { replicas, pin } : undefined };
+  // While no replica runs, nobody can try it.
+  return { verify: verify && modelReplicas.running().length > 0, load: isLoaded ? { replicas, pin } : undefined };
 }
 
 /** @throws InfermuxError `DEADLINE_EXCEEDED` when the work takes longer, and goes on. @param timeoutMs -1: no limit. */

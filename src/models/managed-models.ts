@@ -66,6 +66,11 @@ export class ManagedModels {
     return this.#options.repository.lazy;
   }
 
+  /** Whether what a look finds is loaded at once. */
+  get loadsWhatComes(): boolean {
+    return !this.isLazy || this.#options.repository.loadOnStart;
+  }
+
   /**
    * Registers the models of the directory, the named ones and those of the checkpoint, without loading them.
    *

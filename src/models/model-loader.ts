@@ -61,18 +61,7 @@ export class ModelLoader {
    *   long as the one before, unless the failure names its own.
    */
   load(model: RegisteredModel, order: LoadOrder): Promise<void> {
-    return this.#track(model, async () => {
-      for (let attempt = 0; ; attempt += 1) {
-        try {
-          return await this.#loadOnce(model, order);
-        } catch (cause) {
-          const error = toInfermuxError(cause);
-          if (attempt >= order.retries || !isWorthAnother(error) || this.#unloading.has(model.key)) throw error;
-          const pauseMs = error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
-          if (!(await this.#pause(model.key, pauseMs))) throw this.#closed ?? error;
-        }
-      }
-    });
+    return this.#track(model, () => this.#withRetries(model, order.retries, () => this.#loadOnce(model, order)));
   }
 
   /** {@link load} on one replica of the default deployment. */
@@ -103,7 +92,9 @@ export class ModelLoader {
 
   /** Loads the model on this replica, which never evicts it. */
   pinOn(replica: ModelReplica, model: RegisteredModel): Promise<void> {
-    return this.#track(model, () => this.#loadOn(replica, model, { pin: true }));
+    return this.#track(model, () =>
+      this.#withRetries(model, this.#retries, () => this.#loadOn(replica, model, { pin: true })),
+    );
   }
 
   /**
@@ -172,10 +163,12 @@ export class ModelLoader {
   /** Trials take turns, so that all of them together take the place of one session at most. */
   async #try(old: RegisteredModel | undefined, model: RegisteredModel, how: Replacement): Promise<void> {
     const [replica] = this.#choose(model.key, this.#replicas.running(), 1);
+    const isTrial = !how.isKept && !model.isPinned;
     const wasWanted = old !== undefined && this.#wanted.has(old.key);
-    await this.#loadOn(replica, model, this.#inPlaceOf(old, model, how, replica));
-    if (how.isKept || model.isPinned) return;
+    await this.#loadOn(replica, model, isTrial ? { pin: false, isTrial } : this.#inPlaceOf(old, model, how, replica));
+    if (!isTrial) return;
     if (!wasWanted) this.#wanted.delete(model.key);
+    // It is unloaded, and forgotten here.
     await replica?.unload(model.key, 'unloaded').catch(() => 0);
   }
 
@@ -187,6 +180,19 @@ export class ModelLoader {
   ): ReplicaLoad {
     const isPinned = old !== undefined && replica !== undefined && this.isPinnedOn(old.key, replica);
     return { pin: model.isPinned || isPinned, replaces: isLeaving ? old?.key : undefined };
+  }
+
+  async #withRetries(model: RegisteredModel, retries: number, work: () => Promise<void>): Promise<void> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await work();
+      } catch (cause) {
+        const error = toInfermuxError(cause);
+        if (attempt >= retries || !isWorthAnother(error) || this.#unloading.has(model.key)) throw error;
+        const pauseMs = error.retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
+        if (!(await this.#pause(model.key, pauseMs))) throw this.#closed ?? error;
+      }
+    }
   }
 
   async #loadOnce(model: RegisteredModel, { deployment, replicas, pin }: LoadOrder): Promise<void> {

@@ -49,7 +49,7 @@ export interface LoadOptions {
 export interface DeployOptions {
   /**
    * Whether it must be shown to load before it is served: a replica loads it, and unloads it again unless `load` or `pin`
-   * says otherwise. Default true. While no deployment has replicas, nothing is tried. A version that takes the place of
+   * says otherwise. Default true. While no replica runs, nothing is tried. A version that takes the place of
    * one that is served is always tried.
    */
   readonly verify?: boolean | undefined;

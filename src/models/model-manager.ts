@@ -1,4 +1,4 @@
-import { checkOptions, isObject } from '../common/checks.js';
+import { checkOptions } from '../common/checks.js';
 import { InfermuxError, readingInput, show, toInfermuxError } from '../common/errors.js';
 import { checkModelId } from '../common/model-id.js';
 import type { ModelFiles } from './deployer/deployed-files.js';
@@ -18,7 +18,7 @@ import { nameOf, type RegisteredModel } from './registered-model.js';
 import { inspectModel, type ModelInspection } from './reports/model-inspection.js';
 import { required } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
-import { checkSource, type ModelSource, type ModelSources, readSource } from './sources/model-sources.js';
+import { checkSource, type ModelSources, readSource } from './sources/model-sources.js';
 
 /** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
 export class ModelManager {
@@ -121,18 +121,18 @@ export class ModelManager {
   /**
    * The same for a model that is not registered.
    *
-   * @param source its `path` or its `bytes`, and `weights`.
+   * @param source its `path` or its `bytes`, with settings; its URL; or its bytes.
    * @throws InfermuxError by rejection: `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for a file that cannot be read.
    */
-  estimateSize(source: ModelSource): Promise<number>;
-  estimateSize(given: string | ModelSource): number | Promise<number> {
+  estimateSize(source: Exclude<ModelSources[string], string>): Promise<number>;
+  estimateSize(given: ModelSources[string]): number | Promise<number> {
     const { reports, catalog } = this.#models;
-    return isObject(given) === undefined
-      ? this.#estimate(given as ModelSource)
+    return typeof given === 'object' && given !== null
+      ? this.#estimate(given)
       : reports.estimatedBytes(catalog.resolve(given));
   }
 
-  async #estimate(source: ModelSource): Promise<number> {
+  async #estimate(source: ModelSources[string]): Promise<number> {
     const where = 'the source';
     const checked = readingInput(where, () => checkSource(where, source));
     const model = await readSource(where, checked);
@@ -166,7 +166,8 @@ export class ModelManager {
    * @param files bytes or texts by name: `model.onnx` and its other files, or `<version>/model.onnx` and so on.
    * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead out of the model's folder, or files without a
    *   model; `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written or the models are in no directory;
-   *   `MODEL_LOAD_FAILED` when it does not load, `REPLICA_FAILED` when none tried it. Then its files are removed again.
+   *   `MODEL_LOAD_FAILED` when it does not load, `REPLICA_FAILED` when none tried it: then its files are removed again.
+   *   When only a load that `load`, `pin` or `replicas` asks for fails, it stays deployed.
    */
   async deploy(target: string, files: ModelFiles, options: DeployOptions = {}): Promise<ModelReport> {
     this.#models.checkOpen();
@@ -192,7 +193,7 @@ export class ModelManager {
     checkModelId(target);
     const owner = catalog.ownerOf(targetOf(target)?.id ?? target);
     if (owner === 'sources') throw registered(target);
-    const isFound = owner === 'finder' || (owner === undefined && repository === undefined && search.hasFinder);
+    const isFound = owner === 'finder' || (owner === undefined && repository === undefined && search.mayFind(target));
     await this.#environment.during(() => (isFound ? search : required(repository, 'undeploy')).undeploy(target));
   }
 
@@ -205,7 +206,8 @@ export class ModelManager {
    *   model is first wanted.
    * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_ALREADY_EXISTS` for an id of the directory, or that was found;
    *   `FAILED_PRECONDITION` when the file cannot be read or the checkpoint not be written; `MODEL_LOAD_FAILED` when the
-   *   model does not load, `REPLICA_FAILED` when none tried it. Then all is as before.
+   *   model does not load, `REPLICA_FAILED` when none tried it: then all is as before. When only a load that `load`, `pin`
+   *   or `replicas` asks for fails, it stays registered.
    */
   async register(
     target: string,
@@ -243,7 +245,7 @@ export class ModelManager {
    */
   async sync(options: SyncOptions = {}): Promise<SyncReport> {
     this.#models.checkOpen();
-    const { wait = true, load = !this.#models.isLazy } = checkOptions('sync', options, SYNC_RULES);
+    const { wait = true, load = this.#models.loadsWhatComes } = checkOptions('sync', options, SYNC_RULES);
     const { followed } = required(this.#models.repository, 'sync');
     return this.#environment.during(() => followed.sync({ wait, load }));
   }

@@ -25,6 +25,8 @@ export interface ReplicaLoad {
   readonly pin: boolean;
   /** Key of a session that this one replaces. It counts as evicted, so that no other is evicted to make room. */
   readonly replaces?: string | undefined;
+  /** Whether it is unloaded again at once: nothing is evicted for its place where that can be helped. */
+  readonly isTrial?: boolean;
 }
 
 /** The replicas of all deployments, as the model manager sees them. */

@@ -195,10 +195,13 @@ export class EngineMetrics {
     this.#verificationFailures.at(...this.#label(model)).sum += 1;
   }
 
-  /** @param model undefined for a request that named none. */
-  requestFailed(code: ErrorCode, model?: string): void {
+  requestFailed(code: ErrorCode): void {
     this.#errors.at(labelOf(code)).sum += 1;
-    if (model !== undefined) this.#models.of(model).errors.sum += 1;
+  }
+
+  /** A request for the model was refused, or answered with an error. */
+  modelRequestFailed(model: string): void {
+    this.#models.of(model).errors.sum += 1;
   }
 
   routerFailed(deployment: string, kind: string): void {

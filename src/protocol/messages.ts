@@ -121,6 +121,8 @@ export interface LoadMessage extends AboutModel {
   readonly spare: readonly string[] | undefined;
   /** Key of a session that counts as unloaded: it is unloaded once this model is loaded. */
   readonly replaces: string | undefined;
+  /** Whether it is unloaded again at once: nothing is evicted for its place where that can be helped. */
+  readonly isTrial: boolean;
 }
 
 /** Releases a session, after a load under way and after its last user, and forgets the model. */

@@ -8,9 +8,11 @@ import { AnsweredDispatches } from './batches/answered-dispatches.js';
 import { DispatchSender } from './batches/dispatch-sender.js';
 import { FailedRequests } from './batches/failed-requests.js';
 import { GivenDispatches } from './batches/given-dispatches.js';
+import { RetryingRequests } from './batches/retrying-requests.js';
 import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options.js';
 import { HandledWork } from './handled-work.js';
 import {
+  newPromise,
   type PendingRequest,
   type RoutedModel,
   type RoutedRequest,
@@ -34,15 +36,6 @@ import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices
 import { createRouter } from './routers/create-router.js';
 import type { RouterFault } from './routers/guarded-router.js';
 
-/** `resolve` and `reject` of the last promise. A closure for each promise would add two objects to each request. */
-const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
-
-function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) => void): void {
-  settlers.resolve = resolve;
-  settlers.reject = reject;
-}
-
-const NONE: readonly string[] = [];
 /** A model counts as in use for this long after a request for it. */
 const IN_USE_MS = 60_000;
 /** A caller that sends this many requests without a pause has held back the handling of answers for 0.2 ms. */
@@ -57,6 +50,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Which models may be loaded now. */
   readonly loads: LoadBackoff;
   readonly #cores: number;
+  readonly #loadRetries: number;
   readonly #lookAfterRequests: number;
   readonly #clock: Clock;
   readonly #observer: DispatcherObserver;
@@ -74,6 +68,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #given = new GivenDispatches<R>();
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
+  readonly #retrying: RetryingRequests;
   readonly #sender: DispatchSender<R>;
   #router: RouterName | RequestRouter;
   /** Numbers arrivals, and beside them the times at which models were served: so no two turns are equal. */
@@ -86,6 +81,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   constructor(options: DispatcherOptions, random: () => number, clock: Clock, observer: DispatcherObserver) {
     this.#queues = new ModelQueues(options.batching);
     this.#cores = options.cores ?? 1;
+    this.#loadRetries = options.loadRetries ?? 0;
     this.#lookAfterRequests = options.lookAfterRequests ?? LOOK_AFTER_REQUESTS;
     this.#clock = clock;
     this.#observer = observer;
@@ -97,13 +93,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#placement = new Placement(rules, this.#replicas, this.#candidates, queueOf, this.loads, clock, {
       copy: (copy) => this.#copy(copy),
       give: (...given) => this.#sender.give(...given),
-      loadWide: (replica, model) => replica.load(model, { pin: false, spare: NONE }),
+      loadWide: (replica, model) => replica.load(model, { pin: false, spare: [] }),
       accepted: () => this.#accepted.size,
       areAllOf: (modelKey) => this.#accepted.areAllOf(modelKey),
-      refused: (queue, error) => {
-        const fail = (pending: PendingRequest) => this.#failures.fail(pending, cloneError(error));
-        this.#takeWaiting(queue, fail);
-      },
+      refused: (queue, error) => this.#takeWaiting(queue, (pending) => this.#failures.fail(pending, cloneError(error))),
       expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
     this.handled = new HandledWork(this.#queues, this.#placement);
@@ -119,18 +112,22 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       placeNow: () => this.#placement.placeNow(),
       reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
-    this.#failures = new FailedRequests(this.#accepted, this.loads, {
-      ...{ clock, loadRetries: options.loadRetries ?? 0 },
-      isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
-      outage: () => this.#admission.outage,
-      insteadOf: (model) => observer.insteadOf(model),
-      enqueue: (pending) => this.#enqueue(pending),
-    });
-    this.sought = new SoughtRequests({
+    const waits = {
       ...{ accepted: this.#accepted, limit: this.#limit, outage: () => this.#admission.outage },
+      enqueue: (pending: PendingRequest) => this.#enqueue(pending),
+    };
+    this.#failures = new FailedRequests(this.#accepted, this.loads, {
+      ...waits,
+      loadRetries: this.#loadRetries,
+      tryLater: (...failed) => this.#retrying.add(...failed),
+      isWarm: (modelKey) => this.#replicas.warm(modelKey).length > 0,
+      insteadOf: (model) => observer.insteadOf(model),
+    });
+    this.#retrying = new RetryingRequests({ ...waits, clock, insteadOf: (model) => observer.insteadOf(model) });
+    this.sought = new SoughtRequests({
+      ...waits,
       sought: (model) => observer.sought(model),
       unsought: (model) => observer.unsought(model),
-      enqueue: (pending) => this.#enqueue(pending),
     });
     this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, observer, (candidate, ...work) =>
       this.#placement.worked(candidate, ...work),
@@ -166,16 +163,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   submit<T>(request: RoutedRequest, read: (result: RoutedResult) => T): Promise<T> {
     this.#observer.submitted();
-    const refusal = this.#admission.refusalOf(request) ?? this.loads.refusal(request.model.key);
+    // A request that may wait for another try is accepted all the same.
+    const refusal =
+      this.#admission.refusalOf(request) ?? (this.#loadRetries > 0 ? undefined : this.loads.refusal(request.model.key));
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#failed(request.model, refusal, request.isShadow);
       return Promise.reject(cloneError(refusal));
     }
-    const promise = new Promise<T>(
-      keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void,
-    );
-    const pending = toPending(request, this.#sequence++, this.#clock.now(), read, settlers);
+    const promise = newPromise<T>();
+    const pending = toPending(request, this.#sequence++, this.#clock.now(), read);
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
       if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {
@@ -285,15 +282,20 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     return this.#queues.counts();
   }
 
+  /** A request for the model was refused before it came here. */
+  countFailed(modelKey: string): void {
+    const queue = this.#queues.find(modelKey);
+    if (queue !== undefined) queue.failed += 1;
+  }
+
   #failed(model: RoutedModel, error: InfermuxError, isShadow: boolean): void {
-    const queue = this.#queues.find(model.key);
-    if (queue !== undefined && !isShadow) queue.failed += 1;
+    if (!isShadow) this.countFailed(model.key);
     this.#observer.failed(model, error, isShadow);
   }
 
   /** Resolves when no accepted request is for the model. Call it when no more will come. */
   untilModelUnused(modelKey: string): Promise<void> {
-    return this.#accepted.untilNoneOf(modelKey);
+    return this.#retrying.leave(modelKey, this.#accepted.untilNoneOf(modelKey));
   }
 
   /** Forgets a handler's own model that no replica has and nobody waits for: callers may name any number of them. */
@@ -337,6 +339,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#admission.close(refusal);
     const shadows = this.#accepted.all().filter(({ isShadow }) => isShadow);
     for (const shadow of shadows) this.#accepted.reject(shadow, () => cloneError(refusal));
+    this.#retrying.close();
     this.#placement.stopGathering();
   }
 
@@ -387,7 +390,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
 
   /** Removes a request that is over from its queue. The next request may then go where it could not before. */
   #leaveQueue(pending: PendingRequest): void {
-    if (this.sought.remove(pending)) return;
+    if (this.sought.remove(pending) || this.#retrying.remove(pending)) return;
     const queue = this.#queues.find(pending.model.key);
     if (queue?.remove(pending) !== true) return;
     this.#limit.left(pending);

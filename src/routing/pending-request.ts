@@ -139,14 +139,27 @@ export interface PendingRequest extends Omit<RoutedRequest, 'model' | 'takeOver'
   cleanUp: (() => void) | undefined;
 }
 
+/** `resolve` and `reject` of the last {@link newPromise}. A closure for each would add two objects to each request. */
+const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
+
+function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) => void): void {
+  settlers.resolve = resolve;
+  settlers.reject = reject;
+}
+
+/** Returns the promise of the next {@link toPending}. */
+export function newPromise<T>(): Promise<T> {
+  return new Promise<T>(keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void);
+}
+
 /** Returns the request as it waits. One object, and no other that lives as long: the collector copies it again and again. */
 export function toPending(
   request: RoutedRequest,
   sequence: number,
   acceptedAt: number,
   read: (result: RoutedResult) => unknown,
-  { resolve, reject }: Pick<PendingRequest, 'resolve' | 'reject'>,
 ): PendingRequest {
+  const { resolve, reject } = settlers;
   return {
     model: request.model,
     feeds: request.feeds,

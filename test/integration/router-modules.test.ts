@@ -69,6 +69,27 @@ describe('a router that a module exports', () => {
     expect(logged).toContain('the router of a checkpoint cannot be had');
   });
 
+  it('may be a class, also one whose chooseReplicas is a field, or come from an async function', async () => {
+    const choose = '(replicas) => [replicas.filter(({ labels }) => labels.zone === this.zone)]';
+    const field = `export default class { zone = 'b'; chooseReplicas = ${choose}; }`;
+    const options = `export default async (options) => new (class { zone = options.zone; chooseReplicas = ${choose}; })();`;
+    await start({ router: { module: broken(field) } });
+    expect(await zones()).toEqual(['b']);
+    await engine.deployments.update('default', { router: { module: broken(options), options: { zone: 'a' } } });
+    expect(await zones()).toEqual(['a']);
+  });
+
+  it('and is never imported whole keeps no engine open', async () => {
+    await start();
+    const file = broken(`process.emit('router-begun'); await new Promise(() => undefined); export default {};`);
+    const begun = new Promise((resolve) => process.once('router-begun' as never, resolve as never));
+    const updated = engine.deployments.update('default', { router: { module: file } }).catch((error) => error.code);
+    const other = engine.deployments.delete('none').catch((error) => error.code);
+    await begun;
+    await engine.close();
+    expect(await Promise.all([updated, other])).toEqual(['ENGINE_CLOSED', 'ENGINE_CLOSED']);
+  });
+
   const broken = (text: string) => {
     const file = join(directory(), 'router.mjs');
     writeFileSync(file, text);
@@ -78,7 +99,7 @@ describe('a router that a module exports', () => {
     ['is not there', () => ({ module: './none.mjs' }), 'could not be imported: ENOENT'],
     ['exports no router', () => ({ module: broken('export default {};') }), 'must be a router'],
     ['exports nothing by default', () => ({ module: broken('export const a = 1;') }), 'must be a router'],
-    ['throws', () => ({ module: broken('export default () => { throw new Error("no"); };') }), 'imported: no'],
+    ['throws', () => ({ module: broken('export default () => { throw new Error("no"); };') }), 'could not be made: no'],
     [
       'has options that JSON changes',
       () => ({ module: MODULE, options: { zone: new Date(0) } }),

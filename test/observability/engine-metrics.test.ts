@@ -37,7 +37,7 @@ function use(metrics: EngineMetrics, model: string): void {
   metrics.called(model, 3, false);
   metrics.batchVerificationFailed(model);
   metrics.requestAnswered(model, { runMs: 1.2, totalMs: 3.4 });
-  metrics.requestFailed('INFERENCE_FAILED', model);
+  metrics.modelRequestFailed(model);
   metrics.sessions.unloaded('default-0', 'evicted', 1, 10);
 }
 

@@ -1,6 +1,5 @@
 import { checkOptions, hasMethods, isObject, isOneOf, type Rule } from '../../common/checks.js';
-import { InfermuxError, messageOf, show } from '../../common/errors.js';
-import { importFile } from '../../common/files/import-file.js';
+import { InfermuxError } from '../../common/errors.js';
 import { isPath, moduleUrl } from '../../common/files/paths.js';
 import { isSameData } from '../../common/values/realm.js';
 import {
@@ -59,23 +58,6 @@ export function isSameRouter(
   return left.module === right.module && isSameData(left.options, right.options);
 }
 
-/**
- * Imports the module of the router, if the options name one.
- *
- * @param before the options in force: their router stays the same when the new ones name the same.
- * @throws InfermuxError `INVALID_ARGUMENT` when it cannot be imported, or exports no router.
- */
-export async function withLoadedRouter(
-  where: string,
-  options: ResolvedDeploymentOptions,
-  before?: ResolvedDeploymentOptions,
-): Promise<ResolvedDeploymentOptions> {
-  const { router } = options;
-  if (!isModule(router)) return options;
-  if (before !== undefined && isSameRouter(before.router, router)) return { ...options, router: before.router };
-  return Object.freeze({ ...options, router: { ...router, router: await importRouter(where, router) } });
-}
-
 /** Returns the options with the router itself in the place of what names it. */
 export function withRouter(
   options: ResolvedDeploymentOptions,
@@ -86,25 +68,7 @@ export function withRouter(
   return { ...options, router: router.router };
 }
 
-function isModule(router: ResolvedDeploymentOptions['router']): router is ResolvedRouterModule {
+/** Whether the checked option names a module. */
+export function isModule(router: ResolvedDeploymentOptions['router']): router is ResolvedRouterModule {
   return typeof router === 'object' && !('chooseReplicas' in router);
-}
-
-async function importRouter(where: string, { module, options }: ResolvedRouterModule): Promise<RequestRouter> {
-  let router: unknown;
-  try {
-    router = made((await importFile(module))['default'], options);
-  } catch (cause) {
-    const message = `${where}: router ${module} could not be imported: ${messageOf(cause)}`;
-    throw new InfermuxError('INVALID_ARGUMENT', message, { cause });
-  }
-  if (hasMethods('', ['chooseReplicas'])(router) === undefined) return router as RequestRouter;
-  const message = `${where}: the default export of ${module} must be a router, a class of routers, or a function that returns one: an object with chooseReplicas; got ${show(router)}`;
-  throw new InfermuxError('INVALID_ARGUMENT', message);
-}
-
-function made(exported: unknown, options: unknown): unknown {
-  if (typeof exported !== 'function') return exported;
-  const isClass = typeof exported.prototype?.chooseReplicas === 'function';
-  return isClass ? Reflect.construct(exported, [options]) : exported(options);
 }

@@ -9,6 +9,7 @@ import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import { isSought, NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
+import { labelOf } from '../wiring/dispatcher-observer.js';
 import type { Outlook } from './capacity-waits.js';
 import { type ResultReader, toNothing } from './inference-result.js';
 import { type OwnedRequest, readHandlerRequest, readModelRequest } from './owned-request.js';
@@ -159,7 +160,8 @@ export class RequestIntake {
       scope,
       deadline,
     );
-    if (deployment.targetReplicas === 0) deployment.requestArrived();
+    // A model that is not there wakes nobody.
+    if (deployment.targetReplicas === 0 && !isSought(model)) deployment.requestArrived();
     const { signal, priority = 0, shardKey, labels, hints } = options;
     return deployment.queue.submit(
       {
@@ -207,6 +209,8 @@ export class RequestIntake {
     } catch (cause) {
       metrics.deploymentRequests(deployment.name).sum += 1;
       metrics.deploymentError(deployment.name);
+      metrics.modelRequestFailed(labelOf(model));
+      deployment.queue.countFailed(model.key);
       throw cause;
     }
   }

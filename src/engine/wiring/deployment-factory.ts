@@ -46,6 +46,9 @@ export class DeploymentFactory {
       () => this.#environment.managed(),
       () => queue.sought,
       (error) => this.#environment.targets().explained(error),
+      () => {
+        if (deployment.targetReplicas === 0) deployment.requestArrived();
+      },
     );
     const observer: DispatcherObserver = {
       ...observeDispatcher(name, this.#environment),

@@ -31,7 +31,9 @@ export function observeDispatcher(
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),
     failed: (model, { code }, isShadow) => {
       metrics.deploymentError(deployment);
-      if (!isShadow) metrics.requestFailed(code, labelOf(model));
+      if (isShadow) return;
+      metrics.requestFailed(code);
+      metrics.modelRequestFailed(labelOf(model));
     },
     called: (model, called, isWide) => metrics.called(labelOf(model), called, isWide),
     batchingSwitchedOff: (model, reason) => {

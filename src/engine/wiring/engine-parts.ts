@@ -176,7 +176,7 @@ export class EngineParts {
   /** What a finder may find counts as known. */
   async #checkTarget(target: string): Promise<void> {
     const { model } = this.targets.resolve(target, undefined);
-    if (isSought(model) && !this.managed.search.hasFinder) await this.managed.resolve(model.id);
+    if (isSought(model) && !this.managed.search.mayFind(model.id)) await this.managed.resolve(model.id);
   }
 
   #createSharing(): WeightSharing {

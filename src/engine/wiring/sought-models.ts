@@ -10,16 +10,19 @@ export class SoughtModels {
   readonly #managed: () => ManagedModels;
   readonly #requests: () => SoughtRequests;
   readonly #explained: (error: InfermuxError) => InfermuxError;
+  readonly #found: () => void;
   /** The deployment's part in searches, by the key of the model that is looked for. */
   readonly #joined = new Map<string, JoinedSearch>();
 
-  /** @param requests those that wait. @param explained adds what else the name could have meant. */
+  /** @param requests those that wait. @param explained adds what else the name could have meant. @param found requests go to a replica now. */
   constructor(
     managed: () => ManagedModels,
     requests: () => SoughtRequests,
     explained: (error: InfermuxError) => InfermuxError,
+    found: () => void,
   ) {
     this.#explained = explained;
+    this.#found = found;
     this.#managed = managed;
     this.#requests = requests;
   }
@@ -35,7 +38,9 @@ export class SoughtModels {
     };
     joined.found.then(
       (model) => {
-        if (end()) this.#requests().found(key, model);
+        if (!end()) return;
+        this.#found();
+        this.#requests().found(key, model);
       },
       (cause: unknown) => {
         if (end()) this.#requests().failed(key, this.#explained(toInfermuxError(cause)));

@@ -92,13 +92,20 @@ export class ModelSearch {
   refusalOf(target: string): InfermuxError | undefined {
     const { catalog } = this.#environment;
     const named = targetOf(target);
-    if (named === undefined || !(this.#mayAsk(named) || this.#near.mayHave(named))) return catalog.whyNot(target);
-    return this.#closed ?? this.#failures.recall(target) ?? this.#near.recall(target);
+    const isNear = named !== undefined && this.#near.mayHave(named);
+    const mayAsk = named !== undefined && this.#mayAsk(named);
+    if (!isNear && !mayAsk) return catalog.whyNot(target);
+    if (this.#closed !== undefined || this.#searches.has(target)) return this.#closed;
+    const unseen = isNear ? this.#near.refusalOf(target) : undefined;
+    // A look costs little, whatever became of the last search.
+    if (isNear && unseen === undefined) return undefined;
+    return mayAsk ? this.#failures.recall(target) : unseen;
   }
 
-  /** Whether the options name a finder. */
-  get hasFinder(): boolean {
-    return this.#finders.engine !== undefined;
+  /** Whether a finder may find a model of this name. */
+  mayFind(target: string): boolean {
+    const named = targetOf(target);
+    return named !== undefined && this.#mayAsk(named);
   }
 
   /** Whether a finder may find the model. */
@@ -108,7 +115,7 @@ export class ModelSearch {
 
   /** What was not found may be there now: another finder is asked for the model. */
   forgetFailures(id: string): void {
-    this.#failures.forget(id);
+    this.#failures.forgetThose((target) => targetOf(target)?.id === id);
     this.#near.forget(id);
   }
 
@@ -241,12 +248,17 @@ export class ModelSearch {
     const { id, version } = targetOf(target) as Target;
     const near = await this.#near.look(target, signal);
     if (near !== undefined) return near;
-    if (!this.#mayAsk({ id, version })) throw this.#near.missed(target);
+    if (!this.#mayAsk({ id, version })) throw this.#environment.catalog.whyNot(target);
+    const failure = this.#failures.recall(target);
+    if (failure !== undefined) throw failure;
+    const finder = this.#finders.of(id);
     const startedAt = clock.now();
     try {
       const realized = await this.#looks.look({ id, version }, signal);
       try {
-        const model = await this.#served.serve(target, realized, signal);
+        // Its finder may have been taken away meanwhile.
+        const isWanted = this.#finders.of(id) === finder;
+        const model = await this.#served.serve(target, isWanted ? realized : undefined, signal);
         this.#failures.forget(target);
         const findMs = clock.now() - startedAt;
         searched('found', findMs);

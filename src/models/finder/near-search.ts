@@ -1,3 +1,4 @@
+import { InfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
 import { Slots } from '../../common/slots.js';
 import type { ModelCatalog } from '../model-catalog.js';
@@ -13,6 +14,8 @@ export interface NearModels {
 }
 
 const MOST_LOOKS = 16;
+/** Callers may ask for any number of models: beyond so many they are not looked for, and wait in no queue. */
+const MOST_UNDER_WAY = 64;
 /** What is not near is not looked for again for so long. */
 const MISSED_MS = 1_000;
 
@@ -22,6 +25,8 @@ export class NearSearch {
   readonly #catalog: ModelCatalog;
   readonly #misses: FailureMemory;
   readonly #looks = new Slots(MOST_LOOKS);
+  /** Looks that are under way, or wait for their turn. */
+  #under = 0;
 
   /** @param now returns milliseconds from any start. */
   constructor(near: NearModels, catalog: ModelCatalog, now: () => number) {
@@ -35,28 +40,43 @@ export class NearSearch {
     return this.#near.mayHave(target);
   }
 
-  /** Why the model is not looked for now: it was missed a short while ago. */
-  recall(target: string) {
-    return this.#misses.recall(target);
+  /** Why the model is not looked for now: it was missed a short while ago, or too many others are looked for. */
+  refusalOf(target: string): InfermuxError | undefined {
+    const missed = this.#misses.recall(target);
+    if (missed !== undefined || this.#under < MOST_UNDER_WAY) return missed;
+    const { message } = this.#catalog.whyNot(target);
+    const terms = { retryable: true, retryAfterMs: MISSED_MS };
+    return new InfermuxError(
+      'MODEL_NOT_FOUND',
+      `${message}; too many others are looked for to look for this one`,
+      terms,
+    );
   }
 
-  /** @throws InfermuxError when nothing can be seen; the reason of the signal. */
+  /**
+   * Looks for the model, unless it was missed a short while ago.
+   *
+   * @returns undefined when it is not there. @throws InfermuxError when nothing can be seen; the reason of the signal.
+   */
   async look(target: string, signal: AbortSignal): Promise<RegisteredModel | undefined> {
     const named = targetOf(target) as Target;
-    if (this.#near.mayHave(named)) await this.#looks.run(signal, () => this.#near.look(named.id));
+    if (this.#near.mayHave(named) && this.#misses.recall(target) === undefined) {
+      this.#under += 1;
+      try {
+        await this.#looks.run(signal, () => this.#near.look(named.id));
+      } finally {
+        this.#under -= 1;
+      }
+    }
     signal.throwIfAborted();
     const model = this.#catalog.find(target);
-    return model !== undefined && this.#catalog.ownerOf(named.id) !== 'finder' ? model : undefined;
+    if (model !== undefined && this.#catalog.ownerOf(named.id) !== 'finder') return model;
+    this.#misses.record(target, this.#catalog.whyNot(target));
+    return undefined;
   }
 
-  /** Nobody else can be asked. @returns why there is none. */
-  missed(target: string) {
-    const error = this.#catalog.whyNot(target);
-    this.#misses.record(target, error);
-    return error;
-  }
-
-  forget(target: string): void {
-    this.#misses.forget(target);
+  /** Forgets what was missed under names of the id. */
+  forget(id: string): void {
+    this.#misses.forgetThose((target) => targetOf(target)?.id === id);
   }
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { isSameData } from '../../common/values/realm.js';
@@ -43,6 +44,8 @@ export class Registrations {
   readonly #environment: RegistrationsEnvironment;
   /** What was registered while an engine ran, by `id@version`, without bytes. */
   readonly #later = new Map<string, CheckedSource>();
+  /** What a checkpoint has that could not be registered again, by `id@version`. */
+  readonly #absent = new Map<string, CheckedSource>();
   /** Changes of one id take turns. */
   readonly #turns = new KeyedTasks();
   /** Tells apart bytes that were registered under one name. */
@@ -79,11 +82,15 @@ export class Registrations {
     );
     for (const [name, source] of Object.entries(saved)) {
       const { id, version } = targetOf(name) as Target;
+      // The program wins.
+      if (found.some((model) => nameOf(model) === name)) continue;
       try {
-        if (catalog.entry(id) !== undefined || Object.hasOwn(named, id)) throw takenNow(id);
+        if (catalog.entry(id) !== undefined) throw takenNow(id);
         found.push(await this.#read(id, version, source));
         this.#later.set(name, source);
       } catch (cause) {
+        // It may be there at the next start.
+        this.#absent.set(name, source);
         log('warn', { model: name, reason: messageOf(cause) }, 'a model of the checkpoint is not registered again');
       }
     }
@@ -154,8 +161,7 @@ export class Registrations {
       if (isFinder(source)) {
         kept.add(id);
         if (this.#finders.given(id) === source) continue;
-        if (this.#finders.has(id)) changes.push({ name: id, action: 'delete', source: undefined });
-        changes.push({ name: id, action: 'create', source });
+        changes.push({ name: id, action: this.#finders.has(id) ? 'change' : 'create', source });
         continue;
       }
       const where = `the source of model ${show(target)}`;
@@ -183,14 +189,17 @@ export class Registrations {
     this.#followed.close();
   }
 
-  #registerFinder(id: string, version: number | undefined, finder: ModelFinder): string {
+  async #registerFinder(id: string, version: number | undefined, finder: ModelFinder): Promise<string> {
     if (version !== undefined) {
       const message = `a finder is registered for all versions of ${show(id)}: leave out the version`;
       throw new InfermuxError('INVALID_ARGUMENT', message);
     }
-    if (this.#followable.catalog.ownerOf(id) !== undefined) throw alreadyThere(id);
+    const owner = this.#followable.catalog.ownerOf(id);
+    if (owner !== undefined && !(owner === 'finder' && this.#finders.has(id))) throw alreadyThere(id);
     this.#finders.set(id, finder, checkFinder(`the finder of model ${show(id)}`, finder));
     this.#search.forgetFailures(id);
+    // What another finder has found for it is found again.
+    if (owner === 'finder') await this.#search.undeploy(id);
     return id;
   }
 
@@ -214,11 +223,13 @@ export class Registrations {
 
   /** Bytes are nowhere to be found again. */
   async #save(): Promise<void> {
-    await this.#environment.save(new Map([...this.#later].filter(([, { path }]) => path !== undefined)));
+    const all = [...this.#absent, ...this.#later];
+    await this.#environment.save(new Map(all.filter(([, { path }]) => path !== undefined)));
   }
 
   #put({ model, source }: Registration): Registration | undefined {
     const name = nameOf(model);
+    this.#absent.delete(name);
     const [before, sourceBefore] = [this.#named.put(model), this.#later.get(name)];
     if (source === undefined) this.#later.delete(name);
     else this.#later.set(name, { ...source, bytes: undefined });
@@ -230,7 +241,7 @@ export class Registrations {
     // Other settings, or other bytes, make another model.
     const { path: _, bytes, ...settings } = source;
     this.#serial += bytes === undefined ? 0 : 1;
-    return { ...model, mark: `${JSON.stringify(settings)} ${bytes === undefined ? 0 : this.#serial}` };
+    return { ...model, mark: `${inspect(settings, { depth: 8 })} ${bytes === undefined ? 0 : this.#serial}` };
   }
 
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
@@ -259,7 +270,7 @@ function alreadyThere(id: string): InfermuxError {
 }
 
 function takenNow(id: string): InfermuxError {
-  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(id)} is in the directory or in the options now`);
+  return new InfermuxError('MODEL_ALREADY_EXISTS', `model ${show(id)} is in the directory now`);
 }
 
 function notRegistered(target: string, isThere: boolean): InfermuxError {

@@ -157,6 +157,11 @@ export class CatalogUpdater {
     const standing = { ...scanned, served: wanted };
     const before = { ...entry, served: current };
     const proven = await this.#proven(standing, before, order);
+    // During a trial another model may have come to have the id.
+    if (this.#isOthers(id)) {
+      this.#dropCandidatesOf(id);
+      return this.leave(id, this.problemOf(id, scanned));
+    }
     const { served, isSettled } = proven;
     const error = proven.error ?? problemOf(scanned);
     for (const model of served) {
@@ -220,7 +225,7 @@ export class CatalogUpdater {
     this.#catalog.remove(id);
     this.#changes.note(id);
     this.#told.delete(id);
-    for (const [name, candidate] of this.#candidates) if (candidate.id === id) this.#dropCandidate(name);
+    this.#dropCandidatesOf(id);
     this.#observer.removed(id);
     const retired = this.#retire(served, 'unloaded');
     if (wait) await retired;
@@ -260,6 +265,10 @@ export class CatalogUpdater {
     const model = this.#catalog.register(found);
     this.#candidates.set(name, model);
     return model;
+  }
+
+  #dropCandidatesOf(id: string): void {
+    for (const [name, candidate] of this.#candidates) if (candidate.id === id) this.#dropCandidate(name);
   }
 
   #dropCandidate(name: string): void {

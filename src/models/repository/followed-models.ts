@@ -25,6 +25,8 @@ export interface FollowedModelsEnvironment {
 export class FollowedModels {
   readonly #catalog: ModelCatalog;
   readonly #owner: ModelOwner;
+  /** Whether what a look finds is loaded. */
+  readonly #loads: boolean;
   readonly #sync: RepositorySync;
   readonly #follower: RepositoryFollower;
   #isOpen = false;
@@ -69,7 +71,8 @@ export class FollowedModels {
         this.#follower.seen(1);
       },
     });
-    const look = () => this.#look({ wait: false, load: !lazy || loadOnStart });
+    this.#loads = !lazy || loadOnStart;
+    const look = () => this.#look({ wait: false, load: this.#loads });
     this.#follower = new RepositoryFollower(pollMs, look, clock, {
       unreadable: ({ message: reason }, failuresInRow) => {
         const message = 'the directory of models cannot be read; loaded models are still served, and it is tried again';
@@ -119,7 +122,7 @@ export class FollowedModels {
 
   /** As {@link RepositorySync.lookFor}. */
   lookFor(id: string): Promise<void> {
-    return this.#sync.lookFor(id);
+    return this.#sync.lookFor(id, this.#loads);
   }
 
   /** As {@link RepositorySync.withdraw}. */

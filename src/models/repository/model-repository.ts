@@ -55,8 +55,8 @@ export class ModelRepository {
     try {
       await this.followed.refresh(id, verify);
     } catch (error) {
-      // The problem may be that of another version.
-      if (this.#catalog.find(target) === undefined) {
+      // The problem may be that of another version; what is found may be a model from elsewhere.
+      if (this.#catalog.find(target) === undefined || this.#catalog.ownerOf(id) !== 'directory') {
         await this.undeploy(target).catch((cause: unknown) => {
           const { code, message } = toInfermuxError(error);
           throw new InfermuxError(code, `${message}; its files stay: ${messageOf(cause)}`, { cause: error });

@@ -35,7 +35,7 @@ export class ModelTrials {
       return undefined;
     } catch (cause) {
       const error = toInfermuxError(cause);
-      if (isPassing(error)) return { error: notTried(model, error), isSettled: false };
+      if (isPassing(error)) return { error: notTried(old, model, error), isSettled: false };
       this.#failures.record(model.key, error);
       return { error, isSettled: true };
     }
@@ -51,8 +51,13 @@ export function isPassing({ code, retryable }: InfermuxError): boolean {
   return retryable || code === 'REPLICA_FAILED' || code === 'ENGINE_CLOSED';
 }
 
-function notTried({ id, version }: RegisteredModel, cause: InfermuxError): InfermuxError {
-  const message = `model ${show(id)}: version ${version} could not be tried, so what was served before stays: ${cause.message}`;
+function notTried(
+  old: RegisteredModel | undefined,
+  { id, version }: RegisteredModel,
+  cause: InfermuxError,
+): InfermuxError {
+  const so = old === undefined ? 'it is not served' : 'what was served before stays';
+  const message = `model ${show(id)}: version ${version} could not be tried, so ${so}: ${cause.message}`;
   const { code, retryable, retryAfterMs } = cause;
   return new InfermuxError(code, message, { cause, retryable, retryAfterMs });
 }

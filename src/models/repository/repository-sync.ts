@@ -146,10 +146,10 @@ export class RepositorySync {
   }
 
   /** Looks for one model. One that is still being written is taken by a later look. */
-  async lookFor(id: string): Promise<void> {
+  async lookFor(id: string, load: boolean): Promise<void> {
     const { models, unsettled } = await this.#scanSettled(id);
     if (unsettled.has(id)) this.#observer.unsettled();
-    else if (models.has(id)) await this.#update(id, async () => models.get(id), { wait: false, load: false });
+    else if (models.has(id)) await this.#update(id, async () => models.get(id), { wait: false, load });
   }
 
   /**

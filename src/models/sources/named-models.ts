@@ -1,7 +1,7 @@
 import { show } from '../../common/errors.js';
 import { lookFailed } from '../../common/files/system-errors.js';
 import { type FoundModel, nameOf } from '../registered-model.js';
-import type { ModelScanner, RepositoryScan, ScannedModel } from '../repository/scanned-model.js';
+import type { BrokenVersion, ModelScanner, RepositoryScan, ScannedModel } from '../repository/scanned-model.js';
 import { ModelFileReader } from './model-files.js';
 
 /** The models that are named one by one. Their files can be looked at again. */
@@ -21,6 +21,8 @@ export class NamedModels implements ModelScanner {
   delete(id: string, version: number | undefined): FoundModel[] {
     const gone = this.of(id).filter((model) => version === undefined || model.version === version);
     for (const model of gone) this.#models.delete(nameOf(model));
+    const paths = [...this.#models.values()].flatMap(({ files = [] }) => files.map(({ path }) => path));
+    this.files.keepOnly(new Set(paths));
     return gone;
   }
 
@@ -42,14 +44,22 @@ export class NamedModels implements ModelScanner {
 
   async #look(id: string, models: readonly FoundModel[]): Promise<ScannedModel> {
     const versions = models.map(({ version }) => version);
-    try {
-      const looks = await Promise.all(models.map((model) => this.#read(model)));
-      const changedAt = Math.max(...looks.map((look) => look.changedAt));
-      return { id, versions, changedAt, problem: undefined, served: looks.map(({ model }) => model) };
-    } catch (cause) {
-      const problem = lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
-      return { id, versions, changedAt: 0, served: [], problem };
-    }
+    const broken: BrokenVersion[] = [];
+    const looks = models.map((model) =>
+      this.#read(model).catch((cause) => {
+        const problem = lookFailed('FAILED_PRECONDITION', `model ${show(id)}`, cause);
+        broken.push({ version: model.version, problem });
+      }),
+    );
+    const read = (await Promise.all(looks)).filter((look) => look !== undefined);
+    const served = read.map(({ model }) => model);
+    const changedAt = Math.max(0, ...read.map((look) => look.changedAt));
+    // What the system cannot answer leaves the model as it is.
+    const unanswered = broken.find(({ problem }) => problem.retryable);
+    const problem = (unanswered ?? (served.length === 0 ? broken[0] : undefined))?.problem;
+    return problem === undefined
+      ? { id, versions, changedAt, problem, served, broken }
+      : { id, versions, changedAt: 0, problem, served: [] };
   }
 
   async #read(model: FoundModel): Promise<{ readonly model: FoundModel; readonly changedAt: number }> {

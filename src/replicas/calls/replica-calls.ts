@@ -27,6 +27,8 @@ export interface LoadSettings {
   readonly spare?: readonly string[];
   /** Key of a session that counts as evicted: it is released when this model is loaded. */
   readonly replaces?: string | undefined;
+  /** Whether it is unloaded again at once: nothing is evicted for its place where that can be helped. */
+  readonly isTrial?: boolean;
 }
 
 export interface CallEnvironment {
@@ -113,13 +115,13 @@ export class ReplicaCalls {
    *
    * @throws InfermuxError `MODEL_LOAD_FAILED`; `FAILED_PRECONDITION` when no place is left to pin it; `REPLICA_FAILED`.
    */
-  async load(model: ModelReference, { pin, spare = [], replaces }: LoadSettings): Promise<void> {
+  async load(model: ModelReference, { pin, spare = [], replaces, isTrial = false }: LoadSettings): Promise<void> {
     const { models, definitions } = this.#environment;
     const { key } = model;
     const definition = definitions.definitionFor(model);
     models.asked(key);
     try {
-      await this.ask({ kind: 'load', model: key, definition, pin, spare: nonEmpty(spare), replaces });
+      await this.ask({ kind: 'load', model: key, definition, pin, spare: nonEmpty(spare), replaces, isTrial });
     } catch (error) {
       models.notLoaded(key);
       throw error;

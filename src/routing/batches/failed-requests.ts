@@ -1,4 +1,3 @@
-import type { Clock } from '../../common/clock.js';
 import { cloneError, InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isSpent } from '../../tensors/memory/placement.js';
 import type { PendingRequest, RoutedModel } from '../pending-request.js';
@@ -9,14 +8,11 @@ import type { PendingDispatch } from './take-dispatch.js';
 /** A run has no side effect, so a request whose replica died is given to one more replica. */
 const MAX_ATTEMPTS = 2;
 
-/** The pauses before another try at a load, unless the error names its own: as long as a replica remembers the failure. */
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 64_000;
-
 export interface FailedRequestsEnvironment {
-  readonly clock: Clock;
   /** How often a request waits for another try at a load. */
   readonly loadRetries: number;
+  /** Lets the request wait for another try. @returns false when there is none. */
+  tryLater(request: PendingRequest, error: InfermuxError): boolean;
   /** Whether a replica has the model. */
   isWarm(modelKey: string): boolean;
   /** Why no replica runs, if none can be started. */
@@ -62,10 +58,8 @@ export class FailedRequests {
       this.#environment.enqueue(pending);
       return;
     }
-    if (isOwnLoad && pending.loadRetries < this.#environment.loadRetries && !isLost(pending)) {
-      this.#tryLater(pending, error);
-      return;
-    }
+    const mayRetry = isOwnLoad && pending.loadRetries < this.#environment.loadRetries && !isLost(pending);
+    if (mayRetry && this.#environment.tryLater(pending, error)) return;
     if (error.code !== 'REPLICA_FAILED') {
       this.#accepted.reject(pending, () => error);
       return;
@@ -76,24 +70,6 @@ export class FailedRequests {
     else if (payload?.stream?.hasBegun === true) this.#accepted.reject(pending, () => cutOffBy(error));
     else if (isLost(pending)) this.#accepted.reject(pending, () => lostWith(error));
     else this.#environment.enqueue(pending);
-  }
-
-  #tryLater(pending: PendingRequest, { retryAfterMs }: InfermuxError): void {
-    const pauseMs = retryAfterMs ?? Math.min(FIRST_PAUSE_MS * 2 ** pending.loadRetries, LONGEST_PAUSE_MS);
-    pending.loadRetries += 1;
-    pending.attempts -= 1;
-    this.#environment.clock.schedule(() => {
-      // Its caller may have given up.
-      if (!this.#accepted.has(pending)) return;
-      const refusal = this.#environment.outage();
-      if (refusal !== undefined) {
-        this.#accepted.reject(pending, () => cloneError(refusal));
-        return;
-      }
-      // Its files may have been mended meanwhile: then another model is in its place.
-      pending.model = this.#environment.insteadOf(pending.model) ?? pending.model;
-      this.#environment.enqueue(pending);
-    }, pauseMs);
   }
 }
 

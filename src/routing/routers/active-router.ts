@@ -171,7 +171,8 @@ export class ActiveRouter<R extends RoutableReplica> {
     return Object.freeze({
       ...this.#demandOf(queue),
       ...{ id: sequence, priority, shardKey, labels, hints },
-      ...{ inputBytes: inputBytesOf(request), rows: rowsOf(request) },
+      // The built-in routers do not look at the bytes, which take a walk through a handler's request.
+      ...{ inputBytes: this.#isOwn ? inputBytesOf(request) : 0, rows: rowsOf(request) },
       waitedMs: this.#clock.now() - acceptedAt,
     });
   }

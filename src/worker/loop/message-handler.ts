@@ -144,8 +144,10 @@ export class MessageHandler {
   }
 
   #load(message: LoadMessage): Promise<void> {
-    const { pin, spare, replaces } = message;
-    return this.#started.models.load(this.#modelOf(message), { pin, spare, replaces });
+    const { pin, spare, replaces, isTrial } = message;
+    const { models } = this.#started;
+    const model = this.#modelOf(message);
+    return isTrial ? models.tryOut(model) : models.load(model, { pin, spare, replaces });
   }
 
   async #unload({ model, reason }: UnloadMessage): Promise<UnloadAnswer> {

@@ -150,6 +150,19 @@ export class ModelMultiplexer {
   }
 
   /**
+   * Loads the model and unloads it again, if it is not loaded. Nothing is evicted for its place where that can be helped.
+   *
+   * @throws InfermuxError as {@link lease}.
+   */
+  tryOut(model: ModelReference): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#residents.peek(model.key) !== undefined) return;
+      const resident = await this.#add(model, { isTrial: true });
+      await this.#unloader.unload(resident, 'unloaded');
+    });
+  }
+
+  /**
    * Lets the model's session give way to one with shared weights, if they were prepared since it was loaded and nobody
    * uses it.
    *
@@ -248,19 +261,24 @@ export class ModelMultiplexer {
   }
 
   async #fly(model: ModelReference, room: RoomOptions): Promise<ResidentSession> {
-    const { key } = model;
     try {
-      const { session, bytes, nextLoadMs: loadMs } = await this.#loads.load(model, room);
-      // The waiters have their lease before anything else can happen to the session.
-      const { waiters: users, holders } = this.#flights.get(key) ?? { waiters: 0, holders: 0 };
-      const lastUsedAt = this.#now();
-      const resident: ResidentSession = { key, model, session, bytes, loadMs, users, holders, lastUsedAt };
-      this.#residents.add(resident);
-      // Sessions that were held when room was needed may have been given back meanwhile.
-      if (this.#unloader.hasExceeded) void this.#inTurn(() => this.#unloader.shrink());
-      return resident;
+      return await this.#add(model, room, this.#flights.get(model.key));
     } finally {
-      this.#flights.delete(key);
+      this.#flights.delete(model.key);
     }
+  }
+
+  /** @param flight those who wait for it, now and until it is loaded. */
+  async #add(model: ModelReference, room: RoomOptions, flight?: Flight): Promise<ResidentSession> {
+    const { key } = model;
+    const { session, bytes, nextLoadMs: loadMs } = await this.#loads.load(model, room);
+    // The waiters have their lease before anything else can happen to the session.
+    const { waiters: users = 0, holders = 0 } = flight ?? {};
+    const lastUsedAt = this.#now();
+    const resident: ResidentSession = { key, model, session, bytes, loadMs, users, holders, lastUsedAt };
+    this.#residents.add(resident);
+    // Sessions that were held when room was needed may have been given back meanwhile.
+    if (this.#unloader.hasExceeded) void this.#inTurn(() => this.#unloader.shrink());
+    return resident;
   }
 }

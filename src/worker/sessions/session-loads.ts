@@ -86,7 +86,8 @@ export class SessionLoads {
    *
    * @throws InfermuxError as {@link SessionLoader.load}; the failure is remembered for a growing while.
    */
-  async load(model: ModelReference, room: RoomOptions): Promise<LoadedSession> {
+  async load(model: ModelReference, wanted: RoomOptions): Promise<LoadedSession> {
+    const room = { ...wanted, isTrial: wanted.isTrial === true && this.#loader.mayLoadBeside(model) };
     const remembered = this.#failures.recall(model.key);
     if (remembered !== undefined) throw remembered;
     let loadStartedAt = this.#now();

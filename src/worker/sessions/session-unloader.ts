@@ -16,6 +16,8 @@ export interface RoomOptions {
   readonly replaces?: string | undefined;
   /** Keys of models to evict before others. */
   readonly spare?: readonly string[] | undefined;
+  /** Whether it is unloaded right after, and so needs no place of its own. */
+  readonly isTrial?: boolean | undefined;
 }
 
 /**
@@ -43,8 +45,8 @@ export class SessionUnloader {
   }
 
   /** What one more session of the model lacks. */
-  lackOf({ bytes }: ModelReference, { replaces }: RoomOptions): 'nothing' | 'place' | 'bytes' {
-    const { models, bytes: more } = this.#added(bytes, this.#replaced(replaces));
+  lackOf({ bytes }: ModelReference, { replaces, isTrial }: RoomOptions): 'nothing' | 'place' | 'bytes' {
+    const { models, bytes: more } = this.#added(bytes, this.#replaced(replaces), isTrial);
     if (this.#residents.isOverFull({ models: 0, bytes: more })) return 'bytes';
     return this.#residents.isOverFull({ models, bytes: 0 }) ? 'place' : 'nothing';
   }
@@ -61,9 +63,9 @@ export class SessionUnloader {
    *
    * @throws InfermuxError `FAILED_PRECONDITION` when the pinned models leave no room.
    */
-  async makeRoom(model: ModelReference, { replaces, spare }: RoomOptions): Promise<void> {
+  async makeRoom(model: ModelReference, { replaces, spare, isTrial }: RoomOptions): Promise<void> {
     const replaced = this.#replaced(replaces);
-    const added = this.#added(model.bytes, replaced);
+    const added = this.#added(model.bytes, replaced, isTrial);
     while (this.#residents.isOverFull(added)) {
       const victim = this.#residents.nextToEvict(replaced, spare);
       if (victim === undefined) {
@@ -81,8 +83,8 @@ export class SessionUnloader {
     return replaces === undefined ? undefined : this.#residents.peek(replaces);
   }
 
-  #added(bytes: number, replaced: ResidentSession | undefined) {
-    return replaced === undefined ? { models: 1, bytes } : { models: 0, bytes: bytes - replaced.bytes };
+  #added(bytes: number, replaced: ResidentSession | undefined, isTrial = false) {
+    return { models: replaced !== undefined || isTrial ? 0 : 1, bytes: bytes - (replaced?.bytes ?? 0) };
   }
 
   #noRoom({ id, bytes }: ModelReference): InfermuxError {

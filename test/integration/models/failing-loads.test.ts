@@ -78,6 +78,28 @@ describe('repository.retries', () => {
     expect(await code(engine.run('a', {}, { timeoutMs: 50 }))).toBe('DEADLINE_EXCEEDED');
   });
 
+  it('counts those that wait in the limit of the queue, and ends them when the engine closes', async () => {
+    await start({ a: Uint8Array.of(1, 2, 3) }, { repository: { retries: 9 }, maxQueuedRequests: 3 });
+    const first = code(ask('a'));
+    await until(() => engine.models.get('a').replicas[0]?.state === 'failed');
+    const others = Array.from({ length: 50 }, () => code(ask('a')));
+    await until(() => engine.status().queued >= 3);
+    await engine.close();
+    const outcomes = await Promise.all([first, ...others]);
+    // One more than the limit may have been on its way to the replica.
+    expect(outcomes.filter((outcome) => outcome === 'QUEUE_FULL').length).toBeGreaterThanOrEqual(47);
+    expect(outcomes.filter((outcome) => outcome === 'MODEL_LOAD_FAILED').length).toBeGreaterThanOrEqual(3);
+  });
+
+  it('ends them when the model is not served any more', async () => {
+    await start(undefined, { repository: { retries: 9 } });
+    await engine.models.register('a', Uint8Array.of(1, 2, 3), { verify: false });
+    const waiting = code(ask('a'));
+    await until(() => engine.models.get('a').replicas[0]?.state === 'failed');
+    await engine.models.unregister('a');
+    expect(await waiting).toBe('MODEL_LOAD_FAILED');
+  });
+
   it('is for the loads at the start, too', async () => {
     const root = directory({ 'a.onnx': 'not yet' });
     const source = join(directory({ 'good.onnx': scaleModel(2) }), 'good.onnx');

@@ -136,4 +136,53 @@ describe('a model that nobody knows yet', () => {
     expect(await ask('a')).toBe(2);
     rmSync(root);
   });
+
+  it('is looked for with no more than so many others: a flood of names costs the others nothing', async () => {
+    const root = directory({ 'a.onnx': scaleModel(2) });
+    await start(root, settled);
+    const misses = Array.from({ length: 2_000 }, (_, index) => ask(`m${index}`).catch((error) => error));
+    expect(await ask('a')).toBe(2);
+    const errors = await Promise.all(misses);
+    expect(new Set(errors.map((error) => error.code))).toEqual(new Set(['MODEL_NOT_FOUND']));
+    expect(errors.filter(({ message, retryable }) => retryable && message.includes('too many others'))).toHaveLength(
+      2_000 - 64,
+    );
+    writeFileSync(join(root, 'b.onnx'), scaleModel(3));
+    expect(await ask('b')).toBe(3);
+  });
+
+  it('is found in the directory, whatever its finder said a moment ago', async () => {
+    const root = directory();
+    await start(root, { ...settled, finder: { find: () => undefined } });
+    expect(await code(ask('a'))).toBe('MODEL_NOT_FOUND');
+    writeFileSync(join(root, 'a.onnx'), scaleModel(2));
+    await until(async () => (await code(ask('a'))) === 'done');
+    expect(await ask('a')).toBe(2);
+  });
+
+  it('wakes no deployment that has scaled to zero', async () => {
+    await start(directory(), {
+      ...settled,
+      replicas: undefined,
+      autoscaling: { minReplicas: 0, maxReplicas: 1 },
+    } as never);
+    expect(await code(ask('a'))).toBe('MODEL_NOT_FOUND');
+    expect(engine.status().replicas).toEqual([]);
+  });
+
+  it('leaves its session to each that has one when it is tried', async () => {
+    const root = directory({ 'a.onnx': scaleModel(2), 'b.onnx': scaleModel(3) });
+    await start(root, { ...settled, replicas: 1, maxModelsPerReplica: 2 });
+    await Promise.all(['a', 'b'].map(ask));
+    writeFileSync(join(root, 'c.onnx'), scaleModel(4));
+    await engine.models.deploy('d', { 'model.onnx': scaleModel(5) });
+    await engine.models.register('e', scaleModel(6));
+    expect(
+      engine
+        .status()
+        .replicas[0]?.models.map(({ id }) => id)
+        .toSorted(),
+    ).toEqual(['a', 'b']);
+    expect(await Promise.all(['c', 'd', 'e'].map(ask))).toEqual([4, 5, 6]);
+  });
 });

@@ -152,6 +152,57 @@ describe('a model that is registered while the engine runs', () => {
   });
 });
 
+describe('registrations beside other changes', () => {
+  it('leave one of two that take the same id: a model of the directory is never hidden', async () => {
+    for (let time = 0; time < 5; time += 1) {
+      const root = directory();
+      await start(root, { repository: { settleMs: 0 } });
+      const registered = code(engine.models.register('a', scaleModel(2)));
+      const deployed = code(engine.models.deploy('a', { 'model.onnx': scaleModel(3) }));
+      const outcomes = await Promise.all([registered, deployed]);
+      expect(outcomes.toSorted()).toEqual(['MODEL_ALREADY_EXISTS', 'done']);
+      expect(await ask('a')).toBe(outcomes[0] === 'done' ? 2 : 3);
+      await engine.destroy();
+    }
+  });
+
+  it('say of a version that does not load why it is not served', async () => {
+    const file = fileOf(2);
+    await start();
+    await engine.models.register('a@1', fileOf(1));
+    await engine.models.register('a@2', file, { verify: false });
+    writeFileSync(file, Uint8Array.of(1, 2, 3));
+    expect(await code(ask('a@2'))).toBe('MODEL_LOAD_FAILED');
+    expect(await ask('a@1')).toBe(1);
+  });
+
+  it('end what a finder looks for when the finder is taken away', async () => {
+    let answer: (found: { bytes: Uint8Array }) => void = () => undefined;
+    const found = new Promise<{ bytes: Uint8Array }>((resolve) => {
+      answer = resolve;
+    });
+    await start();
+    let asked: () => void = () => undefined;
+    const isAsked = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    await engine.models.register('a', {
+      find: () => {
+        asked();
+        return found;
+      },
+    });
+    const early = code(ask('a'));
+    await isAsked;
+    await engine.models.unregister('a');
+    answer({ bytes: scaleModel(2) });
+    expect(await early).toBe('MODEL_NOT_FOUND');
+    expect(engine.models.list()).toEqual([]);
+    await engine.models.register('a', { find: () => ({ bytes: scaleModel(3) }) });
+    expect(await ask('a')).toBe(3);
+  });
+});
+
 describe('a checkpoint', () => {
   it('brings back what has a path and is still there; what the options name now goes before it', async () => {
     const checkpoint = { file: join(directory(), 'checkpoint.json') };
@@ -172,7 +223,24 @@ describe('a checkpoint', () => {
     ]);
     expect([await ask('kept'), await ask('other')]).toEqual([2, 40]);
     expect(logged.filter((line) => line.startsWith('a model of the checkpoint is not registered again'))).toHaveLength(
-      2,
+      1,
     );
+  });
+
+  it('keeps what is not there at present for the next start; what the options name goes before a version of it', async () => {
+    const checkpoint = { file: join(directory(), 'checkpoint.json') };
+    const [gone, other] = [fileOf(3), fileOf(4)];
+    await start(undefined, { checkpoint });
+    await engine.models.register('gone', gone);
+    await engine.models.register('o@2', other);
+    await engine.close();
+    rmSync(gone);
+    await start({ o: scaleModel(40) }, { checkpoint });
+    expect(await Promise.all(['o', 'o@1', 'o@2'].map(ask))).toEqual([4, 40, 4]);
+    await engine.models.register('more', other);
+    await engine.close();
+    writeFileSync(gone, scaleModel(5));
+    await start(undefined, { checkpoint });
+    expect(await Promise.all(['gone', 'o@2', 'more'].map(ask))).toEqual([5, 4, 4]);
   });
 });

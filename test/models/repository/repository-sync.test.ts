@@ -117,7 +117,7 @@ describe('a look at the directory', () => {
     await look();
     writeFiles(root, { 'a/model.onnx': 'another' });
     await look();
-    const tried = ['r0 loads a@1#2 for a@1', 'r0 unloads a@1#2 unloaded'];
+    const tried = ['r0 tries a@1#2', 'r0 unloads a@1#2 unloaded'];
     expect([catalog.resolve('a').key, replicas.log]).toEqual(['a@1#2', tried]);
   });
 

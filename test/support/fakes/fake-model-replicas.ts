@@ -19,11 +19,11 @@ export class FakeModelReplica implements ModelReplica {
     return this.models.get(modelKey) === 'loading';
   }
 
-  async load(model: RegisteredModel, { pin, replaces }: ReplicaLoad): Promise<void> {
+  async load(model: RegisteredModel, { pin, replaces, isTrial = false }: ReplicaLoad): Promise<void> {
     const { key } = model;
     if (this.models.get(key) === 'loaded') return;
     this.#replicas.log.push(
-      `${this.id} loads ${key}${pin ? ' pinned' : ''}${replaces === undefined ? '' : ` for ${replaces}`}`,
+      `${this.id} ${isTrial ? 'tries' : 'loads'} ${key}${pin ? ' pinned' : ''}${replaces === undefined ? '' : ` for ${replaces}`}`,
     );
     this.models.set(key, 'loading');
     await this.#replicas.gates.get(model.id);
