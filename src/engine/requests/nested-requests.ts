@@ -34,6 +34,7 @@ export class NestedRequests {
     const answer = async () => {
       if (path.length >= MOST_DEPTH) throw tooDeep([...path, target]);
       const own = readRunOptions({ ...options, signal });
+      if (own.waitForCapacityMs !== undefined) throw waits();
       return this.#intake.submit(target, request, own, toOutputs, { path, deadline, isShadow, stream: undefined });
     };
     answer()
@@ -43,6 +44,12 @@ export class NestedRequests {
       )
       .then(() => dispatcher.handled.awaitingChanged(replica));
   }
+}
+
+function waits(): InfermuxError {
+  const message =
+    'waitForCapacityMs is for engine.run: a request that waits within another keeps a place of its replica';
+  return new InfermuxError('INVALID_ARGUMENT', message);
 }
 
 function tooDeep(path: readonly string[]): InfermuxError {

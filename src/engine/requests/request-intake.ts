@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.js';
 import { InfermuxError, show, toInfermuxError } from '../../common/errors.js';
 import { NO_MODEL } from '../../contracts/handler.js';
 import type { RunOptions } from '../../contracts/run-options.js';
-import type { Endpoints } from '../../endpoints/endpoints.js';
+import type { Endpoints, Route } from '../../endpoints/endpoints.js';
 import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
@@ -57,6 +57,7 @@ export class RequestIntake {
   /**
    * @param reader makes the value of the promise from the answer.
    * @param within what the request is part of, if it is.
+   * @param route what its endpoint has chosen for it, if it has chosen already.
    * @throws InfermuxError for an unknown target, or a request that does not fit it.
    */
   submit<T>(
@@ -65,9 +66,9 @@ export class RequestIntake {
     options: RunOptions,
     reader: ResultReader<T>,
     within: RequestScope = ALONE,
+    route: Route | undefined = this.#parts.endpoints.route(target, options.shardKey),
   ): Promise<T> {
-    const { endpoints, targets, metrics } = this.#parts;
-    const route = endpoints.route(target, options.shardKey);
+    const { targets, metrics } = this.#parts;
     if (route === undefined) {
       return this.#submitTo(targets.resolve(target, options.deployment), request, options, reader, within);
     }
@@ -89,25 +90,27 @@ export class RequestIntake {
   }
 
   /** Like {@link submit}, for a request whose answer goes to the stream item by item. */
-  stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
-    return this.submit(target, request, options, toNothing, {
-      path: [],
-      deadline: undefined,
-      stream,
-      isShadow: false,
-    });
+  stream(target: string, request: unknown, options: RunOptions, stream: RequestStream, route?: Route): Promise<void> {
+    return this.submit(target, request, options, toNothing, { ...ALONE, stream }, route);
   }
 
   /** How a request stands that is not submitted yet. */
-  outlookOf(target: string, { shardKey, deployment }: RunOptions): Outlook {
+  outlookOf(target: string, { shardKey, deployment: name }: RunOptions): Outlook {
     const { endpoints, targets } = this.#parts;
+    const route = endpoints.route(target, shardKey);
+    const [meant, within] = route === undefined ? [target, name] : [route.target, undefined];
     try {
-      const route = endpoints.route(target, shardKey);
-      const destination =
-        route === undefined ? targets.resolve(target, deployment) : this.#resolveFor(target, route.target);
-      return { refusal: destination.deployment.queue.outage, isSought: isSought(destination.model) };
+      const { deployment, model, isHandled } = targets.find(meant, within);
+      const { defaultTimeoutMs } = deployment.options;
+      const error = targets.refusalOf(deployment, model) ?? deployment.queue.outage;
+      const refusal = error && route ? inEndpoint(target, error) : error;
+      // What is not there yet may turn out to be for a handler.
+      if (isSought(model)) return { route, refusal, sought: model.id, isHandled: undefined, defaultTimeoutMs };
+      return { route, refusal, sought: undefined, isHandled, defaultTimeoutMs };
     } catch (cause) {
-      return { refusal: toInfermuxError(cause), isSought: false };
+      const error = toInfermuxError(cause);
+      const refusal = route === undefined ? error : inEndpoint(target, error);
+      return { route, refusal, sought: undefined, isHandled: undefined, defaultTimeoutMs: -1 };
     }
   }
 
@@ -116,8 +119,7 @@ export class RequestIntake {
     try {
       return this.#parts.targets.resolve(target, undefined);
     } catch (cause) {
-      const { code, message } = toInfermuxError(cause);
-      throw new InfermuxError(code, `endpoint ${show(endpoint)}: ${message}`, { cause });
+      throw inEndpoint(endpoint, toInfermuxError(cause));
     }
   }
 
@@ -214,6 +216,11 @@ export class RequestIntake {
       throw cause;
     }
   }
+}
+
+function inEndpoint(endpoint: string, cause: InfermuxError): InfermuxError {
+  const { code, message, retryable, retryAfterMs } = cause;
+  return new InfermuxError(code, `endpoint ${show(endpoint)}: ${message}`, { cause, retryable, retryAfterMs });
 }
 
 function noStream(deployment: string): InfermuxError {

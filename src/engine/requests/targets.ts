@@ -50,14 +50,10 @@ export class Targets {
    */
   resolve(target: string, deploymentName: string | undefined): Destination {
     const known = deploymentName === undefined ? this.#known.get(target) : undefined;
-    const destination = known ?? this.#find(target, deploymentName);
-    const { deployment, isHandled } = destination;
-    if (deployment.isEmpty) {
-      // It would be looked for in vain.
-      if (isSought(destination.model)) throw this.explained(this.#catalog.whyNot(destination.model.id));
-      const message = `deployment ${show(deployment.name)} has no replicas (replicas: 0): name another, or update it`;
-      throw new InfermuxError('FAILED_PRECONDITION', message);
-    }
+    const destination = known ?? this.find(target, deploymentName);
+    const { deployment, isHandled, model } = destination;
+    const refusal = this.refusalOf(deployment, model);
+    if (refusal !== undefined) throw refusal;
     // The destination of a handler's target depends on what its replicas report.
     const isLasting = deploymentName === undefined && !isHandled && !isSought(destination.model);
     if (known === undefined && isLasting) this.#known.set(target, destination);
@@ -69,7 +65,17 @@ export class Targets {
     this.#known.clear();
   }
 
-  #find(target: string, deploymentName: string | undefined): Destination {
+  /** Why the deployment takes no request for the model: it is meant to have no replicas. */
+  refusalOf(deployment: EngineDeployment, model: RoutedModel): InfermuxError | undefined {
+    if (!deployment.isEmpty) return undefined;
+    // It would be looked for in vain.
+    if (isSought(model)) return this.explained(this.#catalog.whyNot(model.id));
+    const message = `deployment ${show(deployment.name)} has no replicas (replicas: 0): name another, or update it`;
+    return new InfermuxError('FAILED_PRECONDITION', message);
+  }
+
+  /** As {@link resolve}, for a deployment that may have no replicas. */
+  find(target: string, deploymentName: string | undefined): Destination {
     if (deploymentName !== undefined) {
       const deployment = this.#deployments.require(deploymentName);
       return this.#in(deployment, isHandled(deployment) && target === deploymentName ? undefined : target);

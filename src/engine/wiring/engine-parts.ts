@@ -24,7 +24,7 @@ import { Slabs } from '../../tensors/memory/slabs.js';
 import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
-import { CapacityWaits } from '../requests/capacity-waits.js';
+import { CapacityWaits, type Submit } from '../requests/capacity-waits.js';
 import type { ResultReader } from '../requests/inference-result.js';
 import { NestedRequests } from '../requests/nested-requests.js';
 import { RequestIntake } from '../requests/request-intake.js';
@@ -95,6 +95,8 @@ export class EngineParts {
     this.waits = new CapacityWaits({
       ...{ clock: environment.clock, during: this.#during },
       outlookOf: (target, options) => this.intake.outlookOf(target, options),
+      lookFor: (model) => this.managed.search.join(model),
+      failed: ({ code }) => this.metrics.requestFailed(code),
       most: () => this.defaultOptions.maxQueuedRequests,
     });
     this.nestedRequests = new NestedRequests(this.intake);
@@ -108,12 +110,14 @@ export class EngineParts {
 
   /** As {@link RequestIntake.submit}, for a request that may wait for somebody who can take it. */
   submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
-    return this.waits.run(target, request, options, (...own) => this.intake.submit(target, ...own, reader));
+    const submit: Submit<T> = (own, left, route) => this.intake.submit(target, own, left, reader, undefined, route);
+    return this.waits.run(target, request, options, submit);
   }
 
   /** As {@link RequestIntake.stream}, likewise. */
   stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
-    return this.waits.run(target, request, options, (...own) => this.intake.stream(target, ...own, stream));
+    const submit: Submit<void> = (own, left, route) => this.intake.stream(target, own, left, stream, route);
+    return this.waits.run(target, request, options, submit);
   }
 
   /** A name may mean something else from now on, or somebody may take requests who could not before. */

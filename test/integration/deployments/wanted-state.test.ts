@@ -218,63 +218,6 @@ describe('resources', () => {
   });
 });
 
-describe('waitForCapacityMs', () => {
-  const wait = { waitForCapacityMs: 10_000 };
-
-  it('lets a request wait for a deployment, its first replica, or an endpoint', async () => {
-    await start({ deployments: { none: { replicas: 0 } } });
-    const feeds = row(3);
-    const answers = [
-      engine.run('late/times-2', feeds, wait),
-      engine.run('none/times-2', feeds, wait),
-      engine.run('e', feeds, wait),
-      engine.infer({ target: 'times-2', feeds, deployment: 'late', ...wait }),
-    ];
-    // The engine owns the feeds by now.
-    feeds.x.data.fill(0);
-    await engine.deployments.create('late', {});
-    await engine.deployments.update('none', { replicas: 1 });
-    await engine.endpoints.set('e', { traffic: { 'times-2': 1 } });
-    const [first, second, third, fourth] = (await Promise.all(answers)) as never as Record<
-      string,
-      { data: number[] }
-    >[];
-    expect([first, second, third].map((outputs) => outputs?.['y']?.data[0])).toEqual([6, 6, 6]);
-    expect(fourth).toMatchObject({ outputs: { y: { dims: [1, 4] } } });
-  });
-
-  it('ends in vain with what would have been said at once, at a time-out or a signal with that', async () => {
-    await start();
-    const soon = { waitForCapacityMs: 30 };
-    expect(await outcome(engine.run('none/times-1', row(1), soon))).toContain(
-      'FAILED_PRECONDITION: no deployment "none"',
-    );
-    expect(await outcome(engine.run('none', row(1), soon))).toContain('MODEL_NOT_FOUND: no model "none"');
-    expect(await outcome(engine.run('none/times-1', row(1)))).toContain('FAILED_PRECONDITION');
-    expect(await outcome(engine.run('none/times-1', row(1), { ...wait, timeoutMs: 30 }))).toContain(
-      'DEADLINE_EXCEEDED',
-    );
-    const controller = new AbortController();
-    const cancelled = engine.run('none/times-1', row(1), { ...wait, signal: controller.signal });
-    controller.abort();
-    expect(await outcome(cancelled)).toContain('CANCELLED');
-    const closed = outcome(engine.run('none/times-1', row(1), wait));
-    await engine.close();
-    expect(await closed).toContain('ENGINE_CLOSED');
-  });
-
-  it('is bounded like other waiting requests, and no wait hides what is wrong with a request', async () => {
-    await start({ maxQueuedRequests: 2 });
-    const waiting = [1, 2].map(() =>
-      engine.run('none/times-1', row(1), { waitForCapacityMs: 100 }).catch(({ code }) => code),
-    );
-    expect(await outcome(engine.run('none/times-1', row(1), wait))).toContain('QUEUE_FULL');
-    expect(await Promise.all(waiting)).toEqual(['FAILED_PRECONDITION', 'FAILED_PRECONDITION']);
-    expect(await outcome(engine.run('times-1', {}, wait))).toContain('INVALID_ARGUMENT');
-    expect(await outcome(engine.run('times-1', row(1), { waitForCapacityMs: -1 }))).toContain('waitForCapacityMs');
-  });
-});
-
 describe('engine.on', () => {
   it('tells what happens, in its order, until it is ended', async () => {
     await start({ maxModelsPerReplica: 1 });
