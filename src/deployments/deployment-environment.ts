@@ -13,6 +13,8 @@ export interface DeploymentQueue {
   declareOutage(error: InfermuxError): void;
   /** A replica may start again. */
   endOutage(): void;
+  /** Why no replica runs, if none can be started. */
+  readonly outage: InfermuxError | undefined;
   configure(options: ReturnType<typeof withRouter>): void;
   /** Pending requests. */
   readonly queued: number;
@@ -50,6 +52,8 @@ export interface DeploymentEnvironment<Q extends DeploymentQueue = DeploymentQue
   readonly observer: DeploymentObserver;
   /** How many of the replicas that autoscaling wants there may be. */
   fitting(options: ResolvedDeploymentOptions, from: number, to: number): number;
+  /** Why no replica can be started for a request, as things are now. */
+  refusalOf(options: ResolvedDeploymentOptions, from: number, to: number): InfermuxError | undefined;
   /** Id of its first goal; undefined: another one. */
   readonly goalId?: string | undefined;
   /** Uniform in [0, 1). */

@@ -1,4 +1,4 @@
-import { type Clock, settlesWithin } from '../common/clock.js';
+import { settlesWithin } from '../common/clock.js';
 import { InfermuxError } from '../common/errors.js';
 import { isSameData } from '../common/values/realm.js';
 import type { Replica } from '../replicas/replica.js';
@@ -10,7 +10,7 @@ import { withRouter } from './config/router-module.js';
 import type { ExpressReplica } from './control/express-replica.js';
 import { ReplicaController } from './control/replica-controller.js';
 import { firstTarget, nextTarget } from './control/target.js';
-import type { DeploymentEnvironment, DeploymentObserver, DeploymentQueue } from './deployment-environment.js';
+import type { DeploymentEnvironment, DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentState, deploymentState } from './deployment-state.js';
 import { GoalPursuit } from './goal-pursuit.js';
 import { type Goal, reachedGoal } from './goals.js';
@@ -23,8 +23,7 @@ import { ReplicaMonitor } from './health/replica-monitor.js';
 export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   readonly name: string;
   readonly queue: Q;
-  readonly #clock: Clock;
-  readonly #observer: DeploymentObserver;
+  readonly #environment: DeploymentEnvironment<Q>;
   readonly #controller: ReplicaController;
   readonly #monitor: ReplicaMonitor;
   readonly #autoscaling: AutoscalingLoop;
@@ -36,10 +35,9 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
 
   constructor(name: string, options: ResolvedDeploymentOptions, environment: DeploymentEnvironment<Q>) {
     const { memory, observer, pool, queue, random, weightStore } = environment;
+    this.#environment = environment;
     this.name = name;
     this.queue = queue;
-    this.#clock = pool.clock;
-    this.#observer = observer;
     this.#options = options;
     this.#pursuit = new GoalPursuit(name, environment.goalId);
     this.#controller = new ReplicaController(
@@ -64,11 +62,10 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
         },
       },
     );
-    this.#monitor = new ReplicaMonitor(name, () => this.#options, this.#clock, random, observer);
-    const requests = () => queue.queued + this.ongoing;
+    this.#monitor = new ReplicaMonitor(name, () => this.#options, pool.clock, random, observer);
     const scaleTo = (to: number) => this.#scaleTo(environment.fitting(this.#options, this.targetReplicas, to));
-    const scaled = { requests, replicas: () => this.targetReplicas, scaleTo };
-    this.#autoscaling = new AutoscalingLoop(scaled, this.#clock);
+    const scaled = { requests: () => queue.queued + this.ongoing, replicas: () => this.targetReplicas, scaleTo };
+    this.#autoscaling = new AutoscalingLoop(scaled, pool.clock);
   }
 
   /** The options in force. */
@@ -86,7 +83,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /** The express replica, which is none of the {@link places} and not among the {@link running}. */
-  get express(): Pick<ExpressReplica, 'place' | 'running'> {
+  get express(): Pick<ExpressReplica, 'place' | 'running' | 'need'> {
     return this.#controller.express;
   }
 
@@ -181,14 +178,18 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     return this.goal;
   }
 
-  /** A request came. Call it only when {@link targetReplicas} is 0. */
-  requestArrived(): void {
-    if (this.#mayScaleToZero) this.#scaleTo(1);
+  /** Why requests are refused: no replica runs, and none can be started. */
+  get refusal(): InfermuxError | undefined {
+    if (this.targetReplicas > 0 || !this.#mayScaleToZero) return this.queue.outage;
+    return this.#environment.refusalOf(this.#options, 0, 1);
   }
 
-  /** Says whether short runs wait behind long ones, so that an express replica is worth its thread. */
-  needExpress(isNeeded: boolean): void {
-    this.#controller.express.need(isNeeded);
+  /** A request comes. Call it only when {@link targetReplicas} is 0, before it is submitted. */
+  requestArrived(): void {
+    const { refusal } = this;
+    if (!this.#mayScaleToZero) return;
+    if (refusal === undefined) this.#scaleTo(1);
+    else this.queue.declareOutage(refusal);
   }
 
   /**
@@ -231,14 +232,14 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   async #drain(force: boolean): Promise<void> {
-    const { gracefulShutdownTimeoutMs: graceMs } = this.#options;
-    const until = this.#clock.now() + graceMs;
-    if (!force) await settlesWithin(this.#clock, this.queue.untilIdle(), graceMs);
+    const [{ gracefulShutdownTimeoutMs: graceMs }, { clock }] = [this.#options, this.#environment.pool];
+    const until = clock.now() + graceMs;
+    if (!force) await settlesWithin(clock, this.queue.untilIdle(), graceMs);
     const message = `deployment ${this.name} was deleted, and the request was not answered within ${graceMs} ms`;
     this.queue.destroy(new InfermuxError('FAILED_PRECONDITION', message));
     this.#autoscaling.stop();
     this.#controller.halt();
-    await this.#controller.stopAll({ hurry: true, graceMs: Math.max(0, until - this.#clock.now()) });
+    await this.#controller.stopAll({ hurry: true, graceMs: Math.max(0, until - clock.now()) });
     this.#pursuit.reached();
   }
 
@@ -256,13 +257,13 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     this.#isOut = false;
     this.queue.addReplica(replica);
     this.#monitor.watch(replica);
-    this.#observer.running(replica);
+    this.#environment.observer.running(replica);
   }
 
   #removed(replica: Replica, crash: InfermuxError | undefined): void {
     this.#monitor.forget(replica);
     this.queue.removeReplica(replica, crash);
-    this.#observer.removed(replica, crash);
+    this.#environment.observer.removed(replica, crash);
   }
 
   #failed(place: ReplicaPlace, error: InfermuxError, delayMs: number): void {
@@ -271,7 +272,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
       this.#pursuit.replicaFailed(error);
       if (place.replica?.hasRun !== true) this.#couldNotStart(place, error);
     }
-    this.#observer.restarting(place.id, error, delayMs);
+    this.#environment.observer.restarting(place.id, error, delayMs);
   }
 
   #couldNotStart(place: ReplicaPlace, error: InfermuxError): void {
@@ -280,7 +281,7 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     const outage = this.#controller.outage(error);
     if (outage === undefined) return;
     this.#isOut = true;
-    this.#observer.outage(outage);
+    this.#environment.observer.outage(outage);
     this.queue.declareOutage(outage);
   }
 
@@ -288,13 +289,12 @@ export class Deployment<Q extends DeploymentQueue = DeploymentQueue> {
     const before = this.#controller.target;
     if (this.#controller.isHalted || this.#isDeleting) return;
     this.#controller.aim({ ...before, replicas });
-    if (replicas === 0) this.queue.endOutage();
+    if (replicas === 0 || before.replicas === 0) this.queue.endOutage();
     this.#announceScale(before.replicas);
     this.#controller.look();
   }
 
   #announceScale(before: number): void {
-    const { targetReplicas } = this;
-    if (targetReplicas !== before) this.#observer.scaled(before, targetReplicas);
+    if (this.targetReplicas !== before) this.#environment.observer.scaled(before, this.targetReplicas);
   }
 }

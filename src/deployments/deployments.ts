@@ -235,11 +235,9 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     }
     const others = changedOptions(deployment.options, resolved);
     const isSame = others.length === 0;
-    if (others.includes('resources') || others.includes('replicas') || others.includes('autoscaling')) {
-      const { targetReplicas: from } = deployment;
-      const to = resolved.autoscaling === undefined ? resolved.replicas : Math.max(from, resolved.replicas);
-      this.#environment.checkCapacity(name, resolved, from, to);
-    }
+    const { targetReplicas: from } = deployment;
+    const to = resolved.autoscaling === undefined ? resolved.replicas : Math.max(from, resolved.replicas);
+    if (!isSame) this.#environment.checkCapacity(name, resolved, from, to);
     const goalId = isSame && deployment.goal.status !== 'failed' ? deployment.goal.id : randomUUID();
     await this.#save({ [name]: { declared, options: given, goal: goalId } });
     entry.given = given;

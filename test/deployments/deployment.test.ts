@@ -21,6 +21,7 @@ const QUEUE: DeploymentQueue = {
     removeReplica: ignore,
     modelChanged: ignore,
     declareOutage: ignore,
+    outage: undefined,
     endOutage: ignore,
     configure: ignore,
     close: ignore,
@@ -40,6 +41,7 @@ function doomed(options: DeploymentOptions = {}): Deployment {
       pool: { clock, worker: replicaEntry() },
       random: () => 0.5,
       fitting: (_options, _from, to) => to,
+      refusalOf: () => undefined,
       weightStore: { directory: '', maxBytes: 1 },
       observer: {
         running: () => expect.fail('nothing can run'),

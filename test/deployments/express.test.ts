@@ -25,7 +25,14 @@ async function start(options: DeploymentOptions = {}, lines = 16, itsClock = new
     addReplica: ({ id }) => story.push(`${id} takes requests`),
     removeReplica: ({ id }, crash) => story.push(`${id} takes no requests${crash === undefined ? '' : ', it failed'}`),
     declareOutage: () => story.push('outage'),
-    ...{ modelChanged: ignore, endOutage: ignore, configure: ignore, close: ignore, destroy: ignore },
+    ...{
+      modelChanged: ignore,
+      outage: undefined,
+      endOutage: ignore,
+      configure: ignore,
+      close: ignore,
+      destroy: ignore,
+    },
     ...{ untilIdle: async () => undefined, isInUse: () => false, isIdle: true, queued: 0 },
   };
   deployment = new Deployment('d', resolve(options), {
@@ -34,6 +41,7 @@ async function start(options: DeploymentOptions = {}, lines = 16, itsClock = new
     pool: { clock, worker: replicaEntry() },
     random: () => 0.5,
     fitting: (_options, _from, to) => to,
+    refusalOf: () => undefined,
     weightStore: { directory: '', maxBytes: 1 },
     observer: {
       ...{ running: ignore, removed: ignore, event: ignore, stateChanged: ignore, handlerUsed: ignore },
@@ -52,7 +60,7 @@ const isGone = () => deployment.express.place === undefined;
 
 async function startWithExpress(options?: DeploymentOptions): Promise<void> {
   await start(options);
-  deployment.needExpress(true);
+  deployment.express.need(true);
   await until(isThere);
   story = [];
 }
@@ -69,10 +77,10 @@ describe('an express replica', () => {
     await start({ labels: [{ zone: 'a' }, { zone: 'b' }], maxModelsPerReplica: 7 });
     const { goal } = deployment;
     story = [];
-    deployment.needExpress(true);
+    deployment.express.need(true);
     await until(isThere);
     expect(express()).toMatchObject({ id: 'd-express', isExpress: true, labels: { zone: 'b' }, freeModels: 7 });
-    deployment.needExpress(false);
+    deployment.express.need(false);
     await until(isGone);
     expect(story).toEqual([
       'd-express short runs wait behind long ones: an express replica is started',
@@ -85,11 +93,11 @@ describe('an express replica', () => {
 
   it('is not started or stopped amid the decision of the queue that needs it', async () => {
     await start({}, 16, new FakeClock({ defers: true }));
-    deployment.needExpress(true);
+    deployment.express.need(true);
     expect(isGone()).toBe(true);
     clock.runDeferred();
     await until(isThere);
-    deployment.needExpress(false);
+    deployment.express.need(false);
     expect(isThere()).toBe(true);
   });
 
@@ -150,13 +158,13 @@ describe('an express replica', () => {
     // The one line of counters is taken.
     await start({}, 1);
     story = [];
-    deployment.needExpress(true);
+    deployment.express.need(true);
     await until(() => story.length === 5);
     clock.advance(1_000);
     expect(story.slice(1)).toEqual([0, 0, 0, 1_000, 2_000].map((pause) => `d-express starts again in ${pause} ms`));
     expect(reportOf(deployment)).toMatchObject({ state: 'healthy', ready: true, express: false });
     expect(deployment.goal.status).toBe('reached');
-    deployment.needExpress(false);
+    deployment.express.need(false);
     expect(isGone()).toBe(true);
   });
 
@@ -201,8 +209,8 @@ describe('an express replica', () => {
     expect(await deployment.delete({ force: false }).done).toBe('reached');
     expect([isGone(), deployment.places]).toEqual([true, []]);
     await deployment.untilGone();
-    deployment.needExpress(false);
-    deployment.needExpress(true);
+    deployment.express.need(false);
+    deployment.express.need(true);
     expect(isGone()).toBe(true);
   });
 

@@ -102,7 +102,7 @@ export class RequestIntake {
     try {
       const { deployment, model, isHandled } = targets.find(meant, within);
       const { defaultTimeoutMs } = deployment.options;
-      const error = targets.refusalOf(deployment, model) ?? deployment.queue.outage;
+      const error = targets.refusalOf(deployment, model) ?? deployment.refusal;
       const refusal = error && route ? inEndpoint(target, error) : error;
       // What is not there yet may turn out to be for a handler.
       if (isSought(model)) return { route, refusal, sought: model.id, isHandled: undefined, defaultTimeoutMs };

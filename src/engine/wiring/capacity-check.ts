@@ -23,11 +23,19 @@ export class CapacityCheck {
    * @throws InfermuxError `FAILED_PRECONDITION` when they do not fit, and that is to be refused.
    */
   check(name: string, options: ResolvedDeploymentOptions, from: number, to: number): void {
-    if (this.#overcommit !== 'refuse') return;
+    const refusal = this.refusalOf(name, options, from, to);
+    if (refusal !== undefined) throw refusal;
+    // What has more replicas is told of when it has them.
+    if (to <= from) this.#warn(name, options, from, to);
+  }
+
+  /** Why the replicas may not be started: they do not fit, and that is to be refused. */
+  refusalOf(name: string, options: ResolvedDeploymentOptions, from: number, to: number): InfermuxError | undefined {
+    if (this.#overcommit !== 'refuse') return undefined;
     const { reason } = this.#fit(name, options, from, to);
-    if (reason === undefined) return;
+    if (reason === undefined) return undefined;
     const message = `deployment ${show(name)} does not fit on this machine: ${reason}. Name fewer replicas, declare smaller resources, or set overcommit to 'warn'`;
-    throw new InfermuxError('FAILED_PRECONDITION', message);
+    return new InfermuxError('FAILED_PRECONDITION', message);
   }
 
   /** How many of the replicas that autoscaling wants the deployment may have. */
@@ -41,13 +49,18 @@ export class CapacityCheck {
 
   /** Warns of a deployment that has more replicas than fit. */
   scaled(name: string, options: ResolvedDeploymentOptions, from: number, to: number): void {
-    const { reason } = to > from ? this.#fit(name, options, from, to) : { reason: undefined };
-    if (reason === undefined || this.#overcommit === 'refuse') return;
+    if (to > from) this.#warn(name, options, from, to);
+  }
+
+  #warn(name: string, options: ResolvedDeploymentOptions, from: number, to: number): void {
+    if (this.#overcommit === 'refuse') return;
+    const { reason } = this.#fit(name, options, from, to);
+    if (reason === undefined) return;
     this.#log.write('warn', { deployment: name, replicas: to, reason }, 'more replicas than this machine can carry');
   }
 
   #fit(name: string, options: ResolvedDeploymentOptions, from: number, to: number): Fit {
     const all = this.#deployments();
-    return fitOf(demandOf(options, { from, to }, all), takenBeside(name, all), machineCapacity());
+    return fitOf(demandOf(name, options, { from, to }, all), takenBeside(name, all), machineCapacity());
   }
 }

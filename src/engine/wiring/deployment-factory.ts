@@ -52,7 +52,7 @@ export class DeploymentFactory {
     );
     const observer: DispatcherObserver = {
       ...observeDispatcher(name, this.#environment),
-      expressNeeded: (isNeeded) => deployment.needExpress(isNeeded),
+      expressNeeded: (isNeeded) => deployment.express.need(isNeeded),
       sought: (model) => sought.sought(model),
       unsought: (model) => sought.unsought(model),
       insteadOf: (model) => sought.insteadOf(model),
@@ -68,6 +68,7 @@ export class DeploymentFactory {
       observer: this.#observe(name, queue),
       goalId,
       fitting: (...scale) => capacity.fitting(name, ...scale),
+      refusalOf: (...scale) => capacity.refusalOf(name, ...scale),
     });
     return deployment;
   }

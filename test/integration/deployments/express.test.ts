@@ -23,12 +23,12 @@ const express = () => deployment().express.running as Replica;
 const expressStatus = () => engine.status().replicas.filter((replica) => replica.express);
 
 async function need(): Promise<void> {
-  deployment().needExpress(true);
+  deployment().express.need(true);
   await until(() => engine.status().deployments['default']?.express === true);
 }
 
 async function needNoMore(): Promise<void> {
-  deployment().needExpress(false);
+  deployment().express.need(false);
   await until(() => expressStatus().length === 0);
 }
 

@@ -210,6 +210,38 @@ describe('resources', () => {
     expect(engine.deployments.get('scaled').targetReplicas).toBe(1);
   });
 
+  it('are always less than before when fewer are wanted, and are counted whatever changes', async () => {
+    const file = join(directory(), 'checkpoint.json');
+    const cores = (await import('node:os')).availableParallelism();
+    await start({ checkpoint: { file }, resources: { cores: cores / 2 } });
+    await done(engine.deployments.create('a', { replicas: 4, resources: { cores } }));
+    await engine.close();
+    await start({ checkpoint: { file }, resources: { cores: cores / 2 }, overcommit: 'refuse' });
+    const { deployments } = engine;
+    expect(await outcome(deployments.update('a', { resources: { cores: 2 * cores } }))).toContain('does not fit');
+    await done(deployments.update('a', { replicas: 3 }));
+    await done(deployments.update('a', { resources: { cores: 0.9 * cores } }));
+    await done(deployments.delete('a'));
+    const elsewhere = { session: { executionProviders: ['webgpu'] as const } };
+    await done(deployments.create('b', { resources: { cores: cores / 2 } }));
+    const goal = await deployments.create('c', { replicas: 2, ...elsewhere } as never);
+    expect(await outcome(deployments.update('c', { session: {} }))).toContain('does not fit');
+    expect(goal.id).toBe(deployments.get('c').goal.id);
+  });
+
+  it('keep a deployment at zero that fits no more, with the reason for each request', async () => {
+    const cores = (await import('node:os')).availableParallelism();
+    const zero = { autoscaling: { minReplicas: 0, maxReplicas: 1 }, resources: { cores } };
+    await start({ overcommit: 'refuse', resources: { cores: cores / 2 }, deployments: { zero } as never });
+    await until(() => engine.deployments.get('zero').targetReplicas === 0);
+    const refused = outcome(engine.run('zero/times-1', row(1)));
+    expect(await refused).toMatch(/FAILED_PRECONDITION: deployment "zero" does not fit on this machine/);
+    const waiting = engine.run('zero/times-1', row(1), { waitForCapacityMs: 60_000 });
+    await engine.deployments.update('default', { replicas: 0 });
+    expect((await waiting)['y']?.data[0]).toBe(1);
+    expect(engine.deployments.get('zero').targetReplicas).toBe(1);
+  });
+
   it('that do not fit at the start are refused, too', async () => {
     expect(await outcome(start({ overcommit: 'refuse', resources: many }))).toContain('does not fit');
     expect(await outcome(start({ overcommit: 'no' as never }))).toContain('options.overcommit');
