@@ -65,7 +65,7 @@ export type {
   ReplicaStatus,
   SessionStatus,
 } from './engine/status.js';
-export type { AppliedChange, ApplyOptions, ApplyReport, WantedState } from './engine/wanted-state.js';
+export type { AppliedChange, ApplyOptions, ApplyReport, WantedState } from './engine/wanted/wanted-state.js';
 export type { SignedRequest, SignRequest } from './models/cache/remote-file.js';
 export type { ModelFiles } from './models/deployer/deployed-files.js';
 export type { DescribedSource, FindTerms, FoundSource, ModelFinder } from './models/finder/finder.js';

@@ -88,6 +88,22 @@ export function fitOf({ from, to, ...demand }: Demand, taken: Taken, capacity: C
   };
 }
 
+/** Whether the deployment takes more of anything than it has. */
+export function takesMore({
+  from,
+  to,
+  cores,
+  memoryBytes,
+  isMemoryDeclared,
+  devices,
+  deviceIds,
+  held,
+}: Demand): boolean {
+  const heldDevices = sumOf(deviceIds, (id) => held.devices.get(id) ?? 0);
+  const isMoreMemory = isMemoryDeclared && isMore(to * memoryBytes, held.memoryBytes);
+  return to > from || isMore(to * cores, held.cores) || isMore(to * devices, heldDevices) || isMoreMemory;
+}
+
 function isMore(wanted: number, held: number): boolean {
   return wanted > held + ROUNDING;
 }
@@ -102,7 +118,7 @@ function sumOf<T>(items: readonly T[], amountOf: (item: T) => number): number {
 }
 
 function rounded(number: number): number {
-  return Math.round(number / ROUNDING) * ROUNDING;
+  return Number(number.toFixed(6));
 }
 
 function count(number: number, what: string): string {

@@ -33,6 +33,24 @@ export interface Ending<Q extends DeploymentQueue> {
   readonly gone: Promise<void>;
 }
 
+/** What becomes of a deployment that exists. */
+export type ExistingChange<Q extends DeploymentQueue> = (
+  entry: Entry<Q>,
+  given: DeploymentOptions,
+  resolved: ResolvedDeploymentOptions,
+) => Promise<Goal>;
+
+/** What a change of a deployment would do. */
+export interface DeploymentPlan {
+  readonly resolved: ResolvedDeploymentOptions;
+  /** Replicas that there would be. */
+  readonly to: number;
+  /** Names of the options that change; undefined for a new deployment. */
+  readonly changed: readonly string[] | undefined;
+  /** Of its last change; undefined for a new deployment. */
+  readonly goal: Goal | undefined;
+}
+
 /** The deployments that there are, that end, and that were deleted, and their form in the checkpoint. */
 export class DeploymentEntries<Q extends DeploymentQueue> {
   readonly #environment: DeploymentsEnvironment<Q>;

@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { checkOptions, isBoolean, isObject } from '../common/checks.js';
 import { cloneError, InfermuxError, readingInput, show } from '../common/errors.js';
-import { SerialQueue } from '../common/serial-queue.js';
+import { KeyedTasks } from '../common/tasks/keyed-tasks.js';
+import { SerialQueue } from '../common/tasks/serial-queue.js';
 import { copyOptions, type SavedDeployment, type SavedDeployments } from './checkpoint/saved-deployments.js';
-import { changedOptions } from './config/config-change.js';
+import { changedOptions, checkHandlerStays, targetOf } from './config/config-change.js';
 import { checkDeploymentName } from './config/deployment-name.js';
 import type { DeploymentOptions, ResolvedDeploymentOptions } from './config/deployment-options.js';
-import { resolveDeployment } from './config/resolve-deployment.js';
 import { resolveNamed } from './config/resolve-named.js';
 import { RouterLoader } from './config/router-loader.js';
 import { DeclaredStart } from './declared-start.js';
 import type { Deployment } from './deployment.js';
-import { DeploymentEntries, type Entry } from './deployment-entries.js';
+import { DeploymentEntries, type DeploymentPlan, type Entry, type ExistingChange } from './deployment-entries.js';
 import type { DeploymentQueue } from './deployment-environment.js';
 import { type DeploymentReport, reportOf } from './deployment-report.js';
 import type { DeploymentsEnvironment } from './deployments-environment.js';
@@ -30,6 +30,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   readonly #environment: DeploymentsEnvironment<Q>;
   readonly #entries: DeploymentEntries<Q>;
   readonly #turns = new SerialQueue();
+  /** The latest change of each deployment. */
+  readonly #latest = new KeyedTasks();
   readonly #routers = new RouterLoader();
   /** What has become of the goals of changes. @readonly */
   readonly goals: Goals;
@@ -53,9 +55,11 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
    */
   async create(name: string, options: DeploymentOptions = {}): Promise<Goal> {
     const where = `deployment ${show(name)}`;
-    return this.#put(name, options, (existing, _given, resolved) => {
+    return this.#put(name, options, async (existing, _given, resolved) => {
       const others = changedOptions(existing.deployment.options, resolved);
-      if (others.length === 0) return this.#add(name, existing.deployment.pursueAgain());
+      const { goal } = existing.deployment;
+      if (others.length === 0 && goal.status !== 'failed') return goal;
+      if (others.length === 0) return this.#changeTo(name, existing, existing.given, resolved);
       throw new InfermuxError('FAILED_PRECONDITION', `${where} exists, with other ${others.join(', ')}: call update`);
     });
   }
@@ -84,7 +88,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
       throw new InfermuxError('INVALID_ARGUMENT', `the changes must be ${expectation}, got ${show(changes)}`);
     }
     const copy = copyOptions('the changes', changes);
-    return this.#change(async () => {
+    return this.#changeOf(name, async () => {
       const entry = this.#entries.require(name);
       const given = { ...entry.given, ...copy };
       const { options: before } = entry.deployment;
@@ -106,9 +110,9 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     const rules = { force: isBoolean, missingOk: isBoolean };
     const { force = false, missingOk = false } = readingInput('delete', () => checkOptions('delete', options, rules));
     checkDeploymentName(name);
-    return this.#change(async () => {
+    return this.#changeOf(name, async () => {
       if (missingOk && this.#entries.find(name) === undefined)
-        return this.#entries.ending(name)?.deployment.goal ?? this.#add(name, reachedGoal());
+        return this.#entries.ending(name)?.deployment.goal ?? reachedGoal();
       const { declared, deployment } = this.#entries.require(name);
       await this.#save({ [name]: declared === null ? undefined : { declared, options: null } });
       return this.#entries.end(name, () => this.#pursue(deployment, deployment.delete({ force })));
@@ -142,19 +146,18 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * The options that {@link apply} would change, by name; undefined when it would create the deployment.
+   * What {@link apply} would do.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`.
+   * @throws InfermuxError as {@link apply}, but for the checkpoint.
    * @internal
    */
-  changesOf(name: string, options: DeploymentOptions): string[] | undefined {
-    checkDeploymentName(name);
-    const where = `deployment ${show(name)}`;
-    const given = copyOptions(where, options);
-    const read = () => resolveDeployment(where, given, this.#environment.defaultReplicas(name));
-    const resolved = readingInput(where, read);
-    const existing = this.find(name);
-    return existing && changedOptions(existing.options, resolved);
+  async planOf(name: string, given: DeploymentOptions): Promise<DeploymentPlan> {
+    const deployment = this.find(name);
+    const resolved = await this.#resolve(name, given, deployment?.options);
+    if (deployment === undefined) return { resolved, to: resolved.replicas, changed: undefined, goal: undefined };
+    checkHandlerStays(name, deployment.options, resolved);
+    const changed = changedOptions(deployment.options, resolved);
+    return { resolved, to: targetOf(deployment.targetReplicas, resolved), changed, goal: deployment.goal };
   }
 
   /**
@@ -195,13 +198,13 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /** @param changed decides what becomes of a deployment that exists. */
-  async #put(
-    name: string,
-    options: DeploymentOptions,
-    changed: (entry: Entry<Q>, given: DeploymentOptions, resolved: ResolvedDeploymentOptions) => Goal | Promise<Goal>,
-  ): Promise<Goal> {
+  async #put(name: string, options: DeploymentOptions, changed: ExistingChange<Q>): Promise<Goal> {
     checkDeploymentName(name);
     const given = copyOptions(`deployment ${show(name)}`, options);
+    return this.#latest.inTurn(name, () => this.#putInTurn(name, given, changed));
+  }
+
+  async #putInTurn(name: string, given: DeploymentOptions, changed: ExistingChange<Q>): Promise<Goal> {
     for (;;) {
       const result = await this.#change(async () => {
         const ending = this.#entries.ending(name);
@@ -229,19 +232,16 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
     resolved: ResolvedDeploymentOptions,
   ): Promise<Goal> {
     const { deployment, declared } = entry;
-    if ((resolved.handler === undefined) !== (deployment.options.handler === undefined)) {
-      const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
-      throw new InfermuxError('FAILED_PRECONDITION', message);
-    }
-    const others = changedOptions(deployment.options, resolved);
-    const isSame = others.length === 0;
+    checkHandlerStays(name, deployment.options, resolved);
+    const isSame = changedOptions(deployment.options, resolved).length === 0;
     const { targetReplicas: from } = deployment;
-    const to = resolved.autoscaling === undefined ? resolved.replicas : Math.max(from, resolved.replicas);
-    if (!isSame) this.#environment.checkCapacity(name, resolved, from, to);
-    const goalId = isSame && deployment.goal.status !== 'failed' ? deployment.goal.id : randomUUID();
+    if (!isSame) this.#environment.checkCapacity(name, resolved, from, targetOf(from, resolved));
+    const isPursued = isSame && deployment.goal.status !== 'failed';
+    const goalId = isPursued ? deployment.goal.id : randomUUID();
     await this.#save({ [name]: { declared, options: given, goal: goalId } });
     entry.given = given;
     entry.goalId = goalId;
+    if (isPursued) return deployment.goal;
     const goal = deployment.update(resolved, goalId);
     this.#environment.changed();
     return this.#pursue(deployment, goal);
@@ -255,6 +255,11 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   #pursue(deployment: Deployment<Q>, goal: Goal = deployment.start()): Goal {
     void this.#environment.during(() => deployment.untilDecidedOrFailing());
     return this.#add(deployment.name, goal);
+  }
+
+  /** Changes of one deployment are made in their order, those that wait for the end of a deletion, too. */
+  #changeOf(name: string, work: () => Promise<Goal>): Promise<Goal> {
+    return this.#latest.inTurn(name, () => this.#change(work));
   }
 
   /** Makes one change after the other, so that changes are acted on in the order in which they are written. */

@@ -1,7 +1,7 @@
 import { check, isText } from '../common/checks.js';
 import { cloneError, InfermuxError, readingInput, show, showNames } from '../common/errors.js';
 import { hashPoint } from '../common/hash-point.js';
-import { SerialQueue } from '../common/serial-queue.js';
+import { SerialQueue } from '../common/tasks/serial-queue.js';
 import { chooseShadows, chooseTarget, type EndpointOptions, readTraffic, type Traffic } from './traffic.js';
 
 /** The surroundings of the endpoints. */

@@ -18,7 +18,8 @@ import { type InferenceResult, toOutputs, toResult } from './requests/inference-
 import { cloneRequest } from './requests/owned-request.js';
 import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
 import { areReady, type EngineStatus, readStatus } from './status.js';
-import { type ApplyOptions, type ApplyReport, type WantedState, WantedStates } from './wanted-state.js';
+import type { ApplyOptions, ApplyReport, WantedState } from './wanted/wanted-state.js';
+import { WantedStates } from './wanted/wanted-states.js';
 import { EngineParts } from './wiring/engine-parts.js';
 
 export interface CloseOptions {

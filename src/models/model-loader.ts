@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
-import { SerialQueue } from '../common/serial-queue.js';
-import { KeyedTasks } from './keyed-tasks.js';
+import { KeyedTasks } from '../common/tasks/keyed-tasks.js';
+import { SerialQueue } from '../common/tasks/serial-queue.js';
 import type { ModelReplica, ModelReplicas, ReplicaLoad } from './model-replicas.js';
 import type { RegisteredModel } from './registered-model.js';
 

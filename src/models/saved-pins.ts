@@ -1,4 +1,4 @@
-import { SerialQueue } from '../common/serial-queue.js';
+import { SerialQueue } from '../common/tasks/serial-queue.js';
 import { isSameData } from '../common/values/realm.js';
 
 /** Says that so many replicas of a deployment keep a model. */

@@ -6,7 +6,7 @@ import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { keepsModes, thisUser } from '../../common/files/other-writers.js';
 import { MOST_TEXT_BYTES, readTextFile, tooLong } from '../../common/files/read-file.js';
 import { removeAbandoned, replaceFile } from '../../common/files/write-file.js';
-import { SerialQueue } from '../../common/serial-queue.js';
+import { SerialQueue } from '../../common/tasks/serial-queue.js';
 import { doubtCheckpoint } from './checkpoint-trust.js';
 
 /** Content of a checkpoint; the owner of each part reads and checks it. */

@@ -1,3 +1,4 @@
+import { InfermuxError, show } from '../../common/errors.js';
 import { isSameData } from '../../common/values/realm.js';
 import type { ResolvedDeploymentOptions } from './deployment-options.js';
 import { isSameRouter } from './router-module.js';
@@ -39,6 +40,22 @@ function isSameOption(key: Key, left: ResolvedDeploymentOptions, right: Resolved
 /** Returns the names of the options that differ. */
 export function changedOptions(before: ResolvedDeploymentOptions, after: ResolvedDeploymentOptions): Key[] {
   return (Object.keys(after) as Key[]).filter((key) => !isSameOption(key, before, after));
+}
+
+/** @throws InfermuxError `FAILED_PRECONDITION` for a change between models and a handler. */
+export function checkHandlerStays(
+  name: string,
+  before: ResolvedDeploymentOptions,
+  after: ResolvedDeploymentOptions,
+): void {
+  if ((after.handler === undefined) === (before.handler === undefined)) return;
+  const message = `deployment ${show(name)}: a handler cannot be added or removed, since it takes requests of another kind; delete the deployment and create another`;
+  throw new InfermuxError('FAILED_PRECONDITION', message);
+}
+
+/** Replicas that a deployment of `from` replicas has after a change, as far as autoscaling does not decide it later. */
+export function targetOf(from: number, { autoscaling, replicas }: ResolvedDeploymentOptions): number {
+  return autoscaling === undefined ? replicas : Math.max(from, replicas);
 }
 
 /**

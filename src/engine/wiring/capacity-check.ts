@@ -1,17 +1,25 @@
 import { InfermuxError, show } from '../../common/errors.js';
-import { demandOf, type Fit, fitOf, machineCapacity, takenBeside } from '../../deployments/capacity.js';
+import {
+  type DeploymentLoad,
+  demandOf,
+  type Fit,
+  fitOf,
+  machineCapacity,
+  takenBeside,
+  takesMore,
+} from '../../deployments/capacity.js';
 import type { ResolvedDeploymentOptions } from '../../deployments/config/deployment-options.js';
+import type { DeploymentPlan } from '../../deployments/deployment-entries.js';
 import type { Log } from '../../observability/log.js';
 import type { Overcommit } from '../engine-options.js';
-import type { EngineDeployment } from '../requests/targets.js';
 
 /** Holds what deployments want against what the machine has. */
 export class CapacityCheck {
   readonly #overcommit: Overcommit;
-  readonly #deployments: () => readonly EngineDeployment[];
+  readonly #deployments: () => readonly DeploymentLoad[];
   readonly #log: Log;
 
-  constructor(overcommit: Overcommit, deployments: () => readonly EngineDeployment[], log: Log) {
+  constructor(overcommit: Overcommit, deployments: () => readonly DeploymentLoad[], log: Log) {
     this.#overcommit = overcommit;
     this.#deployments = deployments;
     this.#log = log;
@@ -30,17 +38,53 @@ export class CapacityCheck {
   }
 
   /** Why the replicas may not be started: they do not fit, and that is to be refused. */
-  refusalOf(name: string, options: ResolvedDeploymentOptions, from: number, to: number): InfermuxError | undefined {
-    if (this.#overcommit !== 'refuse') return undefined;
-    const { reason } = this.#fit(name, options, from, to);
+  refusalOf(
+    name: string,
+    options: ResolvedDeploymentOptions,
+    from: number,
+    to: number,
+    others: readonly DeploymentLoad[] = this.#deployments(),
+  ): InfermuxError | undefined {
+    if (!this.isStrict) return undefined;
+    const { reason } = this.#fit(name, options, from, to, others);
     if (reason === undefined) return undefined;
     const message = `deployment ${show(name)} does not fit on this machine: ${reason}. Name fewer replicas, declare smaller resources, or set overcommit to 'warn'`;
     return new InfermuxError('FAILED_PRECONDITION', message);
   }
 
+  /** Whether what does not fit is refused. */
+  get isStrict(): boolean {
+    return this.#overcommit === 'refuse';
+  }
+
+  /** Whether the deployment takes more of anything than before. */
+  takesMore(name: string, options: ResolvedDeploymentOptions, from: number, to: number): boolean {
+    return takesMore(demandOf(name, options, { from, to }, this.#deployments()));
+  }
+
+  /**
+   * Checks several changes as they will stand beside each other.
+   *
+   * @param plans of the deployments that come or change. @param leaving names of those that go.
+   * @throws InfermuxError as {@link check}.
+   */
+  checkAll(plans: ReadonlyMap<string, DeploymentPlan>, leaving: readonly string[]): void {
+    const present = this.#deployments();
+    const end = new Map<string, DeploymentLoad>(present.map((deployment) => [deployment.name, deployment]));
+    for (const name of leaving) end.delete(name);
+    for (const [name, { resolved: options, to: targetReplicas }] of plans)
+      end.set(name, { name, options, targetReplicas, running: end.get(name)?.running ?? [] });
+    for (const [name, { resolved, to, changed }] of plans) {
+      if (changed?.length === 0) continue;
+      const from = present.find((deployment) => deployment.name === name)?.targetReplicas ?? 0;
+      const refusal = this.refusalOf(name, resolved, from, to, [...end.values()]);
+      if (refusal !== undefined) throw refusal;
+    }
+  }
+
   /** How many of the replicas that autoscaling wants the deployment may have. */
   fitting(name: string, options: ResolvedDeploymentOptions, from: number, to: number): number {
-    if (this.#overcommit !== 'refuse' || to <= from) return to;
+    if (!this.isStrict || to <= from) return to;
     const { fits, reason } = this.#fit(name, options, from, to);
     if (reason !== undefined)
       this.#log.write('warn', { deployment: name, wanted: to, reason }, 'autoscaling wants more than fits');
@@ -53,14 +97,21 @@ export class CapacityCheck {
   }
 
   #warn(name: string, options: ResolvedDeploymentOptions, from: number, to: number): void {
-    if (this.#overcommit === 'refuse') return;
+    if (this.isStrict) return;
     const { reason } = this.#fit(name, options, from, to);
     if (reason === undefined) return;
     this.#log.write('warn', { deployment: name, replicas: to, reason }, 'more replicas than this machine can carry');
   }
 
-  #fit(name: string, options: ResolvedDeploymentOptions, from: number, to: number): Fit {
-    const all = this.#deployments();
-    return fitOf(demandOf(name, options, { from, to }, all), takenBeside(name, all), machineCapacity());
+  /** @param others beside which it is to fit; its own entry does not count. */
+  #fit(
+    name: string,
+    options: ResolvedDeploymentOptions,
+    from: number,
+    to: number,
+    others: readonly DeploymentLoad[] = this.#deployments(),
+  ): Fit {
+    const demand = demandOf(name, options, { from, to }, this.#deployments());
+    return fitOf(demand, takenBeside(name, others), machineCapacity());
   }
 }

@@ -57,6 +57,7 @@ export class EngineParts {
   /** Twice the replicas, and an express replica: one that is ending still uses its line of the counters. */
   readonly #memory = new ReplicaMemory(2 * (MAX_REPLICAS + 1));
   readonly intake: RequestIntake;
+  readonly capacity: CapacityCheck;
   /** Requests that nobody can take yet. */
   readonly waits: CapacityWaits;
   readonly nestedRequests: NestedRequests;
@@ -78,6 +79,8 @@ export class EngineParts {
       this.#targetsChanged();
       this.#memory.counters.catalogChanged();
     });
+    const present = () => this.deployments.all.filter(({ state }) => state !== 'deleting');
+    this.capacity = new CapacityCheck(options.overcommit, present, this.log);
     this.deployments = this.#createDeployments(checkpoint !== undefined);
     this.endpoints = this.#createEndpoints();
     this.targets = new Targets(
@@ -132,7 +135,7 @@ export class EngineParts {
 
   #createDeployments(isSaved: boolean): Deployments<Dispatcher<Replica>> {
     const { keepAlive, metrics, log, events, others } = this;
-    const capacity = new CapacityCheck(this.#options.overcommit, () => this.deployments.all, log);
+    const { capacity } = this;
     const factory = new DeploymentFactory({
       capacity,
       ...{ keepAlive, metrics, log, events, others, memory: this.#memory, pool: this.#environment },

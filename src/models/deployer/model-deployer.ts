@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isNotThere, undefinedIfNotThere } from '../../common/files/system-errors.js';
 import { ABANDONED_MS, createFile, syncFolder } from '../../common/files/write-file.js';
-import { KeyedTasks } from '../keyed-tasks.js';
+import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
 import { isWithin } from '../sources/model-files.js';
 import {
   findModelFile,

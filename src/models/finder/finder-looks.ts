@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.js';
-import { Slots } from '../../common/slots.js';
+import { Slots } from '../../common/tasks/slots.js';
 import { askFinder } from './ask-finder.js';
 import type { DownloadProgress } from './download-progress.js';
 import { discardFound } from './finder.js';

@@ -1,6 +1,6 @@
 import { InfermuxError } from '../../common/errors.js';
 import { FailureMemory } from '../../common/failure-memory.js';
-import { Slots } from '../../common/slots.js';
+import { Slots } from '../../common/tasks/slots.js';
 import type { ModelCatalog } from '../model-catalog.js';
 import type { RegisteredModel } from '../registered-model.js';
 import { type Target, targetOf } from './target.js';

@@ -1,30 +1,23 @@
 import { inspect } from 'node:util';
 import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
-import { isSameData } from '../../common/values/realm.js';
+import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
 import { checkFinder, isFinder, type ModelFinder } from '../finder/finder.js';
 import type { Finders } from '../finder/finders.js';
 import type { ModelSearch } from '../finder/model-search.js';
 import { type Target, targetOf } from '../finder/target.js';
-import { KeyedTasks } from '../keyed-tasks.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
 import { type FoundModel, nameOf } from '../registered-model.js';
 import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
 import { type CheckedSource, checkSource, type ModelSources, readSource } from '../sources/model-sources.js';
 import { NamedModels } from '../sources/named-models.js';
+import { type RegistrationChange, readTarget, registrationChanges, type WantedModels } from './registration-changes.js';
 
 export interface RegistrationsEnvironment {
   /** Writes the sources that were registered to the checkpoint, by `id@version`. */
   save(sources: ReadonlyMap<string, CheckedSource>): Promise<void>;
   /** The id is free: a model with this id may lie in the directory. */
   unregistered(id: string): void;
-}
-
-export interface RegistrationChange {
-  readonly name: string;
-  readonly action: 'create' | 'change' | 'delete';
-  /** Undefined for a deletion. */
-  readonly source: unknown;
 }
 
 /** A model whose registration can be taken back. */
@@ -105,7 +98,7 @@ export class Registrations {
    */
   async register(target: unknown, source: unknown, verify: boolean): Promise<string> {
     const { id, version } = readTarget(target);
-    return this.#inTurn(id, async () => {
+    return this.#turns.inTurn(id, async () => {
       const owner = this.#followable.catalog.ownerOf(id);
       if (isFinder(source)) return this.#registerFinder(id, version, source);
       if (owner !== undefined && owner !== 'sources') throw alreadyThere(id);
@@ -125,7 +118,7 @@ export class Registrations {
   /** @throws InfermuxError as `ModelManager.unregister`. */
   async unregister(target: unknown): Promise<void> {
     const { id, version } = readTarget(target);
-    await this.#inTurn(id, async () => {
+    await this.#turns.inTurn(id, async () => {
       const { catalog, pinned } = this.#followable;
       const isFinders = version === undefined && this.#finders.has(id);
       const gone = this.#named.delete(id, version);
@@ -148,32 +141,14 @@ export class Registrations {
   }
 
   /**
-   * What is to be registered and unregistered so that these models, and no others, are registered. Bytes are always taken
-   * for others than before.
+   * What is to be registered and unregistered so that these models, and no others, are registered.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT`.
+   * @throws InfermuxError `FAILED_PRECONDITION` for a file that cannot be read.
    */
-  changesTo(wanted: Readonly<Record<string, unknown>>): RegistrationChange[] {
-    const changes: RegistrationChange[] = [];
-    const kept = new Set<string>();
-    for (const [target, source] of Object.entries(wanted)) {
-      const { id, version } = readTarget(target);
-      if (isFinder(source)) {
-        kept.add(id);
-        if (this.#finders.given(id) === source) continue;
-        changes.push({ name: id, action: this.#finders.has(id) ? 'change' : 'create', source });
-        continue;
-      }
-      const where = `the source of model ${show(target)}`;
-      const checked = readingInput(where, () => checkSource(where, source as ModelSources[string]));
-      const name = nameOf({ id, version: version ?? checked.version ?? 1 });
-      kept.add(name);
-      const before = this.#later.get(name);
-      const isSame = before?.path !== undefined && isSameData(before, { ...checked, bytes: undefined });
-      if (!isSame) changes.push({ name, action: before === undefined ? 'create' : 'change', source });
-    }
-    for (const name of [...this.#later.keys(), ...this.#finders.ids])
-      if (!kept.has(name)) changes.push({ name, action: 'delete', source: undefined });
+  async changesTo(wanted: WantedModels): Promise<RegistrationChange[]> {
+    const changes = registrationChanges(wanted, { sources: this.#later, finders: this.#finders });
+    for (const { name, source } of changes)
+      if (source !== undefined && !isFinder(source) && source.path !== undefined) await readSource(name, source);
     return changes;
   }
 
@@ -243,19 +218,6 @@ export class Registrations {
     this.#serial += bytes === undefined ? 0 : 1;
     return { ...model, mark: `${inspect(settings, { depth: 8 })} ${bytes === undefined ? 0 : this.#serial}` };
   }
-
-  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    return this.#turns.add(id, (this.#turns.get(id) ?? Promise.resolve()).then(work));
-  }
-}
-
-/** @throws InfermuxError `INVALID_ARGUMENT`. */
-function readTarget(target: unknown): Target {
-  checkModelId(target);
-  const named = targetOf(target);
-  if (named !== undefined) return named;
-  const message = `model id ${show(target)}: expected an id without "@", or id@version with a positive integer`;
-  throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
 function ownId(id: string): string {

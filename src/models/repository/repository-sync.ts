@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.js';
 import { type InfermuxError, toInfermuxError } from '../../common/errors.js';
-import { KeyedTasks } from '../keyed-tasks.js';
+import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
 import type { ModelCatalog, ModelOwner } from '../model-catalog.js';
 import {
   CatalogUpdater,

@@ -8,7 +8,7 @@ import {
   type FileStamp,
   stampOf,
 } from '../../common/files/file-stamp.js';
-import { KeyedTasks } from '../keyed-tasks.js';
+import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
 
 /** Files up to this size are hashed when they are first seen. To read a larger one takes too long for that. */
 const SMALL_BYTES = 2 ** 20;

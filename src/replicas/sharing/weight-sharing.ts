@@ -1,6 +1,6 @@
 import { type Clock, settlesWithin } from '../../common/clock.js';
 import { messageOf } from '../../common/errors.js';
-import { SerialQueue } from '../../common/serial-queue.js';
+import { SerialQueue } from '../../common/tasks/serial-queue.js';
 import { isSameData } from '../../common/values/realm.js';
 import type { LogFields } from '../../contracts/handler.js';
 import { type ModelReference, type SessionWeights, wideKeyOf } from '../../contracts/model-reference.js';

@@ -1,6 +1,7 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { EngineOptions, GoalReport, InferenceEngine, InfermuxError } from '../../../dist/index.js';
+import type { EngineOptions, GoalReport, InferenceEngine, InfermuxError, WantedState } from '../../../dist/index.js';
 import { directory } from '../../support/directories.js';
 import { replicasIn, row, startDeployments } from '../../support/engines/deployments-engine.js';
 import { scaleModel } from '../../support/onnx-models.js';
@@ -171,6 +172,159 @@ describe('engine.apply', () => {
         .sort(),
     ).toEqual(['a', 'b', 'default']);
     expect(engine.models.get('made').problem).toBe(undefined);
+  });
+});
+
+describe('engine.apply, where one thing takes the place of another', () => {
+  const fileOf = (factor: number) => join(directory({ 'm.onnx': scaleModel(factor) }), 'm.onnx');
+  const finderOf = (factor: number) => ({ find: () => ({ bytes: scaleModel(factor) }) });
+  const kindsOf = async (state: WantedState) =>
+    (await engine.apply(state)).changes.map(({ action, kind, name }) => `${action} ${kind} ${name}`);
+  const answer = async (target: string) => (await engine.run(target, row(1)))['y']?.data[0];
+
+  it('serves a model from files after a finder, and the other way round', async () => {
+    await start();
+    const sources = [fileOf(2), fileOf(3), finderOf(4), finderOf(5), fileOf(6), { path: fileOf(7), version: 2 }];
+    const told: string[][] = [];
+    for (const [index, m] of sources.entries()) {
+      told.push(await kindsOf({ models: { m } }));
+      expect(await answer('m')).toBe(index + 2);
+      expect(await kindsOf({ models: { m } })).toEqual([]);
+    }
+    expect(told).toEqual([
+      ['create model m@1'],
+      ['change model m@1'],
+      ['change model m'],
+      ['change model m'],
+      ['change model m@1'],
+      ['create model m@2', 'delete model m@1'],
+    ]);
+    expect(engine.models.get('m').version).toBe(2);
+  });
+
+  it('frees what replicas take before others take it, where more than there is is refused', async () => {
+    const cores = (await import('node:os')).availableParallelism();
+    await start({ overcommit: 'refuse', resources: { cores: cores / 10 } });
+    const [most, some] = [{ cores: 0.9 * cores }, { cores: 0.45 * cores }];
+    await engine.apply({ deployments: { a: { resources: most } } });
+    expect(await kindsOf({ deployments: { b: { resources: most } } })).toEqual([
+      'delete deployment a',
+      'create deployment b',
+    ]);
+    await engine.apply({ deployments: { b: { resources: some }, c: { resources: some } } });
+    expect(
+      await kindsOf({
+        deployments: { c: { resources: most, replicas: 1 }, b: { replicas: 0, resources: some } },
+      }),
+    ).toEqual(['change deployment b', 'change deployment c']);
+    expect(await outcome(engine.apply({ deployments: { b: { resources: some }, c: { resources: most } } }))).toContain(
+      'does not fit',
+    );
+    expect(engine.deployments.get('b').options.replicas).toBe(0);
+  });
+
+  it('changes nothing when a later part of it would fail', async () => {
+    await start({ overcommit: 'refuse', resources: { cores: 0.1 } });
+    const good = { deployments: { n: { resources: { cores: 0.1 } } } };
+    const wrong: [WantedState, string][] = [
+      [
+        { ...good, endpoints: { e: { traffic: { 'x/times-1': 1 } } } },
+        'FAILED_PRECONDITION: endpoint "e": no deployment "x"',
+      ],
+      [{ ...good, endpoints: { e: { traffic: { none: 1 } } } }, 'MODEL_NOT_FOUND: endpoint "e": no model "none"'],
+      [{ ...good, endpoints: { e: { traffic: { 'n/none': 1 } } } }, 'MODEL_NOT_FOUND'],
+      [{ ...good, models: { m: '/nowhere/model.onnx' } }, 'FAILED_PRECONDITION: model "m@1"'],
+      [{ deployments: { n: { router: { module: '/nowhere/router.mjs' } } } }, 'could not be imported'],
+      [
+        { deployments: { ...good.deployments, default: { handler: '/nowhere/handler.mjs' } } },
+        'a handler cannot be added',
+      ],
+      [{ deployments: { n: { resources: { cores: 1_000 } } } }, 'does not fit'],
+    ];
+    for (const [state, message] of wrong)
+      for (const options of [{ dryRun: true }, {}])
+        expect(await outcome(engine.apply({ models: {}, ...state }, options))).toContain(message);
+    expect(engine.deployments.list().map(({ name }) => name)).toEqual(['default']);
+    await engine.apply({ ...good, models: { m: fileOf(2) }, endpoints: { e: { traffic: { 'n/m': 1 } } } });
+    expect(await outcome(engine.apply({ models: {}, endpoints: { e: { traffic: { 'n/m': 1 } } } }))).toContain(
+      'would be unregistered',
+    );
+    expect(await answer('e')).toBe(2);
+  });
+
+  it('reads what is wanted once, at once', async () => {
+    await start();
+    let reads = 0;
+    const deployments = {
+      get a() {
+        reads += 1;
+        return { replicas: reads > 1 ? -5 : 1 };
+      },
+      b: { replicas: 1 },
+    };
+    const applied = engine.apply({ deployments });
+    deployments.b.replicas = -3;
+    expect((await applied).changes).toHaveLength(2);
+    for (const part of ['deployments', 'endpoints', 'models']) {
+      const trap = {
+        get a() {
+          throw new TypeError('boo');
+        },
+      };
+      expect(await outcome(engine.apply({ [part]: trap } as never))).toContain('INVALID_ARGUMENT');
+    }
+  });
+
+  it('goes on with the goal of a deployment that is not as wanted yet', async () => {
+    await start();
+    const file = join(directory(), 'handler.mjs');
+    const wanted = { deployments: { h: { handler: file } } };
+    const [goal] = (await engine.apply(wanted)).goals;
+    expect(await outcome(goal?.done as Promise<unknown>)).toContain('REPLICA_FAILED');
+    writeFileSync(file, 'export const handle = (request) => request;');
+    expect((await engine.apply(wanted, { dryRun: true })).goals).toEqual([]);
+    const { changes, goals } = await engine.apply(wanted);
+    expect([changes, await goals[0]?.done]).toEqual([[], 'reached']);
+    expect(engine.deployments.goals.get(goals[0]?.id as string)?.status).toBe('reached');
+  });
+});
+
+describe('changes of one deployment', () => {
+  it('are made in their order, those after one that waits for the end of a deletion, too', async () => {
+    await start();
+    const { deployments } = engine;
+    await done(deployments.create('a', {}));
+    await Promise.all([
+      deployments.delete('a'),
+      deployments.apply('a', {}),
+      deployments.delete('a', { missingOk: true }),
+    ]);
+    await until(() => deployments.list().every(({ name }) => name !== 'a'));
+    await done(deployments.create('a', {}));
+    await Promise.all([
+      deployments.delete('a'),
+      deployments.apply('a', {}),
+      deployments.update('a', { maxQueuedRequests: 9 }),
+    ]);
+    expect(deployments.get('a').options.maxQueuedRequests).toBe(9);
+  });
+
+  it('that change nothing have the goal that there is, and make no other', async () => {
+    await start();
+    const { deployments } = engine;
+    await done(deployments.create('a', {}));
+    const told: unknown[] = [];
+    engine.on('goal', (goal) => told.push(goal));
+    const before = deployments.goals.list().length;
+    for (let time = 0; time < 3; time += 1) {
+      expect((await deployments.create('a', {})).id).toBe(deployments.get('a').goal.id);
+      expect((await deployments.apply('a', {})).id).toBe(deployments.get('a').goal.id);
+      expect((await deployments.delete('none', { missingOk: true })).status).toBe('reached');
+    }
+    await done(deployments.update('a', { maxQueuedRequests: 9 }));
+    await until(() => told.length > 0);
+    expect(new Set(told.map((goal) => (goal as GoalReport).id)).size).toBe(1);
+    expect(deployments.goals.list()).toHaveLength(before + 1);
   });
 });
 

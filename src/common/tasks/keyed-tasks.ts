@@ -14,6 +14,11 @@ export class KeyedTasks {
     return this.#latest.get(key);
   }
 
+  /** Runs the work after the latest of its key. */
+  inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    return this.add(key, (this.#latest.get(key) ?? Promise.resolve()).then(work));
+  }
+
   /** @returns the same promise. */
   add<T>(key: string, running: Promise<T>): Promise<T> {
     const settled = running
