@@ -207,6 +207,11 @@ export function rowsOf({ payload, feeds }: Pick<PendingRequest, 'payload' | 'fee
   return payload === undefined ? commonRows(feeds) : 1;
 }
 
+/** Whether the request names a method of a handler: it goes alone, beside batches. */
+export function namesMethod({ payload }: Pick<PendingRequest, 'payload'>): boolean {
+  return payload?.terms?.method !== undefined;
+}
+
 /** Whether a handler answers the request: it may run any models, or none. */
 export function isHandled({ payload, model }: Pick<PendingRequest, 'payload' | 'model'>): boolean {
   return payload !== undefined || isHandlerKey(model.key);

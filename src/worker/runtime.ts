@@ -12,6 +12,7 @@ import { importHandler } from './handlers/handler-module.js';
 import { JoinedRuns } from './handlers/joined-runs.js';
 import { ModelRuns } from './handlers/model-runs.js';
 import type { EngineRuns } from './handlers/requests/engine-runs.js';
+import { OngoingRequests } from './handlers/requests/ongoing-requests.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
 import { createEviction } from './sessions/eviction-policies.js';
@@ -67,13 +68,13 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   if (settings.handler !== undefined) countForeignCalls(counters);
   const module = settings.handler === undefined ? undefined : await importHandler(settings.handler);
   const eviction = createEviction(settings.eviction, now);
-  const loader = module === undefined ? sessions : new HandlerModelLoader(module, sessions, settings.handlerTimeouts);
-  const models = new ModelMultiplexer(
-    { maxModels, maxBytes, idleTimeoutMs, eviction },
-    loader,
-    reportTo(post, counters),
-    now,
-  );
+  const events = reportTo(post, counters);
+  const ongoing = new OngoingRequests();
+  const late = (key: string, disposed: Promise<void>) =>
+    ongoing.goesOn(disposed.catch((error) => events.releaseFailed(key, error)));
+  const loader =
+    module === undefined ? sessions : new HandlerModelLoader(module, sessions, settings.handlerTimeouts, late);
+  const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs, eviction }, loader, events, now);
   const { resolve, engineRuns } = environment;
   const sendItems = (ticket: number, items: readonly unknown[]) => post({ kind: 'items', ticket, items });
   const executor = new Executor(models, now);
@@ -83,9 +84,12 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   const handler =
     module === undefined
       ? undefined
-      : new HandlerHost(module, models, {
-          ...{ replica, resolve, now, isStopping, log, runs, engineRuns, sendItems },
-        });
+      : new HandlerHost(
+          module,
+          models,
+          { replica, resolve, now, isStopping, log, runs, engineRuns, sendItems },
+          ongoing,
+        );
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);
   return {
     models,

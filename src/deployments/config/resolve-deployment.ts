@@ -126,11 +126,10 @@ export function resolveDeployment(
   const rollingUpdate = checkOptions(`${where}.rollingUpdate`, options.rollingUpdate ?? {}, ROLLING_UPDATE_RULES);
   const autoscaling = options.autoscaling && readAutoscaling(`${where}.autoscaling`, options.autoscaling, MAX_REPLICAS);
   const { handler } = options;
-  if (options.userConfig !== undefined && handler === undefined) {
-    throw new InfermuxError(
-      'INVALID_ARGUMENT',
-      `${where}.userConfig is for a handler, and ${where}.handler names none`,
-    );
+  for (const option of ['userConfig', 'handlerTimeouts'] as const) {
+    if (options[option] === undefined || handler !== undefined) continue;
+    const message = `${where}.${option} is for a handler, and ${where}.handler names none`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   if (options.devices !== undefined && providersOf(session).every((name) => name === 'cpu')) {
     const message = `${where}.devices are for execution providers other than 'cpu', and ${where}.session names none`;

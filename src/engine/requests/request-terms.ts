@@ -2,20 +2,26 @@ import type { SentTerms } from '../../contracts/handler.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 
 /**
- * Returns what a handler is told of the request; undefined when all is as by default, as for most requests.
+ * Returns what a handler is told of the request; undefined when all is as by default, as for most requests. What is as by
+ * default is not sent.
  *
  * @param deadline when its caller stops waiting: milliseconds as of `Date.now()`.
  */
 export function sentTerms(options: RunOptions, deadline: number | undefined): SentTerms | undefined {
   const { requestId, method, shardKey, labels, hints, priority = 0 } = options;
-  const terms = { requestId, method, shardKey, labels, hints, deadline };
-  const isPlain = Object.values(terms).every((term) => term === undefined);
-  if (isPlain && !Number.isFinite(priority || Number.NaN)) return undefined;
   // Shadows have the lowest of all, which is none that a caller may give.
-  return withoutUndefined({ ...terms, priority: Number.isFinite(priority) ? priority : 0 });
-}
-
-/** The message is shorter without them. */
-function withoutUndefined(terms: object): SentTerms {
-  return Object.fromEntries(Object.entries(terms).filter(([, term]) => term !== undefined));
+  const isOrdered = priority !== 0 && Number.isFinite(priority);
+  const isNamed = requestId !== undefined || method !== undefined || shardKey !== undefined;
+  const isPlain = !isNamed && !isOrdered && labels === undefined && hints === undefined;
+  if (isPlain) return deadline === undefined ? undefined : { deadline };
+  // Assigned one by one: this runs for each request.
+  const terms: { -readonly [Term in keyof SentTerms]: SentTerms[Term] } = {};
+  if (deadline !== undefined) terms.deadline = deadline;
+  if (requestId !== undefined) terms.requestId = requestId;
+  if (method !== undefined) terms.method = method;
+  if (shardKey !== undefined) terms.shardKey = shardKey;
+  if (labels !== undefined) terms.labels = labels;
+  if (hints !== undefined) terms.hints = hints;
+  if (isOrdered) terms.priority = priority;
+  return terms;
 }

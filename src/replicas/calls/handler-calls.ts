@@ -55,8 +55,8 @@ export class HandlerCalls {
     const { value, stream, isShadow, terms } = payload;
     payload.abandoned = () => this.#tell({ kind: 'cancel', ticket });
     stream?.connected((items) => this.#tell({ kind: 'pull', ticket, items }));
-    const request = { ticket, value, ahead: stream?.ahead, isShadow };
-    return terms === undefined ? request : { ...request, terms };
+    const ahead = stream?.ahead;
+    return terms === undefined ? { ticket, value, ahead, isShadow } : { ticket, value, ahead, isShadow, terms };
   }
 
   #tell(message: ReplicaMessage): void {

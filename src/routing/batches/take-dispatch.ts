@@ -2,7 +2,14 @@ import { expectedMs, type LatencyEstimate } from '../../common/estimates/latency
 import { mostBatchMs } from '../../contracts/batching.js';
 import { areAlike, areSameNames } from '../../tensors/alike.js';
 import { isTensorType, type ReadFeeds, type Tensor } from '../../tensors/tensor.js';
-import { isHandled, type PendingRequest, type RequestPayload, type RoutedModel, rowsOf } from '../pending-request.js';
+import {
+  isHandled,
+  namesMethod,
+  type PendingRequest,
+  type RequestPayload,
+  type RoutedModel,
+  rowsOf,
+} from '../pending-request.js';
 import type { ModelQueue } from '../queues/model-queue.js';
 import type { ModelBatching } from './model-batching.js';
 import type { RoutedGroup } from './routed-dispatch.js';
@@ -26,6 +33,8 @@ export interface PendingDispatch {
   readonly isHandled: boolean;
   /** Whether it is a request that lost its replica, and goes alone. */
   readonly isRetry: boolean;
+  /** Whether it is a request that names a method of a handler, and goes alone. */
+  readonly isMethod: boolean;
   /** The model as it runs with several threads; undefined for a narrow run. */
   wide: RoutedModel | undefined;
 }
@@ -78,6 +87,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // What one of a batch runs counts as within all of them: they must be equally deep.
       if (head.payload?.path.length !== groups[0]?.requests[0]?.payload?.path.length) break;
+      if (namesMethod(head)) break;
       // A request that lost its replica may have ended it, and must not take others along.
       // Without batches a handler takes its requests one by one.
       const isLast = head.payload === undefined ? estimate === undefined : !isJoined;
@@ -100,7 +110,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     }
     totalMs += addedMs;
     requests += 1;
-    if (head.attempts > 0) break;
+    if (head.attempts > 0 || namesMethod(head)) break;
     head = next;
   }
   const [first] = groups[0]?.requests ?? [];
@@ -115,6 +125,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     accepted: requests,
     isHandled: first !== undefined && isHandled(first),
     isRetry,
+    isMethod: first !== undefined && namesMethod(first),
     wide: undefined,
   };
 }

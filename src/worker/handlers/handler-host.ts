@@ -3,48 +3,41 @@ import { InfermuxError, messageOf, show, withStackOf } from '../../common/errors
 import { clone } from '../../common/values/clone.js';
 import { toErrorRecord } from '../../common/values/error-record.js';
 import { isError } from '../../common/values/realm.js';
-import { type Handler, type HandlerContext, type LogFields, NO_MODEL } from '../../contracts/handler.js';
+import { type Handler, type HandlerContext, NO_MODEL } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { BUILT_IN_STATS } from '../../contracts/request-router.js';
 import type { CallAnswer, HandlerAbilities, HandlerRequest, HandlerResult } from '../../protocol/messages.js';
 import { stopping } from '../native-call.js';
 import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import { methodOf } from './handler-methods.js';
-import { loggableFields, loggableText } from './loggable.js';
 import type { ModelRuns } from './model-runs.js';
-import type { EngineRuns } from './requests/engine-runs.js';
+import { CallContext, type CallEnvironment } from './requests/call-context.js';
 import { CollectedItems, copyOf, ItemSender, ItemStream, itemsOf } from './requests/item-stream.js';
-import { type OngoingCall, OngoingRequests } from './requests/ongoing-requests.js';
+import type { OngoingRequests } from './requests/ongoing-requests.js';
 import { type ModelResolver, RequestModels } from './requests/request-models.js';
-import { OwnTerms } from './requests/request-terms.js';
-import { unminded } from './unminded.js';
 
-export interface HandlerEnvironment extends ModelResolver {
-  readonly replica: string;
+export interface HandlerEnvironment extends ModelResolver, CallEnvironment {
   /** Whether the thread must begin nothing more. */
   isStopping(): boolean;
-  log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   now(): number;
   /** Sends items of the stream that answers the request. */
   sendItems(ticket: number, items: readonly unknown[]): void;
   readonly runs: ModelRuns;
-  readonly engineRuns: EngineRuns;
 }
 
 /** Most routing stats of a replica: each router and each status gets them. */
 const MOST_STATS = 1_024;
-
-/** What a handler does after its requests were given up is waited for so long. */
-const LONGEST_REST_MS = 10_000;
 
 /** Gives requests to a handler, as they come, with a context for each call. */
 export class HandlerHost {
   readonly #handler: Handler;
   readonly #models: ModelMultiplexer;
   readonly #environment: HandlerEnvironment;
-  readonly ongoing = new OngoingRequests(LONGEST_REST_MS);
+  readonly ongoing: OngoingRequests;
 
-  constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment) {
+  /** @param ongoing also knows of loads that were given up. */
+  constructor(handler: Handler, models: ModelMultiplexer, environment: HandlerEnvironment, ongoing: OngoingRequests) {
+    this.ongoing = ongoing;
     this.#handler = handler;
     this.#models = models;
     this.#environment = environment;
@@ -63,8 +56,9 @@ export class HandlerHost {
   /** Answers requests: those of a batch in one call of the handler, otherwise each in its own. One that fails fails alone. */
   async run({ id, key }: ModelReference, requests: readonly HandlerRequest[]): Promise<CallAnswer[]> {
     const modelId = key === NO_MODEL ? undefined : id;
-    const calls = this.#handler.handleBatch === undefined ? requests.map((request) => [request]) : inBatches(requests);
-    return Promise.all(calls.map((call) => this.#call(modelId, call)));
+    if (this.#handler.handleBatch !== undefined && requests[0]?.terms?.method === undefined)
+      return [await this.#call(modelId, requests)];
+    return Promise.all(requests.map((request) => this.#call(modelId, [request])));
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` with what the handler threw. */
@@ -117,7 +111,7 @@ export class HandlerHost {
     let runMs: number;
     try {
       if (isStopping()) throw stopping();
-      const context = this.#contextOf(modelId, requests, ongoing, models);
+      const context = new CallContext(this.#environment, modelId, requests, ongoing, models);
       const isBatch = this.#handler.handleBatch !== undefined && context.method === undefined;
       const work = isBatch ? this.#handleBatch : this.#handleOne;
       results = await ongoing.unlessAborted(() => work(requests, context), this.ongoing.goesOn);
@@ -142,8 +136,9 @@ export class HandlerHost {
   ): Promise<readonly HandlerResult[]> => {
     const { ticket, value, ahead, isShadow } = request as HandlerRequest;
     const { method } = context;
-    const handle = method === undefined ? this.#handler.handle?.bind(this.#handler) : methodOf(this.#handler, method);
-    const answer = await handle?.(value, context);
+    const answer = await (method === undefined
+      ? this.#handler.handle?.(value, context)
+      : methodOf(this.#handler, method).call(this.#handler, value, context));
     const items = itemsOf(answer);
     if (ahead === undefined) {
       if (items === undefined) return [{ value: copyOf(answer) }];
@@ -183,56 +178,6 @@ export class HandlerHost {
       }
     });
   };
-
-  #contextOf(
-    modelId: string | undefined,
-    requests: readonly HandlerRequest[],
-    ongoing: OngoingCall,
-    models: RequestModels,
-  ): HandlerContext {
-    const { replica, engineRuns } = this.#environment;
-    const terms = requests.map((request) => new OwnTerms(request));
-    const [first] = terms as [OwnTerms];
-    const { ticket } = requests[0] as HandlerRequest;
-    return {
-      replica,
-      modelId,
-      requests: terms,
-      get requestId() {
-        return first.requestId;
-      },
-      method: first.method,
-      shardKey: first.shardKey,
-      labels: first.labels,
-      hints: first.hints,
-      priority: first.priority,
-      deadline: first.deadline,
-      isShadow: first.isShadow,
-      get signal() {
-        return ongoing.signal;
-      },
-      get engine() {
-        return engineRuns.of(ticket, first);
-      },
-      run: (model, feeds, outputs) => unminded(models.run(model, feeds, outputs)),
-      log: (level, fields, message) => this.#environment.log(level, loggableFields(fields), loggableText(message)),
-      getModel: ((id: string) => unminded(models.get(id))) as HandlerContext['getModel'],
-    };
-  }
-}
-
-/** Requests that name a method go by themselves; the others together, as far as they follow each other. */
-function inBatches(requests: readonly HandlerRequest[]): HandlerRequest[][] {
-  const batches: HandlerRequest[][] = [];
-  let last: HandlerRequest[] | undefined;
-  for (const request of requests) {
-    const isAlone = request.terms?.method !== undefined;
-    if (last === undefined || isAlone) {
-      batches.push([request]);
-      last = isAlone ? undefined : batches.at(-1);
-    } else last.push(request);
-  }
-  return batches;
 }
 
 /** An error of the engine that a handler passes on keeps its code; a handler's own error is a failed inference. */

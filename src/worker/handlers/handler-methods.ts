@@ -1,7 +1,7 @@
 import { InfermuxError, show, showNames } from '../../common/errors.js';
 import { HANDLER_FUNCTIONS, type Handler, type HandlerContext } from '../../contracts/handler.js';
 
-type Method = (request: unknown, context: HandlerContext) => unknown;
+type Method = (this: Handler, request: unknown, context: HandlerContext) => unknown;
 
 /**
  * Returns the function of the handler that takes a request that names it.
@@ -9,14 +9,22 @@ type Method = (request: unknown, context: HandlerContext) => unknown;
  * @throws InfermuxError `INVALID_ARGUMENT` with the names that there are.
  */
 export function methodOf(handler: Handler, name: string): Method {
-  const functions = handler as Readonly<Record<string, unknown>>;
-  const method = isMethodName(name) ? functions[name] : undefined;
-  if (typeof method === 'function') return (request, context) => method.call(handler, request, context);
-  const names = namesIn(handler).filter((each) => isMethodName(each) && typeof functions[each] === 'function');
+  const method = functionOf(handler, name);
+  if (method !== undefined) return method;
+  const names = namesIn(handler).filter((each) => functionOf(handler, each) !== undefined);
   throw new InfermuxError(
     'INVALID_ARGUMENT',
     `the handler has no method ${show(name)}; there are: ${showNames(names)}`,
   );
+}
+
+/** A getter is not called: it may do anything. */
+function functionOf(handler: object, name: string): Method | undefined {
+  if (!isMethodName(name)) return undefined;
+  let owner: object | null = handler;
+  while (owner !== null && !Object.hasOwn(owner, name)) owner = Object.getPrototypeOf(owner);
+  const value: unknown = owner === null ? undefined : Object.getOwnPropertyDescriptor(owner, name)?.value;
+  return typeof value === 'function' ? (value as Method) : undefined;
 }
 
 function isMethodName(name: string): boolean {

@@ -11,9 +11,16 @@ export class HandlerModelLoader implements SessionLoader {
   readonly #handler: Handler;
   readonly #others: SessionLoader;
   readonly #timeouts: HandlerTimeouts;
+  readonly #late: (key: string, disposed: Promise<void>) => void;
 
-  /** @param timeouts a slower load or disposal is given up: other models wait for the place. */
-  constructor(handler: Handler, others: SessionLoader, timeouts: HandlerTimeouts) {
+  /** @param late is told that a load which was given up goes on; the promise ends with the disposal of what it loads. @param timeouts a slower load or disposal is given up: other models wait for the place. */
+  constructor(
+    handler: Handler,
+    others: SessionLoader,
+    timeouts: HandlerTimeouts,
+    late: (key: string, disposed: Promise<void>) => void,
+  ) {
+    this.#late = late;
     this.#handler = handler;
     this.#others = others;
     this.#timeouts = timeouts;
@@ -35,7 +42,12 @@ export class HandlerModelLoader implements SessionLoader {
       const loaded = (async () => new OwnModel(await this.#handler.loadModel?.(model.id), disposeMs))();
       if (await settlesWithin(systemClock, loaded, unlimited(loadModelMs))) return await loaded;
       // What comes too late is nobody's.
-      loaded.then((late) => late.release()).catch(() => undefined);
+      const disposed = loaded.then(
+        (late) => late.release(),
+        // That it failed later is of no interest any more.
+        () => undefined,
+      );
+      this.#late(model.key, disposed);
       throw new Error(`not within ${loadModelMs} ms`);
     } catch (cause) {
       const message = `the handler could not load model ${show(model.id)}: ${messageOf(cause)}`;

@@ -1,3 +1,4 @@
+import { BroadcastChannel } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DeploymentOptions, InferenceEngine, RunOptions } from '../../../dist/index.js';
 import { createEngine } from '../../../dist/index.js';
@@ -68,6 +69,8 @@ describe('a handler knows of a request', () => {
     const inner = await ask<{ requestId: string }>({ next: 'app' }, 'app', { requestId: 'outer' });
     expect(inner.requestId).toBe('outer');
     const own = { next: 'app', options: { requestId: 'inner', hints: { a: true } } };
+    const unnamed = { next: 'app', options: { requestId: undefined } };
+    expect(await ask(unnamed, 'app', { requestId: 'outer' })).toMatchObject({ requestId: 'outer' });
     expect(await ask(own, 'app', { requestId: 'outer' })).toMatchObject({ requestId: 'inner', hints: { a: true } });
   });
 
@@ -99,6 +102,25 @@ describe('a method', () => {
     expect([answers[1]?.batch, answers[3]?.batch]).toEqual([1, 1]);
   });
 
+  it('holds no batch up, be it slow or without end; one that is not there fails without a call of a getter', async () => {
+    await start({ handler: BATCHES });
+    const stream = engine.stream<number>('app', 0, { method: 'endless' });
+    expect(await stream.next()).toMatchObject({ value: 0 });
+    const slow = Array.from({ length: 3 }, () => ask<number>(20_000, 'app', { method: 'pause', timeoutMs: 10_000 }));
+    const ended = Promise.all(slow.map(outcome));
+    const answers = await Promise.all([1, 2, 3].map((value) => ask<{ value: number }>(value)));
+    expect(answers.map(({ value }) => value)).toEqual([1, 2, 3]);
+    expect(await outcome(ask(1, 'app', { method: 'trap' }))).toBe(
+      'INVALID_ARGUMENT: the handler has no method "trap"; there are: "pause", "endless", "alone"',
+    );
+    // Two of five take the last place beside the batches; the next waits for one of them.
+    const fifth = ask<number>(1, 'app', { method: 'pause' });
+    expect(await fifth).toBe(1);
+    await stream.return?.();
+    await engine.destroy();
+    expect((await ended)[0]).not.toBe('done');
+  });
+
   it.each(['none', 'notAFunction', 'loadModel', 'handleBatch', 'toString', 'constructor', '__proto__', 'default'])(
     'that the handler does not have is refused with those that it has: %s',
     async (method) => {
@@ -127,6 +149,22 @@ describe('handlerTimeouts', () => {
     expect(await ask('disposed')).toEqual(['m']);
   });
 
+  it('is disposed of while nothing else happens, and a disposal that fails is told', async () => {
+    const channel = new BroadcastChannel('late-handler');
+    const disposed = new Promise((resolve) => {
+      channel.onmessage = (event) => resolve((event as MessageEvent).data);
+    });
+    await start({ handler: LATE, handlerTimeouts: { loadModelMs: 30 } });
+    const told: unknown[] = [];
+    engine.on('modelReleaseFailed', ({ model, reason }) => told.push([model, reason]));
+    expect(await outcome(ask({}, 'app/m'))).toContain('not within 30 ms');
+    expect(await disposed).toBe('m');
+    channel.close();
+    expect(await outcome(ask({}, 'app/stuck'))).toContain('not within 30 ms');
+    await until(() => told.length > 0);
+    expect(told).toEqual([['stuck', expect.stringContaining('not today')]]);
+  });
+
   it('without a limit wait', async () => {
     await start({ handler: LATE, handlerTimeouts: { loadModelMs: -1, disposeMs: -1 } });
     expect(await ask({}, 'app/m')).toBe('m');
@@ -136,6 +174,11 @@ describe('handlerTimeouts', () => {
     await start({ handler: LATE, userConfig: { afterMs: 0 }, handlerTimeouts: { reconfigureMs: 50 } });
     const goal = await engine.deployments.update('app', { userConfig: { afterMs: 2_000 } });
     expect(await outcome(goal.done)).toContain('the handler did not take its userConfig within 50 ms');
+  });
+
+  it('are for handlers alone', async () => {
+    const started = createEngine({ models, handlerTimeouts: { loadModelMs: 1 } } as never);
+    expect(await outcome(started)).toContain('INVALID_ARGUMENT');
   });
 
   it.each([{ loadModelMs: 0 }, { disposeMs: '1' }, { reconfigure: 1 }])('%j are refused', async (handlerTimeouts) => {

@@ -4,7 +4,7 @@ import type { ModelState, ReplicaView, RoutingStats } from '../../../contracts/r
 import type { RoutedAnswer, RoutedDispatch } from '../../batches/routed-dispatch.js';
 import { DecayedSum } from '../../estimates/decayed-sum.js';
 import { MovingAverage } from '../../estimates/moving-average.js';
-import { isNested, type RoutedModel } from '../../pending-request.js';
+import { isNested, namesMethod, type RoutedModel } from '../../pending-request.js';
 import type { ModelQueue } from '../../queues/model-queue.js';
 import type { IndexedReplica } from './replica-index.js';
 
@@ -61,6 +61,8 @@ interface Visit {
   readonly untilSequence: number;
 }
 
+/** Requests that a handler has at once if nothing else is said, as in Ray Serve. */
+export const CONCURRENT_REQUESTS = 5;
 /** One that runs and one that is prefetched. */
 const MOST_DISPATCHES = 2;
 /** Work and throughput are averaged over about this time. */
@@ -99,6 +101,8 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   visit: Visit | undefined;
   /** Dispatches that run and must run alone. There is more than one only while the others wait for nested requests. */
   lone = 0;
+  /** Dispatches that run beside batches: requests that name a method of the handler. */
+  beside = 0;
   /** Most ongoing requests. */
   maxOngoing = Number.POSITIVE_INFINITY;
 
@@ -131,6 +135,16 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
   /** Whether it works on several dispatches at once, of one request each. */
   get isConcurrent(): boolean {
     return this.replica.handles === 'requests';
+  }
+
+  /** Whether it takes batches one at a time, and beside them single requests. */
+  get takesBatches(): boolean {
+    return this.replica.handles === 'batches';
+  }
+
+  /** Whether a request that runs beside batches would begin at once. */
+  get hasRoomBeside(): boolean {
+    return this.takesBatches && this.lone === 0 && this.beside < Math.min(CONCURRENT_REQUESTS, this.maxOngoing);
   }
 
   get models(): ReadonlyMap<string, ModelState> {
@@ -188,7 +202,7 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
 
   /** Whether it would begin a dispatch now. */
   get canBegin(): boolean {
-    return !this.replica.isLoading && this.mayBegin(this.replica.dispatches);
+    return !this.replica.isLoading && this.mayBegin(this.replica.dispatches - this.beside);
   }
 
   /**
@@ -197,7 +211,9 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
    */
   dispatchesBefore({ head }: ModelQueue): number {
     const { dispatches, awaiting } = this.replica;
-    return head !== undefined && isNested(head) ? dispatches - awaiting : dispatches;
+    if (this.takesBatches && head !== undefined && namesMethod(head)) return this.hasRoomBeside ? 0 : dispatches;
+    // Those beside may be those that wait.
+    return dispatches - Math.max(this.beside, head !== undefined && isNested(head) ? awaiting : 0);
   }
 
   /** Whether it can be given one more dispatch, if it has this many. */

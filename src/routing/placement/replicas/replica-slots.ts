@@ -2,13 +2,11 @@ import type { Clock } from '../../../common/clock.js';
 import type { PendingDispatch } from '../../batches/take-dispatch.js';
 import { isQueueBefore, type ModelQueue } from '../../queues/model-queue.js';
 import type { WaitingModels } from '../../queues/waiting-models.js';
-import type { Candidate, RoutableReplica } from './candidate.js';
+import { type Candidate, CONCURRENT_REQUESTS, type RoutableReplica } from './candidate.js';
 import { type ReplicaIndex, warmAmong } from './replica-index.js';
 
 /** When a dispatch is expected to end this soon, the next is given ahead; before, late binding is worth more. */
 const PREFETCH_MS = 1;
-/** Requests that a handler has at once if nothing else is said, as in Ray Serve. */
-const CONCURRENT_REQUESTS = 5;
 
 export interface ReplicaSlotsObserver<R extends RoutableReplica> {
   /** The replica's dispatch is expected to end soon, so the replica can be given the next one. */
@@ -53,17 +51,21 @@ export class ReplicaSlots<R extends RoutableReplica> {
     const { expectedMs = Number.POSITIVE_INFINITY, wide } = dispatch;
     candidate.expectedMs.push(expectedMs);
     if (dispatch.isRetry) candidate.lone += 1;
+    if (dispatch.isMethod && candidate.takesBatches) candidate.beside += 1;
     candidate.last = queue;
     if (!candidate.models.has(wide?.key ?? queue.modelKey)) candidate.visit = { queue, untilSequence: sequence };
     if (candidate.expectedMs.length === 1) this.#begun(candidate);
     this.#update(candidate);
   }
 
-  answered(candidate: Candidate<R>, { expectedMs = Number.POSITIVE_INFINITY, isRetry }: PendingDispatch): void {
+  answered(candidate: Candidate<R>, dispatch: PendingDispatch): void {
+    const { expectedMs = Number.POSITIVE_INFINITY, isRetry, isMethod } = dispatch;
     // A handler's requests are answered in any order.
-    const index = candidate.isConcurrent ? candidate.expectedMs.indexOf(expectedMs) : 0;
+    const isInOrder = candidate.replica.handles === undefined;
+    const index = isInOrder ? 0 : candidate.expectedMs.indexOf(expectedMs);
     candidate.expectedMs.splice(index, 1);
     if (isRetry) candidate.lone -= 1;
+    if (isMethod && candidate.takesBatches) candidate.beside -= 1;
     this.#begun(candidate);
     this.#update(candidate);
   }
@@ -183,7 +185,9 @@ export class ReplicaSlots<R extends RoutableReplica> {
 
   #note(candidate: Candidate<R>, dispatches: number): void {
     const { isLoading, awaiting } = candidate.replica;
-    const isIdle = !isLoading && candidate.mayBegin(dispatches);
-    this.#index.setOccupancy(candidate, { isIdle, isFree: !isLoading && candidate.mayTake(dispatches - awaiting) });
+    const { beside, hasRoomBeside } = candidate;
+    const isIdle = !isLoading && candidate.mayBegin(dispatches - beside);
+    const isFree = !isLoading && (hasRoomBeside || candidate.mayTake(dispatches - Math.max(awaiting, beside)));
+    this.#index.setOccupancy(candidate, { isIdle, isFree });
   }
 }

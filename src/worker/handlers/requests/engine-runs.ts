@@ -2,7 +2,7 @@ import { check, isObject, isSignal } from '../../../common/checks.js';
 import { InfermuxError, messageOf, readingInput, show } from '../../../common/errors.js';
 import { compact } from '../../../common/values/compact.js';
 import { fromErrorRecord } from '../../../common/values/error-record.js';
-import type { HandlerEngine, NestedRunOptions, RequestTerms } from '../../../contracts/handler.js';
+import type { HandlerEngine, NestedRunOptions } from '../../../contracts/handler.js';
 import type { ReplicaEvent } from '../../../protocol/events.js';
 import type { EngineAnswerMessage } from '../../../protocol/messages.js';
 import { unminded } from '../unminded.js';
@@ -18,10 +18,10 @@ export class EngineRuns {
   }
 
   /** The engine, as the handler sees it that has this request. */
-  of(ticket: number, terms: RequestTerms): HandlerEngine {
+  of(ticket: number, requestId: () => string): HandlerEngine {
     return {
       run: <Result>(target: string, request: unknown, options?: NestedRunOptions) =>
-        unminded(this.#run({ ticket, terms }, target, request, options) as Promise<Result>),
+        unminded(this.#run({ ticket, requestId }, target, request, options) as Promise<Result>),
     };
   }
 
@@ -31,16 +31,16 @@ export class EngineRuns {
   }
 
   async #run(
-    { ticket, terms }: { readonly ticket: number; readonly terms: RequestTerms },
+    { ticket, requestId }: { readonly ticket: number; readonly requestId: () => string },
     target: string,
     request: unknown,
     given: NestedRunOptions | undefined,
   ): Promise<unknown> {
     // The request within it has the same id, unless it names one.
-    const { signal, ...options } = readingInput('runOptions', () => ({
-      ...{ requestId: terms.requestId },
+    const { signal, ...own } = readingInput<NestedRunOptions>('runOptions', () => ({
       ...check('runOptions', given ?? {}, isObject),
     }));
+    const options = { ...own, requestId: own.requestId ?? requestId() };
     if (signal !== undefined) check('runOptions.signal', signal, isSignal);
     if (signal?.aborted === true)
       throw new InfermuxError('CANCELLED', 'the request was cancelled', { cause: signal.reason });

@@ -56,25 +56,28 @@ function unwanted(): InfermuxError {
   return new InfermuxError('CANCELLED', 'nobody wants the answer any more');
 }
 
+/** What a handler does after it was given up is waited for so long. */
+const LONGEST_REST_MS = 10_000;
+
 /** What is under way in a handler, by the tickets of the requests. */
 export class OngoingRequests {
   readonly #calls = new Map<number, OngoingCall>();
   readonly #longestRestMs: number;
-  /** Calls that were given up, and that the handler has not ended. */
+  /** Calls and loads that were given up, and that the handler has not ended. */
   readonly #rests = new Set<Promise<unknown>>();
   #idleWaiters: (() => void)[] = [];
 
   /** @param longestRestMs for which the handler may go on with a call that was given up. */
-  constructor(longestRestMs: number) {
+  constructor(longestRestMs = LONGEST_REST_MS) {
     this.#longestRestMs = longestRestMs;
   }
 
-  /** Resolves when the handler has ended all calls that were given up, or takes too long; undefined without any. */
+  /** Resolves when the handler has ended all that was given up, or takes too long; undefined without any. */
   get givenUp(): Promise<unknown> | undefined {
     return this.#rests.size === 0 ? undefined : Promise.all(this.#rests);
   }
 
-  /** The call was given up, and the handler still works on it. */
+  /** A call or a load was given up, and the handler still works on it. */
   readonly goesOn = (working: Promise<unknown>): void => {
     const rest: Promise<unknown> = settlesWithin(systemClock, working, this.#longestRestMs)
       .catch(() => undefined)
