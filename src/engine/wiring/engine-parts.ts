@@ -113,6 +113,8 @@ export class EngineParts {
 
   /** As {@link RequestIntake.submit}, for a request that may wait for somebody who can take it. */
   submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
+    // Most requests do not wait, and need no closure.
+    if (options.waitForCapacityMs === undefined) return this.intake.submit(target, request, options, reader);
     const submit: Submit<T> = (own, left, route) => this.intake.submit(target, own, left, reader, undefined, route);
     return this.waits.run(target, request, options, submit);
   }
