@@ -12,16 +12,19 @@ export interface EndState {
 }
 
 /**
+ * Resolves to the names of what answers requests for a model now: `id@version`, or as it is given when that is yet to be
+ * found.
+ *
+ * @throws InfermuxError `MODEL_NOT_FOUND`.
+ */
+export type Find = (model: string) => Promise<readonly string[]>;
+
+/**
  * Checks that each target of the endpoints will be there.
  *
- * @param find resolves to the name of a model that is there now, `id@version` if that is known.
  * @throws InfermuxError `MODEL_NOT_FOUND`, `FAILED_PRECONDITION` for a deployment.
  */
-export async function checkTargets(
-  endpoints: ReadonlyMap<string, Traffic>,
-  end: EndState,
-  find: (model: string) => Promise<string>,
-): Promise<void> {
+export async function checkTargets(endpoints: ReadonlyMap<string, Traffic>, end: EndState, find: Find): Promise<void> {
   const checked = new Set<string>();
   for (const [name, { traffic, shadow }] of endpoints) {
     for (const target of [...Object.keys(traffic), ...Object.keys(shadow)]) {
@@ -37,7 +40,7 @@ export async function checkTargets(
   }
 }
 
-async function checkTarget(target: string, end: EndState, find: (model: string) => Promise<string>): Promise<void> {
+async function checkTarget(target: string, end: EndState, find: Find): Promise<void> {
   const { deployments } = end;
   if (deployments.get(target) === true) return;
   const slash = target.indexOf('/');
@@ -56,14 +59,15 @@ async function checkTarget(target: string, end: EndState, find: (model: string) 
   });
 }
 
-async function checkModel(
-  model: string,
-  { coming, going }: EndState,
-  find: (model: string) => Promise<string>,
-): Promise<void> {
-  const isComing = [...coming].some((name) => name === model || name.startsWith(`${model}@`));
+async function checkModel(model: string, { coming, going }: EndState, find: Find): Promise<void> {
+  // With a finder, any version may be found.
+  const isComing = [...coming].some((name) => name === model || isVersion(name, model) || isVersion(model, name));
   if (isComing) return;
-  const name = await find(model);
-  if (!going.has(name) && !going.has(model)) return;
+  const names = await find(model);
+  if (names.some((name) => !going.has(name) && !going.has(name.split('@')[0] as string))) return;
   throw new InfermuxError('MODEL_NOT_FOUND', `model ${show(model)} would be unregistered`);
+}
+
+function isVersion(name: string, id: string): boolean {
+  return name.startsWith(`${id}@`);
 }

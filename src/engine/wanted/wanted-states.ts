@@ -9,6 +9,7 @@ import type { Goal } from '../../deployments/goals.js';
 import type { Endpoints } from '../../endpoints/endpoints.js';
 import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelManager } from '../../models/model-manager.js';
+import { nameOf } from '../../models/registered-model.js';
 import type { RegistrationChange } from '../../models/registrations/registration-changes.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
@@ -117,12 +118,14 @@ export class WantedStates {
   }
 
   /** @throws InfermuxError for a model that is not there now, and that no finder may find. */
-  async #find(model: string): Promise<string> {
+  async #find(model: string): Promise<readonly string[]> {
     const { managed } = this.#parts;
-    const known = managed.catalog.find(model);
-    if (known !== undefined) return `${known.id}@${known.version}`;
-    if (!managed.search.mayFind(model)) await managed.resolve(model);
-    return model;
+    const { catalog, search } = managed;
+    if (catalog.find(model) === undefined && search.mayFind(model)) return [model];
+    const found = catalog.find(model) ?? (await managed.resolve(model));
+    const all = catalog.entry(found.id)?.served ?? [];
+    // One that is named by its id alone is the latest that is left.
+    return model === found.id ? all.map(nameOf) : [nameOf(found)];
   }
 
   #registration({ name, action, source, clears }: RegistrationChange): Step {

@@ -250,6 +250,14 @@ describe('engine.apply, where one thing takes the place of another', () => {
       'would be unregistered',
     );
     expect(await answer('e')).toBe(2);
+    // What is left, or may be found, is there all the same.
+    const [first, second] = [fileOf(2), fileOf(3)];
+    await engine.apply({ models: { 'm@1': first, 'm@2': second }, endpoints: { e: { traffic: { 'n/m': 1 } } } });
+    expect(await answer('e')).toBe(3);
+    await engine.apply({ models: { 'm@1': first }, endpoints: { e: { traffic: { m: 1 } } } });
+    expect(await answer('e')).toBe(2);
+    await engine.apply({ models: { f: finderOf(5) }, endpoints: { e: { traffic: { 'f@3': 1 } } } });
+    expect(await answer('e')).toBe(5);
   });
 
   it('reads what is wanted once, at once', async () => {

@@ -196,7 +196,8 @@ export class Candidate<R extends RoutableReplica = RoutableReplica> implements I
 
   /** Whether it would begin one more dispatch at once, whatever its model, if it works on so many. */
   mayBegin(dispatches: number): boolean {
-    if (dispatches === 0) return true;
+    // Those beside batches count until they are answered, so there may be more of them than the replica has.
+    if (dispatches <= 0) return true;
     return this.isConcurrent && this.lone === 0 && dispatches < this.maxOngoing;
   }
 

@@ -96,7 +96,7 @@ export class ReplicaSlots<R extends RoutableReplica> {
     const dispatches = candidate.dispatchesBefore(queue);
     const isWarm = replica.models.has(queue.modelKey);
     if (!isWarm && !this.#observer.mayLoad(queue.modelKey)) return false;
-    if (dispatches === 0) return true;
+    if (dispatches <= 0) return true;
     // A request that lost its replica runs alone: it may have ended the replica, or must not be there by chance again.
     if (queue.isRetrying || this.#waiting.isRetryingAny(replica.models)) return false;
     if (candidate.mayBegin(dispatches)) return true;
