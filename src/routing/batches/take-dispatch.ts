@@ -73,7 +73,9 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
   let bytes = 0;
   let copiedBytes = 0;
   for (let head = scope?.from ?? queue.head; head !== undefined && requests < most; ) {
-    const { apartBytes } = head;
+    const { apartBytes, payload } = head;
+    // Most requests are for models: this runs for each.
+    const isAlone = payload !== undefined && namesMethod(head);
     const rows = batching.isJoined ? rowsOf(head) : 0;
     const isJoined = batching.joins(rows, apartBytes);
     const group = findGroup(groups, head, isJoined);
@@ -87,7 +89,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
       if (head.isShadow && groups[0]?.requests[0]?.isShadow !== true) break;
       // What one of a batch runs counts as within all of them: they must be equally deep.
       if (head.payload?.path.length !== groups[0]?.requests[0]?.payload?.path.length) break;
-      if (namesMethod(head)) break;
+      if (isAlone) break;
       // A request that lost its replica may have ended it, and must not take others along.
       // Without batches a handler takes its requests one by one.
       const isLast = head.payload === undefined ? estimate === undefined : !isJoined;
@@ -110,7 +112,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     }
     totalMs += addedMs;
     requests += 1;
-    if (head.attempts > 0 || namesMethod(head)) break;
+    if (head.attempts > 0 || isAlone) break;
     head = next;
   }
   const [first] = groups[0]?.requests ?? [];
