@@ -8,11 +8,10 @@ import { scaleModel } from '../../support/onnx-models.js';
 import { until } from '../../support/until.js';
 
 let engine: InferenceEngine;
-let logged: string[];
 const { idsOf } = replicasIn(() => engine);
 
 async function start(options: EngineOptions = {}): Promise<void> {
-  ({ engine, logged } = await startDeployments(options));
+  ({ engine } = await startDeployments(options));
 }
 
 const outcome = (promise: Promise<unknown>) =>
@@ -333,137 +332,5 @@ describe('changes of one deployment', () => {
     await until(() => told.length > 0);
     expect(new Set(told.map((goal) => (goal as GoalReport).id)).size).toBe(1);
     expect(deployments.goals.list()).toHaveLength(before + 1);
-  });
-});
-
-describe('resources', () => {
-  const many = { cores: 1_000 };
-
-  it('that do not fit are warned of, with how many would', async () => {
-    await start();
-    await done(engine.deployments.create('a', { resources: many }));
-    expect(logged.filter((line) => line.includes('more replicas than this machine can carry')).join()).toMatch(
-      /1 replica would take 1000 cores, and \d+ of \d+ are left: 0 fit/,
-    );
-  });
-
-  it('that do not fit are refused where that is wanted, and autoscaling goes no further', async () => {
-    await start({ overcommit: 'refuse', replicas: 1, resources: { cores: 0.1 } });
-    expect(await outcome(engine.deployments.create('a', { resources: many }))).toMatch(
-      /FAILED_PRECONDITION: deployment "a" does not fit on this machine: 1 replica would take 1000 cores.*0 fit/,
-    );
-    expect(await outcome(engine.deployments.update('default', { resources: many }))).toContain('does not fit');
-    expect(await outcome(engine.apply({ deployments: { a: { resources: { memoryBytes: 2 ** 50 } } } }))).toContain(
-      '0 fit',
-    );
-    expect(engine.deployments.list().map(({ name }) => name)).toEqual(['default']);
-    const cores = 0.6 * (await import('node:os')).availableParallelism();
-    await done(
-      engine.deployments.create('scaled', {
-        resources: { cores },
-        autoscaling: { minReplicas: 1, maxReplicas: 3, targetOngoingRequests: 0.1, upscaleDelayMs: 0 },
-      }),
-    );
-    const runs = Array.from({ length: 20 }, () =>
-      engine.run('scaled/slow', { x: { dims: [1], data: Float32Array.of(3) } }),
-    );
-    await until(() => logged.some((line) => line.startsWith('autoscaling wants more than fits')));
-    await Promise.all(runs);
-    expect(engine.deployments.get('scaled').targetReplicas).toBe(1);
-  });
-
-  it('are always less than before when fewer are wanted, and are counted whatever changes', async () => {
-    const file = join(directory(), 'checkpoint.json');
-    const cores = (await import('node:os')).availableParallelism();
-    await start({ checkpoint: { file }, resources: { cores: cores / 2 } });
-    await done(engine.deployments.create('a', { replicas: 4, resources: { cores } }));
-    await engine.close();
-    await start({ checkpoint: { file }, resources: { cores: cores / 2 }, overcommit: 'refuse' });
-    const { deployments } = engine;
-    expect(await outcome(deployments.update('a', { resources: { cores: 2 * cores } }))).toContain('does not fit');
-    await done(deployments.update('a', { replicas: 3 }));
-    await done(deployments.update('a', { resources: { cores: 0.9 * cores } }));
-    await done(deployments.delete('a'));
-    const elsewhere = { session: { executionProviders: ['webgpu'] as const } };
-    await done(deployments.create('b', { resources: { cores: cores / 2 } }));
-    const goal = await deployments.create('c', { replicas: 2, ...elsewhere } as never);
-    expect(await outcome(deployments.update('c', { session: {} }))).toContain('does not fit');
-    expect(goal.id).toBe(deployments.get('c').goal.id);
-  });
-
-  it('keep a deployment at zero that fits no more, with the reason for each request', async () => {
-    const cores = (await import('node:os')).availableParallelism();
-    const zero = { autoscaling: { minReplicas: 0, maxReplicas: 1 }, resources: { cores } };
-    await start({ overcommit: 'refuse', resources: { cores: cores / 2 }, deployments: { zero } as never });
-    await until(() => engine.deployments.get('zero').targetReplicas === 0);
-    const refused = outcome(engine.run('zero/times-1', row(1)));
-    expect(await refused).toMatch(/FAILED_PRECONDITION: deployment "zero" does not fit on this machine/);
-    const waiting = engine.run('zero/times-1', row(1), { waitForCapacityMs: 60_000 });
-    await engine.deployments.update('default', { replicas: 0 });
-    expect((await waiting)['y']?.data[0]).toBe(1);
-    expect(engine.deployments.get('zero').targetReplicas).toBe(1);
-  });
-
-  it('that do not fit at the start are refused, too', async () => {
-    expect(await outcome(start({ overcommit: 'refuse', resources: many }))).toContain('does not fit');
-    expect(await outcome(start({ overcommit: 'no' as never }))).toContain('options.overcommit');
-    for (const resources of [{ cores: 0 }, { memoryBytes: 0.5 }, { devices: -1 }, { gpu: 1 }])
-      expect(await outcome(start({ resources: resources as never }))).toContain('options.resources');
-  });
-});
-
-describe('engine.on', () => {
-  it('tells what happens, in its order, until it is ended', async () => {
-    await start({ maxModelsPerReplica: 1 });
-    const told: unknown[] = [];
-    const off = [
-      engine.on('modelLoaded', ({ model, version, replica }) => told.push(['loaded', model, version, replica])),
-      engine.on('modelUnloaded', ({ model, reason }) => told.push(['unloaded', model, reason])),
-      engine.on('modelLoadFailed', ({ model, code }) => told.push(['failed', model, code])),
-      engine.on('replicaState', ({ replica, deployment, state }) => told.push([replica, deployment, state])),
-      engine.on('scaled', (fact) => told.push(['scaled', fact])),
-      engine.on('goal', ({ deployment, status }: GoalReport) => told.push(['goal', deployment, status])),
-    ];
-    await engine.run('times-1', row(1));
-    await engine.run('times-2', row(1));
-    await engine.models.register('bad', Uint8Array.of(1, 2, 3)).catch(() => undefined);
-    await done(engine.deployments.create('a', {}));
-    await until(() => told.length >= 8);
-    expect(told).toEqual([
-      ['loaded', 'times-1', 1, 'default-0'],
-      ['unloaded', 'times-1', 'evicted'],
-      ['loaded', 'times-2', 1, 'default-0'],
-      ['failed', 'bad', 'MODEL_LOAD_FAILED'],
-      ['scaled', { deployment: 'a', from: 0, to: 1 }],
-      ['goal', 'a', 'pending'],
-      ['a-0', 'a', 'running'],
-      ['goal', 'a', 'reached'],
-    ]);
-    for (const end of off) end();
-    await engine.run('times-1', row(1));
-    await done(engine.deployments.delete('a'));
-    expect(told).toHaveLength(8);
-  });
-
-  it('a listener that fails is told to the log, keeps hearing, and costs nobody anything', async () => {
-    await start();
-    let calls = 0;
-    engine.on('modelLoaded', () => {
-      calls += 1;
-      throw new Error('no');
-    });
-    engine.on('modelLoaded', async () => {
-      throw new Error('later');
-    });
-    await engine.run('times-1', row(1));
-    await engine.run('times-2', row(1));
-    await until(() => logged.filter((line) => line.startsWith('a listener of engine.on failed')).length === 4);
-    expect(calls).toBe(2);
-  });
-
-  it('refuses names of no event, and listeners that are none', async () => {
-    await start();
-    expect(() => engine.on('nothing' as never, () => undefined)).toThrow(/the event must be one of/);
-    expect(() => engine.on('goal', 7 as never)).toThrow(/the listener must be a function/);
   });
 });
