@@ -92,8 +92,9 @@ export function soughtModel(target: string): RoutedModel {
   return { key: `${target}${SOUGHT}`, id: target, path: '', bytes: 0 };
 }
 
-export function isSought({ key }: Pick<RoutedModel, 'key'>): boolean {
-  return key.endsWith(SOUGHT);
+export function isSought({ version, key }: RoutedModel): boolean {
+  // The version first: to look at the end of a name takes longer, and this is asked several times for each request.
+  return version === undefined && key.endsWith(SOUGHT);
 }
 
 /** The answer to a request. Times are in milliseconds. */

@@ -54,7 +54,9 @@ export function observeDispatcher(
 
 /** Returns the metrics label of a model. A handler's own models share one: there may be any number of them. */
 export function labelOf(model: RoutedModel): string {
-  const { id, key } = model;
+  const { id, key, version } = model;
+  // As most are. The other questions take longer, and this is asked twice for each request.
+  if (version !== undefined) return id;
   if (isHandlerKey(key)) return NO_MODEL;
   // The name by which it is looked for may have a version.
   return isSought(model) ? (id.split('@')[0] ?? id) : id;
