@@ -132,10 +132,15 @@ export class DeploymentEntries<Q extends DeploymentQueue> {
     await Promise.all(this.#lingering);
   }
 
+  /** @throws InfermuxError `FAILED_PRECONDITION` for what the checkpoint cannot carry, if there is one. */
+  checkSavable(name: string, saved: SavedDeployment | undefined): void {
+    if (this.#environment.isSaved) checkSavedDeployment(`deployment ${show(name)}`, saved);
+  }
+
   /** Writes the wanted deployments. @throws InfermuxError `FAILED_PRECONDITION` for what cannot be saved or written. */
   async save(changed: Readonly<Record<string, SavedDeployment | undefined>>): Promise<void> {
     if (!this.#environment.isSaved) return;
-    for (const [name, saved] of Object.entries(changed)) checkSavedDeployment(`deployment ${show(name)}`, saved);
+    for (const [name, saved] of Object.entries(changed)) this.checkSavable(name, saved);
     const all = new Map<string, SavedDeployment | undefined>();
     for (const [name, declared] of this.#deleted) all.set(name, { declared, options: null });
     for (const [name, { declared, given: options, goalId: goal }] of this.#entries)

@@ -148,11 +148,12 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   /**
    * What {@link apply} would do.
    *
-   * @throws InfermuxError as {@link apply}, but for the checkpoint.
+   * @throws InfermuxError as {@link apply}, but for a checkpoint that cannot be written.
    * @internal
    */
   async planOf(name: string, given: DeploymentOptions): Promise<DeploymentPlan> {
-    const deployment = this.find(name);
+    const { deployment, declared } = this.#entries.find(name) ?? { declared: this.#entries.declaredOf(name) };
+    this.#entries.checkSavable(name, { declared, options: given });
     const resolved = await this.#resolve(name, given, deployment?.options);
     if (deployment === undefined) return { resolved, to: resolved.replicas, changed: undefined, goal: undefined };
     checkHandlerStays(name, deployment.options, resolved);

@@ -6,7 +6,7 @@ import type { DeploymentOptions } from '../../deployments/config/deployment-opti
 import type { Goal } from '../../deployments/goals.js';
 import { type EndpointOptions, readTraffic, type Traffic } from '../../endpoints/traffic.js';
 import type { ModelFinder } from '../../models/finder/finder.js';
-import { readRegistration, type WantedModels } from '../../models/registrations/registration-changes.js';
+import { readRegistrations, type WantedModels } from '../../models/registrations/registration-changes.js';
 import type { ModelSources } from '../../models/sources/model-sources.js';
 
 /** What an engine should have. A part that is not named stays as it is. */
@@ -61,7 +61,7 @@ export function readState(wanted: WantedState): ReadState {
     return {
       deployments: deployments && mapOf(deployments, readDeployment),
       endpoints: endpoints && mapOf(endpoints, readEndpoint),
-      models: models && mapOf(models, readRegistration),
+      models: models && readRegistrations(models),
     };
   });
 }

@@ -1,17 +1,23 @@
 import { inspect } from 'node:util';
-import { InfermuxError, messageOf, readingInput, show } from '../../common/errors.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { checkModelId } from '../../common/model-id.js';
 import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
-import { checkFinder, isFinder, type ModelFinder } from '../finder/finder.js';
+import { isFinder, type ModelFinder, type ResolvedFinder } from '../finder/finder.js';
 import type { Finders } from '../finder/finders.js';
 import type { ModelSearch } from '../finder/model-search.js';
 import { type Target, targetOf } from '../finder/target.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
 import { type FoundModel, nameOf } from '../registered-model.js';
 import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
-import { type CheckedSource, checkSource, type ModelSources, readSource } from '../sources/model-sources.js';
+import { type CheckedSource, readSource } from '../sources/model-sources.js';
 import { NamedModels } from '../sources/named-models.js';
-import { type RegistrationChange, readTarget, registrationChanges, type WantedModels } from './registration-changes.js';
+import {
+  type RegistrationChange,
+  readRegistration,
+  readTarget,
+  registrationChanges,
+  type WantedModels,
+} from './registration-changes.js';
 
 export interface RegistrationsEnvironment {
   /** Writes the sources that were registered to the checkpoint, by `id@version`. */
@@ -70,16 +76,14 @@ export class Registrations {
     saved: Readonly<Record<string, CheckedSource>>,
   ): Promise<void> {
     const { catalog, log } = this.#followable;
-    const found = await Promise.all(
-      Object.entries(named).map(([id, source]) => this.#read(ownId(id), undefined, source)),
-    );
+    const found = await Promise.all(Object.entries(named).map(([id, source]) => this.#read(ownId(id), source)));
     for (const [name, source] of Object.entries(saved)) {
       const { id, version } = targetOf(name) as Target;
       // The program wins.
       if (found.some((model) => nameOf(model) === name)) continue;
       try {
         if (catalog.entry(id) !== undefined) throw takenNow(id);
-        found.push(await this.#read(id, version, source));
+        found.push(await this.#read(id, { ...source, version }));
         this.#later.set(name, source);
       } catch (cause) {
         // It may be there at the next start.
@@ -96,22 +100,13 @@ export class Registrations {
    * @returns the name of what was registered: `id@version`, or the id for a finder.
    * @throws InfermuxError as `ModelManager.register`.
    */
-  async register(target: unknown, source: unknown, verify: boolean): Promise<string> {
-    const { id, version } = readTarget(target);
+  async register(target: unknown, given: unknown, verify: boolean): Promise<string> {
+    const { id, name, source, finder } = readRegistration(target, given);
     return this.#turns.inTurn(id, async () => {
-      const owner = this.#followable.catalog.ownerOf(id);
-      if (isFinder(source)) return this.#registerFinder(id, version, source);
-      if (owner !== undefined && owner !== 'sources') throw alreadyThere(id);
-      if (this.#finders.has(id)) throw alreadyThere(id);
-      const where = `the source of model ${show(target)}`;
-      const checked = readingInput(where, () => checkSource(where, source as ModelSources[string]));
-      if (version !== undefined && checked.version !== undefined && checked.version !== version) {
-        const message = `${where} has version ${checked.version}, and ${show(target)} names another: name one`;
-        throw new InfermuxError('INVALID_ARGUMENT', message);
-      }
-      const model = await this.#read(id, version, checked);
-      await this.#replace({ model, source: checked }, verify);
-      return nameOf(model);
+      this.#checkFree(id, finder !== undefined);
+      if (finder === undefined) await this.#replace({ model: await this.#read(id, source), source }, verify);
+      else await this.#registerFinder(id, source, finder);
+      return name;
     });
   }
 
@@ -143,12 +138,17 @@ export class Registrations {
   /**
    * What is to be registered and unregistered so that these models, and no others, are registered.
    *
-   * @throws InfermuxError `FAILED_PRECONDITION` for a file that cannot be read.
+   * @throws InfermuxError as {@link register}, but for what its load or a checkpoint shows.
    */
   async changesTo(wanted: WantedModels): Promise<RegistrationChange[]> {
     const changes = registrationChanges(wanted, { sources: this.#later, finders: this.#finders });
-    for (const { name, source } of changes)
-      if (source !== undefined && !isFinder(source) && source.path !== undefined) await readSource(name, source);
+    const cleared = new Set(changes.map(({ clears }) => clears));
+    for (const { name, source } of changes) {
+      if (source === undefined) continue;
+      const { id } = readTarget(name);
+      if (!cleared.has(id)) this.#checkFree(id, isFinder(source));
+      if (!isFinder(source) && source.path !== undefined) await readSource(name, source);
+    }
     return changes;
   }
 
@@ -164,18 +164,20 @@ export class Registrations {
     this.#followed.close();
   }
 
-  async #registerFinder(id: string, version: number | undefined, finder: ModelFinder): Promise<string> {
-    if (version !== undefined) {
-      const message = `a finder is registered for all versions of ${show(id)}: leave out the version`;
-      throw new InfermuxError('INVALID_ARGUMENT', message);
-    }
+  /** @throws InfermuxError `MODEL_ALREADY_EXISTS` when the id is taken by what was not registered alike. */
+  #checkFree(id: string, isFound: boolean): void {
     const owner = this.#followable.catalog.ownerOf(id);
-    if (owner !== undefined && !(owner === 'finder' && this.#finders.has(id))) throw alreadyThere(id);
-    this.#finders.set(id, finder, checkFinder(`the finder of model ${show(id)}`, finder));
+    const hasFinder = this.#finders.has(id);
+    const isOwn = isFound ? hasFinder && owner === 'finder' : owner === 'sources';
+    const isTaken = owner !== undefined && !isOwn;
+    if (isTaken || (hasFinder && !isFound)) throw alreadyThere(id);
+  }
+
+  async #registerFinder(id: string, given: ModelFinder, finder: ResolvedFinder): Promise<void> {
+    this.#finders.set(id, given, finder);
     this.#search.forgetFailures(id);
     // What another finder has found for it is found again.
-    if (owner === 'finder') await this.#search.undeploy(id);
-    return id;
+    if (this.#followable.catalog.ownerOf(id) === 'finder') await this.#search.undeploy(id);
   }
 
   /** Puts the model in its place, and what was there back when it cannot be served or saved. */
@@ -211,10 +213,10 @@ export class Registrations {
     return before && { model: before, source: sourceBefore };
   }
 
-  async #read(id: string, version: number | undefined, source: CheckedSource): Promise<FoundModel> {
-    const model = await readSource(id, version === undefined ? source : { ...source, version }, this.#named.files);
+  async #read(id: string, source: CheckedSource): Promise<FoundModel> {
+    const model = await readSource(id, source, this.#named.files);
     // Other settings, or other bytes, make another model.
-    const { path: _, bytes, ...settings } = source;
+    const { path: _, version: __, bytes, ...settings } = source;
     this.#serial += bytes === undefined ? 0 : 1;
     return { ...model, mark: `${inspect(settings, { depth: 8 })} ${bytes === undefined ? 0 : this.#serial}` };
   }

@@ -233,6 +233,13 @@ describe('engine.apply, where one thing takes the place of another', () => {
       [{ ...good, endpoints: { e: { traffic: { none: 1 } } } }, 'MODEL_NOT_FOUND: endpoint "e": no model "none"'],
       [{ ...good, endpoints: { e: { traffic: { 'n/none': 1 } } } }, 'MODEL_NOT_FOUND'],
       [{ ...good, models: { m: '/nowhere/model.onnx' } }, 'FAILED_PRECONDITION: model "m@1"'],
+      [{ ...good, models: { m: fileOf(2), 'm@1': fileOf(3) } }, '"m" and "m@1" name the same model'],
+      [{ ...good, models: { m: finderOf(2), 'm@2': fileOf(3) } }, '"m" and "m@2" name the same model'],
+      [{ ...good, models: { m: finderOf(2), 'f@2': finderOf(3) } }, 'a finder is registered for all versions'],
+      [{ ...good, models: { m: { find: () => undefined, timeoutMs: -5 } } }, 'finder of model "m".timeoutMs'],
+      [{ ...good, models: { 'm@2': { path: fileOf(2), version: 3 } } }, '"m@2" names another'],
+      [{ ...good, models: { m: fileOf(2), 'times-1@2': fileOf(3) } }, 'MODEL_ALREADY_EXISTS: model "times-1"'],
+      [{ ...good, models: { 'times-1': finderOf(2) } }, 'MODEL_ALREADY_EXISTS: model "times-1"'],
       [{ deployments: { n: { router: { module: '/nowhere/router.mjs' } } } }, 'could not be imported'],
       [
         { deployments: { ...good.deployments, default: { handler: '/nowhere/handler.mjs' } } },
@@ -257,6 +264,14 @@ describe('engine.apply, where one thing takes the place of another', () => {
     expect(await answer('e')).toBe(2);
     await engine.apply({ models: { f: finderOf(5) }, endpoints: { e: { traffic: { 'f@3': 1 } } } });
     expect(await answer('e')).toBe(5);
+  });
+
+  it('changes nothing when a checkpoint cannot carry a later part of it', async () => {
+    await start({ checkpoint: { file: join(directory({}), 'checkpoint.json') } });
+    const router = { chooseReplicas: () => [] };
+    const refused = outcome(engine.apply({ models: { m: fileOf(2) }, deployments: { n: { router } } }));
+    expect(await refused).toContain('FAILED_PRECONDITION: deployment "n": a router of your own is code');
+    expect(await outcome(engine.run('m', row(1)))).toContain('MODEL_NOT_FOUND');
   });
 
   it('reads what is wanted once, at once', async () => {

@@ -39,6 +39,16 @@ describe('a model that is registered while the engine runs', () => {
     expect(engine.status().replicas.flatMap(({ models }) => models)).toEqual([]);
   });
 
+  it('is what its source was at the call', async () => {
+    await start();
+    const [bytes, source] = [scaleModel(2), { path: fileOf(3) }];
+    const registered = [engine.models.register('a', bytes), engine.models.register('b', source)];
+    bytes.fill(0);
+    source.path = '/nowhere/model.onnx';
+    await Promise.all(registered);
+    expect(await Promise.all(['a', 'b'].map(ask))).toEqual([2, 3]);
+  });
+
   it('has versions, each of which can be replaced and taken away', async () => {
     await start({ a: scaleModel(1) });
     await engine.models.register('a@3', scaleModel(3));
