@@ -198,6 +198,17 @@ describe('series of things that are gone', () => {
   });
 });
 
+it('sessions that are loading count apart from loaded ones, and take no bytes', async () => {
+  const metrics = start();
+  source.replicaIds = ['default-0'];
+  source.resident = ['a', 'b'];
+  source.loading = ['c'];
+  const text = await metrics.registry.metrics();
+  expect(text).toContain('infermux_loaded_models{type="onnx"} 2\n');
+  expect(text).toContain('infermux_total_loaded_models_size_bytes{type="onnx"} 20\n');
+  expect(text).toContain('infermux_loading_models{type="onnx"} 1\n');
+});
+
 describe('labels', () => {
   it('are no codes but those of the engine: a handler may throw errors with any', async () => {
     const metrics = start();

@@ -79,6 +79,7 @@ export function readRegistrations(given: Readonly<Record<string, unknown>>): Wan
     if (other !== undefined) throw twice(other, model);
     wanted.set(model.name, model);
   }
+  // Of a finder's model there can be no version besides.
   for (const model of wanted.values()) {
     const other = wanted.get(model.id);
     if (other !== undefined && other !== model) throw twice(other, model);
@@ -86,7 +87,6 @@ export function readRegistrations(given: Readonly<Record<string, unknown>>): Wan
   return wanted;
 }
 
-/** Of a finder's model there can be no version besides. */
 function twice({ target }: WantedModel, other: WantedModel): InfermuxError {
   const message = `models: ${show(target)} and ${show(other.target)} name the same model: leave one out`;
   return new InfermuxError('INVALID_ARGUMENT', message);

@@ -9,6 +9,7 @@ export class FakeMetricsSource implements MetricsSource {
   /** Models that are there; undefined: all. */
   models: ReadonlySet<string> | undefined;
   resident: readonly string[] = [];
+  loading: readonly string[] = [];
 
   deployments() {
     return this.deploymentNames.map((name) => ({
@@ -49,6 +50,7 @@ export class FakeMetricsSource implements MetricsSource {
   *sessions(): Iterable<ResidentSession> {
     for (const replica of this.replicaIds) {
       for (const model of this.resident) yield { replica, model, type: 'onnx', bytes: 10, isLoaded: true };
+      for (const model of this.loading) yield { replica, model, type: 'onnx', bytes: 10, isLoaded: false };
     }
   }
 }
