@@ -81,7 +81,8 @@ describe('repository.retries', () => {
   it('counts those that wait in the limit of the queue, and ends them when the engine closes', async () => {
     await start({ a: Uint8Array.of(1, 2, 3) }, { repository: { retries: 9 }, maxQueuedRequests: 3 });
     const first = code(ask('a'));
-    await until(() => engine.models.get('a').replicas[0]?.state === 'failed');
+    // The state may be seen before the answer: until that is there, the request waits for no other try.
+    await until(() => engine.models.get('a').replicas[0]?.state === 'failed' && engine.status().queued === 1);
     const others = Array.from({ length: 50 }, () => code(ask('a')));
     await until(() => engine.status().queued >= 3);
     await engine.close();

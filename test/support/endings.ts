@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { modelDirectory, slowLoadModel, slowRunModel } from '../support/onnx-models.js';
+import { modelDirectory, slowLoadModel, slowRunModel } from './onnx-models.js';
 
-const CHILD = fileURLToPath(new URL('../support/ending-child.mjs', import.meta.url));
+const CHILD = fileURLToPath(new URL('./ending-child.mjs', import.meta.url));
 const TIMES = 20;
 /** The calls take about twice as long on an idle machine, so that every ending falls into the middle of one. */
 const LATEST_MS = 80;
@@ -40,25 +40,28 @@ function runChild(args: readonly string[]): Promise<Ended> {
   });
 }
 
-describe.each(['run', 'load'] as const)('while all replicas are inside a %s', (phase) => {
-  let directory: string;
+/** Describes how a process ends while all replicas are inside a run or a load. */
+export function describeEndings(phase: 'run' | 'load'): void {
+  describe(`while all replicas are inside a ${phase}`, () => {
+    let directory: string;
 
-  beforeAll(() => {
-    const model = phase === 'run' ? slowRunModel(80) : slowLoadModel(14);
-    directory = modelDirectory({ 'slow-a': model, 'slow-b': model });
+    beforeAll(() => {
+      const model = phase === 'run' ? slowRunModel(80) : slowLoadModel(14);
+      directory = modelDirectory({ 'slow-a': model, 'slow-b': model });
+    });
+
+    it.each(endings)(
+      `$ending ends the process with its code, ${TIMES} times of ${TIMES}`,
+      async ({ ending, code, answers }) => {
+        const delays = Array.from({ length: TIMES }, (_, index) => Math.round((index * LATEST_MS) / TIMES));
+        for (const delayMs of delays) {
+          const ended = await runChild([directory, phase, ending, String(delayMs)]);
+          const context = `after ${delayMs} ms: ${ended.stderr}`;
+          expect({ code: ended.code, signal: ended.signal }, context).toEqual({ code, signal: null });
+          if (answers !== undefined) expect(JSON.parse(ended.stdout), context).toEqual(answers);
+        }
+      },
+      120_000,
+    );
   });
-
-  it.each(endings)(
-    `$ending ends the process with its code, ${TIMES} times of ${TIMES}`,
-    async ({ ending, code, answers }) => {
-      const delays = Array.from({ length: TIMES }, (_, index) => Math.round((index * LATEST_MS) / TIMES));
-      for (const delayMs of delays) {
-        const ended = await runChild([directory, phase, ending, String(delayMs)]);
-        const context = `after ${delayMs} ms: ${ended.stderr}`;
-        expect({ code: ended.code, signal: ended.signal }, context).toEqual({ code, signal: null });
-        if (answers !== undefined) expect(JSON.parse(ended.stdout), context).toEqual(answers);
-      }
-    },
-    120_000,
-  );
-});
+}
