@@ -61,7 +61,7 @@ export function describeEndings(phase: 'run' | 'load'): void {
           if (answers !== undefined) expect(JSON.parse(ended.stdout), context).toEqual(answers);
         }
       },
-      120_000,
+      300_000,
     );
   });
 }
