@@ -26,7 +26,16 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...['env-paths', 'prom-client'],
   ],
   index: [...FOUNDATION, 'models', 'routing', 'deployments', 'endpoints', 'observability', 'engine'],
-  cli: ['index', 'cli-progress', 'cli-table3', 'commander', 'picocolors'],
+  // What the protocol is, for both of its sides. Neither loads the engine by it.
+  'open-inference': [...FOUNDATION, 'protobufjs/minimal.js', '@grpc/proto-loader'],
+  client: [...FOUNDATION, 'open-inference', 'index', '@grpc/grpc-js', '@grpc/proto-loader', 'undici'],
+  server: [
+    ...['common', 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
+    ...['@grpc/reflection', 'fastify', 'prom-client'],
+  ],
+  cli: [
+    ...['index', 'open-inference', 'server', 'cli-progress', 'cli-table3', 'commander', 'jiti', 'picocolors', 'pino'],
+  ],
 };
 
 /** Packages that one file alone may import. */
@@ -89,7 +98,7 @@ describe('the import table', () => {
 
   it('asks for the class of its own objects alone: a value of another realm is of none of this realm', () => {
     // `CommanderError` comes from the package that the command imports itself.
-    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'Malformed', 'CommanderError'];
+    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'Malformed', 'CommanderError', 'Unreadable'];
     const asked = files.flatMap((file) =>
       [...textOf(file).matchAll(/\binstanceof (\w+)/g)].map((match) => `${match[1]} in ${file}`),
     );

@@ -12,6 +12,11 @@ it('ships the build, the models and the documents, and nothing else', () => {
     'dist/index.d.ts',
     'dist/worker/replica-worker.js',
     'dist/cli/main.js',
+    'dist/server/index.js',
+    'dist/server/fastify.js',
+    'dist/client/index.js',
+    'proto/open_inference.proto',
+    'proto/health.proto',
     'native-models/digits-mlp/model.onnx',
     'native-models/digits-mlp/model.json',
     'native-models/data/digits.csv.gz',
@@ -30,5 +35,6 @@ it('ships the build, the models and the documents, and nothing else', () => {
     'dist',
     'native-models',
     'package.json',
+    'proto',
   ]);
 });

@@ -82,3 +82,27 @@ export function parseWritableFile(text: string): string {
     throw new InvalidArgumentError(`expected a file that can be written: ${messageOf(error)}.`);
   }
 }
+
+/** Most of what is counted by a flag of `serve`. */
+const MOST_COUNTED = 1_000_000;
+
+export function parseCount(text: string): number {
+  const number = Number(text);
+  if (text.trim() !== '' && Number.isSafeInteger(number) && number > 0 && number <= MOST_COUNTED) return number;
+  throw new InvalidArgumentError(`expected an integer from 1 to ${MOST_COUNTED}.`);
+}
+
+export function parsePort(text: string): number {
+  const port = Number(text);
+  if (text.trim() !== '' && Number.isSafeInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new InvalidArgumentError('expected a port from 0 to 65535; 0 stands for any free one.');
+}
+
+/** Reads `host:port`, `[host]:port` or `:port`. */
+export function parseAddress(text: string): { readonly host?: string; readonly port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]*)):(\d+)$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('expected host:port, like 127.0.0.1:8002.');
+  const host = match[1] ?? match[2];
+  const port = parsePort(match[3] as string);
+  return host === undefined || host === '' ? { port } : { host, port };
+}

@@ -25,6 +25,7 @@ import {
 import { inspectTables } from './inspect.js';
 import type { ModelPlace } from './model-place.js';
 import { checkModels, listModels, repositoryTables } from './models.js';
+import { SERVE_OPTIONS, type ServeFlags } from './serve/serve-options.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
@@ -124,6 +125,26 @@ program
     if (svg !== undefined) replaceFile(svg, benchChart(report));
     print(json, report, benchTable);
   });
+
+const serving = program
+  .command('serve')
+  .description('Serve models over the Open Inference Protocol, by REST and gRPC.')
+  .argument(
+    '[models]',
+    "a directory of models, Triton's and KServe's layouts included; the package's own models if not said",
+    parsePath,
+  )
+  .addHelpText(
+    'after',
+    '\nEach variable in brackets stands for its flag. A flag goes before a variable, that before the file.',
+  )
+  .exitOverride()
+  .action(async (directory: string | undefined, flags: ServeFlags) => {
+    const { serve } = await import('./serve/serve.js');
+    const models = directory ?? process.env['INFERMUX_MODELS'];
+    await serve(models === undefined ? flags : { ...flags, models });
+  });
+for (const option of SERVE_OPTIONS) serving.addOption(option);
 
 const models = program.command('models').description('Look at models as an engine does.').exitOverride();
 

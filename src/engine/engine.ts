@@ -132,8 +132,8 @@ export class InferenceEngine {
   infer(request: InferenceRequest): Promise<InferenceResult>;
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
     return this.#submit(() => {
-      const { target, feeds, ...options } = readInferenceRequest(request);
-      return this.#parts.submit(target, feeds, options, toResult);
+      const options = readInferenceRequest(request);
+      return this.#parts.submit(options.target, options.feeds, options, toResult);
     });
   }
 

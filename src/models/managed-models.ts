@@ -46,7 +46,9 @@ export class ManagedModels {
       },
     });
     const lookOf = (model: RegisteredModel) => (model.isFound ? this.search.lookOf(model) : undefined);
-    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights: () => options.weights(), lookOf });
+    const weights = () => options.weights();
+    const mayRun = (model: RegisteredModel) => this.#mayRun(model);
+    const reports = new ModelReports({ catalog, replicas, pinned, clock, weights, lookOf, mayRun });
     [this.loader, this.pinned, this.reports] = [loader, pinned, reports];
     const followable: FollowedModelsEnvironment = { catalog, loader, replicas, pinned, reports, clock, log };
     this.repository = directory === undefined ? undefined : new ModelRepository(directory, repository, followable);
@@ -120,9 +122,13 @@ export class ManagedModels {
 
   /** @throws InfermuxError `FAILED_PRECONDITION` for a model that is not loaded, if `repository.lazy` is false. */
   checkMayRun(model: Pick<RegisteredModel, 'key' | 'id'>): void {
-    if (this.isLazy || this.loader.isWanted(model.key)) return;
+    if (this.#mayRun(model)) return;
     const message = `model ${show(model.id)} is not loaded, and repository.lazy is false: call engine.models.load(${show(model.id)})`;
     throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+
+  #mayRun({ key }: Pick<RegisteredModel, 'key'>): boolean {
+    return this.isLazy || this.loader.isWanted(key);
   }
 
   /** Looks for the model if it is not known. @throws InfermuxError as {@link ModelCatalog.resolve}. */

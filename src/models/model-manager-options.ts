@@ -93,5 +93,10 @@ export interface ModelReport {
   readonly licence: string | undefined;
   /** Why its current files are not served; undefined when they are. Earlier files, if any, are still served. */
   readonly problem: string | undefined;
+  /**
+   * Whether a request for it would be taken now. False for a model that is not loaded if `repository.lazy` is false, and
+   * for one whose last load failed in every replica.
+   */
+  readonly isReady: boolean;
   readonly replicas: readonly ReplicaModelState[];
 }

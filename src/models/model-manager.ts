@@ -34,6 +34,11 @@ export class ModelManager {
     this.#environment = environment;
   }
 
+  /** Absolute path of the directory of models, which `deploy` writes into; undefined when the models are in none. */
+  get directory(): string | undefined {
+    return this.#models.repository?.directory;
+  }
+
   /**
    * Loads a model if it is not loaded, and resolves when it is.
    *

@@ -8,7 +8,7 @@ import type { ModelReport } from '../model-manager-options.js';
 import type { ModelReplicas } from '../model-replicas.js';
 import type { PinnedModels } from '../pinned-models.js';
 import type { RegisteredModel } from '../registered-model.js';
-import { LoadRecords } from './load-records.js';
+import { LoadRecords, type ReplicaModelState } from './load-records.js';
 import { SizeEstimator } from './size-estimator.js';
 
 export interface ModelReportsEnvironment {
@@ -18,6 +18,8 @@ export interface ModelReportsEnvironment {
   readonly clock: Clock;
   /** Where models keep their weights unless they say so themselves. */
   weights(): WeightPlacement;
+  /** Whether a request may run the model, loaded or not. */
+  mayRun(model: RegisteredModel): boolean;
   /** Where and when a finder has found the model, if one has. */
   lookOf(model: RegisteredModel): Pick<Find, 'origin' | 'lookedAt'> | undefined;
 }
@@ -57,6 +59,7 @@ export class ModelReports {
     const { id, version, path, format, bytes, licence, key } = model;
     const { problem } = this.#catalog.entry(id) ?? {};
     const { origin, lookedAt } = this.#environment.lookOf(model) ?? {};
+    const replicas = this.#environment.replicas.running().map((replica) => this.#records.stateOf(replica, key));
     return {
       ...{ id, version, path, format, bytes, licence, origin, lookedAt },
       isDefault: this.#catalog.find(id) === model,
@@ -64,7 +67,8 @@ export class ModelReports {
       weights: model.weights ?? this.#environment.weights(),
       isPinned: this.#environment.pinned.has(model),
       problem: problem?.message,
-      replicas: this.#environment.replicas.running().map((replica) => this.#records.stateOf(replica, key)),
+      isReady: this.#environment.mayRun(model) && !haveAllFailed(replicas),
+      replicas,
     };
   }
 
@@ -101,7 +105,12 @@ export class ModelReports {
     return {
       ...{ id, version: undefined, isDefault: false, path: undefined, format: undefined, bytes: 0, estimatedBytes: 0 },
       ...{ origin: undefined, lookedAt: undefined },
-      ...{ weights, isPinned: false, licence: undefined, problem: problem?.message, replicas: [] },
+      ...{ weights, isPinned: false, licence: undefined, problem: problem?.message },
+      ...{ isReady: false, replicas: [] },
     };
   }
+}
+
+function haveAllFailed(replicas: readonly ReplicaModelState[]): boolean {
+  return replicas.length > 0 && replicas.every(({ state }) => state === 'failed');
 }

@@ -6,6 +6,7 @@ import type { ModelReplicas } from '../model-replicas.js';
 import type { PinnedModels } from '../pinned-models.js';
 import type { FoundModel } from '../registered-model.js';
 import type { ModelReports } from '../reports/model-reports.js';
+import { TRITON_CONFIG } from '../sources/model-folder.js';
 import { inOrder } from './repository-changes.js';
 import { RepositoryFollower } from './repository-follower.js';
 import { RepositorySync, type SyncOrder, type SyncReport } from './repository-sync.js';
@@ -21,6 +22,8 @@ export interface FollowedModelsEnvironment {
   log(level: 'info' | 'warn', fields: Readonly<Record<string, unknown>>, message: string): void;
 }
 
+const NO_SETTINGS = '{}';
+
 /** Models that change where they are found: in a directory, or in files that are named one by one. */
 export class FollowedModels {
   readonly #catalog: ModelCatalog;
@@ -29,6 +32,8 @@ export class FollowedModels {
   readonly #loads: boolean;
   readonly #sync: RepositorySync;
   readonly #follower: RepositoryFollower;
+  readonly #log: FollowedModelsEnvironment['log'];
+  #warnedOf = NO_SETTINGS;
   #isOpen = false;
   /** Whether something waits for a replica, or for the system to answer. */
   #isWaiting = false;
@@ -48,6 +53,7 @@ export class FollowedModels {
     const { catalog, pinned, reports, clock, log } = environment;
     this.#catalog = catalog;
     this.#owner = owner;
+    this.#log = log;
     this.#sync = new RepositorySync({ scanner, settleMs, owner }, environment, {
       served: (id, change) => {
         if (this.#isOpen) log('info', { model: id }, `model ${change}`);
@@ -144,8 +150,19 @@ export class FollowedModels {
     this.#follower.stop();
   }
 
-  #look(order: SyncOrder): Promise<SyncReport> {
+  async #look(order: SyncOrder): Promise<SyncReport> {
     this.#isWaiting = false;
-    return this.#sync.sync(order);
+    const report = await this.#sync.sync(order);
+    this.#warnOfSettings(report.passedOver);
+    return report;
+  }
+
+  /** Warns once of what Triton's configurations say that has no counterpart. */
+  #warnOfSettings(passedOver: SyncReport['passedOver']): void {
+    const settings = Object.fromEntries(Object.entries(passedOver).filter(([name]) => name.endsWith(TRITON_CONFIG)));
+    const text = JSON.stringify(settings);
+    if (text === this.#warnedOf) return;
+    this.#warnedOf = text;
+    if (text !== NO_SETTINGS) this.#log('warn', { settings }, 'settings of config.pbtxt without a counterpart');
   }
 }

@@ -16,7 +16,8 @@ export class ModelRepository {
   readonly followed: FollowedModels;
   readonly #catalog: ModelCatalog;
   readonly #pinned: PinnedModels;
-  readonly #directory: string;
+  /** Absolute path. */
+  readonly directory: string;
   readonly #deployer: ModelDeployer;
 
   constructor(directory: string, options: ResolvedRepositoryOptions, environment: FollowedModelsEnvironment) {
@@ -24,8 +25,8 @@ export class ModelRepository {
     this.followed = new FollowedModels(scanner, options, environment);
     this.#catalog = environment.catalog;
     this.#pinned = environment.pinned;
-    this.#directory = resolve(directory);
-    this.#deployer = new ModelDeployer(this.#directory);
+    this.directory = resolve(directory);
+    this.#deployer = new ModelDeployer(this.directory);
   }
 
   /**
@@ -82,7 +83,7 @@ export class ModelRepository {
   async look(id: string): Promise<void> {
     // A path could lead out of the directory.
     if (basename(id) !== id || id.includes('\0')) return;
-    const paths = ['', ...SUFFIXES].map((suffix) => join(this.#directory, `${id}${suffix}`));
+    const paths = ['', ...SUFFIXES].map((suffix) => join(this.directory, `${id}${suffix}`));
     const kinds = await Promise.all(paths.map(kindOf));
     if (kinds.some((kind) => kind !== undefined)) await this.followed.lookFor(id);
   }

@@ -9,6 +9,7 @@ import {
   kindOf,
   listNames,
   SUFFIXES,
+  TRITON_CONFIG,
   versionOf,
   whyNoVersion,
 } from '../sources/model-folder.js';
@@ -34,6 +35,8 @@ interface Entry {
   readonly policy: VersionPolicy | undefined;
   /** Folders with a model whose names are digits and no version, with the reason. */
   readonly misnamed?: ReadonlyMap<string, string> | undefined;
+  /** What its `config.pbtxt` says that has no counterpart here. */
+  readonly ignored?: readonly string[] | undefined;
 }
 
 /**
@@ -105,6 +108,8 @@ export class RepositoryScanner implements ModelScanner {
         return undefined;
       }
       for (const [folder, reason] of entry.misnamed ?? []) passedOver.set(`${id}/${folder}`, reason);
+      const { ignored = [] } = entry;
+      if (ignored.length > 0) passedOver.set(`${id}/${TRITON_CONFIG}`, `without a counterpart: ${ignored.join('; ')}`);
       const candidates = entry.candidates.filter(({ version }) => version !== except);
       if (except !== undefined && candidates.length === 0) return undefined;
       const reason = whyPassedOver(entry);
@@ -162,16 +167,16 @@ async function folderEntry(id: string, folder: string): Promise<Entry | undefine
   const misnamed = direct === undefined ? await misnamedVersions(folder, names) : undefined;
   // A folder without models may have a model.json of another program.
   if (direct === undefined && !isVersioned) return { id, candidates: [], policy: undefined, misnamed };
-  const { manifest, paths } = await folderManifest(folder);
+  const { manifest, paths, ignored } = await folderManifest(folder);
   if (direct !== undefined) {
     const { version = 1 } = manifest;
-    return { id, candidates: [{ version, path: direct, manifest, manifests: paths }], policy: 'all' };
+    return { id, candidates: [{ version, path: direct, manifest, manifests: paths }], policy: 'all', ignored };
   }
   // A hash belongs to one file, so not to all versions.
   const { sha256: _, ...common } = manifest;
   const found = await Promise.all(names.map((name) => versionEntry(folder, name, common, paths)));
   const candidates = found.filter((candidate) => candidate !== undefined);
-  return { id, candidates, policy: manifest.versions, misnamed };
+  return { id, candidates, policy: manifest.versions, misnamed, ignored };
 }
 
 /** Folders with a model whose names are digits and no version, with the reason. */

@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { readTextFile } from '../../common/files/read-file.js';
 import { isNotThere, lookFailed } from '../../common/files/system-errors.js';
 import { type Manifest, MOST_MANIFEST_BYTES, parseManifest } from './manifest.js';
+import { readTritonConfig } from './triton/triton-config.js';
 
 /** Suffixes of model files, in the order of the search. */
 export const SUFFIXES = ['.onnx', '.ort'];
 export const MANIFEST = 'model.json';
+/** The file in which Triton has the settings of a model. */
+export const TRITON_CONFIG = 'config.pbtxt';
 
 /** Whether the file is `model.onnx` or `model.ort`, whose model is named by its folder. */
 export function isNamedByFolder(name: string): boolean {
@@ -48,21 +51,35 @@ export async function findModelFile(folder: string): Promise<string | undefined>
   return undefined;
 }
 
+/** What a folder says of its model. */
+export interface FolderManifest {
+  readonly manifest: Manifest;
+  /** Paths of the files that say it. */
+  readonly paths: string[];
+  /** What a configuration of Triton says that has no counterpart here. */
+  readonly ignored: readonly string[];
+}
+
 /**
- * The folder's manifest with its path; empty when there is none.
+ * The folder's `model.json`, or what its `config.pbtxt` says, with its path; empty when there is neither.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for a bad manifest, `FAILED_PRECONDITION` when it cannot be read.
  */
-export async function folderManifest(folder: string): Promise<{ manifest: Manifest; paths: string[] }> {
-  const path = join(folder, MANIFEST);
-  if ((await kindOf(path)) !== 'file') return { manifest: {}, paths: [] };
-  let text: string;
+export async function folderManifest(folder: string): Promise<FolderManifest> {
+  const own = await readText(join(folder, MANIFEST));
+  if (own !== undefined) return { manifest: parseManifest(own.text, own.path), paths: [own.path], ignored: [] };
+  const config = await readText(join(folder, TRITON_CONFIG));
+  if (config === undefined) return { manifest: {}, paths: [], ignored: [] };
+  return { ...readTritonConfig(config.text, config.path), paths: [config.path] };
+}
+
+async function readText(path: string): Promise<{ readonly text: string; readonly path: string } | undefined> {
+  if ((await kindOf(path)) !== 'file') return undefined;
   try {
-    ({ text } = await readTextFile(path, MOST_MANIFEST_BYTES));
+    return { text: (await readTextFile(path, MOST_MANIFEST_BYTES)).text, path };
   } catch (cause) {
     throw lookFailed('FAILED_PRECONDITION', 'models', cause);
   }
-  return { manifest: parseManifest(text, path), paths: [path] };
 }
 
 /**

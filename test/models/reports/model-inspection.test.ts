@@ -16,6 +16,7 @@ const report: ModelReport = {
     origin: undefined,
     lookedAt: undefined,
     problem: undefined,
+    isReady: true,
     replicas: [],
   },
 };

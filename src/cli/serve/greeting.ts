@@ -1,0 +1,69 @@
+import type { EngineOptions, InferenceEngine, ModelInspection } from '../../index.js';
+import { datatypeOf } from '../../open-inference/datatypes.js';
+import type { InferenceServer } from '../../server/server.js';
+import type { Address } from '../../server/server-options.js';
+import { printable } from '../terminal/printable.js';
+
+/** Elements of an input that fit on a line. */
+const MOST_SHOWN = 64;
+
+/** What the user reads when the server is ready: where it listens, and what to try. */
+export async function greeting(
+  engine: InferenceEngine,
+  server: InferenceServer,
+  models: EngineOptions['models'],
+): Promise<string> {
+  const ids = [...new Set(engine.models.list().map(({ id }) => id))];
+  const from = models === undefined ? '' : sourceOf(models);
+  const lines = [`infermux serves ${ids.length} ${ids.length === 1 ? 'model' : 'models'}${from}`];
+  const { http, grpc, admin } = server;
+  if (http !== undefined) lines.push(`  REST   ${urlOf(http)}`);
+  if (grpc !== undefined) lines.push(`  gRPC   ${hostPort(grpc)}`);
+  if (admin !== undefined) lines.push(`  admin  ${urlOf(admin)}`);
+  lines.push('Try:');
+  const [first] = ids;
+  if (http !== undefined && first !== undefined) {
+    const url = `${urlOf(http)}/v2/models/${encodeURIComponent(first)}`;
+    const body = await sampleBody(engine, first);
+    lines.push(body === undefined ? `  curl ${url}` : `  curl ${url}/infer -d '${body}'`);
+  }
+  if (grpc !== undefined)
+    lines.push(`  grpcurl -plaintext ${hostPort(grpc)} inference.GRPCInferenceService/ServerReady`);
+  if (http !== undefined) lines.push(`  open ${urlOf(http)}/openapi.json in a browser`);
+  return `${lines.map(printable).join('\n')}\n`;
+}
+
+/** A request whose elements are all zero; undefined when that does not fit on a line. */
+async function sampleBody(engine: InferenceEngine, id: string): Promise<string | undefined> {
+  let inspection: ModelInspection;
+  try {
+    inspection = await engine.models.inspect(id);
+  } catch {
+    // A model that does not load is no reason not to start.
+    return undefined;
+  }
+  const inputs = inspection.inputs.map(({ name, type, shape }) => {
+    const dims = shape.map((size) => (typeof size === 'string' ? 1 : size));
+    const elements = dims.reduce((product, size) => product * size, 1);
+    const zero = type === 'string' ? '' : type === 'bool' ? false : 0;
+    const isShort = elements <= MOST_SHOWN && type !== 'float16';
+    return { name, datatype: datatypeOf(type), shape: dims, data: isShort ? Array(elements).fill(zero) : undefined };
+  });
+  const isShort = inputs.every(({ data }) => data !== undefined);
+  return isShort ? JSON.stringify({ inputs }).replaceAll("'", "'\\''") : undefined;
+}
+
+function urlOf(address: Address): string {
+  return `http://${hostPort(address)}`;
+}
+
+function hostPort({ host, port }: Address): string {
+  const shown = host === '0.0.0.0' || host === '::' ? 'localhost' : host;
+  return `${shown.includes(':') ? `[${shown}]` : shown}:${port}`;
+}
+
+/** Where the models are, if that can be said in a few words. */
+function sourceOf(models: NonNullable<EngineOptions['models']>): string {
+  if (typeof models === 'string') return ` from ${models}`;
+  return 'href' in models && typeof models.href === 'string' ? ` from ${models.href}` : '';
+}

@@ -1,0 +1,126 @@
+import { Option } from 'commander';
+import type { EngineOptions } from '../../index.js';
+import type { ServeConfig } from '../../server/config.js';
+import type { ServerOptions } from '../../server/server-options.js';
+import { readTlsFiles } from '../../server/server-options.js';
+import { parseAddress, parseCount, parsePort, parseSeconds } from '../flags.js';
+
+/** Values of the flags of `infermux serve`, from the command line or from the environment. */
+export interface ServeFlags {
+  readonly models?: string;
+  readonly config?: string;
+  readonly printConfig?: true;
+  readonly modelName?: string;
+  readonly host?: string;
+  readonly httpPort?: number;
+  readonly grpcPort?: number;
+  readonly http?: false;
+  readonly grpc?: false;
+  readonly admin?: boolean | string;
+  readonly replicas?: number;
+  readonly maxModels?: number;
+  readonly loadOnStart?: true;
+  readonly poll?: number;
+  readonly apiKeys?: string;
+  readonly adminKeys?: string;
+  readonly tlsKey?: string;
+  readonly tlsCert?: string;
+  readonly tlsCa?: string;
+  readonly cors?: string;
+  readonly maxBody?: number;
+  readonly logLevel?: string;
+  readonly logRequests?: true;
+  readonly drainDelay?: number;
+  readonly grace?: number;
+}
+
+/** Levels of the log. */
+export const LOG_LEVELS = ['silent', 'error', 'warn', 'info', 'debug'];
+
+const flag = (flags: string, description: string) => new Option(flags, description);
+
+/** The flags. Each that has a variable of the environment says so in the help. */
+export const SERVE_OPTIONS: readonly Option[] = [
+  flag('--config <file>', 'a file with { engine, server }: .json, .js, .mjs or .ts').env('INFERMUX_CONFIG'),
+  flag('--print-config', 'print what would be served with, and end'),
+  flag('--model-name <name>', 'a name for the only model, beside its own').env('INFERMUX_MODEL_NAME'),
+  flag('--host <address>', 'address to listen on; 127.0.0.1 if not said, 0.0.0.0 for all').env('INFERMUX_HOST'),
+  flag('--http-port <port>', 'port of REST; 8000 if not said').env('INFERMUX_HTTP_PORT').argParser(parsePort),
+  flag('--grpc-port <port>', 'port of gRPC; 8001 if not said').env('INFERMUX_GRPC_PORT').argParser(parsePort),
+  flag('--no-http', 'no REST'),
+  flag('--no-grpc', 'no gRPC'),
+  flag('--admin [address]', 'allow loads and unloads: on the same ports, or on host:port').env('INFERMUX_ADMIN'),
+  flag('--no-admin', 'allow no loads and unloads'),
+  flag('--replicas <count>', 'threads that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
+  flag('--max-models <count>', 'models that each thread holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
+  flag('--load-on-start', 'load all models at the start').env('INFERMUX_LOAD_ON_START'),
+  flag('--poll <seconds>', 'look for changed models so often').env('INFERMUX_POLL').argParser(parseSeconds),
+  flag('--api-keys <file>', 'a file with one key a line; each request needs one').env('INFERMUX_API_KEYS'),
+  flag('--admin-keys <file>', 'the same for loads and unloads').env('INFERMUX_ADMIN_KEYS'),
+  flag('--tls-key <file>', 'private key, for TLS').env('INFERMUX_TLS_KEY'),
+  flag('--tls-cert <file>', 'certificate, for TLS').env('INFERMUX_TLS_CERT'),
+  flag('--tls-ca <file>', 'certificate that signs those of clients: each client needs one').env('INFERMUX_TLS_CA'),
+  flag('--cors <origins>', 'origins whose pages may ask, with commas between').env('INFERMUX_CORS'),
+  flag('--max-body <megabytes>', 'most of a body; 64 if not said').env('INFERMUX_MAX_BODY').argParser(parseCount),
+  flag('--log-level <level>', 'level of the log on stderr; warn if not said')
+    .env('INFERMUX_LOG_LEVEL')
+    .choices(LOG_LEVELS),
+  flag('--log-requests', 'log each request, at info').env('INFERMUX_LOG_REQUESTS'),
+  flag('--drain-delay <seconds>', 'go on so long after the signal to end, not ready')
+    .env('INFERMUX_DRAIN_DELAY')
+    .argParser(parseSeconds),
+  flag('--grace <seconds>', 'time for accepted requests at the end; 30 if not said')
+    .env('INFERMUX_GRACE')
+    .argParser(parseSeconds),
+];
+
+type Defined<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Puts what the flags say over a configuration. */
+export function withFlags({ engine = {}, server = {} }: ServeConfig, flags: ServeFlags): Required<ServeConfig> {
+  const { models, replicas, maxModels, loadOnStart, poll } = flags;
+  const ownEngine: Defined<EngineOptions> = { ...engine };
+  if (models !== undefined) ownEngine.models = models;
+  if (replicas !== undefined) ownEngine.replicas = replicas;
+  if (maxModels !== undefined) ownEngine.maxModelsPerReplica = maxModels;
+  if (loadOnStart !== undefined || poll !== undefined) {
+    const pollMs = poll === undefined ? {} : { pollMs: poll * 1_000 };
+    ownEngine.repository = { ...engine.repository, ...(loadOnStart === undefined ? {} : { loadOnStart }), ...pollMs };
+  }
+  return { engine: ownEngine, server: serverWith(server, flags) };
+}
+
+function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
+  const { host, admin, cors, logRequests, drainDelay, maxBody } = flags;
+  const own: Defined<ServerOptions> = { ...server };
+  if (host !== undefined) own.host = host;
+  if (flags.http === false) own.http = false;
+  else if (flags.httpPort !== undefined) own.http = { ...(server.http || {}), port: flags.httpPort };
+  if (flags.grpc === false) own.grpc = false;
+  else if (flags.grpcPort !== undefined) own.grpc = { ...(server.grpc || {}), port: flags.grpcPort };
+  if (admin !== undefined) own.admin = typeof admin === 'string' ? parseAdmin(admin) : admin;
+  if (cors !== undefined) own.cors = cors.split(',').map((origin) => origin.trim());
+  if (logRequests !== undefined) own.logRequests = true;
+  if (drainDelay !== undefined) own.drainDelayMs = drainDelay * 1_000;
+  if (maxBody !== undefined) own.limits = { ...server.limits, bodyBytes: maxBody * 2 ** 20 };
+  const auth = authWith(flags);
+  if (auth !== undefined) own.auth = { ...server.auth, ...auth };
+  const { tlsKey: key, tlsCert: cert, tlsCa: ca } = flags;
+  if (key !== undefined && cert !== undefined)
+    own.tls = readTlsFiles({ key, cert, ...(ca === undefined ? {} : { ca }) });
+  return own;
+}
+
+/** What `--admin` or its variable says: a word for yes or no, or an address. */
+function parseAdmin(text: string): ServerOptions['admin'] {
+  if (['true', '1', 'yes'].includes(text)) return true;
+  return ['false', '0', 'no'].includes(text) ? false : parseAddress(text);
+}
+
+function authWith({ apiKeys, adminKeys }: ServeFlags): ServerOptions['auth'] {
+  if (apiKeys === undefined && adminKeys === undefined) return undefined;
+  return {
+    ...(apiKeys === undefined ? {} : { keys: { file: apiKeys } }),
+    ...(adminKeys === undefined ? {} : { adminKeys: { file: adminKeys } }),
+  };
+}

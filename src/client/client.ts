@@ -1,0 +1,176 @@
+import { check, isMilliseconds } from '../common/checks.js';
+import { InfermuxError, show } from '../common/errors.js';
+import { isPlainObject } from '../common/values/realm.js';
+import type { RunOptions } from '../contracts/run-options.js';
+import type { InferenceResult } from '../index.js';
+import { checkFeeds } from '../tensors/check-feeds.js';
+import { readFeeds } from '../tensors/read-feeds.js';
+import { type Feeds, isTensorType, type Outputs, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
+import { ClientModels } from './client-models.js';
+import { parametersOf } from './request-parameters.js';
+import { withRetries } from './retries.js';
+import type { CallTerms, InferCall, InferReply, Transport } from './transport.js';
+
+/** A request for {@link InferenceClient.infer}. */
+export interface ClientRequest<Request = Feeds> extends RunOptions {
+  readonly target: string;
+  readonly feeds: Request;
+}
+
+/** Inputs and outputs of models, by model id. */
+export type ModelTypes = Readonly<Record<string, { readonly inputs: Feeds; readonly outputs: Outputs }>>;
+
+type Name<Models> = Extract<keyof Models, string>;
+
+/** A client of a server of the Open Inference Protocol, with the methods of an engine. `connect` makes it. */
+export class InferenceClient<Models extends ModelTypes = Record<string, { inputs: Feeds; outputs: Outputs }>> {
+  /**
+   * Lists, describes, loads and unloads the models of the server.
+   *
+   * @readonly
+   */
+  readonly models: ClientModels;
+  readonly #transport: Transport;
+  readonly #retries: number;
+  readonly #timeoutMs: number;
+
+  /** @internal */
+  constructor(transport: Transport, retries: number, timeoutMs: number) {
+    this.#transport = transport;
+    this.#retries = retries;
+    this.#timeoutMs = timeoutMs;
+    this.models = new ClientModels(transport, retries, (options) => this.#terms(options));
+  }
+
+  /**
+   * Runs a model and returns its outputs.
+   *
+   * @param target a model id, `id@version`, or any other name that the server has.
+   * @param feeds every input by name.
+   * @throws InfermuxError by rejection, with the codes of the engine. `REPLICA_FAILED` also when the server cannot be
+   *   reached.
+   */
+  run<Target extends Name<Models>>(
+    target: Target,
+    feeds: Models[Target]['inputs'],
+    options?: RunOptions,
+  ): Promise<Models[Target]['outputs']>;
+  /** Gives a request to a deployment with a handler, and returns the handler's answer. It goes as JSON. */
+  run<Result>(target: string, request: unknown, options?: RunOptions): Promise<Result>;
+  async run(target: string, request: unknown, options: RunOptions = {}): Promise<unknown> {
+    if (areFeeds(request)) return this.#outputsOf(await this.#infer(target, request, options, false));
+    const terms = this.#terms(options);
+    const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
+    // A handler may do more than compute.
+    return withRetries(this.#retries, false, terms, () => this.#transport.generate(call));
+  }
+
+  /** {@link run}, with details of the answer. What another server than this package's does not tell is 0 or empty. */
+  async infer(request: ClientRequest): Promise<InferenceResult>;
+  async infer<Result>(request: ClientRequest<unknown>): Promise<InferenceResult<Result>>;
+  async infer(request: ClientRequest<unknown>): Promise<InferenceResult<unknown>> {
+    const { target, feeds, ...options } = request;
+    if (!areFeeds(feeds)) {
+      throw new InfermuxError(
+        'INVALID_ARGUMENT',
+        `feeds must be an object of tensors by input name, got ${show(feeds)}; use run for a handler`,
+      );
+    }
+    const reply = await this.#infer(target, feeds, options, true);
+    const { parameters } = reply;
+    const number = (name: string) => (typeof parameters[name] === 'number' ? (parameters[name] as number) : 0);
+    const text = (name: string) => (typeof parameters[name] === 'string' ? (parameters[name] as string) : '');
+    return {
+      outputs: this.#outputsOf(reply),
+      model: text('model') || reply.model,
+      version: Number(reply.version) || 1,
+      deployment: text('deployment'),
+      replica: text('replica'),
+      batchSize: number('batch_size') || 1,
+      timings: {
+        queueMs: number('queue_ms'),
+        loadMs: number('load_ms'),
+        runMs: number('run_ms'),
+        totalMs: number('total_ms'),
+      },
+    };
+  }
+
+  /**
+   * Gives a request to a deployment whose handler answers with a stream, and yields the items as they come. To end the
+   * iteration early ends the handler's generator.
+   */
+  stream<Item = unknown>(target: string, request: unknown, options: RunOptions = {}): AsyncIterable<Item> {
+    const terms = this.#terms(options);
+    const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
+    return this.#transport.generateStream(call) as AsyncIterable<Item>;
+  }
+
+  /** Whether the server answers inference requests. False also when it cannot be reached. */
+  async ready(): Promise<boolean> {
+    try {
+      return await this.#transport.isReady(undefined, this.#terms({}));
+    } catch {
+      return false;
+    }
+  }
+
+  /** Ends the connections after the requests under way. */
+  close(): Promise<void> {
+    return this.#transport.close();
+  }
+
+  /** {@link close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #outputsOf({ outputs, json }: InferReply): unknown {
+    return json === undefined ? outputs : json.value;
+  }
+
+  async #infer(target: string, feeds: Feeds, options: RunOptions, hasDetails: boolean): Promise<InferReply> {
+    const terms = this.#terms(options);
+    const name = nameOf(target, options);
+    const tensors = await this.#tensors(name, readFeeds(feeds));
+    const parameters = parametersOf(options, terms);
+    const call: InferCall = {
+      ...terms,
+      name,
+      inputs: Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor })),
+      outputs: options.outputs,
+      parameters: hasDetails ? { ...parameters, infermux_details: true } : parameters,
+    };
+    // A run of a model changes nothing, so it may run twice.
+    return withRetries(this.#retries, true, terms, () => this.#transport.infer(call));
+  }
+
+  /** Gives elements without a type the type of their input, which the server tells. */
+  async #tensors(name: string, feeds: ReadFeeds): Promise<Readonly<Record<string, Tensor>>> {
+    const isTyped = Object.values(feeds).every(({ type }) => isTensorType(type));
+    if (!isTyped) checkFeeds(name, feeds, (await this.models.get(name)).inputs);
+    return feeds as Readonly<Record<string, Tensor>>;
+  }
+
+  #terms({ signal, timeoutMs, deadline, requestId }: RunOptions): CallTerms {
+    const limitMs = timeoutMs ?? (deadline === undefined ? this.#timeoutMs : -1);
+    check('timeoutMs', limitMs, isMilliseconds({ lowest: 0, or: -1 }));
+    const limit = limitMs === -1 ? undefined : Date.now() + limitMs;
+    const latest = limit === undefined || deadline === undefined ? (limit ?? deadline) : Math.min(limit, deadline);
+    return { signal, deadline: latest, requestId };
+  }
+}
+
+/** Whether a request is for a model: an object of tensors. */
+function areFeeds(value: unknown): value is Feeds {
+  if (!isPlainObject(value)) return false;
+  const entries = Object.values(value);
+  return (
+    entries.length > 0 &&
+    entries.every((each) => each !== null && typeof each === 'object' && 'data' in each && 'dims' in each)
+  );
+}
+
+function nameOf(target: string, { deployment }: RunOptions): string {
+  return deployment === undefined || deployment === target ? target : `${deployment}/${target}`;
+}

@@ -1,0 +1,213 @@
+import {
+  type CallOptions,
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import type { MethodDefinition, ServiceDefinition } from '@grpc/proto-loader';
+import { InfermuxError } from '../common/errors.js';
+import { checkDatatype, checkShape, datatypeOf } from '../open-inference/datatypes.js';
+import { GRPC_STATUS } from '../open-inference/error-statuses.js';
+import type { WireRequest, WireResponse, WireStreamResponse } from '../open-inference/grpc/infer-messages.js';
+import { inferenceServiceOf, loadDefinitions } from '../open-inference/grpc/service-definition.js';
+import { tensorFromContents } from '../open-inference/grpc/typed-contents.js';
+import { valueIn } from '../open-inference/handler-tensors.js';
+import { rawFromTensor, tensorFromRaw } from '../open-inference/raw-tensors.js';
+import { JSON_PARAMETER } from '../open-inference/rest/infer-answer.js';
+import { setProperty, type Tensor } from '../tensors/tensor.js';
+import { inferCallOf } from './handler-call.js';
+import { allocateOwn } from './own-tensors.js';
+import type {
+  CallTerms,
+  Credentials,
+  HandlerCall,
+  IndexInfo,
+  InferCall,
+  InferReply,
+  ModelInfo,
+  Transport,
+} from './transport.js';
+import { errorOfGrpc, Unreachable } from './wire-errors.js';
+
+const OPTIONS = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 } as const;
+
+type Method = MethodDefinition<object, object>;
+
+export interface GrpcSettings extends Credentials {
+  readonly isSecure: boolean;
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+}
+
+/** gRPC with raw contents, over one connection. */
+export class GrpcTransport implements Transport {
+  readonly #client: Client;
+  readonly #service: ServiceDefinition;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor(address: string, { apiKey, headers = {}, isSecure, tls = {} }: GrpcSettings) {
+    const buffer = (text: string | undefined) => (text === undefined ? null : Buffer.from(text));
+    const secure = () => credentials.createSsl(buffer(tls.ca), buffer(tls.key), buffer(tls.cert));
+    this.#client = new Client(address, isSecure ? secure() : credentials.createInsecure(), OPTIONS);
+    this.#service = inferenceServiceOf(loadDefinitions());
+    this.#headers = apiKey === undefined ? headers : { ...headers, authorization: `Bearer ${apiKey}` };
+  }
+
+  async infer(call: InferCall): Promise<InferReply> {
+    return replyOf(await this.#unary<WireResponse>('ModelInfer', messageOf(call), call));
+  }
+
+  async generate(call: HandlerCall): Promise<unknown> {
+    const { json, outputs } = await this.infer(inferCallOf(call));
+    return json === undefined ? outputs : json.value;
+  }
+
+  async *generateStream(call: HandlerCall): AsyncGenerator<unknown> {
+    const { name, requestId } = call;
+    const method = this.#service['ModelStreamInfer'] as Method;
+    const stream = this.#client.makeBidiStreamRequest(
+      ...([method.path, method.requestSerialize, method.responseDeserialize] as const),
+      ...([this.#metadata(requestId), optionsOf(call)] as const),
+    ) as unknown as ClientDuplexStream<WireRequest, WireStreamResponse>;
+    const cancel = () => stream.cancel();
+    call.signal?.addEventListener('abort', cancel, { once: true });
+    const inferCall = inferCallOf({ ...call, parameters: { ...call.parameters, stream: true } });
+    stream.write(messageOf({ ...inferCall, name }));
+    stream.end();
+    try {
+      for await (const { error_message: message, infer_response: response } of stream) {
+        if (message !== '') {
+          const code = response?.parameters['infermux_code'];
+          throw errorOfGrpc(GRPC_STATUS.UNKNOWN, { message, code });
+        }
+        const { json, outputs } = replyOf(response as WireResponse);
+        yield json === undefined ? outputs : json.value;
+      }
+    } catch (cause) {
+      throw cause instanceof InfermuxError ? cause : errorOf(cause as ServiceError, call);
+    } finally {
+      call.signal?.removeEventListener('abort', cancel);
+      stream.cancel();
+    }
+  }
+
+  async isReady(name: string | undefined, terms: CallTerms): Promise<boolean> {
+    const method = name === undefined ? 'ServerReady' : 'ModelReady';
+    const { ready } = await this.#unary<{ readonly ready: boolean }>(method, namedOf(name ?? ''), terms);
+    return ready;
+  }
+
+  metadata(name: string, terms: CallTerms): Promise<ModelInfo> {
+    return this.#unary('ModelMetadata', namedOf(name), terms);
+  }
+
+  async index(terms: CallTerms): Promise<readonly IndexInfo[]> {
+    const { models } = await this.#unary<{ readonly models: IndexInfo[] }>('RepositoryIndex', {}, terms);
+    return models;
+  }
+
+  async load(model_name: string, terms: CallTerms): Promise<void> {
+    await this.#unary('RepositoryModelLoad', { model_name }, terms);
+  }
+
+  async unload(model_name: string, terms: CallTerms): Promise<void> {
+    await this.#unary('RepositoryModelUnload', { model_name }, terms);
+  }
+
+  async close(): Promise<void> {
+    this.#client.close();
+  }
+
+  #unary<Answer>(name: string, message: object, terms: CallTerms): Promise<Answer> {
+    const { path, requestSerialize, responseDeserialize } = this.#service[name] as Method;
+    return new Promise((resolve, reject) => {
+      const { signal, requestId } = terms;
+      const call = this.#client.makeUnaryRequest(
+        ...([path, requestSerialize, responseDeserialize, message] as const),
+        ...([this.#metadata(requestId), optionsOf(terms)] as const),
+        (error, answer) => {
+          signal?.removeEventListener('abort', cancel);
+          if (error === null) resolve(answer as Answer);
+          else reject(errorOf(error, terms));
+        },
+      );
+      const cancel = () => call.cancel();
+      if (signal?.aborted === true) cancel();
+      else signal?.addEventListener('abort', cancel, { once: true });
+    });
+  }
+
+  #metadata(requestId: string | undefined): Metadata {
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(this.#headers)) metadata.set(name, value);
+    if (requestId !== undefined) metadata.set('x-request-id', requestId);
+    return metadata;
+  }
+}
+
+function optionsOf({ deadline }: CallTerms): CallOptions {
+  return deadline === undefined ? {} : { deadline };
+}
+
+/** Splits `id@version`. */
+function namedOf(name: string): { readonly name: string; readonly version: string } {
+  const [, id = name, version = ''] = /^(.+)@(\d+)$/.exec(name) ?? [];
+  return { name: id, version };
+}
+
+function messageOf({ name, inputs, outputs = [], parameters, requestId }: InferCall): WireRequest {
+  const { name: model_name, version: model_version } = namedOf(name);
+  return {
+    ...{ model_name, model_version, id: requestId ?? '', parameters },
+    inputs: inputs.map(({ name: own, tensor }) => ({
+      ...{ name: own, datatype: datatypeOf(tensor.type), shape: tensor.dims, parameters: {}, contents: undefined },
+    })),
+    outputs: outputs.map((output) => ({ name: output, parameters: {} })),
+    raw_input_contents: inputs.map(({ tensor }) => rawFromTensor(tensor)),
+  };
+}
+
+function replyOf({
+  model_name,
+  model_version,
+  parameters,
+  outputs,
+  raw_output_contents: raw,
+}: WireResponse): InferReply {
+  const tensors: Record<string, Tensor> = {};
+  let json: InferReply['json'];
+  for (const [index, output] of outputs.entries()) {
+    const { name, contents } = output;
+    const head = {
+      name,
+      datatype: checkDatatype('outputs', index, output.datatype),
+      shape: checkShape('outputs', index, output.shape),
+    };
+    const own = raw[index];
+    const tensor =
+      own === undefined
+        ? tensorFromContents(`output ${name}`, head, contents, allocateOwn)
+        : tensorFromRaw(`output ${name}`, head, own, allocateOwn);
+    if (output.parameters[JSON_PARAMETER] === true) json = { value: valueIn(tensor) };
+    setProperty(tensors, name, tensor);
+  }
+  return { outputs: tensors, model: model_name, version: model_version, parameters, json };
+}
+
+function errorOf({ code, details, metadata, message }: ServiceError, { signal }: CallTerms): InfermuxError {
+  if (signal?.aborted === true)
+    return new InfermuxError('CANCELLED', "the caller's signal was aborted", { cause: signal.reason });
+  const [own] = metadata?.get('infermux-code') ?? [];
+  const [retryAfter] = metadata?.get('retry-after-ms') ?? [];
+  // Without a code of the server's own it is the connection that has failed.
+  if (code === GRPC_STATUS.UNAVAILABLE && own === undefined) {
+    return new Unreachable(
+      `the server cannot be reached: ${details || message}`,
+      undefined,
+      !/ECONNREFUSED|ENOTFOUND/.test(details),
+    );
+  }
+  const retryAfterMs = retryAfter === undefined ? undefined : Number(retryAfter);
+  return errorOfGrpc(code, { message: details || message, code: own, retryAfterMs });
+}

@@ -1,0 +1,75 @@
+import { check, checkOptions, isInteger, isMilliseconds, isObject, isText, type Rule } from '../common/checks.js';
+import { InfermuxError, show } from '../common/errors.js';
+import { checkByteOrder } from '../open-inference/raw-tensors.js';
+import type { Feeds, Outputs } from '../tensors/tensor.js';
+import { InferenceClient, type ModelTypes } from './client.js';
+import type { Transport } from './transport.js';
+
+export { ERROR_CODES, type ErrorCode, InfermuxError } from '../common/errors.js';
+export type { RunOptions } from '../contracts/run-options.js';
+export type { InferenceResult, InferenceTimings } from '../index.js';
+export type { Feeds, Outputs, Tensor, TensorInput, TensorType, ValueMetadata } from '../tensors/tensor.js';
+export type { ClientRequest, InferenceClient, ModelTypes } from './client.js';
+export type { ClientModels, DescribedModel, ListedModel } from './client-models.js';
+
+export interface ConnectOptions {
+  /** Sent as `Authorization: Bearer`. Default: none. */
+  readonly apiKey?: string | undefined;
+  /** More headers, or metadata in gRPC. Default: none. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Most connections of REST. gRPC has one. Default 64. */
+  readonly connections?: number | undefined;
+  /** Milliseconds for each request that names no time. Default -1: no limit. */
+  readonly timeoutMs?: number | undefined;
+  /**
+   * Further tries of what is safe to repeat, when the server cannot be reached or cannot answer: runs of models, and
+   * whatever only reads. A handler's request is only repeated if it was never sent. Default 2.
+   */
+  readonly retries?: number | undefined;
+  /** PEM texts for `https:` and `grpcs:`: of who signs the server's certificate, and the client's own for mutual TLS. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+}
+
+const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
+  apiKey: isText,
+  headers: isObject,
+  connections: isInteger({ lowest: 1 }),
+  timeoutMs: isMilliseconds({ lowest: 0, or: -1 }),
+  retries: isInteger({ lowest: 0 }),
+  tls: isObject,
+};
+
+/**
+ * Connects to a server of the Open Inference Protocol: this package's, Triton, KServe and others.
+ *
+ * @param address `http:` or `https:` for REST, `grpc:` or `grpcs:` for gRPC, with host and port.
+ * @throws InfermuxError `INVALID_ARGUMENT` for another address or option.
+ */
+export async function connect<Models extends ModelTypes = Record<string, { inputs: Feeds; outputs: Outputs }>>(
+  address: string | URL,
+  options: ConnectOptions = {},
+): Promise<InferenceClient<Models>> {
+  checkByteOrder();
+  const checked = checkOptions('connect', options, RULES);
+  const { retries = 2, timeoutMs = -1 } = checked;
+  return new InferenceClient<Models>(await transportFor(readAddress(address), checked), retries, timeoutMs);
+}
+
+function readAddress(address: string | URL): URL {
+  const text = String(address);
+  check('the address', text, isText);
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url !== undefined && /^(https?|grpcs?):$/.test(url.protocol) && url.host !== '') return url;
+  const message = `the address must be like http://localhost:8000 or grpc://localhost:8001, got ${show(text)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
+/** Only the protocol that is used is loaded. */
+async function transportFor(url: URL, { connections = 64, apiKey, headers, tls }: ConnectOptions): Promise<Transport> {
+  if (/^https?:$/.test(url.protocol)) {
+    const { RestTransport } = await import('./rest-transport.js');
+    return new RestTransport(url, { connections, apiKey, headers, tls });
+  }
+  const { GrpcTransport } = await import('./grpc-transport.js');
+  return new GrpcTransport(url.host, { apiKey, headers, tls, isSecure: url.protocol === 'grpcs:' });
+}

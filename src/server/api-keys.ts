@@ -1,0 +1,73 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { type EngineLogger, InfermuxError } from '../index.js';
+
+/** How often the file of keys is looked at. */
+const LOOK_MS = 1_000;
+
+/**
+ * The keys of those who may ask. Their hashes are compared, each in the same time: neither the time nor the length of a
+ * wrong key tells anything about a right one.
+ */
+export class ApiKeys {
+  readonly #file: string | undefined;
+  readonly #logger: EngineLogger | undefined;
+  #hashes: readonly Buffer[];
+
+  /** @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read or has no key. */
+  constructor(keys: readonly string[] | { readonly file: string }, logger: EngineLogger | undefined) {
+    this.#logger = logger;
+    this.#file = 'file' in keys ? keys.file : undefined;
+    this.#hashes = ('file' in keys ? readKeys(keys.file) : keys).map(hashOf);
+    if (this.#file !== undefined) watchFile(this.#file, { interval: LOOK_MS, persistent: false }, this.#reload);
+  }
+
+  has(given: string | undefined): boolean {
+    if (given === undefined) return false;
+    const hash = hashOf(given);
+    let isKnown = false;
+    for (const own of this.#hashes) isKnown = timingSafeEqual(own, hash) || isKnown;
+    return isKnown;
+  }
+
+  close(): void {
+    if (this.#file !== undefined) unwatchFile(this.#file, this.#reload);
+  }
+
+  readonly #reload = () => {
+    try {
+      this.#hashes = readKeys(this.#file as string).map(hashOf);
+      this.#logger?.info({ file: this.#file, keys: this.#hashes.length }, 'keys were read again');
+    } catch (error) {
+      // The keys before go on: an editor may be writing the file.
+      this.#logger?.warn({ file: this.#file, reason: (error as Error).message }, 'keys could not be read');
+    }
+  };
+}
+
+function hashOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+function readKeys(file: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${file} cannot be read`, { cause });
+  }
+  const keys = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length > 0) return keys;
+  throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${file} has no key; one on each line is expected`);
+}
+
+/** Returns the key in the headers of a request, or in the metadata of a call. @param read one of them. */
+export function keyIn(read: (name: string) => string | undefined): string | undefined {
+  const own = read('x-api-key');
+  if (own !== undefined) return own;
+  const match = /^Bearer +(\S+) *$/i.exec(read('authorization') ?? '');
+  return match?.[1];
+}

@@ -1,0 +1,36 @@
+import type { FastifyInstance } from 'fastify';
+import { type InferenceEngine, InfermuxError } from '../index.js';
+import { checkByteOrder } from '../open-inference/raw-tensors.js';
+import { addRestSide } from './http/plugin.js';
+import { type RestOptions, resolveRest } from './server-options.js';
+import { ServerParts } from './server-parts.js';
+
+export type { AuthOptions, LimitOptions, RestOptions } from './server-options.js';
+
+export interface InfermuxPluginOptions extends RestOptions {
+  readonly engine: InferenceEngine;
+  /** Default: none. */
+  readonly prefix?: string | undefined;
+  /** Default false: who mounts it decides who can reach it. */
+  readonly admin?: boolean | undefined;
+}
+
+/**
+ * The REST side of the server as a plugin of fastify 5. Its hooks, its parsers and its errors are those of its own paths.
+ * Limits of connections and headers are those of your server.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming the option.
+ */
+export async function infermuxPlugin(fastify: FastifyInstance, options: InfermuxPluginOptions): Promise<void> {
+  checkByteOrder();
+  const { engine, prefix: _, ...rest } = options;
+  if (typeof engine?.infer !== 'function') {
+    throw new InfermuxError('INVALID_ARGUMENT', 'infermuxPlugin needs the option engine, which createEngine makes');
+  }
+  const parts = new ServerParts(engine, resolveRest('infermuxPlugin', rest, false));
+  fastify.addHook('preClose', async () => {
+    parts.isDraining = true;
+  });
+  fastify.addHook('onClose', async () => parts.close());
+  await addRestSide(fastify, parts, { inference: true, admin: parts.options.admin });
+}

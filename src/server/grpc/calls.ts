@@ -1,0 +1,156 @@
+import {
+  type handleBidiStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServiceError,
+  type sendUnaryData,
+} from '@grpc/grpc-js';
+import type { ServiceDefinition } from '@grpc/proto-loader';
+import { messageOf, toInfermuxError } from '../../common/errors.js';
+import { InfermuxError } from '../../index.js';
+import { statusesOf } from '../../open-inference/error-statuses.js';
+import type { Area } from '../access-control.js';
+import type { Circumstances } from '../inference/inference.js';
+import { givenRequestId, nextRequestId } from '../request-id.js';
+import type { ServerParts } from '../server-parts.js';
+
+/** Metadata with the code of an error, and with the time after which another try is worth it. */
+export const CODE_KEY = 'infermux-code';
+export const RETRY_AFTER_KEY = 'retry-after-ms';
+
+/** What came in place of a message that cannot be read. */
+class Unreadable {
+  readonly error: InfermuxError;
+
+  constructor(cause: unknown) {
+    const isOwn = cause instanceof InfermuxError;
+    this.error = isOwn
+      ? cause
+      : new InfermuxError('INVALID_ARGUMENT', `the message cannot be read: ${messageOf(cause)}`);
+  }
+}
+
+/** Returns the service with readers that do not throw: grpc-js would answer that the server is at fault. */
+export function withReadErrors(service: ServiceDefinition): ServiceDefinition {
+  const methods = Object.entries(service).map(([name, method]) => {
+    const read = (bytes: Buffer) => {
+      try {
+        return method.requestDeserialize(bytes);
+      } catch (cause) {
+        return new Unreadable(cause);
+      }
+    };
+    return [name, { ...method, requestDeserialize: read }];
+  });
+  return Object.fromEntries(methods) as ServiceDefinition;
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for a message that could not be read. */
+export function readable<T>(message: T | Unreadable): T {
+  if (message instanceof Unreadable) throw message.error;
+  return message as T;
+}
+
+/** What all kinds of calls have. */
+export type AnyCall = Pick<ServerUnaryCall<unknown, unknown>, 'metadata' | 'cancelled' | 'getDeadline'> &
+  Pick<NodeJS.EventEmitter, 'on'>;
+
+/** Returns the error as gRPC tells it. */
+export function serviceErrorOf(cause: unknown): Partial<ServiceError> {
+  const error = toInfermuxError(cause);
+  const metadata = new Metadata();
+  metadata.set(CODE_KEY, error.code);
+  if (error.retryAfterMs !== undefined) metadata.set(RETRY_AFTER_KEY, String(error.retryAfterMs));
+  return { code: statusesOf(error).grpc, details: error.message, metadata };
+}
+
+/** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
+export class Calls {
+  readonly #parts: ServerParts;
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+  }
+
+  /** Returns the handler of a method with one request and one answer. */
+  unary<Request, Answer>(
+    method: string,
+    area: Area,
+    answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
+  ): handleUnaryCall<Request, Answer> {
+    return (call, callback) => void this.#answer(method, area, call, callback, answer);
+  }
+
+  /** Returns the handler of a method with streams of both. */
+  duplex<Request, Answer>(
+    method: string,
+    area: Area,
+    answer: (call: ServerDuplexStream<Request, Answer>) => void,
+  ): handleBidiStreamingCall<Request, Answer> {
+    return (call) => {
+      try {
+        this.check(area, call);
+      } catch (cause) {
+        const error = serviceErrorOf(cause);
+        call.emit('error', error);
+        this.ended(method, call, error.code as number, performance.now());
+        return;
+      }
+      answer(call);
+    };
+  }
+
+  async #answer<Request, Answer>(
+    method: string,
+    area: Area,
+    call: ServerUnaryCall<Request, Answer>,
+    callback: sendUnaryData<Answer>,
+    answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
+  ): Promise<void> {
+    const began = performance.now();
+    try {
+      this.check(area, call);
+      const value = await answer(readable(call.request), call);
+      callback(null, value);
+      this.ended(method, call, 0, began);
+    } catch (cause) {
+      const error = serviceErrorOf(cause);
+      callback(error);
+      this.ended(method, call, error.code as number, began);
+    }
+  }
+
+  /** @throws InfermuxError when the call has no right key. */
+  check(area: Area, { metadata }: AnyCall): void {
+    this.#parts.access.check(area, (name) => {
+      const [value] = metadata.get(name);
+      return value === undefined ? undefined : String(value);
+    });
+  }
+
+  /** What the call says beside its message. */
+  circumstances(call: AnyCall): Circumstances {
+    const controller = new AbortController();
+    call.on('cancelled', () => controller.abort(new InfermuxError('CANCELLED', 'the client cancelled the call')));
+    if (call.cancelled) controller.abort(new InfermuxError('CANCELLED', 'the client cancelled the call'));
+    const deadline = Number(call.getDeadline());
+    const [given] = call.metadata.get('x-request-id');
+    return {
+      signal: controller.signal,
+      requestId: givenRequestId(given),
+      deadline: Number.isFinite(deadline) ? deadline : undefined,
+    };
+  }
+
+  /** Counts and logs a call. @param began `performance.now()` at its begin. */
+  ended(method: string, call: AnyCall, code: number, began: number): void {
+    const ms = performance.now() - began;
+    this.#parts.metrics.answered('grpc', method, code, ms / 1_000);
+    if (!this.#parts.options.logRequests) return;
+    const requestId = givenRequestId(call.metadata.get('x-request-id')[0]) ?? nextRequestId();
+    const fields = { protocol: 'grpc', requestId, method, status: code, ms: Math.round(ms * 1_000) / 1_000 };
+    this.#parts.options.logger?.info(fields, 'request');
+  }
+}

@@ -1,0 +1,144 @@
+import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import { toInfermuxError } from '../../common/errors.js';
+import { InfermuxError } from '../../index.js';
+import { answeredTensors } from '../../open-inference/answer-tensors.js';
+import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
+import type { WireRequest, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
+import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
+import type { Allocate } from '../../open-inference/raw-tensors.js';
+import type { Circumstances } from '../inference/inference.js';
+import { targetOf } from '../inference/served-names.js';
+import type { ServerParts } from '../server-parts.js';
+import { type Calls, readable } from './calls.js';
+
+/** Requests of one stream that are under way at a time. */
+const MOST_AHEAD = 64;
+
+/** Answers `ModelInfer` and `ModelStreamInfer`. */
+export class InferCalls {
+  readonly #parts: ServerParts;
+  readonly #calls: Calls;
+  readonly #allocate: Allocate;
+
+  constructor(parts: ServerParts, calls: Calls) {
+    this.#parts = parts;
+    this.#calls = calls;
+    this.#allocate = (type, dims) => parts.engine.allocate(type, dims);
+  }
+
+  infer(request: WireRequest, call: ServerUnaryCall<WireRequest, WireResponse>): Promise<WireResponse> {
+    return this.#infer(request, this.#calls.circumstances(call));
+  }
+
+  /** Answers the requests of a stream in their order. Up to {@link MOST_AHEAD} are under way at once. */
+  stream(call: ServerDuplexStream<WireRequest, WireStreamResponse>): void {
+    const began = performance.now();
+    const circumstances = this.#calls.circumstances(call);
+    let turn: Promise<void> = Promise.resolve();
+    let ahead = 0;
+    call.on('data', (message: WireRequest) => {
+      ahead += 1;
+      if (ahead === MOST_AHEAD) call.pause();
+      // It begins now, and is answered after those before it.
+      const answers = this.#answers(message, circumstances);
+      const first = answers.next();
+      first.catch(() => undefined);
+      turn = turn.then(async () => {
+        for (let next = await first; next.done !== true; next = await answers.next()) await write(call, next.value);
+        ahead -= 1;
+        call.resume();
+      });
+      turn.catch(() => call.destroy());
+    });
+    call.on('end', () => {
+      turn.then(
+        () => {
+          call.end();
+          this.#calls.ended('ModelStreamInfer', call, 0, began);
+        },
+        () => this.#calls.ended('ModelStreamInfer', call, 1, began),
+      );
+    });
+    call.on('error', () => undefined);
+  }
+
+  /** The answers to a request of a stream: one, or the items of a handler's answer if it asks for them. Never throws. */
+  async *#answers(message: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
+    try {
+      const request = readable(message);
+      if (request.parameters['stream'] === true) yield* this.#items(request, circumstances);
+      else yield { error_message: '', infer_response: await this.#infer(request, circumstances) };
+    } catch (cause) {
+      const error = toInfermuxError(cause);
+      yield { error_message: error.message, infer_response: failureOf(message, error) };
+    }
+  }
+
+  async *#items(request: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
+    const { model_name: name, model_version: version } = request;
+    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#allocate);
+    const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
+    const items = this.#parts.engine.stream(call.target, feeds, { ...call.options, ...circumstances });
+    for await (const item of items) {
+      const head = { model: name, version: '1', id: call.id, parameters: undefined };
+      yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };
+    }
+  }
+
+  async #infer(request: WireRequest, circumstances: Circumstances): Promise<WireResponse> {
+    const { model_name: name, model_version: version, raw_input_contents: raw } = request;
+    const { admission, inference, gate } = this.#parts;
+    let bytes = 0;
+    for (const each of raw) bytes += each.byteLength;
+    admission.enter(bytes);
+    try {
+      admission.take(bytes);
+    } catch (error) {
+      admission.leave(0);
+      throw error;
+    }
+    try {
+      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#allocate);
+      await gate.pass();
+      const { head, outputs } = await inference.infer(name, call, circumstances);
+      return messageOfAnswer(head, outputs);
+    } finally {
+      admission.leave(bytes);
+    }
+  }
+}
+
+/** The answer that goes with an error message: it has the id, so that the client knows which request has failed. */
+function failureOf({ model_name, model_version, id }: Partial<WireRequest>, { code }: InfermuxError): WireResponse {
+  return {
+    model_name: model_name ?? '',
+    model_version: model_version ?? '',
+    id: id ?? '',
+    parameters: { infermux_code: code },
+    outputs: [],
+    raw_output_contents: [],
+  };
+}
+
+/** Writes a message, and waits until there is room for the next one. */
+function write(call: ServerDuplexStream<WireRequest, WireStreamResponse>, message: WireStreamResponse): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (call.cancelled || call.destroyed) {
+      reject(new InfermuxError('CANCELLED', 'the client went away'));
+      return;
+    }
+    if (call.write(message)) {
+      resolve();
+      return;
+    }
+    const settle = (done: () => void) => () => {
+      call.off('drain', drained);
+      call.off('cancelled', gone);
+      done();
+    };
+    const drained = settle(resolve);
+    const gone = settle(() => reject(new InfermuxError('CANCELLED', 'the client went away')));
+    call.once('drain', drained);
+    call.once('cancelled', gone);
+  });
+}

@@ -1,0 +1,181 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { pipeline, type Readable } from 'node:stream';
+import { createGunzip, createInflate } from 'node:zlib';
+import { InfermuxError } from '../../index.js';
+import { refusal } from '../../open-inference/error-statuses.js';
+
+const NOTHING = Buffer.alloc(0);
+
+/** Counts bytes that have arrived, and throws when there are too many. */
+export type TakeBytes = (bytes: number) => void;
+
+interface Wanted {
+  /** What is filled; undefined: all bytes up to the end are wanted. */
+  readonly target: Uint8Array | undefined;
+  filled: number;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Reads the body of a request in parts: each part is copied straight from the socket's pieces to where it belongs. While
+ * nobody wants a part, the socket is not read.
+ */
+export class BodyReader {
+  /** The bytes that the client says the body has; undefined when it does not say, or when they are compressed. */
+  readonly length: number | undefined;
+  readonly maxBytes: number;
+  readonly #take: TakeBytes;
+  readonly #stream: Readable;
+  readonly #pieces: Buffer[] = [];
+  /** What has arrived and nobody has wanted. */
+  #rest: Buffer = NOTHING;
+  #read = 0;
+  #wanted: Wanted | undefined;
+  #isReading = false;
+  #isEnded = false;
+  #failure: unknown;
+
+  /**
+   * @param response lets the client send its body, if it waits for that.
+   * @throws InfermuxError for a body that is too large or of an unknown encoding.
+   */
+  constructor(request: IncomingMessage, response: ServerResponse, maxBytes: number, take: TakeBytes) {
+    const { headers } = request;
+    const said = headers['content-length'];
+    const length = said === undefined ? undefined : Number(said);
+    if (length !== undefined && length > maxBytes) throw tooLarge(maxBytes);
+    this.maxBytes = maxBytes;
+    this.#take = take;
+    const encoding = headers['content-encoding'];
+    this.#stream = encoding === undefined ? request : decoded(request, encoding.toLowerCase());
+    this.length = this.#stream === request ? length : undefined;
+    if (headers.expect !== undefined) response.writeContinue();
+  }
+
+  /** Reads all of the body. */
+  async all(): Promise<Buffer> {
+    await this.#want(undefined);
+    const { length, 0: first = NOTHING } = this.#pieces;
+    return length <= 1 ? first : Buffer.concat(this.#pieces);
+  }
+
+  /** Reads so many bytes. @throws InfermuxError `INVALID_ARGUMENT` for a shorter body. */
+  async bytes(count: number): Promise<Buffer> {
+    const target = Buffer.allocUnsafeSlow(count);
+    await this.fill(target);
+    return target;
+  }
+
+  /** Fills memory with the next bytes. @throws InfermuxError `INVALID_ARGUMENT` for a shorter body. */
+  async fill(target: Uint8Array): Promise<void> {
+    const taken = Math.min(target.length, this.#rest.length);
+    target.set(this.#rest.subarray(0, taken));
+    this.#rest = this.#rest.subarray(taken);
+    if (taken < target.length) await this.#want(target.subarray(taken));
+  }
+
+  /** Waits for the end. @throws InfermuxError `INVALID_ARGUMENT` for a longer body. */
+  async end(): Promise<void> {
+    if (this.#rest.length === 0) await this.#want(undefined);
+    const more = this.#pieces.reduce((sum, { length }) => sum + length, this.#rest.length);
+    if (more > 0) throw invalid(`the body has ${more} bytes more than its JSON and its tensors`);
+  }
+
+  #want(target: Uint8Array | undefined): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#isEnded) return target === undefined ? Promise.resolve() : Promise.reject(this.#tooShort());
+    return new Promise((resolve, reject) => {
+      this.#wanted = { target, filled: 0, resolve, reject };
+      if (this.#isReading) this.#stream.resume();
+      else this.#begin();
+    });
+  }
+
+  #begin(): void {
+    this.#isReading = true;
+    const stream = this.#stream;
+    stream.on('data', (piece: Buffer) => this.#arrived(piece));
+    stream.on('end', () => this.#ended());
+    stream.on('error', (error) => this.#failed(notRead(error)));
+    // A request that is over when it is looked at says nothing any more.
+    if (stream.destroyed) this.#failed(gone());
+  }
+
+  #arrived(piece: Buffer): void {
+    if (this.#failure !== undefined) return;
+    try {
+      if (this.#read + piece.length > this.maxBytes) throw tooLarge(this.maxBytes);
+      this.#take(piece.length);
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    this.#read += piece.length;
+    const wanted = this.#wanted;
+    if (wanted?.target === undefined) {
+      if (wanted === undefined) this.#rest = this.#rest.length === 0 ? piece : Buffer.concat([this.#rest, piece]);
+      else this.#pieces.push(piece);
+      return;
+    }
+    const taken = Math.min(piece.length, wanted.target.length - wanted.filled);
+    wanted.target.set(taken === piece.length ? piece : piece.subarray(0, taken), wanted.filled);
+    wanted.filled += taken;
+    if (taken < piece.length) this.#rest = piece.subarray(taken);
+    if (wanted.filled < wanted.target.length) return;
+    this.#wanted = undefined;
+    this.#stream.pause();
+    wanted.resolve();
+  }
+
+  #ended(): void {
+    this.#isEnded = true;
+    const wanted = this.#wanted;
+    this.#wanted = undefined;
+    if (wanted === undefined) return;
+    if (wanted.target === undefined) wanted.resolve();
+    else wanted.reject(this.#tooShort());
+  }
+
+  #failed(error: unknown): void {
+    if (this.#failure !== undefined || this.#isEnded) return;
+    this.#failure = error;
+    const wanted = this.#wanted;
+    this.#wanted = undefined;
+    wanted?.reject(error);
+  }
+
+  #tooShort(): InfermuxError {
+    return invalid(`the body ends after ${this.#read} bytes, before its JSON and its tensors do`);
+  }
+}
+
+/** Returns the body without its compression. */
+function decoded(request: IncomingMessage, encoding: string): Readable {
+  if (encoding === 'identity' || encoding === '') return request;
+  if (encoding !== 'gzip' && encoding !== 'deflate') {
+    throw invalid(`Content-Encoding must be gzip, deflate or identity, got ${JSON.stringify(encoding)}`);
+  }
+  const decoder = encoding === 'gzip' ? createGunzip() : createInflate();
+  // Errors reach the reader by the decoder.
+  pipeline(request, decoder, () => undefined);
+  return decoder;
+}
+
+function notRead(error: Error): InfermuxError {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  if (code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE') return gone();
+  return invalid(`the body cannot be read: ${error.message}`);
+}
+
+function gone(): InfermuxError {
+  return new InfermuxError('CANCELLED', 'the client went away');
+}
+
+function tooLarge(maxBytes: number): InfermuxError {
+  return refusal('too large', `the body must have at most ${maxBytes} bytes (limits.bodyBytes)`);
+}
+
+function invalid(message: string): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,99 @@
+import type { AddressInfo } from 'node:net';
+import fastify, { type FastifyInstance } from 'fastify';
+import { InfermuxError } from '../../index.js';
+import { nextRequestId } from '../request-id.js';
+import type { Address, ResolvedServer } from '../server-options.js';
+import type { ServerParts } from '../server-parts.js';
+import { addRestSide } from './plugin.js';
+import type { RestAreas } from './rest.js';
+
+/** Longest name of a model in a path. */
+const MOST_PATH_CHARACTERS = 8_192;
+
+/** Listens for HTTP. */
+export class HttpListener {
+  readonly #fastify: FastifyInstance;
+  readonly #address: Address;
+
+  private constructor(instance: FastifyInstance, address: Address) {
+    this.#fastify = instance;
+    this.#address = address;
+  }
+
+  /** @throws InfermuxError `FAILED_PRECONDITION` when the port cannot be had. */
+  static async open(
+    parts: ServerParts,
+    address: Address,
+    options: ResolvedServer,
+    areas: RestAreas,
+  ): Promise<HttpListener> {
+    const instance = createFastify(options);
+    await addRestSide(instance, parts, areas);
+    const { server } = instance;
+    server.maxConnections = options.limits.connections;
+    server.on('connection', (socket) => {
+      parts.metrics.connected('http', 1);
+      socket.once('close', () => parts.metrics.connected('http', -1));
+    });
+    // The body is asked for when it is read, and not if the request is refused.
+    server.on('checkContinue', (request, response) => server.emit('request', request, response));
+    try {
+      await instance.listen(address);
+    } catch (cause) {
+      await instance.close();
+      throw notListening('HTTP', address, cause);
+    }
+    return new HttpListener(instance, address);
+  }
+
+  /** Where it listens, with the port that it was given. */
+  get address(): Address {
+    const { port } = this.#fastify.server.address() as AddressInfo;
+    return { host: this.#address.host, port };
+  }
+
+  /** Takes no more connections, and resolves when all requests are answered. */
+  async close(): Promise<void> {
+    await this.#fastify.close();
+  }
+
+  /** Ends all connections. */
+  destroy(): void {
+    this.#fastify.server.closeAllConnections();
+  }
+}
+
+function createFastify({ limits, tls }: ResolvedServer): FastifyInstance {
+  const common = {
+    logger: false,
+    // Requests that come while the server is being closed are answered, too.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    genReqId: nextRequestId,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    routerOptions: { maxParamLength: MOST_PATH_CHARACTERS },
+  } as const;
+  const server = {
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+    connectionsCheckingInterval: Math.max(100, Math.min(5_000, limits.headersTimeoutMs, limits.requestTimeoutMs)),
+    noDelay: true,
+  };
+  if (tls === undefined) return fastify({ ...common, http: server });
+  const secured = {
+    ...server,
+    ...tls,
+    ...(tls.ca === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+  };
+  return fastify({ ...common, https: secured }) as unknown as FastifyInstance;
+}
+
+export function notListening(protocol: string, { host, port }: Address, cause: unknown): InfermuxError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const reason =
+    code === 'EADDRINUSE' ? 'another program listens there; name another port, or 0 for any free one' : message;
+  return new InfermuxError('FAILED_PRECONDITION', `cannot listen for ${protocol} on ${host}:${port}: ${reason}`, {
+    cause,
+  });
+}

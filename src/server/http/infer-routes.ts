@@ -1,0 +1,137 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { isPlainObject } from '../../common/values/realm.js';
+import { InfermuxError } from '../../index.js';
+import { errorBodyOf } from '../../open-inference/error-statuses.js';
+import { jsonOf } from '../../open-inference/handler-tensors.js';
+import { readRunParameters } from '../../open-inference/inference-call.js';
+import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
+import { writeAnswer } from '../../open-inference/rest/infer-answer.js';
+import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
+import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
+import { targetOf } from '../inference/served-names.js';
+import type { ServerParts } from '../server-parts.js';
+import { BodyReader } from './body-reader.js';
+import { clientSignal } from './client-signal.js';
+import { InferBodies } from './infer-body.js';
+import type { ModelPath } from './model-path.js';
+import { beginRaw, sendAnswer } from './send.js';
+import type { Visit } from './visit.js';
+
+/** Elements of an answer that is written in one turn of the event loop. */
+const AT_ONCE_ELEMENTS = 8_192;
+/** Most bytes of a request to `generate`, which is parsed in one go. */
+const MOST_GENERATE_BYTES = 16 * 2 ** 20;
+
+/** Answers the requests for models and handlers. */
+export class InferRoutes {
+  readonly #parts: ServerParts;
+  readonly #bodies: InferBodies;
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+    this.#bodies = new InferBodies(
+      (type, dims) => parts.engine.allocate(type, dims),
+      (target) => parts.names.inspect(target, undefined),
+    );
+  }
+
+  /** `infer`. */
+  async infer(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath): Promise<void> {
+    const { options, inference, gate } = this.#parts;
+    const headerLength = readHeaderLength(request.headers[HEADER_LENGTH]);
+    const body = admittedBody(request, reply, options.limits.bodyBytes);
+    const call = await this.#bodies.read(targetOf(name, version), body, headerLength);
+    await gate.pass();
+    const { head, outputs } = await inference.infer(name, call, {
+      signal: clientSignal(request),
+      requestId: request.infermuxVisit?.requestId,
+    });
+    const steps = writeAnswer(head, outputs, options.nonFinite);
+    const isShort = outputs.every(({ isBinary, tensor }) => isBinary || tensor.data.length <= AT_ONCE_ELEMENTS);
+    sendAnswer(request, reply, isShort ? doAtOnce(steps) : await doInTurns(steps), options.limits.writeTimeoutMs);
+  }
+
+  /** `generate`: the body is the request of a handler, or has the inputs of a model by name. */
+  async generate(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
+    const { target, feeds, options } = await this.#generateCall(request, reply, path);
+    const signal = clientSignal(request);
+    const result = await this.#parts.engine.infer<unknown>({
+      ...options,
+      target,
+      feeds,
+      signal,
+      requestId: request.infermuxVisit?.requestId,
+    });
+    this.#parts.statistics.answered(result);
+    const names = { model_name: path.name, model_version: String(result.version) };
+    const { outputs } = result;
+    const answer = isPlainObject(outputs) ? { ...names, ...outputs } : { ...names, output: outputs };
+    reply.type('application/json').send(jsonOf(answer));
+  }
+
+  /** `generate_stream`: each item of the answer is a server-sent event. */
+  async generateStream(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
+    const { target, feeds, options } = await this.#generateCall(request, reply, path);
+    const signal = clientSignal(request);
+    const items = this.#parts.engine.stream(target, feeds, {
+      ...options,
+      signal,
+      requestId: request.infermuxVisit?.requestId,
+    });
+    // Until the first item there is a status to say what failed.
+    let next = await items.next();
+    reply.type('text/event-stream').header('cache-control', 'no-cache').header('x-accel-buffering', 'no');
+    const raw = beginRaw(reply);
+    try {
+      for (; next.done !== true; next = await items.next()) await this.#event(raw, jsonOf(next.value));
+    } catch (error) {
+      if (!raw.destroyed) raw.write(`data: ${JSON.stringify(errorBodyOf(error))}\n\n`);
+    } finally {
+      await items.return();
+      raw.end();
+    }
+  }
+
+  get #generateBytes(): number {
+    return Math.min(this.#parts.options.limits.bodyBytes, MOST_GENERATE_BYTES);
+  }
+
+  async #generateCall(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath) {
+    const body = admittedBody(request, reply, this.#generateBytes);
+    const { parameters, ...feeds } = parseObject((await body.all()).toString());
+    const options = readRunParameters(readParameters('the request', parameters));
+    return { target: targetOf(name, version), feeds, options };
+  }
+
+  /** Sends an event, and waits until the client has room for the next one. */
+  async #event(raw: FastifyReply['raw'], data: string): Promise<void> {
+    if (raw.destroyed) throw new InfermuxError('CANCELLED', 'the client went away');
+    if (raw.write(`data: ${data}\n\n`)) return;
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => raw.destroy(), this.#parts.options.limits.writeTimeoutMs);
+      const settle = (done: () => void) => () => {
+        clearTimeout(timer);
+        raw.off('drain', drained).off('close', closed);
+        done();
+      };
+      const drained = settle(resolve);
+      const closed = settle(() => reject(new InfermuxError('CANCELLED', 'the client went away')));
+      raw.once('drain', drained).once('close', closed);
+    });
+  }
+}
+
+/** Counts the request among those under way, and returns the reader of its body. */
+function admittedBody(request: FastifyRequest, reply: FastifyReply, maxBytes: number): BodyReader {
+  const visit = request.infermuxVisit as Visit;
+  visit.admit();
+  return new BodyReader(request.raw, reply.raw, maxBytes, (bytes) => visit.take(bytes));
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for a header that is no number of bytes. */
+function readHeaderLength(header: string | string[] | undefined): number | undefined {
+  if (header === undefined) return undefined;
+  if (typeof header === 'string' && /^\d{1,10}$/.test(header)) return Number(header);
+  const message = `Inference-Header-Content-Length must be a number of bytes, got ${JSON.stringify(header)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,96 @@
+import type { ServerResponse } from 'node:http';
+import { deflate, gzip } from 'node:zlib';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { toInfermuxError } from '../../common/errors.js';
+import { errorBodyOf, statusesOf } from '../../open-inference/error-statuses.js';
+import type { AnswerBody } from '../../open-inference/rest/infer-answer.js';
+import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
+
+/** A shorter body is not worth its compression. */
+const LEAST_COMPRESSED = 1_024;
+
+const COMPRESSORS = { gzip, deflate } as const;
+
+/** Sends an error in the protocol's form, with its status. Of an answer that has begun it can only cut the rest off. */
+export function sendError(reply: FastifyReply, cause: unknown): void {
+  if (reply.sent || reply.raw.headersSent) {
+    if (!reply.raw.writableEnded) reply.raw.destroy();
+    return;
+  }
+  const error = toInfermuxError(cause);
+  const { http } = statusesOf(error);
+  const { retryAfterMs } = error;
+  if (retryAfterMs !== undefined) reply.header('retry-after', Math.max(1, Math.ceil(retryAfterMs / 1_000)));
+  else if (http === 503) reply.header('retry-after', 1);
+  if (http === 401) reply.header('www-authenticate', 'Bearer');
+  // The rest of the body is not worth receiving.
+  if (!reply.request.raw.complete && http !== 499) reply.header('connection', 'close');
+  reply
+    .code(http)
+    .header('content-type', 'application/json')
+    .send(JSON.stringify(errorBodyOf(error)));
+}
+
+export function sendJson(reply: FastifyReply, value: unknown): void {
+  reply.header('content-type', 'application/json').send(JSON.stringify(value));
+}
+
+/** Sends the answer to an inference request: as it is, or compressed as the client accepts. */
+export function sendAnswer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { text, parts, bytes, jsonBytes }: AnswerBody,
+  writeTimeoutMs: number,
+): void {
+  reply.header('content-type', jsonBytes === undefined ? 'application/json' : 'application/octet-stream');
+  if (jsonBytes !== undefined) reply.header(HEADER_LENGTH, String(jsonBytes));
+  const encoding = bytes < LEAST_COMPRESSED ? undefined : acceptedEncoding(request.headers['accept-encoding']);
+  if (encoding !== undefined) {
+    COMPRESSORS[encoding](text ?? Buffer.concat(parts), (error, compressed) => {
+      if (error === null) reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
+      else sendError(reply, error);
+    });
+    return;
+  }
+  if (text !== undefined || parts.length === 1) {
+    reply.send(text ?? parts[0]);
+    return;
+  }
+  reply.header('content-length', String(bytes));
+  const raw = beginRaw(reply);
+  endIfStuck(raw, writeTimeoutMs);
+  raw.cork();
+  for (const part of parts) raw.write(part);
+  raw.end();
+}
+
+/** Ends the connection when the client reads nothing for so long. */
+function endIfStuck(raw: ServerResponse, ms: number): void {
+  let unread = Number.POSITIVE_INFINITY;
+  const timer = setInterval(() => {
+    if (raw.writableLength >= unread) raw.destroy();
+    unread = raw.writableLength;
+  }, ms);
+  raw.once('close', () => clearInterval(timer));
+}
+
+/** Takes the response over from fastify, with the headers that were set. */
+export function beginRaw(reply: FastifyReply): ServerResponse {
+  reply.hijack();
+  const { raw } = reply;
+  raw.writeHead(200, reply.getHeaders() as Record<string, string>);
+  return raw;
+}
+
+/** Returns the compression that a client accepts; undefined for none. */
+export function acceptedEncoding(header: string | undefined): keyof typeof COMPRESSORS | undefined {
+  if (header === undefined) return undefined;
+  const accepted = header
+    .toLowerCase()
+    .split(',')
+    .map((item) => item.trim().split(/\s*;\s*q=/))
+    .filter(([, quality]) => quality === undefined || Number(quality) > 0)
+    .map(([name]) => name);
+  if (accepted.includes('gzip')) return 'gzip';
+  return accepted.includes('deflate') ? 'deflate' : undefined;
+}

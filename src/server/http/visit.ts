@@ -1,0 +1,65 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { givenRequestId } from '../request-id.js';
+import type { ServerParts } from '../server-parts.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Undefined before the request is looked at. */
+    infermuxVisit: Visit | undefined;
+  }
+}
+
+/** One request of a client, from its head to the end of its answer: is admitted, counted and logged. */
+export class Visit {
+  readonly #parts: ServerParts;
+  readonly #request: FastifyRequest;
+  readonly #began = performance.now();
+  /** What the request is for, in metrics and logs. */
+  operation: string;
+  /** The client's name for the request, which the answer repeats; or one of the server's own if requests are logged. */
+  readonly requestId: string | undefined;
+  #isAdmitted = false;
+  #bytes = 0;
+
+  constructor(parts: ServerParts, request: FastifyRequest, reply: FastifyReply) {
+    this.#parts = parts;
+    this.#request = request;
+    const given = request.raw.headers['x-request-id'];
+    this.requestId = (given && givenRequestId(given)) || (parts.options.logRequests ? request.id : undefined);
+    if (this.requestId !== undefined) reply.header('x-request-id', this.requestId);
+    this.operation = request.routeOptions.config.operation ?? 'Unknown';
+    // It comes after the answer, and also without one. A client that does not read its answer keeps its place.
+    reply.raw.on('close', () => this.#end(reply.raw.statusCode));
+  }
+
+  /**
+   * Counts the request among those under way.
+   *
+   * @throws InfermuxError `QUEUE_FULL` when there are too many.
+   */
+  admit(): void {
+    const length = this.#request.raw.headers['content-length'];
+    this.#parts.admission.enter(length === undefined ? 0 : Number(length));
+    this.#isAdmitted = true;
+  }
+
+  /** Counts bytes of the body. @throws InfermuxError `QUEUE_FULL` when there are too many. */
+  take(bytes: number): void {
+    this.#parts.admission.take(bytes);
+    this.#bytes += bytes;
+  }
+
+  #end(status: number): void {
+    const { admission, metrics, options } = this.#parts;
+    if (this.#isAdmitted) admission.leave(this.#bytes);
+    else admission.give(this.#bytes);
+    const ms = performance.now() - this.#began;
+    metrics.answered('http', this.operation, status, ms / 1_000);
+    if (!options.logRequests) return;
+    const { method, url } = this.#request;
+    const { requestId } = this;
+    const path = url.split('?', 1)[0];
+    const fields = { protocol: 'http', requestId, method, path, status, ms: Math.round(ms * 1_000) / 1_000 };
+    options.logger?.info(fields, 'request');
+  }
+}

@@ -1,0 +1,11 @@
+export { defineConfig, type ServeConfig } from './config.js';
+export { createServer, type InferenceServer, type ServerCloseOptions } from './server.js';
+export type {
+  Address,
+  AuthOptions,
+  LimitOptions,
+  ListenOptions,
+  RestOptions,
+  ServerOptions,
+  TlsOptions,
+} from './server-options.js';

@@ -1,0 +1,149 @@
+import { types } from 'node:util';
+import {
+  type InferenceEngine,
+  InfermuxError,
+  type ModelFiles,
+  type ModelReport,
+  readTritonConfig,
+} from '../../index.js';
+import type { Parameters } from '../../open-inference/inference-call.js';
+import { type ServedNames, targetOf } from './served-names.js';
+import type { InferenceStatistics, ModelStatistics } from './statistics.js';
+
+/** One model of the index, in the form of the protocol's extension. */
+export interface IndexEntry {
+  readonly name: string;
+  readonly version: string;
+  readonly state: 'READY' | 'LOADING' | 'UNAVAILABLE';
+  /** Why it is not ready. */
+  readonly reason: string;
+}
+
+const FILE = /^file:(.+)$/;
+const VERSIONED = /^(\d+)\/(.+)$/;
+
+/** Lists, loads and unloads models for the protocol's extension for the model repository. */
+export class RepositoryAdmin {
+  readonly #engine: InferenceEngine;
+  readonly #names: ServedNames;
+
+  constructor(engine: InferenceEngine, names: ServedNames) {
+    this.#engine = engine;
+    this.#names = names;
+  }
+
+  /** @param readyOnly whether models that are not ready are left out. */
+  index(readyOnly: boolean): IndexEntry[] {
+    const entries = this.#engine.models.list().map(entryOf);
+    return readyOnly ? entries.filter(({ state }) => state === 'READY') : entries;
+  }
+
+  /**
+   * Loads a model, or one with the files in the parameters: `file:<version>/model.onnx` and so on, with `config`, a JSON
+   * text in the form of Triton's model configuration. Files are written into the engine's directory of models; an engine
+   * without one keeps them in memory.
+   *
+   * @throws InfermuxError as `engine.models.load`, `deploy` and `register`.
+   */
+  async load(name: string, parameters: Parameters): Promise<void> {
+    const files = filesOf(parameters);
+    const { config } = parameters;
+    if (config !== undefined && typeof config !== 'string') {
+      throw invalid(`parameters.config must be the JSON of a model configuration in a string, got ${typeof config}`);
+    }
+    if (files.size === 0 && config === undefined) {
+      const thing = await this.#names.find(name);
+      if (thing.kind === 'model') await this.#engine.models.load(thing.target);
+      // What has no model of its own is there as long as it exists.
+      return;
+    }
+    if (files.size === 0)
+      throw invalid('parameters.config needs the files of the model beside it, as file:<version>/model.onnx');
+    const manifest = config === undefined ? undefined : readTritonConfig(config, 'parameters.config').manifest;
+    for (const [version, own] of files) {
+      const withManifest = manifest === undefined ? own : { ...own, 'model.json': JSON.stringify(manifest) };
+      await this.#put(version === undefined ? name : `${name}@${version}`, withManifest);
+    }
+    await this.#engine.models.load(name);
+  }
+
+  /** Releases the sessions of a model, which stays known. @throws InfermuxError as `engine.models.unload`. */
+  async unload(name: string): Promise<void> {
+    const thing = await this.#names.find(name);
+    if (thing.kind === 'model') await this.#engine.models.unload(thing.target);
+  }
+
+  /**
+   * Statistics of the versions of a model, of one version, or of all models.
+   *
+   * @param name undefined or empty: all.
+   * @throws InfermuxError `MODEL_NOT_FOUND`.
+   */
+  async statistics(
+    statistics: InferenceStatistics,
+    name: string | undefined,
+    version: string | undefined,
+  ): Promise<ModelStatistics[]> {
+    const all = this.#engine.models.list();
+    if (name === undefined || name === '') return all.map(({ id, version: own = 1 }) => statistics.read(id, own));
+    const thing = await this.#names.find(targetOf(name, version));
+    if (thing.kind === 'endpoint') {
+      const each = thing.targets.map((target) => this.statistics(statistics, target, undefined));
+      return (await Promise.all(each)).flat();
+    }
+    if (thing.kind === 'handler') return [statistics.read(thing.deployment, 1)];
+    const { id, version: own = 1 } = thing.report;
+    if (version !== undefined && version !== '') return [statistics.read(id, own)];
+    return all.filter((report) => report.id === id).map((report) => statistics.read(id, report.version ?? 1));
+  }
+
+  /** Puts a model in the place of one of the same version, if there is one. */
+  async #put(target: string, files: ModelFiles): Promise<void> {
+    if (this.#engine.models.directory !== undefined) await this.#engine.models.deploy(target, files);
+    else {
+      const bytes = files['model.onnx'] ?? files['model.ort'];
+      if (bytes === undefined || typeof bytes === 'string')
+        throw invalid('the files must hold a model.onnx or model.ort');
+      await this.#engine.models.register(target, bytes);
+    }
+  }
+}
+
+function entryOf({ id, version, isReady, problem, replicas }: ModelReport): IndexEntry {
+  const isLoading =
+    replicas.some(({ state }) => state === 'loading') && !replicas.some(({ state }) => state === 'loaded');
+  const failed = replicas.find(({ state }) => state === 'failed')?.reason;
+  const state = isReady ? (isLoading ? 'LOADING' : 'READY') : 'UNAVAILABLE';
+  return {
+    name: id,
+    version: version === undefined ? '' : String(version),
+    state,
+    reason: isReady ? '' : (problem ?? failed ?? 'not loaded'),
+  };
+}
+
+/** The files in the parameters, by version; undefined for files without one. */
+function filesOf(parameters: Parameters): Map<number | undefined, Record<string, Uint8Array>> {
+  const files = new Map<number | undefined, Record<string, Uint8Array>>();
+  for (const [name, contents] of Object.entries(parameters)) {
+    const path = FILE.exec(name)?.[1];
+    if (path === undefined) continue;
+    const [, version, own] = VERSIONED.exec(path) ?? [undefined, undefined, path];
+    const key = version === undefined ? undefined : Number(version);
+    const ofVersion = files.get(key) ?? {};
+    ofVersion[own as string] = bytesOf(name, contents);
+    files.set(key, ofVersion);
+  }
+  return files;
+}
+
+function bytesOf(name: string, contents: unknown): Uint8Array {
+  if (types.isUint8Array(contents)) return contents;
+  if (typeof contents !== 'string' || !/^[\w+/=\s-]*$/.test(contents))
+    throw invalid(`parameters.${name} must be base64`);
+  return Buffer.from(contents, 'base64');
+}
+
+function invalid(message: string): InfermuxError {
+  return new InfermuxError('INVALID_ARGUMENT', message);
+}

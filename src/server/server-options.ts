@@ -1,0 +1,300 @@
+import { readFileSync } from 'node:fs';
+import {
+  check,
+  checkOptions,
+  forLists,
+  hasMethods,
+  isBoolean,
+  isInteger,
+  isMilliseconds,
+  isObject,
+  isOneOf,
+  isText,
+  type Rule,
+  satisfies,
+} from '../common/checks.js';
+import { type EngineLogger, InfermuxError } from '../index.js';
+import type { NonFinite } from '../open-inference/rest/infer-answer.js';
+
+/** Where a part of the server listens. */
+export interface ListenOptions {
+  /** Default: the server's `host`. */
+  readonly host?: string | undefined;
+  /** 0: any free port. */
+  readonly port?: number | undefined;
+}
+
+/** Who may ask. */
+export interface AuthOptions {
+  /**
+   * Keys, one of which each request needs: in the header `Authorization: Bearer <key>` or `X-API-Key`; in gRPC the
+   * metadata of these names. Or a file with one key a line, which is read again when it changes. Probes of health need
+   * none.
+   */
+  readonly keys?: readonly string[] | { readonly file: string } | undefined;
+  /** The same for the admin part. Default: `keys`. */
+  readonly adminKeys?: readonly string[] | { readonly file: string } | undefined;
+}
+
+/** TLS for both protocols: PEM texts. */
+export interface TlsOptions {
+  readonly key: string;
+  readonly cert: string;
+  /** Certificates of those who sign the clients' certificates. With it each client needs one: mutual TLS. */
+  readonly ca?: string | undefined;
+}
+
+/** What a request, and all requests together, may take. */
+export interface LimitOptions {
+  /** Most bytes of a body or a gRPC message, after its decompression. Default 64 MiB. */
+  readonly bodyBytes?: number | undefined;
+  /** Most bytes of the bodies of all requests under way. Default 1 GiB. */
+  readonly totalBodyBytes?: number | undefined;
+  /** Most bytes of a request's headers. Default 16 KiB. */
+  readonly headerBytes?: number | undefined;
+  /** Most connections of each protocol. Default 20,000. */
+  readonly connections?: number | undefined;
+  /** Most requests under way. Default 8,192. */
+  readonly requests?: number | undefined;
+  /** Milliseconds for a client to send its headers. Default 30,000. */
+  readonly headersTimeoutMs?: number | undefined;
+  /** Milliseconds for a client to send a whole request. Default 120,000. */
+  readonly requestTimeoutMs?: number | undefined;
+  /** Milliseconds for which a client may read nothing of its answer. Default 60,000. */
+  readonly writeTimeoutMs?: number | undefined;
+  /** Milliseconds that an idle connection is kept. Default 75,000, which is more than proxies keep theirs. */
+  readonly keepAliveTimeoutMs?: number | undefined;
+}
+
+/** What the REST side does, wherever it is mounted. */
+export interface RestOptions {
+  /**
+   * The admin part: loads and unloads models, and takes new ones. Default: true when the server listens on this machine
+   * alone or has keys, otherwise false.
+   */
+  readonly admin?: boolean | undefined;
+  /** Who may ask. Default: everybody. */
+  readonly auth?: AuthOptions | undefined;
+  /** Origins whose pages may ask, like `https://app.example.com`; `'*'` for all. Default: none. */
+  readonly cors?: readonly string[] | undefined;
+  /** What requests may take. */
+  readonly limits?: LimitOptions | undefined;
+  /** How NaN and infinity are written in JSON: as Triton writes them, as `null`, or as an error. Default `'literal'`. */
+  readonly nonFinite?: NonFinite | undefined;
+  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
+  readonly logger?: EngineLogger | undefined;
+  /** Whether each request is logged, on one line at `info`. Default false. */
+  readonly logRequests?: boolean | undefined;
+}
+
+export interface ServerOptions extends Omit<RestOptions, 'admin'> {
+  /** The address to listen on. Default `'127.0.0.1'`: this machine alone. `'0.0.0.0'` or `'::'`: all addresses. */
+  readonly host?: string | undefined;
+  /** REST, metrics and health. Default: port 8000. `false`: none. */
+  readonly http?: ListenOptions | false | undefined;
+  /** gRPC. Default: port 8001. `false`: none. */
+  readonly grpc?: ListenOptions | false | undefined;
+  /**
+   * The admin part, as in {@link RestOptions}; or where it listens, apart from the rest: then neither protocol has it on
+   * its own port.
+   */
+  readonly admin?: boolean | ListenOptions | undefined;
+  /** Default: none, so that everything is readable on the way. */
+  readonly tls?: TlsOptions | undefined;
+  /**
+   * Milliseconds between the signal to end, which makes the server not ready, and the moment from which it takes no
+   * more connections: proxies need a while to notice. Default 0.
+   */
+  readonly drainDelayMs?: number | undefined;
+}
+
+export type ResolvedLimits = { readonly [K in keyof LimitOptions]-?: number };
+
+export interface ResolvedRest {
+  readonly admin: boolean;
+  readonly auth: AuthOptions;
+  readonly cors: readonly string[];
+  readonly limits: ResolvedLimits;
+  readonly nonFinite: NonFinite;
+  readonly logger: EngineLogger | undefined;
+  readonly logRequests: boolean;
+}
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ResolvedServer extends ResolvedRest {
+  readonly http: Address | undefined;
+  readonly grpc: Address | undefined;
+  /** Where the admin part listens apart from the rest. */
+  readonly adminAddress: Address | undefined;
+  readonly tls: TlsOptions | undefined;
+  readonly drainDelayMs: number;
+}
+
+const MOST_BYTES = 2 ** 31 - 1;
+const HTTP_PORT = 8_000;
+const GRPC_PORT = 8_001;
+const ADMIN_PORT = 8_002;
+
+const isBytes = isInteger({ lowest: 1, highest: MOST_BYTES });
+const isCount = isInteger({ lowest: 1 });
+const isTime = isMilliseconds({ lowest: 1 });
+
+const LIMITS: Readonly<Record<keyof LimitOptions, readonly [Rule, number]>> = {
+  bodyBytes: [isBytes, 64 * 2 ** 20],
+  totalBodyBytes: [isCount, 2 ** 30],
+  headerBytes: [isBytes, 16_384],
+  connections: [isCount, 20_000],
+  requests: [isCount, 8_192],
+  headersTimeoutMs: [isTime, 30_000],
+  requestTimeoutMs: [isTime, 120_000],
+  writeTimeoutMs: [isTime, 60_000],
+  keepAliveTimeoutMs: [isTime, 75_000],
+};
+
+const LISTEN_RULES: Readonly<Record<keyof ListenOptions, Rule>> = {
+  host: isText,
+  port: isInteger({ lowest: 0, highest: 65_535 }),
+};
+
+const isKeyText = (key: unknown) => typeof key === 'string' && key.length >= 8 && /^[\x21-\x7e]+$/.test(key);
+
+const areKeys = forLists(
+  (value) =>
+    Array.isArray(value)
+      ? value.length > 0 && value.every(isKeyText)
+      : isObject(value) === undefined && isText((value as { file?: unknown }).file) === undefined,
+  'a list of keys of at least 8 printable characters, or { file }',
+);
+
+const AUTH_RULES: Readonly<Record<keyof AuthOptions, Rule>> = { keys: areKeys, adminKeys: areKeys };
+
+const areOrigins = forLists(
+  (value) => Array.isArray(value) && value.every((origin) => origin === '*' || isOrigin(origin)),
+  "a list of origins like 'https://app.example.com', or ['*']",
+);
+
+const REST_RULES: Readonly<Record<keyof RestOptions, Rule>> = {
+  admin: isBoolean,
+  auth: isObject,
+  cors: areOrigins,
+  limits: isObject,
+  nonFinite: isOneOf(['literal', 'null', 'error']),
+  logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
+  logRequests: isBoolean,
+};
+
+const isListen = satisfies(
+  (value) => typeof value === 'boolean' || isObject(value) === undefined,
+  'true, false or { host, port }',
+);
+
+const SERVER_RULES: Readonly<Record<keyof ServerOptions, Rule>> = {
+  ...REST_RULES,
+  host: isText,
+  http: isListen,
+  grpc: isListen,
+  admin: isListen,
+  tls: isObject,
+  drainDelayMs: isMilliseconds({ lowest: 0 }),
+};
+
+const TLS_RULES: Readonly<Record<keyof TlsOptions, Rule>> = { key: isText, cert: isText, ca: isText };
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function resolveRest(where: string, options: RestOptions, isLocal: boolean): ResolvedRest {
+  const {
+    admin,
+    auth = {},
+    cors = [],
+    limits = {},
+    nonFinite = 'literal',
+    logger,
+    logRequests = false,
+  } = checkOptions(where, options, REST_RULES);
+  const checkedAuth = checkOptions(`${where}.auth`, auth, AUTH_RULES);
+  const hasKeys = checkedAuth.keys !== undefined || checkedAuth.adminKeys !== undefined;
+  return {
+    ...{ cors, nonFinite, logger, logRequests, auth: checkedAuth },
+    limits: resolveLimits(`${where}.limits`, limits),
+    admin: admin ?? (isLocal || hasKeys),
+  };
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+export function resolveServer(options: ServerOptions): ResolvedServer {
+  const where = 'server';
+  const {
+    host = '127.0.0.1',
+    http,
+    grpc,
+    admin,
+    tls,
+    drainDelayMs = 0,
+    ...rest
+  } = checkOptions(where, options, SERVER_RULES);
+  if (tls !== undefined) {
+    checkOptions(`${where}.tls`, tls, TLS_RULES);
+    for (const key of ['key', 'cert'] as const) check(`${where}.tls.${key}`, tls[key], isText);
+  }
+  const isApart = typeof admin === 'object';
+  const adminAddress = isApart ? addressOf(`${where}.admin`, admin, '127.0.0.1', ADMIN_PORT) : undefined;
+  const addresses = {
+    http: addressOf(`${where}.http`, http, host, HTTP_PORT),
+    grpc: addressOf(`${where}.grpc`, grpc, host, GRPC_PORT),
+  };
+  if (addresses.http === undefined && addresses.grpc === undefined) {
+    throw new InfermuxError('INVALID_ARGUMENT', 'server: http and grpc must not both be false');
+  }
+  const isLocal = [addresses.http, addresses.grpc].every(
+    (address) => address === undefined || isLoopback(address.host),
+  );
+  const own = resolveRest(where, { ...rest, ...(typeof admin === 'boolean' ? { admin } : {}) }, isLocal);
+  return { ...own, ...addresses, admin: own.admin && !isApart, adminAddress, tls, drainDelayMs };
+}
+
+function resolveLimits(where: string, options: LimitOptions): ResolvedLimits {
+  const rules = Object.fromEntries(Object.entries(LIMITS).map(([name, [rule]]) => [name, rule]));
+  const checked = checkOptions(where, options, rules);
+  const resolve = ([name, [, byDefault]]: [string, readonly [Rule, number]]) => [
+    name,
+    checked[name as keyof LimitOptions] ?? byDefault,
+  ];
+  return Object.fromEntries(Object.entries(LIMITS).map(resolve)) as ResolvedLimits;
+}
+
+function addressOf(
+  where: string,
+  given: ListenOptions | boolean | undefined,
+  host: string,
+  port: number,
+): Address | undefined {
+  if (given === false) return undefined;
+  const options = typeof given === 'object' ? checkOptions(where, given, LISTEN_RULES) : {};
+  return { host: options.host ?? host, port: options.port ?? port };
+}
+
+/** Whether nobody outside of this machine can reach the address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+function isOrigin(value: unknown): boolean {
+  return typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value;
+}
+
+/** Reads PEM texts from files. @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read. */
+export function readTlsFiles(files: TlsOptions): TlsOptions {
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch (cause) {
+      throw new InfermuxError('INVALID_ARGUMENT', `the file of TLS ${path} cannot be read`, { cause });
+    }
+  };
+  const { key, cert, ca } = files;
+  return { key: read(key), cert: read(cert), ...(ca === undefined ? {} : { ca: read(ca) }) };
+}

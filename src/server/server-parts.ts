@@ -1,0 +1,51 @@
+import type { InferenceEngine } from '../index.js';
+import { AccessControl } from './access-control.js';
+import { Admission } from './inference/admission.js';
+import { Inference } from './inference/inference.js';
+import { LogSettings } from './inference/log-settings.js';
+import { RepositoryAdmin } from './inference/repository-admin.js';
+import { ServedNames } from './inference/served-names.js';
+import { InferenceStatistics } from './inference/statistics.js';
+import { TurnGate } from './inference/turn-gate.js';
+import { ServerMetrics } from './server-metrics.js';
+import type { ResolvedRest } from './server-options.js';
+
+/** What the protocols of one server share. */
+export class ServerParts {
+  readonly engine: InferenceEngine;
+  readonly options: ResolvedRest;
+  readonly names: ServedNames;
+  readonly statistics = new InferenceStatistics();
+  readonly inference: Inference;
+  readonly repository: RepositoryAdmin;
+  readonly admission: Admission;
+  readonly gate = new TurnGate();
+  readonly access: AccessControl;
+  readonly metrics: ServerMetrics;
+  readonly logSettings: LogSettings;
+  /** Whether the server is being ended: then it is not ready, whatever the engine is. */
+  isDraining = false;
+
+  /** @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read. */
+  constructor(engine: InferenceEngine, options: ResolvedRest) {
+    this.engine = engine;
+    this.options = options;
+    this.names = new ServedNames(engine);
+    this.inference = new Inference(engine, this.names, this.statistics);
+    this.repository = new RepositoryAdmin(engine, this.names);
+    this.admission = new Admission(options.limits.requests, options.limits.totalBodyBytes);
+    this.access = new AccessControl(options.auth, options.logger);
+    this.logSettings = new LogSettings(options.logger);
+    this.metrics = new ServerMetrics(engine.metrics, this.admission);
+  }
+
+  /** Whether requests are answered. */
+  get isReady(): boolean {
+    return !this.isDraining && this.engine.ready;
+  }
+
+  close(): void {
+    this.access.close();
+    this.metrics.close();
+  }
+}

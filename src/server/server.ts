@@ -1,0 +1,131 @@
+import type { InferenceEngine } from '../index.js';
+import { checkByteOrder } from '../open-inference/raw-tensors.js';
+import { GrpcListener } from './grpc/grpc-listener.js';
+import { HttpListener } from './http/http-listener.js';
+import { type Address, type ResolvedServer, resolveServer, type ServerOptions } from './server-options.js';
+import { ServerParts } from './server-parts.js';
+
+export interface ServerCloseOptions {
+  /** Milliseconds for which accepted requests may go on; what is left is ended. Default 30,000. */
+  readonly graceMs?: number | undefined;
+}
+
+const GRACE_MS = 30_000;
+
+/** A server for an engine over the Open Inference Protocol. `createServer` makes it. */
+export class InferenceServer {
+  readonly #parts: ServerParts;
+  readonly #options: ResolvedServer;
+  readonly #http: HttpListener | undefined;
+  readonly #grpc: GrpcListener | undefined;
+  readonly #admin: HttpListener | undefined;
+  #closing: Promise<void> | undefined;
+  #isDestroyed = false;
+
+  /** @internal */
+  constructor(
+    parts: ServerParts,
+    options: ResolvedServer,
+    { http, grpc, admin }: { http?: HttpListener; grpc?: GrpcListener; admin?: HttpListener },
+  ) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#http = http;
+    this.#grpc = grpc;
+    this.#admin = admin;
+  }
+
+  /** Where REST listens; undefined without it. */
+  get http(): Address | undefined {
+    return this.#http?.address;
+  }
+
+  /** Where gRPC listens; undefined without it. */
+  get grpc(): Address | undefined {
+    return this.#grpc?.address;
+  }
+
+  /** Where the admin part listens, if it does so apart from the rest. */
+  get admin(): Address | undefined {
+    return this.#admin?.address;
+  }
+
+  /** Whether requests are answered: the engine is ready, and the server is not being closed. */
+  get ready(): boolean {
+    return this.#parts.isReady;
+  }
+
+  /**
+   * Ends the server: it is not ready from now on, takes no more connections after `drainDelayMs`, and answers what it has
+   * accepted. The engine goes on. Idempotent: the first call's grace counts.
+   */
+  close({ graceMs = GRACE_MS }: ServerCloseOptions = {}): Promise<void> {
+    this.#closing ??= this.#close(graceMs);
+    return this.#closing;
+  }
+
+  /** Ends the server at once, with all connections. Idempotent. */
+  async destroy(): Promise<void> {
+    this.#isDestroyed = true;
+    this.#parts.isDraining = true;
+    this.#endDelay?.();
+    for (const listener of this.#listeners) listener.destroy();
+    await this.close({ graceMs: 0 });
+  }
+
+  /** {@link close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #endDelay: (() => void) | undefined;
+
+  get #listeners(): readonly (HttpListener | GrpcListener)[] {
+    return [this.#http, this.#grpc, this.#admin].filter((listener) => listener !== undefined);
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    this.#parts.isDraining = true;
+    if (this.#options.drainDelayMs > 0 && !this.#isDestroyed) await this.#delay(this.#options.drainDelayMs);
+    const timer = setTimeout(() => {
+      for (const listener of this.#listeners) listener.destroy();
+    }, graceMs);
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
+    clearTimeout(timer);
+    this.#parts.close();
+  }
+
+  #delay(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#endDelay = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+/**
+ * Starts a server for an engine, over REST and gRPC.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` naming the option; `FAILED_PRECONDITION` when a port cannot be had.
+ */
+export async function createServer(engine: InferenceEngine, options: ServerOptions = {}): Promise<InferenceServer> {
+  checkByteOrder();
+  const resolved = resolveServer(options);
+  const parts = new ServerParts(engine, resolved);
+  const open: { http?: HttpListener; grpc?: GrpcListener; admin?: HttpListener } = {};
+  try {
+    const { http, grpc, adminAddress, admin } = resolved;
+    if (http !== undefined) open.http = await HttpListener.open(parts, http, resolved, { inference: true, admin });
+    if (grpc !== undefined) open.grpc = await GrpcListener.open(parts, grpc, resolved);
+    if (adminAddress !== undefined)
+      open.admin = await HttpListener.open(parts, adminAddress, resolved, { inference: false, admin: true });
+  } catch (error) {
+    await Promise.all(Object.values(open).map((listener) => listener.close()));
+    parts.close();
+    throw error;
+  }
+  return new InferenceServer(parts, resolved, open);
+}
