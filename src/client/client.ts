@@ -43,6 +43,15 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
   }
 
   /**
+   * Gives a request to a deployment with a handler, and returns the handler's answer. It goes as JSON. In TypeScript name
+   * the type `Result`.
+   */
+  run<Result = never>(
+    target: string,
+    request: [Result] extends [never] ? never : unknown,
+    options?: RunOptions,
+  ): Promise<NoInfer<Result>>;
+  /**
    * Runs a model and returns its outputs.
    *
    * @param target a model id, `id@version`, or any other name that the server has.
@@ -55,8 +64,6 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
     feeds: Models[Target]['inputs'],
     options?: RunOptions,
   ): Promise<Models[Target]['outputs']>;
-  /** Gives a request to a deployment with a handler, and returns the handler's answer. It goes as JSON. */
-  run<Result>(target: string, request: unknown, options?: RunOptions): Promise<Result>;
   async run(target: string, request: unknown, options: RunOptions = {}): Promise<unknown> {
     if (areFeeds(request)) return this.#outputsOf(await this.#infer(target, request, options, false));
     const terms = this.#terms(options);
@@ -66,9 +73,8 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
   }
 
   /** {@link run}, with details of the answer. What another server than this package's does not tell is 0 or empty. */
-  async infer(request: ClientRequest): Promise<InferenceResult>;
-  async infer<Result>(request: ClientRequest<unknown>): Promise<InferenceResult<Result>>;
-  async infer(request: ClientRequest<unknown>): Promise<InferenceResult<unknown>> {
+  infer<Result = Outputs>(request: ClientRequest): Promise<InferenceResult<NoInfer<Result>>>;
+  async infer(request: ClientRequest): Promise<InferenceResult<unknown>> {
     const { target, feeds, ...options } = request;
     if (!areFeeds(feeds)) {
       throw new InfermuxError(

@@ -29,7 +29,7 @@ export async function infermuxPlugin(fastify: FastifyInstance, options: Infermux
   }
   const parts = new ServerParts(engine, resolveRest('infermuxPlugin', rest, false));
   fastify.addHook('preClose', async () => {
-    parts.isDraining = true;
+    parts.drain();
   });
   fastify.addHook('onClose', async () => parts.close());
   await addRestSide(fastify, parts, { inference: true, admin: parts.options.admin });

@@ -10,6 +10,11 @@ import { TurnGate } from './inference/turn-gate.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { ResolvedRest } from './server-options.js';
 
+/** A response of Node: what it says before its headers are sent decides whether the connection is kept. */
+interface KeptAlive {
+  shouldKeepAlive: boolean;
+}
+
 /** What the protocols of one server share. */
 export class ServerParts {
   readonly engine: InferenceEngine;
@@ -23,8 +28,8 @@ export class ServerParts {
   readonly access: AccessControl;
   readonly metrics: ServerMetrics;
   readonly logSettings: LogSettings;
-  /** Whether the server is being ended: then it is not ready, whatever the engine is. */
-  isDraining = false;
+  #isDraining = false;
+  readonly #responses = new Set<KeptAlive>();
 
   /** @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read. */
   constructor(engine: InferenceEngine, options: ResolvedRest) {
@@ -39,9 +44,30 @@ export class ServerParts {
     this.metrics = new ServerMetrics(engine.metrics, this.admission);
   }
 
+  /** Whether the server is being ended: then it is not ready, whatever the engine is. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** The server is being ended: each answer from now on tells the client that its connection is not kept. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const response of this.#responses) response.shouldKeepAlive = false;
+  }
+
+  /** An answer is to come. */
+  began(response: KeptAlive): void {
+    if (this.#isDraining) response.shouldKeepAlive = false;
+    this.#responses.add(response);
+  }
+
+  ended(response: KeptAlive): void {
+    this.#responses.delete(response);
+  }
+
   /** Whether requests are answered. */
   get isReady(): boolean {
-    return !this.isDraining && this.engine.ready;
+    return !this.#isDraining && this.engine.ready;
   }
 
   close(): void {

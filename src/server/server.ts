@@ -67,7 +67,7 @@ export class InferenceServer {
   /** Ends the server at once, with all connections. Idempotent. */
   async destroy(): Promise<void> {
     this.#isDestroyed = true;
-    this.#parts.isDraining = true;
+    this.#parts.drain();
     this.#endDelay?.();
     for (const listener of this.#listeners) listener.destroy();
     await this.close({ graceMs: 0 });
@@ -85,7 +85,7 @@ export class InferenceServer {
   }
 
   async #close(graceMs: number): Promise<void> {
-    this.#parts.isDraining = true;
+    this.#parts.drain();
     if (this.#options.drainDelayMs > 0 && !this.#isDestroyed) await this.#delay(this.#options.drainDelayMs);
     const timer = setTimeout(() => {
       for (const listener of this.#listeners) listener.destroy();

@@ -28,8 +28,13 @@ export class Visit {
     this.requestId = (given && givenRequestId(given)) || (parts.options.logRequests ? request.id : undefined);
     if (this.requestId !== undefined) reply.header('x-request-id', this.requestId);
     this.operation = request.routeOptions.config.operation ?? 'Unknown';
+    const { raw } = reply;
+    parts.began(raw);
     // It comes after the answer, and also without one. A client that does not read its answer keeps its place.
-    reply.raw.on('close', () => this.#end(reply.raw.statusCode));
+    raw.on('close', () => {
+      parts.ended(raw);
+      this.#end(raw.statusCode);
+    });
   }
 
   /**

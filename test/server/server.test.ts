@@ -1,0 +1,500 @@
+import { execFile, execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { deflateSync, gunzipSync, gzipSync, inflateSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { connect } from '../../dist/client/index.js';
+import { createEngine, type InferenceEngine } from '../../dist/index.js';
+import { createServer, type InferenceServer, type ServerOptions } from '../../dist/server/index.js';
+import { codeOf } from '../support/code-of.js';
+import { directory } from '../support/directories.js';
+import { SERVING_HANDLER, scaleRequest, servedModels } from '../support/engines/served-engine.js';
+
+let engine: InferenceEngine;
+let server: InferenceServer | undefined;
+
+beforeAll(async () => {
+  engine = await createEngine({
+    models: servedModels(),
+    replicas: 2,
+    deployments: { handler: { handler: SERVING_HANDLER, replicas: 1, maxOngoingRequests: 64 } },
+  });
+});
+afterEach(async () => {
+  await server?.close({ graceMs: 1_000 });
+  server = undefined;
+});
+afterAll(() => engine.close());
+
+async function start(options: ServerOptions = {}) {
+  server = await createServer(engine, { http: { port: 0 }, grpc: { port: 0 }, ...options });
+  return { url: `http://127.0.0.1:${server.http?.port}`, grpc: `grpc://127.0.0.1:${server.grpc?.port}` };
+}
+
+const row = { x: { dims: [1, 4], data: Float32Array.of(1, 2, 3, 4) } };
+const infer = (url: string, body: object = scaleRequest(1, 2, 3, 4), headers: Record<string, string> = {}) =>
+  fetch(`${url}/v2/models/times-2/infer`, { method: 'POST', body: JSON.stringify(body), headers });
+
+describe('options', () => {
+  it.each([
+    [{ port: 1 }, 'server: unknown key "port"'],
+    [{ http: false, grpc: false }, 'http and grpc must not both be false'],
+    [{ http: { port: 70_000 } }, 'server.http.port must be an integer from 0 to 65535'],
+    [{ http: 8000 }, 'server.http must be true, false or { host, port }'],
+    [{ host: '' }, 'server.host must be a non-empty string'],
+    [{ auth: { keys: [] } }, 'server.auth.keys must be a list of keys'],
+    [{ auth: { keys: ['short'] } }, 'server.auth.keys must be a list of keys'],
+    [{ auth: { keys: { file: '/nowhere/keys' } } }, 'the file of keys /nowhere/keys cannot be read'],
+    [{ cors: ['example.com'] }, 'server.cors must be a list of origins'],
+    [{ limits: { body: 1 } }, 'server.limits: unknown key "body"'],
+    [{ limits: { bodyBytes: 0 } }, 'server.limits.bodyBytes must be'],
+    [{ nonFinite: 'nan' }, 'server.nonFinite must be one of'],
+    [{ tls: { key: 'x' } }, 'server.tls.cert must be a non-empty string'],
+    [{ logger: {} }, 'server.logger must be a logger'],
+    [{ drainDelayMs: -1 }, 'server.drainDelayMs must be milliseconds'],
+  ])('are checked: %j', async (options, message) => {
+    const error = await createServer(engine, options as never).catch((cause) => cause);
+    expect(error).toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) });
+  });
+
+  it('say which address is taken, and leave nothing open', async () => {
+    const { url } = await start();
+    const port = Number(new URL(url).port);
+    const failed = createServer(engine, { grpc: { port: 0 }, http: { port } });
+    await expect(failed).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining(`127.0.0.1:${port}`),
+    });
+    const grpcPort = server?.grpc?.port as number;
+    const other = createServer(engine, { http: { port: 0 }, grpc: { port: grpcPort } });
+    await expect(other).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('gRPC'),
+    });
+  });
+
+  it('may leave one of the protocols out', async () => {
+    await start({ grpc: false });
+    expect(server?.grpc).toBeUndefined();
+    await server?.close();
+    await start({ http: false });
+    expect(server?.http).toBeUndefined();
+  });
+});
+
+describe('keys', () => {
+  it('are asked for, in both protocols, but not by probes of health', async () => {
+    const { url, grpc } = await start({ auth: { keys: ['key-one-1', 'key-two-2'] } });
+    expect((await fetch(`${url}/v2/health/ready`)).status).toBe(200);
+    const without = await infer(url);
+    expect(without.status).toBe(401);
+    expect(without.headers.get('www-authenticate')).toBe('Bearer');
+    expect(await without.json()).toMatchObject({ error: expect.stringContaining('a key is needed') });
+    for (const headers of [{ authorization: 'Bearer key-one-1' }, { 'x-api-key': 'key-two-2' }]) {
+      expect((await infer(url, undefined, headers)).status).toBe(200);
+    }
+    for (const headers of [
+      { authorization: 'Bearer key-one-2' },
+      { authorization: 'key-one-1' },
+      { 'x-api-key': 'k' },
+    ]) {
+      expect((await infer(url, undefined, headers)).status).toBe(401);
+    }
+    expect((await fetch(`${url}/metrics`)).status).toBe(401);
+    for (const address of [url, grpc]) {
+      const good = await connect(address, { apiKey: 'key-one-1' });
+      expect((await good.run('times-2', row)).y?.data).toStrictEqual(Float32Array.of(2, 4, 6, 8));
+      const bad = await connect(address, { apiKey: 'key-three' });
+      expect(await codeOf(bad.run('times-2', row))).toBe('FAILED_PRECONDITION');
+      expect(await bad.ready()).toBe(true);
+      await good.close();
+      await bad.close();
+    }
+  });
+
+  it('may be others for the admin part', async () => {
+    const { url } = await start({ auth: { keys: ['user-key'], adminKeys: ['admin-key'] } });
+    const load = (key: string) =>
+      fetch(`${url}/v2/repository/models/times-3/load`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+      });
+    expect((await load('user-key')).status).toBe(403);
+    expect((await load('other-key')).status).toBe(401);
+    expect((await load('admin-key')).status).toBe(200);
+    expect((await infer(url, undefined, { authorization: 'Bearer admin-key' })).status).toBe(200);
+  });
+
+  it('are read from their file again when it changes', async () => {
+    const file = join(directory({ keys: '# keys\nfirst-key\n\n' }), 'keys');
+    const { url } = await start({ auth: { keys: { file } } });
+    const status = async (key: string) => (await infer(url, undefined, { 'x-api-key': key })).status;
+    expect(await status('first-key')).toBe(200);
+    writeFileSync(file, 'second-key\n');
+    await expect.poll(() => status('second-key'), { timeout: 10_000, interval: 200 }).toBe(200);
+    expect(await status('first-key')).toBe(401);
+  });
+});
+
+describe('the admin part', () => {
+  const load = (url: string) => fetch(`${url}/v2/repository/models/times-3/load`, { method: 'POST' });
+
+  it('can be switched off, in both protocols', async () => {
+    const { url, grpc } = await start({ admin: false });
+    expect((await load(url)).status).toBe(404);
+    expect(await (await fetch(`${url}/openapi.json`)).text()).not.toContain('/v2/repository');
+    for (const address of [url, grpc]) {
+      const client = await connect(address);
+      expect(await codeOf(client.models.load('times-3'))).not.toBe('answered');
+      await client.close();
+    }
+    const client = await connect(url);
+    expect(await client.models.list()).toContainEqual({
+      id: 'times-3',
+      version: undefined,
+      isReady: undefined,
+      problem: undefined,
+    });
+    await client.close();
+  });
+
+  it('is off by itself when others can reach the server, unless there are keys', async () => {
+    const { url } = await start({ host: '0.0.0.0' });
+    expect((await load(url)).status).toBe(404);
+    await server?.close();
+    const { url: keyed } = await start({ host: '0.0.0.0', auth: { keys: ['some-key'] } });
+    expect((await load(keyed)).status).toBe(401);
+  });
+
+  it('may have an address of its own', async () => {
+    const { url, grpc } = await start({ admin: { port: 0 } });
+    expect((await load(url)).status).toBe(404);
+    const admin = `http://127.0.0.1:${server?.admin?.port}`;
+    expect((await load(admin)).status).toBe(200);
+    expect((await infer(admin)).status).toBe(404);
+    expect((await fetch(`${admin}/v2/health/live`)).status).toBe(200);
+    const client = await connect(grpc);
+    expect(await codeOf(client.models.load('times-3'))).toBe('FAILED_PRECONDITION');
+    await client.close();
+  });
+});
+
+describe('pages of other sites', () => {
+  it('may not ask', async () => {
+    const { url } = await start();
+    const refused = await infer(url, undefined, { origin: 'https://evil.example' });
+    expect(refused.status).toBe(403);
+    expect(refused.headers.get('access-control-allow-origin')).toBe(null);
+    expect((await infer(url, undefined, { origin: url })).status).toBe(200);
+  });
+
+  it('may ask when they are named, and read what they need', async () => {
+    const { url } = await start({ cors: ['https://app.example'] });
+    const answer = await infer(url, undefined, { origin: 'https://app.example' });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('access-control-allow-origin')).toBe('https://app.example');
+    expect(answer.headers.get('access-control-expose-headers')?.toLowerCase()).toContain(
+      'inference-header-content-length',
+    );
+    const headers = {
+      origin: 'https://app.example',
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'inference-header-content-length',
+    };
+    const asked = await fetch(`${url}/v2/models/times-2/infer`, { method: 'OPTIONS', headers });
+    expect(asked.status).toBe(204);
+    expect(asked.headers.get('access-control-allow-headers')?.toLowerCase()).toContain(
+      'inference-header-content-length',
+    );
+    expect((await infer(url, undefined, { origin: 'https://evil.example' })).status).toBe(403);
+    const binary = await fetch(`${url}/v2/models/times-2/infer`, {
+      method: 'POST',
+      headers: { origin: 'https://app.example' },
+      body: JSON.stringify({ ...scaleRequest(1, 2, 3, 4), parameters: { binary_data_output: true } }),
+    });
+    expect(binary.headers.get('access-control-allow-origin')).toBe('https://app.example');
+    expect(binary.headers.get('inference-header-content-length')).toMatch(/^\d+$/);
+  });
+});
+
+describe('compression', () => {
+  it('is undone in requests', async () => {
+    const { url } = await start();
+    const body = Buffer.from(JSON.stringify(scaleRequest(1, 2, 3, 4)));
+    for (const [encoding, compress] of [
+      ['gzip', gzipSync],
+      ['deflate', deflateSync],
+      ['GZIP', gzipSync],
+      ['identity', (bytes: Buffer) => bytes],
+    ] as const) {
+      const answer = await fetch(`${url}/v2/models/times-2/infer`, {
+        method: 'POST',
+        body: compress(body),
+        headers: { 'content-encoding': encoding },
+      });
+      expect(await answer.json(), encoding).toMatchObject({ outputs: [{ data: [2, 4, 6, 8] }] });
+    }
+    const json = Buffer.from(
+      JSON.stringify({
+        inputs: [{ name: 'x', shape: [1, 4], datatype: 'FP32', parameters: { binary_data_size: 16 } }],
+      }),
+    );
+    const binary = gzipSync(Buffer.concat([json, Buffer.from(Float32Array.of(1, 2, 3, 4).buffer)]));
+    const answer = await fetch(`${url}/v2/models/times-2/infer`, {
+      method: 'POST',
+      body: binary,
+      headers: { 'content-encoding': 'gzip', 'inference-header-content-length': String(json.length) },
+    });
+    expect(await answer.json()).toMatchObject({ outputs: [{ data: [2, 4, 6, 8] }] });
+  });
+
+  it('is done in answers that are worth it, as the client accepts', async () => {
+    const { url } = await start({ grpc: false });
+    const data = Array.from({ length: 4_096 }, (_, index) => index % 10);
+    const body = JSON.stringify({
+      inputs: [{ name: 'x', shape: [1, 4_096], datatype: 'FP32', data }],
+      parameters: { binary_data_output: true },
+    });
+    const bytesOf = async (accepted: string) => {
+      const args = ['-s', '-i', '-H', `accept-encoding: ${accepted}`, '-d', body, `${url}/v2/models/wide/infer`];
+      // Not in this thread, which answers.
+      const { stdout } = await promisify(execFile)('curl', args, { encoding: 'buffer' });
+      const end = stdout.indexOf('\r\n\r\n');
+      const head = stdout.subarray(0, end).toString();
+      return {
+        encoding: /^content-encoding: (\w+)/im.exec(head)?.[1],
+        length: Number(/^inference-header-content-length: (\d+)/im.exec(head)?.[1]),
+        answer: stdout.subarray(end + 4),
+      };
+    };
+    const expected = Buffer.from(Float32Array.from(data, (value) => value * 2).buffer);
+    const gzipped = await bytesOf('br, gzip;q=0.5');
+    expect(gzipped.encoding).toBe('gzip');
+    expect(gunzipSync(gzipped.answer).subarray(gzipped.length)).toStrictEqual(expected);
+    const deflated = await bytesOf('deflate, gzip;q=0');
+    expect(deflated.encoding).toBe('deflate');
+    expect(inflateSync(deflated.answer).subarray(deflated.length)).toStrictEqual(expected);
+    expect((await bytesOf('br')).encoding).toBeUndefined();
+  });
+});
+
+describe('numbers that JSON does not have', () => {
+  it.each([
+    ['literal', 200, '[NaN,Infinity,-Infinity,-0.0]'],
+    ['null', 200, '[null,null,null,-0.0]'],
+    ['error', 400, 'ask for it with binary_data'],
+  ])('are written as the option says: %s', async (nonFinite, status, text) => {
+    const { url } = await start({ grpc: false, nonFinite: nonFinite as 'null' });
+    const body = '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[NaN,Infinity,-Infinity,-0.0]}]}';
+    const answer = await fetch(`${url}/v2/models/times-2/infer`, { method: 'POST', body });
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toContain(text);
+  });
+});
+
+describe('TLS', () => {
+  const files = directory();
+  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: files, stdio: 'pipe' });
+  const pem = (name: string) => execFileSync('cat', [join(files, name)], { encoding: 'utf8' });
+
+  beforeAll(() => {
+    openssl(
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '1',
+      '-keyout',
+      'ca.key',
+      '-out',
+      'ca.crt',
+      '-subj',
+      '/CN=ca',
+    );
+    for (const name of ['server', 'client']) {
+      openssl(
+        'req',
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:prime256v1',
+        '-nodes',
+        '-keyout',
+        `${name}.key`,
+        '-out',
+        `${name}.csr`,
+        '-subj',
+        `/CN=${name}`,
+      );
+      writeFileSync(join(files, 'ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1');
+      openssl(
+        'x509',
+        '-req',
+        '-in',
+        `${name}.csr`,
+        '-CA',
+        'ca.crt',
+        '-CAkey',
+        'ca.key',
+        '-CAcreateserial',
+        '-days',
+        '1',
+        '-out',
+        `${name}.crt`,
+        '-extfile',
+        'ext',
+      );
+    }
+  });
+
+  it('secures both protocols, and asks clients for certificates', async () => {
+    const tls = { key: pem('server.key'), cert: pem('server.crt'), ca: pem('ca.crt') };
+    await start({ tls });
+    const own = { ca: pem('ca.crt'), key: pem('client.key'), cert: pem('client.crt') };
+    for (const address of [`https://localhost:${server?.http?.port}`, `grpcs://localhost:${server?.grpc?.port}`]) {
+      const client = await connect(address, { tls: own });
+      expect((await client.run('times-2', row)).y?.data).toStrictEqual(Float32Array.of(2, 4, 6, 8));
+      await client.close();
+      const stranger = await connect(address, { tls: { ca: own.ca }, retries: 0 });
+      expect(await codeOf(stranger.run('times-2', row))).toBe('REPLICA_FAILED');
+      await stranger.close();
+    }
+    const code = await new Promise((resolve) => {
+      httpsRequest({ host: 'localhost', port: server?.http?.port, path: '/v2/health/live', ca: own.ca }, () =>
+        resolve('answered'),
+      )
+        .on('error', () => resolve('refused'))
+        .end();
+    });
+    expect(code).toBe('refused');
+  });
+});
+
+describe('logs', () => {
+  it('have one line for each request, with its name, when that is asked for', async () => {
+    const lines: { fields: object; message: string }[] = [];
+    const write = (fields: object, message: string) => lines.push({ fields, message });
+    const logger = { debug: write, info: write, warn: write, error: write };
+    const { url, grpc } = await start({ logger, logRequests: true });
+    await infer(url, undefined, { 'x-request-id': 'named' });
+    const unnamed = await infer(url);
+    const client = await connect(grpc);
+    await client.run('times-2', row, { requestId: 'called' });
+    await client.close();
+    await expect
+      .poll(() => lines.filter(({ message }) => message === 'request'))
+      .toMatchObject([
+        {
+          fields: {
+            protocol: 'http',
+            requestId: 'named',
+            method: 'POST',
+            path: '/v2/models/times-2/infer',
+            status: 200,
+            ms: expect.any(Number),
+          },
+        },
+        { fields: { requestId: unnamed.headers.get('x-request-id') } },
+        { fields: { protocol: 'grpc', requestId: 'called', method: 'ModelInfer', status: 0 } },
+      ]);
+  });
+
+  it('change their level by the protocol', async () => {
+    const nothing = () => undefined;
+    const logger = { debug: nothing, info: nothing, warn: nothing, error: nothing, level: 'warn' };
+    const { url } = await start({ logger });
+    const settings = async (body?: object) =>
+      (
+        await fetch(`${url}/v2/logging`, body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) })
+      ).json();
+    expect(await settings()).toMatchObject({
+      log_info: false,
+      log_warning: true,
+      log_error: true,
+      log_verbose_level: 0,
+    });
+    expect(await settings({ log_verbose_level: 1 })).toMatchObject({ log_info: true, log_verbose_level: 1 });
+    expect(logger.level).toBe('debug');
+    expect(await settings({ log_verbose_level: 0, log_info: false, log_warning: false })).toMatchObject({
+      log_info: false,
+      log_warning: false,
+      log_error: true,
+    });
+    expect(logger.level).toBe('error');
+    expect(await settings({ log_info: 'yes' })).toMatchObject({ error: 'log_info must be true or false' });
+  });
+});
+
+describe('the document about the paths', () => {
+  it('names every path and method that answers, and no other', async () => {
+    const { url } = await start();
+    const { openapi, paths, components } = (await (await fetch(`${url}/openapi.json`)).json()) as {
+      openapi: string;
+      paths: Record<string, Record<string, unknown>>;
+      components: { schemas: Record<string, unknown> };
+    };
+    expect(openapi).toBe('3.1.0');
+    expect(Object.keys(paths)).toHaveLength(25);
+    for (const [path, operations] of Object.entries(paths)) {
+      const asked = path.replace('{model}', 'times-2').replace('{version}', '1');
+      for (const method of ['get', 'post', 'delete']) {
+        const { status } = await fetch(url + asked, { method: method.toUpperCase() });
+        // A path that is there refuses a body that is missing, and answers 405 to other methods.
+        if (method in operations) expect([200, 400, 422], `${method} ${asked}`).toContain(status);
+        else expect(status, `${method} ${asked}`).toBe(405);
+      }
+    }
+    const refs = [...JSON.stringify({ paths, components }).matchAll(/#\/components\/schemas\/(\w+)/g)].map(
+      ([, name]) => name,
+    );
+    expect(new Set(refs)).toStrictEqual(new Set(Object.keys(components.schemas)));
+  });
+});
+
+describe('the end', () => {
+  it('comes after the answers to accepted requests, in both protocols', async () => {
+    const { url, grpc } = await start();
+    const clients = await Promise.all([connect(url), connect(grpc)]);
+    const waiting = clients.map((client) => client.run<unknown>('handler', { ms: 300 }, { method: 'wait' }));
+    await expect.poll(() => engine.deployments.get('handler').ongoing).toBe(2);
+    const closed = server?.close();
+    expect(server?.ready).toBe(false);
+    expect(await Promise.all(waiting)).toStrictEqual([{ waited: 300 }, { waited: 300 }]);
+    await closed;
+    for (const client of clients) expect(await client.ready()).toBe(false);
+    await Promise.all(clients.map((client) => client.close()));
+    // The engine goes on.
+    expect((await engine.run('times-2', row)).y?.data).toStrictEqual(Float32Array.of(2, 4, 6, 8));
+  });
+
+  it('is told first, and requests are answered during the delay', async () => {
+    const { url, grpc } = await start({ drainDelayMs: 500 });
+    const client = await connect(grpc);
+    expect(await client.ready()).toBe(true);
+    const closed = server?.close();
+    expect((await fetch(`${url}/v2/health/ready`)).status).toBe(503);
+    expect((await fetch(`${url}/v2/health/live`)).status).toBe(200);
+    expect((await fetch(`${url}/v2/models/times-2/ready`)).status).toBe(503);
+    expect(await client.ready()).toBe(false);
+    expect((await infer(url)).status).toBe(200);
+    await closed;
+    await client.close();
+  });
+
+  it('does not wait for longer than the grace', async () => {
+    const { url } = await start({ grpc: false });
+    const client = await connect(url, { retries: 0 });
+    const waiting = codeOf(client.run<unknown>('handler', { ms: 60_000 }, { method: 'wait' }));
+    await expect.poll(() => engine.deployments.get('handler').ongoing).toBe(1);
+    await server?.close({ graceMs: 50 });
+    expect(await waiting).toBe('REPLICA_FAILED');
+    await expect.poll(() => engine.deployments.get('handler').ongoing, { timeout: 10_000 }).toBe(0);
+    await client.close();
+  });
+});
