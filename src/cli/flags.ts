@@ -99,10 +99,16 @@ export function parsePort(text: string): number {
 }
 
 /** Reads `host:port`, `[host]:port` or `:port`. */
-export function parseAddress(text: string): { readonly host?: string; readonly port: number } {
+function parseAddress(text: string): { readonly host?: string; readonly port: number } {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]*)):(\d+)$/.exec(text);
   if (match === null) throw new InvalidArgumentError('expected host:port, like 127.0.0.1:8002.');
   const host = match[1] ?? match[2];
   const port = parsePort(match[3] as string);
   return host === undefined || host === '' ? { port } : { host, port };
+}
+
+/** Reads a word for yes or no, or an address. */
+export function parseAdmin(text: string): boolean | { readonly host?: string; readonly port: number } {
+  if (['true', '1', 'yes'].includes(text)) return true;
+  return ['false', '0', 'no'].includes(text) ? false : parseAddress(text);
 }

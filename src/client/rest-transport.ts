@@ -259,9 +259,14 @@ function errorOf({ status, headers, bytes }: Response): InfermuxError {
 function gone(cause: unknown, { signal, deadline }: CallTerms): InfermuxError {
   if (signal?.aborted === true)
     return new InfermuxError('CANCELLED', "the caller's signal was aborted", { cause: signal.reason });
-  const { name, code } = cause as { readonly name?: string; readonly code?: string };
+  const {
+    name,
+    code = '',
+    syscall,
+  } = cause as { readonly name?: string; readonly code?: string; readonly syscall?: string };
   if (name === 'TimeoutError' || (deadline !== undefined && Date.now() >= deadline)) {
     return new InfermuxError('DEADLINE_EXCEEDED', 'the time-out passed before the answer was there', { cause });
   }
-  return new Unreachable(`the server cannot be reached: ${messageOf(cause)}`, cause, !NOT_SENT.includes(code ?? ''));
+  const wasSent = syscall !== 'connect' && !NOT_SENT.includes(code);
+  return new Unreachable(`the server cannot be reached: ${messageOf(cause)}`, cause, wasSent);
 }

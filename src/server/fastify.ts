@@ -30,6 +30,7 @@ export async function infermuxPlugin(fastify: FastifyInstance, options: Infermux
   const parts = new ServerParts(engine, resolveRest('infermuxPlugin', rest, false));
   fastify.addHook('preClose', async () => {
     parts.drain();
+    parts.keepNoConnection();
   });
   fastify.addHook('onClose', async () => parts.close());
   await addRestSide(fastify, parts, { inference: true, admin: parts.options.admin });

@@ -29,6 +29,7 @@ export class ServerParts {
   readonly metrics: ServerMetrics;
   readonly logSettings: LogSettings;
   #isDraining = false;
+  #isKept = true;
   readonly #responses = new Set<KeptAlive>();
 
   /** @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read. */
@@ -49,15 +50,20 @@ export class ServerParts {
     return this.#isDraining;
   }
 
-  /** The server is being ended: each answer from now on tells the client that its connection is not kept. */
+  /** The server is being ended: it is not ready from now on. */
   drain(): void {
     this.#isDraining = true;
+  }
+
+  /** Each answer from now on tells the client that its connection is not kept. */
+  keepNoConnection(): void {
+    this.#isKept = false;
     for (const response of this.#responses) response.shouldKeepAlive = false;
   }
 
   /** An answer is to come. */
   began(response: KeptAlive): void {
-    if (this.#isDraining) response.shouldKeepAlive = false;
+    if (!this.#isKept) response.shouldKeepAlive = false;
     this.#responses.add(response);
   }
 

@@ -11,7 +11,6 @@ export interface ServerCloseOptions {
 }
 
 const GRACE_MS = 30_000;
-
 /** A server for an engine over the Open Inference Protocol. `createServer` makes it. */
 export class InferenceServer {
   readonly #parts: ServerParts;

@@ -56,8 +56,11 @@ describe.each(['REST', 'gRPC'])('a client over %s', (protocol) => {
 
   it('carries large tensors', async () => {
     const data = Float32Array.from({ length: 1_000_000 }, (_, index) => index / 7);
-    const { y } = await client.run('huge', { x: { dims: [1, 1_000_000], data } });
-    expect(y?.data).toStrictEqual(data.map((value) => value * 2));
+    const { y } = (await client.run('huge', { x: { dims: [1, 1_000_000], data } })) as unknown as {
+      y: { data: Float32Array };
+    };
+    // The matchers take seconds for so many elements.
+    expect(y.data.every((value, index) => value === Math.fround(data[index] as number) * 2)).toBe(true);
   });
 
   it('tells what the engine tells of an answer', async () => {

@@ -1,9 +1,9 @@
 import { Option } from 'commander';
 import type { EngineOptions } from '../../index.js';
 import type { ServeConfig } from '../../server/config.js';
-import type { ServerOptions } from '../../server/server-options.js';
+import type { ListenOptions, ServerOptions } from '../../server/server-options.js';
 import { readTlsFiles } from '../../server/server-options.js';
-import { parseAddress, parseCount, parsePort, parseSeconds } from '../flags.js';
+import { parseAdmin, parseCount, parsePort, parseSeconds } from '../flags.js';
 
 /** Values of the flags of `infermux serve`, from the command line or from the environment. */
 export interface ServeFlags {
@@ -16,7 +16,7 @@ export interface ServeFlags {
   readonly grpcPort?: number;
   readonly http?: false;
   readonly grpc?: false;
-  readonly admin?: boolean | string;
+  readonly admin?: boolean | ListenOptions;
   readonly replicas?: number;
   readonly maxModels?: number;
   readonly loadOnStart?: true;
@@ -49,7 +49,9 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--grpc-port <port>', 'port of gRPC; 8001 if not said').env('INFERMUX_GRPC_PORT').argParser(parsePort),
   flag('--no-http', 'no REST'),
   flag('--no-grpc', 'no gRPC'),
-  flag('--admin [address]', 'allow loads and unloads: on the same ports, or on host:port').env('INFERMUX_ADMIN'),
+  flag('--admin [address]', 'allow loads and unloads: on the same ports, or on host:port')
+    .env('INFERMUX_ADMIN')
+    .argParser(parseAdmin),
   flag('--no-admin', 'allow no loads and unloads'),
   flag('--replicas <count>', 'threads that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
   flag('--max-models <count>', 'models that each thread holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
@@ -98,7 +100,7 @@ function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
   else if (flags.httpPort !== undefined) own.http = { ...(server.http || {}), port: flags.httpPort };
   if (flags.grpc === false) own.grpc = false;
   else if (flags.grpcPort !== undefined) own.grpc = { ...(server.grpc || {}), port: flags.grpcPort };
-  if (admin !== undefined) own.admin = typeof admin === 'string' ? parseAdmin(admin) : admin;
+  if (admin !== undefined) own.admin = admin;
   if (cors !== undefined) own.cors = cors.split(',').map((origin) => origin.trim());
   if (logRequests !== undefined) own.logRequests = true;
   if (drainDelay !== undefined) own.drainDelayMs = drainDelay * 1_000;
@@ -109,12 +111,6 @@ function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
   if (key !== undefined && cert !== undefined)
     own.tls = readTlsFiles({ key, cert, ...(ca === undefined ? {} : { ca }) });
   return own;
-}
-
-/** What `--admin` or its variable says: a word for yes or no, or an address. */
-function parseAdmin(text: string): ServerOptions['admin'] {
-  if (['true', '1', 'yes'].includes(text)) return true;
-  return ['false', '0', 'no'].includes(text) ? false : parseAddress(text);
 }
 
 function authWith({ apiKeys, adminKeys }: ServeFlags): ServerOptions['auth'] {

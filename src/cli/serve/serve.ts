@@ -10,6 +10,8 @@ import { shownConfig } from './shown-config.js';
 
 const OWN_MODELS = fileURLToPath(new URL('../../../native-models', import.meta.url));
 const GRACE_SECONDS = 30;
+/** Longest time that the second signal takes. */
+const AT_ONCE_MS = 500;
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /**
@@ -31,11 +33,13 @@ export async function serve(flags: ServeFlags): Promise<void> {
   }
   // The first signal may come while it starts.
   const end = new AbortController();
-  const signals = onSignals(end, log);
-  // The threads start while the server's packages are read.
-  const [{ createServer }, engine] = await Promise.all([import('../../server/server.js'), createEngine(engineOptions)]);
-  let server: InferenceServer | undefined;
+  let [engine, server]: [InferenceEngine?, InferenceServer?] = [];
+  const signals = onSignals(end, log, () => Promise.allSettled([server?.destroy(), engine?.destroy()]));
   try {
+    // The threads start while the server's packages are read.
+    const starting = createEngine(engineOptions);
+    const [{ createServer }] = await Promise.all([import('../../server/server.js'), starting]);
+    engine = await starting;
     if (flags.modelName !== undefined) await nameOnlyModel(engine, flags.modelName);
     server = await createServer(engine, serverOptions);
     process.stdout.write(await greeting(engine, server, engineOptions.models));
@@ -44,18 +48,20 @@ export async function serve(flags: ServeFlags): Promise<void> {
   } finally {
     const graceMs = (flags.grace ?? GRACE_SECONDS) * 1_000;
     await server?.close({ graceMs });
-    await engine.close({ graceMs });
+    await engine?.close({ graceMs });
     signals.off();
   }
 }
 
-/** Ends in peace at the first signal, and at once at the second. */
-function onSignals(end: AbortController, log: Logger): { off(): void } {
+/** Ends in peace at the first signal, and at once at the second. @param destroy ends all work. */
+function onSignals(end: AbortController, log: Logger, destroy: () => Promise<unknown>): { off(): void } {
+  let count = 0;
   const listener = (signal: (typeof SIGNALS)[number]) => {
-    // Node and the engine see to it that no thread is ended within a native call.
-    if (end.signal.aborted) process.exit(128 + constants.signals[signal]);
-    log.info({ signal }, 'ending: requests are answered; once more ends at once');
-    end.abort();
+    count += 1;
+    if (count === 1) {
+      log.info({ signal }, 'ending: requests are answered; once more ends at once');
+      end.abort();
+    } else if (count === 2) void endAtOnce(signal, destroy);
   };
   for (const signal of SIGNALS) process.on(signal, listener);
   return {
@@ -63,6 +69,17 @@ function onSignals(end: AbortController, log: Logger): { off(): void } {
       for (const signal of SIGNALS) process.off(signal, listener);
     },
   };
+}
+
+/**
+ * Ends the process as soon as no thread is in a native call: Node would abort it. A call that takes longer is ended with
+ * the process.
+ */
+async function endAtOnce(signal: (typeof SIGNALS)[number], destroy: () => Promise<unknown>): Promise<void> {
+  const timer = setTimeout(() => process.kill(process.pid, 'SIGKILL'), AT_ONCE_MS);
+  await destroy();
+  clearTimeout(timer);
+  process.exit(128 + constants.signals[signal]);
 }
 
 /** Gives the only model another name, as KServe has it: its file is always named `model.onnx`. */

@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, Server } from 'node:net';
 import fastify, { type FastifyInstance } from 'fastify';
 import { InfermuxError } from '../../index.js';
 import { nextRequestId } from '../request-id.js';
@@ -7,16 +7,20 @@ import type { ServerParts } from '../server-parts.js';
 import { addRestSide } from './plugin.js';
 import type { RestAreas } from './rest.js';
 
+/** Time in which what was sent before the end has arrived. */
+const ON_ITS_WAY_MS = 100;
 /** Longest name of a model in a path. */
 const MOST_PATH_CHARACTERS = 8_192;
 
 /** Listens for HTTP. */
 export class HttpListener {
   readonly #fastify: FastifyInstance;
+  readonly #parts: ServerParts;
   readonly #address: Address;
 
-  private constructor(instance: FastifyInstance, address: Address) {
+  private constructor(instance: FastifyInstance, parts: ServerParts, address: Address) {
     this.#fastify = instance;
+    this.#parts = parts;
     this.#address = address;
   }
 
@@ -43,7 +47,7 @@ export class HttpListener {
       await instance.close();
       throw notListening('HTTP', address, cause);
     }
-    return new HttpListener(instance, address);
+    return new HttpListener(instance, parts, address);
   }
 
   /** Where it listens, with the port that it was given. */
@@ -52,8 +56,20 @@ export class HttpListener {
     return { host: this.#address.host, port };
   }
 
-  /** Takes no more connections, and resolves when all requests are answered. */
+  /**
+   * Takes no more connections, and resolves when all requests are answered.
+   *
+   * The order matters. First nobody can connect any more; then each answer says that its connection is not kept, so that
+   * clients go elsewhere. What they have sent before, on connections that seem idle, arrives in a moment: only then those
+   * are ended.
+   */
   async close(): Promise<void> {
+    const { server } = this.#fastify;
+    const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
+    this.#parts.keepNoConnection();
+    const timer = setTimeout(() => server.closeIdleConnections(), ON_ITS_WAY_MS);
+    await closed;
+    clearTimeout(timer);
     await this.#fastify.close();
   }
 
@@ -68,7 +84,6 @@ function createFastify({ limits, tls }: ResolvedServer): FastifyInstance {
     logger: false,
     // Requests that come while the server is being closed are answered, too.
     return503OnClosing: false,
-    forceCloseConnections: 'idle',
     genReqId: nextRequestId,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
