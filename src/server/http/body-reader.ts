@@ -27,6 +27,8 @@ export class BodyReader {
   readonly maxBytes: number;
   readonly #take: TakeBytes;
   readonly #stream: Readable;
+  /** The response to a client that waits until it may send its body. */
+  readonly #waiting: ServerResponse | undefined;
   readonly #pieces: Buffer[] = [];
   /** What has arrived and nobody has wanted. */
   #rest: Buffer = NOTHING;
@@ -50,7 +52,7 @@ export class BodyReader {
     const encoding = headers['content-encoding'];
     this.#stream = encoding === undefined ? request : decoded(request, encoding.toLowerCase());
     this.length = this.#stream === request ? length : undefined;
-    if (headers.expect !== undefined) response.writeContinue();
+    if (headers.expect !== undefined) this.#waiting = response;
   }
 
   /** Reads all of the body. */
@@ -94,6 +96,7 @@ export class BodyReader {
 
   #begin(): void {
     this.#isReading = true;
+    this.#waiting?.writeContinue();
     const stream = this.#stream;
     stream.on('data', (piece: Buffer) => this.#arrived(piece));
     stream.on('end', () => this.#ended());

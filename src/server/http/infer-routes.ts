@@ -124,8 +124,9 @@ export class InferRoutes {
 /** Counts the request among those under way, and returns the reader of its body. */
 function admittedBody(request: FastifyRequest, reply: FastifyReply, maxBytes: number): BodyReader {
   const visit = request.infermuxVisit as Visit;
+  const body = new BodyReader(request.raw, reply.raw, maxBytes, (bytes) => visit.take(bytes));
   visit.admit();
-  return new BodyReader(request.raw, reply.raw, maxBytes, (bytes) => visit.take(bytes));
+  return body;
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for a header that is no number of bytes. */
