@@ -20,6 +20,7 @@ export interface Goal {
     | 'items'
     | 'items/s'
     | 'MB'
+    | 'kB'
     | 'sessions';
   readonly limit: number;
   readonly aim: number;

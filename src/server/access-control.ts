@@ -22,10 +22,15 @@ export class AccessControl {
     return this.#keys !== undefined;
   }
 
+  /** Whether no request needs a key. */
+  get isOpen(): boolean {
+    return this.#keys === undefined && this.#adminKeys === undefined;
+  }
+
   /**
    * Checks the key of a request. Health needs none.
    *
-   * @param read a header, or metadata of a call.
+   * @param read returns a header, or metadata of a call.
    * @throws InfermuxError that says that there is no key, or that it is not a right one.
    */
   check(area: Area, read: (name: string) => string | undefined): void {

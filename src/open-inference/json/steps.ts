@@ -2,7 +2,7 @@
 export type Steps<T> = Generator<void, T>;
 
 /** Milliseconds of work in one turn of the event loop. */
-const TURN_MS = 4;
+const TURN_MS = 2;
 
 /** Does all the work now. */
 export function doAtOnce<T>(steps: Steps<T>): T {

@@ -33,30 +33,56 @@ export const JSON_PARAMETER = 'infermux_json';
 /** Elements that are written in one step: about 0.3 ms. */
 const STEP_ELEMENTS = 2_048;
 
+/** Elements of an answer that is written in one go. */
+const MOST_AT_ONCE = 2_048;
+
+/**
+ * Writes an answer that is all JSON and short.
+ *
+ * @returns undefined for any other.
+ * @throws InfermuxError `INVALID_ARGUMENT` for an output that has no JSON form.
+ */
+export function writeShortAnswer(
+  head: AnswerHead,
+  outputs: readonly AnsweredTensor[],
+  nonFinite: NonFinite,
+): AnswerBody | undefined {
+  let elements = 0;
+  for (const { isBinary, tensor } of outputs) elements += isBinary ? MOST_AT_ONCE : tensor.data.length;
+  if (elements >= MOST_AT_ONCE) return undefined;
+  let text = headText(head);
+  for (let index = 0; index < outputs.length; index += 1) {
+    const { name, tensor, isJson } = outputs[index] as AnsweredTensor;
+    text += outputText(index, name, tensor);
+    if (isJson) text += `"parameters":{"${JSON_PARAMETER}":true},`;
+    text += `"data":[${elementsText(name, tensor, 0, tensor.data.length, nonFinite)}]}`;
+  }
+  text += ']}';
+  return { text, parts: NO_PARTS, bytes: text.length, jsonBytes: undefined };
+}
+
+const NO_PARTS: readonly Uint8Array[] = [];
+
 /**
  * Writes the answer to a request.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` for an output that has no JSON form.
  */
 export function* writeAnswer(
-  { model, version, id, parameters }: AnswerHead,
+  head: AnswerHead,
   outputs: readonly AnsweredTensor[],
   nonFinite: NonFinite,
 ): Steps<AnswerBody> {
-  let text = `{"model_name":${JSON.stringify(model)},"model_version":${JSON.stringify(version)}`;
-  if (id !== undefined) text += `,"id":${JSON.stringify(id)}`;
-  if (parameters !== undefined) text += `,"parameters":${JSON.stringify(parameters)}`;
-  text += ',"outputs":[';
+  let text = headText(head);
   const parts: Uint8Array[] = [];
   const raw: Uint8Array[] = [];
-  let separator = '';
-  for (const { name, tensor, isBinary, isJson } of outputs) {
-    text += `${separator}{"name":${JSON.stringify(name)},"datatype":"${datatypeOf(tensor.type)}","shape":[${tensor.dims}],`;
-    separator = ',';
+  for (const [index, { name, tensor, isBinary, isJson }] of outputs.entries()) {
+    text += outputText(index, name, tensor);
     if (isBinary) {
       const bytes = rawFromTensor(tensor);
       raw.push(bytes);
-      text += `"parameters":{"binary_data_size":${bytes.byteLength}${isJson ? `,"${JSON_PARAMETER}":true` : ''}}}`;
+      const more = isJson ? `,"${JSON_PARAMETER}":true` : '';
+      text += `"parameters":{"binary_data_size":${bytes.byteLength}${more}}}`;
       continue;
     }
     if (isJson) text += `"parameters":{"${JSON_PARAMETER}":true},`;
@@ -72,12 +98,22 @@ export function* writeAnswer(
     }
     text += ']}';
   }
-  text += ']}';
-  if (parts.length === 0 && raw.length === 0) return { text, parts, bytes: text.length, jsonBytes: undefined };
-  parts.push(Buffer.from(text));
+  parts.push(Buffer.from(`${text}]}`));
   const jsonBytes = bytesOf(parts);
   if (raw.length === 0) return { text: undefined, parts, bytes: jsonBytes, jsonBytes: undefined };
   return { text: undefined, parts: [...parts, ...raw], bytes: jsonBytes + bytesOf(raw), jsonBytes };
+}
+
+function headText({ model, version, id, parameters }: AnswerHead): string {
+  let text = `{"model_name":${JSON.stringify(model)},"model_version":${JSON.stringify(version)}`;
+  if (id !== undefined) text += `,"id":${JSON.stringify(id)}`;
+  if (parameters !== undefined) text += `,"parameters":${JSON.stringify(parameters)}`;
+  return `${text},"outputs":[`;
+}
+
+function outputText(index: number, name: string, { type, dims }: Tensor): string {
+  const separator = index === 0 ? '' : ',';
+  return `${separator}{"name":${JSON.stringify(name)},"datatype":"${datatypeOf(type)}","shape":[${dims}],`;
 }
 
 function bytesOf(parts: readonly Uint8Array[]): number {

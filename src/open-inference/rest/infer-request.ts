@@ -20,21 +20,15 @@ const MOST_OUTPUTS = 10_000;
 /**
  * Makes the call that a request's JSON describes.
  *
- * @param tensors of the message, all of them with their data.
+ * @param message with the data of all its tensors.
  * @throws InfermuxError `INVALID_ARGUMENT` naming the place, what was expected and what came.
  */
-export function inferenceCallOf(
-  target: string,
-  { fields, tensors }: TensorMessage,
-  data: readonly Tensor[],
-): InferenceCall {
+export function inferenceCallOf(target: string, { fields, tensors }: TensorMessage): InferenceCall {
   const own = fields['parameters'];
   const parameters = own === undefined ? undefined : readParameters('the request', own);
   const outputs = readOutputs(fields['outputs']);
   const feeds: Record<string, Tensor> = {};
-  for (let index = 0; index < tensors.length; index += 1) {
-    setProperty(feeds, (tensors[index] as { name: string }).name, data[index] as Tensor);
-  }
+  for (const { name, tensor } of tensors) setProperty(feeds, name, tensor as Tensor);
   return {
     target,
     id: readId(fields['id']),

@@ -6,6 +6,7 @@ import { JsonCutter, type Range } from '../json/json-cutter.js';
 import { readData } from '../json/read-data.js';
 import type { Steps } from '../json/steps.js';
 import { type Allocate, checkRawSize, type TensorHead } from '../raw-tensors.js';
+import { parseSmall, tensorOfNumbers } from './small-message.js';
 
 /** Bytes of JSON that are cut in one step: about 0.1 ms. */
 const STEP_BYTES = 65_536;
@@ -17,8 +18,8 @@ const MOST_TENSORS = 10_000;
 /** A tensor of a request or an answer: its data are in the JSON, or follow it in binary form. */
 export interface MessageTensor extends TensorHead {
   readonly parameters: Readonly<Record<string, unknown>>;
-  /** The tensor, if its data are in the JSON. */
-  readonly tensor: Tensor | undefined;
+  /** Undefined while its data are still to be received: they follow the JSON. */
+  tensor: Tensor | undefined;
   /** Bytes of its binary form, if its data follow the JSON. */
   readonly binaryBytes: number | undefined;
 }
@@ -74,6 +75,32 @@ function checkNames(list: string, tensors: readonly MessageTensor[]): void {
   }
 }
 
+/**
+ * {@link readTensorMessage} for a small text, if all its data are numbers that `JSON.parse` keeps.
+ *
+ * @returns undefined for any other text.
+ * @throws InfermuxError as {@link readTensorMessage}.
+ */
+export function readSmallMessage(
+  bytes: Buffer,
+  list: 'inputs' | 'outputs',
+  allocate: Allocate,
+): TensorMessage | undefined {
+  const fields = parseSmall(bytes);
+  const given = fields?.[list];
+  if (fields === undefined || !Array.isArray(given) || given.length > MOST_TENSORS) return undefined;
+  const tensors: MessageTensor[] = [];
+  for (let index = 0; index < given.length; index += 1) {
+    const head = readHead(list, index, given[index]);
+    tensors.push(head);
+    if (head.binaryBytes !== undefined) continue;
+    head.tensor = tensorOfNumbers(head.datatype, head.shape, (given[index] as { data: unknown }).data, allocate);
+    if (head.tensor === undefined) return undefined;
+  }
+  if (tensors.length > 1) checkNames(list, tensors);
+  return { fields, tensors };
+}
+
 /** @throws InfermuxError `INVALID_ARGUMENT` for a text that is no JSON object. */
 export function parseObject(text: string): Readonly<Record<string, unknown>> {
   let value: unknown;
@@ -86,13 +113,8 @@ export function parseObject(text: string): Readonly<Record<string, unknown>> {
   throw invalid(`the body must be a JSON object, got ${show(value)}`);
 }
 
-/** A tensor whose data are yet to be read. */
-interface ReadHead extends MessageTensor {
-  tensor: Tensor | undefined;
-}
-
 /** Messages are made when something is wrong: this runs for every request. */
-function readHead(list: string, index: number, given: unknown): ReadHead {
+function readHead(list: string, index: number, given: unknown): MessageTensor {
   if (!isPlainObject(given)) {
     throw invalid(`${list}[${index}] must be a tensor { name, shape, datatype, data }, got ${show(given)}`);
   }
@@ -102,7 +124,7 @@ function readHead(list: string, index: number, given: unknown): ReadHead {
   }
   const parameters = own === undefined ? NO_PARAMETERS : readParameters(`${list}[${index}]`, own);
   const { binary_data_size: binaryBytes, shared_memory_region: region } = parameters;
-  const head: ReadHead = {
+  const head: MessageTensor = {
     name,
     shape: checkShape(list, index, shape),
     datatype: checkDatatype(list, index, datatype),

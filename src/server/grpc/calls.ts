@@ -124,6 +124,7 @@ export class Calls {
 
   /** @throws InfermuxError when the call has no right key. */
   check(area: Area, { metadata }: AnyCall): void {
+    if (this.#parts.access.isOpen) return;
     this.#parts.access.check(area, (name) => {
       const [value] = metadata.get(name);
       return value === undefined ? undefined : String(value);

@@ -91,6 +91,8 @@ function createFastify({ limits, tls }: ResolvedServer): FastifyInstance {
   } as const;
   const server = {
     maxHeaderSize: limits.headerBytes,
+    // Node compares the two when it makes the server.
+    requestTimeout: limits.requestTimeoutMs,
     headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
     connectionsCheckingInterval: Math.max(100, Math.min(5_000, limits.headersTimeoutMs, limits.requestTimeoutMs)),
     noDelay: true,

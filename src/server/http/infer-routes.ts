@@ -4,8 +4,8 @@ import { InfermuxError } from '../../index.js';
 import { errorBodyOf } from '../../open-inference/error-statuses.js';
 import { jsonOf } from '../../open-inference/handler-tensors.js';
 import { readRunParameters } from '../../open-inference/inference-call.js';
-import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
-import { writeAnswer } from '../../open-inference/rest/infer-answer.js';
+import { doInTurns } from '../../open-inference/json/steps.js';
+import { writeAnswer, writeShortAnswer } from '../../open-inference/rest/infer-answer.js';
 import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
 import { targetOf } from '../inference/served-names.js';
@@ -17,8 +17,6 @@ import type { ModelPath } from './model-path.js';
 import { beginRaw, sendAnswer } from './send.js';
 import type { Visit } from './visit.js';
 
-/** Elements of an answer that is written in one turn of the event loop. */
-const AT_ONCE_ELEMENTS = 8_192;
 /** Most bytes of a request to `generate`, which is parsed in one go. */
 const MOST_GENERATE_BYTES = 16 * 2 ** 20;
 
@@ -46,9 +44,10 @@ export class InferRoutes {
       signal: clientSignal(request),
       requestId: request.infermuxVisit?.requestId,
     });
-    const steps = writeAnswer(head, outputs, options.nonFinite);
-    const isShort = outputs.every(({ isBinary, tensor }) => isBinary || tensor.data.length <= AT_ONCE_ELEMENTS);
-    sendAnswer(request, reply, isShort ? doAtOnce(steps) : await doInTurns(steps), options.limits.writeTimeoutMs);
+    const answer =
+      writeShortAnswer(head, outputs, options.nonFinite) ??
+      (await doInTurns(writeAnswer(head, outputs, options.nonFinite)));
+    sendAnswer(request, reply, answer, options.limits.writeTimeoutMs);
   }
 
   /** `generate`: the body is the request of a handler, or has the inputs of a model by name. */

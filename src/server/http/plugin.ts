@@ -35,8 +35,10 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
   fastify.addHook('onRequest', (request, reply, done) => {
     request.infermuxVisit = new Visit(parts, request, reply);
     try {
-      checkOrigin(request, options.cors);
-      parts.access.check(request.routeOptions.config.area ?? 'inference', (name) => headerOf(request, name));
+      const { origin } = request.raw.headers;
+      if (origin !== undefined) checkOrigin(origin, request.host, options.cors);
+      if (!parts.access.isOpen)
+        parts.access.check(request.routeOptions.config.area ?? 'inference', (name) => headerOf(request, name));
     } catch (error) {
       sendError(reply, error);
       return;
@@ -50,10 +52,9 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
  * Refuses what a page of another site sends by the browser of somebody who can reach this server: the browser asks no
  * one before a simple POST.
  */
-function checkOrigin(request: FastifyRequest, allowed: readonly string[]): void {
-  const { origin } = request.headers;
-  if (origin === undefined || allowed.includes('*') || allowed.includes(origin)) return;
-  if (URL.canParse(origin) && new URL(origin).host === request.host) return;
+function checkOrigin(origin: string, host: string, allowed: readonly string[]): void {
+  if (allowed.includes('*') || allowed.includes(origin)) return;
+  if (URL.canParse(origin) && new URL(origin).host === host) return;
   throw refusal('forbidden', `pages of ${origin} may not ask: name the origin in the option cors`);
 }
 
