@@ -40,6 +40,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
     expect(run(PACKAGE.bin.infermux, 'inspect', '--help')).toContain('Usage: infermux inspect'),
   'npx infermux bench model.onnx': () =>
     expect(run(PACKAGE.bin.infermux, 'bench', '--help')).toContain('Usage: infermux bench'),
+  'npx infermux serve': () => expect(run(PACKAGE.bin.infermux, 'serve', '--help')).toContain('Usage: infermux serve'),
   'npm ci': () => expect(existsSync(join(ROOT, 'package-lock.json'))).toBe(true),
   'npm start': () => expect(PACKAGE.scripts.start).toContain('demo'),
   'npm test': () => expect(PACKAGE.scripts.test).toContain('vitest run'),
@@ -93,8 +94,8 @@ describe('the pages behind the README', () => {
     expect(README).toContain(`](docs/${name})`);
     const links = [...text.matchAll(/\]\(([^)#:]+)\)/g)].map(([, link = '']) => link);
     expect(links.filter((link) => !existsSync(join(ROOT, 'docs', link)))).toEqual([]);
-    // Python stands beside JavaScript on the pages for those who come from elsewhere.
-    expect(ofPages.every(({ language }) => ['js', 'ts', 'python'].includes(language))).toBe(true);
+    // Python stands beside JavaScript on the pages for those who come from elsewhere. Another test runs the commands.
+    expect(ofPages.every(({ language }) => ['js', 'ts', 'python', 'sh', 'json'].includes(language))).toBe(true);
   });
 });
 

@@ -25,7 +25,7 @@ import {
 import { inspectTables } from './inspect.js';
 import type { ModelPlace } from './model-place.js';
 import { checkModels, listModels, repositoryTables } from './models.js';
-import { SERVE_OPTIONS, type ServeFlags } from './serve/serve-options.js';
+import { SERVE_OPTIONS, type ServeFlags, withoutRefusals } from './serve/serve-options.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
 import { progressBar } from './terminal/progress-bar.js';
 
@@ -144,6 +144,7 @@ const serving = program
     const models = directory ?? process.env['INFERMUX_MODELS'];
     await serve(models === undefined ? flags : { ...flags, models });
   });
+withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
 
 const models = program.command('models').description('Look at models as an engine does.').exitOverride();

@@ -76,6 +76,17 @@ export const SERVE_OPTIONS: readonly Option[] = [
     .argParser(parseSeconds),
 ];
 
+/** commander takes any value of a variable for a yes. */
+const NO = /^(|0|false|no|off)$/i;
+
+/** Takes the variables of flags without a value out of the environment if they say no. */
+export function withoutRefusals(env: NodeJS.ProcessEnv): void {
+  for (const option of SERVE_OPTIONS) {
+    const name = option.envVar;
+    if (name !== undefined && option.isBoolean() && NO.test(env[name] ?? '')) delete env[name];
+  }
+}
+
 type Defined<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Puts what the flags say over a configuration. */
