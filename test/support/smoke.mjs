@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { createEngine, InfermuxError } from 'infermux';
+import { connect } from 'infermux/client';
+import { infermuxPlugin } from 'infermux/fastify';
+import { createServer } from 'infermux/server';
 
 const packageFolder = dirname(createRequire(import.meta.url).resolve('infermux/package.json'));
 const engine = await createEngine({ models: join(packageFolder, 'native-models'), replicas: 2 });
@@ -34,6 +37,18 @@ const ways = await Promise.all([
 ]);
 for (const { probabilities } of ways) assert.deepEqual(probabilities, ways[0].probabilities);
 assert.match(await engine.metrics.metrics(), /infermux_router_requests_total/);
+
+// The server and its client, over both protocols.
+assert.equal(typeof infermuxPlugin, 'function');
+const server = await createServer(engine, { http: { port: 0 }, grpc: { port: 0 } });
+for (const address of [`http://127.0.0.1:${server.http.port}`, `grpc://127.0.0.1:${server.grpc.port}`]) {
+  const client = await connect(address);
+  const { probabilities } = await client.run('digits-mlp', { image: { dims: [rows, 64], data: pixels() } });
+  assert.deepEqual(probabilities, ways[0].probabilities);
+  await assert.rejects(client.run('none', { image }), { code: 'MODEL_NOT_FOUND' });
+  await client.close();
+}
+await server.close();
 await engine.close();
 
 // Ending in the middle of work must not abort the process.
