@@ -1,5 +1,4 @@
 import { type ChildProcess, execFile, execFileSync, fork } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -44,20 +43,23 @@ export async function requestsPerSecond(load: Load, seconds = 2): Promise<number
   return Number(/finished in [\d.]+s, ([\d.]+) req\/s/.exec(stdout)?.[1]);
 }
 
-/** The 99th percentile of the times of requests that come at this rate, in milliseconds. */
-export async function percentile99(load: Load & { connections: number }, rate: number, seconds = 4): Promise<number> {
-  const log = `${load.file}.log`;
-  rmSync(log, { force: true });
-  const each = Math.max(1, rate / load.connections);
-  const args = [`-D${seconds}`, `--rps=${each.toFixed(2)}`, `--log-file=${log}`, ...argumentsOf(load)];
-  await promisify(execFile)('h2load', args);
-  // Microseconds: when it began, the status, and how long it took.
-  const lines = readFileSync(log, 'utf8').trim().split('\n');
-  const read = lines.map((line) => line.split('\t').map(Number) as [number, number, number]);
-  const firstAt = Math.min(...read.slice(0, 1_000).map(([at]) => at));
-  const times = read.filter(([at]) => at > firstAt + 1e6).map(([, , took]) => took / 1_000);
-  times.sort((left, right) => left - right);
-  return times[Math.floor(times.length * 0.99)] as number;
+/**
+ * The 99th percentile, in milliseconds, of the times of requests that come at random moments of this rate, each from the
+ * moment at which it was due.
+ */
+export async function percentile99(
+  { url, file, headers = [], connections }: Load & { connections: number },
+  rate: number,
+  seconds = 4,
+): Promise<number> {
+  const pairs = headers.map((header) => header.split(': ') as [string, string]);
+  const asked = { url, file, headers: Object.fromEntries(pairs), connections, rate, seconds };
+  const [, { p99Ms, failed }] = await Child.start<{ p99Ms: number; failed: number }>(
+    'open-loop.mjs',
+    JSON.stringify(asked),
+  );
+  if (failed > 0) throw new Error(`${failed} requests failed`);
+  return p99Ms;
 }
 
 /** Opens so many connections that send nothing, in portions. */

@@ -12,6 +12,7 @@ import { messageOf, toInfermuxError } from '../../common/errors.js';
 import { InfermuxError } from '../../index.js';
 import { statusesOf } from '../../open-inference/error-statuses.js';
 import type { Area } from '../access-control.js';
+import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
 import { givenRequestId, nextRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
@@ -133,13 +134,14 @@ export class Calls {
 
   /** What the call says beside its message. */
   circumstances(call: AnyCall): Circumstances {
-    const controller = new AbortController();
-    call.on('cancelled', () => controller.abort(new InfermuxError('CANCELLED', 'the client cancelled the call')));
-    if (call.cancelled) controller.abort(new InfermuxError('CANCELLED', 'the client cancelled the call'));
+    const client = new ClientSignal();
+    const cancelled = () => client.abort(new InfermuxError('CANCELLED', 'the client cancelled the call'));
+    if (call.cancelled) cancelled();
+    else call.on('cancelled', cancelled);
     const deadline = Number(call.getDeadline());
     const [given] = call.metadata.get('x-request-id');
     return {
-      signal: controller.signal,
+      signal: client.signal,
       requestId: givenRequestId(given),
       deadline: Number.isFinite(deadline) ? deadline : undefined,
     };

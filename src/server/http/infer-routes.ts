@@ -11,7 +11,7 @@ import { parseObject, readParameters } from '../../open-inference/rest/tensor-me
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
 import { BodyReader } from './body-reader.js';
-import { clientSignal } from './client-signal.js';
+import { clientSignal } from './connection-signal.js';
 import { InferBodies } from './infer-body.js';
 import type { ModelPath } from './model-path.js';
 import { beginRaw, sendAnswer } from './send.js';

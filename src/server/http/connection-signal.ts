@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { FastifyRequest } from 'fastify';
 import { InfermuxError } from '../../index.js';
+import { ClientSignal } from '../client-signal.js';
 
 const signals = new WeakMap<Socket, AbortSignal>();
 
@@ -8,8 +9,7 @@ const signals = new WeakMap<Socket, AbortSignal>();
  * Returns a signal that is aborted when the client of the request goes away. All requests of a connection of HTTP/1.1 have
  * the same one, since they end with it.
  */
-export function clientSignal(request: FastifyRequest): AbortSignal {
-  const { raw } = request;
+export function clientSignal({ raw }: FastifyRequest): AbortSignal {
   if (raw.httpVersionMajor > 1) return signalOf(raw, 'aborted');
   const known = signals.get(raw.socket);
   if (known !== undefined) return known;
@@ -19,7 +19,7 @@ export function clientSignal(request: FastifyRequest): AbortSignal {
 }
 
 function signalOf(emitter: NodeJS.EventEmitter, event: string): AbortSignal {
-  const controller = new AbortController();
-  emitter.once(event, () => controller.abort(new InfermuxError('CANCELLED', 'the client went away')));
-  return controller.signal;
+  const client = new ClientSignal();
+  emitter.once(event, () => client.abort(new InfermuxError('CANCELLED', 'the client went away')));
+  return client.signal;
 }
