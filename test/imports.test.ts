@@ -30,7 +30,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   'open-inference': [...FOUNDATION, 'protobufjs/minimal.js', '@grpc/proto-loader'],
   client: [...FOUNDATION, 'open-inference', 'index', '@grpc/grpc-js', '@grpc/proto-loader', 'undici'],
   server: [
-    ...['common', 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
+    ...['common', 'tensors', 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client'],
   ],
   cli: [

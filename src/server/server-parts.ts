@@ -1,9 +1,11 @@
 import type { InferenceEngine } from '../index.js';
+import type { Allocate } from '../open-inference/raw-tensors.js';
 import { AccessControl } from './access-control.js';
 import { Admission } from './inference/admission.js';
 import { Inference } from './inference/inference.js';
 import { LogSettings } from './inference/log-settings.js';
 import { RepositoryAdmin } from './inference/repository-admin.js';
+import { requestMemory } from './inference/request-memory.js';
 import { ServedNames } from './inference/served-names.js';
 import { InferenceStatistics } from './inference/statistics.js';
 import { TurnGate } from './inference/turn-gate.js';
@@ -25,6 +27,8 @@ export class ServerParts {
   readonly repository: RepositoryAdmin;
   readonly admission: Admission;
   readonly gate = new TurnGate();
+  /** Makes the tensors of requests. */
+  readonly allocate: Allocate;
   readonly access: AccessControl;
   readonly metrics: ServerMetrics;
   readonly logSettings: LogSettings;
@@ -36,6 +40,7 @@ export class ServerParts {
   constructor(engine: InferenceEngine, options: ResolvedRest) {
     this.engine = engine;
     this.options = options;
+    this.allocate = requestMemory(engine);
     this.names = new ServedNames(engine);
     this.inference = new Inference(engine, this.names, this.statistics);
     this.repository = new RepositoryAdmin(engine, this.names);

@@ -5,7 +5,6 @@ import { answeredTensors } from '../../open-inference/answer-tensors.js';
 import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
 import type { WireRequest, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
-import type { Allocate } from '../../open-inference/raw-tensors.js';
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
@@ -18,12 +17,10 @@ const MOST_AHEAD = 64;
 export class InferCalls {
   readonly #parts: ServerParts;
   readonly #calls: Calls;
-  readonly #allocate: Allocate;
 
   constructor(parts: ServerParts, calls: Calls) {
     this.#parts = parts;
     this.#calls = calls;
-    this.#allocate = (type, dims) => parts.engine.allocate(type, dims);
   }
 
   infer(request: WireRequest, call: ServerUnaryCall<WireRequest, WireResponse>): Promise<WireResponse> {
@@ -76,7 +73,7 @@ export class InferCalls {
 
   async *#items(request: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
     const { model_name: name, model_version: version } = request;
-    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#allocate);
+    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
     const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
     const items = this.#parts.engine.stream(call.target, feeds, { ...call.options, ...circumstances });
     for await (const item of items) {
@@ -98,7 +95,7 @@ export class InferCalls {
       throw error;
     }
     try {
-      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#allocate);
+      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
       await gate.pass();
       const { head, outputs } = await inference.infer(name, call, circumstances);
       return messageOfAnswer(head, outputs);

@@ -27,10 +27,7 @@ export class InferRoutes {
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
-    this.#bodies = new InferBodies(
-      (type, dims) => parts.engine.allocate(type, dims),
-      (target) => parts.names.inspect(target, undefined),
-    );
+    this.#bodies = new InferBodies(parts.allocate, (target) => parts.names.inspect(target, undefined));
   }
 
   /** `infer`. */
