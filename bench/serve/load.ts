@@ -1,5 +1,7 @@
 import { type ChildProcess, execFile, execFileSync, fork } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
@@ -43,23 +45,33 @@ export async function requestsPerSecond(load: Load, seconds = 2): Promise<number
   return Number(/finished in [\d.]+s, ([\d.]+) req\/s/.exec(stdout)?.[1]);
 }
 
+/** Each sends on all its connections at the same moments. */
+const PROCESSES = 8;
+
 /**
- * The 99th percentile, in milliseconds, of the times of requests that come at random moments of this rate, each from the
- * moment at which it was due.
+ * The 99th percentile, in milliseconds, of the times of requests that come at this rate. Several processes send them, which
+ * begin at random moments: one alone would send on all connections at once.
  */
-export async function percentile99(
-  { url, file, headers = [], connections }: Load & { connections: number },
-  rate: number,
-  seconds = 4,
-): Promise<number> {
-  const pairs = headers.map((header) => header.split(': ') as [string, string]);
-  const asked = { url, file, headers: Object.fromEntries(pairs), connections, rate, seconds };
-  const [, { p99Ms, failed }] = await Child.start<{ p99Ms: number; failed: number }>(
-    'open-loop.mjs',
-    JSON.stringify(asked),
+export async function percentile99(load: Load & { connections: number }, rate: number, seconds = 4): Promise<number> {
+  const each = rate / load.connections;
+  const connections = load.connections / PROCESSES;
+  const periodMs = 1_000 / each;
+  const logs = Array.from({ length: PROCESSES }, (_, index) => `${load.file}.${index}.log`);
+  await Promise.all(
+    logs.map(async (log) => {
+      rmSync(log, { force: true });
+      await sleep(Math.random() * periodMs);
+      const args = [`-D${seconds}`, `--rps=${each.toFixed(2)}`, `--log-file=${log}`];
+      await promisify(execFile)('h2load', [...args, ...argumentsOf({ ...load, connections })]);
+    }),
   );
-  if (failed > 0) throw new Error(`${failed} requests failed`);
-  return p99Ms;
+  // Microseconds: when it began, the status, and how long it took.
+  const lines = logs.flatMap((log) => readFileSync(log, 'utf8').trim().split('\n'));
+  const read = lines.map((line) => line.split('\t').map(Number) as [number, number, number]);
+  const firstAt = read.reduce((least, [at]) => Math.min(least, at), Number.POSITIVE_INFINITY);
+  const times = read.filter(([at]) => at > firstAt + 1e6 * WARM_UP_S).map(([, , took]) => took / 1_000);
+  times.sort((left, right) => left - right);
+  return times[Math.floor(times.length * 0.99)] as number;
 }
 
 /** Opens so many connections that send nothing, in portions. */

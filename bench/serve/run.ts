@@ -30,7 +30,7 @@ const PICTURE = [1, 3, 224, 224] as const;
 const PIXELS = 3 * 224 * 224;
 const NUMBERS = 1_000_000;
 /** Code that is compiled last becomes fast after some ten thousand requests. */
-const WARM_UP_S = 8;
+const WARM_UP_S = 15;
 
 const files = mkdtempSync(join(tmpdir(), 'infermux-bench-serve-'));
 const put = (name: string, ...parts: readonly (Uint8Array | string)[]) => {
@@ -132,7 +132,7 @@ async function longestBlock(server: Child, port: number): Promise<number> {
     await answer.arrayBuffer();
   };
   for (let index = 0; index < 5; index += 1) await send();
-  await server.ask('reset');
+  await server.ask('watch');
   for (let index = 0; index < 5; index += 1) await send();
   return (await server.ask<Told>('tell')).blockMs;
 }

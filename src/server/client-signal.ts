@@ -6,7 +6,7 @@ type Listener = () => void;
  */
 export class ClientSignal {
   aborted = false;
-  reason: unknown;
+  #reasonOf: (() => unknown) | undefined;
   readonly #listeners: Listener[] = [];
 
   /** The signal as the engine takes it. */
@@ -26,11 +26,16 @@ export class ClientSignal {
   /** Node lifts the limit of listeners by it. There is none. */
   setMaxListeners(): void {}
 
-  /** The first reason counts. */
-  abort(reason: unknown): void {
+  /** Why it was aborted. */
+  get reason(): unknown {
+    return this.#reasonOf?.();
+  }
+
+  /** @param reasonOf makes the reason if somebody asks: streams are also closed when all is well. The first one counts. */
+  abort(reasonOf: () => unknown): void {
     if (this.aborted) return;
     this.aborted = true;
-    this.reason = reason;
+    this.#reasonOf = reasonOf;
     for (const listener of this.#listeners.splice(0)) listener();
   }
 }

@@ -67,6 +67,8 @@ export function serviceErrorOf(cause: unknown): Partial<ServiceError> {
   return { code: statusesOf(error).grpc, details: error.message, metadata };
 }
 
+const callCancelled = () => new InfermuxError('CANCELLED', 'the client cancelled the call');
+
 /** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
 export class Calls {
   readonly #parts: ServerParts;
@@ -135,7 +137,7 @@ export class Calls {
   /** What the call says beside its message. */
   circumstances(call: AnyCall): Circumstances {
     const client = new ClientSignal();
-    const cancelled = () => client.abort(new InfermuxError('CANCELLED', 'the client cancelled the call'));
+    const cancelled = () => client.abort(callCancelled);
     if (call.cancelled) cancelled();
     else call.on('cancelled', cancelled);
     const deadline = Number(call.getDeadline());

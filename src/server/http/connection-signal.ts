@@ -20,6 +20,8 @@ export function clientSignal({ raw }: FastifyRequest): AbortSignal {
 
 function signalOf(emitter: NodeJS.EventEmitter, event: string): AbortSignal {
   const client = new ClientSignal();
-  emitter.once(event, () => client.abort(new InfermuxError('CANCELLED', 'the client went away')));
+  emitter.once(event, () => client.abort(clientGone));
   return client.signal;
 }
+
+const clientGone = () => new InfermuxError('CANCELLED', 'the client went away');
