@@ -29,8 +29,6 @@ if (!hasH2load())
 const PICTURE = [1, 3, 224, 224] as const;
 const PIXELS = 3 * 224 * 224;
 const NUMBERS = 1_000_000;
-/** Code that is compiled last becomes fast after some ten thousand requests. */
-const WARM_UP_S = 15;
 
 const files = mkdtempSync(join(tmpdir(), 'infermux-bench-serve-'));
 const put = (name: string, ...parts: readonly (Uint8Array | string)[]) => {
@@ -169,16 +167,6 @@ try {
   const jsonLoad = { file: jsonFile, connections: 64, headers: ['content-type: application/json'] };
   const headers = [`inference-header-content-length: ${head.length}`];
   const binaryLoad = { file: pictureFile, connections: 16, headers };
-  const loads = [
-    { ...jsonLoad, url: at(ports.http) },
-    { ...jsonLoad, url: at(peers.fastify) },
-    { ...binaryLoad, url: at(pictures.http, '/v2/models/channels/infer') },
-    { ...binaryLoad, url: at(peers.http, '/') },
-    grpcAt(ports.grpc),
-    grpcAt(peers.grpc),
-  ];
-  process.stderr.write('warming up\n');
-  for (const load of loads) await requestsPerSecond(load, WARM_UP_S);
   for (let round = 0; round < ROUNDS; round += 1) {
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
     const both = async (ours: Parameters<typeof requestsPerSecond>[0], theirs: typeof ours) =>
