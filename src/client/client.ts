@@ -3,6 +3,7 @@ import { InfermuxError, show } from '../common/errors.js';
 import { isPlainObject } from '../common/values/realm.js';
 import type { RunOptions } from '../contracts/run-options.js';
 import type { InferenceResult } from '../index.js';
+import { DETAILS_PARAMETER } from '../open-inference/own-keys.js';
 import { checkFeeds } from '../tensors/check-feeds.js';
 import { readFeeds } from '../tensors/read-feeds.js';
 import { type Feeds, isTensorType, type Outputs, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
@@ -145,7 +146,7 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
       name,
       inputs: Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor })),
       outputs: options.outputs,
-      parameters: hasDetails ? { ...parameters, infermux_details: true } : parameters,
+      parameters: hasDetails ? { ...parameters, [DETAILS_PARAMETER]: true } : parameters,
     };
     // A run of a model changes nothing, so it may run twice.
     return withRetries(this.#retries, true, terms, () => this.#transport.infer(call));

@@ -14,20 +14,28 @@ import type { WireRequest, WireResponse, WireStreamResponse } from '../open-infe
 import { inferenceServiceOf, loadDefinitions } from '../open-inference/grpc/service-definition.js';
 import { tensorFromContents } from '../open-inference/grpc/typed-contents.js';
 import { valueIn } from '../open-inference/handler-tensors.js';
+import {
+  CODE_METADATA,
+  CODE_PARAMETER,
+  JSON_PARAMETER,
+  REQUEST_ID,
+  RETRY_AFTER_METADATA,
+  STREAM_PARAMETER,
+} from '../open-inference/own-keys.js';
 import { rawFromTensor, tensorFromRaw } from '../open-inference/raw-tensors.js';
-import { JSON_PARAMETER } from '../open-inference/rest/infer-answer.js';
 import { setProperty, type Tensor } from '../tensors/tensor.js';
 import { inferCallOf } from './handler-call.js';
 import { allocateOwn } from './own-tensors.js';
-import type {
-  CallTerms,
-  Credentials,
-  HandlerCall,
-  IndexInfo,
-  InferCall,
-  InferReply,
-  ModelInfo,
-  Transport,
+import {
+  type CallTerms,
+  type Credentials,
+  type HandlerCall,
+  headersOf,
+  type IndexInfo,
+  type InferCall,
+  type InferReply,
+  type ModelInfo,
+  type Transport,
 } from './transport.js';
 import { errorOfGrpc, Unreachable } from './wire-errors.js';
 
@@ -37,7 +45,6 @@ type Method = MethodDefinition<object, object>;
 
 export interface GrpcSettings extends Credentials {
   readonly isSecure: boolean;
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
 }
 
 /** gRPC with raw contents, over one connection. */
@@ -46,12 +53,13 @@ export class GrpcTransport implements Transport {
   readonly #service: ServiceDefinition;
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(address: string, { apiKey, headers = {}, isSecure, tls = {} }: GrpcSettings) {
+  constructor(address: string, settings: GrpcSettings) {
+    const { isSecure, tls = {} } = settings;
     const buffer = (text: string | undefined) => (text === undefined ? null : Buffer.from(text));
     const secure = () => credentials.createSsl(buffer(tls.ca), buffer(tls.key), buffer(tls.cert));
     this.#client = new Client(address, isSecure ? secure() : credentials.createInsecure(), OPTIONS);
     this.#service = inferenceServiceOf(loadDefinitions());
-    this.#headers = apiKey === undefined ? headers : { ...headers, authorization: `Bearer ${apiKey}` };
+    this.#headers = headersOf(settings);
   }
 
   async infer(call: InferCall): Promise<InferReply> {
@@ -64,21 +72,21 @@ export class GrpcTransport implements Transport {
   }
 
   async *generateStream(call: HandlerCall): AsyncGenerator<unknown> {
-    const { name, requestId } = call;
     const method = this.#service['ModelStreamInfer'] as Method;
     const stream = this.#client.makeBidiStreamRequest(
       ...([method.path, method.requestSerialize, method.responseDeserialize] as const),
-      ...([this.#metadata(requestId), optionsOf(call)] as const),
+      ...([this.#metadata(call.requestId), optionsOf(call)] as const),
     ) as unknown as ClientDuplexStream<WireRequest, WireStreamResponse>;
     const cancel = () => stream.cancel();
-    call.signal?.addEventListener('abort', cancel, { once: true });
-    const inferCall = inferCallOf({ ...call, parameters: { ...call.parameters, stream: true } });
-    stream.write(messageOf({ ...inferCall, name }));
+    if (call.signal?.aborted === true) cancel();
+    else call.signal?.addEventListener('abort', cancel, { once: true });
+    const parameters = { ...call.parameters, [STREAM_PARAMETER]: true };
+    stream.write(messageOf(inferCallOf({ ...call, parameters })));
     stream.end();
     try {
       for await (const { error_message: message, infer_response: response } of stream) {
         if (message !== '') {
-          const code = response?.parameters['infermux_code'];
+          const code = response?.parameters[CODE_PARAMETER];
           throw errorOfGrpc(GRPC_STATUS.UNKNOWN, { message, code });
         }
         const { json, outputs } = replyOf(response as WireResponse);
@@ -141,7 +149,7 @@ export class GrpcTransport implements Transport {
   #metadata(requestId: string | undefined): Metadata {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(this.#headers)) metadata.set(name, value);
-    if (requestId !== undefined) metadata.set('x-request-id', requestId);
+    if (requestId !== undefined) metadata.set(REQUEST_ID, requestId);
     return metadata;
   }
 }
@@ -198,8 +206,8 @@ function replyOf({
 function errorOf({ code, details, metadata, message }: ServiceError, { signal }: CallTerms): InfermuxError {
   if (signal?.aborted === true)
     return new InfermuxError('CANCELLED', "the caller's signal was aborted", { cause: signal.reason });
-  const [own] = metadata?.get('infermux-code') ?? [];
-  const [retryAfter] = metadata?.get('retry-after-ms') ?? [];
+  const [own] = metadata?.get(CODE_METADATA) ?? [];
+  const [retryAfter] = metadata?.get(RETRY_AFTER_METADATA) ?? [];
   // Without a code of the server's own it is the connection that has failed.
   if (code === GRPC_STATUS.UNAVAILABLE && own === undefined) {
     return new Unreachable(

@@ -2,25 +2,27 @@ import { Pool } from 'undici';
 import { InfermuxError, messageOf } from '../common/errors.js';
 import { isPlainObject } from '../common/values/realm.js';
 import { datatypeOf } from '../open-inference/datatypes.js';
+import type { ErrorBody } from '../open-inference/error-statuses.js';
 import { jsonOf, valueIn } from '../open-inference/handler-tensors.js';
 import { doAtOnce, doInTurns } from '../open-inference/json/steps.js';
+import { ERROR_EVENT, JSON_PARAMETER, REQUEST_ID } from '../open-inference/own-keys.js';
 import { rawFromTensor, tensorFromRaw } from '../open-inference/raw-tensors.js';
-import { JSON_PARAMETER } from '../open-inference/rest/infer-answer.js';
 import { HEADER_LENGTH } from '../open-inference/rest/infer-request.js';
 import { readTensorMessage } from '../open-inference/rest/tensor-message.js';
 import { setProperty, type Tensor } from '../tensors/tensor.js';
 import { inferCallOf } from './handler-call.js';
 import { allocateOwn } from './own-tensors.js';
 import { eventsOf } from './server-sent-events.js';
-import type {
-  CallTerms,
-  Credentials,
-  HandlerCall,
-  IndexInfo,
-  InferCall,
-  InferReply,
-  ModelInfo,
-  Transport,
+import {
+  type CallTerms,
+  type Credentials,
+  type HandlerCall,
+  headersOf,
+  type IndexInfo,
+  type InferCall,
+  type InferReply,
+  type ModelInfo,
+  type Transport,
 } from './transport.js';
 import { errorOfHttp, Unreachable } from './wire-errors.js';
 
@@ -38,8 +40,12 @@ interface Response {
 
 export interface RestSettings extends Credentials {
   readonly connections: number;
-  /** PEM texts: of who signs the server's certificate, and the client's own. */
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+}
+
+/** What is sent in a request. undici takes any iterable of bytes. */
+interface Sent {
+  readonly body?: Buffer | string | Iterable<Uint8Array>;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** REST with tensors in binary form, over connections that are kept. */
@@ -48,10 +54,11 @@ export class RestTransport implements Transport {
   readonly #prefix: string;
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(url: URL, { connections, apiKey, headers = {}, tls }: RestSettings) {
-    this.#pool = new Pool(url.origin, { connections, connect: tls ?? {}, bodyTimeout: 0, headersTimeout: 0 });
+  constructor(url: URL, settings: RestSettings) {
+    const { connections, tls = {} } = settings;
+    this.#pool = new Pool(url.origin, { connections, connect: tls, bodyTimeout: 0, headersTimeout: 0 });
     this.#prefix = url.pathname.replace(/\/+$/, '');
-    this.#headers = apiKey === undefined ? headers : { ...headers, authorization: `Bearer ${apiKey}` };
+    this.#headers = headersOf(settings);
   }
 
   async infer(call: InferCall): Promise<InferReply> {
@@ -84,10 +91,12 @@ export class RestTransport implements Transport {
       throw errorOf({ status: statusCode, headers, bytes: Buffer.from(await body.arrayBuffer()) });
     }
     try {
-      for await (const data of eventsOf(body)) {
-        const value = JSON.parse(data) as { readonly error?: string; readonly code?: string };
-        const isError = value !== null && typeof value === 'object' && 'error' in value && 'code' in value;
-        if (isError) throw errorOfHttp(500, { message: String(value.error), code: value.code });
+      for await (const { type, data } of eventsOf(body)) {
+        const value: unknown = JSON.parse(data);
+        if (type === ERROR_EVENT) {
+          const { error, code } = value as Partial<ErrorBody>;
+          throw errorOfHttp(500, { message: String(error), code });
+        }
         yield value;
       }
     } catch (cause) {
@@ -104,7 +113,7 @@ export class RestTransport implements Transport {
   }
 
   async metadata(name: string, terms: CallTerms): Promise<ModelInfo> {
-    return (await this.#json('GET', pathOf(name), terms)) as ModelInfo;
+    return (await this.#get(pathOf(name), terms)) as ModelInfo;
   }
 
   async index(terms: CallTerms): Promise<readonly IndexInfo[]> {
@@ -112,7 +121,7 @@ export class RestTransport implements Transport {
     if (response.status === 200) return JSON.parse(response.bytes.toString()) as IndexInfo[];
     if (response.status !== 404 && response.status !== 403) throw errorOf(response);
     // The admin part is switched off, or it is a server without it.
-    const { models } = (await this.#json('GET', '/v2/models', terms)) as { readonly models: readonly string[] };
+    const { models } = (await this.#get('/v2/models', terms)) as { readonly models: readonly string[] };
     return models.map((name) => ({ name }));
   }
 
@@ -128,21 +137,13 @@ export class RestTransport implements Transport {
     await this.#pool.close();
   }
 
-  async #json(method: 'GET' | 'POST', path: string, terms: CallTerms, body?: unknown): Promise<unknown> {
-    const sent =
-      body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
-    const { bytes } = await this.#request(method, path, terms, sent);
+  async #get(path: string, terms: CallTerms): Promise<unknown> {
+    const { bytes } = await this.#request('GET', path, terms, {});
     return JSON.parse(bytes.toString());
   }
 
   /** @param isAny whether an answer of any status is returned. */
-  async #request(
-    method: 'GET' | 'POST',
-    path: string,
-    terms: CallTerms,
-    sent: { readonly body?: Buffer | string | Iterable<Uint8Array>; readonly headers?: Record<string, string> },
-    isAny = false,
-  ): Promise<Response> {
+  async #request(method: 'GET' | 'POST', path: string, terms: CallTerms, sent: Sent, isAny = false): Promise<Response> {
     const { statusCode: status, headers, body } = await this.#send(method, path, terms, sent);
     let bytes: Buffer;
     try {
@@ -155,24 +156,15 @@ export class RestTransport implements Transport {
     return response;
   }
 
-  async #send(
-    method: 'GET' | 'POST',
-    path: string,
-    terms: CallTerms,
-    {
-      body,
-      headers = {},
-    }: { readonly body?: Buffer | string | Iterable<Uint8Array>; readonly headers?: Record<string, string> },
-  ) {
+  async #send(method: 'GET' | 'POST', path: string, terms: CallTerms, { body, headers = {} }: Sent) {
     const { deadline, requestId } = terms;
     const own: Record<string, string> = { ...this.#headers, ...headers };
-    if (requestId !== undefined) own['x-request-id'] = requestId;
+    if (requestId !== undefined) own[REQUEST_ID] = requestId;
     const timer = deadline === undefined ? undefined : AbortSignal.timeout(Math.max(1, deadline - Date.now()));
     const signal = joined(terms.signal, timer);
     try {
       return await this.#pool.request({
         ...{ method, path: `${this.#prefix}${path}`, headers: own },
-        // undici takes any iterable of bytes.
         ...(body === undefined ? {} : { body: body as Buffer }),
         ...(signal === undefined ? {} : { signal }),
       });

@@ -71,4 +71,11 @@ export interface Transport {
 export interface Credentials {
   readonly apiKey?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** PEM texts: of who signs the server's certificate, and the client's own. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+}
+
+/** The headers of a client, with its key. */
+export function headersOf({ apiKey, headers = {} }: Credentials): Readonly<Record<string, string>> {
+  return apiKey === undefined ? headers : { ...headers, authorization: `Bearer ${apiKey}` };
 }

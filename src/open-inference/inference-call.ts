@@ -1,6 +1,7 @@
 import { InfermuxError, show } from '../common/errors.js';
 import type { RunOptions } from '../contracts/run-options.js';
 import type { Feeds } from '../tensors/tensor.js';
+import { DETAILS_PARAMETER } from './own-keys.js';
 
 /** Parameters of a request, an input or an output: by name. */
 export type Parameters = Readonly<Record<string, unknown>>;
@@ -28,9 +29,6 @@ export interface InferenceCall {
   /** Whether the answer is to say which replica it is from, and what took how long. */
   readonly hasDetails: boolean;
 }
-
-/** Asks for {@link InferenceCall.hasDetails}. */
-export const DETAILS_PARAMETER = 'infermux_details';
 
 /** Above the priority of requests that name none. */
 export const HIGHEST_PRIORITY = 1_000_000;

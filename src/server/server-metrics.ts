@@ -38,7 +38,7 @@ interface Sample {
 /** What the servers of one engine count together. */
 class Counts {
   readonly answers = { http: new Map<string, Answers>(), grpc: new Map<string, Answers>() };
-  readonly connections = { http: 0, grpc: 0 };
+  connections = 0;
   readonly admissions = new Set<Admission>();
 
   constructor(registry: Registry) {
@@ -53,9 +53,9 @@ class Counts {
       });
     gauge(NAMES.ongoing, 'Requests that a server has accepted and not answered.', ({ requests }) => requests);
     gauge(NAMES.bytes, 'Bytes of the bodies of these requests.', ({ bytes }) => bytes);
-    this.#register(registry, 'gauge', NAMES.connections, 'Open connections.', () =>
-      Object.entries(this.connections).map(([protocol, value]) => ({ labels: { protocol }, value })),
-    );
+    this.#register(registry, 'gauge', NAMES.connections, 'Open connections of REST.', () => [
+      { labels: {}, value: this.connections },
+    ]);
     this.#register(registry, 'counter', NAMES.requests, 'Requests that a server has answered, by status code.', () =>
       this.#each((labels, { codes }) => [...codes].map(([code, value]) => ({ labels: { ...labels, code }, value }))),
     );
@@ -114,8 +114,9 @@ export class ServerMetrics {
     this.#counts.of(protocol, method).add(code, seconds);
   }
 
-  connected(protocol: Protocol, change: 1 | -1): void {
-    this.#counts.connections[protocol] += change;
+  /** Connections of REST have come or gone. grpc-js does not tell of its own. */
+  connected(change: 1 | -1): void {
+    this.#counts.connections += change;
   }
 
   close(): void {

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import {
   check,
   checkOptions,
@@ -284,17 +283,4 @@ export function isLoopback(host: string): boolean {
 
 function isOrigin(value: unknown): boolean {
   return typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value;
-}
-
-/** Reads PEM texts from files. @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read. */
-export function readTlsFiles(files: TlsOptions): TlsOptions {
-  const read = (path: string) => {
-    try {
-      return readFileSync(path, 'utf8');
-    } catch (cause) {
-      throw new InfermuxError('INVALID_ARGUMENT', `the file of TLS ${path} cannot be read`, { cause });
-    }
-  };
-  const { key, cert, ca } = files;
-  return { key: read(key), cert: read(cert), ...(ca === undefined ? {} : { ca: read(ca) }) };
 }

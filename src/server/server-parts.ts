@@ -8,6 +8,7 @@ import { RepositoryAdmin } from './inference/repository-admin.js';
 import { requestMemory } from './inference/request-memory.js';
 import { ServedNames } from './inference/served-names.js';
 import { InferenceStatistics } from './inference/statistics.js';
+import { StatisticsReport } from './inference/statistics-report.js';
 import { TurnGate } from './inference/turn-gate.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { ResolvedRest } from './server-options.js';
@@ -22,7 +23,7 @@ export class ServerParts {
   readonly engine: InferenceEngine;
   readonly options: ResolvedRest;
   readonly names: ServedNames;
-  readonly statistics = new InferenceStatistics();
+  readonly statistics: StatisticsReport;
   readonly inference: Inference;
   readonly repository: RepositoryAdmin;
   readonly admission: Admission;
@@ -42,7 +43,9 @@ export class ServerParts {
     this.options = options;
     this.allocate = requestMemory(engine);
     this.names = new ServedNames(engine);
-    this.inference = new Inference(engine, this.names, this.statistics);
+    const statistics = new InferenceStatistics();
+    this.statistics = new StatisticsReport(engine, this.names, statistics);
+    this.inference = new Inference(engine, this.names, statistics);
     this.repository = new RepositoryAdmin(engine, this.names);
     this.admission = new Admission(options.limits.requests, options.limits.totalBodyBytes);
     this.access = new AccessControl(options.auth, options.logger);

@@ -1,3 +1,4 @@
+import { checkOptions, isMilliseconds } from '../common/checks.js';
 import type { InferenceEngine } from '../index.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
 import { GrpcListener } from './grpc/grpc-listener.js';
@@ -57,8 +58,11 @@ export class InferenceServer {
   /**
    * Ends the server: it is not ready from now on, takes no more connections after `drainDelayMs`, and answers what it has
    * accepted. The engine goes on. Idempotent: the first call's grace counts.
+   *
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the server then goes on.
    */
-  close({ graceMs = GRACE_MS }: ServerCloseOptions = {}): Promise<void> {
+  async close(options: ServerCloseOptions = {}): Promise<void> {
+    const { graceMs = GRACE_MS } = checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) });
     this.#closing ??= this.#close(graceMs);
     return this.#closing;
   }

@@ -80,6 +80,10 @@ describe.each(['REST', 'gRPC'])('a client over %s', (protocol) => {
       expect(await client.run<unknown>('handler', { value }, { method: 'answer' })).toStrictEqual(value);
     }
     expect(await client.run<unknown>('handler', 'a text')).toMatchObject({ request: 'a text' });
+    const odd: unknown[] = [];
+    const errors = { method: 'oddItems' };
+    for await (const item of client.stream('handler', {}, errors)) odd.push(item);
+    expect(odd).toStrictEqual([{ error: 'an item', code: 'INTERNAL' }]);
     const sum = await client.run<Outputs>(
       'handler',
       { x: { dims: [2], data: Float32Array.of(1, 2) } },
@@ -134,6 +138,9 @@ describe.each(['REST', 'gRPC'])('a client over %s', (protocol) => {
     await expect.poll(ongoing).toBe(1);
     controller.abort();
     expect(await code).toBe('CANCELLED');
+    const { signal } = controller;
+    const stream = client.stream('handler', { to: 1e12 }, { method: 'count', signal })[Symbol.asyncIterator]();
+    expect(await codeOf(stream.next())).toBe('CANCELLED');
     await expect.poll(ongoing, { timeout: 10_000 }).toBe(0);
     expect(await codeOf(client.run('times-2', row(1, 2, 3, 4), { signal: controller.signal }))).toBe('CANCELLED');
   });

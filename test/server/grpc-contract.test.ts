@@ -335,6 +335,48 @@ describe('the gRPC service', () => {
     expect(answers[3]).toMatchObject({ infer_response: { id: 'mine' } });
   });
 
+  it('counts a stream when it is over, however it ends', async () => {
+    const count = async (code: number) => {
+      const text = await served.engine.metrics.metrics();
+      const line = new RegExp(`protocol="grpc",method="ModelStreamInfer",code="${code}"} (\\d+)`);
+      return Number(line.exec(text)?.[1] ?? 0);
+    };
+    const [ended, cancelled] = [await count(0), await count(1)];
+    await stream([raw]);
+    await expect.poll(() => count(0)).toBe(ended + 1);
+    const endless = {
+      ...{ model_name: 'handler', inputs: [json({ to: 1e12 })] },
+      parameters: { method: { string_param: 'count' }, stream: { bool_param: true } },
+    };
+    const { path, requestSerialize, responseDeserialize } = methodOf('ModelStreamInfer');
+    const open = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+    open.on('error', () => undefined);
+    open.write(endless);
+    await new Promise((resolve) => open.once('data', resolve));
+    open.cancel();
+    await expect.poll(() => count(1)).toBe(cancelled + 1);
+    await expect.poll(() => ongoingOf('handler'), { timeout: 10_000 }).toBe(0);
+    const text = await served.engine.metrics.metrics();
+    expect(text).toMatch(/^infermux_server_ongoing_requests 0$/m);
+  });
+
+  it('tells those who watch its health that it ends, and does not wait for them', async () => {
+    const own = await startServed();
+    const watcher = new Client(own.grpc, credentials.createInsecure());
+    const { path, requestSerialize, responseDeserialize } = methodOf('Watch', 'grpc.health.v1.Health');
+    const statuses: string[] = [];
+    const watch = watcher.makeServerStreamRequest(path, requestSerialize, responseDeserialize, { service: '' });
+    const ended = new Promise((resolve) => watch.on('end', resolve).on('error', resolve));
+    watch.on('data', ({ status }: { status: string }) => statuses.push(status));
+    await expect.poll(() => statuses).toStrictEqual(['SERVING']);
+    const began = performance.now();
+    await own.close();
+    await ended;
+    expect(statuses).toStrictEqual(['SERVING', 'NOT_SERVING']);
+    expect(performance.now() - began).toBeLessThan(10_000);
+    watcher.close();
+  });
+
   it('has the standard service for checks of health', async () => {
     const check = (service: string) => call('Check', { service }, 'grpc.health.v1.Health');
     expect(await check('')).toMatchObject({ status: 'SERVING' });

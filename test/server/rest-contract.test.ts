@@ -361,7 +361,8 @@ describe('the REST side, as a plugin under a prefix', () => {
     expect(await stream({ to: 3 })).toBe('data: {"index":0}\n\ndata: {"index":1}\n\ndata: {"index":2}\n\n');
     const failed = (await stream({ to: 3, throwAt: 1 })).split('\n\n');
     expect(failed[0]).toBe('data: {"index":0}');
-    expect(JSON.parse((failed[1] as string).slice(6))).toMatchObject({ code: 'INFERENCE_FAILED' });
+    expect(failed[1]).toMatch(/^event: error\ndata: /);
+    expect(JSON.parse((failed[1] as string).slice(19))).toMatchObject({ code: 'INFERENCE_FAILED' });
     const early = await ask('/v2/models/handler/generate_stream', {
       body: { to: 3, throwAt: 0, parameters: { method: 'count' } },
     });

@@ -487,6 +487,12 @@ describe('the end', () => {
     await client.close();
   });
 
+  it('is not begun with a grace that is none', async () => {
+    await start({ grpc: false });
+    expect(await codeOf(server?.close({ graceMs: -1 }) as Promise<void>)).toBe('INVALID_ARGUMENT');
+    expect(server?.ready).toBe(true);
+  });
+
   it('does not wait for longer than the grace', async () => {
     const { url } = await start({ grpc: false });
     const client = await connect(url, { retries: 0 });

@@ -42,3 +42,8 @@ export function wait({ ms }, { signal }) {
     });
   });
 }
+
+/** An item that looks like an error. */
+export async function* oddItems() {
+  yield { error: 'an item', code: 'INTERNAL' };
+}

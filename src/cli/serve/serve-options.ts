@@ -1,8 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { Option } from 'commander';
-import type { EngineOptions } from '../../index.js';
+import { type EngineOptions, InfermuxError } from '../../index.js';
 import type { ServeConfig } from '../../server/config.js';
 import type { ListenOptions, ServerOptions } from '../../server/server-options.js';
-import { readTlsFiles } from '../../server/server-options.js';
 import { parseAdmin, parseCount, parsePort, parseSeconds } from '../flags.js';
 
 /** Values of the flags of `infermux serve`, from the command line or from the environment. */
@@ -120,7 +120,7 @@ function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
   if (auth !== undefined) own.auth = { ...server.auth, ...auth };
   const { tlsKey: key, tlsCert: cert, tlsCa: ca } = flags;
   if (key !== undefined && cert !== undefined)
-    own.tls = readTlsFiles({ key, cert, ...(ca === undefined ? {} : { ca }) });
+    own.tls = { key: readPem(key), cert: readPem(cert), ...(ca === undefined ? {} : { ca: readPem(ca) }) };
   return own;
 }
 
@@ -130,4 +130,13 @@ function authWith({ apiKeys, adminKeys }: ServeFlags): ServerOptions['auth'] {
     ...(apiKeys === undefined ? {} : { keys: { file: apiKeys } }),
     ...(adminKeys === undefined ? {} : { adminKeys: { file: adminKeys } }),
   };
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read. */
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new InfermuxError('INVALID_ARGUMENT', `the file of TLS ${path} cannot be read`, { cause });
+  }
 }

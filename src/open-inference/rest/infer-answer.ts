@@ -3,6 +3,7 @@ import type { Tensor } from '../../tensors/tensor.js';
 import type { AnsweredTensor } from '../answer-tensors.js';
 import { datatypeOf } from '../datatypes.js';
 import type { Steps } from '../json/steps.js';
+import { JSON_PARAMETER } from '../own-keys.js';
 import { rawFromTensor } from '../raw-tensors.js';
 
 /** How numbers that JSON does not have are written: as Triton writes them, as `null`, or as an error. */
@@ -26,9 +27,6 @@ export interface AnswerHead {
   /** Details of the run, if the request asks for them. */
   readonly parameters: Readonly<Record<string, string | number>> | undefined;
 }
-
-/** Marks an output that is a handler's answer as JSON. */
-export const JSON_PARAMETER = 'infermux_json';
 
 /** Elements that are written in one step: about 0.3 ms. */
 const STEP_ELEMENTS = 2_048;

@@ -1,13 +1,8 @@
 import { InfermuxError, show } from '../../common/errors.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 import { setProperty, type Tensor } from '../../tensors/tensor.js';
-import {
-  DETAILS_PARAMETER,
-  type InferenceCall,
-  type Parameters,
-  type RequestedOutput,
-  readRunParameters,
-} from '../inference-call.js';
+import { type InferenceCall, type Parameters, type RequestedOutput, readRunParameters } from '../inference-call.js';
+import { DETAILS_PARAMETER } from '../own-keys.js';
 import { readParameters, type TensorMessage } from './tensor-message.js';
 
 /** Says how long the JSON at the beginning of a body is, when binary tensors follow it. */

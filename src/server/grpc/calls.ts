@@ -11,15 +11,12 @@ import type { ServiceDefinition } from '@grpc/proto-loader';
 import { messageOf, toInfermuxError } from '../../common/errors.js';
 import { InfermuxError } from '../../index.js';
 import { statusesOf } from '../../open-inference/error-statuses.js';
+import { CODE_METADATA, REQUEST_ID, RETRY_AFTER_METADATA } from '../../open-inference/own-keys.js';
 import type { Area } from '../access-control.js';
 import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
 import { givenRequestId, nextRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
-
-/** Metadata with the code of an error, and with the time after which another try is worth it. */
-export const CODE_KEY = 'infermux-code';
-export const RETRY_AFTER_KEY = 'retry-after-ms';
 
 /** What came in place of a message that cannot be read. */
 class Unreadable {
@@ -62,8 +59,8 @@ export type AnyCall = Pick<ServerUnaryCall<unknown, unknown>, 'metadata' | 'canc
 export function serviceErrorOf(cause: unknown): Partial<ServiceError> {
   const error = toInfermuxError(cause);
   const metadata = new Metadata();
-  metadata.set(CODE_KEY, error.code);
-  if (error.retryAfterMs !== undefined) metadata.set(RETRY_AFTER_KEY, String(error.retryAfterMs));
+  metadata.set(CODE_METADATA, error.code);
+  if (error.retryAfterMs !== undefined) metadata.set(RETRY_AFTER_METADATA, String(error.retryAfterMs));
   return { code: statusesOf(error).grpc, details: error.message, metadata };
 }
 
@@ -141,7 +138,7 @@ export class Calls {
     if (call.cancelled) cancelled();
     else call.on('cancelled', cancelled);
     const deadline = Number(call.getDeadline());
-    const [given] = call.metadata.get('x-request-id');
+    const [given] = call.metadata.get(REQUEST_ID);
     return {
       signal: client.signal,
       requestId: givenRequestId(given),
@@ -154,7 +151,7 @@ export class Calls {
     const ms = performance.now() - began;
     this.#parts.metrics.answered('grpc', method, code, ms / 1_000);
     if (!this.#parts.options.logRequests) return;
-    const requestId = givenRequestId(call.metadata.get('x-request-id')[0]) ?? nextRequestId();
+    const requestId = givenRequestId(call.metadata.get(REQUEST_ID)[0]) ?? nextRequestId();
     const fields = { protocol: 'grpc', requestId, method, status: code, ms: Math.round(ms * 1_000) / 1_000 };
     this.#parts.options.logger?.info(fields, 'request');
   }

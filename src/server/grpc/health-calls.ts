@@ -11,6 +11,11 @@ interface HealthAnswer {
   readonly status: 'SERVING' | 'NOT_SERVING' | 'SERVICE_UNKNOWN';
 }
 
+interface Watcher {
+  tell(): void;
+  end(): void;
+}
+
 /** How often the status is compared with the one that was told. */
 const LOOK_MS = 200;
 
@@ -19,7 +24,7 @@ const SERVICES: readonly string[] = ['', INFERENCE_SERVICE];
 /** Answers checks of health. The status of the server is that of its service. */
 export class HealthCalls {
   readonly #parts: ServerParts;
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Set<Watcher>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: ServerParts) {
@@ -44,20 +49,29 @@ export class HealthCalls {
       call.write({ status });
     };
     tell();
-    this.#watchers.add(tell);
+    const watcher = { tell, end: () => call.end() };
+    this.#watchers.add(watcher);
     call.on('cancelled', () => {
-      this.#watchers.delete(tell);
+      this.#watchers.delete(watcher);
       call.end();
-      if (this.#watchers.size === 0) this.close();
+      if (this.#watchers.size === 0) this.#stopLooking();
     });
     this.#timer ??= setInterval(() => {
-      for (const each of this.#watchers) each();
+      for (const each of this.#watchers) each.tell();
     }, LOOK_MS);
   }
 
-  /** Tells those who watch, which ends no call. */
+  /** Tells those who watch, and ends their calls: the server would wait for them. */
   close(): void {
-    for (const tell of this.#watchers) tell();
+    for (const { tell, end } of this.#watchers) {
+      tell();
+      end();
+    }
+    this.#watchers.clear();
+    this.#stopLooking();
+  }
+
+  #stopLooking(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
   }

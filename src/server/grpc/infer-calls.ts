@@ -2,9 +2,11 @@ import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
 import { toInfermuxError } from '../../common/errors.js';
 import { InfermuxError } from '../../index.js';
 import { answeredTensors } from '../../open-inference/answer-tensors.js';
+import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
 import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
 import type { WireRequest, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
+import { CODE_PARAMETER, STREAM_PARAMETER } from '../../open-inference/own-keys.js';
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
@@ -39,23 +41,30 @@ export class InferCalls {
       // It begins now, and is answered after those before it.
       const answers = this.#answers(message, circumstances);
       const first = answers.next();
-      first.catch(() => undefined);
       turn = turn.then(async () => {
-        for (let next = await first; next.done !== true; next = await answers.next()) await write(call, next.value);
+        try {
+          for (let next = await first; next.done !== true; next = await answers.next()) await write(call, next.value);
+        } catch {
+          // The client is gone: what waits in its stream ends likewise.
+          call.destroy();
+        }
+        await answers.return(undefined);
         ahead -= 1;
         call.resume();
       });
-      turn.catch(() => call.destroy());
     });
-    call.on('end', () => {
-      turn.then(
-        () => {
-          call.end();
-          this.#calls.ended('ModelStreamInfer', call, 0, began);
-        },
-        () => this.#calls.ended('ModelStreamInfer', call, 1, began),
-      );
-    });
+    let isOver = false;
+    const over = (code: number) => {
+      if (!isOver) this.#calls.ended('ModelStreamInfer', call, code, began);
+      isOver = true;
+    };
+    const answered = () => {
+      call.end();
+      over(GRPC_STATUS.OK);
+    };
+    call.on('end', () => void turn.then(answered));
+    // It comes also after a call that has ended well.
+    call.on('cancelled', () => over(GRPC_STATUS.CANCELLED));
     call.on('error', () => undefined);
   }
 
@@ -63,7 +72,7 @@ export class InferCalls {
   async *#answers(message: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
     try {
       const request = readable(message);
-      if (request.parameters['stream'] === true) yield* this.#items(request, circumstances);
+      if (request.parameters[STREAM_PARAMETER] === true) yield* this.#items(request, circumstances);
       else yield { error_message: '', infer_response: await this.#infer(request, circumstances) };
     } catch (cause) {
       const error = toInfermuxError(cause);
@@ -72,37 +81,40 @@ export class InferCalls {
   }
 
   async *#items(request: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
-    const { model_name: name, model_version: version } = request;
-    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
-    const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
-    const items = this.#parts.engine.stream(call.target, feeds, { ...call.options, ...circumstances });
-    for await (const item of items) {
-      const head = { model: name, version: '1', id: call.id, parameters: undefined };
-      yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };
+    const leave = this.#parts.admission.admit(bytesOf(request));
+    try {
+      const { model_name: name, model_version: version } = request;
+      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
+      const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
+      const items = this.#parts.engine.stream(call.target, feeds, { ...call.options, ...circumstances });
+      for await (const item of items) {
+        const head = { model: name, version: '1', id: call.id, parameters: undefined };
+        yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };
+      }
+    } finally {
+      leave();
     }
   }
 
   async #infer(request: WireRequest, circumstances: Circumstances): Promise<WireResponse> {
-    const { model_name: name, model_version: version, raw_input_contents: raw } = request;
-    const { admission, inference, gate } = this.#parts;
-    let bytes = 0;
-    for (const each of raw) bytes += each.byteLength;
-    admission.enter(bytes);
+    const leave = this.#parts.admission.admit(bytesOf(request));
     try {
-      admission.take(bytes);
-    } catch (error) {
-      admission.leave(0);
-      throw error;
-    }
-    try {
+      const { model_name: name, model_version: version } = request;
       const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
-      await gate.pass();
-      const { head, outputs } = await inference.infer(name, call, circumstances);
+      await this.#parts.gate.pass();
+      const { head, outputs } = await this.#parts.inference.infer(name, call, circumstances);
       return messageOfAnswer(head, outputs);
     } finally {
-      admission.leave(bytes);
+      leave();
     }
   }
+}
+
+/** Bytes of a request that are counted: those of its tensors. */
+function bytesOf({ raw_input_contents: raw }: WireRequest): number {
+  let bytes = 0;
+  for (const each of raw) bytes += each.byteLength;
+  return bytes;
 }
 
 /** The answer that goes with an error message: it has the id, so that the client knows which request has failed. */
@@ -111,7 +123,7 @@ function failureOf({ model_name, model_version, id }: Partial<WireRequest>, { co
     model_name: model_name ?? '',
     model_version: model_version ?? '',
     id: id ?? '',
-    parameters: { infermux_code: code },
+    parameters: { [CODE_PARAMETER]: code },
     outputs: [],
     raw_output_contents: [],
   };

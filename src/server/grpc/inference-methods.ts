@@ -58,7 +58,7 @@ export function inferenceMethods(
       config: modelConfigOf(name, await names.inspect(name, given(version))),
     })),
     ModelStatistics: read('ModelStatistics', async ({ name, version }: Named) => ({
-      model_stats: await repository.statistics(statistics, name, given(version)),
+      model_stats: await statistics.of(name, given(version)),
     })),
     RepositoryIndex: admin('RepositoryIndex', ({ repository_name, ready }: RepositoryRequest & { ready: boolean }) => {
       checkRepository(repository_name);

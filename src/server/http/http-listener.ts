@@ -36,8 +36,8 @@ export class HttpListener {
     const { server } = instance;
     server.maxConnections = options.limits.connections;
     server.on('connection', (socket) => {
-      parts.metrics.connected('http', 1);
-      socket.once('close', () => parts.metrics.connected('http', -1));
+      parts.metrics.connected(1);
+      socket.once('close', () => parts.metrics.connected(-1));
     });
     // The body is asked for when it is read, and not if the request is refused.
     server.on('checkContinue', (request, response) => server.emit('request', request, response));

@@ -5,6 +5,7 @@ import { errorBodyOf } from '../../open-inference/error-statuses.js';
 import { jsonOf } from '../../open-inference/handler-tensors.js';
 import { readRunParameters } from '../../open-inference/inference-call.js';
 import { doInTurns } from '../../open-inference/json/steps.js';
+import { ERROR_EVENT } from '../../open-inference/own-keys.js';
 import { writeAnswer, writeShortAnswer } from '../../open-inference/rest/infer-answer.js';
 import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
@@ -49,16 +50,7 @@ export class InferRoutes {
 
   /** `generate`: the body is the request of a handler, or has the inputs of a model by name. */
   async generate(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const { target, feeds, options } = await this.#generateCall(request, reply, path);
-    const signal = clientSignal(request);
-    const result = await this.#parts.engine.infer<unknown>({
-      ...options,
-      target,
-      feeds,
-      signal,
-      requestId: request.infermuxVisit?.requestId,
-    });
-    this.#parts.statistics.answered(result);
+    const result = await this.#parts.inference.run(await this.#generateCall(request, reply, path));
     const names = { model_name: path.name, model_version: String(result.version) };
     const { outputs } = result;
     const answer = isPlainObject(outputs) ? { ...names, ...outputs } : { ...names, output: outputs };
@@ -67,13 +59,8 @@ export class InferRoutes {
 
   /** `generate_stream`: each item of the answer is a server-sent event. */
   async generateStream(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const { target, feeds, options } = await this.#generateCall(request, reply, path);
-    const signal = clientSignal(request);
-    const items = this.#parts.engine.stream(target, feeds, {
-      ...options,
-      signal,
-      requestId: request.infermuxVisit?.requestId,
-    });
+    const { target, feeds, ...options } = await this.#generateCall(request, reply, path);
+    const items = this.#parts.engine.stream(target, feeds, options);
     // Until the first item there is a status to say what failed.
     let next = await items.next();
     reply.type('text/event-stream').header('cache-control', 'no-cache').header('x-accel-buffering', 'no');
@@ -81,7 +68,7 @@ export class InferRoutes {
     try {
       for (; next.done !== true; next = await items.next()) await this.#event(raw, jsonOf(next.value));
     } catch (error) {
-      if (!raw.destroyed) raw.write(`data: ${JSON.stringify(errorBodyOf(error))}\n\n`);
+      if (!raw.destroyed) raw.write(`event: ${ERROR_EVENT}\ndata: ${JSON.stringify(errorBodyOf(error))}\n\n`);
     } finally {
       await items.return();
       raw.end();
@@ -96,7 +83,8 @@ export class InferRoutes {
     const body = admittedBody(request, reply, this.#generateBytes);
     const { parameters, ...feeds } = parseObject((await body.all()).toString());
     const options = readRunParameters(readParameters('the request', parameters));
-    return { target: targetOf(name, version), feeds, options };
+    const requestId = request.infermuxVisit?.requestId;
+    return { ...options, target: targetOf(name, version), feeds, signal: clientSignal(request), requestId };
   }
 
   /** Sends an event, and waits until the client has room for the next one. */

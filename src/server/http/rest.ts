@@ -92,7 +92,7 @@ class ModelRoutes {
     config: async (_, reply, { name, version }) =>
       sendJson(reply, modelConfigOf(name, await this.#parts.names.inspect(name, version))),
     stats: async (_, reply, { name, version }) =>
-      sendJson(reply, { model_stats: await this.#parts.repository.statistics(this.#parts.statistics, name, version) }),
+      sendJson(reply, { model_stats: await this.#parts.statistics.of(name, version) }),
   };
 }
 

@@ -47,8 +47,12 @@ export function sendAnswer(
   const encoding = bytes < LEAST_COMPRESSED ? undefined : acceptedEncoding(request.headers['accept-encoding']);
   if (encoding !== undefined) {
     COMPRESSORS[encoding](text ?? Buffer.concat(parts), (error, compressed) => {
-      if (error === null) reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
-      else sendError(reply, error);
+      if (error !== null) {
+        sendError(reply, error);
+        return;
+      }
+      endIfStuck(reply.raw, writeTimeoutMs);
+      reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
     });
     return;
   }
@@ -83,7 +87,7 @@ export function beginRaw(reply: FastifyReply): ServerResponse {
 }
 
 /** Returns the compression that a client accepts; undefined for none. */
-export function acceptedEncoding(header: string | undefined): keyof typeof COMPRESSORS | undefined {
+function acceptedEncoding(header: string | undefined): keyof typeof COMPRESSORS | undefined {
   if (header === undefined) return undefined;
   const accepted = header
     .toLowerCase()

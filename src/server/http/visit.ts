@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { REQUEST_ID } from '../../open-inference/own-keys.js';
 import { givenRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
 
@@ -24,9 +25,9 @@ export class Visit {
   constructor(parts: ServerParts, request: FastifyRequest, reply: FastifyReply) {
     this.#parts = parts;
     this.#request = request;
-    const given = request.raw.headers['x-request-id'];
+    const given = request.raw.headers[REQUEST_ID];
     this.requestId = (given && givenRequestId(given)) || (parts.options.logRequests ? request.id : undefined);
-    if (this.requestId !== undefined) reply.header('x-request-id', this.requestId);
+    if (this.requestId !== undefined) reply.header(REQUEST_ID, this.requestId);
     this.operation = request.routeOptions.config.operation ?? 'Unknown';
     const { raw } = reply;
     parts.began(raw);

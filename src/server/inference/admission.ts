@@ -44,6 +44,18 @@ export class Admission {
     this.#bytes += bytes;
   }
 
+  /**
+   * Counts a request whose body is here already.
+   *
+   * @returns ends that.
+   * @throws InfermuxError `QUEUE_FULL` when there are too many.
+   */
+  admit(bytes: number): () => void {
+    this.enter(bytes);
+    this.#bytes += bytes;
+    return () => this.leave(bytes);
+  }
+
   /** Gives back bytes of {@link take}. */
   give(bytes: number): void {
     this.#bytes -= bytes;

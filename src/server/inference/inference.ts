@@ -65,18 +65,23 @@ export class Inference {
     if (outputs !== undefined && !isHandled) terms.outputs = outputs.map(({ name }) => name);
     if (requestId !== undefined) terms.requestId = requestId;
     if (isLarge && !isHandled) terms.transfer = true;
-    const began = performance.now();
-    let result: InferenceResult<unknown>;
-    try {
-      result = await this.#engine.infer<unknown>(own);
-    } catch (error) {
-      this.#failed(target, performance.now() - began);
-      throw error;
-    }
-    this.#statistics.answered(result);
+    const result = await this.run(own);
     const parameters = call.hasDetails ? detailsOf(result) : undefined;
     const head = { model: name, version: String(result.version), id, parameters };
     return { head, outputs: answeredTensors(result.outputs, call) };
+  }
+
+  /** Gives a request to the engine, and counts how it ends. @throws InfermuxError as `engine.infer`. */
+  async run(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
+    const began = performance.now();
+    try {
+      const result = await this.#engine.infer<unknown>(request);
+      this.#statistics.answered(result);
+      return result;
+    } catch (error) {
+      this.#failed(request.target, performance.now() - began);
+      throw error;
+    }
   }
 
   /** Counts a failure for a model that exists. */

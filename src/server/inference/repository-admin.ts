@@ -7,8 +7,7 @@ import {
   readTritonConfig,
 } from '../../index.js';
 import type { Parameters } from '../../open-inference/inference-call.js';
-import { type ServedNames, targetOf } from './served-names.js';
-import type { InferenceStatistics, ModelStatistics } from './statistics.js';
+import type { ServedNames } from './served-names.js';
 
 /** One model of the index, in the form of the protocol's extension. */
 export interface IndexEntry {
@@ -71,30 +70,6 @@ export class RepositoryAdmin {
   async unload(name: string): Promise<void> {
     const thing = await this.#names.find(name);
     if (thing.kind === 'model') await this.#engine.models.unload(thing.target);
-  }
-
-  /**
-   * Statistics of the versions of a model, of one version, or of all models.
-   *
-   * @param name undefined or empty: all.
-   * @throws InfermuxError `MODEL_NOT_FOUND`.
-   */
-  async statistics(
-    statistics: InferenceStatistics,
-    name: string | undefined,
-    version: string | undefined,
-  ): Promise<ModelStatistics[]> {
-    const all = this.#engine.models.list();
-    if (name === undefined || name === '') return all.map(({ id, version: own = 1 }) => statistics.read(id, own));
-    const thing = await this.#names.find(targetOf(name, version));
-    if (thing.kind === 'endpoint') {
-      const each = thing.targets.map((target) => this.statistics(statistics, target, undefined));
-      return (await Promise.all(each)).flat();
-    }
-    if (thing.kind === 'handler') return [statistics.read(thing.deployment, 1)];
-    const { id, version: own = 1 } = thing.report;
-    if (version !== undefined && version !== '') return [statistics.read(id, own)];
-    return all.filter((report) => report.id === id).map((report) => statistics.read(id, report.version ?? 1));
   }
 
   /** Puts a model in the place of one of the same version, if there is one. */

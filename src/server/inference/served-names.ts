@@ -16,6 +16,7 @@ export interface TensorMetadata {
 
 export interface NamedMetadata {
   readonly name: string;
+  /** None of an endpoint or a handler: a version cannot be asked of them. */
   readonly versions: readonly string[];
   readonly platform: string;
   readonly inputs: readonly TensorMetadata[];
@@ -54,7 +55,7 @@ export class ServedNames {
     if (endpoint !== undefined) return { kind: 'endpoint', targets: Object.keys(endpoint.traffic) };
     const known = this.#model(target);
     if (known !== undefined) return known;
-    const deployment = this.deploymentOf(target);
+    const deployment = this.#deploymentOf(target);
     if (deployment?.options.handler !== undefined) return { kind: 'handler', deployment: deployment.name };
     const own =
       deployment === undefined || deployment.name === target ? target : target.slice(deployment.name.length + 1);
@@ -66,11 +67,13 @@ export class ServedNames {
   isHandled(target: string): boolean {
     const endpoint = this.#engine.endpoints.list().find(({ name }) => name === target);
     const targets = endpoint === undefined ? [target] : Object.keys(endpoint.traffic);
-    return targets.some((each) => this.deploymentOf(each)?.options.handler !== undefined);
+    const isOne = (each: string) => this.#deploymentOf(each)?.options.handler !== undefined;
+    // A model goes before a deployment of its name.
+    return targets.some((each) => isOne(each) && this.#model(each) === undefined);
   }
 
   /** The deployment that a target names, alone or before a slash; undefined when it names none. */
-  deploymentOf(target: string) {
+  #deploymentOf(target: string) {
     const [name] = target.split('/', 1);
     return this.#engine.deployments.list().find((each) => each.name === target || each.name === name);
   }
@@ -97,8 +100,9 @@ export class ServedNames {
    */
   async metadata(name: string, version: string | undefined): Promise<NamedMetadata> {
     const thing = await this.find(targetOf(name, version));
-    if (thing.kind === 'handler') return { name, versions: ['1'], platform: HANDLER_PLATFORM, inputs: [], outputs: [] };
-    if (thing.kind === 'endpoint') return { ...(await this.metadata(thing.targets[0] as string, undefined)), name };
+    if (thing.kind === 'handler') return { name, versions: [], platform: HANDLER_PLATFORM, inputs: [], outputs: [] };
+    if (thing.kind === 'endpoint')
+      return { ...(await this.metadata(thing.targets[0] as string, undefined)), name, versions: [] };
     const inspection = await this.#engine.models.inspect(thing.target);
     return {
       name,

@@ -1,0 +1,20 @@
+/*
+ * What this package adds to the protocol, by the names under which both of its sides know it.
+ */
+
+/** Parameter of a request: the answer is to say which replica it is from, and what took how long. */
+export const DETAILS_PARAMETER = 'infermux_details';
+/** Parameter of a request of `ModelStreamInfer`: each item of a handler's answer is to be an answer. */
+export const STREAM_PARAMETER = 'stream';
+/** Parameter of an output that is a handler's answer as JSON. */
+export const JSON_PARAMETER = 'infermux_json';
+/** Parameter of an answer in a stream that tells an error: the error's code. */
+export const CODE_PARAMETER = 'infermux_code';
+/** Metadata with the code of an error. */
+export const CODE_METADATA = 'infermux-code';
+/** Metadata with the milliseconds after which another try is worth it. */
+export const RETRY_AFTER_METADATA = 'retry-after-ms';
+/** Header, and metadata, with the client's name for its request. */
+export const REQUEST_ID = 'x-request-id';
+/** Type of a server-sent event that tells an error: the items of an answer may look like one. */
+export const ERROR_EVENT = 'error';
