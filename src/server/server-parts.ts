@@ -5,7 +5,6 @@ import { Admission } from './inference/admission.js';
 import { Inference } from './inference/inference.js';
 import { LogSettings } from './inference/log-settings.js';
 import { RepositoryAdmin } from './inference/repository-admin.js';
-import { requestMemory } from './inference/request-memory.js';
 import { ServedNames } from './inference/served-names.js';
 import { InferenceStatistics } from './inference/statistics.js';
 import { StatisticsReport } from './inference/statistics-report.js';
@@ -41,7 +40,7 @@ export class ServerParts {
   constructor(engine: InferenceEngine, options: ResolvedRest) {
     this.engine = engine;
     this.options = options;
-    this.allocate = requestMemory(engine);
+    this.allocate = (type, dims) => engine.allocate(type, dims);
     this.names = new ServedNames(engine);
     const statistics = new InferenceStatistics();
     this.statistics = new StatisticsReport(engine, this.names, statistics);

@@ -1,12 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip, createInflate } from 'node:zlib';
+import { freeBuffers } from '../../common/values/free-buffers.js';
 import { InfermuxError } from '../../index.js';
 import { refusal } from '../../open-inference/error-statuses.js';
 
 const NOTHING = Buffer.alloc(0);
 /** The pieces of a smaller body are joined at its end. */
 const JOINED_BYTES = 65_536;
+/** Memory of smaller pieces is left to the garbage collector. */
+const FREED_BYTES = 16_384;
 
 /** Counts bytes that have arrived, and throws when there are too many. */
 export type TakeBytes = (bytes: number) => void;
@@ -29,6 +32,8 @@ export class BodyReader {
   readonly maxBytes: number;
   readonly #take: TakeBytes;
   readonly #stream: Readable;
+  /** Whether its pieces are made for this request, and by nobody else: those of a socket, as they came. */
+  readonly #ownsPieces: boolean;
   /** The response to a client that waits until it may send its body. */
   readonly #waiting: ServerResponse | undefined;
   readonly #pieces: Buffer[] = [];
@@ -54,6 +59,7 @@ export class BodyReader {
     const encoding = headers['content-encoding'];
     this.#stream = encoding === undefined ? request : decoded(request, encoding.toLowerCase());
     this.length = this.#stream === request ? length : undefined;
+    this.#ownsPieces = this.#stream === request && 'bytesRead' in request.socket;
     if (headers.expect !== undefined) this.#waiting = response;
   }
 
@@ -80,8 +86,10 @@ export class BodyReader {
   async fill(target: Uint8Array): Promise<void> {
     const own = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
     const taken = Math.min(own.length, this.#rest.length);
-    copyInto(own, this.#rest.subarray(0, taken), 0);
-    this.#rest = this.#rest.subarray(taken);
+    const rest = this.#rest;
+    copyInto(own, taken === rest.length ? rest : rest.subarray(0, taken), 0);
+    this.#rest = rest.subarray(taken);
+    if (taken === rest.length) this.#free(rest);
     if (taken < own.length) await this.#want(own.subarray(taken));
   }
 
@@ -133,10 +141,21 @@ export class BodyReader {
     copyInto(wanted.target, taken === piece.length ? piece : piece.subarray(0, taken), wanted.filled);
     wanted.filled += taken;
     if (taken < piece.length) this.#rest = piece.subarray(taken);
+    else this.#free(piece);
     if (wanted.filled < wanted.target.length) return;
     this.#wanted = undefined;
     this.#stream.pause();
     wanted.resolve();
+  }
+
+  /**
+   * Frees the memory of a piece that has been copied, if nobody else reads the request. Left to the collector, 64 MB of
+   * pieces would start a collection of all garbage every few dozens of pictures: a server of 2 cores answered less than
+   * half as many requests.
+   */
+  #free({ buffer }: Buffer): void {
+    if (!this.#ownsPieces || buffer.byteLength < FREED_BYTES || this.#stream.listenerCount('data') > 1) return;
+    freeBuffers([buffer as ArrayBuffer]);
   }
 
   #ended(): void {

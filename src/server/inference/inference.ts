@@ -9,7 +9,6 @@ import { type AnsweredTensor, answeredTensors } from '../../open-inference/answe
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
 import type { AnswerHead } from '../../open-inference/rest/infer-answer.js';
-import { goesItself } from './request-memory.js';
 import type { ServedNames } from './served-names.js';
 import type { InferenceStatistics } from './statistics.js';
 
@@ -53,8 +52,7 @@ export class Inference {
     { signal, requestId, deadline }: Circumstances,
   ): Promise<InferenceAnswer> {
     const { target, feeds, options, id, outputs } = call;
-    const isLarge = goesItself(feeds);
-    const isHandled = (isLarge || outputs !== undefined || mayHoldJson(feeds)) && this.#names.isHandled(target);
+    const isHandled = (outputs !== undefined || mayHoldJson(feeds)) && this.#names.isHandled(target);
     const request = isHandled && mayHoldJson(feeds) ? requestOf(feeds) : feeds;
     const own: InferenceRequest<unknown> = { target, feeds: request, signal };
     // Few requests have more, and the engine looks at each key.
@@ -64,7 +62,6 @@ export class Inference {
     // A handler's answer has the outputs that the handler gives it.
     if (outputs !== undefined && !isHandled) terms.outputs = outputs.map(({ name }) => name);
     if (requestId !== undefined) terms.requestId = requestId;
-    if (isLarge && !isHandled) terms.transfer = true;
     const result = await this.run(own);
     const parameters = call.hasDetails ? detailsOf(result) : undefined;
     const head = { model: name, version: String(result.version), id, parameters };

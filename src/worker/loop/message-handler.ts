@@ -1,5 +1,6 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { toErrorRecord } from '../../common/values/error-record.js';
+import { freeBuffers } from '../../common/values/free-buffers.js';
 import { isHandlerKey } from '../../contracts/handler.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import { packCalls } from '../../protocol/call-answers.js';
@@ -22,7 +23,6 @@ import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
 import { EngineRuns } from '../handlers/requests/engine-runs.js';
 import { nativeCall } from '../native-call.js';
-import { freeBuffers } from '../runs/free-buffers.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
 

@@ -1,7 +1,7 @@
+import { freeBuffers } from '../../common/values/free-buffers.js';
 import { fillEndToEnd } from '../../protocol/packing.js';
 import { sizeClassOf } from '../../tensors/memory/size-class.js';
 import { arrayTypeOf, type CarriedType, type TensorData } from '../../tensors/tensor.js';
-import { freeBuffers } from './free-buffers.js';
 
 /** Buffers that were not needed for so many copies are freed. A thread waits without timers, so it counts. */
 const KEPT_FOR_COPIES = 16;

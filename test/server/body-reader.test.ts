@@ -1,0 +1,91 @@
+import { createServer, request as send } from 'node:http';
+import { connect } from 'node:net';
+import fastify from 'fastify';
+import { afterEach, expect, it } from 'vitest';
+import { BodyReader } from '../../dist/server/http/body-reader.js';
+
+const BODY = Buffer.alloc(300_000, 'abcdefg');
+const servers: { close(): unknown }[] = [];
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.close();
+});
+
+type Listener = Parameters<typeof createServer>[1];
+
+async function listen(listener: NonNullable<Listener>): Promise<number> {
+  const server = createServer(listener);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as { port: number }).port;
+}
+
+it('frees the memory of what it has copied, where nobody else has it', async () => {
+  const pieces: Buffer[] = [];
+  const read = new Promise<Buffer>((resolve, reject) => {
+    void listen((request, response) => {
+      const emit = request.emit.bind(request);
+      // Sees the pieces without being a listener.
+      request.emit = (name: string, ...values: unknown[]) => {
+        if (name === 'data') pieces.push(values[0] as Buffer);
+        return emit(name, ...values);
+      };
+      const body = new BodyReader(request, response, 1_000_000, () => undefined);
+      body.all().then((bytes) => {
+        response.end();
+        resolve(bytes);
+      }, reject);
+    }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
+  });
+  expect((await read).equals(BODY)).toBe(true);
+  expect(pieces.length).toBeGreaterThan(1);
+  expect(pieces.filter(({ length }) => length > 0).every(({ length }) => length < 16_384)).toBe(true);
+});
+
+it('leaves the memory of the pieces to others who listen', async () => {
+  const pieces: Buffer[] = [];
+  const read = new Promise<Buffer>((resolve, reject) => {
+    void listen((request, response) => {
+      request.on('data', (piece: Buffer) => pieces.push(piece));
+      const body = new BodyReader(request, response, 1_000_000, () => undefined);
+      body.all().then((bytes) => {
+        response.end();
+        resolve(bytes);
+      }, reject);
+    }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
+  });
+  expect((await read).equals(BODY)).toBe(true);
+  expect(Buffer.concat(pieces).equals(BODY)).toBe(true);
+});
+
+it('leaves the bytes that a test injects to the test', async () => {
+  const app = fastify();
+  servers.push(app);
+  app.addContentTypeParser('*', (_request, _stream, done) => done(null));
+  app.post('/', async (request, reply) => {
+    const body = new BodyReader(request.raw, reply.raw, 1_000_000, () => undefined);
+    return { length: (await body.all()).length };
+  });
+  const payload = Buffer.from(BODY);
+  const answer = await app.inject({ method: 'POST', url: '/', payload, headers: { 'content-type': 'a/b' } });
+  expect(answer.json()).toStrictEqual({ length: BODY.length });
+  expect(payload.equals(BODY)).toBe(true);
+});
+
+it('reads bodies that come together', async () => {
+  const bodies: Buffer[] = [];
+  const port = await listen((request, response) => {
+    const body = new BodyReader(request, response, 1_000_000, () => undefined);
+    void body.bytes(100_000).then(async (bytes) => {
+      bodies.push(bytes);
+      await body.end();
+      response.end();
+    });
+  });
+  const socket = connect(port, '127.0.0.1');
+  const all = Array.from({ length: 20 }, (_, index) => Buffer.alloc(100_000, index));
+  const head = 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n';
+  socket.write(Buffer.concat(all.flatMap((body) => [Buffer.from(head), body])));
+  await expect.poll(() => bodies.length, { timeout: 5_000 }).toBe(all.length);
+  expect(bodies.every((body, index) => body.equals(all[index] as Buffer))).toBe(true);
+  socket.destroy();
+});
