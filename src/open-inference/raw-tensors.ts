@@ -1,6 +1,16 @@
 import { endianness } from 'node:os';
 import { InfermuxError, show } from '../common/errors.js';
-import { elementsOf, type Tensor, type TensorOf, type TensorType } from '../tensors/tensor.js';
+import type { NumericType } from '../tensors/memory/allocated-tensors.js';
+import {
+  arrayOn,
+  arrayTypeOf,
+  elementsOf,
+  newTensor,
+  type Tensor,
+  type TensorData,
+  type TensorOf,
+  type TensorType,
+} from '../tensors/tensor.js';
 import { readByteStrings, writeByteStrings } from './byte-strings.js';
 import { bytesOfElement, type Datatype, typeOf } from './datatypes.js';
 
@@ -33,6 +43,9 @@ export function checkRawSize(where: string, { datatype, shape }: TensorHead, byt
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
+/** The engine copies tensors of fewer bytes, whatever memory they are on. */
+const COPIED_BELOW_BYTES = 65_536;
+
 /**
  * Reads a tensor from its binary form. The bytes are copied.
  *
@@ -43,10 +56,39 @@ export function tensorFromRaw(where: string, head: TensorHead, bytes: Uint8Array
   const { datatype, shape } = head;
   const type = typeOf(datatype);
   if (type === 'string') return { type, dims: shape, data: readByteStrings(where, bytes, elementsOf(shape)) };
-  const tensor = allocate(type, shape);
-  bytesOfData(tensor.data).set(bytes);
   if (type === 'bool') checkBooleans(where, bytes);
+  const tensor = allocate(type, shape);
+  copyInto(bytesOfData(tensor.data), bytes, 0);
   return tensor as Tensor;
+}
+
+/**
+ * {@link tensorFromRaw} for the engine, which copies a tensor of few bytes whatever memory it is on: so it may be a view on
+ * the bytes.
+ */
+export function feedFromRaw(where: string, head: TensorHead, bytes: Uint8Array, allocate: Allocate): Tensor {
+  const type = typeOf(head.datatype);
+  if (type === 'string' || bytes.byteLength >= COPIED_BELOW_BYTES) return tensorFromRaw(where, head, bytes, allocate);
+  checkRawSize(where, head, bytes.byteLength);
+  if (type === 'bool') checkBooleans(where, bytes);
+  return newTensor(type, head.shape, arrayOfBytes(type, bytes));
+}
+
+function arrayOfBytes(type: NumericType, { buffer, byteOffset, byteLength }: Uint8Array): TensorData {
+  const size = arrayTypeOf(type).BYTES_PER_ELEMENT;
+  const length = byteLength / size;
+  if (byteOffset % size === 0) return arrayOn(type, buffer, byteOffset, length);
+  return arrayOn(type, buffer.slice(byteOffset, byteOffset + byteLength), 0, length);
+}
+
+/**
+ * Copies bytes to memory that may be shared. `set` writes shared memory with atomic instructions, which takes two to three
+ * times as long; `fill` does not, and fills a space of the length of its value with just that.
+ */
+export function copyInto(target: Uint8Array, bytes: Uint8Array, at: number): void {
+  if (bytes.length === 0) return;
+  const own = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
+  own.fill(bytes, at, at + bytes.length);
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for a byte that is neither 0 nor 1. */

@@ -1,6 +1,14 @@
 import type { ErrorRecord } from '../common/values/error-record.js';
 import { APART_FROM_BYTES } from '../tensors/memory/size-class.js';
-import { agreeFrom, elementsOf, type Outputs, setProperty, type Tensor, type TensorData } from '../tensors/tensor.js';
+import {
+  agreeFrom,
+  elementsOf,
+  newTensor,
+  type Outputs,
+  setProperty,
+  type Tensor,
+  type TensorData,
+} from '../tensors/tensor.js';
 import type { CallAnswer } from './messages.js';
 import {
   ownSlice,
@@ -175,7 +183,7 @@ function splitRows(
   for (const [index, data] of parts.entries()) {
     const count = rowsAt(rows, index);
     if (ownDims[0] !== count) ownDims = dimsOf(dims, count);
-    setProperty(all[index] as Record<string, Tensor>, name, { type, dims: ownDims, data } as Tensor);
+    setProperty(all[index] as Record<string, Tensor>, name, newTensor(type, ownDims, data));
   }
 }
 
@@ -188,7 +196,7 @@ function splitEvenly(all: Record<string, Tensor>[], { name, type, dims, data }: 
   const elements = elementsOf(dims);
   const ownDims = Object.freeze(dims.slice());
   for (let index = 0; index < all.length; index += 1) {
-    const own = { type, dims: ownDims, data: ownSlice(data, index * elements, (index + 1) * elements) } as Tensor;
-    setProperty(all[index] as Record<string, Tensor>, name, own);
+    const own = ownSlice(data, index * elements, (index + 1) * elements);
+    setProperty(all[index] as Record<string, Tensor>, name, newTensor(type, ownDims, own));
   }
 }

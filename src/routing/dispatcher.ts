@@ -13,11 +13,10 @@ import type { DispatcherObserver, DispatcherOptions } from './dispatcher-options
 import { HandledWork } from './handled-work.js';
 import {
   newPromise,
-  type PendingRequest,
+  PendingRequest,
   type RoutedModel,
   type RoutedRequest,
   type RoutedResult,
-  toPending,
 } from './pending-request.js';
 import { LoadBackoff } from './placement/load-backoff.js';
 import type { ModelCopy } from './placement/model-copies.js';
@@ -172,7 +171,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       return Promise.reject(cloneError(refusal));
     }
     const promise = newPromise<T>();
-    const pending = toPending(request, this.#sequence++, this.#clock.now(), read);
+    const pending = new PendingRequest(request, this.#sequence++, this.#clock.now(), read);
     if (this.#accepted.add(pending)) {
       this.#enqueue(pending);
       if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {

@@ -112,84 +112,89 @@ export interface RoutedResult {
   readonly totalMs: number;
 }
 
-/** An accepted request without an answer. It settles its caller's promise once. */
-export interface PendingRequest extends Omit<RoutedRequest, 'model' | 'takeOver' | 'releaseFeeds'> {
-  /** Another one once the model was found. */
-  model: RoutedModel;
-  /** Order of arrival; a retried request keeps its own. */
-  readonly sequence: number;
-  readonly acceptedAt: number;
-  /** Turns the result into what the caller gets. */
-  readonly read: (result: RoutedResult) => unknown;
-  resolve: (value: unknown) => void;
-  reject: (error: Error) => void;
-  dispatchedAt: number;
-  /** How often the request was given to a replica. */
-  attempts: number;
-  /** How often it has waited for another try at a load. */
-  loadRetries: number;
-  /** Whether the request is in its model's queue, which sets this and the two neighbours. */
-  isWaiting: boolean;
-  previous: PendingRequest | undefined;
-  next: PendingRequest | undefined;
-  /** As in {@link PendingRequestView.inputBytes}; undefined until a router asks. */
-  inputBytes: number | undefined;
-  /** Position among the accepted requests; undefined once the request has its answer. */
-  position: number | undefined;
-  /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
-  cleanUp: (() => void) | undefined;
-}
-
 /** `resolve` and `reject` of the last {@link newPromise}. A closure for each would add two objects to each request. */
-const settlers: Pick<PendingRequest, 'resolve' | 'reject'> = { resolve: () => undefined, reject: () => undefined };
+const settlers = {
+  resolve: (_value: unknown): void => undefined,
+  reject: (_error: Error): void => undefined,
+};
 
 function keepSettlers(resolve: (value: unknown) => void, reject: (error: Error) => void): void {
   settlers.resolve = resolve;
   settlers.reject = reject;
 }
 
-/** Returns the promise of the next {@link toPending}. */
+/** Returns the promise of the next {@link PendingRequest}. */
 export function newPromise<T>(): Promise<T> {
   return new Promise<T>(keepSettlers as (resolve: (value: T) => void, reject: (error: Error) => void) => void);
 }
 
-/** Returns the request as it waits. One object, and no other that lives as long: the collector copies it again and again. */
-export function toPending(
-  request: RoutedRequest,
-  sequence: number,
-  acceptedAt: number,
-  read: (result: RoutedResult) => unknown,
-): PendingRequest {
-  const { resolve, reject } = settlers;
-  return {
-    model: request.model,
-    feeds: request.feeds,
-    apartBytes: request.apartBytes,
-    payload: request.payload,
-    isShadow: request.isShadow,
-    outputs: request.outputs,
-    shardKey: request.shardKey,
-    labels: request.labels,
-    hints: request.hints,
-    checked: request.checked,
-    priority: request.priority,
-    deadline: request.deadline,
-    signal: request.signal,
-    sequence,
-    acceptedAt,
-    read,
-    resolve,
-    reject,
-    dispatchedAt: 0,
-    attempts: 0,
-    loadRetries: 0,
-    isWaiting: false,
-    previous: undefined,
-    next: undefined,
-    inputBytes: undefined,
-    position: undefined,
-    cleanUp: request.releaseFeeds,
-  };
+/**
+ * An accepted request without an answer. It settles its caller's promise once.
+ *
+ * One object, and no other that lives as long: the collector copies it again and again. Not a literal either: V8 learns
+ * that objects of a literal live long, and allocates later ones in the old generation; with them their feeds and answers
+ * get there, and the whole heap is collected again and again.
+ */
+export class PendingRequest implements Omit<RoutedRequest, 'model' | 'takeOver' | 'releaseFeeds'> {
+  /** Another one once the model was found. */
+  model: RoutedModel;
+  readonly feeds: ReadFeeds;
+  readonly apartBytes: number;
+  readonly payload: RequestPayload | undefined;
+  readonly isShadow: boolean;
+  readonly outputs: readonly string[] | undefined;
+  readonly shardKey: string | undefined;
+  readonly labels: Readonly<Record<string, string>> | undefined;
+  readonly hints: RequestHints | undefined;
+  readonly checked: boolean;
+  readonly priority: number;
+  readonly deadline: number | undefined;
+  readonly signal: AbortSignal | undefined;
+  /** Order of arrival; a retried request keeps its own. */
+  readonly sequence: number;
+  readonly acceptedAt: number;
+  /** Turns the result into what the caller gets. */
+  readonly read: (result: RoutedResult) => unknown;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  dispatchedAt = 0;
+  /** How often the request was given to a replica. */
+  attempts = 0;
+  /** How often it has waited for another try at a load. */
+  loadRetries = 0;
+  /** Whether the request is in its model's queue, which sets this and the two neighbours. */
+  isWaiting = false;
+  previous: PendingRequest | undefined = undefined;
+  next: PendingRequest | undefined = undefined;
+  /** As in {@link PendingRequestView.inputBytes}; undefined until a router asks. */
+  inputBytes: number | undefined = undefined;
+  /** Position among the accepted requests; undefined once the request has its answer. */
+  position: number | undefined = undefined;
+  /** Removes the deadline's timer and the signal's listener, and releases the feeds. */
+  cleanUp: (() => void) | undefined;
+
+  /** The request settles the last {@link newPromise}. */
+  constructor(request: RoutedRequest, sequence: number, acceptedAt: number, read: (result: RoutedResult) => unknown) {
+    this.model = request.model;
+    this.feeds = request.feeds;
+    this.apartBytes = request.apartBytes;
+    this.payload = request.payload;
+    this.isShadow = request.isShadow;
+    this.outputs = request.outputs;
+    this.shardKey = request.shardKey;
+    this.labels = request.labels;
+    this.hints = request.hints;
+    this.checked = request.checked;
+    this.priority = request.priority;
+    this.deadline = request.deadline;
+    this.signal = request.signal;
+    this.sequence = sequence;
+    this.acceptedAt = acceptedAt;
+    this.read = read;
+    this.resolve = settlers.resolve;
+    this.reject = settlers.reject;
+    this.cleanUp = request.releaseFeeds;
+  }
 }
 
 /** As in {@link PendingRequestView.inputBytes}. */

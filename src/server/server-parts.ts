@@ -1,3 +1,4 @@
+import { DenseList, type Positioned } from '../common/dense-list.js';
 import type { InferenceEngine } from '../index.js';
 import type { Allocate } from '../open-inference/raw-tensors.js';
 import { AccessControl } from './access-control.js';
@@ -12,9 +13,10 @@ import { TurnGate } from './inference/turn-gate.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { ResolvedRest } from './server-options.js';
 
-/** A response of Node: what it says before its headers are sent decides whether the connection is kept. */
-interface KeptAlive {
-  shouldKeepAlive: boolean;
+/** An answer over HTTP that is to come. */
+interface ComingAnswer extends Positioned {
+  /** What it says before its headers are sent decides whether the connection is kept. */
+  readonly response: { shouldKeepAlive: boolean };
 }
 
 /** What the protocols of one server share. */
@@ -34,7 +36,7 @@ export class ServerParts {
   readonly logSettings: LogSettings;
   #isDraining = false;
   #isKept = true;
-  readonly #responses = new Set<KeptAlive>();
+  readonly #answers = new DenseList<ComingAnswer>();
 
   /** @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read. */
   constructor(engine: InferenceEngine, options: ResolvedRest) {
@@ -65,17 +67,16 @@ export class ServerParts {
   /** Each answer from now on tells the client that its connection is not kept. */
   keepNoConnection(): void {
     this.#isKept = false;
-    for (const response of this.#responses) response.shouldKeepAlive = false;
+    for (const { response } of this.#answers.items) response.shouldKeepAlive = false;
   }
 
-  /** An answer is to come. */
-  began(response: KeptAlive): void {
-    if (!this.#isKept) response.shouldKeepAlive = false;
-    this.#responses.add(response);
+  began(answer: ComingAnswer): void {
+    if (!this.#isKept) answer.response.shouldKeepAlive = false;
+    this.#answers.add(answer);
   }
 
-  ended(response: KeptAlive): void {
-    this.#responses.delete(response);
+  ended(answer: ComingAnswer): void {
+    this.#answers.remove(answer);
   }
 
   /** Whether requests are answered. */

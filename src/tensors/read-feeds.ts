@@ -9,6 +9,7 @@ import {
   isTensorType,
   LARGEST_DIM,
   MOST_DIMS,
+  newTensor,
   type ReadFeeds,
   setProperty,
   type Tensor,
@@ -61,7 +62,7 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor | Unty
     const { type, data } = readTypedArray(name, input.type, given as TypedArray);
     const dims = readDims(name, input.dims);
     checkLength(name, dims, lengthOf(data));
-    return { type, dims, data } as Tensor;
+    return newTensor(type, dims, data);
   }
   // Before the elements: so that no more of them are read than the dims need, whatever the list says of its length.
   const dims = readDims(name, input.dims);
@@ -70,7 +71,7 @@ function readTensor(input: TensorInput | undefined, name: string): Tensor | Unty
     throw invalid(`${inputNamed(name)}: data must have at most ${MOST_LISTED} elements, got length ${show(length)}`);
   }
   const { type, data } = readArray(name, input.type, given, length, dims);
-  return { type, dims, data } as Tensor;
+  return newTensor(type, dims, data);
 }
 
 function checkLength(name: string, dims: readonly number[], length: number): void {

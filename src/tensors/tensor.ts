@@ -187,6 +187,18 @@ export function setProperty<T>(record: Record<string, T>, name: string, value: T
   }
 }
 
+/**
+ * Returns a tensor. Tensors of requests and answers live as long as those, and are plain objects, which may not be made by
+ * a literal with properties: see PendingRequest.
+ */
+export function newTensor(type: CarriedType, dims: readonly number[], data: TensorData): Tensor {
+  const tensor: Record<string, unknown> = {};
+  tensor['type'] = type;
+  tensor['dims'] = dims;
+  tensor['data'] = data;
+  return tensor as unknown as Tensor;
+}
+
 /** Returns the number of elements in a tensor of these dims. */
 export function elementsOf(dims: readonly number[]): number {
   let elements = 1;

@@ -37,9 +37,40 @@ export const toNothing: ResultReader<void> = () => () => undefined;
 
 export const toResult: ResultReader<InferenceResult> =
   ({ deployment, isHandled }) =>
-  ({ model, outputs, replica, batchSize, queueMs, loadMs, runMs, totalMs }) => {
-    const { id } = model;
-    const { version = 1 } = isHandled ? {} : model;
-    const timings = { queueMs, loadMs, runMs, totalMs };
-    return { outputs, model: id, version, deployment: deployment.name, replica, batchSize, timings };
-  };
+  (result) =>
+    new Answer(result, deployment.name, isHandled ? undefined : result.model.version);
+
+// Classes, because they live until the caller has looked at them: see PendingRequest.
+class Answer implements InferenceResult {
+  readonly outputs: Outputs;
+  readonly model: string;
+  readonly version: number;
+  readonly deployment: string;
+  readonly replica: string;
+  readonly batchSize: number;
+  readonly timings: InferenceTimings;
+
+  constructor(result: RoutedResult, deployment: string, version = 1) {
+    this.outputs = result.outputs;
+    this.model = result.model.id;
+    this.version = version;
+    this.deployment = deployment;
+    this.replica = result.replica;
+    this.batchSize = result.batchSize;
+    this.timings = new Timings(result);
+  }
+}
+
+class Timings implements InferenceTimings {
+  readonly queueMs: number;
+  readonly loadMs: number;
+  readonly runMs: number;
+  readonly totalMs: number;
+
+  constructor({ queueMs, loadMs, runMs, totalMs }: RoutedResult) {
+    this.queueMs = queueMs;
+    this.loadMs = loadMs;
+    this.runMs = runMs;
+    this.totalMs = totalMs;
+  }
+}

@@ -28,12 +28,17 @@ const BYTES = 2;
 const NONE: Parameters = Object.freeze({});
 
 export function decodeRequest(bytes: Uint8Array): WireRequest {
-  return readMessage(Reader.create(bytes), { tensors: 5, outputs: 6, raw: 7 }, (base, tensors, raw, outputs) => ({
-    ...base,
-    inputs: tensors,
-    outputs,
-    raw_input_contents: raw,
-  }));
+  const reader = Reader.create(bytes);
+  const message = new ReceivedRequest();
+  const { inputs, raw_input_contents: raw, outputs } = message;
+  for (let next = nextTag(reader, reader.len); next !== END; next = nextTag(reader, reader.len)) {
+    if (next === tag(5, BYTES)) inputs.push(readTensor(reader));
+    else if (next === tag(6, BYTES)) outputs.push(readOutput(reader));
+    else if (next === tag(7, BYTES)) raw.push(reader.bytes());
+    else readBase(reader, next, message);
+    if (inputs.length > MOST_TENSORS || outputs.length > MOST_TENSORS || raw.length > MOST_TENSORS) throw tooMany();
+  }
+  return message;
 }
 
 export function decodeResponse(bytes: Uint8Array): WireResponse {
@@ -41,8 +46,15 @@ export function decodeResponse(bytes: Uint8Array): WireResponse {
 }
 
 function readResponse(reader: Reader, end: number): WireResponse {
-  const fields = { tensors: 5, outputs: 0, raw: 6 };
-  return readMessage(reader, fields, (base, outputs, raw) => ({ ...base, outputs, raw_output_contents: raw }), end);
+  const message = new ReceivedResponse();
+  const { outputs, raw_output_contents: raw } = message;
+  for (let next = nextTag(reader, end); next !== END; next = nextTag(reader, end)) {
+    if (next === tag(5, BYTES)) outputs.push(readTensor(reader));
+    else if (next === tag(6, BYTES)) raw.push(reader.bytes());
+    else readBase(reader, next, message);
+    if (outputs.length > MOST_TENSORS || raw.length > MOST_TENSORS) throw tooMany();
+  }
+  return message;
 }
 
 export function decodeStreamResponse(bytes: Uint8Array): WireStreamResponse {
@@ -84,38 +96,43 @@ export function encodeStreamResponse({ error_message, infer_response }: WireStre
   return writer.finish() as Buffer;
 }
 
-interface Base {
-  model_name: string;
-  model_version: string;
-  id: string;
-  parameters: Parameters;
+/** No field has this tag. */
+const END = -1;
+
+/** Returns the tag of the next field; {@link END} at the end of the message. */
+function nextTag(reader: Reader, end: number): number {
+  if (reader.pos < end) return reader.uint32();
+  if (reader.pos > end) throw new RangeError('a message ends within a field');
+  return END;
 }
 
-function readMessage<T>(
-  reader: Reader,
-  fields: { readonly tensors: number; readonly outputs: number; readonly raw: number },
-  make: (base: Base, tensors: WireTensor[], raw: Uint8Array[], outputs: WireRequest['outputs'][number][]) => T,
-  end: number = reader.len,
-): T {
-  const base: Base = { model_name: '', model_version: '', id: '', parameters: NONE };
-  const tensors: WireTensor[] = [];
-  const outputs: WireRequest['outputs'][number][] = [];
-  const raw: Uint8Array[] = [];
-  while (reader.pos < end) {
-    const next = reader.uint32();
-    const field = next >>> 3;
-    if (next === tag(1, BYTES)) base.model_name = reader.string();
-    else if (next === tag(2, BYTES)) base.model_version = reader.string();
-    else if (next === tag(3, BYTES)) base.id = reader.string();
-    else if (next === tag(4, BYTES)) base.parameters = readParameter(reader, base.parameters);
-    else if (next === tag(fields.tensors, BYTES)) tensors.push(readTensor(reader));
-    else if (next === tag(fields.raw, BYTES)) raw.push(reader.bytes());
-    else if (field === fields.outputs && next === tag(field, BYTES)) outputs.push(readOutput(reader));
-    else reader.skipType(next & 7);
-    if (tensors.length > MOST_TENSORS || outputs.length > MOST_TENSORS || raw.length > MOST_TENSORS) throw tooMany();
-  }
-  if (reader.pos !== end) throw new RangeError('a message ends within a field');
-  return make(base, tensors, raw, outputs);
+// Classes: those of grpc-js live as long as their calls. See PendingRequest.
+
+/** The fields that requests and answers have under the same numbers. */
+class Received {
+  model_name = '';
+  model_version = '';
+  id = '';
+  parameters = NONE;
+}
+
+class ReceivedRequest extends Received implements WireRequest {
+  readonly inputs: WireTensor[] = [];
+  readonly outputs: WireRequest['outputs'][number][] = [];
+  readonly raw_input_contents: Uint8Array[] = [];
+}
+
+class ReceivedResponse extends Received implements WireResponse {
+  readonly outputs: WireTensor[] = [];
+  readonly raw_output_contents: Uint8Array[] = [];
+}
+
+function readBase(reader: Reader, next: number, message: Received): void {
+  if (next === tag(1, BYTES)) message.model_name = reader.string();
+  else if (next === tag(2, BYTES)) message.model_version = reader.string();
+  else if (next === tag(3, BYTES)) message.id = reader.string();
+  else if (next === tag(4, BYTES)) message.parameters = readParameter(reader, message.parameters);
+  else reader.skipType(next & 7);
 }
 
 function readTensor(reader: Reader): WireTensor {
@@ -203,7 +220,7 @@ function writeResponse(writer: Writer, response: WireResponse): Writer {
   return writer;
 }
 
-function writeHead(writer: Writer, { model_name, model_version, id, parameters }: Base): void {
+function writeHead(writer: Writer, { model_name, model_version, id, parameters }: Received): void {
   if (model_name !== '') writer.uint32(tag(1, BYTES)).string(model_name);
   if (model_version !== '') writer.uint32(tag(2, BYTES)).string(model_version);
   if (id !== '') writer.uint32(tag(3, BYTES)).string(id);

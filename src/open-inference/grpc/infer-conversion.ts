@@ -4,7 +4,7 @@ import type { AnsweredTensor } from '../answer-tensors.js';
 import { checkDatatype, checkShape, datatypeOf } from '../datatypes.js';
 import { type InferenceCall, type Parameters, readRunParameters } from '../inference-call.js';
 import { DETAILS_PARAMETER, JSON_PARAMETER } from '../own-keys.js';
-import { type Allocate, rawFromTensor, tensorFromRaw } from '../raw-tensors.js';
+import { type Allocate, feedFromRaw, rawFromTensor } from '../raw-tensors.js';
 import type { AnswerHead } from '../rest/infer-answer.js';
 import { checkNamedOnce, readClasses, readId } from '../rest/infer-request.js';
 import type { WireRequest, WireResponse, WireTensor } from './infer-messages.js';
@@ -60,7 +60,7 @@ function tensorOf(index: number, input: WireTensor, raw: Uint8Array | undefined,
   };
   if (raw === undefined) return tensorFromContents(where, head, contents, allocate);
   if (contents !== undefined) throw invalid(`${where} must have no contents beside raw_input_contents`);
-  return tensorFromRaw(where, head, raw, allocate);
+  return feedFromRaw(where, head, raw, allocate);
 }
 
 /** Makes the message of an answer: with raw contents, or with the elements by their type if the request had them so. */

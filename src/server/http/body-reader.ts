@@ -4,6 +4,7 @@ import { createGunzip, createInflate } from 'node:zlib';
 import { freeBuffers } from '../../common/values/free-buffers.js';
 import { InfermuxError } from '../../index.js';
 import { refusal } from '../../open-inference/error-statuses.js';
+import { copyInto } from '../../open-inference/raw-tensors.js';
 
 const NOTHING = Buffer.alloc(0);
 /** The pieces of a smaller body are joined at its end. */
@@ -178,14 +179,6 @@ export class BodyReader {
   #tooShort(): InfermuxError {
     return invalid(`the body ends after ${this.#read} bytes, before its JSON and its tensors do`);
   }
-}
-
-/**
- * Copies bytes to memory that may be shared. `set` writes shared memory with atomic instructions, which takes two to three
- * times as long; `fill` does not, and fills a space of the length of its value with just that.
- */
-function copyInto(target: Buffer, bytes: Buffer, at: number): void {
-  if (bytes.length > 0) target.fill(bytes, at, at + bytes.length);
 }
 
 /** Returns the body without its compression. */

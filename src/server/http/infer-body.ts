@@ -3,7 +3,7 @@ import { readByteStrings, textOf } from '../../open-inference/byte-strings.js';
 import { bytesOfElement, datatypeOf, typeOf } from '../../open-inference/datatypes.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
 import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
-import { type Allocate, bytesOfData, checkBooleans, tensorFromRaw } from '../../open-inference/raw-tensors.js';
+import { type Allocate, bytesOfData, checkBooleans, feedFromRaw } from '../../open-inference/raw-tensors.js';
 import { inferenceCallOf } from '../../open-inference/rest/infer-request.js';
 import {
   type MessageTensor,
@@ -67,7 +67,7 @@ export class InferBodies {
       datatype: datatypeOf(type),
       shape: shapeFor(shape, bytes.length / (bytesOfElement(datatypeOf(type)) ?? 1)),
     };
-    return tensorFromRaw(`input ${JSON.stringify(name)}`, head, bytes, this.#allocate);
+    return feedFromRaw(`input ${JSON.stringify(name)}`, head, bytes, this.#allocate);
   }
 
   #message(json: Buffer): TensorMessage | Promise<TensorMessage> {

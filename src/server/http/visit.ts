@@ -19,6 +19,9 @@ export class Visit {
   operation: string;
   /** The client's name for the request, which the answer repeats; or one of the server's own if requests are logged. */
   readonly requestId: string | undefined;
+  readonly response: FastifyReply['raw'];
+  /** Where it is among the answers that are to come. */
+  position: number | undefined;
   #isAdmitted = false;
   #bytes = 0;
 
@@ -29,13 +32,10 @@ export class Visit {
     this.requestId = (given && givenRequestId(given)) || (parts.options.logRequests ? request.id : undefined);
     if (this.requestId !== undefined) reply.header(REQUEST_ID, this.requestId);
     this.operation = request.routeOptions.config.operation ?? 'Unknown';
-    const { raw } = reply;
-    parts.began(raw);
+    this.response = reply.raw;
+    parts.began(this);
     // It comes after the answer, and also without one. A client that does not read its answer keeps its place.
-    raw.on('close', () => {
-      parts.ended(raw);
-      this.#end(raw.statusCode);
-    });
+    this.response.on('close', () => this.#end());
   }
 
   /**
@@ -55,8 +55,10 @@ export class Visit {
     this.#bytes += bytes;
   }
 
-  #end(status: number): void {
+  #end(): void {
+    this.#parts.ended(this);
     const { admission, metrics, options } = this.#parts;
+    const { statusCode: status } = this.response;
     if (this.#isAdmitted) admission.leave(this.#bytes);
     else admission.give(this.#bytes);
     const ms = performance.now() - this.#began;
