@@ -88,10 +88,6 @@ interface Ports {
   readonly http: number;
   readonly grpc: number;
 }
-interface Told {
-  readonly blockMs: number;
-  readonly rss: number;
-}
 interface Round {
   readonly json: readonly [number, number];
   readonly binary: readonly [number, number];
@@ -132,7 +128,7 @@ async function longestBlock(server: Child, port: number): Promise<number> {
   for (let index = 0; index < 5; index += 1) await send();
   await server.ask('watch');
   for (let index = 0; index < 5; index += 1) await send();
-  return (await server.ask<Told>('tell')).blockMs;
+  return (await server.ask<{ readonly blockMs: number }>('block')).blockMs;
 }
 
 /** From the start of the command to its first answer, with the twelve models of the package. */
@@ -186,11 +182,11 @@ try {
   }
   const [fresh, freshPorts] = await Child.start<Ports>('server.mjs', own);
   await fetch(at(freshPorts.http), { method: 'POST', body: JSON.stringify(json) });
-  const before = await fresh.ask<Told>('tell');
+  const before = await fresh.ask<{ readonly rss: number }>('memory');
   const sockets = await openIdle(freshPorts.http, IDLE);
   // Each has had a request, as those of clients that keep their connections.
   await askOnce(sockets, '/v2/health/live');
-  const after = await fresh.ask<Told>('tell');
+  const after = await fresh.ask<{ readonly rss: number }>('memory');
   idleBytes = (after.rss - before.rss) / sockets.length;
   const still = await fetch(at(freshPorts.http), { method: 'POST', body: JSON.stringify(json) });
   if (!still.ok) throw new Error('the server does not answer beside idle connections');

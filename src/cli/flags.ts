@@ -4,7 +4,6 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError } from 'commander';
 import type { Threads } from './bench/bench.js';
-import { parseInputShape } from './bench/random-feeds.js';
 import { messageOf, quoted } from './terminal/printable.js';
 
 /** Most callers, replicas and threads of a session; more is a typing error. */
@@ -16,17 +15,14 @@ const MOST_ITEMS = 1_024;
 const LEAST_SECONDS = 0.01;
 const MOST_SECONDS = 10_000;
 
-/** Adds one more `--input name=dims`. */
+/** Adds one more `--input name=dims`, like `image=1x3x224x224`. */
 export function addInputShape(text: string, shapes: Map<string, readonly number[]> = new Map()) {
-  let name: string;
-  let dims: number[];
-  try {
-    [name, dims] = parseInputShape(text);
-  } catch (error) {
-    throw new InvalidArgumentError(messageOf(error));
+  const [, name, dims] = /^(.+)=(\d+(?:x\d+)*)$/.exec(text) ?? [];
+  if (name === undefined || dims === undefined) {
+    throw new InvalidArgumentError(`--input must be like image=1x3x224x224, got ${quoted(text)}`);
   }
   if (shapes.has(name)) throw new InvalidArgumentError(`input ${quoted(name)} has a shape already.`);
-  return shapes.set(name, dims);
+  return shapes.set(name, dims.split('x').map(Number));
 }
 
 /** Returns a parser of lists like `1,16,64`. */

@@ -3,15 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
-import { InfermuxError } from '../index.js';
 import type { Threads } from './bench/bench.js';
-import { benchChart, benchTable } from './bench/bench-table.js';
 import type { InputShapes } from './bench/random-feeds.js';
-import { inModelProcess } from './children/model-process.js';
-import { runControlDemo } from './demo/control-demo.js';
-import { controlScreen, controlTables } from './demo/control-screen.js';
-import { runDemo } from './demo/demo.js';
-import { demoTables } from './demo/demo-tables.js';
 import {
   addInputShape,
   integersUpTo,
@@ -22,12 +15,11 @@ import {
   parseThreads,
   parseWritableFile,
 } from './flags.js';
-import { inspectTables } from './inspect.js';
 import type { ModelPlace } from './model-place.js';
-import { checkModels, listModels, repositoryTables } from './models.js';
 import { SERVE_OPTIONS, type ServeFlags, withoutRefusals } from './serve/serve-options.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
-import { progressBar } from './terminal/progress-bar.js';
+
+// Each command imports what it needs when it begins: a quarter of a second for the engine, and as much for a server.
 
 /** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
 const FAILED = 1;
@@ -58,6 +50,11 @@ function print<T>(json: boolean | undefined, report: T, tables: (report: T) => s
   process.stdout.write(`${text}\n`);
 }
 
+async function progressOf(what: string) {
+  const { progressBar } = await import('./terminal/progress-bar.js');
+  return progressBar(what);
+}
+
 program
   .command('demo')
   .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
@@ -70,13 +67,17 @@ program
       command.error("error: option '--hold' goes with '--control'", { exitCode: WRONG_USAGE });
     }
     if (control === true) {
+      const { runControlDemo } = await import('./demo/control-demo.js');
+      const { controlScreen, controlTables } = await import('./demo/control-screen.js');
       const screen = controlScreen();
       const report = await runControlDemo(hold, screen.show).finally(screen.stop);
       print(json, report, controlTables);
       if (Object.keys(report.errors).length > 0) process.exitCode = FAILED;
       return;
     }
-    const progress = progressBar('requests');
+    const { runDemo } = await import('./demo/demo.js');
+    const { demoTables } = await import('./demo/demo-tables.js');
+    const progress = await progressOf('requests');
     const report = await runDemo(progress.update).finally(progress.stop);
     print(json, report, demoTables);
   });
@@ -89,6 +90,8 @@ program
   .option(...TIMEOUT)
   .exitOverride()
   .action(async (path: string, { json, timeout }: { json?: boolean; timeout?: number }) => {
+    const { inModelProcess } = await import('./children/model-process.js');
+    const { inspectTables } = await import('./inspect.js');
     const report = await inModelProcess(
       'inspect',
       { path },
@@ -115,7 +118,9 @@ program
   .option('--json', 'print one JSON object instead of a table')
   .exitOverride()
   .action(async (path: string, { input: shapes = new Map(), svg, json, timeout, ...settings }: BenchFlags) => {
-    const progress = progressBar('measurements');
+    const { inModelProcess } = await import('./children/model-process.js');
+    const { benchChart, benchTable } = await import('./bench/bench-table.js');
+    const progress = await progressOf('measurements');
     const report = await inModelProcess(
       'bench',
       { path, shapes, ...settings },
@@ -182,8 +187,11 @@ interface ModelsFlags {
 }
 
 ofModels('list', 'Show the models that would be served, and what keeps others from it.').action(
-  async (where: string[], { finder, json }: ModelsFlags, command: Command) =>
-    print(json, await listModels(placeOf(where, finder, command)), repositoryTables),
+  async (where: string[], { finder, json }: ModelsFlags, command: Command) => {
+    const place = placeOf(where, finder, command);
+    const { listModels, repositoryTables } = await import('./models.js');
+    print(json, await listModels(place), repositoryTables);
+  },
 );
 
 ofModels(
@@ -193,7 +201,8 @@ ofModels(
   .option(...TIMEOUT)
   .action(async (where: string[], { finder, json, timeout }: ModelsFlags, command: Command) => {
     const place = placeOf(where, finder, command);
-    const progress = progressBar('models');
+    const { checkModels, repositoryTables } = await import('./models.js');
+    const progress = await progressOf('models');
     const report = await checkModels(place, { timeoutSeconds: timeout }, progress.update).finally(progress.stop);
     print(json, report, repositoryTables);
     if (report.problems.length > 0) process.exitCode = FAILED;
@@ -240,6 +249,7 @@ try {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
   else {
     process.stderr.write(`infermux: ${messageOf(error)}\n`);
+    const { InfermuxError } = await import('../index.js');
     process.exitCode = error instanceof InfermuxError && error.code === 'INVALID_ARGUMENT' ? WRONG_USAGE : FAILED;
   }
 }

@@ -11,19 +11,6 @@ import { quoted, quotedNames } from '../terminal/printable.js';
 /** Shapes of inputs by name, from the command line. */
 export type InputShapes = ReadonlyMap<string, readonly number[]>;
 
-/**
- * Reads `name=1x3x224x224`.
- *
- * @throws InfermuxError `INVALID_ARGUMENT`.
- */
-export function parseInputShape(text: string): [name: string, dims: number[]] {
-  const [, name, dims] = /^(.+)=(\d+(?:x\d+)*)$/.exec(text) ?? [];
-  if (name === undefined || dims === undefined) {
-    throw invalid(`--input must be like image=1x3x224x224, got ${quoted(text)}`);
-  }
-  return [name, dims.split('x').map(Number)];
-}
-
 /** A string counts as one byte. */
 const BYTES_PER_ELEMENT: Readonly<Record<TensorType, number>> = {
   ...{ float64: 8, int64: 8, uint64: 8, float32: 4, int32: 4, uint32: 4 },

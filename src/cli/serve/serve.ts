@@ -5,8 +5,9 @@ import { createEngine, type EngineOptions, type InferenceEngine, InfermuxError }
 import type { InferenceServer } from '../../server/server.js';
 import { readConfigFile } from './config-file.js';
 import { greeting } from './greeting.js';
-import { type ServeFlags, withFlags } from './serve-options.js';
+import type { ServeFlags } from './serve-options.js';
 import { shownConfig } from './shown-config.js';
+import { withFlags } from './with-flags.js';
 
 const OWN_MODELS = fileURLToPath(new URL('../../../native-models', import.meta.url));
 const GRACE_SECONDS = 30;

@@ -1,5 +1,4 @@
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
-import { ReflectionService } from '@grpc/reflection';
 import { healthServiceOf, inferenceServiceOf, loadDefinitions } from '../../open-inference/grpc/service-definition.js';
 import { notListening } from '../http/http-listener.js';
 import type { Address, ResolvedServer } from '../server-options.js';
@@ -8,6 +7,7 @@ import { Calls, withReadErrors } from './calls.js';
 import { HealthCalls } from './health-calls.js';
 import { InferCalls } from './infer-calls.js';
 import { inferenceMethods } from './inference-methods.js';
+import { addReflection } from './reflection.js';
 
 /** Listens for gRPC. */
 export class GrpcListener {
@@ -40,7 +40,7 @@ export class GrpcListener {
       Check: calls.unary('Check', 'health', (request: { service: string }) => health.check(request)),
       Watch: (call: Parameters<HealthCalls['watch']>[0]) => health.watch(call),
     });
-    new ReflectionService(definitions).addToServer(server);
+    addReflection(server, definitions, calls);
     const port = await listen(server, address, credentialsOf(options));
     return new GrpcListener(server, { host: address.host, port }, health);
   }
