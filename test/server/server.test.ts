@@ -4,9 +4,11 @@ import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflateSync, gunzipSync, gzipSync, inflateSync } from 'node:zlib';
+import { Client, credentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../dist/client/index.js';
 import { createEngine, type InferenceEngine } from '../../dist/index.js';
+import { encodeRequest } from '../../dist/open-inference/grpc/infer-codec.js';
 import { createServer, type InferenceServer, type ServerOptions } from '../../dist/server/index.js';
 import { codeOf } from '../support/code-of.js';
 import { directory } from '../support/directories.js';
@@ -65,13 +67,13 @@ describe('options', () => {
     const failed = createServer(engine, { grpc: { port: 0 }, http: { port } });
     await expect(failed).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
-      message: expect.stringContaining(`127.0.0.1:${port}`),
+      message: expect.stringContaining(`HTTP on 127.0.0.1:${port}: another program listens there`),
     });
     const grpcPort = server?.grpc?.port as number;
     const other = createServer(engine, { http: { port: 0 }, grpc: { port: grpcPort } });
     await expect(other).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
-      message: expect.stringContaining('gRPC'),
+      message: expect.stringContaining(`gRPC on 127.0.0.1:${grpcPort}: another program listens there`),
     });
   });
 
@@ -112,6 +114,15 @@ describe('keys', () => {
       await good.close();
       await bad.close();
     }
+    const bytes = (message: Buffer) => message;
+    const client = new Client(grpc.slice('grpc://'.length), credentials.createInsecure());
+    for (const version of ['v1', 'v1alpha']) {
+      const path = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`;
+      const stream = client.makeBidiStreamRequest(path, bytes, bytes).on('data', () => undefined);
+      // UNAUTHENTICATED
+      expect(await new Promise((resolve) => stream.on('error', resolve))).toMatchObject({ code: 16 });
+    }
+    client.close();
   });
 
   it('may be others for the admin part', async () => {
@@ -485,6 +496,40 @@ describe('the end', () => {
     expect((await infer(url)).status).toBe(200);
     await closed;
     await client.close();
+  });
+
+  it('does not wait for streams that their clients keep open, but for what was sent on them', async () => {
+    const { grpc } = await start();
+    const bytes = (message: Buffer) => message;
+    const client = new Client(grpc.slice('grpc://'.length), credentials.createInsecure());
+    const open = (path: string) => {
+      const stream = client.makeBidiStreamRequest(path, bytes, bytes);
+      let answers = 0;
+      stream.on('data', () => (answers += 1));
+      const ended = new Promise<number | undefined>((resolve) => stream.on('error', ({ code }) => resolve(code)));
+      return { stream, ended, answers: () => answers };
+    };
+    const infer = open('/inference.GRPCInferenceService/ModelStreamInfer');
+    const reflection = open('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo');
+    // list_services: "*"
+    reflection.stream.write(Buffer.from([0x3a, 0x01, 0x2a]));
+    await expect.poll(reflection.answers, { timeout: 10_000 }).toBe(1);
+    const request = Buffer.from(JSON.stringify({ ms: 300 }));
+    const input = { name: 'request', datatype: 'BYTES', shape: [1], parameters: {}, contents: undefined };
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(request.length);
+    infer.stream.write(
+      encodeRequest({
+        ...{ model_name: 'handler', model_version: '', id: '', parameters: { method: 'wait' }, outputs: [] },
+        inputs: [input],
+        raw_input_contents: [Buffer.concat([length, request])],
+      }),
+    );
+    await expect.poll(() => engine.deployments.get('handler').ongoing, { timeout: 10_000 }).toBe(1);
+    await server?.close({ graceMs: 20_000 });
+    expect(infer.answers()).toBe(1);
+    expect(await Promise.all([infer.ended, reflection.ended])).toStrictEqual([14, 14]);
+    client.close();
   });
 
   it('is not begun with a grace that is none', async () => {

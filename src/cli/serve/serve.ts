@@ -32,6 +32,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
     process.stdout.write(`${shownConfig({ engine: engineOptions, server: serverOptions })}\n`);
     return;
   }
+  // What fails is told by the server itself.
+  process.env['GRPC_VERBOSITY'] ??= 'NONE';
   // The first signal may come while it starts.
   const end = new AbortController();
   let [engine, server]: [InferenceEngine?, InferenceServer?] = [];

@@ -64,14 +64,35 @@ export function serviceErrorOf(cause: unknown): Partial<ServiceError> {
   return { code: statusesOf(error).grpc, details: error.message, metadata };
 }
 
+/** What ends a stream that its client keeps open when the server is being ended. */
+export function endingError(): Partial<ServiceError> {
+  return serviceErrorOf(
+    new InfermuxError('ENGINE_CLOSED', 'the server is being ended: open the stream again at another one'),
+  );
+}
+
 const callCancelled = () => new InfermuxError('CANCELLED', 'the client cancelled the call');
 
 /** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
 export class Calls {
   readonly #parts: ServerParts;
+  /** Ends the open streams, each as soon as its requests are answered. */
+  readonly #ends = new Set<() => void>();
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
+  }
+
+  /** Registers a stream that its client may keep open for ever. @param end called when the server is being ended. */
+  opened(call: AnyCall, end: () => void): void {
+    this.#ends.add(end);
+    // It comes also after a call that has ended well.
+    call.on('cancelled', () => this.#ends.delete(end));
+  }
+
+  /** The server is being ended, and would wait for streams that their clients keep open. */
+  endStreams(): void {
+    for (const end of this.#ends) end();
   }
 
   /** Returns the handler of a method with one request and one answer. */

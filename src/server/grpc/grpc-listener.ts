@@ -1,6 +1,6 @@
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { healthServiceOf, inferenceServiceOf, loadDefinitions } from '../../open-inference/grpc/service-definition.js';
-import { notListening } from '../http/http-listener.js';
+import { notListening, ON_ITS_WAY_MS } from '../http/http-listener.js';
 import type { Address, ResolvedServer } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
 import { Calls, withReadErrors } from './calls.js';
@@ -14,11 +14,13 @@ export class GrpcListener {
   readonly address: Address;
   readonly #server: Server;
   readonly #health: HealthCalls;
+  readonly #calls: Calls;
 
-  private constructor(server: Server, address: Address, health: HealthCalls) {
+  private constructor(server: Server, address: Address, health: HealthCalls, calls: Calls) {
     this.#server = server;
     this.address = address;
     this.#health = health;
+    this.#calls = calls;
   }
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the port cannot be had. */
@@ -42,13 +44,18 @@ export class GrpcListener {
     });
     addReflection(server, definitions, calls);
     const port = await listen(server, address, credentialsOf(options));
-    return new GrpcListener(server, { host: address.host, port }, health);
+    return new GrpcListener(server, { host: address.host, port }, health, calls);
   }
 
-  /** Takes no more calls, and resolves when all are answered. */
-  close(): Promise<void> {
+  /**
+   * Takes no more calls, and resolves when all are answered. A stream that its client keeps open ends when what was sent on
+   * it has arrived and is answered.
+   */
+  async close(): Promise<void> {
     this.#health.close();
-    return new Promise((resolve) => this.#server.tryShutdown(() => resolve()));
+    const timer = setTimeout(() => this.#calls.endStreams(), ON_ITS_WAY_MS);
+    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    clearTimeout(timer);
   }
 
   /** Ends all connections. */

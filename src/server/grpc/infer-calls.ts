@@ -10,7 +10,7 @@ import { CODE_PARAMETER, STREAM_PARAMETER } from '../../open-inference/own-keys.
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
-import { type Calls, readable } from './calls.js';
+import { type Calls, endingError, readable } from './calls.js';
 
 /** Requests of one stream that are under way at a time. */
 const MOST_AHEAD = 64;
@@ -51,8 +51,18 @@ export class InferCalls {
         await answers.return(undefined);
         ahead -= 1;
         call.resume();
+        if (isEnding && ahead === 0) end();
       });
     });
+    let isEnding = false;
+    const end = () => {
+      isEnding = true;
+      if (ahead > 0 || isOver) return;
+      const error = endingError();
+      call.emit('error', error);
+      over(error.code as number);
+    };
+    this.#calls.opened(call, end);
     let isOver = false;
     const over = (code: number) => {
       if (!isOver) this.#calls.ended('ModelStreamInfer', call, code, began);

@@ -1,6 +1,6 @@
 import type { handleBidiStreamingCall, Server } from '@grpc/grpc-js';
 import type { MethodDefinition, PackageDefinition } from '@grpc/proto-loader';
-import type { Calls } from './calls.js';
+import { type Calls, endingError } from './calls.js';
 
 const VERSIONS = ['v1', 'v1alpha'] as const;
 
@@ -41,6 +41,7 @@ export function addReflection(server: Server, definitions: PackageDefinition, ca
       responseDeserialize: (bytes: Buffer) => own().method.responseDeserialize(bytes),
     };
     const handler = calls.duplex<object, object>('ServerReflectionInfo', 'inference', (call) => {
+      calls.opened(call, () => call.emit('error', endingError()));
       loading ??= load();
       loading.then(
         () => own().handler(call),

@@ -8,7 +8,7 @@ import { addRestSide } from './plugin.js';
 import type { RestAreas } from './rest.js';
 
 /** Time in which what was sent before the end has arrived. */
-const ON_ITS_WAY_MS = 100;
+export const ON_ITS_WAY_MS = 100;
 /** Longest name of a model in a path. */
 const MOST_PATH_CHARACTERS = 8_192;
 
@@ -113,9 +113,11 @@ function createFastify({ limits, tls }: ResolvedServer): FastifyInstance {
 }
 
 export function notListening(protocol: string, { host, port }: Address, cause: unknown): InfermuxError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const reason =
-    code === 'EADDRINUSE' ? 'another program listens there; name another port, or 0 for any free one' : message;
+  const { message } = cause as Error;
+  // grpc-js gives no code.
+  const reason = message.includes('EADDRINUSE')
+    ? 'another program listens there; name another port, or 0 for any free one'
+    : message;
   return new InfermuxError('FAILED_PRECONDITION', `cannot listen for ${protocol} on ${host}:${port}: ${reason}`, {
     cause,
   });
