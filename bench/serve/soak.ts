@@ -110,7 +110,11 @@ function waysOf(http: string, rest: InferenceClient, grpc: InferenceClient, mode
     },
     async brokenOff() {
       const controller = new AbortController();
-      const asked = one([rest, grpc]).run('stories', { ms: 2_000 }, { method: 'wait', signal: controller.signal });
+      const asked = one([rest, grpc]).run<unknown>(
+        'stories',
+        { ms: 2_000 },
+        { method: 'wait', signal: controller.signal },
+      );
       setTimeout(() => controller.abort(), 5 + 20 * Math.random());
       await asked.then(
         () => expect(false, 'broken off', 'was answered'),

@@ -57,6 +57,11 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
+/** Reads a time that may be none. */
+export function parseDelay(text: string): number {
+  return /^0+(\.0*)?$/.test(text) ? 0 : parseSeconds(text);
+}
+
 /** Returns the path that a `file:` URL stands for, and any other text as it is. */
 export function parsePath(text: string): string {
   try {

@@ -1,8 +1,9 @@
 import type { RunOptions } from '../contracts/run-options.js';
 import { checkDatatype, typeOf } from '../open-inference/datatypes.js';
 import type { ValueMetadata } from '../tensors/tensor.js';
+import type { CallsUnderWay } from './calls-under-way.js';
 import { withRetries } from './retries.js';
-import type { CallTerms, IndexInfo, ModelInfo, Transport, WireMetadata } from './transport.js';
+import type { CallTerms, IndexInfo, ModelInfo, Transport, WireMetadata } from './transports/transport.js';
 
 /** A model as the server lists it. */
 export interface ListedModel {
@@ -30,12 +31,14 @@ type TermOptions = Pick<RunOptions, 'signal' | 'timeoutMs' | 'deadline'>;
 export class ClientModels {
   readonly #transport: Transport;
   readonly #retries: number;
+  readonly #calls: CallsUnderWay;
   readonly #terms: (options: TermOptions) => CallTerms;
 
   /** @internal */
-  constructor(transport: Transport, retries: number, terms: (options: TermOptions) => CallTerms) {
+  constructor(transport: Transport, retries: number, calls: CallsUnderWay, terms: (options: TermOptions) => CallTerms) {
     this.#transport = transport;
     this.#retries = retries;
+    this.#calls = calls;
     this.#terms = terms;
   }
 
@@ -49,26 +52,28 @@ export class ClientModels {
     return described(await this.#safe(options, (terms) => this.#transport.metadata(target, terms)));
   }
 
-  /** Whether a request for the model would be taken now. */
+  /** Whether a request for the model would be taken now. False also for a model that is not there. */
   ready(target: string, options: TermOptions = {}): Promise<boolean> {
     return this.#safe(options, (terms) => this.#transport.isReady(target, terms));
   }
 
   /** Loads a model. @throws InfermuxError as the engine; `FAILED_PRECONDITION` when the admin part is switched off. */
   async load(target: string, options: TermOptions = {}): Promise<void> {
-    const terms = this.#terms(options);
-    await withRetries(this.#retries, false, terms, () => this.#transport.load(target, terms));
+    await this.#try(options, false, (terms) => this.#transport.load(target, terms));
   }
 
   /** Releases the sessions of a model. @throws InfermuxError as {@link load}. */
   async unload(target: string, options: TermOptions = {}): Promise<void> {
-    const terms = this.#terms(options);
-    await withRetries(this.#retries, false, terms, () => this.#transport.unload(target, terms));
+    await this.#try(options, false, (terms) => this.#transport.unload(target, terms));
   }
 
   #safe<T>(options: TermOptions, ask: (terms: CallTerms) => Promise<T>): Promise<T> {
+    return this.#try(options, true, ask);
+  }
+
+  #try<T>(options: TermOptions, isIdempotent: boolean, ask: (terms: CallTerms) => Promise<T>): Promise<T> {
     const terms = this.#terms(options);
-    return withRetries(this.#retries, true, terms, () => ask(terms));
+    return this.#calls.track(() => withRetries(this.#retries, isIdempotent, terms, () => ask(terms)));
   }
 }
 

@@ -1,5 +1,4 @@
 import { check, isMilliseconds } from '../common/checks.js';
-import { InfermuxError, show } from '../common/errors.js';
 import { isPlainObject } from '../common/values/realm.js';
 import type { RunOptions } from '../contracts/run-options.js';
 import type { InferenceResult } from '../index.js';
@@ -7,10 +6,12 @@ import { DETAILS_PARAMETER } from '../open-inference/own-keys.js';
 import { checkFeeds } from '../tensors/check-feeds.js';
 import { readFeeds } from '../tensors/read-feeds.js';
 import { type Feeds, isTensorType, type Outputs, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
+import { CallsUnderWay } from './calls-under-way.js';
 import { ClientModels } from './client-models.js';
+import { inferCallOf } from './handler-call.js';
 import { parametersOf } from './request-parameters.js';
 import { withRetries } from './retries.js';
-import type { CallTerms, InferCall, InferReply, Transport } from './transport.js';
+import type { CallTerms, InferCall, InferReply, Transport } from './transports/transport.js';
 
 /** A request for {@link InferenceClient.infer}. */
 export interface ClientRequest<Request = Feeds> extends RunOptions {
@@ -34,13 +35,15 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
   readonly #transport: Transport;
   readonly #retries: number;
   readonly #timeoutMs: number;
+  readonly #calls = new CallsUnderWay();
+  #closing: Promise<void> | undefined;
 
   /** @internal */
   constructor(transport: Transport, retries: number, timeoutMs: number) {
     this.#transport = transport;
     this.#retries = retries;
     this.#timeoutMs = timeoutMs;
-    this.models = new ClientModels(transport, retries, (options) => this.#terms(options));
+    this.models = new ClientModels(transport, retries, this.#calls, (options) => this.#terms(options));
   }
 
   /**
@@ -66,29 +69,24 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
     options?: RunOptions,
   ): Promise<Models[Target]['outputs']>;
   async run(target: string, request: unknown, options: RunOptions = {}): Promise<unknown> {
-    if (areFeeds(request)) return this.#outputsOf(await this.#infer(target, request, options, false));
-    const terms = this.#terms(options);
-    const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
-    // A handler may do more than compute.
-    return withRetries(this.#retries, false, terms, () => this.#transport.generate(call));
+    return outputsOf(await this.#calls.track(() => this.#infer(target, request, options, {})));
   }
 
-  /** {@link run}, with details of the answer. What another server than this package's does not tell is 0 or empty. */
-  infer<Result = Outputs>(request: ClientRequest): Promise<InferenceResult<NoInfer<Result>>>;
-  async infer(request: ClientRequest): Promise<InferenceResult<unknown>> {
+  /**
+   * {@link run}, with details of the answer. What another server than this package's does not tell is 0 or empty.
+   *
+   * @param request `feeds` is the request of a handler, if one answers.
+   */
+  infer<Result = Outputs>(request: ClientRequest<unknown>): Promise<InferenceResult<NoInfer<Result>>>;
+  async infer(request: ClientRequest<unknown>): Promise<InferenceResult<unknown>> {
     const { target, feeds, ...options } = request;
-    if (!areFeeds(feeds)) {
-      throw new InfermuxError(
-        'INVALID_ARGUMENT',
-        `feeds must be an object of tensors by input name, got ${show(feeds)}; use run for a handler`,
-      );
-    }
-    const reply = await this.#infer(target, feeds, options, true);
+    const details = { [DETAILS_PARAMETER]: true };
+    const reply = await this.#calls.track(() => this.#infer(target, feeds, options, details));
     const { parameters } = reply;
     const number = (name: string) => (typeof parameters[name] === 'number' ? (parameters[name] as number) : 0);
     const text = (name: string) => (typeof parameters[name] === 'string' ? (parameters[name] as string) : '');
     return {
-      outputs: this.#outputsOf(reply),
+      outputs: outputsOf(reply),
       model: text('model') || reply.model,
       version: Number(reply.version) || 1,
       deployment: text('deployment'),
@@ -110,21 +108,22 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
   stream<Item = unknown>(target: string, request: unknown, options: RunOptions = {}): AsyncIterable<Item> {
     const terms = this.#terms(options);
     const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
-    return this.#transport.generateStream(call) as AsyncIterable<Item>;
+    return this.#calls.trackItems(() => this.#transport.generateStream(call)) as AsyncIterable<Item>;
   }
 
   /** Whether the server answers inference requests. False also when it cannot be reached. */
   async ready(): Promise<boolean> {
     try {
-      return await this.#transport.isReady(undefined, this.#terms({}));
+      return await this.#calls.track(() => this.#transport.isReady(undefined, this.#terms({})));
     } catch {
       return false;
     }
   }
 
-  /** Ends the connections after the requests under way. */
+  /** Takes no more requests, and ends the connections after those under way. Idempotent. */
   close(): Promise<void> {
-    return this.#transport.close();
+    this.#closing ??= this.#calls.close().then(() => this.#transport.close());
+    return this.#closing;
   }
 
   /** {@link close}. */
@@ -132,24 +131,20 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
     await this.close();
   }
 
-  #outputsOf({ outputs, json }: InferReply): unknown {
-    return json === undefined ? outputs : json.value;
-  }
-
-  async #infer(target: string, feeds: Feeds, options: RunOptions, hasDetails: boolean): Promise<InferReply> {
+  async #infer(target: string, request: unknown, options: RunOptions, more: InferCall['parameters']) {
     const terms = this.#terms(options);
     const name = nameOf(target, options);
-    const tensors = await this.#tensors(name, readFeeds(feeds));
-    const parameters = parametersOf(options, terms);
-    const call: InferCall = {
-      ...terms,
-      name,
-      inputs: Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor })),
-      outputs: options.outputs,
-      parameters: hasDetails ? { ...parameters, [DETAILS_PARAMETER]: true } : parameters,
-    };
+    const own = { ...terms, name, parameters: { ...parametersOf(options, terms), ...more } };
+    // A handler may do more than compute.
+    if (!areFeeds(request)) {
+      return withRetries(this.#retries, false, terms, () => this.#transport.infer(inferCallOf({ ...own, request })));
+    }
+    const tensors = await this.#tensors(name, readFeeds(request));
+    const inputs = Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor }));
     // A run of a model changes nothing, so it may run twice.
-    return withRetries(this.#retries, true, terms, () => this.#transport.infer(call));
+    return withRetries(this.#retries, true, terms, () =>
+      this.#transport.infer({ ...own, inputs, outputs: options.outputs }),
+    );
   }
 
   /** Gives elements without a type the type of their input, which the server tells. */
@@ -166,6 +161,10 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
     const latest = limit === undefined || deadline === undefined ? (limit ?? deadline) : Math.min(limit, deadline);
     return { signal, deadline: latest, requestId };
   }
+}
+
+function outputsOf({ outputs, json }: InferReply): unknown {
+  return json === undefined ? outputs : json.value;
 }
 
 /** Whether a request is for a model: an object of tensors. */

@@ -1,5 +1,5 @@
 import { HANDLER_REQUEST, jsonTensor } from '../open-inference/handler-tensors.js';
-import type { HandlerCall, InferCall } from './transport.js';
+import type { HandlerCall, InferCall } from './transports/transport.js';
 
 /** Puts the request of a handler into a tensor. */
 export function inferCallOf({ request, ...call }: HandlerCall): InferCall {

@@ -3,7 +3,7 @@ import { InfermuxError, show } from '../common/errors.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
 import type { Feeds, Outputs } from '../tensors/tensor.js';
 import { InferenceClient, type ModelTypes } from './client.js';
-import type { Transport } from './transport.js';
+import type { Transport } from './transports/transport.js';
 
 export { ERROR_CODES, type ErrorCode, InfermuxError } from '../common/errors.js';
 export type { RunOptions } from '../contracts/run-options.js';
@@ -67,9 +67,9 @@ function readAddress(address: string | URL): URL {
 /** Only the protocol that is used is loaded. */
 async function transportFor(url: URL, { connections = 64, apiKey, headers, tls }: ConnectOptions): Promise<Transport> {
   if (/^https?:$/.test(url.protocol)) {
-    const { RestTransport } = await import('./rest-transport.js');
+    const { RestTransport } = await import('./transports/rest-transport.js');
     return new RestTransport(url, { connections, apiKey, headers, tls });
   }
-  const { GrpcTransport } = await import('./grpc-transport.js');
+  const { GrpcTransport } = await import('./transports/grpc-transport.js');
   return new GrpcTransport(url.host, { apiKey, headers, tls, isSecure: url.protocol === 'grpcs:' });
 }

@@ -1,7 +1,7 @@
 import { InfermuxError, show } from '../common/errors.js';
 import type { RunOptions } from '../contracts/run-options.js';
 import { HIGHEST_PRIORITY } from '../open-inference/inference-call.js';
-import type { CallTerms } from './transport.js';
+import type { CallTerms } from './transports/transport.js';
 
 /**
  * Puts the terms of a request into the protocol's parameters.

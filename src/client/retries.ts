@@ -1,6 +1,6 @@
 import { InfermuxError } from '../common/errors.js';
-import type { CallTerms } from './transport.js';
-import type { Unreachable } from './wire-errors.js';
+import type { CallTerms } from './transports/transport.js';
+import type { Unreachable } from './transports/wire-errors.js';
 
 const FIRST_DELAY_MS = 50;
 

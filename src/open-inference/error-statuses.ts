@@ -64,6 +64,8 @@ export function refusal(reason: Refusal, message: string): InfermuxError {
 export function statusesOf(error: InfermuxError): Statuses {
   const reason = refusals.get(error);
   if (reason !== undefined) return REFUSALS[reason];
+  // A proxy would try again what cannot succeed.
+  if (error.code === 'MODEL_LOAD_FAILED' && !error.retryable) return ERROR_STATUSES.INTERNAL;
   // A handler may throw errors with codes of its own.
   return Object.hasOwn(ERROR_STATUSES, error.code) ? ERROR_STATUSES[error.code] : ERROR_STATUSES.INTERNAL;
 }

@@ -80,10 +80,10 @@ function integerOf(name: string, given: unknown): number {
 function readKey(given: unknown): string | undefined {
   // These stand for no sequence.
   if (given === 0 || given === '') return undefined;
-  if (typeof given === 'string' || typeof given === 'number' || typeof given === 'bigint') return String(given);
+  if (typeof given === 'string' || typeof given === 'bigint' || Number.isSafeInteger(given)) return String(given);
   throw new InfermuxError(
     'INVALID_ARGUMENT',
-    `parameters.sequence_id must be a string or an integer, got ${show(given)}`,
+    `parameters.sequence_id must be a string or an integer that JSON keeps, got ${show(given)}`,
   );
 }
 

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { isObject, isText } from '../common/checks.js';
 import { type EngineLogger, InfermuxError } from '../index.js';
 
 /** How often the file of keys is looked at. */
@@ -45,6 +46,24 @@ export class ApiKeys {
   };
 }
 
+const LEAST_KEY_CHARACTERS = 8;
+
+function isKey(key: unknown): boolean {
+  return typeof key === 'string' && key.length >= LEAST_KEY_CHARACTERS && /^[\x21-\x7e]+$/.test(key);
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT`, which shows no key. */
+export function checkKeys(where: string, given: readonly string[] | { readonly file: string } | undefined): void {
+  const isRight =
+    given === undefined ||
+    (Array.isArray(given)
+      ? given.length > 0 && given.every(isKey)
+      : isObject(given) === undefined && isText((given as { file?: unknown }).file) === undefined);
+  if (isRight) return;
+  const message = `${where} must be a list of keys of at least ${LEAST_KEY_CHARACTERS} printable characters, or { file }`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
 function hashOf(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
@@ -60,6 +79,10 @@ function readKeys(file: string): string[] {
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
+  if (!keys.every(isKey)) {
+    const message = `the file of keys ${file} must have keys of at least ${LEAST_KEY_CHARACTERS} printable characters, one on each line`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
   if (keys.length > 0) return keys;
   throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${file} has no key; one on each line is expected`);
 }

@@ -7,5 +7,5 @@ export type {
   ListenOptions,
   RestOptions,
   ServerOptions,
-  TlsOptions,
 } from './server-options.js';
+export type { TlsOptions } from './tls-options.js';

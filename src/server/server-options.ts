@@ -1,5 +1,4 @@
 import {
-  check,
   checkOptions,
   forLists,
   hasMethods,
@@ -14,6 +13,8 @@ import {
 } from '../common/checks.js';
 import { type EngineLogger, InfermuxError } from '../index.js';
 import type { NonFinite } from '../open-inference/rest/infer-answer.js';
+import { checkKeys } from './api-keys.js';
+import { checkTls, type TlsOptions } from './tls-options.js';
 
 /** Where a part of the server listens. */
 export interface ListenOptions {
@@ -33,14 +34,6 @@ export interface AuthOptions {
   readonly keys?: readonly string[] | { readonly file: string } | undefined;
   /** The same for the admin part. Default: `keys`. */
   readonly adminKeys?: readonly string[] | { readonly file: string } | undefined;
-}
-
-/** TLS for both protocols: PEM texts. */
-export interface TlsOptions {
-  readonly key: string;
-  readonly cert: string;
-  /** Certificates of those who sign the clients' certificates. With it each client needs one: mutual TLS. */
-  readonly ca?: string | undefined;
 }
 
 /** What a request, and all requests together, may take. */
@@ -159,15 +152,8 @@ const LISTEN_RULES: Readonly<Record<keyof ListenOptions, Rule>> = {
   port: isInteger({ lowest: 0, highest: 65_535 }),
 };
 
-const isKeyText = (key: unknown) => typeof key === 'string' && key.length >= 8 && /^[\x21-\x7e]+$/.test(key);
-
-const areKeys = forLists(
-  (value) =>
-    Array.isArray(value)
-      ? value.length > 0 && value.every(isKeyText)
-      : isObject(value) === undefined && isText((value as { file?: unknown }).file) === undefined,
-  'a list of keys of at least 8 printable characters, or { file }',
-);
+/** Keys are looked at apart: no message may show one. */
+const areKeys = forLists(() => true, 'keys');
 
 const AUTH_RULES: Readonly<Record<keyof AuthOptions, Rule>> = { keys: areKeys, adminKeys: areKeys };
 
@@ -201,8 +187,6 @@ const SERVER_RULES: Readonly<Record<keyof ServerOptions, Rule>> = {
   drainDelayMs: isMilliseconds({ lowest: 0 }),
 };
 
-const TLS_RULES: Readonly<Record<keyof TlsOptions, Rule>> = { key: isText, cert: isText, ca: isText };
-
 /** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
 export function resolveRest(where: string, options: RestOptions, isLocal: boolean): ResolvedRest {
   const {
@@ -215,6 +199,7 @@ export function resolveRest(where: string, options: RestOptions, isLocal: boolea
     logRequests = false,
   } = checkOptions(where, options, REST_RULES);
   const checkedAuth = checkOptions(`${where}.auth`, auth, AUTH_RULES);
+  for (const list of ['keys', 'adminKeys'] as const) checkKeys(`${where}.auth.${list}`, checkedAuth[list]);
   const hasKeys = checkedAuth.keys !== undefined || checkedAuth.adminKeys !== undefined;
   return {
     ...{ cors, nonFinite, logger, logRequests, auth: checkedAuth },
@@ -236,8 +221,7 @@ export function resolveServer(options: ServerOptions): ResolvedServer {
     ...rest
   } = checkOptions(where, options, SERVER_RULES);
   if (tls !== undefined) {
-    checkOptions(`${where}.tls`, tls, TLS_RULES);
-    for (const key of ['key', 'cert'] as const) check(`${where}.tls.${key}`, tls[key], isText);
+    checkTls(`${where}.tls`, tls);
   }
   const isApart = typeof admin === 'object';
   const adminAddress = isApart ? addressOf(`${where}.admin`, admin, '127.0.0.1', ADMIN_PORT) : undefined;

@@ -34,6 +34,8 @@ export class ServerParts {
   readonly access: AccessControl;
   readonly metrics: ServerMetrics;
   readonly logSettings: LogSettings;
+  /** Requests over HTTP that have come so far. */
+  begun = 0;
   #isDraining = false;
   #isKept = true;
   readonly #answers = new DenseList<ComingAnswer>();
@@ -71,6 +73,7 @@ export class ServerParts {
   }
 
   began(answer: ComingAnswer): void {
+    this.begun += 1;
     if (!this.#isKept) answer.response.shouldKeepAlive = false;
     this.#answers.add(answer);
   }

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, type InferenceClient } from '../../dist/client/index.js';
 import { type Feeds, InfermuxError, type Outputs } from '../../dist/index.js';
+import { createServer } from '../../dist/server/index.js';
 import { codeOf } from '../support/code-of.js';
 import { IDENTITY_TYPES, type Served, startServed } from '../support/engines/served-engine.js';
 import { tensorOf } from '../support/tensors.js';
@@ -32,6 +33,46 @@ describe.each(['REST', 'gRPC'])('a client over %s', (protocol) => {
     expect(await client.run('public', row(1, 2, 3, 4))).toStrictEqual(expected);
     expect(await client.run('times-2', row(1, 2, 3, 4), { deployment: 'default' })).toStrictEqual(expected);
     expect(await client.run('times-2', row(1, 2, 3, 4), { outputs: ['y'] })).toStrictEqual(expected);
+  });
+
+  it('runs handlers, and tells of the answer as the engine does', async () => {
+    const answer = await client.infer<unknown>({ target: 'handler', feeds: { value: 7 }, method: 'answer' });
+    expect(answer).toMatchObject({ outputs: 7, deployment: 'handler', batchSize: 1 });
+    expect(answer.timings.totalMs).toBeGreaterThan(0);
+  });
+
+  it('answers what was asked before its end, and nothing after it', async () => {
+    const own = await connect(protocol === 'REST' ? served.http : `grpc://${served.grpc}`);
+    const waiting = own.run<unknown>('handler', { ms: 200 }, { method: 'wait' });
+    const stream = own.stream('handler', { to: 3 }, { method: 'count' })[Symbol.asyncIterator]();
+    expect(await stream.next()).toMatchObject({ value: { index: 0 } });
+    const closed = own.close();
+    expect(own.close()).toBe(closed);
+    expect(await codeOf(own.run('times-2', row(1, 2, 3, 4)))).toBe('ENGINE_CLOSED');
+    expect(await waiting).toStrictEqual({ waited: 200 });
+    expect(await stream.next()).toMatchObject({ value: { index: 1 } });
+    await stream.return?.();
+    await closed;
+    expect(await codeOf(own.models.list())).toBe('ENGINE_CLOSED');
+    expect(await codeOf(own.stream('handler', {})[Symbol.asyncIterator]().next())).toBe('ENGINE_CLOSED');
+    expect(await own.ready()).toBe(false);
+  });
+
+  it('says of a model that is not there that it is not ready', async () => {
+    expect(await client.models.ready('nothing-like-it')).toBe(false);
+    expect(await client.models.ready('times-2')).toBe(true);
+  });
+
+  it('lists names where the admin part is switched off', async () => {
+    const plain = await createServer(served.engine, { http: { port: 0 }, grpc: { port: 0 }, admin: false });
+    const [http, grpc] = [plain.http?.port, plain.grpc?.port];
+    const own = await connect(protocol === 'REST' ? `http://127.0.0.1:${http}` : `grpc://127.0.0.1:${grpc}`);
+    const ids = (await own.models.list()).map(({ id }) => id);
+    expect(ids).toStrictEqual(expect.arrayContaining(['times-2', 'identity', 'handler']));
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(await codeOf(own.models.load('times-2'))).toBe('FAILED_PRECONDITION');
+    await own.close();
+    await plain.close();
   });
 
   it('gives plain numbers the type of the input', async () => {
@@ -228,6 +269,7 @@ describe('tries again', () => {
 
   it.each([
     ['a connection that broke', [() => 'reset' as const, ok], 2, 'answered'],
+    ['a server that gave the connection up before it', [busy(408, { error: 'Request Timeout' }), ok], 2, 'answered'],
     ['a server that cannot answer now', [busy(503, { error: 'not now' }), ok], 2, 'answered'],
     [
       'no more often than it is told',
@@ -243,6 +285,15 @@ describe('tries again', () => {
     const client = await connect(url);
     expect(await codeOf(client.run('m', row(1, 2, 3, 4)))).toBe(expected);
     expect(asked).toHaveLength(tries);
+    await client.close();
+  });
+
+  it('a request of a handler that the server has not had', async () => {
+    answers = [busy(408, {}), ok];
+    asked = [];
+    const client = await connect(url);
+    expect(await codeOf(client.run<unknown>('handler', { do: 'something' }))).toBe('answered');
+    expect(asked).toHaveLength(2);
     await client.close();
   });
 

@@ -506,7 +506,9 @@ describe('the end', () => {
       const stream = client.makeBidiStreamRequest(path, bytes, bytes);
       let answers = 0;
       stream.on('data', () => (answers += 1));
-      const ended = new Promise<number | undefined>((resolve) => stream.on('error', ({ code }) => resolve(code)));
+      const ended = new Promise<number | undefined>((resolve) =>
+        stream.on('error', (error) => resolve((error as { code?: number }).code)),
+      );
       return { stream, ended, answers: () => answers };
     };
     const infer = open('/inference.GRPCInferenceService/ModelStreamInfer');

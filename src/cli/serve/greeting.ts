@@ -1,7 +1,7 @@
 import type { EngineOptions, InferenceEngine, ModelInspection } from '../../index.js';
 import { datatypeOf } from '../../open-inference/datatypes.js';
 import type { InferenceServer } from '../../server/server.js';
-import type { Address } from '../../server/server-options.js';
+import type { Address, ServerOptions } from '../../server/server-options.js';
 import { printable } from '../terminal/printable.js';
 
 /** Elements of an input that fit on a line. */
@@ -12,11 +12,16 @@ export async function greeting(
   engine: InferenceEngine,
   server: InferenceServer,
   models: EngineOptions['models'],
+  { tls, auth }: ServerOptions = {},
 ): Promise<string> {
   const ids = [...new Set(engine.models.list().map(({ id }) => id))];
   const from = models === undefined ? '' : sourceOf(models);
   const lines = [`infermux serves ${ids.length} ${ids.length === 1 ? 'model' : 'models'}${from}`];
   const { http, grpc, admin } = server;
+  const scheme = tls === undefined ? 'http' : 'https';
+  const urlOf = (address: Address) => `${scheme}://${hostPort(address)}`;
+  // Whoever starts the server knows where its keys are.
+  const key = auth?.keys === undefined ? '' : ` -H "Authorization: Bearer $KEY"`;
   if (http !== undefined) lines.push(`  REST   ${urlOf(http)}`);
   if (grpc !== undefined) lines.push(`  gRPC   ${hostPort(grpc)}`);
   if (admin !== undefined) lines.push(`  admin  ${urlOf(admin)}`);
@@ -25,10 +30,12 @@ export async function greeting(
   if (http !== undefined && first !== undefined) {
     const url = `${urlOf(http)}/v2/models/${encodeURIComponent(first)}`;
     const body = await sampleBody(engine, first);
-    lines.push(body === undefined ? `  curl ${url}` : `  curl ${url}/infer -d '${body}'`);
+    lines.push(body === undefined ? `  curl${key} ${url}` : `  curl${key} ${url}/infer -d '${body}'`);
   }
   if (grpc !== undefined)
-    lines.push(`  grpcurl -plaintext ${hostPort(grpc)} inference.GRPCInferenceService/ServerReady`);
+    lines.push(
+      `  grpcurl${tls === undefined ? ' -plaintext' : ''}${key} ${hostPort(grpc)} inference.GRPCInferenceService/ServerReady`,
+    );
   if (http !== undefined) lines.push(`  open ${urlOf(http)}/openapi.json in a browser`);
   return `${lines.map(printable).join('\n')}\n`;
 }
@@ -51,10 +58,6 @@ async function sampleBody(engine: InferenceEngine, id: string): Promise<string |
   });
   const isShort = inputs.every(({ data }) => data !== undefined);
   return isShort ? JSON.stringify({ inputs }).replaceAll("'", "'\\''") : undefined;
-}
-
-function urlOf(address: Address): string {
-  return `http://${hostPort(address)}`;
 }
 
 function hostPort({ host, port }: Address): string {

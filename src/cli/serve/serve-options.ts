@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type { ListenOptions } from '../../server/server-options.js';
-import { parseAdmin, parseCount, parsePort, parseSeconds } from '../flags.js';
+import { parseAdmin, parseCount, parseDelay, parsePort } from '../flags.js';
 
 /** Values of the flags of `infermux serve`, from the command line or from the environment. */
 export interface ServeFlags {
@@ -53,7 +53,7 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--replicas <count>', 'threads that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
   flag('--max-models <count>', 'models that each thread holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
   flag('--load-on-start', 'load all models at the start').env('INFERMUX_LOAD_ON_START'),
-  flag('--poll <seconds>', 'look for changed models so often').env('INFERMUX_POLL').argParser(parseSeconds),
+  flag('--poll <seconds>', 'look for changed models so often; 0 for never').env('INFERMUX_POLL').argParser(parseDelay),
   flag('--api-keys <file>', 'a file with one key a line; each request needs one').env('INFERMUX_API_KEYS'),
   flag('--admin-keys <file>', 'the same for loads and unloads').env('INFERMUX_ADMIN_KEYS'),
   flag('--tls-key <file>', 'private key, for TLS').env('INFERMUX_TLS_KEY'),
@@ -67,10 +67,10 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--log-requests', 'log each request, at info').env('INFERMUX_LOG_REQUESTS'),
   flag('--drain-delay <seconds>', 'go on so long after the signal to end, not ready')
     .env('INFERMUX_DRAIN_DELAY')
-    .argParser(parseSeconds),
+    .argParser(parseDelay),
   flag('--grace <seconds>', 'time for accepted requests at the end; 30 if not said')
     .env('INFERMUX_GRACE')
-    .argParser(parseSeconds),
+    .argParser(parseDelay),
 ];
 
 /** commander takes any value of a variable for a yes. */

@@ -21,11 +21,15 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
  * @throws InfermuxError `INVALID_ARGUMENT` for wrong options; `FAILED_PRECONDITION` when a port cannot be had.
  */
 export async function serve(flags: ServeFlags): Promise<void> {
-  if ((flags.tlsKey === undefined) !== (flags.tlsCert === undefined)) {
-    throw new InfermuxError('INVALID_ARGUMENT', '--tls-key and --tls-cert go together: a server needs both');
+  const { tlsKey, tlsCert, tlsCa } = flags;
+  if ((tlsKey === undefined) !== (tlsCert === undefined) || (tlsCa !== undefined && tlsKey === undefined)) {
+    const message =
+      '--tls-key and --tls-cert go together, and --tls-ca with both: a server needs a certificate of its own';
+    throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   const config = withFlags(flags.config === undefined ? {} : await readConfigFile(flags.config), flags);
-  const log = pino({ level: flags.logLevel ?? (flags.logRequests === true ? 'info' : 'warn') }, pino.destination(2));
+  const level = flags.logLevel ?? (config.server?.logRequests === true ? 'info' : 'warn');
+  const log = pino({ level }, pino.destination(2));
   const engineOptions: EngineOptions = { models: OWN_MODELS, logger: log, ...config.engine };
   const serverOptions = { logger: log, ...config.server };
   if (flags.printConfig === true) {
@@ -45,7 +49,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
     engine = await starting;
     if (flags.modelName !== undefined) await nameOnlyModel(engine, flags.modelName);
     server = await createServer(engine, serverOptions);
-    process.stdout.write(await greeting(engine, server, engineOptions.models));
+    process.stdout.write(await greeting(engine, server, engineOptions.models, config.server));
     if (!end.signal.aborted)
       await new Promise((resolve) => end.signal.addEventListener('abort', resolve, { once: true }));
   } finally {

@@ -76,6 +76,8 @@ const callCancelled = () => new InfermuxError('CANCELLED', 'the client cancelled
 /** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
 export class Calls {
   readonly #parts: ServerParts;
+  /** Messages of streams that have come so far. */
+  begun = 0;
   /** Ends the open streams, each as soon as its requests are answered. */
   readonly #ends = new Set<() => void>();
 

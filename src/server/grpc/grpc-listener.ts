@@ -1,6 +1,7 @@
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { untilArrived } from '../../common/tasks/until-arrived.js';
 import { healthServiceOf, inferenceServiceOf, loadDefinitions } from '../../open-inference/grpc/service-definition.js';
-import { notListening, ON_ITS_WAY_MS } from '../http/http-listener.js';
+import { notListening } from '../http/http-listener.js';
 import type { Address, ResolvedServer } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
 import { Calls, withReadErrors } from './calls.js';
@@ -53,9 +54,10 @@ export class GrpcListener {
    */
   async close(): Promise<void> {
     this.#health.close();
-    const timer = setTimeout(() => this.#calls.endStreams(), ON_ITS_WAY_MS);
-    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
-    clearTimeout(timer);
+    const closed = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    await Promise.race([untilArrived(() => this.#calls.begun), closed]);
+    this.#calls.endStreams();
+    await closed;
   }
 
   /** Ends all connections. */

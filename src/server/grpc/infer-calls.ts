@@ -36,6 +36,7 @@ export class InferCalls {
     let turn: Promise<void> = Promise.resolve();
     let ahead = 0;
     call.on('data', (message: WireRequest) => {
+      this.#calls.begun += 1;
       ahead += 1;
       if (ahead === MOST_AHEAD) call.pause();
       // It begins now, and is answered after those before it.
@@ -96,7 +97,7 @@ export class InferCalls {
       const { model_name: name, model_version: version } = request;
       const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
       const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
-      const items = this.#parts.engine.stream(call.target, feeds, { ...call.options, ...circumstances });
+      const items = this.#parts.inference.stream(call.target, feeds, { ...call.options, ...circumstances });
       for await (const item of items) {
         const head = { model: name, version: '1', id: call.id, parameters: undefined };
         yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };

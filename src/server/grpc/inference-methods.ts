@@ -3,7 +3,7 @@ import { InfermuxError } from '../../index.js';
 import { refusal } from '../../open-inference/error-statuses.js';
 import { modelConfigOf } from '../inference/model-config.js';
 import { targetOf } from '../inference/served-names.js';
-import { SERVER_METADATA } from '../inference/server-metadata.js';
+import { serverMetadata } from '../inference/server-metadata.js';
 import type { ServerParts } from '../server-parts.js';
 import type { Calls } from './calls.js';
 import type { InferCalls } from './infer-calls.js';
@@ -40,13 +40,14 @@ export function inferenceMethods(
     });
   const read = <Request, Answer>(method: string, answer: (request: Request) => Answer | Promise<Answer>) =>
     calls.unary(method, 'inference', (request: Request) => answer(request));
+  const about = serverMetadata(hasAdmin);
   return {
     ServerLive: calls.unary('ServerLive', 'health', () => ({ live: true })),
     ServerReady: calls.unary('ServerReady', 'health', () => ({ ready: parts.isReady })),
     ModelReady: read('ModelReady', async ({ name, version }: Named) => ({
       ready: !parts.isDraining && (await names.isReady(targetOf(name, version))),
     })),
-    ServerMetadata: read('ServerMetadata', () => SERVER_METADATA),
+    ServerMetadata: read('ServerMetadata', () => about),
     ModelMetadata: read('ModelMetadata', ({ name, version }: Named) => names.metadata(name, given(version))),
     ModelInfer: calls.unary('ModelInfer', 'inference', (...given: Parameters<InferCalls['infer']>) =>
       infer.infer(...given),
@@ -60,10 +61,13 @@ export function inferenceMethods(
     ModelStatistics: read('ModelStatistics', async ({ name, version }: Named) => ({
       model_stats: await statistics.of(name, given(version)),
     })),
-    RepositoryIndex: admin('RepositoryIndex', ({ repository_name, ready }: RepositoryRequest & { ready: boolean }) => {
-      checkRepository(repository_name);
-      return { models: repository.index(ready) };
-    }),
+    RepositoryIndex: admin(
+      'RepositoryIndex',
+      async ({ repository_name, ready }: RepositoryRequest & { ready: boolean }) => {
+        checkRepository(repository_name);
+        return { models: await repository.index(ready) };
+      },
+    ),
     RepositoryModelLoad: admin('RepositoryModelLoad', async (request: RepositoryRequest) => {
       checkRepository(request.repository_name);
       await repository.load(request.model_name, valuesOf(request.parameters));

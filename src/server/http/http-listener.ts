@@ -1,5 +1,6 @@
 import { type AddressInfo, Server } from 'node:net';
 import fastify, { type FastifyInstance } from 'fastify';
+import { untilArrived } from '../../common/tasks/until-arrived.js';
 import { InfermuxError } from '../../index.js';
 import { nextRequestId } from '../request-id.js';
 import type { Address, ResolvedServer } from '../server-options.js';
@@ -7,8 +8,6 @@ import type { ServerParts } from '../server-parts.js';
 import { addRestSide } from './plugin.js';
 import type { RestAreas } from './rest.js';
 
-/** Time in which what was sent before the end has arrived. */
-export const ON_ITS_WAY_MS = 100;
 /** Longest name of a model in a path. */
 const MOST_PATH_CHARACTERS = 8_192;
 
@@ -41,6 +40,10 @@ export class HttpListener {
     });
     // The body is asked for when it is read, and not if the request is refused.
     server.on('checkContinue', (request, response) => server.emit('request', request, response));
+    server.on('checkExpectation', (_request, response) => {
+      const error = 'Expect must be 100-continue, or left out';
+      response.writeHead(417, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
+    });
     try {
       await instance.listen(address);
     } catch (cause) {
@@ -67,9 +70,9 @@ export class HttpListener {
     const { server } = this.#fastify;
     const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
     this.#parts.keepNoConnection();
-    const timer = setTimeout(() => server.closeIdleConnections(), ON_ITS_WAY_MS);
+    await Promise.race([untilArrived(() => this.#parts.begun), closed]);
+    server.closeIdleConnections();
     await closed;
-    clearTimeout(timer);
     await this.#fastify.close();
   }
 

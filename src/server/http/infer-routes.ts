@@ -60,7 +60,7 @@ export class InferRoutes {
   /** `generate_stream`: each item of the answer is a server-sent event. */
   async generateStream(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
     const { target, feeds, ...options } = await this.#generateCall(request, reply, path);
-    const items = this.#parts.engine.stream(target, feeds, options);
+    const items = this.#parts.inference.stream(target, feeds, options);
     // Until the first item there is a status to say what failed.
     let next = await items.next();
     reply.type('text/event-stream').header('cache-control', 'no-cache').header('x-accel-buffering', 'no');
@@ -70,7 +70,7 @@ export class InferRoutes {
     } catch (error) {
       if (!raw.destroyed) raw.write(`event: ${ERROR_EVENT}\ndata: ${JSON.stringify(errorBodyOf(error))}\n\n`);
     } finally {
-      await items.return();
+      await items.return(undefined);
       raw.end();
     }
   }

@@ -1,5 +1,5 @@
 import { DATATYPES } from '../../open-inference/datatypes.js';
-import { SERVER_METADATA } from '../inference/server-metadata.js';
+import { SERVER_NAME } from '../inference/server-metadata.js';
 import type { RestAreas } from './rest.js';
 
 type Schema = Readonly<Record<string, unknown>>;
@@ -140,12 +140,13 @@ function adminPaths(): Record<string, object> {
   };
 }
 
-/** The OpenAPI document of the paths that a listener has. */
-export function openApi({ admin }: RestAreas, hasKeys: boolean): object {
-  const { name, version } = SERVER_METADATA;
+/** The OpenAPI document of the paths that a listener has. @param prefix under which they are; empty for none. */
+export function openApi({ admin }: RestAreas, hasKeys: boolean, prefix: string): object {
+  const { name, version } = SERVER_NAME;
   return {
     openapi: '3.1.0',
     info: { title: name, version, description: 'The Open Inference Protocol, version 2.', license: { name: 'MIT' } },
+    ...(prefix === '' ? {} : { servers: [{ url: prefix }] }),
     ...(hasKeys ? { security: [{ bearer: [] }, { key: [] }] } : {}),
     paths: {
       '/v2/health/live': get('Whether the server runs.', object({ live: flag })),

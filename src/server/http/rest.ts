@@ -5,7 +5,7 @@ import type { Parameters } from '../../open-inference/inference-call.js';
 import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
 import { modelConfigOf } from '../inference/model-config.js';
 import { targetOf } from '../inference/served-names.js';
-import { SERVER_METADATA } from '../inference/server-metadata.js';
+import { serverMetadata } from '../inference/server-metadata.js';
 import type { ServerParts } from '../server-parts.js';
 import { BodyReader } from './body-reader.js';
 import { InferRoutes } from './infer-routes.js';
@@ -39,19 +39,19 @@ function addHealth(fastify: FastifyInstance, parts: ServerParts): void {
 
 function addInference(fastify: FastifyInstance, parts: ServerParts, areas: RestAreas): void {
   const read = (operation: string) => ({ method: 'GET', area: 'inference', operation }) as const;
-  const metadata = (_: FastifyRequest, reply: FastifyReply) => sendJson(reply, SERVER_METADATA);
+  const about = serverMetadata(areas.admin);
+  const metadata = (_: FastifyRequest, reply: FastifyReply) => sendJson(reply, about);
   addPath(fastify, '/v2', read('ServerMetadata'), metadata);
   addPath(fastify, '/v2/', read('ServerMetadata'), metadata);
   addPath(fastify, '/v2/models', read('ModelList'), (_, reply) => {
-    const names = [...new Set(parts.engine.models.list().map(({ id }) => id))];
-    sendJson(reply, { models: names });
+    sendJson(reply, { models: parts.names.all() });
   });
   addPath(fastify, '/metrics', read('Metrics'), async (_, reply) => {
     const text = await parts.engine.metrics.metrics();
     reply.header('content-type', parts.engine.metrics.contentType).send(text);
   });
   addPath(fastify, '/openapi.json', read('OpenApi'), (_, reply) =>
-    sendJson(reply, openApi(areas, parts.access.hasKeys)),
+    sendJson(reply, openApi(areas, parts.access.hasKeys, fastify.prefix)),
   );
   const models = new ModelRoutes(parts);
   addPaths(fastify, '/v2/models/*', { area: 'inference', operation: 'ModelMetadata' }, (request, reply) =>
@@ -103,7 +103,7 @@ function addAdmin(fastify: FastifyInstance, parts: ServerParts): void {
     addPath(fastify, `${prefix}/index`, write('RepositoryIndex'), async (request, reply) => {
       checkRepository(request);
       const { ready } = await bodies.read(request, reply);
-      sendJson(reply, parts.repository.index(ready === true));
+      sendJson(reply, await parts.repository.index(ready === true));
     });
   }
   for (const prefix of ['/v2/repository/models/', '/v2/repository/:repository/models/']) {

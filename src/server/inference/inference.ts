@@ -1,10 +1,4 @@
-import {
-  type InferenceEngine,
-  type InferenceRequest,
-  type InferenceResult,
-  InfermuxError,
-  type RunOptions,
-} from '../../index.js';
+import type { InferenceEngine, InferenceRequest, InferenceResult, RunOptions } from '../../index.js';
 import { type AnsweredTensor, answeredTensors } from '../../open-inference/answer-tensors.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
@@ -81,15 +75,37 @@ export class Inference {
     }
   }
 
-  /** Counts a failure for a model that exists. */
-  #failed(target: string, ms: number): void {
+  /**
+   * Gives a request for a stream to the engine, and counts how it ends: it has failed also when its client leaves it.
+   *
+   * @throws InfermuxError as `engine.stream`.
+   */
+  async *stream(target: string, request: unknown, options: RunOptions): AsyncGenerator<unknown, undefined> {
+    const began = performance.now();
+    let hasEnded = false;
     try {
-      const { id, version = 1 } = this.#engine.models.get(target);
-      this.#statistics.failed(id, version, ms);
-    } catch (cause) {
-      // What is no model has no statistics.
-      if (!(cause instanceof InfermuxError)) throw cause;
+      yield* this.#engine.stream(target, request, options);
+      hasEnded = true;
+    } finally {
+      const ms = performance.now() - began;
+      if (hasEnded) this.#streamed(target, ms);
+      else this.#failed(target, ms);
     }
+    return undefined;
+  }
+
+  #streamed(target: string, ms: number): void {
+    const counted = this.#names.countedAs(target);
+    if (counted === undefined) return;
+    const timings = { queueMs: 0, loadMs: 0, runMs: ms, totalMs: ms };
+    const { id: model, version } = counted;
+    this.#statistics.answered({ model, version, deployment: '', batchSize: 1, timings });
+  }
+
+  /** Counts a failure of what exists. */
+  #failed(target: string, ms: number): void {
+    const counted = this.#names.countedAs(target);
+    if (counted !== undefined) this.#statistics.failed(counted.id, counted.version, ms);
   }
 }
 

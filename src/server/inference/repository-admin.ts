@@ -32,8 +32,13 @@ export class RepositoryAdmin {
   }
 
   /** @param readyOnly whether models that are not ready are left out. */
-  index(readyOnly: boolean): IndexEntry[] {
-    const entries = this.#engine.models.list().map(entryOf);
+  async index(readyOnly: boolean): Promise<IndexEntry[]> {
+    const others = this.#names.others().map(async (name): Promise<IndexEntry> => {
+      const isReady = await this.#names.isReady(name).catch(() => false);
+      const [state, reason] = isReady ? (['READY', ''] as const) : (['UNAVAILABLE', 'not ready'] as const);
+      return { name, version: '', state, reason };
+    });
+    const entries = [...this.#engine.models.list().map(entryOf), ...(await Promise.all(others))];
     return readyOnly ? entries.filter(({ state }) => state === 'READY') : entries;
   }
 

@@ -63,6 +63,39 @@ export class ServedNames {
     return { kind: 'model', target: own, report: await this.#engine.models.find(own) };
   }
 
+  /** All names that requests can use, but versions and `deployment/model`: models, then endpoints and handlers. */
+  all(): string[] {
+    return [...new Set([...this.#engine.models.list().map(({ id }) => id), ...this.others()])];
+  }
+
+  /** The endpoints, and the deployments with a handler. */
+  others(): string[] {
+    return [...this.#engine.endpoints.list().map(({ name }) => name), ...this.handlers()];
+  }
+
+  /** The deployments with a handler. */
+  handlers(): string[] {
+    const handled = this.#engine.deployments.list().filter(({ options }) => options.handler !== undefined);
+    return handled.map(({ name }) => name);
+  }
+
+  /** What a failed request for this name counts for; undefined for what is not there. */
+  countedAs(target: string): { readonly id: string; readonly version: number } | undefined {
+    const endpoint = this.#engine.endpoints.list().find(({ name }) => name === target);
+    if (endpoint !== undefined) {
+      // That with the largest share.
+      const [most] = Object.entries(endpoint.traffic).sort(([, left], [, right]) => right - left);
+      return most && this.countedAs(most[0]);
+    }
+    const known = this.#model(target);
+    if (known?.kind === 'model') return { id: known.report.id, version: known.report.version ?? 1 };
+    const deployment = this.#deploymentOf(target);
+    if (deployment?.options.handler !== undefined) return { id: deployment.name, version: 1 };
+    return deployment === undefined || deployment.name === target
+      ? undefined
+      : this.countedAs(target.slice(deployment.name.length + 1));
+  }
+
   /** Whether requests for this name go to a handler, perhaps among others. */
   isHandled(target: string): boolean {
     const endpoint = this.#engine.endpoints.list().find(({ name }) => name === target);

@@ -22,7 +22,10 @@ export class StatisticsReport {
    */
   async of(name: string, version: string | undefined): Promise<ModelStatistics[]> {
     const all = this.#engine.models.list();
-    if (name === '') return all.map(({ id, version: own = 1 }) => this.#statistics.read(id, own));
+    if (name === '') {
+      const versions = all.map(({ id, version: own = 1 }) => this.#statistics.read(id, own));
+      return [...versions, ...this.#names.handlers().map((handler) => this.#statistics.read(handler, 1))];
+    }
     const thing = await this.#names.find(targetOf(name, version));
     if (thing.kind === 'endpoint') {
       return (await Promise.all(thing.targets.map((target) => this.of(target, undefined)))).flat();

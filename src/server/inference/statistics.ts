@@ -1,5 +1,11 @@
 import type { InferenceResult } from '../../index.js';
 
+/** What is counted of an answer. */
+export type CountedAnswer = Pick<InferenceResult, 'model' | 'version' | 'deployment' | 'batchSize' | 'timings'>;
+
+/** What the engine names in place of a model where a handler has answered that runs none of its own. */
+const NO_MODEL = '(handler)';
+
 /** How often something was, and how many nanoseconds it took in all. */
 export interface Duration {
   count: number;
@@ -39,8 +45,9 @@ const MOST_COUNTED = 10_000;
 export class InferenceStatistics {
   readonly #counts = new Map<string, Counts>();
 
-  answered(result: InferenceResult<unknown>): void {
-    this.#of(result.model, result.version).answered(result);
+  answered(result: CountedAnswer): void {
+    const { model, version, deployment } = result;
+    this.#of(model === NO_MODEL ? deployment : model, version).answered(result);
   }
 
   /** @param ms from the request to its failure. */
@@ -86,7 +93,7 @@ class Counts {
   #runMs = 0;
   readonly #batches = new Map<number, { calls: number; ms: number }>();
 
-  answered({ batchSize, timings: { queueMs, loadMs, runMs, totalMs } }: InferenceResult<unknown>): void {
+  answered({ batchSize, timings: { queueMs, loadMs, runMs, totalMs } }: CountedAnswer): void {
     this.lastAt = Date.now();
     this.#answers += 1;
     this.#calls += 1 / batchSize;

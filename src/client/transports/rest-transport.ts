@@ -1,16 +1,15 @@
 import { Pool } from 'undici';
-import { InfermuxError, messageOf } from '../common/errors.js';
-import { isPlainObject } from '../common/values/realm.js';
-import { datatypeOf } from '../open-inference/datatypes.js';
-import type { ErrorBody } from '../open-inference/error-statuses.js';
-import { jsonOf, valueIn } from '../open-inference/handler-tensors.js';
-import { doAtOnce, doInTurns } from '../open-inference/json/steps.js';
-import { ERROR_EVENT, JSON_PARAMETER, REQUEST_ID } from '../open-inference/own-keys.js';
-import { rawFromTensor, tensorFromRaw } from '../open-inference/raw-tensors.js';
-import { HEADER_LENGTH } from '../open-inference/rest/infer-request.js';
-import { readTensorMessage } from '../open-inference/rest/tensor-message.js';
-import { setProperty, type Tensor } from '../tensors/tensor.js';
-import { inferCallOf } from './handler-call.js';
+import { InfermuxError, messageOf } from '../../common/errors.js';
+import { isPlainObject } from '../../common/values/realm.js';
+import { datatypeOf } from '../../open-inference/datatypes.js';
+import type { ErrorBody } from '../../open-inference/error-statuses.js';
+import { jsonOf, valueIn } from '../../open-inference/handler-tensors.js';
+import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
+import { ERROR_EVENT, JSON_PARAMETER, REQUEST_ID } from '../../open-inference/own-keys.js';
+import { rawFromTensor, tensorFromRaw } from '../../open-inference/raw-tensors.js';
+import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
+import { readTensorMessage } from '../../open-inference/rest/tensor-message.js';
+import { setProperty, type Tensor } from '../../tensors/tensor.js';
 import { allocateOwn } from './own-tensors.js';
 import { eventsOf } from './server-sent-events.js';
 import {
@@ -77,11 +76,6 @@ export class RestTransport implements Transport {
     return readReply(response);
   }
 
-  async generate(call: HandlerCall): Promise<unknown> {
-    const { json, outputs } = await this.infer(inferCallOf(call));
-    return json === undefined ? outputs : json.value;
-  }
-
   async *generateStream(call: HandlerCall): AsyncGenerator<unknown> {
     const { statusCode, headers, body } = await this.#send('POST', `${pathOf(call.name)}/generate_stream`, call, {
       body: generateBody(call),
@@ -109,6 +103,7 @@ export class RestTransport implements Transport {
   async isReady(name: string | undefined, terms: CallTerms): Promise<boolean> {
     const path = name === undefined ? '/v2/health/ready' : `${pathOf(name)}/ready`;
     const response = await this.#request('GET', path, terms, {}, true);
+    if (response.status === 401 || response.status === 403) throw errorOf(response);
     return response.status === 200;
   }
 
@@ -239,7 +234,14 @@ function errorOf({ status, headers, bytes }: Response): InfermuxError {
   } catch {
     // A proxy may have answered.
   }
+  // The server has waited in vain for a request, and has not had all of this one: it is sent on a connection that had been
+  // opened too long before.
+  if (status === 408) return new Unreachable('the server has given the connection up', undefined, false);
   const seconds = Number(headers['retry-after']);
+  // A model that is not there has another code.
+  if (status === 404 && body.code === 'INVALID_ARGUMENT') {
+    return new InfermuxError('FAILED_PRECONDITION', `the server has this part switched off: ${String(body.error)}`);
+  }
   const own = typeof body.retryAfterMs === 'number' ? body.retryAfterMs : undefined;
   return errorOfHttp(status, {
     message: typeof body.error === 'string' ? body.error : `the server answered ${status}: ${text.slice(0, 200)}`,

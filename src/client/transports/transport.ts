@@ -1,4 +1,4 @@
-import type { Outputs, Tensor } from '../tensors/tensor.js';
+import type { Outputs, Tensor } from '../../tensors/tensor.js';
 
 /** The terms of a request that go to the server. */
 export interface CallTerms {
@@ -57,7 +57,6 @@ export interface IndexInfo {
 /** Speaks one protocol with one server. Errors are of `InfermuxError`. */
 export interface Transport {
   infer(call: InferCall): Promise<InferReply>;
-  generate(call: HandlerCall): Promise<unknown>;
   generateStream(call: HandlerCall): AsyncIterable<unknown>;
   isReady(name: string | undefined, terms: CallTerms): Promise<boolean>;
   metadata(name: string, terms: CallTerms): Promise<ModelInfo>;

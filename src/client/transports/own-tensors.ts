@@ -1,5 +1,5 @@
-import type { Allocate } from '../open-inference/raw-tensors.js';
-import { arrayTypeOf, elementsOf } from '../tensors/tensor.js';
+import type { Allocate } from '../../open-inference/raw-tensors.js';
+import { arrayTypeOf, elementsOf } from '../../tensors/tensor.js';
 
 /** Makes tensors in memory of their own. */
 export const allocateOwn: Allocate = (type, dims) => {

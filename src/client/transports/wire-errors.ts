@@ -1,5 +1,5 @@
-import { ERROR_CODES, type ErrorCode, InfermuxError } from '../common/errors.js';
-import { ERROR_STATUSES, GRPC_STATUS } from '../open-inference/error-statuses.js';
+import { ERROR_CODES, type ErrorCode, InfermuxError } from '../../common/errors.js';
+import { ERROR_STATUSES, GRPC_STATUS } from '../../open-inference/error-statuses.js';
 
 const HTTP_CODES: Readonly<Record<number, ErrorCode>> = {
   400: 'INVALID_ARGUMENT',
@@ -7,7 +7,6 @@ const HTTP_CODES: Readonly<Record<number, ErrorCode>> = {
   403: 'FAILED_PRECONDITION',
   404: 'MODEL_NOT_FOUND',
   405: 'FAILED_PRECONDITION',
-  408: 'DEADLINE_EXCEEDED',
   409: 'MODEL_ALREADY_EXISTS',
   413: 'INVALID_ARGUMENT',
   422: 'INFERENCE_FAILED',

@@ -7,13 +7,13 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import type { MethodDefinition, ServiceDefinition } from '@grpc/proto-loader';
-import { InfermuxError } from '../common/errors.js';
-import { checkDatatype, checkShape, datatypeOf } from '../open-inference/datatypes.js';
-import { GRPC_STATUS } from '../open-inference/error-statuses.js';
-import type { WireRequest, WireResponse, WireStreamResponse } from '../open-inference/grpc/infer-messages.js';
-import { inferenceServiceOf, loadDefinitions } from '../open-inference/grpc/service-definition.js';
-import { tensorFromContents } from '../open-inference/grpc/typed-contents.js';
-import { valueIn } from '../open-inference/handler-tensors.js';
+import { InfermuxError } from '../../common/errors.js';
+import { checkDatatype, checkShape, datatypeOf } from '../../open-inference/datatypes.js';
+import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
+import type { WireRequest, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
+import { inferenceServiceOf, loadDefinitions } from '../../open-inference/grpc/service-definition.js';
+import { tensorFromContents } from '../../open-inference/grpc/typed-contents.js';
+import { valueIn } from '../../open-inference/handler-tensors.js';
 import {
   CODE_METADATA,
   CODE_PARAMETER,
@@ -21,10 +21,10 @@ import {
   REQUEST_ID,
   RETRY_AFTER_METADATA,
   STREAM_PARAMETER,
-} from '../open-inference/own-keys.js';
-import { rawFromTensor, tensorFromRaw } from '../open-inference/raw-tensors.js';
-import { setProperty, type Tensor } from '../tensors/tensor.js';
-import { inferCallOf } from './handler-call.js';
+} from '../../open-inference/own-keys.js';
+import { rawFromTensor, tensorFromRaw } from '../../open-inference/raw-tensors.js';
+import { setProperty, type Tensor } from '../../tensors/tensor.js';
+import { inferCallOf } from '../handler-call.js';
 import { allocateOwn } from './own-tensors.js';
 import {
   type CallTerms,
@@ -66,11 +66,6 @@ export class GrpcTransport implements Transport {
     return replyOf(await this.#unary<WireResponse>('ModelInfer', messageOf(call), call));
   }
 
-  async generate(call: HandlerCall): Promise<unknown> {
-    const { json, outputs } = await this.infer(inferCallOf(call));
-    return json === undefined ? outputs : json.value;
-  }
-
   async *generateStream(call: HandlerCall): AsyncGenerator<unknown> {
     const method = this.#service['ModelStreamInfer'] as Method;
     const stream = this.#client.makeBidiStreamRequest(
@@ -102,8 +97,12 @@ export class GrpcTransport implements Transport {
 
   async isReady(name: string | undefined, terms: CallTerms): Promise<boolean> {
     const method = name === undefined ? 'ServerReady' : 'ModelReady';
-    const { ready } = await this.#unary<{ readonly ready: boolean }>(method, namedOf(name ?? ''), terms);
-    return ready;
+    try {
+      return (await this.#unary<{ readonly ready: boolean }>(method, namedOf(name ?? ''), terms)).ready;
+    } catch (error) {
+      if (error instanceof InfermuxError && error.code === 'MODEL_NOT_FOUND') return false;
+      throw error;
+    }
   }
 
   metadata(name: string, terms: CallTerms): Promise<ModelInfo> {
@@ -111,8 +110,14 @@ export class GrpcTransport implements Transport {
   }
 
   async index(terms: CallTerms): Promise<readonly IndexInfo[]> {
-    const { models } = await this.#unary<{ readonly models: IndexInfo[] }>('RepositoryIndex', {}, terms);
-    return models;
+    try {
+      return (await this.#unary<{ readonly models: IndexInfo[] }>('RepositoryIndex', {}, terms)).models;
+    } catch (error) {
+      if (!(error instanceof InfermuxError) || error.code !== 'FAILED_PRECONDITION') throw error;
+      // The admin part is switched off, or for other keys. Statistics name all models, too.
+      const { model_stats } = await this.#unary<{ readonly model_stats: IndexInfo[] }>('ModelStatistics', {}, terms);
+      return [...new Set(model_stats.map(({ name }) => name))].map((name) => ({ name }));
+    }
   }
 
   async load(model_name: string, terms: CallTerms): Promise<void> {
