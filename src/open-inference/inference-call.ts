@@ -46,7 +46,7 @@ const RESERVED = new Set([DETAILS_PARAMETER, 'sequence_start', 'sequence_end', '
  */
 export function readRunParameters(parameters: Parameters): RunOptions {
   const options: { -readonly [K in keyof RunOptions]: RunOptions[K] } = {};
-  let hints: Record<string, string | number | boolean> | undefined;
+  const hints = new Hints();
   for (const name in parameters) {
     if (!Object.hasOwn(parameters, name)) continue;
     const value = parameters[name];
@@ -54,9 +54,9 @@ export function readRunParameters(parameters: Parameters): RunOptions {
     else if (name === 'timeout') options.timeoutMs = readTimeout(value);
     else if (name === 'sequence_id') options.shardKey = readKey(value);
     else if (name === 'method' && typeof value === 'string' && value !== '') options.method = value;
-    else if (!isReserved(name)) hints = withHint(hints, name, value);
+    else if (!isReserved(name)) hints.add(name, value);
   }
-  if (hints !== undefined) options.hints = hints;
+  if (hints.own !== undefined) options.hints = hints.own;
   return options;
 }
 
@@ -91,10 +91,17 @@ function isReserved(name: string): boolean {
   return RESERVED.has(name) || name.startsWith('binary_data');
 }
 
-function withHint(hints: Record<string, string | number | boolean> | undefined, name: string, given: unknown) {
-  const value = typeof given === 'bigint' ? String(given) : given;
-  if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return hints;
-  const own = hints ?? (Object.create(null) as Record<string, string | number | boolean>);
-  if (Object.keys(own).length < MOST_HINTS) own[name] = value;
-  return own;
+/** The first ones of a request. Most have none. */
+class Hints {
+  own: Record<string, string | number | boolean> | undefined;
+  #count = 0;
+
+  add(name: string, given: unknown): void {
+    const value = typeof given === 'bigint' ? String(given) : given;
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return;
+    if (this.#count >= MOST_HINTS) return;
+    this.#count += 1;
+    this.own ??= Object.create(null) as Record<string, string | number | boolean>;
+    this.own[name] = value;
+  }
 }

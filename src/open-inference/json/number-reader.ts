@@ -4,6 +4,8 @@ import { BYTE, isSpace, isWordByte } from './json-bytes.js';
 /** Powers of ten that a double holds exactly. */
 const POWERS = Array.from({ length: 23 }, (_, exponent) => 10 ** exponent);
 const MOST_EXPONENT = 22;
+/** No number needs more. */
+const MOST_CHARACTERS = 1_024;
 /** Every integer of so many digits is exact in a double. */
 const EXACT_DIGITS = 15;
 /** Digits beyond these change a double by less than its last bit. */
@@ -173,6 +175,8 @@ export class NumberReader {
     if (used <= EXACT_DIGITS && exponent >= -MOST_EXPONENT && exponent <= MOST_EXPONENT) {
       return scaled(isNegative ? -mantissa : mantissa, exponent);
     }
+    // A number of millions of digits would take seconds.
+    if (at - start > MOST_CHARACTERS) throw this.#invalid(`a number of at most ${MOST_CHARACTERS} characters`);
     if (isInteger && this.#form.large !== undefined) {
       this.#form.large(this.#count, BigInt(this.#text(start, at)));
       return 0;

@@ -42,15 +42,16 @@ export function tensorOfNumbers(
   if (elements > MOST_ELEMENTS) return undefined;
   const tensor = allocate(typeOf(datatype) as 'float32', shape);
   const isInteger = datatype !== 'FP32' && datatype !== 'FP64';
-  return fill(tensor.data, 0, given, isInteger) === elements ? tensor : undefined;
+  return fill(tensor.data, 0, given, isInteger, Math.max(1, shape.length)) === elements ? tensor : undefined;
 }
 
 /**
  * Writes the numbers of a list, nested or not.
  *
+ * @param levels of lists, at most.
  * @returns the index after the last one; NaN when an element is none, or is changed by the type.
  */
-function fill(data: Float32Array, start: number, list: readonly unknown[], isInteger: boolean): number {
+function fill(data: Float32Array, start: number, list: readonly unknown[], isInteger: boolean, levels: number): number {
   let at = start;
   for (let index = 0; index < list.length; index += 1) {
     const value = list[index];
@@ -58,7 +59,7 @@ function fill(data: Float32Array, start: number, list: readonly unknown[], isInt
       data[at] = value;
       if (isInteger && data[at] !== value) return Number.NaN;
       at += 1;
-    } else if (Array.isArray(value)) at = fill(data, at, value, isInteger);
+    } else if (Array.isArray(value) && levels > 1) at = fill(data, at, value, isInteger, levels - 1);
     else return Number.NaN;
   }
   return at;

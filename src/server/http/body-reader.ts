@@ -33,8 +33,8 @@ export class BodyReader {
   readonly maxBytes: number;
   readonly #take: TakeBytes;
   readonly #stream: Readable;
-  /** Whether its pieces are made for this request, and by nobody else: those of a socket, as they came. */
-  readonly #ownsPieces: boolean;
+  /** Whether its pieces are memory of their own, which nobody else has. */
+  #ownsPieces = false;
   /** The response to a client that waits until it may send its body. */
   readonly #waiting: ServerResponse | undefined;
   readonly #pieces: Buffer[] = [];
@@ -60,7 +60,6 @@ export class BodyReader {
     const encoding = headers['content-encoding'];
     this.#stream = encoding === undefined ? request : decoded(request, encoding.toLowerCase());
     this.length = this.#stream === request ? length : undefined;
-    this.#ownsPieces = this.#stream === request && 'bytesRead' in request.socket;
     if (headers.expect !== undefined) this.#waiting = response;
   }
 
@@ -115,6 +114,7 @@ export class BodyReader {
     this.#isReading = true;
     this.#waiting?.writeContinue();
     const stream = this.#stream;
+    this.#ownsPieces = arePiecesAlone(stream) && stream.listenerCount('data') === 0;
     stream.on('data', (piece: Buffer) => this.#arrived(piece));
     stream.on('end', () => this.#ended());
     stream.on('error', (error) => this.#failed(notRead(error)));
@@ -179,6 +179,16 @@ export class BodyReader {
   #tooShort(): InfermuxError {
     return invalid(`the body ends after ${this.#read} bytes, before its JSON and its tensors do`);
   }
+}
+
+/**
+ * Whether the pieces of a stream are copies that Node's parser of HTTP/1 has made, each in memory of its own. Those of
+ * HTTP/2 share memory, those of a decoder are parts of a larger one, and those of a test that injects a request are the
+ * test's.
+ */
+function arePiecesAlone(stream: Readable): boolean {
+  const { httpVersionMajor, socket } = stream as Partial<IncomingMessage>;
+  return httpVersionMajor === 1 && socket !== undefined && 'bytesRead' in socket;
 }
 
 /** Returns the body without its compression. */

@@ -1,4 +1,4 @@
-import { type AddressInfo, Server } from 'node:net';
+import { type AddressInfo, Server, type Socket } from 'node:net';
 import fastify, { type FastifyInstance } from 'fastify';
 import { untilArrived } from '../../common/tasks/until-arrived.js';
 import { InfermuxError } from '../../index.js';
@@ -16,8 +16,10 @@ export class HttpListener {
   readonly #fastify: FastifyInstance;
   readonly #parts: ServerParts;
   readonly #address: Address;
+  readonly #sockets: ReadonlySet<Socket>;
 
-  private constructor(instance: FastifyInstance, parts: ServerParts, address: Address) {
+  private constructor(instance: FastifyInstance, parts: ServerParts, address: Address, sockets: ReadonlySet<Socket>) {
+    this.#sockets = sockets;
     this.#fastify = instance;
     this.#parts = parts;
     this.#address = address;
@@ -34,9 +36,14 @@ export class HttpListener {
     await addRestSide(instance, parts, areas);
     const { server } = instance;
     server.maxConnections = options.limits.connections;
+    const sockets = new Set<Socket>();
     server.on('connection', (socket) => {
+      sockets.add(socket);
       parts.metrics.connected(1);
-      socket.once('close', () => parts.metrics.connected(-1));
+      socket.once('close', () => {
+        sockets.delete(socket);
+        parts.metrics.connected(-1);
+      });
     });
     // The body is asked for when it is read, and not if the request is refused.
     server.on('checkContinue', (request, response) => server.emit('request', request, response));
@@ -50,7 +57,7 @@ export class HttpListener {
       await instance.close();
       throw notListening('HTTP', address, cause);
     }
-    return new HttpListener(instance, parts, address);
+    return new HttpListener(instance, parts, address, sockets);
   }
 
   /** Where it listens, with the port that it was given. */
@@ -72,6 +79,8 @@ export class HttpListener {
     this.#parts.keepNoConnection();
     await Promise.race([untilArrived(() => this.#parts.begun), closed]);
     server.closeIdleConnections();
+    // Browsers and proxies connect in advance.
+    for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy();
     await closed;
     await this.#fastify.close();
   }

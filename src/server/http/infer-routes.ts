@@ -15,7 +15,7 @@ import { BodyReader } from './body-reader.js';
 import { clientSignal } from './connection-signal.js';
 import { InferBodies } from './infer-body.js';
 import type { ModelPath } from './model-path.js';
-import { beginRaw, sendAnswer } from './send.js';
+import { beginRaw, sendAnswer, sendText } from './send.js';
 import type { Visit } from './visit.js';
 
 /** Most bytes of a request to `generate`, which is parsed in one go. */
@@ -54,7 +54,7 @@ export class InferRoutes {
     const names = { model_name: path.name, model_version: String(result.version) };
     const { outputs } = result;
     const answer = isPlainObject(outputs) ? { ...names, ...outputs } : { ...names, output: outputs };
-    reply.type('application/json').send(jsonOf(answer));
+    sendText(reply, jsonOf(answer), this.#parts.options.limits.writeTimeoutMs);
   }
 
   /** `generate_stream`: each item of the answer is a server-sent event. */

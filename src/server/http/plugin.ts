@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import cors from '@fastify/cors';
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 import { InfermuxError } from '../../index.js';
@@ -54,8 +55,13 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
  */
 function checkOrigin(origin: string, host: string, allowed: readonly string[]): void {
   if (allowed.includes('*') || allowed.includes(origin)) return;
-  if (URL.canParse(origin) && new URL(origin).host === host) return;
+  // Any name can be made to stand for this machine, so a page's own host says nothing unless it is an address.
+  if (URL.canParse(origin) && new URL(origin).host === host && isAddress(new URL(origin).hostname)) return;
   throw refusal('forbidden', `pages of ${origin} may not ask: name the origin in the option cors`);
+}
+
+function isAddress(hostname: string): boolean {
+  return hostname === 'localhost' || isIP(hostname.replace(/^\[|\]$/g, '')) > 0;
 }
 
 function headerOf(request: FastifyRequest, name: string): string | undefined {

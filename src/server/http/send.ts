@@ -9,6 +9,9 @@ import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 /** A shorter body is not worth its compression. */
 const LEAST_COMPRESSED = 1_024;
 
+/** A longer list of encodings is not looked at. */
+const MOST_ENCODINGS_CHARACTERS = 256;
+
 const COMPRESSORS = { gzip, deflate } as const;
 
 /** Sends an error in the protocol's form, with its status. Of an answer that has begun it can only cut the rest off. */
@@ -29,6 +32,12 @@ export function sendError(reply: FastifyReply, cause: unknown): void {
     .code(http)
     .header('content-type', 'application/json')
     .send(JSON.stringify(errorBodyOf(error)));
+}
+
+/** Sends the text of an answer that may be long. */
+export function sendText(reply: FastifyReply, text: string, writeTimeoutMs: number): void {
+  reply.header('content-type', 'application/json').send(text);
+  if (text.length > LEAST_WATCHED) endIfStuck(reply.raw, writeTimeoutMs);
 }
 
 export function sendJson(reply: FastifyReply, value: unknown): void {
@@ -58,6 +67,7 @@ export function sendAnswer(
   }
   if (text !== undefined || parts.length === 1) {
     reply.send(text ?? parts[0]);
+    if (bytes > LEAST_WATCHED) endIfStuck(reply.raw, writeTimeoutMs);
     return;
   }
   reply.header('content-length', String(bytes));
@@ -68,10 +78,15 @@ export function sendAnswer(
   raw.end();
 }
 
+/** Fewer bytes have room in the buffers of the system, and their answer is over at once. */
+const LEAST_WATCHED = 16_384;
+
 /** Ends the connection when the client reads nothing for so long. */
 function endIfStuck(raw: ServerResponse, ms: number): void {
   let unread = Number.POSITIVE_INFINITY;
   const timer = setInterval(() => {
+    // It waits for the answer to a request that came before on the same connection.
+    if (raw.socket === null) return;
     if (raw.writableLength >= unread) raw.destroy();
     unread = raw.writableLength;
   }, ms);
@@ -88,7 +103,7 @@ export function beginRaw(reply: FastifyReply): ServerResponse {
 
 /** Returns the compression that a client accepts; undefined for none. */
 function acceptedEncoding(header: string | undefined): keyof typeof COMPRESSORS | undefined {
-  if (header === undefined) return undefined;
+  if (header === undefined || header.length > MOST_ENCODINGS_CHARACTERS) return undefined;
   const accepted = header
     .toLowerCase()
     .split(',')

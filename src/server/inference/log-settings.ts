@@ -44,8 +44,8 @@ export class LogSettings {
       if (!['undefined', 'boolean'].includes(typeof wanted[name])) throw invalid(`${name} must be true or false`);
     }
     const { log_verbose_level: verbose } = wanted;
-    if (verbose !== undefined && !Number.isSafeInteger(Number(verbose)))
-      throw invalid('log_verbose_level must be an integer');
+    const isNumber = ['string', 'number', 'bigint'].includes(typeof verbose) && Number.isSafeInteger(Number(verbose));
+    if (verbose !== undefined && !isNumber) throw invalid('log_verbose_level must be an integer');
     if (typeof this.#logger?.level !== 'string') {
       throw new InfermuxError(
         'FAILED_PRECONDITION',

@@ -65,7 +65,7 @@ class ConfigReader {
 
   constructor(config: Message) {
     this.#config = config;
-    this.#maxBatch = Number(oneOf(config['max_batch_size']) ?? 0);
+    this.#maxBatch = numberOf(config['max_batch_size'], 0);
   }
 
   read(): Readonly<Record<string, unknown>> {
@@ -89,8 +89,8 @@ class ConfigReader {
   #batching(): object | undefined {
     const { dynamic_batching: given } = this.#config;
     if (this.#maxBatch < 1) return undefined;
-    const delay = given === undefined ? undefined : oneOf(messageIn(given)['max_queue_delay_microseconds']);
-    const maxWaitMs = delay === undefined ? {} : { maxWaitMs: Number(delay) / 1_000 };
+    const { max_queue_delay_microseconds: delay } = given === undefined ? {} : messageIn(given);
+    const maxWaitMs = delay === undefined ? {} : { maxWaitMs: numberOf(delay, 0) / 1_000 };
     return { maxSize: this.#maxBatch, ...maxWaitMs };
   }
 
@@ -107,6 +107,8 @@ class ConfigReader {
     for (const group of groups) {
       if (oneOf(group['kind']) === 'KIND_GPU')
         this.ignored.push("instance_group of KIND_GPU (name executionProviders in the engine's session)");
+      const count = numberOf(group['count'], 1);
+      if (count > 1) this.ignored.push(`instance_group of ${count} (the engine's replicas take models by demand)`);
       this.#ignoreOthers('instance_group', group, ['name', 'kind', 'count', 'gpus']);
     }
   }
@@ -114,14 +116,14 @@ class ConfigReader {
   #versions(policy: Message): unknown {
     if ('all' in policy) return 'all';
     if ('specific' in policy) return listOf(messageIn(policy['specific'])['versions']).map(Number);
-    const count = Number(oneOf(messageIn(policy['latest'] ?? {})['num_versions']) ?? 1);
+    const count = numberOf(messageIn(policy['latest'] ?? {})['num_versions'], 1);
     if (count > 1) this.ignored.push(`version_policy: the ${count} latest (only the latest is served)`);
     return 'latest';
   }
 
   #warmUps(warmUps: readonly Message[]): WarmUpInputs[] {
     return warmUps.flatMap((warmUp) => {
-      const batch = Number(oneOf(warmUp['batch_size']) ?? 0);
+      const batch = numberOf(warmUp['batch_size'], 0);
       const inputs: Record<string, WarmUpInput> = {};
       for (const [name, value] of entriesOf(warmUp['inputs'])) {
         const input = this.#warmUp(messageIn(value), batch);
@@ -176,6 +178,12 @@ function listOf(value: unknown): readonly unknown[] {
 /** The last value of a field, which counts. */
 function oneOf(value: unknown): unknown {
   return listOf(value).at(-1);
+}
+
+/** The last value of a field as a number: NaN for what is none. */
+function numberOf(value: unknown, byDefault: number): number {
+  const own = oneOf(value) ?? byDefault;
+  return typeof own === 'object' ? Number.NaN : Number(own);
 }
 
 function messagesOf(value: unknown): readonly Message[] {
