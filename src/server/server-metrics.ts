@@ -38,7 +38,7 @@ interface Sample {
 /** What the servers of one engine count together. */
 class Counts {
   readonly answers = { http: new Map<string, Answers>(), grpc: new Map<string, Answers>() };
-  connections = 0;
+  readonly connections = { http: 0, grpc: 0 };
   readonly admissions = new Set<Admission>();
 
   constructor(registry: Registry) {
@@ -53,8 +53,9 @@ class Counts {
       });
     gauge(NAMES.ongoing, 'Requests that a server has accepted and not answered.', ({ requests }) => requests);
     gauge(NAMES.bytes, 'Bytes of the bodies of these requests.', ({ bytes }) => bytes);
-    this.#register(registry, 'gauge', NAMES.connections, 'Open connections of REST.', () => [
-      { labels: {}, value: this.connections },
+    this.#register(registry, 'gauge', NAMES.connections, 'Open connections.', () => [
+      { labels: { protocol: 'http' }, value: this.connections.http },
+      { labels: { protocol: 'grpc' }, value: this.connections.grpc },
     ]);
     this.#register(registry, 'counter', NAMES.requests, 'Requests that a server has answered, by status code.', () =>
       this.#each((labels, { codes }) => [...codes].map(([code, value]) => ({ labels: { ...labels, code }, value }))),
@@ -115,8 +116,8 @@ export class ServerMetrics {
   }
 
   /** Connections of REST have come or gone. grpc-js does not tell of its own. */
-  connected(change: 1 | -1): void {
-    this.#counts.connections += change;
+  connected(protocol: 'http' | 'grpc', change: 1 | -1): void {
+    this.#counts.connections[protocol] += change;
   }
 
   close(): void {

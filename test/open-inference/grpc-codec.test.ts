@@ -71,8 +71,9 @@ describe('the codec of messages with tensors', () => {
       fc.property(request, (message) => {
         const bytes = encodeRequest(message as never);
         const again = Buffer.from(Request.encode(Request.decode(bytes)).finish());
-        expect(plain(decodeRequest(again))).toStrictEqual(plain(decodeRequest(bytes)));
-        expect(plain(decodeRequest(bytes))).toStrictEqual(plain(message as never));
+        const { byteLength: _, ...read } = decodeRequest(again);
+        expect(plain(decodeRequest(bytes))).toMatchObject(plain(read) as object);
+        expect(plain(decodeRequest(bytes))).toStrictEqual(plain({ ...(message as object), byteLength: bytes.length }));
       }),
       { numRuns: 500 },
     );

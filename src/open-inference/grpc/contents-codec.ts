@@ -8,6 +8,26 @@ type Writer = protobuf.Writer;
 const BYTES = 2;
 /** Elements that are read one by one. More of them are to be sent as raw contents, which take no time to read. */
 const MOST_READ = 2 ** 20;
+const MOST_PARAMETERS = 16_384;
+
+/** What one message may have of what takes far more memory than bytes on the wire. */
+export class Budget {
+  #elements = MOST_READ;
+  #parameters = MOST_PARAMETERS;
+
+  /** @throws InfermuxError `INVALID_ARGUMENT`. */
+  takeElement(): void {
+    this.#elements -= 1;
+    if (this.#elements >= 0) return;
+    throw invalid(`contents must have at most ${MOST_READ} elements: send more of them as raw_input_contents`);
+  }
+
+  /** @throws InfermuxError `INVALID_ARGUMENT`. */
+  takeParameter(): void {
+    this.#parameters -= 1;
+    if (this.#parameters < 0) throw invalid(`a message must have at most ${MOST_PARAMETERS} parameters`);
+  }
+}
 
 type Values = number[] | bigint[] | boolean[] | Uint8Array[];
 
@@ -31,7 +51,7 @@ const isField = (field: number): field is ContentsField => field >= CONTENTS.boo
  * @returns undefined when it is empty.
  * @throws InfermuxError `INVALID_ARGUMENT` when it has elements of several types, or very many of them.
  */
-export function readContents(reader: Reader, end: number): WireTensor['contents'] {
+export function readContents(reader: Reader, end: number, budget: Budget): WireTensor['contents'] {
   let field: ContentsField | undefined;
   const values: unknown[] = [];
   while (reader.pos < end) {
@@ -50,8 +70,7 @@ export function readContents(reader: Reader, end: number): WireTensor['contents'
       return { field, values: readFloats(reader, own, last - reader.pos) };
     }
     while (reader.pos < last) {
-      if (values.length === MOST_READ)
-        throw invalid(`contents must have at most ${MOST_READ} elements: send more of them as raw_input_contents`);
+      budget.takeElement();
       values.push(READERS[own](reader));
     }
   }

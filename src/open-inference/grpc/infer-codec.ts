@@ -2,8 +2,8 @@ import protobuf from 'protobufjs/minimal.js';
 import { InfermuxError } from '../../common/errors.js';
 import { setProperty } from '../../tensors/tensor.js';
 import type { Parameters } from '../inference-call.js';
-import { readContents, writeContents } from './contents-codec.js';
-import type { WireRequest, WireResponse, WireStreamResponse, WireTensor } from './infer-messages.js';
+import { Budget, readContents, writeContents } from './contents-codec.js';
+import type { ReceivedMessage, WireRequest, WireResponse, WireStreamResponse, WireTensor } from './infer-messages.js';
 
 /*
  * The messages with tensors, by the numbers of proto/open_inference.proto. Raw contents of a message that was received are
@@ -27,15 +27,16 @@ const BYTES = 2;
 
 const NONE: Parameters = Object.freeze({});
 
-export function decodeRequest(bytes: Uint8Array): WireRequest {
+export function decodeRequest(bytes: Uint8Array): ReceivedMessage {
   const reader = Reader.create(bytes);
-  const message = new ReceivedRequest();
+  const message = new ReceivedRequest(bytes.length);
+  const budget = new Budget();
   const { inputs, raw_input_contents: raw, outputs } = message;
   for (let next = nextTag(reader, reader.len); next !== END; next = nextTag(reader, reader.len)) {
-    if (next === tag(5, BYTES)) inputs.push(readTensor(reader));
-    else if (next === tag(6, BYTES)) outputs.push(readOutput(reader));
+    if (next === tag(5, BYTES)) inputs.push(readTensor(reader, budget));
+    else if (next === tag(6, BYTES)) outputs.push(readOutput(reader, budget));
     else if (next === tag(7, BYTES)) raw.push(reader.bytes());
-    else readBase(reader, next, message);
+    else readBase(reader, next, message, budget);
     if (inputs.length > MOST_TENSORS || outputs.length > MOST_TENSORS || raw.length > MOST_TENSORS) throw tooMany();
   }
   return message;
@@ -47,11 +48,12 @@ export function decodeResponse(bytes: Uint8Array): WireResponse {
 
 function readResponse(reader: Reader, end: number): WireResponse {
   const message = new ReceivedResponse();
+  const budget = new Budget();
   const { outputs, raw_output_contents: raw } = message;
   for (let next = nextTag(reader, end); next !== END; next = nextTag(reader, end)) {
-    if (next === tag(5, BYTES)) outputs.push(readTensor(reader));
+    if (next === tag(5, BYTES)) outputs.push(readTensor(reader, budget));
     else if (next === tag(6, BYTES)) raw.push(reader.bytes());
-    else readBase(reader, next, message);
+    else readBase(reader, next, message, budget);
     if (outputs.length > MOST_TENSORS || raw.length > MOST_TENSORS) throw tooMany();
   }
   return message;
@@ -116,10 +118,16 @@ class Received {
   parameters = NONE;
 }
 
-class ReceivedRequest extends Received implements WireRequest {
+class ReceivedRequest extends Received implements ReceivedMessage {
+  readonly byteLength: number;
   readonly inputs: WireTensor[] = [];
   readonly outputs: WireRequest['outputs'][number][] = [];
   readonly raw_input_contents: Uint8Array[] = [];
+
+  constructor(byteLength: number) {
+    super();
+    this.byteLength = byteLength;
+  }
 }
 
 class ReceivedResponse extends Received implements WireResponse {
@@ -127,15 +135,15 @@ class ReceivedResponse extends Received implements WireResponse {
   readonly raw_output_contents: Uint8Array[] = [];
 }
 
-function readBase(reader: Reader, next: number, message: Received): void {
+function readBase(reader: Reader, next: number, message: Received, budget: Budget): void {
   if (next === tag(1, BYTES)) message.model_name = reader.string();
   else if (next === tag(2, BYTES)) message.model_version = reader.string();
   else if (next === tag(3, BYTES)) message.id = reader.string();
-  else if (next === tag(4, BYTES)) message.parameters = readParameter(reader, message.parameters);
+  else if (next === tag(4, BYTES)) message.parameters = readParameter(reader, message.parameters, budget);
   else reader.skipType(next & 7);
 }
 
-function readTensor(reader: Reader): WireTensor {
+function readTensor(reader: Reader, budget: Budget): WireTensor {
   const end = endOf(reader);
   let [name, datatype] = ['', ''];
   const shape: number[] = [];
@@ -147,8 +155,8 @@ function readTensor(reader: Reader): WireTensor {
     else if (next === tag(2, BYTES)) datatype = reader.string();
     else if (next === tag(3, BYTES)) for (const last = endOf(reader); reader.pos < last; ) readDim(reader, shape);
     else if (next === tag(3, VARINT)) readDim(reader, shape);
-    else if (next === tag(4, BYTES)) parameters = readParameter(reader, parameters);
-    else if (next === tag(5, BYTES)) contents = readContents(reader, endOf(reader)) ?? contents;
+    else if (next === tag(4, BYTES)) parameters = readParameter(reader, parameters, budget);
+    else if (next === tag(5, BYTES)) contents = readContents(reader, endOf(reader), budget) ?? contents;
     else reader.skipType(next & 7);
   }
   return { name, datatype, shape, parameters, contents };
@@ -160,21 +168,22 @@ function readDim(reader: Reader, shape: number[]): void {
   shape.push(typeof size === 'number' ? size : size.high * 2 ** 32 + (size.low >>> 0));
 }
 
-function readOutput(reader: Reader): WireRequest['outputs'][number] {
+function readOutput(reader: Reader, budget: Budget): WireRequest['outputs'][number] {
   const end = endOf(reader);
   let name = '';
   let parameters = NONE;
   while (reader.pos < end) {
     const next = reader.uint32();
     if (next === tag(1, BYTES)) name = reader.string();
-    else if (next === tag(2, BYTES)) parameters = readParameter(reader, parameters);
+    else if (next === tag(2, BYTES)) parameters = readParameter(reader, parameters, budget);
     else reader.skipType(next & 7);
   }
   return { name, parameters };
 }
 
 /** Reads an entry of a map of parameters. @returns the parameters with it. */
-function readParameter(reader: Reader, before: Parameters): Parameters {
+function readParameter(reader: Reader, before: Parameters, budget: Budget): Parameters {
+  budget.takeParameter();
   const end = endOf(reader);
   const parameters: Record<string, unknown> = before === NONE ? {} : (before as Record<string, unknown>);
   let name = '';

@@ -32,7 +32,12 @@ export interface WireRequest {
   readonly inputs: readonly WireTensor[];
   readonly outputs: readonly { readonly name: string; readonly parameters: Parameters }[];
   readonly raw_input_contents: readonly Uint8Array[];
+  /** Bytes of the message as it was received; undefined for one that is to be sent. */
+  readonly byteLength?: number;
 }
+
+/** A request that was received. */
+export type ReceivedMessage = WireRequest & { readonly byteLength: number };
 
 export interface WireResponse {
   readonly model_name: string;

@@ -17,6 +17,7 @@ import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
 import { givenRequestId, nextRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
+import type { Status } from './guarded-call.js';
 
 /** What came in place of a message that cannot be read. */
 class Unreadable {
@@ -76,6 +77,7 @@ const callCancelled = () => new InfermuxError('CANCELLED', 'the client cancelled
 /** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
 export class Calls {
   readonly #parts: ServerParts;
+  readonly #areas = new Map<string, Area>();
   /** Messages of streams that have come so far. */
   begun = 0;
   /** Ends the open streams, each as soon as its requests are answered. */
@@ -97,13 +99,36 @@ export class Calls {
     for (const end of this.#ends) end();
   }
 
+  /** Says which part of the server a method is of. */
+  isOf(area: Area, method: string): void {
+    this.#areas.set(method, area);
+  }
+
+  /** Returns why a call is refused; undefined when it has a right key. The refusal is counted. */
+  refusal(method: string, metadata: Metadata): Status | undefined {
+    if (this.#parts.access.isOpen) return undefined;
+    const began = performance.now();
+    try {
+      this.#parts.access.check(this.#areas.get(method) ?? 'inference', (name) => {
+        const [value] = metadata.get(name);
+        return value === undefined ? undefined : String(value);
+      });
+      return undefined;
+    } catch (cause) {
+      const error = serviceErrorOf(cause);
+      this.ended(method, { metadata }, error.code as number, began);
+      return error as Status;
+    }
+  }
+
   /** Returns the handler of a method with one request and one answer. */
   unary<Request, Answer>(
     method: string,
     area: Area,
     answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
   ): handleUnaryCall<Request, Answer> {
-    return (call, callback) => void this.#answer(method, area, call, callback, answer);
+    this.isOf(area, method);
+    return (call, callback) => void this.#answer(method, call, callback, answer);
   }
 
   /** Returns the handler of a method with streams of both. */
@@ -112,29 +137,18 @@ export class Calls {
     area: Area,
     answer: (call: ServerDuplexStream<Request, Answer>) => void,
   ): handleBidiStreamingCall<Request, Answer> {
-    return (call) => {
-      try {
-        this.check(area, call);
-      } catch (cause) {
-        const error = serviceErrorOf(cause);
-        call.emit('error', error);
-        this.ended(method, call, error.code as number, performance.now());
-        return;
-      }
-      answer(call);
-    };
+    this.isOf(area, method);
+    return answer;
   }
 
   async #answer<Request, Answer>(
     method: string,
-    area: Area,
     call: ServerUnaryCall<Request, Answer>,
     callback: sendUnaryData<Answer>,
     answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
   ): Promise<void> {
     const began = performance.now();
     try {
-      this.check(area, call);
       const value = await answer(readable(call.request), call);
       callback(null, value);
       this.ended(method, call, 0, began);
@@ -143,15 +157,6 @@ export class Calls {
       callback(error);
       this.ended(method, call, error.code as number, began);
     }
-  }
-
-  /** @throws InfermuxError when the call has no right key. */
-  check(area: Area, { metadata }: AnyCall): void {
-    if (this.#parts.access.isOpen) return;
-    this.#parts.access.check(area, (name) => {
-      const [value] = metadata.get(name);
-      return value === undefined ? undefined : String(value);
-    });
   }
 
   /** What the call says beside its message. */
@@ -170,7 +175,7 @@ export class Calls {
   }
 
   /** Counts and logs a call. @param began `performance.now()` at its begin. */
-  ended(method: string, call: AnyCall, code: number, began: number): void {
+  ended(method: string, call: Pick<AnyCall, 'metadata'>, code: number, began: number): void {
     const ms = performance.now() - began;
     this.#parts.metrics.answered('grpc', method, code, ms / 1_000);
     if (!this.#parts.options.logRequests) return;

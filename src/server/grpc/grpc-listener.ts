@@ -4,7 +4,9 @@ import { healthServiceOf, inferenceServiceOf, loadDefinitions } from '../../open
 import { notListening } from '../http/http-listener.js';
 import type { Address, ResolvedServer } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
+import { CallGuard } from './call-guard.js';
 import { Calls, withReadErrors } from './calls.js';
+import { GrpcConnections } from './grpc-connections.js';
 import { HealthCalls } from './health-calls.js';
 import { InferCalls } from './infer-calls.js';
 import { inferenceMethods } from './inference-methods.js';
@@ -12,14 +14,22 @@ import { addReflection } from './reflection.js';
 
 /** Listens for gRPC. */
 export class GrpcListener {
-  readonly address: Address;
   readonly #server: Server;
+  readonly #connections: GrpcConnections;
+  readonly #guard: CallGuard;
   readonly #health: HealthCalls;
   readonly #calls: Calls;
 
-  private constructor(server: Server, address: Address, health: HealthCalls, calls: Calls) {
+  private constructor(
+    server: Server,
+    connections: GrpcConnections,
+    guard: CallGuard,
+    health: HealthCalls,
+    calls: Calls,
+  ) {
     this.#server = server;
-    this.address = address;
+    this.#connections = connections;
+    this.#guard = guard;
     this.#health = health;
     this.#calls = calls;
   }
@@ -27,25 +37,41 @@ export class GrpcListener {
   /** @throws InfermuxError `FAILED_PRECONDITION` when the port cannot be had. */
   static async open(parts: ServerParts, address: Address, options: ResolvedServer): Promise<GrpcListener> {
     const { limits } = options;
+    let connections: GrpcConnections | undefined;
+    const calls = new Calls(parts);
+    const guard = new CallGuard(parts, calls, () => connections);
     const server = new Server({
       'grpc.max_receive_message_length': limits.bodyBytes,
       'grpc.max_send_message_length': -1,
       'grpc.max_concurrent_streams': limits.requests,
-      'grpc.max_metadata_size': limits.headerBytes,
+      'grpc.max_connection_idle_ms': limits.keepAliveTimeoutMs,
       'grpc-node.max_session_memory': 1_024,
-    } as Record<string, number>);
+      interceptors: [guard.interceptor],
+    } as Record<string, unknown>);
     const definitions = loadDefinitions();
-    const calls = new Calls(parts);
     const health = new HealthCalls(parts);
-    const methods = inferenceMethods(parts, calls, new InferCalls(parts, calls), options.admin);
+    const infer = new InferCalls(parts, calls, (peer) => connections?.of(peer)?.destroy());
+    const methods = inferenceMethods(parts, calls, infer, options.admin);
     add(server, withReadErrors(inferenceServiceOf(definitions)), methods);
+    calls.isOf('health', 'Watch');
     add(server, withReadErrors(healthServiceOf(definitions)), {
       Check: calls.unary('Check', 'health', (request: { service: string }) => health.check(request)),
       Watch: (call: Parameters<HealthCalls['watch']>[0]) => health.watch(call),
     });
     addReflection(server, definitions, calls);
-    const port = await listen(server, address, credentialsOf(options));
-    return new GrpcListener(server, { host: address.host, port }, health, calls);
+    const injector = server.createConnectionInjector(credentialsOf(options));
+    try {
+      connections = await GrpcConnections.open(parts, address, (socket) => injector.injectConnection(socket));
+    } catch (cause) {
+      server.forceShutdown();
+      throw notListening('gRPC', address, cause);
+    }
+    return new GrpcListener(server, connections, guard, health, calls);
+  }
+
+  /** Where it listens, with the port that it was given. */
+  get address(): Address {
+    return this.#connections.address;
   }
 
   /**
@@ -54,15 +80,18 @@ export class GrpcListener {
    */
   async close(): Promise<void> {
     this.#health.close();
+    this.#connections.close();
     const closed = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
     await Promise.race([untilArrived(() => this.#calls.begun), closed]);
     this.#calls.endStreams();
     await closed;
+    this.#guard.close();
   }
 
   /** Ends all connections. */
   destroy(): void {
     this.#server.forceShutdown();
+    this.#connections.destroy();
   }
 }
 
@@ -76,14 +105,4 @@ function credentialsOf({ tls }: ResolvedServer): ServerCredentials {
   const { key, cert, ca } = tls;
   const pair = { private_key: Buffer.from(key), cert_chain: Buffer.from(cert) };
   return ServerCredentials.createSsl(ca === undefined ? null : Buffer.from(ca), [pair], ca !== undefined);
-}
-
-function listen(server: Server, address: Address, credentials: ServerCredentials): Promise<number> {
-  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return new Promise((resolve, reject) => {
-    server.bindAsync(`${host}:${address.port}`, credentials, (error, port) => {
-      if (error === null) resolve(port);
-      else reject(notListening('gRPC', address, error));
-    });
-  });
 }

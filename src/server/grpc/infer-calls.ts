@@ -4,7 +4,7 @@ import { InfermuxError } from '../../index.js';
 import { answeredTensors } from '../../open-inference/answer-tensors.js';
 import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
 import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
-import type { WireRequest, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
+import type { ReceivedMessage, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import { CODE_PARAMETER, STREAM_PARAMETER } from '../../open-inference/own-keys.js';
 import type { Circumstances } from '../inference/inference.js';
@@ -19,23 +19,28 @@ const MOST_AHEAD = 64;
 export class InferCalls {
   readonly #parts: ServerParts;
   readonly #calls: Calls;
+  readonly #drop: (peer: string) => void;
 
-  constructor(parts: ServerParts, calls: Calls) {
+  /** @param drop ends the connection of a client. */
+  constructor(parts: ServerParts, calls: Calls, drop: (peer: string) => void) {
     this.#parts = parts;
     this.#calls = calls;
+    this.#drop = drop;
   }
 
-  infer(request: WireRequest, call: ServerUnaryCall<WireRequest, WireResponse>): Promise<WireResponse> {
+  async infer(request: ReceivedMessage, call: ServerUnaryCall<ReceivedMessage, WireResponse>): Promise<WireResponse> {
+    // A client that does not read its answer keeps its place. It comes also after a call that has ended well.
+    call.on('cancelled', this.#parts.admission.admit(request.byteLength));
     return this.#infer(request, this.#calls.circumstances(call));
   }
 
   /** Answers the requests of a stream in their order. Up to {@link MOST_AHEAD} are under way at once. */
-  stream(call: ServerDuplexStream<WireRequest, WireStreamResponse>): void {
+  stream(call: ServerDuplexStream<ReceivedMessage, WireStreamResponse>): void {
     const began = performance.now();
     const circumstances = this.#calls.circumstances(call);
     let turn: Promise<void> = Promise.resolve();
     let ahead = 0;
-    call.on('data', (message: WireRequest) => {
+    call.on('data', (message: ReceivedMessage) => {
       this.#calls.begun += 1;
       ahead += 1;
       if (ahead === MOST_AHEAD) call.pause();
@@ -44,7 +49,9 @@ export class InferCalls {
       const first = answers.next();
       turn = turn.then(async () => {
         try {
-          for (let next = await first; next.done !== true; next = await answers.next()) await write(call, next.value);
+          for (let next = await first; next.done !== true; next = await answers.next()) {
+            await this.#write(call, next.value);
+          }
         } catch {
           // The client is gone: what waits in its stream ends likewise.
           call.destroy();
@@ -79,57 +86,71 @@ export class InferCalls {
     call.on('error', () => undefined);
   }
 
+  /** Writes a message, and waits until there is room for the next one: for a while, then the connection is ended. */
+  #write(call: ServerDuplexStream<ReceivedMessage, WireStreamResponse>, message: WireStreamResponse): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const left = () => reject(new InfermuxError('CANCELLED', 'the client went away'));
+      if (call.cancelled || call.destroyed) {
+        left();
+        return;
+      }
+      if (call.write(message)) {
+        resolve();
+        return;
+      }
+      const timer = setTimeout(() => this.#drop(call.getPeer()), this.#parts.options.limits.writeTimeoutMs);
+      const settle = (done: () => void) => () => {
+        clearTimeout(timer);
+        call.off('drain', drained);
+        call.off('cancelled', gone);
+        done();
+      };
+      const drained = settle(resolve);
+      const gone = settle(left);
+      call.once('drain', drained);
+      call.once('cancelled', gone);
+    });
+  }
+
   /** The answers to a request of a stream: one, or the items of a handler's answer if it asks for them. Never throws. */
-  async *#answers(message: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
+  async *#answers(message: ReceivedMessage, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
+    let leave: (() => void) | undefined;
     try {
       const request = readable(message);
+      leave = this.#parts.admission.admit(request.byteLength);
       if (request.parameters[STREAM_PARAMETER] === true) yield* this.#items(request, circumstances);
       else yield { error_message: '', infer_response: await this.#infer(request, circumstances) };
     } catch (cause) {
       const error = toInfermuxError(cause);
       yield { error_message: error.message, infer_response: failureOf(message, error) };
-    }
-  }
-
-  async *#items(request: WireRequest, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
-    const leave = this.#parts.admission.admit(bytesOf(request));
-    try {
-      const { model_name: name, model_version: version } = request;
-      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
-      const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
-      const items = this.#parts.inference.stream(call.target, feeds, { ...call.options, ...circumstances });
-      for await (const item of items) {
-        const head = { model: name, version: '1', id: call.id, parameters: undefined };
-        yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };
-      }
     } finally {
-      leave();
+      // When what was yielded is written.
+      leave?.();
     }
   }
 
-  async #infer(request: WireRequest, circumstances: Circumstances): Promise<WireResponse> {
-    const leave = this.#parts.admission.admit(bytesOf(request));
-    try {
-      const { model_name: name, model_version: version } = request;
-      const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
-      await this.#parts.gate.pass();
-      const { head, outputs } = await this.#parts.inference.infer(name, call, circumstances);
-      return messageOfAnswer(head, outputs);
-    } finally {
-      leave();
+  async *#items(request: ReceivedMessage, circumstances: Circumstances): AsyncGenerator<WireStreamResponse> {
+    const { model_name: name, model_version: version } = request;
+    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
+    const feeds = mayHoldJson(call.feeds) ? requestOf(call.feeds) : call.feeds;
+    const items = this.#parts.inference.stream(call.target, feeds, { ...call.options, ...circumstances });
+    for await (const item of items) {
+      const head = { model: name, version: '1', id: call.id, parameters: undefined };
+      yield { error_message: '', infer_response: messageOfAnswer(head, answeredTensors(item, call)) };
     }
   }
-}
 
-/** Bytes of a request that are counted: those of its tensors. */
-function bytesOf({ raw_input_contents: raw }: WireRequest): number {
-  let bytes = 0;
-  for (const each of raw) bytes += each.byteLength;
-  return bytes;
+  async #infer(request: ReceivedMessage, circumstances: Circumstances): Promise<WireResponse> {
+    const { model_name: name, model_version: version } = request;
+    const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
+    await this.#parts.gate.pass();
+    const { head, outputs } = await this.#parts.inference.infer(name, call, circumstances);
+    return messageOfAnswer(head, outputs);
+  }
 }
 
 /** The answer that goes with an error message: it has the id, so that the client knows which request has failed. */
-function failureOf({ model_name, model_version, id }: Partial<WireRequest>, { code }: InfermuxError): WireResponse {
+function failureOf({ model_name, model_version, id }: Partial<ReceivedMessage>, { code }: InfermuxError): WireResponse {
   return {
     model_name: model_name ?? '',
     model_version: model_version ?? '',
@@ -138,27 +159,4 @@ function failureOf({ model_name, model_version, id }: Partial<WireRequest>, { co
     outputs: [],
     raw_output_contents: [],
   };
-}
-
-/** Writes a message, and waits until there is room for the next one. */
-function write(call: ServerDuplexStream<WireRequest, WireStreamResponse>, message: WireStreamResponse): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (call.cancelled || call.destroyed) {
-      reject(new InfermuxError('CANCELLED', 'the client went away'));
-      return;
-    }
-    if (call.write(message)) {
-      resolve();
-      return;
-    }
-    const settle = (done: () => void) => () => {
-      call.off('drain', drained);
-      call.off('cancelled', gone);
-      done();
-    };
-    const drained = settle(resolve);
-    const gone = settle(() => reject(new InfermuxError('CANCELLED', 'the client went away')));
-    call.once('drain', drained);
-    call.once('cancelled', gone);
-  });
 }

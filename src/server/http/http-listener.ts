@@ -39,10 +39,10 @@ export class HttpListener {
     const sockets = new Set<Socket>();
     server.on('connection', (socket) => {
       sockets.add(socket);
-      parts.metrics.connected(1);
+      parts.metrics.connected('http', 1);
       socket.once('close', () => {
         sockets.delete(socket);
-        parts.metrics.connected(-1);
+        parts.metrics.connected('http', -1);
       });
     });
     // The body is asked for when it is read, and not if the request is refused.

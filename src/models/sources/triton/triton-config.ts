@@ -107,8 +107,6 @@ class ConfigReader {
     for (const group of groups) {
       if (oneOf(group['kind']) === 'KIND_GPU')
         this.ignored.push("instance_group of KIND_GPU (name executionProviders in the engine's session)");
-      const count = numberOf(group['count'], 1);
-      if (count > 1) this.ignored.push(`instance_group of ${count} (the engine's replicas take models by demand)`);
       this.#ignoreOthers('instance_group', group, ['name', 'kind', 'count', 'gpus']);
     }
   }

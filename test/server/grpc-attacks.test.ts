@@ -1,0 +1,209 @@
+import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectSocket } from 'node:net';
+import protobuf from 'protobufjs/minimal.js';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { encodeRequest } from '../../dist/open-inference/grpc/infer-codec.js';
+import { createServer, type InferenceServer } from '../../dist/server/index.js';
+import { type Served, startServed } from '../support/engines/served-engine.js';
+
+const LIMITS = {
+  bodyBytes: 10_000_000,
+  totalBodyBytes: 20_000_000,
+  requests: 30,
+  connections: 20,
+  headersTimeoutMs: 500,
+  requestTimeoutMs: 900,
+  writeTimeoutMs: 600,
+};
+
+let served: Served;
+let port: number;
+beforeAll(async () => {
+  served = await startServed({ limits: LIMITS });
+  port = served.server.grpc?.port as number;
+});
+afterAll(() => served.close());
+
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end();
+});
+
+const PATH = '/inference.GRPCInferenceService/ModelInfer';
+const HUGE = 1_000_000;
+
+function hugeRequest(): Buffer {
+  const input = { name: 'x', datatype: 'FP32', shape: [1, HUGE], parameters: {}, contents: undefined };
+  return encodeRequest({
+    ...{ model_name: 'huge', model_version: '', id: '', parameters: {}, outputs: [] },
+    inputs: [input],
+    raw_input_contents: [Buffer.alloc(HUGE * 4)],
+  });
+}
+
+function framed(message: Buffer, announced = message.length): Buffer {
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(announced, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+/** A connection that reads no answers if its window is 0. */
+function open(window = 65_535, address = port) {
+  const session = connectHttp2(`http://127.0.0.1:${address}`, { settings: { initialWindowSize: window } });
+  session.on('error', () => undefined);
+  ends.push(() => session.destroy());
+  const closed = new Promise<void>((resolve) => session.once('close', resolve));
+  const call = (headers: Record<string, string> = {}) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': PATH,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...headers,
+    });
+    stream.on('error', () => undefined);
+    const status = new Promise<string>((resolve) => {
+      stream.on('response', (given) => given['grpc-status'] && resolve(String(given['grpc-status'])));
+      stream.on('trailers', (given) => resolve(String(given['grpc-status'])));
+      stream.on('close', () => resolve('closed'));
+    });
+    stream.resume();
+    return { stream, status };
+  };
+  return { session, closed, call };
+}
+
+const gauge = async (name: string) => {
+  const text = await (await fetch(`${served.http}/metrics`)).text();
+  return Number(new RegExp(`^infermux_server_${name} (\\d+)$`, 'm').exec(text)?.[1]);
+};
+
+async function expectNothingLeft(): Promise<void> {
+  await expect.poll(() => gauge('ongoing_requests'), { timeout: 10_000 }).toBe(0);
+  await expect.poll(() => gauge('body_bytes'), { timeout: 10_000 }).toBe(0);
+}
+
+describe('over gRPC a client that', () => {
+  it('never reads its answers keeps their places, and is cut off', async () => {
+    const { call, closed } = open(0);
+    const calls = Array.from({ length: 4 }, () => call());
+    for (const { stream } of calls) stream.end(framed(hugeRequest()));
+    await expect.poll(() => gauge('ongoing_requests'), { timeout: 10_000 }).toBe(4);
+    await closed;
+    await expectNothingLeft();
+  });
+
+  it('sends half of its message is given up', async () => {
+    const { call } = open();
+    const { stream, status } = call();
+    stream.write(framed(Buffer.alloc(1_000), 5_000_000));
+    // DEADLINE_EXCEEDED
+    expect(await status).toBe('4');
+  });
+
+  it('fills the memory with messages that it does not end is cut off', async () => {
+    // They would be given up one by one.
+    const limits = { ...LIMITS, requestTimeoutMs: 60_000 };
+    const patient = await createServer(served.engine, { http: false, grpc: { port: 0 }, limits });
+    ends.push(() => patient.close({ graceMs: 0 }));
+    const { call, closed } = open(65_535, patient.grpc?.port as number);
+    for (let index = 0; index < 4; index += 1) call().stream.write(framed(Buffer.alloc(8_000_000), 9_000_000));
+    await closed;
+  });
+
+  it('sends nothing is cut off', async () => {
+    const socket = connectSocket(port, '127.0.0.1').resume();
+    socket.on('error', () => undefined);
+    await new Promise((resolve) => socket.on('close', resolve));
+  });
+
+  it('opens more connections than there may be gets none', async () => {
+    const own = await createServer(served.engine, { http: false, grpc: { port: 0 }, limits: LIMITS });
+    const sockets = Array.from({ length: 40 }, () => connectSocket(own.grpc?.port as number, '127.0.0.1'));
+    let dropped = 0;
+    for (const socket of sockets) {
+      ends.push(() => socket.destroy());
+      socket.on('error', () => undefined).on('close', () => (dropped += 1));
+    }
+    ends.push(() => own.close({ graceMs: 0 }));
+    await expect.poll(() => dropped, { timeout: 5_000 }).toBeGreaterThanOrEqual(20);
+  });
+
+  it('leaves a stream of a handler unread gives its place back', async () => {
+    const session = connectHttp2(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 1_000 } });
+    session.on('error', () => undefined);
+    ends.push(() => session.destroy());
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/inference.GRPCInferenceService/ModelStreamInfer',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    stream.on('error', () => undefined).pause();
+    const text = Buffer.from(JSON.stringify({ to: 100_000, large: 2_000 }));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(text.length);
+    const input = { name: 'request', datatype: 'BYTES', shape: [1], parameters: {}, contents: undefined };
+    stream.write(
+      framed(
+        encodeRequest({
+          ...{ model_name: 'handler', model_version: '', id: '', outputs: [] },
+          parameters: { method: 'count', stream: true },
+          inputs: [input],
+          raw_input_contents: [Buffer.concat([length, text])],
+        }),
+      ),
+    );
+    const ongoing = () => served.engine.deployments.get('handler').ongoing;
+    await expect.poll(ongoing, { timeout: 5_000 }).toBe(1);
+    await expect.poll(ongoing, { timeout: 10_000 }).toBe(0);
+    await expectNothingLeft();
+  });
+
+  it('sends very many small elements is refused, whatever tensors they are of', async () => {
+    const { Writer } = protobuf;
+    const message = Writer.create();
+    message.uint32(10).string('times-2');
+    for (let tensor = 0; tensor < 8; tensor += 1) {
+      const contents = Buffer.alloc(600_000).fill(Buffer.from([66, 0]));
+      message
+        .uint32(42)
+        .fork()
+        .uint32(10)
+        .string(String(tensor))
+        .uint32(18)
+        .string('BYTES')
+        .uint32(42)
+        .bytes(contents)
+        .ldelim();
+    }
+    const { call } = open();
+    const { stream, status } = call();
+    stream.end(framed(Buffer.from(message.finish())));
+    // INVALID_ARGUMENT
+    expect(await status).toBe('3');
+  });
+});
+
+describe('over gRPC a key', () => {
+  let keyed: InferenceServer;
+  beforeAll(async () => {
+    keyed = await createServer(served.engine, {
+      http: false,
+      grpc: { port: 0 },
+      auth: { keys: ['a-right-key'] },
+    });
+  });
+  afterAll(() => keyed.close());
+
+  it('is asked for before the message is received', async () => {
+    const { call } = open(65_535, keyed.grpc?.port as number);
+    const { stream, status } = call();
+    stream.write(framed(Buffer.alloc(10), 5_000_000));
+    // UNAUTHENTICATED
+    expect(await status).toBe('16');
+    const right = call({ authorization: 'Bearer a-right-key' });
+    right.stream.end(framed(hugeRequest()));
+    expect(await right.status).toBe('0');
+  });
+});
