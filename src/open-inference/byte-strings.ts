@@ -5,6 +5,8 @@ import { InfermuxError } from '../common/errors.js';
  */
 
 const LENGTH_BYTES = 4;
+/** What a string takes in memory beside its characters, about. */
+export const BYTES_OF_A_STRING = 48;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for bytes that are not as many strings of UTF-8. */

@@ -78,8 +78,9 @@ export class ServerParts {
     this.#answers.add(answer);
   }
 
-  ended(answer: ComingAnswer): void {
-    this.#answers.remove(answer);
+  /** @returns false when it has ended before. */
+  ended(answer: ComingAnswer): boolean {
+    return this.#answers.remove(answer);
   }
 
   /** Whether requests are answered. */

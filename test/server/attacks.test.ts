@@ -177,6 +177,70 @@ describe('a client that', () => {
     for (const socket of sockets) socket.destroy();
   });
 
+  it('sends what would take seconds to read is refused, or answered at once', async () => {
+    const infer = (body: string, path = '/v2/models/times-2/infer') =>
+      fetch(`${served.http}${path}`, { method: 'POST', body });
+    const integers = (data: string) =>
+      `{"inputs":[{"name":"index","shape":[1,1],"datatype":"INT64","data":[${data}]}]}`;
+    const deep = `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":${'['.repeat(7_000)}1,2,3,4${']'.repeat(7_000)}}]}`;
+    const began = performance.now();
+    const digits = await infer(integers('1'.repeat(1_500_000)), '/v2/models/look-up/infer');
+    expect([digits.status, await digits.json()]).toStrictEqual([
+      400,
+      expect.objectContaining({ error: expect.stringContaining('at most 1024 characters') }),
+    ]);
+    // Lists may be nested as one likes.
+    expect((await infer(deep)).status).toBe(200);
+    const nested = await infer(`{"a":${'['.repeat(500_000)}`, '/v2/models/handler/generate');
+    expect([nested.status, await nested.json()]).toStrictEqual([
+      400,
+      expect.objectContaining({ error: expect.stringContaining('levels') }),
+    ]);
+    const parameters = Object.fromEntries(Array.from({ length: 50_000 }, (_, index) => [`p${index}`, 1]));
+    const hinted = await infer(JSON.stringify({ value: 1, parameters }), '/v2/models/handler/generate');
+    expect(hinted.status).toBe(200);
+    const { hints } = (await hinted.json()) as { hints: object };
+    expect(Object.keys(hints)).toHaveLength(1_024);
+    const headers = { 'accept-encoding': `a${' '.repeat(7_000)}b` };
+    expect((await fetch(`${served.http}/openapi.json`, { headers })).status).toBe(200);
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  it('never reads a long answer of a handler is cut off', async () => {
+    const body = JSON.stringify({ value: 'x'.repeat(1_900_000), parameters: { method: 'answer' } });
+    const { socket } = open();
+    socket.pause();
+    const ask = `POST /v2/models/handler/generate HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    // What has room in the buffers of the system is answered.
+    for (let index = 0; index < 6; index += 1) socket.write(ask);
+    await expect.poll(() => gauge('ongoing_requests'), { timeout: 5_000 }).toBeGreaterThan(0);
+    await expectNothingLeft();
+    socket.destroy();
+  });
+
+  it('is a page whose name was made to stand for this machine may not ask', async () => {
+    const post = async (host: string, origin: string) => {
+      const { socket, text } = open();
+      socket.write(
+        `POST /v2/repository/index HTTP/1.1\r\nHost: ${host}\r\nOrigin: ${origin}\r\nContent-Length: 2\r\n\r\n{}`,
+      );
+      await expect.poll(text, { timeout: 5_000 }).toContain('HTTP/1.1');
+      socket.destroy();
+      return text().slice(9, 12);
+    };
+    expect(await post('evil.example', 'http://evil.example')).toBe('403');
+    expect(await post(`127.0.0.1:${port}`, `http://127.0.0.1:${port}`)).toBe('200');
+    expect(await post(`localhost:${port}`, `http://localhost:${port}`)).toBe('200');
+  });
+
+  it('expects what there is not is told so', async () => {
+    const { socket, text } = open();
+    socket.write(head('Expect: the-unexpected\r\n') + BODY);
+    await expect.poll(text, { timeout: 5_000 }).toContain('417');
+    expect(text()).toContain('"error"');
+    socket.destroy();
+  });
+
   it('sends headers that are too long, or no HTTP, is refused', async () => {
     const long = open();
     long.socket.write(head(`X-Long: ${'x'.repeat(10_000)}\r\n`) + BODY);

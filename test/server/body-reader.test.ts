@@ -1,4 +1,5 @@
 import { createServer, request as send } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import fastify from 'fastify';
 import { afterEach, expect, it } from 'vitest';
@@ -55,6 +56,46 @@ it('leaves the memory of the pieces to others who listen', async () => {
   });
   expect((await read).equals(BODY)).toBe(true);
   expect(Buffer.concat(pieces).equals(BODY)).toBe(true);
+});
+
+it('leaves the memory of the pieces of HTTP/2, which share it', async () => {
+  const app = fastify({ http2: true });
+  servers.push(app);
+  app.addContentTypeParser('*', (_request, _stream, done) => done(null));
+  app.post('/', async (request, reply) => {
+    const body = new BodyReader(request.raw as never, reply.raw as never, 1_000_000, () => undefined);
+    return { isRight: (await body.all()).equals(BODY) };
+  });
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  const session = connectHttp2(`http://127.0.0.1:${(app.server.address() as { port: number }).port}`);
+  const ask = () =>
+    new Promise<string>((resolve, reject) => {
+      const headers = { ':method': 'POST', ':path': '/', 'content-type': 'a/b', 'content-length': BODY.length };
+      const stream = session.request(headers);
+      let text = '';
+      stream.on('data', (piece) => (text += piece)).on('end', () => resolve(text));
+      stream.on('error', reject);
+      stream.end(BODY);
+    });
+  const answers = await Promise.all(Array.from({ length: 16 }, ask));
+  expect(new Set(answers)).toStrictEqual(new Set(['{"isRight":true}']));
+  session.close();
+});
+
+it('leaves the memory of a piece to who listens to one alone', async () => {
+  const pieces: Buffer[] = [];
+  const read = new Promise<Buffer>((resolve, reject) => {
+    void listen((request, response) => {
+      request.once('data', (piece: Buffer) => pieces.push(piece));
+      const body = new BodyReader(request, response, 1_000_000, () => undefined);
+      body.all().then((bytes) => {
+        response.end();
+        resolve(bytes);
+      }, reject);
+    }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
+  });
+  expect((await read).equals(BODY)).toBe(true);
+  expect(pieces[0]?.equals(BODY.subarray(0, pieces[0]?.length))).toBe(true);
 });
 
 it('leaves the bytes that a test injects to the test', async () => {

@@ -1,6 +1,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
+import { connect as connectSocket } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflateSync, gunzipSync, gzipSync, inflateSync } from 'node:zlib';
@@ -538,6 +539,16 @@ describe('the end', () => {
     await start({ grpc: false });
     expect(await codeOf(server?.close({ graceMs: -1 }) as Promise<void>)).toBe('INVALID_ARGUMENT');
     expect(server?.ready).toBe(true);
+  });
+
+  it('does not wait for connections that never said anything', async () => {
+    const { url, grpc } = await start();
+    const ports = [url, grpc].map((address) => Number(new URL(address).port));
+    const sockets = ports.map((port) => connectSocket(port, '127.0.0.1').resume());
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.on('connect', resolve))));
+    const ended = sockets.map((socket) => new Promise((resolve) => socket.on('close', resolve)));
+    await server?.close({ graceMs: 20_000 });
+    await Promise.all(ended);
   });
 
   it('does not wait for longer than the grace', async () => {

@@ -2,11 +2,18 @@ import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
 import { toInfermuxError } from '../../common/errors.js';
 import { InfermuxError } from '../../index.js';
 import { answeredTensors } from '../../open-inference/answer-tensors.js';
+import { BYTES_OF_A_STRING } from '../../open-inference/byte-strings.js';
 import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
 import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
-import type { ReceivedMessage, WireResponse, WireStreamResponse } from '../../open-inference/grpc/infer-messages.js';
+import type {
+  ReceivedMessage,
+  WireResponse,
+  WireStreamResponse,
+  WireTensor,
+} from '../../open-inference/grpc/infer-messages.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import { CODE_PARAMETER, STREAM_PARAMETER } from '../../open-inference/own-keys.js';
+import { elementsOf } from '../../tensors/tensor.js';
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
@@ -30,7 +37,7 @@ export class InferCalls {
 
   async infer(request: ReceivedMessage, call: ServerUnaryCall<ReceivedMessage, WireResponse>): Promise<WireResponse> {
     // A client that does not read its answer keeps its place. It comes also after a call that has ended well.
-    call.on('cancelled', this.#parts.admission.admit(request.byteLength));
+    call.on('cancelled', this.#parts.admission.admit(memoryOf(request)));
     return this.#infer(request, this.#calls.circumstances(call));
   }
 
@@ -117,7 +124,7 @@ export class InferCalls {
     let leave: (() => void) | undefined;
     try {
       const request = readable(message);
-      leave = this.#parts.admission.admit(request.byteLength);
+      leave = this.#parts.admission.admit(memoryOf(request));
       if (request.parameters[STREAM_PARAMETER] === true) yield* this.#items(request, circumstances);
       else yield { error_message: '', infer_response: await this.#infer(request, circumstances) };
     } catch (cause) {
@@ -147,6 +154,17 @@ export class InferCalls {
     const { head, outputs } = await this.#parts.inference.infer(name, call, circumstances);
     return messageOfAnswer(head, outputs);
   }
+}
+
+/** Bytes that a request takes in memory, about: its message, and strings, which take more than in the message. */
+function memoryOf({ byteLength, inputs, raw_input_contents: raw }: ReceivedMessage): number {
+  let bytes = byteLength;
+  for (let index = 0; index < inputs.length; index += 1) {
+    const { datatype, shape } = inputs[index] as WireTensor;
+    const most = raw[index]?.byteLength ?? 0;
+    if (datatype === 'BYTES') bytes += Math.max(0, Math.min(most, elementsOf(shape))) * BYTES_OF_A_STRING;
+  }
+  return bytes;
 }
 
 /** The answer that goes with an error message: it has the id, so that the client knows which request has failed. */

@@ -75,6 +75,11 @@ export class BodyReader {
     return length <= 1 ? first : Buffer.concat(this.#pieces);
   }
 
+  /** Counts memory that what was read takes beside it. @throws InfermuxError when there is too little. */
+  takeMore(bytes: number): void {
+    this.#take(bytes);
+  }
+
   /** Reads so many bytes. @throws InfermuxError `INVALID_ARGUMENT` for a shorter body. */
   async bytes(count: number): Promise<Buffer> {
     const target = Buffer.allocUnsafeSlow(count);

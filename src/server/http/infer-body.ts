@@ -1,5 +1,5 @@
 import { InfermuxError, type ModelMetadata, type Tensor, type ValueMetadata } from '../../index.js';
-import { readByteStrings, textOf } from '../../open-inference/byte-strings.js';
+import { BYTES_OF_A_STRING, readByteStrings, textOf } from '../../open-inference/byte-strings.js';
 import { bytesOfElement, datatypeOf, typeOf } from '../../open-inference/datatypes.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
 import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
@@ -90,6 +90,7 @@ export class InferBodies {
     const type = typeOf(datatype);
     if (type === 'string') {
       const elements = shape.reduce((product, size) => product * size, 1);
+      body.takeMore(Math.min(elements, binaryBytes) * BYTES_OF_A_STRING);
       return { type, dims: shape, data: readByteStrings(where, await body.bytes(binaryBytes), elements) };
     }
     const tensor = this.#allocate(type, shape);

@@ -4,6 +4,7 @@ import { InfermuxError } from '../../index.js';
 import { errorBodyOf } from '../../open-inference/error-statuses.js';
 import { jsonOf } from '../../open-inference/handler-tensors.js';
 import { readRunParameters } from '../../open-inference/inference-call.js';
+import { countJsonValues } from '../../open-inference/json/json-size.js';
 import { doInTurns } from '../../open-inference/json/steps.js';
 import { ERROR_EVENT } from '../../open-inference/own-keys.js';
 import { writeAnswer, writeShortAnswer } from '../../open-inference/rest/infer-answer.js';
@@ -19,7 +20,9 @@ import { beginRaw, sendAnswer, sendText } from './send.js';
 import type { Visit } from './visit.js';
 
 /** Most bytes of a request to `generate`, which is parsed in one go. */
-const MOST_GENERATE_BYTES = 16 * 2 ** 20;
+const MOST_GENERATE_BYTES = 4 * 2 ** 20;
+/** What a value of JSON takes in memory, about. */
+const BYTES_OF_A_VALUE = 64;
 
 /** Answers the requests for models and handlers. */
 export class InferRoutes {
@@ -81,7 +84,9 @@ export class InferRoutes {
 
   async #generateCall(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath) {
     const body = admittedBody(request, reply, this.#generateBytes);
-    const { parameters, ...feeds } = parseObject((await body.all()).toString());
+    const bytes = await body.all();
+    body.takeMore(countJsonValues(bytes) * BYTES_OF_A_VALUE);
+    const { parameters, ...feeds } = parseObject(bytes.toString());
     const options = readRunParameters(readParameters('the request', parameters));
     const requestId = request.infermuxVisit?.requestId;
     return { ...options, target: targetOf(name, version), feeds, signal: clientSignal(request), requestId };

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { REQUEST_ID } from '../../open-inference/own-keys.js';
 import { givenRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
+import { clientSignal } from './connection-signal.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -36,6 +37,7 @@ export class Visit {
     parts.began(this);
     // It comes after the answer, and also without one. A client that does not read its answer keeps its place.
     this.response.on('close', () => this.#end());
+    if (this.response.socket === null) this.#endWithConnection(clientSignal(request));
   }
 
   /**
@@ -55,8 +57,15 @@ export class Visit {
     this.#bytes += bytes;
   }
 
+  /** The answer waits for that to an earlier request. Node does not tell of its end when the connection ends before. */
+  #endWithConnection(signal: AbortSignal): void {
+    const end = () => this.#end();
+    signal.addEventListener('abort', end);
+    this.response.on('close', () => signal.removeEventListener('abort', end));
+  }
+
   #end(): void {
-    this.#parts.ended(this);
+    if (!this.#parts.ended(this)) return;
     const { admission, metrics, options } = this.#parts;
     const { statusCode: status } = this.response;
     if (this.#isAdmitted) admission.leave(this.#bytes);
