@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
-import { allocateOwn } from '../../dist/client/own-tensors.js';
+import { allocateOwn } from '../../dist/client/transports/own-tensors.js';
 import { datatypeOf } from '../../dist/open-inference/datatypes.js';
 import {
   decodeRequest,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { allocateOwn } from '../../dist/client/own-tensors.js';
+import { allocateOwn } from '../../dist/client/transports/own-tensors.js';
 import { typeOf } from '../../dist/open-inference/datatypes.js';
 import { JsonCutter } from '../../dist/open-inference/json/json-cutter.js';
 import { NumberReader } from '../../dist/open-inference/json/number-reader.js';

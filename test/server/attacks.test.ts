@@ -233,6 +233,22 @@ describe('a client that', () => {
     expect(await post(`localhost:${port}`, `http://localhost:${port}`)).toBe('200');
   });
 
+  it('sends text that is no UTF-8, or a path that is none, is refused', async () => {
+    const identity = `{"inputs":[{"name":"in12","shape":[1],"datatype":"BYTES","data":["?"]}]}`;
+    const bytes = Buffer.from(identity);
+    bytes[identity.indexOf('?')] = 0xff;
+    const answer = await fetch(`${served.http}/v2/models/identity/infer`, { method: 'POST', body: bytes });
+    expect([answer.status, await answer.json()]).toStrictEqual([
+      400,
+      expect.objectContaining({ error: 'the JSON must be UTF-8' }),
+    ]);
+    const path = await fetch(`${served.http}/v2/models/%ff`);
+    expect([path.status, await path.json()]).toStrictEqual([
+      400,
+      expect.objectContaining({ code: 'INVALID_ARGUMENT' }),
+    ]);
+  });
+
   it('expects what there is not is told so', async () => {
     const { socket, text } = open();
     socket.write(head('Expect: the-unexpected\r\n') + BODY);

@@ -33,7 +33,9 @@ export async function serve(flags: ServeFlags): Promise<void> {
   const engineOptions: EngineOptions = { models: OWN_MODELS, logger: log, ...config.engine };
   const serverOptions = { logger: log, ...config.server };
   if (flags.printConfig === true) {
-    process.stdout.write(`${shownConfig({ engine: engineOptions, server: serverOptions })}\n`);
+    const { resolveServer } = await import('../../server/server-options.js');
+    const { http = false, grpc = false } = resolveServer(serverOptions);
+    process.stdout.write(`${shownConfig({ engine: engineOptions, server: { ...serverOptions, http, grpc } })}\n`);
     return;
   }
   // What fails is told by the server itself.

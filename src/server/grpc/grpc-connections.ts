@@ -5,7 +5,8 @@ import type { ServerParts } from '../server-parts.js';
 /** A connection, and what is known of the messages that arrive on it. */
 export class GrpcConnection {
   readonly #socket: Socket;
-  /** Bytes that had been read when no message was long in coming. */
+  /** Bytes that had been read when it was last looked at, and the time before, while no message was long in coming. */
+  #last = 0;
   #before = 0;
 
   constructor(socket: Socket) {
@@ -17,9 +18,10 @@ export class GrpcConnection {
     return this.#socket.bytesRead - this.#before;
   }
 
-  /** No message is long in coming. */
+  /** No message is long in coming. One that began since the last look may be so at the next one. */
   settled(): void {
-    this.#before = this.#socket.bytesRead;
+    this.#before = this.#last;
+    this.#last = this.#socket.bytesRead;
   }
 
   /** Whether nothing has come on it. */

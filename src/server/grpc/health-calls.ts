@@ -2,6 +2,7 @@ import type { ServerWritableStream } from '@grpc/grpc-js';
 import { refusal } from '../../open-inference/error-statuses.js';
 import { INFERENCE_SERVICE } from '../../open-inference/grpc/service-definition.js';
 import type { ServerParts } from '../server-parts.js';
+import { readable, serviceErrorOf } from './calls.js';
 
 interface HealthRequest {
   readonly service: string;
@@ -40,7 +41,14 @@ export class HealthCalls {
   }
 
   watch(call: ServerWritableStream<HealthRequest, HealthAnswer>): void {
-    const isKnown = SERVICES.includes(call.request.service);
+    let service: string;
+    try {
+      ({ service } = readable(call.request));
+    } catch (cause) {
+      call.emit('error', serviceErrorOf(cause));
+      return;
+    }
+    const isKnown = SERVICES.includes(service);
     let told: HealthAnswer['status'] | undefined;
     const tell = () => {
       const status = isKnown ? this.#status : 'SERVICE_UNKNOWN';

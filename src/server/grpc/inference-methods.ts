@@ -55,9 +55,10 @@ export function inferenceMethods(
     ModelStreamInfer: calls.duplex('ModelStreamInfer', 'inference', (call: Parameters<InferCalls['stream']>[0]) =>
       infer.stream(call),
     ),
-    ModelConfig: read('ModelConfig', async ({ name, version }: Named) => ({
-      config: modelConfigOf(name, await names.inspect(name, given(version))),
-    })),
+    ModelConfig: read('ModelConfig', async ({ name, version }: Named) => {
+      const inspection = await names.inspect(name, given(version));
+      return { config: modelConfigOf(name, inspection, names.versionsOf(inspection.id)) };
+    }),
     ModelStatistics: read('ModelStatistics', async ({ name, version }: Named) => ({
       model_stats: await statistics.of(name, given(version)),
     })),

@@ -1,5 +1,5 @@
 import { type AddressInfo, Server, type Socket } from 'node:net';
-import fastify, { type FastifyInstance } from 'fastify';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { untilArrived } from '../../common/tasks/until-arrived.js';
 import { InfermuxError } from '../../index.js';
 import { nextRequestId } from '../request-id.js';
@@ -7,6 +7,7 @@ import type { Address, ResolvedServer } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
 import { addRestSide } from './plugin.js';
 import type { RestAreas } from './rest.js';
+import { sendError } from './send.js';
 
 /** Longest name of a model in a path. */
 const MOST_PATH_CHARACTERS = 8_192;
@@ -91,6 +92,11 @@ export class HttpListener {
   }
 }
 
+/** A path that cannot be decoded reaches no route. */
+function sendUrlError(error: FastifyError, _request: FastifyRequest, reply: FastifyReply): void {
+  sendError(reply, new InfermuxError('INVALID_ARGUMENT', error.message));
+}
+
 const noSchemas = (): never => {
   throw new Error('the routes have no schemas');
 };
@@ -104,6 +110,7 @@ function createFastify({ limits, tls }: ResolvedServer): FastifyInstance {
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     routerOptions: { maxParamLength: MOST_PATH_CHARACTERS },
+    frameworkErrors: sendUrlError,
     // No route has a schema, and fastify's compilers of schemas take 70 ms to import.
     schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   } as const;

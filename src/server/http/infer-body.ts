@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { InfermuxError, type ModelMetadata, type Tensor, type ValueMetadata } from '../../index.js';
 import { BYTES_OF_A_STRING, readByteStrings, textOf } from '../../open-inference/byte-strings.js';
 import { bytesOfElement, datatypeOf, typeOf } from '../../open-inference/datatypes.js';
@@ -40,6 +41,8 @@ export class InferBodies {
     if (headerLength === 0) return this.#raw(target, body);
     if (headerLength !== undefined) checkHeaderLength(headerLength, body);
     const json = headerLength === undefined ? await body.all() : await body.bytes(headerLength);
+    // JSON.parse would put something else in the place of what is none.
+    if (!isUtf8(json)) throw invalid('the JSON must be UTF-8');
     const read = this.#message(json);
     const message = 'then' in read ? await read : read;
     checkLengths(message, headerLength, body);

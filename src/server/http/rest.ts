@@ -89,8 +89,11 @@ class ModelRoutes {
       const ready = !this.#parts.isDraining && (await this.#parts.names.isReady(targetOf(name, version)));
       sendJson(ready ? reply : reply.code(503), { name, ready });
     },
-    config: async (_, reply, { name, version }) =>
-      sendJson(reply, modelConfigOf(name, await this.#parts.names.inspect(name, version))),
+    config: async (_, reply, { name, version }) => {
+      const { names } = this.#parts;
+      const inspection = await names.inspect(name, version);
+      sendJson(reply, modelConfigOf(name, inspection, names.versionsOf(inspection.id)));
+    },
     stats: async (_, reply, { name, version }) =>
       sendJson(reply, { model_stats: await this.#parts.statistics.of(name, version) }),
   };

@@ -19,16 +19,20 @@ const DATA_TYPES: Readonly<Record<TensorType, string>> = {
 /**
  * The part of Triton's model configuration that its clients read. `max_batch_size` is 0, which says that the shapes are
  * whole, with the dimension of the batch.
+ *
+ * @param versions that are served.
  */
 export function modelConfigOf(
   name: string,
   { inputs, outputs, whyNotBatched, path, format, replicas }: ModelInspection,
+  versions: readonly string[],
 ) {
   return {
     name,
     platform: 'onnxruntime_onnx',
     backend: 'onnxruntime',
-    version_policy: { latest: { num_versions: 1 } },
+    version_policy:
+      versions.length > 1 ? { specific: { versions: versions.map(Number) } } : { latest: { num_versions: 1 } },
     max_batch_size: 0,
     input: inputs.map(configured),
     output: outputs.map(configured),

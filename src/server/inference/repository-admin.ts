@@ -5,6 +5,7 @@ import {
   type ModelFiles,
   type ModelReport,
   readTritonConfig,
+  type TritonConfig,
 } from '../../index.js';
 import type { Parameters } from '../../open-inference/inference-call.js';
 import type { ServedNames } from './served-names.js';
@@ -66,7 +67,7 @@ export class RepositoryAdmin {
     const manifest = config === undefined ? undefined : readTritonConfig(config, 'parameters.config').manifest;
     for (const [version, own] of files) {
       const withManifest = manifest === undefined ? own : { ...own, 'model.json': JSON.stringify(manifest) };
-      await this.#put(version === undefined ? name : `${name}@${version}`, withManifest);
+      await this.#put(version === undefined ? name : `${name}@${version}`, withManifest, manifest);
     }
     await this.#engine.models.load(name);
   }
@@ -77,14 +78,15 @@ export class RepositoryAdmin {
     if (thing.kind === 'model') await this.#engine.models.unload(thing.target);
   }
 
-  /** Puts a model in the place of one of the same version, if there is one. */
-  async #put(target: string, files: ModelFiles): Promise<void> {
+  /** Adds a version. In memory it takes the place of one that is there. @param manifest its settings. */
+  async #put(target: string, files: ModelFiles, manifest: TritonConfig['manifest'] | undefined): Promise<void> {
     if (this.#engine.models.directory !== undefined) await this.#engine.models.deploy(target, files);
     else {
       const bytes = files['model.onnx'] ?? files['model.ort'];
       if (bytes === undefined || typeof bytes === 'string')
         throw invalid('the files must hold a model.onnx or model.ort');
-      await this.#engine.models.register(target, bytes);
+      const { batching, session } = manifest ?? {};
+      await this.#engine.models.register(target, { bytes, batching, session });
     }
   }
 }
