@@ -85,6 +85,19 @@ describe('the import table', () => {
     expect(idle).toEqual([]);
   });
 
+  it('names packages that users get with this one, whatever their package manager hoists', () => {
+    const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(SRC, '../package.json'), 'utf8'));
+    const given = Object.keys({ ...dependencies, ...peerDependencies });
+    const packageOf = (name: string) =>
+      name
+        .split('/')
+        .slice(0, name.startsWith('@') ? 2 : 1)
+        .join('/');
+    const wanted = imports.filter(({ to }) => !(to in TABLE)).map(({ to }) => packageOf(to));
+    expect(wanted).toContain('protobufjs');
+    expect([...new Set(wanted)].filter((name) => !given.includes(name))).toEqual([]);
+  });
+
   it.each(SOLE_IMPORTERS)('lets %s be imported by %s alone', (name, file) => {
     const importers = imports.filter(({ to }) => to === name).map((each) => each.file);
     expect(new Set(importers)).toEqual(new Set([file]));

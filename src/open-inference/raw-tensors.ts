@@ -13,6 +13,7 @@ import {
 } from '../tensors/tensor.js';
 import { readByteStrings, writeByteStrings } from './byte-strings.js';
 import { bytesOfElement, type Datatype, typeOf } from './datatypes.js';
+import { doAtOnce } from './json/steps.js';
 
 /** Returns a tensor whose elements are to be written: the engine's `allocate`, or a typed array. */
 export type Allocate = <T extends Exclude<TensorType, 'string'>>(type: T, dims: readonly number[]) => TensorOf<T>;
@@ -55,7 +56,9 @@ export function tensorFromRaw(where: string, head: TensorHead, bytes: Uint8Array
   checkRawSize(where, head, bytes.byteLength);
   const { datatype, shape } = head;
   const type = typeOf(datatype);
-  if (type === 'string') return { type, dims: shape, data: readByteStrings(where, bytes, elementsOf(shape)) };
+  if (type === 'string') {
+    return { type, dims: shape, data: doAtOnce(readByteStrings(where, bytes, elementsOf(shape))) };
+  }
   if (type === 'bool') checkBooleans(where, bytes);
   const tensor = allocate(type, shape);
   copyInto(bytesOfData(tensor.data), bytes, 0);

@@ -41,6 +41,13 @@ describe('a configuration of Triton', () => {
     ]);
   });
 
+  it('says that it is of another kind of model', () => {
+    expect(readTritonConfig('backend: "python"', 'config.pbtxt').ignored).toStrictEqual([
+      'backend "python" (models are of ONNX)',
+    ]);
+    expect(readTritonConfig('platform: "onnxruntime_onnx"', 'config.pbtxt').ignored).toStrictEqual([]);
+  });
+
   it('may be JSON, with a value or a list of values', () => {
     const config = {
       name: 'm',
@@ -108,6 +115,8 @@ describe("a repository of Triton's", () => {
       'times-2/3/model.onnx': scaleModel(4),
       'plain/1/model.onnx': scaleModel(5),
       'plain/config.pbtxt': 'backend: "onnxruntime"',
+      'py/1/model.py': 'pass',
+      'py/config.pbtxt': 'backend: "python"',
     });
     const engine = await createEngine({ models, replicas: 1, logger });
     try {
@@ -125,6 +134,7 @@ describe("a repository of Triton's", () => {
         [
           {
             settings: {
+              'py/config.pbtxt': 'without a counterpart: backend "python" (models are of ONNX)',
               'times-2/config.pbtxt':
                 'without a counterpart: output "y": label_filename; dynamic_batching: preferred_batch_size; parameters "execution_mode"; response_cache',
             },

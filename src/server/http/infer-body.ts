@@ -94,7 +94,8 @@ export class InferBodies {
     if (type === 'string') {
       const elements = shape.reduce((product, size) => product * size, 1);
       body.takeMore(Math.min(elements, binaryBytes) * BYTES_OF_A_STRING);
-      return { type, dims: shape, data: readByteStrings(where, await body.bytes(binaryBytes), elements) };
+      const bytes = await body.bytes(binaryBytes);
+      return { type, dims: shape, data: await doInTurns(readByteStrings(where, bytes, elements)) };
     }
     const tensor = this.#allocate(type, shape);
     const bytes = bytesOfData(tensor.data);

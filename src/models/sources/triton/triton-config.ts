@@ -32,7 +32,9 @@ const TYPES: Readonly<Record<string, TensorType>> = {
 };
 
 /** Fields that need nothing here, because the model's file or its folder says the same. */
-const TOLD_BY_FILE = ['name', 'platform', 'backend', 'runtime', 'max_batch_size'];
+const TOLD_BY_FILE = ['name', 'runtime', 'max_batch_size'];
+/** Names that Triton has for what runs models here. */
+const OWN_BACKENDS = ['', 'onnxruntime', 'onnxruntime_onnx'];
 /** Parts of an input or an output that its model's file tells, too. */
 const TOLD_OF_VALUE = ['name', 'data_type', 'dims', 'format', 'optional'];
 
@@ -73,6 +75,7 @@ class ConfigReader {
     for (const [field, value] of Object.entries(this.#config)) {
       if (TOLD_BY_FILE.includes(field)) continue;
       if (field === 'input' || field === 'output') this.#checkValues(field, messagesOf(value));
+      else if (field === 'platform' || field === 'backend') this.#checkBackend(field, oneOf(value));
       else if (field === 'version_policy') manifest['versions'] = this.#versions(messageIn(value));
       else if (field === 'instance_group') this.#checkInstances(messagesOf(value));
       else if (field === 'dynamic_batching') this.#checkBatching(messageIn(value));
@@ -92,6 +95,10 @@ class ConfigReader {
     const { max_queue_delay_microseconds: delay } = given === undefined ? {} : messageIn(given);
     const maxWaitMs = delay === undefined ? {} : { maxWaitMs: numberOf(delay, 0) / 1_000 };
     return { maxSize: this.#maxBatch, ...maxWaitMs };
+  }
+
+  #checkBackend(field: string, name: unknown): void {
+    if (!OWN_BACKENDS.includes(name as string)) this.ignored.push(`${field} ${show(name)} (models are of ONNX)`);
   }
 
   #checkBatching(batching: Message): void {
