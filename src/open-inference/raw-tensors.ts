@@ -1,6 +1,7 @@
 import { endianness } from 'node:os';
 import { InfermuxError, show } from '../common/errors.js';
 import type { NumericType } from '../tensors/memory/allocated-tensors.js';
+import { APART_FROM_BYTES } from '../tensors/memory/size-class.js';
 import {
   arrayOn,
   arrayTypeOf,
@@ -44,9 +45,6 @@ export function checkRawSize(where: string, { datatype, shape }: TensorHead, byt
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }
 
-/** The engine copies tensors of fewer bytes, whatever memory they are on. */
-const COPIED_BELOW_BYTES = 65_536;
-
 /**
  * Reads a tensor from its binary form. The bytes are copied.
  *
@@ -71,7 +69,7 @@ export function tensorFromRaw(where: string, head: TensorHead, bytes: Uint8Array
  */
 export function feedFromRaw(where: string, head: TensorHead, bytes: Uint8Array, allocate: Allocate): Tensor {
   const type = typeOf(head.datatype);
-  if (type === 'string' || bytes.byteLength >= COPIED_BELOW_BYTES) return tensorFromRaw(where, head, bytes, allocate);
+  if (type === 'string' || bytes.byteLength >= APART_FROM_BYTES) return tensorFromRaw(where, head, bytes, allocate);
   checkRawSize(where, head, bytes.byteLength);
   if (type === 'bool') checkBooleans(where, bytes);
   return newTensor(type, head.shape, arrayOfBytes(type, bytes));

@@ -1,4 +1,4 @@
-import { createServer, request as send } from 'node:http';
+import { createServer, type IncomingMessage, request as send } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import fastify from 'fastify';
@@ -20,22 +20,29 @@ async function listen(listener: NonNullable<Listener>): Promise<number> {
   return (server.address() as { port: number }).port;
 }
 
-it('frees the memory of what it has copied, where nobody else has it', async () => {
-  const pieces: Buffer[] = [];
-  const read = new Promise<Buffer>((resolve, reject) => {
+/** Reads a body of which others see something, too. */
+function readBy(prepare: (request: IncomingMessage) => void): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
     void listen((request, response) => {
-      const emit = request.emit.bind(request);
-      // Sees the pieces without being a listener.
-      request.emit = (name: string, ...values: unknown[]) => {
-        if (name === 'data') pieces.push(values[0] as Buffer);
-        return emit(name, ...values);
-      };
+      prepare(request);
       const body = new BodyReader(request, response, 1_000_000, () => undefined);
       body.all().then((bytes) => {
         response.end();
         resolve(bytes);
       }, reject);
     }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
+  });
+}
+
+it('frees the memory of what it has copied, where nobody else has it', async () => {
+  const pieces: Buffer[] = [];
+  const read = readBy((request) => {
+    const emit = request.emit.bind(request);
+    // Sees the pieces without being a listener.
+    request.emit = (name: string, ...values: unknown[]) => {
+      if (name === 'data') pieces.push(values[0] as Buffer);
+      return emit(name, ...values);
+    };
   });
   expect((await read).equals(BODY)).toBe(true);
   expect(pieces.length).toBeGreaterThan(1);
@@ -44,16 +51,7 @@ it('frees the memory of what it has copied, where nobody else has it', async () 
 
 it('leaves the memory of the pieces to others who listen', async () => {
   const pieces: Buffer[] = [];
-  const read = new Promise<Buffer>((resolve, reject) => {
-    void listen((request, response) => {
-      request.on('data', (piece: Buffer) => pieces.push(piece));
-      const body = new BodyReader(request, response, 1_000_000, () => undefined);
-      body.all().then((bytes) => {
-        response.end();
-        resolve(bytes);
-      }, reject);
-    }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
-  });
+  const read = readBy((request) => request.on('data', (piece: Buffer) => pieces.push(piece)));
   expect((await read).equals(BODY)).toBe(true);
   expect(Buffer.concat(pieces).equals(BODY)).toBe(true);
 });
@@ -84,16 +82,7 @@ it('leaves the memory of the pieces of HTTP/2, which share it', async () => {
 
 it('leaves the memory of a piece to who listens to one alone', async () => {
   const pieces: Buffer[] = [];
-  const read = new Promise<Buffer>((resolve, reject) => {
-    void listen((request, response) => {
-      request.once('data', (piece: Buffer) => pieces.push(piece));
-      const body = new BodyReader(request, response, 1_000_000, () => undefined);
-      body.all().then((bytes) => {
-        response.end();
-        resolve(bytes);
-      }, reject);
-    }).then((port) => send({ port, method: 'POST', headers: { 'content-length': BODY.length } }).end(BODY));
-  });
+  const read = readBy((request) => request.once('data', (piece: Buffer) => pieces.push(piece)));
   expect((await read).equals(BODY)).toBe(true);
   expect(pieces[0]?.equals(BODY.subarray(0, pieces[0]?.length))).toBe(true);
 });

@@ -1,4 +1,4 @@
-import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectHttp2, constants } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
 import protobuf from 'protobufjs/minimal.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -90,6 +90,19 @@ describe('over gRPC a client that', () => {
     for (const { stream } of calls) stream.end(framed(hugeRequest()));
     await expect.poll(() => gauge('ongoing_requests'), { timeout: 10_000 }).toBe(4);
     await closed;
+    await expectNothingLeft();
+  });
+
+  it('goes away with its request on the way leaves nothing behind', async () => {
+    const { call } = open();
+    for (let round = 0; round < 20; round += 1) {
+      const calls = Array.from({ length: 10 }, () => call());
+      for (const { stream } of calls) {
+        stream.end(framed(hugeRequest().subarray(0, 60)));
+        stream.close(constants.NGHTTP2_CANCEL);
+      }
+      await Promise.all(calls.map(({ status }) => status));
+    }
     await expectNothingLeft();
   });
 

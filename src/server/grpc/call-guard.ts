@@ -60,8 +60,10 @@ export class CallGuard implements Guard {
     // A call that is ended leaves the list.
     for (const call of [...this.#open.items]) {
       const { receivingSince = now, answeredSince = now } = call;
-      if (now - answeredSince > writeTimeoutMs) this.#connectionOf(call)?.destroy();
-      else if (now - receivingSince > requestTimeoutMs) call.sendStatus(TOO_SLOW);
+      if (now - answeredSince > writeTimeoutMs) {
+        this.#connectionOf(call)?.destroy();
+        this.#open.remove(call);
+      } else if (now - receivingSince > requestTimeoutMs) call.sendStatus(TOO_SLOW);
       else if (now - receivingSince > LOOK_MS) {
         const connection = this.#connectionOf(call);
         if (connection !== undefined) slow.add(connection);

@@ -24,6 +24,7 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
   readonly #method: Method;
   readonly #call: ServerInterceptingCallInterface;
   #listener: Listener | undefined;
+  #isOver = false;
 
   constructor(guard: Guard, method: Method, call: ServerInterceptingCallInterface) {
     this.#guard = guard;
@@ -50,21 +51,26 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
 
   onReceiveMessage(message: unknown): void {
     this.receivingSince = undefined;
+    // grpc-js goes on with what a client has sent before it went away, and would not tell the handler of that.
+    if (this.#isOver) return;
     this.#listener?.onReceiveMessage(message);
   }
 
   onReceiveHalfClose(): void {
     this.receivingSince = undefined;
+    if (this.#isOver) return;
     this.#listener?.onReceiveHalfClose();
   }
 
   onCancel(): void {
+    this.#isOver = true;
     this.receivingSince = undefined;
     this.#guard.ended(this);
     this.#listener?.onCancel();
   }
 
   sendStatus(status: Status): void {
+    this.receivingSince = undefined;
     this.answeredSince ??= performance.now();
     this.#call.sendStatus(status);
   }
