@@ -81,7 +81,7 @@ export type {
 export type { ReplicaModelState } from './models/reports/load-records.js';
 export type { ModelInspection } from './models/reports/model-inspection.js';
 export type { SyncReport } from './models/repository/repository-sync.js';
-export type { Manifest, VersionPolicy } from './models/sources/manifest.js';
+export type { Manifest, ModelSettings, VersionPolicy } from './models/sources/manifest.js';
 export { type ModelSource, readModelSource } from './models/sources/model-sources.js';
 export { readTritonConfig, type TritonConfig } from './models/sources/triton/triton-config.js';
 export type { EngineEventName, EngineEvents } from './observability/engine-events.js';

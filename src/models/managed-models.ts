@@ -13,6 +13,7 @@ import { Registrations } from './registrations/registrations.js';
 import { ModelReports } from './reports/model-reports.js';
 import type { FollowedModelsEnvironment } from './repository/followed-models.js';
 import { ModelRepository } from './repository/model-repository.js';
+import type { ModelSettings } from './sources/manifest.js';
 import type { CheckedSource } from './sources/model-sources.js';
 
 /** All models of an engine: where they come from, and what becomes of them as replicas come and go. */
@@ -129,6 +130,18 @@ export class ManagedModels {
 
   #mayRun({ key }: Pick<RegisteredModel, 'key'>): boolean {
     return this.isLazy || this.loader.isWanted(key);
+  }
+
+  /** @throws InfermuxError as `ModelManager.configure`. */
+  async configure(id: string, settings: ModelSettings | undefined): Promise<void> {
+    const { id: known } = await this.resolve(id);
+    if (known !== id) throw new InfermuxError('INVALID_ARGUMENT', `expected a model id, got ${show(id)}`);
+    const owner = this.catalog.ownerOf(id);
+    if (owner === 'finder') {
+      const message = `model ${show(id)} was found, and has the settings that its finder tells: change them there`;
+      throw new InfermuxError('FAILED_PRECONDITION', message);
+    }
+    await (owner === 'sources' ? this.registrations : this.repository?.followed)?.configure(id, settings);
   }
 
   /** Looks for the model if it is not known. @throws InfermuxError as {@link ModelCatalog.resolve}. */

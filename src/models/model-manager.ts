@@ -18,6 +18,7 @@ import { nameOf, type RegisteredModel } from './registered-model.js';
 import { inspectModel, type ModelInspection } from './reports/model-inspection.js';
 import { required } from './repository/model-repository.js';
 import type { SyncReport } from './repository/repository-sync.js';
+import { type ModelSettings, readModelSettings } from './sources/manifest.js';
 import { checkSource, type ModelSources, readSource } from './sources/model-sources.js';
 
 /** Lists, loads and unloads models, and changes the model repository. `engine.models`. */
@@ -182,6 +183,21 @@ export class ModelManager {
       const id = await repository.deploy(target, files, deploying.verify);
       return this.#deployed(this.#models.catalog.find(target) === undefined ? id : target, deploying);
     });
+  }
+
+  /**
+   * Serves all versions of a model with other settings than its source or its `model.json` has, and keeps no file of
+   * that. It holds until it is called again, the model is gone or the engine ends.
+   *
+   * @param settings in place of those of the source, key by key; undefined: those of the source again.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` when it does not load so,
+   *   `REPLICA_FAILED` when none tried it: then all is as before; `FAILED_PRECONDITION` for a model that was found.
+   */
+  async configure(id: string, settings?: ModelSettings): Promise<ModelReport> {
+    this.#models.checkOpen();
+    const read = settings === undefined ? undefined : readModelSettings('configure', settings);
+    await this.#environment.during(() => this.#models.configure(id, read));
+    return this.get(id);
   }
 
   /**

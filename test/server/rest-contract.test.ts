@@ -255,11 +255,18 @@ describe('the REST side, as a plugin under a prefix', () => {
     ],
     ['a load of an unknown model', '/v2/repository/models/none/load', { body: {} }, 404, 'no model "none"'],
     [
-      'a load with a configuration alone',
+      'a configuration that is none',
       '/v2/repository/models/times-2/load',
+      { body: { parameters: { config: '[]' } } },
+      400,
+      'parameters.config: expected',
+    ],
+    [
+      'a configuration of a handler',
+      '/v2/repository/models/handler/load',
       { body: { parameters: { config: '{}' } } },
       400,
-      'needs the files of the model',
+      'handler is no model',
     ],
     [
       'a load of files that lead elsewhere',
@@ -421,6 +428,22 @@ describe('the REST side, as a plugin under a prefix', () => {
     const again = await ask('/v2/repository/models/new/load', { body: { parameters } });
     expect(again).toMatchObject({ status: 409, json: { code: 'MODEL_ALREADY_EXISTS' } });
     expect(await index({ ready: true })).toContainEqual({ name: 'new', version: '1', state: 'READY', reason: '' });
+  });
+
+  it('loads a model with a configuration, which holds until the next load', async () => {
+    const load = (parameters: object) => ask('/v2/repository/models/times-3/load', { body: { parameters } });
+    const isDynamic = async () => 'dynamic_batching' in (await ask('/v2/models/times-3/config')).json;
+    const warmUp = { name: 'w', batch_size: 1, inputs: { x: { data_type: 'TYPE_FP32', dims: [4], zero_data: true } } };
+    const configOf = (more: object) => JSON.stringify({ max_batch_size: 8, ...more });
+    expect(await load({ config: configOf({ model_warmup: [warmUp] }) })).toMatchObject({ status: 200, json: {} });
+    expect(await isDynamic()).toBe(true);
+    const bad = { ...warmUp, inputs: { nothing: warmUp.inputs.x } };
+    expect(await load({ config: configOf({ model_warmup: [bad] }) })).toMatchObject({
+      status: 500,
+      json: { code: 'MODEL_LOAD_FAILED' },
+    });
+    expect(await load({})).toMatchObject({ status: 200 });
+    expect((await ask('/v2/models/times-3/infer', { body: scaleRequest(1, 1, 1, 1) })).status).toBe(200);
   });
 
   it('shows its metrics beside those of the engine', async () => {

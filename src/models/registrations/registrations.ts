@@ -9,6 +9,7 @@ import { type Target, targetOf } from '../finder/target.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
 import { type FoundModel, nameOf } from '../registered-model.js';
 import { FollowedModels, type FollowedModelsEnvironment } from '../repository/followed-models.js';
+import type { ModelSettings } from '../sources/manifest.js';
 import { type CheckedSource, readSource } from '../sources/model-sources.js';
 import { NamedModels } from '../sources/named-models.js';
 import {
@@ -150,6 +151,11 @@ export class Registrations {
       if (!isFinder(source) && source.path !== undefined) await readSource(name, source);
     }
     return changes;
+  }
+
+  /** As {@link FollowedModels.configure}. */
+  configure(id: string, settings: ModelSettings | undefined): Promise<void> {
+    return this.#followed.configure(id, settings);
   }
 
   loadFailed(): void {

@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.js';
+import { KeyedTasks } from '../../common/tasks/keyed-tasks.js';
 import type { ModelCatalog, ModelOwner } from '../model-catalog.js';
 import type { ModelLoader } from '../model-loader.js';
 import type { ResolvedRepositoryOptions } from '../model-manager-options.js';
@@ -6,11 +7,13 @@ import type { ModelReplicas } from '../model-replicas.js';
 import type { PinnedModels } from '../pinned-models.js';
 import type { FoundModel } from '../registered-model.js';
 import type { ModelReports } from '../reports/model-reports.js';
+import type { ModelSettings } from '../sources/manifest.js';
 import { TRITON_CONFIG } from '../sources/model-folder.js';
 import { inOrder } from './repository-changes.js';
 import { RepositoryFollower } from './repository-follower.js';
 import { RepositorySync, type SyncOrder, type SyncReport } from './repository-sync.js';
 import type { ModelScanner } from './scanned-model.js';
+import { SettingsOverrides } from './settings-overrides.js';
 
 export interface FollowedModelsEnvironment {
   readonly catalog: ModelCatalog;
@@ -30,6 +33,9 @@ export class FollowedModels {
   readonly #owner: ModelOwner;
   /** Whether what a look finds is loaded. */
   readonly #loads: boolean;
+  readonly #overrides: SettingsOverrides;
+  /** Changes of one model's override take turns. */
+  readonly #turns = new KeyedTasks();
   readonly #sync: RepositorySync;
   readonly #follower: RepositoryFollower;
   readonly #log: FollowedModelsEnvironment['log'];
@@ -54,7 +60,8 @@ export class FollowedModels {
     this.#catalog = catalog;
     this.#owner = owner;
     this.#log = log;
-    this.#sync = new RepositorySync({ scanner, settleMs, owner }, environment, {
+    this.#overrides = new SettingsOverrides(scanner);
+    this.#sync = new RepositorySync({ scanner: this.#overrides, settleMs, owner }, environment, {
       served: (id, change) => {
         if (this.#isOpen) log('info', { model: id }, `model ${change}`);
         // Before that, the pinned models are loaded with the others.
@@ -124,6 +131,26 @@ export class FollowedModels {
   /** As {@link RepositorySync.refresh}. */
   refresh(id: string, verify = false): Promise<void> {
     return this.#sync.refresh(id, verify);
+  }
+
+  /**
+   * Serves a model with these settings in place of those of its source, until it is gone; undefined: with those again.
+   *
+   * @throws InfermuxError why it cannot be served so: then all is as before.
+   */
+  configure(id: string, settings: ModelSettings | undefined): Promise<void> {
+    return this.#turns.inTurn(id, async () => {
+      const before = this.#overrides.of(id);
+      if (before === undefined && settings === undefined) return;
+      this.#overrides.put(id, settings && this.#overrides.create(settings));
+      try {
+        await this.refresh(id, true);
+      } catch (cause) {
+        this.#overrides.put(id, before);
+        await this.refresh(id).catch(() => undefined);
+        throw cause;
+      }
+    });
   }
 
   /** As {@link RepositorySync.lookFor}. */

@@ -1,4 +1,14 @@
-import { check, forLists, isBoolean, isInteger, isObject, isText, type Rule, satisfies } from '../../common/checks.js';
+import {
+  check,
+  checkOptions,
+  forLists,
+  isBoolean,
+  isInteger,
+  isObject,
+  isText,
+  type Rule,
+  satisfies,
+} from '../../common/checks.js';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { type Batching, type BatchingOptions, checkBatching } from '../../contracts/batching.js';
 import type { WarmUpInput, WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
@@ -32,6 +42,15 @@ export interface Manifest {
   /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
   readonly sha256?: string | Readonly<Record<string, string>>;
   readonly licence?: string;
+}
+
+/** The settings of a model that say nothing of its files. */
+export interface ModelSettings {
+  /** As in {@link Manifest}. */
+  readonly batching?: Manifest['batching'] | undefined;
+  readonly session?: Manifest['session'] | undefined;
+  readonly weights?: Manifest['weights'] | undefined;
+  readonly warmUp?: Manifest['warmUp'] | undefined;
 }
 
 export const isVersionPolicy: Rule = forLists(
@@ -108,6 +127,13 @@ export function checkManifest(given: unknown, where: string): Manifest {
   if (session !== undefined) manifest['session'] = readManifestSession(`${where}: session`, session);
   if (batching !== undefined) manifest['batching'] = readOwnBatching(`${where}: batching`, batching);
   return manifest;
+}
+
+/** Checks the settings. @throws InfermuxError `INVALID_ARGUMENT`. */
+export function readModelSettings(where: string, given: ModelSettings): ModelSettings {
+  const any = () => undefined;
+  checkOptions(where, given, { batching: any, session: any, weights: any, warmUp: any });
+  return checkManifest(given, where);
 }
 
 function readOwnBatching(where: string, given: unknown): Batching {

@@ -26,6 +26,8 @@ const VERSIONED = /^(\d+)\/(.+)$/;
 export class RepositoryAdmin {
   readonly #engine: InferenceEngine;
   readonly #names: ServedNames;
+  /** Models whose settings are those of a load. */
+  readonly #configured = new Set<string>();
 
   constructor(engine: InferenceEngine, names: ServedNames) {
     this.#engine = engine;
@@ -44,11 +46,11 @@ export class RepositoryAdmin {
   }
 
   /**
-   * Loads a model, or one with the files in the parameters: `file:<version>/model.onnx` and so on, with `config`, a JSON
-   * text in the form of Triton's model configuration. Files are written into the engine's directory of models; an engine
-   * without one keeps them in memory.
+   * Loads a model, or one with the files in the parameters: `file:<version>/model.onnx` and so on. Files are written into
+   * the engine's directory of models; an engine without one keeps them in memory. `config`, a JSON text in the form of
+   * Triton's model configuration, goes with the files, or holds for a model that is there until its next load.
    *
-   * @throws InfermuxError as `engine.models.load`, `deploy` and `register`.
+   * @throws InfermuxError as `engine.models.load`, `configure`, `deploy` and `register`.
    */
   async load(name: string, parameters: Parameters): Promise<void> {
     const files = filesOf(parameters);
@@ -56,20 +58,36 @@ export class RepositoryAdmin {
     if (config !== undefined && typeof config !== 'string') {
       throw invalid(`parameters.config must be the JSON of a model configuration in a string, got ${typeof config}`);
     }
-    if (files.size === 0 && config === undefined) {
-      const thing = await this.#names.find(name);
-      if (thing.kind === 'model') await this.#engine.models.load(thing.target);
-      // What has no model of its own is there as long as it exists.
+    const manifest = config === undefined ? undefined : readTritonConfig(config, 'parameters.config').manifest;
+    if (files.size === 0) {
+      await this.#loadKnown(name, manifest);
       return;
     }
-    if (files.size === 0)
-      throw invalid('parameters.config needs the files of the model beside it, as file:<version>/model.onnx');
-    const manifest = config === undefined ? undefined : readTritonConfig(config, 'parameters.config').manifest;
     for (const [version, own] of files) {
       const withManifest = manifest === undefined ? own : { ...own, 'model.json': JSON.stringify(manifest) };
       await this.#put(version === undefined ? name : `${name}@${version}`, withManifest, manifest);
     }
+    await this.#configure(name, undefined);
     await this.#engine.models.load(name);
+  }
+
+  /** @param manifest what holds until the next load in place of the model's own settings. */
+  async #loadKnown(name: string, manifest: TritonConfig['manifest'] | undefined): Promise<void> {
+    const thing = await this.#names.find(name);
+    if (thing.kind === 'model') {
+      const { target, report } = thing;
+      await this.#configure(report.id, manifest);
+      await this.#engine.models.load(target);
+    } else if (manifest !== undefined) throw invalid(`${name} is no model, and has no configuration`);
+    // What has no model of its own is there as long as it exists.
+  }
+
+  async #configure(id: string, manifest: TritonConfig['manifest'] | undefined): Promise<void> {
+    if (manifest === undefined && !this.#configured.has(id)) return;
+    const { batching, session, warmUp } = manifest ?? {};
+    await this.#engine.models.configure(id, manifest && { batching, session, warmUp });
+    if (manifest === undefined) this.#configured.delete(id);
+    else this.#configured.add(id);
   }
 
   /** Releases the sessions of a model, which stays known. @throws InfermuxError as `engine.models.unload`. */
