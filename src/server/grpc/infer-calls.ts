@@ -1,9 +1,8 @@
-import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServerUnaryCall } from '@grpc/grpc-js';
 import { toInfermuxError } from '../../common/errors.js';
-import { InfermuxError } from '../../index.js';
+import type { InfermuxError } from '../../index.js';
 import { answeredTensors } from '../../open-inference/answer-tensors.js';
 import { BYTES_OF_A_STRING } from '../../open-inference/byte-strings.js';
-import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
 import { inferenceCallOfMessage, messageOfAnswer } from '../../open-inference/grpc/infer-conversion.js';
 import type {
   ReceivedMessage,
@@ -17,10 +16,8 @@ import { elementsOf } from '../../tensors/tensor.js';
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
-import { type Calls, endingError, readable } from './calls.js';
-
-/** Requests of one stream that are under way at a time. */
-const MOST_AHEAD = 64;
+import { type Calls, readable } from './calls.js';
+import { InferStream, type InferStreamCall } from './infer-stream.js';
 
 /** Answers `ModelInfer` and `ModelStreamInfer`. */
 export class InferCalls {
@@ -41,81 +38,12 @@ export class InferCalls {
     return this.#infer(request, this.#calls.circumstances(call));
   }
 
-  /** Answers the requests of a stream in their order. Up to {@link MOST_AHEAD} are under way at once. */
-  stream(call: ServerDuplexStream<ReceivedMessage, WireStreamResponse>): void {
-    const began = performance.now();
+  stream(call: InferStreamCall): void {
     const circumstances = this.#calls.circumstances(call);
-    let turn: Promise<void> = Promise.resolve();
-    let ahead = 0;
-    call.on('data', (message: ReceivedMessage) => {
-      this.#calls.begun += 1;
-      ahead += 1;
-      if (ahead === MOST_AHEAD) call.pause();
-      // It begins now, and is answered after those before it.
-      const answers = this.#answers(message, circumstances);
-      const first = answers.next();
-      turn = turn.then(async () => {
-        try {
-          for (let next = await first; next.done !== true; next = await answers.next()) {
-            await this.#write(call, next.value);
-          }
-        } catch {
-          // The client is gone: what waits in its stream ends likewise.
-          call.destroy();
-        }
-        await answers.return(undefined);
-        ahead -= 1;
-        call.resume();
-        if (isEnding && ahead === 0) end();
-      });
-    });
-    let isEnding = false;
-    const end = () => {
-      isEnding = true;
-      if (ahead > 0 || isOver) return;
-      const error = endingError();
-      call.emit('error', error);
-      over(error.code as number);
-    };
-    this.#calls.opened(call, end);
-    let isOver = false;
-    const over = (code: number) => {
-      if (!isOver) this.#calls.ended('ModelStreamInfer', call, code, began);
-      isOver = true;
-    };
-    const answered = () => {
-      call.end();
-      over(GRPC_STATUS.OK);
-    };
-    call.on('end', () => void turn.then(answered));
-    // It comes also after a call that has ended well.
-    call.on('cancelled', () => over(GRPC_STATUS.CANCELLED));
-    call.on('error', () => undefined);
-  }
-
-  /** Writes a message, and waits until there is room for the next one: for a while, then the connection is ended. */
-  #write(call: ServerDuplexStream<ReceivedMessage, WireStreamResponse>, message: WireStreamResponse): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const left = () => reject(new InfermuxError('CANCELLED', 'the client went away'));
-      if (call.cancelled || call.destroyed) {
-        left();
-        return;
-      }
-      if (call.write(message)) {
-        resolve();
-        return;
-      }
-      const timer = setTimeout(() => this.#drop(call.getPeer()), this.#parts.options.limits.writeTimeoutMs);
-      const settle = (done: () => void) => () => {
-        clearTimeout(timer);
-        call.off('drain', drained);
-        call.off('cancelled', gone);
-        done();
-      };
-      const drained = settle(resolve);
-      const gone = settle(left);
-      call.once('drain', drained);
-      call.once('cancelled', gone);
+    new InferStream(call, this.#calls, {
+      answers: (message) => this.#answers(message, circumstances),
+      drop: () => this.#drop(call.getPeer()),
+      writeTimeoutMs: this.#parts.options.limits.writeTimeoutMs,
     });
   }
 
