@@ -1,5 +1,6 @@
 import { connect as connectHttp2, constants } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import protobuf from 'protobufjs/minimal.js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { encodeRequest } from '../../dist/open-inference/grpc/infer-codec.js';
@@ -30,6 +31,8 @@ afterEach(async () => {
 });
 
 const PATH = '/inference.GRPCInferenceService/ModelInfer';
+const STREAM_PATH = '/inference.GRPCInferenceService/ModelStreamInfer';
+const REFLECTION_PATH = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const HUGE = 1_000_000;
 
 function hugeRequest(): Buffer {
@@ -41,8 +44,9 @@ function hugeRequest(): Buffer {
   });
 }
 
-function framed(message: Buffer, announced = message.length): Buffer {
+function framed(message: Buffer, announced = message.length, isCompressed = false): Buffer {
   const prefix = Buffer.alloc(5);
+  prefix.writeUInt8(isCompressed ? 1 : 0);
   prefix.writeUInt32BE(announced, 1);
   return Buffer.concat([prefix, message]);
 }
@@ -106,22 +110,97 @@ describe('over gRPC a client that', () => {
     await expectNothingLeft();
   });
 
-  it('sends half of its message is given up', async () => {
+  it.each([PATH, STREAM_PATH, REFLECTION_PATH])('sends half of its message is given up: %s', async (path) => {
     const { call } = open();
-    const { stream, status } = call();
+    const { stream, status } = call({ ':path': path });
     stream.write(framed(Buffer.alloc(1_000), 5_000_000));
     // DEADLINE_EXCEEDED
     expect(await status).toBe('4');
   });
 
-  it('fills the memory with messages that it does not end is cut off', async () => {
-    // They would be given up one by one.
+  it('sends its message and never says that there is no more is given up', async () => {
+    const { call } = open();
+    const { stream, status } = call();
+    stream.write(framed(hugeRequest()));
+    expect(await status).toBe('4');
+  });
+
+  it('leaves a stream open without a word may stay', async () => {
+    const { call } = open();
+    const { stream, status } = call({ ':path': STREAM_PATH });
+    stream.write(framed(hugeRequest()));
+    const first = await Promise.race([status, new Promise((resolve) => setTimeout(resolve, 2_500, 'open'))]);
+    expect(first).toBe('open');
+    stream.end();
+    expect(await status).toBe('0');
+  });
+
+  describe('that is patient', () => {
+    // Messages would be given up one by one.
     const limits = { ...LIMITS, requestTimeoutMs: 60_000 };
-    const patient = await createServer(served.engine, { http: false, grpc: { port: 0 }, limits });
-    ends.push(() => patient.close({ graceMs: 0 }));
-    const { call, closed } = open(65_535, patient.grpc?.port as number);
-    for (let index = 0; index < 4; index += 1) call().stream.write(framed(Buffer.alloc(8_000_000), 9_000_000));
-    await closed;
+    let patient: InferenceServer;
+    beforeAll(async () => {
+      patient = await createServer(served.engine, { http: false, grpc: { port: 0 }, limits });
+    });
+    afterAll(() => patient.close({ graceMs: 0 }));
+
+    it.each([
+      [PATH, 9_000_000],
+      [PATH, 8_000_000],
+      [STREAM_PATH, 9_000_000],
+      [REFLECTION_PATH, 9_000_000],
+    ])('fills the memory with messages that it does not end, and is cut off: %s, %i', async (path, announced) => {
+      const { call, closed } = open(65_535, patient.grpc?.port as number);
+      for (let index = 0; index < 4; index += 1) {
+        call({ ':path': path }).stream.write(framed(Buffer.alloc(8_000_000), announced));
+      }
+      await closed;
+    });
+  });
+
+  it('sends messages that grow when they are inflated is refused what there is no room for', async () => {
+    const { call } = open();
+    const bomb = gzipSync(Buffer.alloc(9_900_000));
+    const before = process.memoryUsage().rss;
+    let most = 0;
+    const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().rss - before)), 10);
+    const asked = [PATH, STREAM_PATH].flatMap((path) =>
+      Array.from({ length: 12 }, () => {
+        const { stream, status } = call({ ':path': path, 'grpc-encoding': 'gzip' });
+        stream.end(framed(bomb, bomb.length, true));
+        return status;
+      }),
+    );
+    const statuses = new Set(await Promise.all(asked));
+    clearInterval(timer);
+    // RESOURCE_EXHAUSTED; or the messages are zeros, which is no request.
+    expect([...statuses].filter((status) => !['0', '3', '8'].includes(status))).toEqual([]);
+    expect(statuses).toContain('8');
+    // Of 24 messages of 10 MB no more than two at a time, and what the copies of them leave behind.
+    expect(most).toBeLessThan(120_000_000);
+    const { stream, status } = call({ 'grpc-encoding': 'gzip' });
+    const larger = gzipSync(Buffer.alloc(10_000_001));
+    stream.end(framed(larger, larger.length, true));
+    expect(await status).toBe('8');
+    await expectNothingLeft();
+  });
+
+  it.each([
+    ['gzip', gzipSync, '0'],
+    ['deflate', deflateSync, '0'],
+    ['gzip', (bytes: Buffer) => gzipSync(bytes).subarray(0, 40), '3'],
+    ['gzip', (bytes: Buffer) => bytes, '3'],
+    ['br', brotliCompressSync, '12'],
+  ])('sends messages in %s is understood, if they are that', async (encoding, compress, wanted) => {
+    const { call } = open();
+    const { stream, status } = call({ 'grpc-encoding': encoding });
+    const message = compress(hugeRequest());
+    stream.end(framed(message, message.length, true));
+    expect(await status).toBe(wanted);
+    const plain = call({ 'grpc-encoding': encoding });
+    plain.stream.end(framed(hugeRequest()));
+    expect(await plain.status).toBe('0');
+    await expectNothingLeft();
   });
 
   it('sends nothing is cut off', async () => {
@@ -148,7 +227,7 @@ describe('over gRPC a client that', () => {
     ends.push(() => session.destroy());
     const stream = session.request({
       ':method': 'POST',
-      ':path': '/inference.GRPCInferenceService/ModelStreamInfer',
+      ':path': STREAM_PATH,
       'content-type': 'application/grpc',
       te: 'trailers',
     });

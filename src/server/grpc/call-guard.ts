@@ -5,6 +5,7 @@ import type { ServerParts } from '../server-parts.js';
 import type { Calls } from './calls.js';
 import type { GrpcConnection, GrpcConnections } from './grpc-connections.js';
 import { type Guard, GuardedCall, type Status } from './guarded-call.js';
+import { MessageInflation } from './message-inflation.js';
 
 /** How often the calls are looked at. */
 const LOOK_MS = 200;
@@ -35,6 +36,10 @@ export class CallGuard implements Guard {
     return this.#calls.refusal(method, metadata);
   }
 
+  inflation(): MessageInflation {
+    return new MessageInflation(this.#parts.admission, this.#parts.options.limits.bodyBytes);
+  }
+
   began(call: GuardedCall): void {
     this.#open.add(call);
     this.#timer ??= setInterval(() => this.#look(), LOOK_MS).unref();
@@ -56,33 +61,31 @@ export class CallGuard implements Guard {
     }
     const now = performance.now();
     const { requestTimeoutMs, writeTimeoutMs } = this.#parts.options.limits;
-    const slow = new Set<GrpcConnection>();
+    const unfinished = new Map<GrpcConnection, number>();
     // A call that is ended leaves the list.
     for (const call of [...this.#open.items]) {
+      call.look(now);
       const { receivingSince = now, answeredSince = now } = call;
       if (now - answeredSince > writeTimeoutMs) {
         this.#connectionOf(call)?.destroy();
         this.#open.remove(call);
       } else if (now - receivingSince > requestTimeoutMs) call.sendStatus(TOO_SLOW);
-      else if (now - receivingSince > LOOK_MS) {
-        const connection = this.#connectionOf(call);
-        if (connection !== undefined) slow.add(connection);
+      else {
+        const bytes = call.unfinishedBytes;
+        const connection = bytes === 0 ? undefined : this.#connectionOf(call);
+        if (connection !== undefined) unfinished.set(connection, (unfinished.get(connection) ?? 0) + bytes);
       }
     }
-    this.#boundUnfinished(slow);
+    this.#boundUnfinished(unfinished);
   }
 
-  /** @param slow connections on which a message is long in coming: grpc-js holds what has come of it. */
-  #boundUnfinished(slow: ReadonlySet<GrpcConnection>): void {
+  /** @param unfinished bytes that grpc-js holds of messages that have not ended. */
+  #boundUnfinished(unfinished: ReadonlyMap<GrpcConnection, number>): void {
     let bytes = this.#parts.admission.bytes;
     let largest: GrpcConnection | undefined;
-    for (const connection of this.#connections()?.all ?? []) {
-      if (!slow.has(connection)) connection.settled();
-      else {
-        const { unfinishedBytes } = connection;
-        bytes += unfinishedBytes;
-        if (unfinishedBytes > (largest?.unfinishedBytes ?? 0)) largest = connection;
-      }
+    for (const [connection, own] of unfinished) {
+      bytes += own;
+      if (own > (largest === undefined ? 0 : (unfinished.get(largest) ?? 0))) largest = connection;
     }
     if (bytes > this.#parts.options.limits.totalBodyBytes) largest?.destroy();
   }

@@ -2,26 +2,12 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import type { Address } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
 
-/** A connection, and what is known of the messages that arrive on it. */
+/** A connection that can be ended. */
 export class GrpcConnection {
   readonly #socket: Socket;
-  /** Bytes that had been read when it was last looked at, and the time before, while no message was long in coming. */
-  #last = 0;
-  #before = 0;
 
   constructor(socket: Socket) {
     this.#socket = socket;
-  }
-
-  /** Bytes that have come since a message is long in coming: its own, and those of others in between. */
-  get unfinishedBytes(): number {
-    return this.#socket.bytesRead - this.#before;
-  }
-
-  /** No message is long in coming. One that began since the last look may be so at the next one. */
-  settled(): void {
-    this.#before = this.#last;
-    this.#last = this.#socket.bytesRead;
   }
 
   /** Whether nothing has come on it. */
@@ -89,10 +75,6 @@ export class GrpcConnections {
   /** @param peer as grpc-js names it. */
   of(peer: string): GrpcConnection | undefined {
     return this.#byPeer.get(peer);
-  }
-
-  get all(): Iterable<GrpcConnection> {
-    return this.#byPeer.values();
   }
 
   /** Takes no more connections. */

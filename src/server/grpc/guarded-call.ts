@@ -1,5 +1,7 @@
 import type { Metadata, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import type { Positioned } from '../../common/dense-list.js';
+import { bytesOfLastMessage, inflateBy, isMidMessage } from './library-call.js';
+import type { MessageInflation } from './message-inflation.js';
 
 type Method = Parameters<ServerInterceptor>[0];
 type Listener = Parameters<ServerInterceptingCallInterface['start']>[0];
@@ -9,6 +11,8 @@ export type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0
 export interface Guard {
   /** Returns why a call is refused, before its message is received; undefined when it is taken. */
   refusal(method: string, metadata: Metadata): Status | undefined;
+  /** For a call whose messages are compressed. */
+  inflation(): MessageInflation;
   began(call: GuardedCall): void;
   ended(call: GuardedCall): void;
 }
@@ -16,7 +20,10 @@ export interface Guard {
 /** A call between grpc-js and its handler: it is refused early, and what it waits for is known. */
 export class GuardedCall implements ServerInterceptingCallInterface, Positioned {
   position: number | undefined;
-  /** When it began to wait for its message; undefined when that is here. Of a stream nobody knows what is to come. */
+  /**
+   * When it began to wait for its message; undefined when that is whole. Of a stream, which may wait for good, it is when a
+   * message was first seen to have begun.
+   */
   receivingSince: number | undefined;
   /** When the last of its answer was handed over; undefined before. The call ends when the client has read it. */
   answeredSince: number | undefined;
@@ -24,7 +31,10 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
   readonly #method: Method;
   readonly #call: ServerInterceptingCallInterface;
   #listener: Listener | undefined;
+  #inflation: MessageInflation | undefined;
   #isOver = false;
+  /** Whether its handler is ready for the next message of a stream. */
+  #isReading = false;
 
   constructor(guard: Guard, method: Method, call: ServerInterceptingCallInterface) {
     this.#guard = guard;
@@ -36,6 +46,11 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
 
   start(listener: Listener): void {
     this.#listener = listener;
+    inflateBy(this.#call, () => {
+      const inflation = this.#guard.inflation();
+      this.#inflation = inflation;
+      return (message, encoding) => inflation.inflate(message, encoding);
+    });
     if (!this.#method.requestStream) this.receivingSince = performance.now();
     this.#guard.began(this);
     // It is its own listener: one object less for each call.
@@ -49,8 +64,23 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
     else this.sendStatus(refusal);
   }
 
+  /** Looks whether a message of a stream has begun and is not whole. */
+  look(now: number): void {
+    if (this.#isReading && isMidMessage(this.#call)) this.receivingSince ??= now;
+  }
+
+  /** Bytes of a message that grpc-js holds because it is not whole, or its call has only half begun. */
+  get unfinishedBytes(): number {
+    return this.receivingSince === undefined ? 0 : bytesOfLastMessage(this.#call);
+  }
+
   onReceiveMessage(message: unknown): void {
-    this.receivingSince = undefined;
+    this.#inflation?.handedOver();
+    // Without a stream the call begins when the client has said that there is no more.
+    if (this.#method.requestStream) {
+      this.receivingSince = undefined;
+      this.#isReading = false;
+    }
     // grpc-js goes on with what a client has sent before it went away, and would not tell the handler of that.
     if (this.#isOver) return;
     this.#listener?.onReceiveMessage(message);
@@ -64,6 +94,7 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
 
   onCancel(): void {
     this.#isOver = true;
+    this.#inflation?.end();
     this.receivingSince = undefined;
     this.#guard.ended(this);
     this.#listener?.onCancel();
@@ -85,6 +116,7 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
   }
 
   startRead(): void {
+    this.#isReading = this.#method.requestStream;
     this.#call.startRead();
   }
 
