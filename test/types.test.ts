@@ -1,6 +1,7 @@
 // What these tests say is checked by the compiler: `npm run types`.
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { expectTypeOf, it } from 'vitest';
+import { connect, type InferenceClient } from '../dist/client/index.js';
 import {
   type EngineOptions,
   type ErrorCode,
@@ -77,4 +78,28 @@ it('a model takes feeds and gives outputs, a handler whatever its caller says', 
   expectTypeOf(calls).returns.toHaveProperty('handler').resolves.toEqualTypeOf<string[]>();
   expectTypeOf(calls).returns.toHaveProperty('result').resolves.toHaveProperty('outputs').toEqualTypeOf<number>();
   expectTypeOf<Awaited<ReturnType<InferenceEngine['run']>>>().toEqualTypeOf<Outputs>();
+});
+
+it('a client knows the inputs and outputs of models whose types it is given', () => {
+  interface Models {
+    digits: {
+      inputs: { image: { type?: 'float32'; dims: readonly number[]; data: Float32Array } };
+      outputs: { probabilities: Extract<Tensor, { type: 'float32' }> };
+    };
+  }
+  type Client = InferenceClient<Models>;
+  expectTypeOf(connect<Models>).returns.resolves.toEqualTypeOf<Client>();
+  const run = (client: Client, image: Float32Array) => client.run('digits', { image: { dims: [1, 64], data: image } });
+  expectTypeOf<Awaited<ReturnType<typeof run>>['probabilities']['data']>().toEqualTypeOf<Float32Array>();
+  const wrong = async (client: Client) => {
+    // @ts-expect-error: there is no such model.
+    await client.run('digit', { image: { dims: [1, 64], data: new Float32Array(64) } });
+    // @ts-expect-error: there is no such input.
+    await client.run('digits', { picture: { dims: [1, 64], data: new Float32Array(64) } });
+    // @ts-expect-error: it has other elements.
+    await client.run('digits', { image: { dims: [1, 64], data: new Float64Array(64) } });
+    // @ts-expect-error: there is no such output.
+    return (await run(client, new Float32Array(64))).classes;
+  };
+  expectTypeOf(wrong).toBeFunction();
 });

@@ -110,6 +110,6 @@ function parseAddress(text: string): { readonly host?: string; readonly port: nu
 
 /** Reads a word for yes or no, or an address. */
 export function parseAdmin(text: string): boolean | { readonly host?: string; readonly port: number } {
-  if (['true', '1', 'yes'].includes(text)) return true;
-  return ['false', '0', 'no'].includes(text) ? false : parseAddress(text);
+  if (['true', '1', 'yes', 'on'].includes(text)) return true;
+  return ['false', '0', 'no', 'off'].includes(text) ? false : parseAddress(text);
 }

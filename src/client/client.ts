@@ -19,13 +19,18 @@ export interface ClientRequest<Request = Feeds> extends RunOptions {
   readonly feeds: Request;
 }
 
-/** Inputs and outputs of models, by model id. */
-export type ModelTypes = Readonly<Record<string, { readonly inputs: Feeds; readonly outputs: Outputs }>>;
+/** Inputs and outputs of models, by model id: what an interface or a type of one's own must be. */
+export type ModelTypes<Models = Readonly<Record<string, unknown>>> = {
+  readonly [Id in keyof Models]: { readonly inputs: Feeds; readonly outputs: Outputs };
+};
+
+/** Any model has any inputs and outputs. */
+export type AnyModels = Readonly<Record<string, { readonly inputs: Feeds; readonly outputs: Outputs }>>;
 
 type Name<Models> = Extract<keyof Models, string>;
 
 /** A client of a server of the Open Inference Protocol, with the methods of an engine. `connect` makes it. */
-export class InferenceClient<Models extends ModelTypes = Record<string, { inputs: Feeds; outputs: Outputs }>> {
+export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   /**
    * Lists, describes, loads and unloads the models of the server.
    *
@@ -141,8 +146,8 @@ export class InferenceClient<Models extends ModelTypes = Record<string, { inputs
     }
     const tensors = await this.#tensors(name, readFeeds(request));
     const inputs = Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor }));
-    // A run of a model changes nothing, so it may run twice.
-    return withRetries(this.#retries, true, terms, () =>
+    // A run of a model changes nothing, so it may run twice. Only handlers have methods.
+    return withRetries(this.#retries, options.method === undefined, terms, () =>
       this.#transport.infer({ ...own, inputs, outputs: options.outputs }),
     );
   }

@@ -1,15 +1,14 @@
 import { check, checkOptions, isInteger, isMilliseconds, isObject, isText, type Rule } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
-import type { Feeds, Outputs } from '../tensors/tensor.js';
-import { InferenceClient, type ModelTypes } from './client.js';
+import { type AnyModels, InferenceClient, type ModelTypes } from './client.js';
 import type { Transport } from './transports/transport.js';
 
 export { ERROR_CODES, type ErrorCode, InfermuxError } from '../common/errors.js';
 export type { RunOptions } from '../contracts/run-options.js';
 export type { InferenceResult, InferenceTimings } from '../index.js';
 export type { Feeds, Outputs, Tensor, TensorInput, TensorType, ValueMetadata } from '../tensors/tensor.js';
-export type { ClientRequest, InferenceClient, ModelTypes } from './client.js';
+export type { AnyModels, ClientRequest, InferenceClient, ModelTypes } from './client.js';
 export type { ClientModels, DescribedModel, ListedModel } from './client-models.js';
 
 export interface ConnectOptions {
@@ -45,7 +44,7 @@ const RULES: Readonly<Record<keyof ConnectOptions, Rule>> = {
  * @param address `http:` or `https:` for REST, `grpc:` or `grpcs:` for gRPC, with host and port.
  * @throws InfermuxError `INVALID_ARGUMENT` for another address or option.
  */
-export async function connect<Models extends ModelTypes = Record<string, { inputs: Feeds; outputs: Outputs }>>(
+export async function connect<Models extends ModelTypes<Models> = AnyModels>(
   address: string | URL,
   options: ConnectOptions = {},
 ): Promise<InferenceClient<Models>> {

@@ -40,7 +40,14 @@ export const ERROR_STATUSES: Readonly<Record<ErrorCode, Statuses>> = {
 };
 
 /** Why a request is refused that the engine has not seen. */
-export type Refusal = 'not found' | 'method' | 'too large' | 'unauthenticated' | 'forbidden' | 'unsupported';
+export type Refusal =
+  | 'not found'
+  | 'method'
+  | 'too large'
+  | 'unauthenticated'
+  | 'forbidden'
+  | 'unsupported'
+  | 'unprocessable';
 
 const REFUSALS: Readonly<Record<Refusal, Statuses & { readonly code: ErrorCode }>> = {
   'not found': { http: 404, grpc: GRPC_STATUS.NOT_FOUND, code: 'INVALID_ARGUMENT' },
@@ -48,6 +55,7 @@ const REFUSALS: Readonly<Record<Refusal, Statuses & { readonly code: ErrorCode }
   'too large': { http: 413, grpc: GRPC_STATUS.RESOURCE_EXHAUSTED, code: 'INVALID_ARGUMENT' },
   unauthenticated: { http: 401, grpc: GRPC_STATUS.UNAUTHENTICATED, code: 'FAILED_PRECONDITION' },
   forbidden: { http: 403, grpc: GRPC_STATUS.PERMISSION_DENIED, code: 'FAILED_PRECONDITION' },
+  unprocessable: { http: 422, grpc: GRPC_STATUS.INVALID_ARGUMENT, code: 'MODEL_LOAD_FAILED' },
   unsupported: { http: 501, grpc: GRPC_STATUS.UNIMPLEMENTED, code: 'FAILED_PRECONDITION' },
 };
 
@@ -55,7 +63,11 @@ const refusals = new WeakMap<InfermuxError, Refusal>();
 
 /** Returns an error with the status of the refusal in place of that of its code. */
 export function refusal(reason: Refusal, message: string): InfermuxError {
-  const error = new InfermuxError(REFUSALS[reason].code, message);
+  return refused(reason, new InfermuxError(REFUSALS[reason].code, message));
+}
+
+/** Gives an error the status of the refusal: its cause is in the request. */
+export function refused(reason: Refusal, error: InfermuxError): InfermuxError {
   refusals.set(error, reason);
   return error;
 }

@@ -115,7 +115,7 @@ export class ServerMetrics {
     this.#counts.of(protocol, method).add(code, seconds);
   }
 
-  /** Connections of REST have come or gone. grpc-js does not tell of its own. */
+  /** Connections have come or gone. */
   connected(protocol: 'http' | 'grpc', change: 1 | -1): void {
     this.#counts.connections[protocol] += change;
   }

@@ -44,7 +44,7 @@ export interface LimitOptions {
   readonly totalBodyBytes?: number | undefined;
   /** Most bytes of a request's headers. Default 16 KiB. */
   readonly headerBytes?: number | undefined;
-  /** Most connections of REST. gRPC's library has no such limit. Default 20,000. */
+  /** Most connections of each protocol. Default 20,000. */
   readonly connections?: number | undefined;
   /** Most requests under way. Default 8,192. */
   readonly requests?: number | undefined;

@@ -49,7 +49,7 @@ export class ServerParts {
     const statistics = new InferenceStatistics();
     this.statistics = new StatisticsReport(engine, this.names, statistics);
     this.inference = new Inference(engine, this.names, statistics);
-    this.repository = new RepositoryAdmin(engine, this.names);
+    this.repository = new RepositoryAdmin(engine, this.names, options.logger);
     this.admission = new Admission(options.limits.requests, options.limits.totalBodyBytes);
     this.access = new AccessControl(options.auth, options.logger);
     this.logSettings = new LogSettings(options.logger);

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { connect } from '../../dist/client/index.js';
 import type { InfermuxError } from '../../dist/index.js';
 import { directory } from '../support/directories.js';
-import { infermux, MAIN } from '../support/infermux.js';
+import { infermux, infermuxWith, MAIN } from '../support/infermux.js';
 import { scaleModel, slowRunModel } from '../support/onnx-models.js';
 
 /** More by hand: a second for each. */
@@ -73,13 +73,16 @@ describe('infermux serve', () => {
         JSON.stringify({ engine: { replicas: 1 }, server: { grpc: false, limits: { bodyBytes: 1_000 + port } } }),
     ],
     ['config.mjs', () => 'export default { engine: { replicas: 1 }, server: { grpc: false } };'],
+    ['config.js', () => 'export default { engine: { replicas: 1 }, server: { grpc: false } };'],
+    ['config.cjs', () => 'module.exports = { engine: { replicas: 1 }, server: { grpc: false } };'],
     [
       'config.ts',
       () => 'const replicas: number = 1;\nexport default { engine: { replicas }, server: { grpc: false as const } };',
     ],
-  ])('reads %s, over which the environment goes, and over that the flags', async (name, text) => {
+  ])('reads %s, over which the flags go', async (name, text) => {
     const models = directory({ 'times-2.onnx': scaleModel(2), 'times-3.onnx': scaleModel(3) });
-    const files = directory({ [name]: text(0) });
+    // No module by what is said of the folder, nor by what may be said above it.
+    const files = directory({ [name]: text(0), 'package.json': '{}' });
     const printed = await infermux(
       'serve',
       models,
@@ -93,6 +96,26 @@ describe('infermux serve', () => {
       engine: { models, replicas: 1 },
       server: { grpc: { port: 9 } },
     });
+  });
+
+  it('takes the environment for more than the file, and the flags for more than that', async () => {
+    const server = { host: 'file', auth: { keys: ['a-secret-of-mine'] }, http: { port: 1 }, drainDelayMs: 5 };
+    const files = directory({ 'c.json': JSON.stringify({ engine: { replicas: 1, maxModelsPerReplica: 7 }, server }) });
+    const env = {
+      ...{ INFERMUX_REPLICAS: '2', INFERMUX_HTTP_PORT: '2', INFERMUX_HOST: 'env', INFERMUX_DRAIN_DELAY: '' },
+      ...{ INFERMUX_ADMIN: 'off', INFERMUX_LOG_REQUESTS: 'no', INFERMUX_GRPC_PORT: '' },
+    };
+    const args = ['serve', '--config', `${files}/c.json`, '--print-config', '--http-port', '3'];
+    const { stdout, stderr, code } = await infermuxWith(env, ...args);
+    expect({ stderr, code }).toStrictEqual({ stderr: '', code: 0 });
+    const printed = JSON.parse(stdout);
+    expect(printed).toMatchObject({
+      engine: { replicas: 2, maxModelsPerReplica: 7 },
+      server: { host: 'env', http: { port: 3 }, admin: false, drainDelayMs: 5, auth: { keys: '(secret)' } },
+    });
+    expect(printed.server).not.toHaveProperty('logRequests');
+    expect(printed.server.grpc.port).toBe(8001);
+    expect(stdout).not.toContain('a-secret-of-mine');
   });
 
   it('takes its settings from the environment', async () => {

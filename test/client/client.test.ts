@@ -303,6 +303,12 @@ describe('tries again', () => {
     const client = await connect(url);
     expect(await codeOf(client.run<unknown>('handler', { do: 'something' }))).toBe('REPLICA_FAILED');
     expect(asked).toHaveLength(1);
+    // Only handlers have methods, also where the request is of tensors.
+    expect(await codeOf(client.run('handler', row(1, 2, 3, 4), { method: 'sum' }))).toBe('answered');
+    answers = [() => 'reset', ok];
+    asked = [];
+    expect(await codeOf(client.run('handler', row(1, 2, 3, 4), { method: 'sum' }))).toBe('REPLICA_FAILED');
+    expect(asked).toHaveLength(1);
     await client.close();
   });
 

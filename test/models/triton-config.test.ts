@@ -62,6 +62,30 @@ describe('a configuration of Triton', () => {
     expect(ignored).toStrictEqual(["instance_group of KIND_GPU (name executionProviders in the engine's session)"]);
   });
 
+  it.each<[string, object, readonly string[]]>([
+    ['max_batch_size: 0', { batching: false }, []],
+    ['max_batch_size: 2', { batching: { maxSize: 2 } }, []],
+    ['dynamic_batching {}', {}, ['dynamic_batching (it needs a max_batch_size of 1 or more)']],
+    [
+      'max_batch_size: 0 dynamic_batching {}',
+      { batching: false },
+      ['dynamic_batching (it needs a max_batch_size of 1 or more)'],
+    ],
+    [
+      'model_warmup { count: 2 iterations: 3 inputs { key: "x" value { dims: 1 random_data: true odd: 1 } } }',
+      { warmUp: [{ x: { dims: [1] } }, { x: { dims: [1] } }] },
+      ['model_warmup: iterations', 'model_warmup: random_data (zeros are used)', 'model_warmup: odd'],
+    ],
+    [
+      'model_warmup { count: 1000000000 inputs { key: "x" value { dims: 1 } } } model_warmup { inputs { key: "x" value { dims: 2 } } }',
+      { warmUp: Array(100).fill({ x: { dims: [1] } }) },
+      ['model_warmup: more than 100 runs'],
+    ],
+    ['model_warmup { count: -1 inputs { key: "x" value { dims: 1 } } }', { warmUp: [{ x: { dims: [1] } }] }, []],
+  ])('reads %s', (text, manifest, ignored) => {
+    expect(readTritonConfig(text, 'c')).toStrictEqual({ manifest, ignored });
+  });
+
   it('says how many versions it wants, of which one is served', () => {
     const of = (text: string) => readTritonConfig(text, 'c');
     expect(of('version_policy { latest { num_versions: 1 } }')).toStrictEqual({

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../dist/client/index.js';
 import { encodeRequest } from '../../dist/open-inference/grpc/infer-codec.js';
+import { createServer } from '../../dist/server/index.js';
 import { type Served, scaleRequest, startServed } from '../support/engines/served-engine.js';
 
 const LIMITS = {
@@ -62,6 +63,34 @@ describe('a client that', () => {
     socket.write('POST /v2/models/times-2/infer HTTP/1.1\r\nHo');
     expect(await ended).toContain('408');
     await expectServed();
+  });
+
+  it('sends nothing is cut off', async () => {
+    const { ended } = open();
+    expect(await ended).toMatch(/^$|408/);
+  });
+
+  it('opens more connections than there may be gets none', async () => {
+    const own = await createServer(served.engine, { http: { port: 0 }, grpc: false, limits: { connections: 5 } });
+    const sockets = Array.from({ length: 12 }, () => connectSocket(own.http?.port as number, '127.0.0.1'));
+    let dropped = 0;
+    for (const socket of sockets) socket.on('error', () => undefined).on('close', () => (dropped += 1));
+    await expect.poll(() => dropped, { timeout: 5_000 }).toBe(7);
+    for (const socket of sockets) socket.destroy();
+    await own.close();
+  });
+
+  it('fills the memory with files of models is told that there is no room', async () => {
+    const sockets = Array.from({ length: 5 }, () => {
+      const { socket } = open();
+      socket.write(`POST /v2/repository/models/new/load HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n\r\n`);
+      socket.write(Buffer.alloc(1_800_000, ' '));
+      return socket;
+    });
+    await expect.poll(() => gauge('body_bytes')).toBeGreaterThan(6_000_000);
+    expect(await gauge('ongoing_requests')).toBeGreaterThanOrEqual(4);
+    for (const socket of sockets) socket.destroy();
+    await expectNothingLeft();
   });
 
   it('sends half of its body, or goes away in it, is forgotten', async () => {
@@ -311,6 +340,7 @@ describe('any body', () => {
     BODY,
     '{"inputs":[{"name":"index","shape":[1,1],"datatype":"INT64","data":[3]}]}',
     '{"id":"a","parameters":{"timeout":5000,"priority":2,"sequence_id":7},"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[[1]]}],"outputs":[{"name":"y","parameters":{"classification":1}}]}',
+    '{"ready":true,"log_info":true,"parameters":{"config":"{\\"max_batch_size\\":2}","file:1/model.onnx":"AAAA"}}',
     '{"inputs":[{"name":"in10","shape":[1,2],"datatype":"BOOL","data":[true,false]},{"name":"in12","shape":[1,2],"datatype":"BYTES","data":["a","\\u00e9"]}]}',
   ];
   const pieces = [
@@ -367,13 +397,23 @@ describe('any body', () => {
     'default/times-2',
   );
   const action = fc.constantFrom('infer', 'infer', 'infer', 'generate', 'generate_stream');
+  const admin = fc.constantFrom(
+    'repository/index',
+    'repository/models/times-3/load',
+    'repository/models/x/unload',
+    'logging',
+  );
+  const path = fc.oneof(
+    { arbitrary: fc.tuple(models, action).map(([model, what]) => `models/${model}/${what}`), weight: 5 },
+    { arbitrary: admin, weight: 1 },
+  );
   const length = fc.option(fc.oneof(fc.nat(300), fc.constantFrom(-1, 1e10)), { nil: undefined });
 
   it('is answered, and never as a fault of the server', async () => {
     await assertForSeeds(
-      fc.asyncProperty(models, action, fc.oneof(mutated, fc.string()), length, async (model, what, body, header) => {
+      fc.asyncProperty(path, fc.oneof(mutated, fc.string()), length, async (asked, body, header) => {
         const headers = header === undefined ? {} : { 'inference-header-content-length': String(header) };
-        const answer = await fetch(`${served.http}/v2/models/${model}/${what}`, { method: 'POST', body, headers });
+        const answer = await fetch(`${served.http}/v2/${asked}`, { method: 'POST', body, headers });
         const text = Buffer.from(await answer.arrayBuffer()).toString('latin1');
         const isFine = answer.status < 500 || answer.status === 503 || answer.status === 504;
         if (!isFine) throw new Error(`${answer.status} ${text}`);
@@ -407,10 +447,24 @@ describe('any body', () => {
       'RepositoryIndex',
       'ModelStatistics',
       'ModelReady',
+      'RepositoryModelLoad',
+      'LogSettings',
+      'ModelStreamInfer',
     );
-    const call = (name: string, message: Buffer) =>
+    const asStream = (path: string, message: Buffer) =>
       new Promise<number>((resolve) => {
-        const path = `/inference.GRPCInferenceService/${name}`;
+        const stream = client.makeBidiStreamRequest(
+          path,
+          (given: Buffer) => given,
+          (given) => given,
+        );
+        stream.on('data', () => undefined).on('error', () => undefined);
+        stream.on('status', ({ code }) => resolve(code));
+        stream.write(message);
+        stream.end(message);
+      });
+    const call = (path: string, message: Buffer) =>
+      new Promise<number>((resolve) => {
         client.makeUnaryRequest(
           path,
           (given: Buffer) => given,
@@ -421,10 +475,11 @@ describe('any body', () => {
       });
     await assertForSeeds(
       fc.asyncProperty(method, bytes, async (name, message) => {
-        expect([0, 3, 4, 5, 6, 8, 9, 14]).toContain(await call(name, message));
+        const ask = name === 'ModelStreamInfer' ? asStream : call;
+        expect([0, 3, 4, 5, 6, 8, 9, 14]).toContain(await ask(`/inference.GRPCInferenceService/${name}`, message));
       }),
     );
-    expect(await call('ModelInfer', good)).toBe(0);
+    expect(await call('/inference.GRPCInferenceService/ModelInfer', good)).toBe(0);
     client.close();
     await expectNothingLeft();
   }, 600_000);

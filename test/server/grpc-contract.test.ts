@@ -227,6 +227,24 @@ describe('the gRPC service', () => {
       '',
       'DEADLINE_EXCEEDED',
     ],
+    [
+      'a time-out in microseconds',
+      {
+        model_name: 'handler',
+        parameters: { timeout: { int64_param: 100_000 }, method: { string_param: 'wait' } },
+        inputs: [
+          {
+            name: 'request',
+            datatype: 'BYTES',
+            shape: [1],
+            contents: { bytes_contents: [Buffer.from('{"ms":4000}')] },
+          },
+        ],
+      },
+      4,
+      '',
+      'DEADLINE_EXCEEDED',
+    ],
   ])('refuses an inference with %s', async (_, request, code, details, own) => {
     expect(await failure(call('ModelInfer', request))).toMatchObject({
       code,

@@ -154,6 +154,13 @@ describe('the REST side, as a plugin under a prefix', () => {
       '',
     ],
     [
+      'a time-out in microseconds',
+      '/v2/models/handler/generate',
+      { body: { ms: 4_000, parameters: { method: 'wait', timeout: 100_000 } } },
+      504,
+      '',
+    ],
+    [
       'a time-out that is none',
       '/v2/models/times-2/infer',
       { body: { ...scaleRequest(1, 2, 3, 4), parameters: { timeout: 'soon' } } },
@@ -187,6 +194,13 @@ describe('the REST side, as a plugin under a prefix', () => {
       { body: { inputs: [{ name: 'x', shape: [1, 4], datatype: 'FP32', parameters: { shared_memory_region: 'r' } }] } },
       400,
       'shared memory is not supported',
+    ],
+    [
+      'a request to generate that is too large',
+      '/v2/models/handler/generate',
+      { body: 'x'.repeat(1_000_001) },
+      413,
+      'at most 1000000 bytes (limits.bodyBytes)',
     ],
     [
       'a body that is too large',
@@ -439,7 +453,7 @@ describe('the REST side, as a plugin under a prefix', () => {
     expect(await isDynamic()).toBe(true);
     const bad = { ...warmUp, inputs: { nothing: warmUp.inputs.x } };
     expect(await load({ config: configOf({ model_warmup: [bad] }) })).toMatchObject({
-      status: 500,
+      status: 422,
       json: { code: 'MODEL_LOAD_FAILED' },
     });
     expect(await load({})).toMatchObject({ status: 200 });

@@ -43,10 +43,18 @@ async function load(path: string): Promise<unknown> {
   if (extension === '.json') return JSON.parse(await readFile(path, 'utf8'));
   const isTyped = TYPESCRIPT.includes(extension);
   const { features } = process as { readonly features: { readonly typescript?: unknown } };
-  if (isTyped && (features.typescript ?? false) === false) {
-    const { createJiti } = await import('jiti');
-    return createJiti(import.meta.url).import(path, { default: true });
+  if (isTyped && (features.typescript ?? false) === false) return loadByJiti(path);
+  try {
+    const module = (await import(pathToFileURL(path).href)) as { readonly default?: unknown };
+    return module.default;
+  } catch (cause) {
+    // Node 20 takes `export` for a mistake where no package.json says that .js files are modules.
+    if (extension === '.js' && (cause as Error | null)?.name === 'SyntaxError') return loadByJiti(path);
+    throw cause;
   }
-  const module = (await import(pathToFileURL(path).href)) as { readonly default?: unknown };
-  return module.default;
+}
+
+async function loadByJiti(path: string): Promise<unknown> {
+  const { createJiti } = await import('jiti');
+  return createJiti(import.meta.url).import(path, { default: true });
 }

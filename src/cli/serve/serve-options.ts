@@ -74,12 +74,14 @@ export const SERVE_OPTIONS: readonly Option[] = [
 ];
 
 /** commander takes any value of a variable for a yes. */
-const NO = /^(|0|false|no|off)$/i;
+const NO = /^(0|false|no|off)$/i;
 
-/** Takes the variables of flags without a value out of the environment if they say no. */
+/** Takes the variables that say nothing out of the environment, and those of flags without a value that say no. */
 export function withoutRefusals(env: NodeJS.ProcessEnv): void {
   for (const option of SERVE_OPTIONS) {
     const name = option.envVar;
-    if (name !== undefined && option.isBoolean() && NO.test(env[name] ?? '')) delete env[name];
+    if (name === undefined) continue;
+    const value = env[name] ?? '';
+    if (value === '' || (option.isBoolean() && NO.test(value))) delete env[name];
   }
 }

@@ -70,7 +70,7 @@ export const isWeightPlacement: Rule = satisfies(
 
 /** Most bytes of a `model.json`. The thread that parses it also answers requests. */
 export const MOST_MANIFEST_BYTES = 2 ** 20;
-const MOST_WARM_UPS = 100;
+export const MOST_WARM_UPS = 100;
 /** Most elements of all inputs of one warm-up run. */
 const MOST_ELEMENTS = 2 ** 24;
 /** A request that waits for company holds a place in the queue that all models share. */
@@ -78,16 +78,18 @@ const MOST_BATCHING = { maxSize: 65_536, maxWaitMs: 60_000, targetLatencyMs: 60_
 
 export const isHash = (value: unknown) => typeof value === 'string' && /^[\da-f]{64}$/i.test(value);
 
+export const areWarmUps: Rule = forLists(
+  (value) => Array.isArray(value) && value.length <= MOST_WARM_UPS && value.every(areWarmUpInputs),
+  `a list of at most ${MOST_WARM_UPS} of { input: { dims, type?, data? } }, with data in a flat list and at most ${MOST_ELEMENTS} elements in each run`,
+);
+
 const RULES: Readonly<Record<Exclude<keyof Manifest, 'batching'>, Rule>> = {
   version: satisfies((value) => isInteger({ lowest: 1 })(value) === undefined, 'a positive integer'),
   versions: isVersionPolicy,
   session: isObject,
   weights: isWeightPlacement,
   pinned: isBoolean,
-  warmUp: forLists(
-    (value) => Array.isArray(value) && value.length <= MOST_WARM_UPS && value.every(areWarmUpInputs),
-    `a list of at most ${MOST_WARM_UPS} of { input: { dims, type?, data? } }, with data in a flat list and at most ${MOST_ELEMENTS} elements in each run`,
-  ),
+  warmUp: areWarmUps,
   sha256: satisfies(
     (value) => isHash(value) || (isObject(value) === undefined && Object.values(value as object).every(isHash)),
     '64 hexadecimal digits, or an object of them by file name',

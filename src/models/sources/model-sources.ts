@@ -5,10 +5,10 @@ import { absolutePath, isPath } from '../../common/files/paths.js';
 import { lookFailed } from '../../common/files/system-errors.js';
 import { type Bytes, bytesOf, isBytes, isUrl } from '../../common/values/realm.js';
 import { type Batching, checkBatching } from '../../contracts/batching.js';
-import type { WeightPlacement } from '../../contracts/model-reference.js';
+import type { WarmUpInputs, WeightPlacement } from '../../contracts/model-reference.js';
 import { readSession } from '../../contracts/session-settings.js';
 import { type FoundModel, formatOf } from '../registered-model.js';
-import { isWeightPlacement, type Manifest } from './manifest.js';
+import { areWarmUps, isWeightPlacement, type Manifest } from './manifest.js';
 import { ModelFileReader } from './model-files.js';
 import { folderManifest, isNamedByFolder } from './model-folder.js';
 
@@ -26,6 +26,8 @@ export interface ModelSource {
   readonly session?: Readonly<Record<string, unknown>> | undefined;
   /** Overrides the engine's option. */
   readonly weights?: WeightPlacement | undefined;
+  /** Inputs of the runs at the end of each load, as in {@link Manifest}. */
+  readonly warmUp?: readonly WarmUpInputs[] | undefined;
   /** Whether every replica loads it at the start and never evicts it. Default false. */
   readonly pinned?: boolean | undefined;
 }
@@ -51,6 +53,7 @@ const RULES: Readonly<Record<keyof ModelSource, Rule>> = {
   batching: () => undefined,
   session: isObject,
   weights: isWeightPlacement,
+  warmUp: areWarmUps,
   pinned: isBoolean,
 };
 
@@ -110,8 +113,8 @@ export function inMemory(id: string, bytes: Uint8Array) {
 }
 
 /**
- * The source of one model file for the option `models`, with `version`, `batching`, `session` and `weights` of the
- * `model.json` beside a `model.onnx` or `model.ort`. A source carries no hashes, warm-up runs or pins of a manifest.
+ * The source of one model file for the option `models`, with `version`, `batching`, `session`, `weights` and `warmUp` of
+ * the `model.json` beside a `model.onnx` or `model.ort`. A source carries no hashes or pins of a manifest.
  *
  * @param path path or `file:` URL of the model's file, which is not read.
  * @returns the source, with the absolute path.
@@ -122,6 +125,6 @@ export async function readModelSource(path: string | URL): Promise<ModelSource &
   const absolute = readingInput('the model', () => absolutePath('the model', path));
   if (!isNamedByFolder(basename(absolute))) return { path: absolute };
   const { manifest } = await folderManifest(dirname(absolute));
-  const { version, batching, session, weights }: Manifest = manifest;
-  return { path: absolute, version, batching, session, weights };
+  const { version, batching, session, weights, warmUp }: Manifest = manifest;
+  return { path: absolute, version, batching, session, weights, warmUp };
 }

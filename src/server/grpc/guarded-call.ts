@@ -1,6 +1,6 @@
 import type { Metadata, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import type { Positioned } from '../../common/dense-list.js';
-import { bytesOfLastMessage, inflateBy, isMidMessage } from './library-call.js';
+import { bytesOfLastMessage, inflateBy, isCompressed, isMidMessage } from './library-call.js';
 import type { MessageInflation } from './message-inflation.js';
 
 type Method = Parameters<ServerInterceptor>[0];
@@ -46,11 +46,11 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
 
   start(listener: Listener): void {
     this.#listener = listener;
-    inflateBy(this.#call, () => {
+    if (isCompressed(this.#call)) {
       const inflation = this.#guard.inflation();
+      inflateBy(this.#call, (message, encoding) => inflation.inflate(message, encoding));
       this.#inflation = inflation;
-      return (message, encoding) => inflation.inflate(message, encoding);
-    });
+    }
     if (!this.#method.requestStream) this.receivingSince = performance.now();
     this.#guard.began(this);
     // It is its own listener: one object less for each call.

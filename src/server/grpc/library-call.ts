@@ -34,12 +34,16 @@ export function bytesOfLastMessage(call: ServerInterceptingCallInterface): numbe
   return decoder === undefined ? 0 : decoder.readMessageSize - decoder.readMessageRemaining;
 }
 
+/** Whether messages of the call may be compressed. */
+export function isCompressed(call: ServerInterceptingCallInterface): boolean {
+  return (call as LibraryCall).incomingEncoding !== 'identity';
+}
+
 /** Has the compressed messages of a call inflated by this function. Call it before the call starts. */
-export function inflateBy(call: ServerInterceptingCallInterface, inflate: () => Inflate): void {
-  const own = call as LibraryCall;
-  if (own.incomingEncoding === 'identity') return;
-  const by = inflate();
-  own.decompressMessage = (message, encoding) =>
+export function inflateBy(call: ServerInterceptingCallInterface, inflate: Inflate): void {
+  (call as LibraryCall).decompressMessage = (message, encoding) => {
+    const contents = message.subarray(PREFIX_BYTES);
     // The flag of a message may say that it is not compressed.
-    encoding === 'identity' ? message.subarray(PREFIX_BYTES) : by(message.subarray(PREFIX_BYTES), encoding);
+    return encoding === 'identity' ? contents : inflate(contents, encoding);
+  };
 }

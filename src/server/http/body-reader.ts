@@ -31,6 +31,7 @@ export class BodyReader {
   /** The bytes that the client says the body has; undefined when it does not say, or when they are compressed. */
   readonly length: number | undefined;
   readonly maxBytes: number;
+  readonly #limit: string;
   readonly #take: TakeBytes;
   readonly #stream: Readable;
   /** Whether its pieces are memory of their own, which nobody else has. */
@@ -48,14 +49,22 @@ export class BodyReader {
 
   /**
    * @param response lets the client send its body, if it waits for that.
+   * @param limit what the most bytes are of, for messages.
    * @throws InfermuxError for a body that is too large or of an unknown encoding.
    */
-  constructor(request: IncomingMessage, response: ServerResponse, maxBytes: number, take: TakeBytes) {
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    maxBytes: number,
+    take: TakeBytes,
+    limit = 'limits.bodyBytes',
+  ) {
     const { headers } = request;
     const said = headers['content-length'];
     const length = said === undefined ? undefined : Number(said);
-    if (length !== undefined && length > maxBytes) throw tooLarge(maxBytes);
+    if (length !== undefined && length > maxBytes) throw tooLarge(maxBytes, limit);
     this.maxBytes = maxBytes;
+    this.#limit = limit;
     this.#take = take;
     const encoding = headers['content-encoding'];
     this.#stream = encoding === undefined ? request : decoded(request, encoding.toLowerCase());
@@ -130,7 +139,7 @@ export class BodyReader {
   #arrived(piece: Buffer): void {
     if (this.#failure !== undefined) return;
     try {
-      if (this.#read + piece.length > this.maxBytes) throw tooLarge(this.maxBytes);
+      if (this.#read + piece.length > this.maxBytes) throw tooLarge(this.maxBytes, this.#limit);
       this.#take(piece.length);
     } catch (error) {
       this.#failed(error);
@@ -218,8 +227,8 @@ function gone(): InfermuxError {
   return new InfermuxError('CANCELLED', 'the client went away');
 }
 
-function tooLarge(maxBytes: number): InfermuxError {
-  return refusal('too large', `the body must have at most ${maxBytes} bytes (limits.bodyBytes)`);
+function tooLarge(maxBytes: number, limit: string): InfermuxError {
+  return refusal('too large', `the body must have at most ${maxBytes} bytes (${limit})`);
 }
 
 function invalid(message: string): InfermuxError {

@@ -12,12 +12,11 @@ import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
-import { BodyReader } from './body-reader.js';
 import { clientSignal } from './connection-signal.js';
 import { InferBodies } from './infer-body.js';
 import type { ModelPath } from './model-path.js';
 import { beginRaw, sendAnswer, sendText } from './send.js';
-import type { Visit } from './visit.js';
+import { visitOf } from './visit.js';
 
 /** Most bytes of a request to `generate`, which is parsed in one go. */
 const MOST_GENERATE_BYTES = 4 * 2 ** 20;
@@ -38,7 +37,7 @@ export class InferRoutes {
   async infer(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath): Promise<void> {
     const { options, inference, gate } = this.#parts;
     const headerLength = readHeaderLength(request.headers[HEADER_LENGTH]);
-    const body = admittedBody(request, reply, options.limits.bodyBytes);
+    const body = visitOf(request).receive(options.limits.bodyBytes);
     const call = await this.#bodies.read(targetOf(name, version), body, headerLength);
     await gate.pass();
     const { head, outputs } = await inference.infer(name, call, {
@@ -48,21 +47,21 @@ export class InferRoutes {
     const answer =
       writeShortAnswer(head, outputs, options.nonFinite) ??
       (await doInTurns(writeAnswer(head, outputs, options.nonFinite)));
-    sendAnswer(request, reply, answer, options.limits.writeTimeoutMs);
+    sendAnswer(reply, answer);
   }
 
   /** `generate`: the body is the request of a handler, or has the inputs of a model by name. */
   async generate(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const result = await this.#parts.inference.run(await this.#generateCall(request, reply, path));
+    const result = await this.#parts.inference.run(await this.#generateCall(request, path));
     const names = { model_name: path.name, model_version: String(result.version) };
     const { outputs } = result;
     const answer = isPlainObject(outputs) ? { ...names, ...outputs } : { ...names, output: outputs };
-    sendText(reply, jsonOf(answer), this.#parts.options.limits.writeTimeoutMs);
+    sendText(reply, 'application/json', jsonOf(answer));
   }
 
   /** `generate_stream`: each item of the answer is a server-sent event. */
   async generateStream(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const { target, feeds, ...options } = await this.#generateCall(request, reply, path);
+    const { target, feeds, ...options } = await this.#generateCall(request, path);
     const items = this.#parts.inference.stream(target, feeds, options);
     // Until the first item there is a status to say what failed.
     let next = await items.next();
@@ -78,12 +77,13 @@ export class InferRoutes {
     }
   }
 
-  get #generateBytes(): number {
-    return Math.min(this.#parts.options.limits.bodyBytes, MOST_GENERATE_BYTES);
-  }
-
-  async #generateCall(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath) {
-    const body = admittedBody(request, reply, this.#generateBytes);
+  async #generateCall(request: FastifyRequest, { name, version }: ModelPath) {
+    const { bodyBytes } = this.#parts.options.limits;
+    const visit = visitOf(request);
+    const body =
+      bodyBytes <= MOST_GENERATE_BYTES
+        ? visit.receive(bodyBytes)
+        : visit.receive(MOST_GENERATE_BYTES, 'of generate: send large tensors to infer');
     const bytes = await body.all();
     body.takeMore(countJsonValues(bytes) * BYTES_OF_A_VALUE);
     const { parameters, ...feeds } = parseObject(bytes.toString());
@@ -108,14 +108,6 @@ export class InferRoutes {
       raw.once('drain', drained).once('close', closed);
     });
   }
-}
-
-/** Counts the request among those under way, and returns the reader of its body. */
-function admittedBody(request: FastifyRequest, reply: FastifyReply, maxBytes: number): BodyReader {
-  const visit = request.infermuxVisit as Visit;
-  const body = new BodyReader(request.raw, reply.raw, maxBytes, (bytes) => visit.take(bytes));
-  visit.admit();
-  return body;
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for a header that is no number of bytes. */

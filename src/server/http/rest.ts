@@ -7,13 +7,12 @@ import { modelConfigOf } from '../inference/model-config.js';
 import { targetOf } from '../inference/served-names.js';
 import { serverMetadata } from '../inference/server-metadata.js';
 import type { ServerParts } from '../server-parts.js';
-import { BodyReader } from './body-reader.js';
 import { InferRoutes } from './infer-routes.js';
 import { MODEL_ACTIONS, type ModelAction, type ModelPath, readModelPath } from './model-path.js';
 import { openApi } from './open-api.js';
 import { addPath, addPaths, wrongMethod } from './router.js';
-import { sendJson } from './send.js';
-import type { Visit } from './visit.js';
+import { sendJson, sendText } from './send.js';
+import { visitOf } from './visit.js';
 
 /** Which parts of the REST side a listener has. */
 export interface RestAreas {
@@ -47,8 +46,7 @@ function addInference(fastify: FastifyInstance, parts: ServerParts, areas: RestA
     sendJson(reply, { models: parts.names.all() });
   });
   addPath(fastify, '/metrics', read('Metrics'), async (_, reply) => {
-    const text = await parts.engine.metrics.metrics();
-    reply.header('content-type', parts.engine.metrics.contentType).send(text);
+    sendText(reply, parts.engine.metrics.contentType, await parts.engine.metrics.metrics());
   });
   addPath(fastify, '/openapi.json', read('OpenApi'), (_, reply) =>
     sendJson(reply, openApi(areas, parts.access.hasKeys, fastify.prefix)),
@@ -105,7 +103,7 @@ function addAdmin(fastify: FastifyInstance, parts: ServerParts): void {
   for (const prefix of ['/v2/repository', '/v2/repository/:repository']) {
     addPath(fastify, `${prefix}/index`, write('RepositoryIndex'), async (request, reply) => {
       checkRepository(request);
-      const { ready } = await bodies.read(request, reply);
+      const { ready } = await bodies.read(request);
       sendJson(reply, await parts.repository.index(ready === true));
     });
   }
@@ -115,14 +113,14 @@ function addAdmin(fastify: FastifyInstance, parts: ServerParts): void {
       const path = (request.params as { '*': string })['*'];
       const [, name, action] = /^(.+)\/(load|unload)$/.exec(path) ?? [];
       if (name === undefined) throw refusal('not found', 'the path must end with /load or /unload');
-      const { parameters } = await bodies.read(request, reply);
+      const { parameters } = await bodies.read(request);
       if (action === 'load') await parts.repository.load(name, readParameters('the request', parameters));
       else await parts.repository.unload(name);
       sendJson(reply, {});
     });
   }
   addPaths(fastify, '/v2/logging', { area: 'admin', operation: 'LogSettings' }, async (request, reply) => {
-    if (request.method === 'POST') sendJson(reply, parts.logSettings.change(await bodies.read(request, reply)));
+    if (request.method === 'POST') sendJson(reply, parts.logSettings.change(await bodies.read(request)));
     else if (request.method === 'GET') sendJson(reply, parts.logSettings.read());
     else throw wrongMethod(reply, 'GET', 'POST');
   });
@@ -144,10 +142,8 @@ class AdminBodies {
     this.#maxBytes = options.limits.bodyBytes;
   }
 
-  async read(request: FastifyRequest, reply: FastifyReply): Promise<Parameters> {
-    const visit = request.infermuxVisit as Visit;
-    const body = new BodyReader(request.raw, reply.raw, this.#maxBytes, (bytes) => visit.take(bytes));
-    const bytes = await body.all();
+  async read(request: FastifyRequest): Promise<Parameters> {
+    const bytes = await visitOf(request).receive(this.#maxBytes).all();
     return bytes.length === 0 ? {} : parseObject(bytes.toString());
   }
 }

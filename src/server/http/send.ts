@@ -1,10 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { deflate, gzip } from 'node:zlib';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { toInfermuxError } from '../../common/errors.js';
 import { errorBodyOf, statusesOf } from '../../open-inference/error-statuses.js';
 import type { AnswerBody } from '../../open-inference/rest/infer-answer.js';
 import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
+import { visitOf } from './visit.js';
 
 /** A shorter body is not worth its compression. */
 const LEAST_COMPRESSED = 1_024;
@@ -34,55 +35,62 @@ export function sendError(reply: FastifyReply, cause: unknown): void {
     .send(JSON.stringify(errorBodyOf(error)));
 }
 
-/** Sends the text of an answer that may be long. */
-export function sendText(reply: FastifyReply, text: string, writeTimeoutMs: number): void {
-  reply.header('content-type', 'application/json').send(text);
-  if (text.length > LEAST_WATCHED) endIfStuck(reply.raw, writeTimeoutMs);
+/** Sends a value as JSON. */
+export function sendJson(reply: FastifyReply, value: unknown): void {
+  sendText(reply, 'application/json', JSON.stringify(value));
 }
 
-export function sendJson(reply: FastifyReply, value: unknown): void {
-  reply.header('content-type', 'application/json').send(JSON.stringify(value));
+/** Sends a text: as it is, or compressed as the client accepts. */
+export function sendText(reply: FastifyReply, type: string, text: string): void {
+  reply.header('content-type', type);
+  if (sendCompressed(reply, text, text.length)) return;
+  reply.send(text);
+  if (text.length > LEAST_WATCHED) endIfStuck(reply);
 }
 
 /** Sends the answer to an inference request: as it is, or compressed as the client accepts. */
-export function sendAnswer(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  { text, parts, bytes, jsonBytes }: AnswerBody,
-  writeTimeoutMs: number,
-): void {
-  reply.header('content-type', jsonBytes === undefined ? 'application/json' : 'application/octet-stream');
-  if (jsonBytes !== undefined) reply.header(HEADER_LENGTH, String(jsonBytes));
-  const encoding = bytes < LEAST_COMPRESSED ? undefined : acceptedEncoding(request.headers['accept-encoding']);
-  if (encoding !== undefined) {
-    COMPRESSORS[encoding](text ?? Buffer.concat(parts), (error, compressed) => {
-      if (error !== null) {
-        sendError(reply, error);
-        return;
-      }
-      endIfStuck(reply.raw, writeTimeoutMs);
-      reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
-    });
+export function sendAnswer(reply: FastifyReply, { text, parts, bytes, jsonBytes }: AnswerBody): void {
+  if (jsonBytes === undefined && text !== undefined) {
+    sendText(reply, 'application/json', text);
     return;
   }
-  if (text !== undefined || parts.length === 1) {
-    reply.send(text ?? parts[0]);
-    if (bytes > LEAST_WATCHED) endIfStuck(reply.raw, writeTimeoutMs);
+  reply.header('content-type', jsonBytes === undefined ? 'application/json' : 'application/octet-stream');
+  if (jsonBytes !== undefined) reply.header(HEADER_LENGTH, String(jsonBytes));
+  if (sendCompressed(reply, parts, bytes)) return;
+  if (parts.length === 1) {
+    reply.send(parts[0]);
+    if (bytes > LEAST_WATCHED) endIfStuck(reply);
     return;
   }
   reply.header('content-length', String(bytes));
   const raw = beginRaw(reply);
-  endIfStuck(raw, writeTimeoutMs);
+  endIfStuck(reply);
   raw.cork();
   for (const part of parts) raw.write(part);
   raw.end();
 }
 
+/** Compresses and sends a body. @returns false, having done nothing, when that is not wanted or not worth it. */
+function sendCompressed(reply: FastifyReply, body: string | readonly Uint8Array[], bytes: number): boolean {
+  const encoding = bytes < LEAST_COMPRESSED ? undefined : acceptedEncoding(reply.request.headers['accept-encoding']);
+  if (encoding === undefined) return false;
+  COMPRESSORS[encoding](typeof body === 'string' ? body : Buffer.concat(body), (error, compressed) => {
+    if (error !== null) {
+      sendError(reply, error);
+      return;
+    }
+    reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
+    endIfStuck(reply);
+  });
+  return true;
+}
+
 /** Fewer bytes have room in the buffers of the system, and their answer is over at once. */
 const LEAST_WATCHED = 16_384;
 
-/** Ends the connection when the client reads nothing for so long. */
-function endIfStuck(raw: ServerResponse, ms: number): void {
+/** Ends the connection when the client reads nothing for as long as the limit says. */
+function endIfStuck({ raw, request }: FastifyReply): void {
+  const ms = visitOf(request).writeTimeoutMs;
   let unread = Number.POSITIVE_INFINITY;
   const timer = setInterval(() => {
     // It waits for the answer to a request that came before on the same connection.

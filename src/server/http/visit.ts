@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { REQUEST_ID } from '../../open-inference/own-keys.js';
 import { givenRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
+import { BodyReader } from './body-reader.js';
 import { clientSignal } from './connection-signal.js';
 
 declare module 'fastify' {
@@ -40,21 +41,28 @@ export class Visit {
     if (this.response.socket === null) this.#endWithConnection(clientSignal(request));
   }
 
-  /**
-   * Counts the request among those under way.
-   *
-   * @throws InfermuxError `QUEUE_FULL` when there are too many.
-   */
-  admit(): void {
-    const length = this.#request.raw.headers['content-length'];
-    this.#parts.admission.enter(length === undefined ? 0 : Number(length));
-    this.#isAdmitted = true;
+  /** Milliseconds that the client may leave its answer unread. */
+  get writeTimeoutMs(): number {
+    return this.#parts.options.limits.writeTimeoutMs;
   }
 
-  /** Counts bytes of the body. @throws InfermuxError `QUEUE_FULL` when there are too many. */
-  take(bytes: number): void {
-    this.#parts.admission.take(bytes);
-    this.#bytes += bytes;
+  /**
+   * Counts the request among those under way, and returns the reader of its body, whose bytes count as they come.
+   *
+   * @param limit what the most bytes are of, for messages.
+   * @throws InfermuxError `QUEUE_FULL` when there are too many; as {@link BodyReader}.
+   */
+  receive(maxBytes: number, limit?: string): BodyReader {
+    const { raw } = this.#request;
+    const take = (bytes: number) => {
+      this.#parts.admission.take(bytes);
+      this.#bytes += bytes;
+    };
+    const body = new BodyReader(raw, this.response, maxBytes, take, limit);
+    const length = raw.headers['content-length'];
+    this.#parts.admission.enter(length === undefined ? 0 : Number(length));
+    this.#isAdmitted = true;
+    return body;
   }
 
   /** The answer waits for that to an earlier request. Node does not tell of its end when the connection ends before. */
@@ -79,4 +87,9 @@ export class Visit {
     const fields = { protocol: 'http', requestId, method, path, status, ms: Math.round(ms * 1_000) / 1_000 };
     options.logger?.info(fields, 'request');
   }
+}
+
+/** The visit that a request of the server's paths is. */
+export function visitOf({ infermuxVisit }: FastifyRequest): Visit {
+  return infermuxVisit as Visit;
 }

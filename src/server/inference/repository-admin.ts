@@ -1,5 +1,7 @@
 import { types } from 'node:util';
+import { toInfermuxError } from '../../common/errors.js';
 import {
+  type EngineLogger,
   type InferenceEngine,
   InfermuxError,
   type ModelFiles,
@@ -7,6 +9,7 @@ import {
   readTritonConfig,
   type TritonConfig,
 } from '../../index.js';
+import { refused } from '../../open-inference/error-statuses.js';
 import type { Parameters } from '../../open-inference/inference-call.js';
 import type { ServedNames } from './served-names.js';
 
@@ -29,7 +32,10 @@ export class RepositoryAdmin {
   /** Models whose settings are those of a load. */
   readonly #configured = new Set<string>();
 
-  constructor(engine: InferenceEngine, names: ServedNames) {
+  readonly #logger: EngineLogger | undefined;
+
+  constructor(engine: InferenceEngine, names: ServedNames, logger: EngineLogger | undefined) {
+    this.#logger = logger;
     this.#engine = engine;
     this.#names = names;
   }
@@ -58,17 +64,31 @@ export class RepositoryAdmin {
     if (config !== undefined && typeof config !== 'string') {
       throw invalid(`parameters.config must be the JSON of a model configuration in a string, got ${typeof config}`);
     }
-    const manifest = config === undefined ? undefined : readTritonConfig(config, 'parameters.config').manifest;
-    if (files.size === 0) {
-      await this.#loadKnown(name, manifest);
-      return;
+    const manifest = config === undefined ? undefined : this.#manifestOf(name, config);
+    try {
+      if (files.size === 0) await this.#loadKnown(name, manifest);
+      else await this.#loadFiles(name, files, manifest);
+    } catch (cause) {
+      const error = toInfermuxError(cause);
+      const isOfRequest = files.size > 0 || manifest !== undefined;
+      if (isOfRequest && error.code === 'MODEL_LOAD_FAILED' && !error.retryable) throw refused('unprocessable', error);
+      throw error;
     }
+  }
+
+  async #loadFiles(name: string, files: FilesByVersion, manifest: TritonConfig['manifest'] | undefined): Promise<void> {
     for (const [version, own] of files) {
       const withManifest = manifest === undefined ? own : { ...own, 'model.json': JSON.stringify(manifest) };
       await this.#put(version === undefined ? name : `${name}@${version}`, withManifest, manifest);
     }
     await this.#configure(name, undefined);
     await this.#engine.models.load(name);
+  }
+
+  #manifestOf(model: string, config: string): TritonConfig['manifest'] {
+    const { manifest, ignored } = readTritonConfig(config, 'parameters.config');
+    if (ignored.length > 0) this.#logger?.warn({ model, ignored }, 'settings of a load without a counterpart');
+    return manifest;
   }
 
   /** @param manifest what holds until the next load in place of the model's own settings. */
@@ -103,8 +123,8 @@ export class RepositoryAdmin {
       const bytes = files['model.onnx'] ?? files['model.ort'];
       if (bytes === undefined || typeof bytes === 'string')
         throw invalid('the files must hold a model.onnx or model.ort');
-      const { batching, session } = manifest ?? {};
-      await this.#engine.models.register(target, { bytes, batching, session });
+      const { batching, session, warmUp } = manifest ?? {};
+      await this.#engine.models.register(target, { bytes, batching, session, warmUp });
     }
   }
 }
@@ -122,8 +142,11 @@ function entryOf({ id, version, isReady, problem, replicas }: ModelReport): Inde
   };
 }
 
-/** The files in the parameters, by version; undefined for files without one. */
-function filesOf(parameters: Parameters): Map<number | undefined, Record<string, Uint8Array>> {
+/** Files by version; undefined for files without one. */
+type FilesByVersion = ReadonlyMap<number | undefined, Record<string, Uint8Array>>;
+
+/** The files in the parameters. */
+function filesOf(parameters: Parameters): FilesByVersion {
   const files = new Map<number | undefined, Record<string, Uint8Array>>();
   for (const [name, contents] of Object.entries(parameters)) {
     const path = FILE.exec(name)?.[1];

@@ -2,7 +2,7 @@ import { InfermuxError, messageOf, show } from '../../../common/errors.js';
 import { isPlainObject } from '../../../common/values/realm.js';
 import type { WarmUpInput, WarmUpInputs } from '../../../contracts/model-reference.js';
 import type { TensorType } from '../../../tensors/tensor.js';
-import { checkManifest, type Manifest } from '../manifest.js';
+import { checkManifest, type Manifest, MOST_WARM_UPS } from '../manifest.js';
 import { parseTextFormat } from './text-format.js';
 
 /** What a configuration of Triton says of a model, in the terms of a `model.json`. */
@@ -89,9 +89,13 @@ class ConfigReader {
     return manifest;
   }
 
-  #batching(): object | undefined {
+  /** Without a size the model's file decides; 0 says that its shapes are whole, so that no requests are joined. */
+  #batching(): object | false | undefined {
     const { dynamic_batching: given } = this.#config;
-    if (this.#maxBatch < 1) return undefined;
+    if (this.#maxBatch < 1) {
+      if (given !== undefined) this.ignored.push('dynamic_batching (it needs a max_batch_size of 1 or more)');
+      return this.#maxBatch === 0 && 'max_batch_size' in this.#config ? false : undefined;
+    }
     const { max_queue_delay_microseconds: delay } = given === undefined ? {} : messageIn(given);
     const maxWaitMs = delay === undefined ? {} : { maxWaitMs: numberOf(delay, 0) / 1_000 };
     return { maxSize: this.#maxBatch, ...maxWaitMs };
@@ -127,7 +131,9 @@ class ConfigReader {
   }
 
   #warmUps(warmUps: readonly Message[]): WarmUpInputs[] {
-    return warmUps.flatMap((warmUp) => {
+    const runs = warmUps.flatMap((warmUp) => {
+      this.#ignoreOthers('model_warmup', warmUp, ['name', 'batch_size', 'inputs', 'count']);
+      const times = Math.max(1, numberOf(warmUp['count'], 1)) || 1;
       const batch = numberOf(warmUp['batch_size'], 0);
       const inputs: Record<string, WarmUpInput> = {};
       for (const [name, value] of entriesOf(warmUp['inputs'])) {
@@ -138,13 +144,19 @@ class ConfigReader {
         }
         inputs[name] = input;
       }
-      return Object.keys(inputs).length === 0 ? [] : [inputs];
+      return Object.keys(inputs).length === 0
+        ? []
+        : Array.from({ length: Math.min(times, MOST_WARM_UPS) }, () => inputs);
     });
+    if (runs.length > MOST_WARM_UPS) this.ignored.push(`model_warmup: more than ${MOST_WARM_UPS} runs`);
+    return runs.slice(0, MOST_WARM_UPS);
   }
 
   /** Undefined for data from a file. Random data are zeros here. */
   #warmUp(input: Message, batch: number): WarmUpInput | undefined {
     if ('input_data_file' in input) return undefined;
+    if (String(oneOf(input['random_data'])) === 'true') this.ignored.push('model_warmup: random_data (zeros are used)');
+    this.#ignoreOthers('model_warmup', input, ['data_type', 'dims', 'zero_data', 'random_data']);
     const dims = listOf(input['dims']).map(Number);
     const type = TYPES[String(oneOf(input['data_type']))];
     return { dims: this.#maxBatch > 0 ? [Math.max(batch, 1), ...dims] : dims, ...(type === undefined ? {} : { type }) };
