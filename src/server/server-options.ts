@@ -42,7 +42,7 @@ export interface LimitOptions {
   readonly bodyBytes?: number | undefined;
   /** Most bytes of the bodies of all requests under way. Default 1 GiB. */
   readonly totalBodyBytes?: number | undefined;
-  /** Most bytes of a request's headers. Default 16 KiB. */
+  /** Most bytes of a request's headers, or of a call's metadata. Default 16 KiB. */
   readonly headerBytes?: number | undefined;
   /** Most connections of each protocol. Default 20,000. */
   readonly connections?: number | undefined;

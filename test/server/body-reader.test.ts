@@ -3,7 +3,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import fastify from 'fastify';
 import { afterEach, expect, it } from 'vitest';
-import { BodyReader } from '../../dist/server/http/body-reader.js';
+import { BodyReader } from '../../dist/server/http/bodies/body-reader.js';
 
 const BODY = Buffer.alloc(300_000, 'abcdefg');
 const servers: { close(): unknown }[] = [];

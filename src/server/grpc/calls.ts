@@ -17,7 +17,7 @@ import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
 import { givenRequestId, nextRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
-import type { Status } from './guarded-call.js';
+import type { Status } from './guard/guarded-call.js';
 
 /** What came in place of a message that cannot be read. */
 class Unreadable {

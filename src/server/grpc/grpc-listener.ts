@@ -4,9 +4,10 @@ import { healthServiceOf, inferenceServiceOf, loadDefinitions } from '../../open
 import { notListening } from '../http/http-listener.js';
 import type { Address, ResolvedServer } from '../server-options.js';
 import type { ServerParts } from '../server-parts.js';
-import { CallGuard } from './call-guard.js';
 import { Calls, withReadErrors } from './calls.js';
-import { GrpcConnections } from './grpc-connections.js';
+import { CallGuard } from './guard/call-guard.js';
+import { GrpcConnections } from './guard/grpc-connections.js';
+import { keepPace } from './guard/keep-pace.js';
 import { HealthCalls } from './health-calls.js';
 import { InferCalls } from './infer-calls.js';
 import { inferenceMethods } from './inference-methods.js';
@@ -50,7 +51,7 @@ export class GrpcListener {
     } as Record<string, unknown>);
     const definitions = loadDefinitions();
     const health = new HealthCalls(parts);
-    const infer = new InferCalls(parts, calls, (peer) => connections?.of(peer)?.destroy());
+    const infer = new InferCalls(parts, calls, guard);
     const methods = inferenceMethods(parts, calls, infer, options.admin);
     add(server, withReadErrors(inferenceServiceOf(definitions)), methods);
     calls.isOf('health', 'Watch');
@@ -58,7 +59,7 @@ export class GrpcListener {
       Check: calls.unary('Check', 'health', (request: { service: string }) => health.check(request)),
       Watch: (call: Parameters<HealthCalls['watch']>[0]) => health.watch(call),
     });
-    addReflection(server, definitions, calls);
+    addReflection(server, definitions, calls, (call) => keepPace(call, guard, limits.writeTimeoutMs));
     const injector = server.createConnectionInjector(credentialsOf(options));
     try {
       connections = await GrpcConnections.open(parts, address, (socket) => injector.injectConnection(socket));

@@ -17,19 +17,19 @@ import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
 import { type Calls, readable } from './calls.js';
+import type { CallGuard } from './guard/call-guard.js';
 import { InferStream, type InferStreamCall } from './infer-stream.js';
 
 /** Answers `ModelInfer` and `ModelStreamInfer`. */
 export class InferCalls {
   readonly #parts: ServerParts;
   readonly #calls: Calls;
-  readonly #drop: (peer: string) => void;
+  readonly #guard: Pick<CallGuard, 'endIfUnread'>;
 
-  /** @param drop ends the connection of a client. */
-  constructor(parts: ServerParts, calls: Calls, drop: (peer: string) => void) {
+  constructor(parts: ServerParts, calls: Calls, guard: Pick<CallGuard, 'endIfUnread'>) {
     this.#parts = parts;
     this.#calls = calls;
-    this.#drop = drop;
+    this.#guard = guard;
   }
 
   async infer(request: ReceivedMessage, call: ServerUnaryCall<ReceivedMessage, WireResponse>): Promise<WireResponse> {
@@ -42,7 +42,7 @@ export class InferCalls {
     const circumstances = this.#calls.circumstances(call);
     new InferStream(call, this.#calls, {
       answers: (message) => this.#answers(message, circumstances),
-      drop: () => this.#drop(call.getPeer()),
+      endIfUnread: (since) => this.#guard.endIfUnread(call.getPeer(), since),
       writeTimeoutMs: this.#parts.options.limits.writeTimeoutMs,
     });
   }

@@ -12,9 +12,9 @@ export type InferStreamCall = ServerDuplexStream<ReceivedMessage, WireStreamResp
 export interface InferStreamEnvironment {
   /** Begins to answer a request. Must not reject. */
   answers(message: ReceivedMessage): AsyncGenerator<WireStreamResponse>;
-  /** Ends the connection of the client, which does not read. */
-  drop(): void;
-  /** Milliseconds that the client may leave an answer unread. */
+  /** Ends the connection of a client that does not read what was handed over then. */
+  endIfUnread(since: number): void;
+  /** How often that is to be asked. */
   readonly writeTimeoutMs: number;
 }
 
@@ -30,6 +30,8 @@ export class InferStream {
   /** Whether the server is being ended. */
   #isEnding = false;
   #isOver = false;
+  /** Ends the wait for the message that is being written. */
+  #left: (() => void) | undefined;
 
   constructor(call: InferStreamCall, calls: Calls, environment: InferStreamEnvironment) {
     this.#call = call;
@@ -38,7 +40,10 @@ export class InferStream {
     call.on('data', (message: ReceivedMessage) => this.#received(message));
     call.on('end', () => void this.#turn.then(() => this.#allAnswered()));
     // It comes also after a call that has ended well.
-    call.on('cancelled', () => this.#over(GRPC_STATUS.CANCELLED));
+    call.on('cancelled', () => {
+      this.#left?.();
+      this.#over(GRPC_STATUS.CANCELLED);
+    });
     call.on('error', () => undefined);
     calls.opened(call, () => {
       this.#isEnding = true;
@@ -89,30 +94,25 @@ export class InferStream {
     this.#isOver = true;
   }
 
-  /** Writes a message, and waits until there is room for the next one: for a while, then the connection is ended. */
+  /** Writes a message, and waits until the client has taken it: for a while, then the connection is ended. */
   #write(message: WireStreamResponse): Promise<void> {
-    const call = this.#call;
+    const since = performance.now();
     return new Promise((resolve, reject) => {
-      const left = () => reject(new InfermuxError('CANCELLED', 'the client went away'));
-      if (call.cancelled || call.destroyed) {
+      const left = () => {
+        clearInterval(timer);
+        reject(new InfermuxError('CANCELLED', 'the client went away'));
+      };
+      const timer = setInterval(() => this.#environment.endIfUnread(since), this.#environment.writeTimeoutMs);
+      if (this.#call.cancelled || this.#call.destroyed) {
         left();
         return;
       }
-      if (call.write(message)) {
-        resolve();
-        return;
-      }
-      const timer = setTimeout(() => this.#environment.drop(), this.#environment.writeTimeoutMs);
-      const settle = (done: () => void) => () => {
-        clearTimeout(timer);
-        call.off('drain', drained);
-        call.off('cancelled', gone);
-        done();
-      };
-      const drained = settle(resolve);
-      const gone = settle(left);
-      call.once('drain', drained);
-      call.once('cancelled', gone);
+      this.#left = left;
+      this.#call.write(message, (error: Error | null | undefined) => {
+        clearInterval(timer);
+        if (error) left();
+        else resolve();
+      });
     });
   }
 }

@@ -4,7 +4,6 @@ import { InfermuxError } from '../../index.js';
 import { errorBodyOf } from '../../open-inference/error-statuses.js';
 import { jsonOf } from '../../open-inference/handler-tensors.js';
 import { readRunParameters } from '../../open-inference/inference-call.js';
-import { countJsonValues } from '../../open-inference/json/json-size.js';
 import { doInTurns } from '../../open-inference/json/steps.js';
 import { ERROR_EVENT } from '../../open-inference/own-keys.js';
 import { writeAnswer, writeShortAnswer } from '../../open-inference/rest/infer-answer.js';
@@ -12,17 +11,15 @@ import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 import { parseObject, readParameters } from '../../open-inference/rest/tensor-message.js';
 import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
+import { InferBodies } from './bodies/infer-body.js';
+import { checkedJson } from './bodies/small-json.js';
 import { clientSignal } from './connection-signal.js';
-import { InferBodies } from './infer-body.js';
 import type { ModelPath } from './model-path.js';
 import { beginRaw, sendAnswer, sendText } from './send.js';
 import { visitOf } from './visit.js';
 
 /** Most bytes of a request to `generate`, which is parsed in one go. */
 const MOST_GENERATE_BYTES = 4 * 2 ** 20;
-/** What a value of JSON takes in memory, about. */
-const BYTES_OF_A_VALUE = 64;
-
 /** Answers the requests for models and handlers. */
 export class InferRoutes {
   readonly #parts: ServerParts;
@@ -85,8 +82,7 @@ export class InferRoutes {
         ? visit.receive(bodyBytes)
         : visit.receive(MOST_GENERATE_BYTES, 'of generate: send large tensors to infer');
     const bytes = await body.all();
-    body.takeMore(countJsonValues(bytes) * BYTES_OF_A_VALUE);
-    const { parameters, ...feeds } = parseObject(bytes.toString());
+    const { parameters, ...feeds } = parseObject(checkedJson(bytes, body).toString());
     const options = readRunParameters(readParameters('the request', parameters));
     const requestId = request.infermuxVisit?.requestId;
     return { ...options, target: targetOf(name, version), feeds, signal: clientSignal(request), requestId };

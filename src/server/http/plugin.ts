@@ -6,7 +6,7 @@ import { refusal } from '../../open-inference/error-statuses.js';
 import type { ServerParts } from '../server-parts.js';
 import { addRest, type RestAreas } from './rest.js';
 import { sendError } from './send.js';
-import { Visit } from './visit.js';
+import { isTooFarAhead, Visit } from './visit.js';
 
 /** Headers that browsers must be allowed to send and to read. */
 const EXPOSED = ['Inference-Header-Content-Length', 'X-Request-Id', 'Retry-After'];
@@ -34,6 +34,8 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
   fastify.decorateRequest('infermuxVisit', undefined);
   // Without promises: there is nothing to wait for.
   fastify.addHook('onRequest', (request, reply, done) => {
+    // What has been read of the connection still comes here.
+    if (isTooFarAhead(request)) return;
     request.infermuxVisit = new Visit(parts, request, reply);
     try {
       const { origin } = request.raw.headers;

@@ -7,6 +7,7 @@ import { modelConfigOf } from '../inference/model-config.js';
 import { targetOf } from '../inference/served-names.js';
 import { serverMetadata } from '../inference/server-metadata.js';
 import type { ServerParts } from '../server-parts.js';
+import { checkedJson } from './bodies/small-json.js';
 import { InferRoutes } from './infer-routes.js';
 import { MODEL_ACTIONS, type ModelAction, type ModelPath, readModelPath } from './model-path.js';
 import { openApi } from './open-api.js';
@@ -48,9 +49,11 @@ function addInference(fastify: FastifyInstance, parts: ServerParts, areas: RestA
   addPath(fastify, '/metrics', read('Metrics'), async (_, reply) => {
     sendText(reply, parts.engine.metrics.contentType, await parts.engine.metrics.metrics());
   });
-  addPath(fastify, '/openapi.json', read('OpenApi'), (_, reply) =>
-    sendJson(reply, openApi(areas, parts.access.hasKeys, fastify.prefix)),
-  );
+  let document: string | undefined;
+  addPath(fastify, '/openapi.json', read('OpenApi'), (_, reply) => {
+    document ??= JSON.stringify(openApi(areas, parts.access.hasKeys, fastify.prefix));
+    sendText(reply, 'application/json', document);
+  });
   const models = new ModelRoutes(parts);
   addPaths(fastify, '/v2/models/*', { area: 'inference', operation: 'ModelMetadata' }, (request, reply) =>
     models.answer(request, reply),
@@ -143,7 +146,8 @@ class AdminBodies {
   }
 
   async read(request: FastifyRequest): Promise<Parameters> {
-    const bytes = await visitOf(request).receive(this.#maxBytes).all();
-    return bytes.length === 0 ? {} : parseObject(bytes.toString());
+    const body = visitOf(request).receive(this.#maxBytes);
+    const bytes = await body.all();
+    return bytes.length === 0 ? {} : parseObject(checkedJson(bytes, body).toString());
   }
 }

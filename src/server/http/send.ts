@@ -45,7 +45,7 @@ export function sendText(reply: FastifyReply, type: string, text: string): void 
   reply.header('content-type', type);
   if (sendCompressed(reply, text, text.length)) return;
   reply.send(text);
-  if (text.length > LEAST_WATCHED) endIfStuck(reply);
+  if (text.length > LEAST_WATCHED) visitOf(reply.request).watchAnswer();
 }
 
 /** Sends the answer to an inference request: as it is, or compressed as the client accepts. */
@@ -59,12 +59,12 @@ export function sendAnswer(reply: FastifyReply, { text, parts, bytes, jsonBytes 
   if (sendCompressed(reply, parts, bytes)) return;
   if (parts.length === 1) {
     reply.send(parts[0]);
-    if (bytes > LEAST_WATCHED) endIfStuck(reply);
+    if (bytes > LEAST_WATCHED) visitOf(reply.request).watchAnswer();
     return;
   }
   reply.header('content-length', String(bytes));
   const raw = beginRaw(reply);
-  endIfStuck(reply);
+  visitOf(reply.request).watchAnswer();
   raw.cork();
   for (const part of parts) raw.write(part);
   raw.end();
@@ -80,26 +80,13 @@ function sendCompressed(reply: FastifyReply, body: string | readonly Uint8Array[
       return;
     }
     reply.header('content-encoding', encoding).header('vary', 'accept-encoding').send(compressed);
-    endIfStuck(reply);
+    visitOf(reply.request).watchAnswer();
   });
   return true;
 }
 
 /** Fewer bytes have room in the buffers of the system, and their answer is over at once. */
 const LEAST_WATCHED = 16_384;
-
-/** Ends the connection when the client reads nothing for as long as the limit says. */
-function endIfStuck({ raw, request }: FastifyReply): void {
-  const ms = visitOf(request).writeTimeoutMs;
-  let unread = Number.POSITIVE_INFINITY;
-  const timer = setInterval(() => {
-    // It waits for the answer to a request that came before on the same connection.
-    if (raw.socket === null) return;
-    if (raw.writableLength >= unread) raw.destroy();
-    unread = raw.writableLength;
-  }, ms);
-  raw.once('close', () => clearInterval(timer));
-}
 
 /** Takes the response over from fastify, with the headers that were set. */
 export function beginRaw(reply: FastifyReply): ServerResponse {

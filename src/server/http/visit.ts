@@ -1,8 +1,9 @@
+import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { REQUEST_ID } from '../../open-inference/own-keys.js';
 import { givenRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
-import { BodyReader } from './body-reader.js';
+import { BodyReader } from './bodies/body-reader.js';
 import { clientSignal } from './connection-signal.js';
 
 declare module 'fastify' {
@@ -10,6 +11,19 @@ declare module 'fastify' {
     /** Undefined before the request is looked at. */
     infermuxVisit: Visit | undefined;
   }
+}
+
+/** Most requests that a client may send ahead on a connection of HTTP/1.1: their answers wait in memory. */
+const MOST_AHEAD = 64;
+/** Requests that came before the one ahead of them was answered, by connection. */
+const waiting = new WeakMap<Socket, number>();
+
+/** Whether a client has sent too many requests ahead on its connection, which is ended then. */
+export function isTooFarAhead({ raw }: FastifyRequest): boolean {
+  const { socket } = raw;
+  if ((waiting.get(socket) ?? 0) < MOST_AHEAD) return false;
+  socket.destroy();
+  return true;
 }
 
 /** One request of a client, from its head to the end of its answer: is admitted, counted and logged. */
@@ -26,6 +40,8 @@ export class Visit {
   position: number | undefined;
   #isAdmitted = false;
   #bytes = 0;
+  #isOver = false;
+  #watch: NodeJS.Timeout | undefined;
 
   constructor(parts: ServerParts, request: FastifyRequest, reply: FastifyReply) {
     this.#parts = parts;
@@ -41,9 +57,17 @@ export class Visit {
     if (this.response.socket === null) this.#endWithConnection(clientSignal(request));
   }
 
-  /** Milliseconds that the client may leave its answer unread. */
-  get writeTimeoutMs(): number {
-    return this.#parts.options.limits.writeTimeoutMs;
+  /** Ends the connection when the client reads nothing of the answer for as long as the limit says. */
+  watchAnswer(): void {
+    if (this.#isOver) return;
+    const { response } = this;
+    let unread = Number.POSITIVE_INFINITY;
+    this.#watch = setInterval(() => {
+      // It waits for the answer to a request that came before on the same connection.
+      if (response.socket === null) return;
+      if (response.writableLength >= unread) response.destroy();
+      unread = response.writableLength;
+    }, this.#parts.options.limits.writeTimeoutMs);
   }
 
   /**
@@ -67,12 +91,19 @@ export class Visit {
 
   /** The answer waits for that to an earlier request. Node does not tell of its end when the connection ends before. */
   #endWithConnection(signal: AbortSignal): void {
+    const { socket } = this.#request.raw;
+    waiting.set(socket, (waiting.get(socket) ?? 0) + 1);
     const end = () => this.#end();
     signal.addEventListener('abort', end);
-    this.response.on('close', () => signal.removeEventListener('abort', end));
+    this.response.on('close', () => {
+      waiting.set(socket, (waiting.get(socket) ?? 0) - 1);
+      signal.removeEventListener('abort', end);
+    });
   }
 
   #end(): void {
+    this.#isOver = true;
+    clearInterval(this.#watch);
     if (!this.#parts.ended(this)) return;
     const { admission, metrics, options } = this.#parts;
     const { statusCode: status } = this.response;

@@ -22,6 +22,8 @@ export interface IndexEntry {
   readonly reason: string;
 }
 
+/** A longer configuration would be long in parsing. */
+const MOST_CONFIG_CHARACTERS = 65_536;
 const FILE = /^file:(.+)$/;
 const VERSIONED = /^(\d+)\/(.+)$/;
 
@@ -63,6 +65,9 @@ export class RepositoryAdmin {
     const { config } = parameters;
     if (config !== undefined && typeof config !== 'string') {
       throw invalid(`parameters.config must be the JSON of a model configuration in a string, got ${typeof config}`);
+    }
+    if (config !== undefined && config.length > MOST_CONFIG_CHARACTERS) {
+      throw invalid(`parameters.config must have at most ${MOST_CONFIG_CHARACTERS} characters, got ${config.length}`);
     }
     const manifest = config === undefined ? undefined : this.#manifestOf(name, config);
     try {

@@ -1,7 +1,7 @@
 import { createGunzip, createInflate } from 'node:zlib';
-import { GRPC_STATUS } from '../../open-inference/error-statuses.js';
-import type { Admission } from '../inference/admission.js';
-import { serviceErrorOf } from './calls.js';
+import { GRPC_STATUS } from '../../../open-inference/error-statuses.js';
+import type { Admission } from '../../inference/admission.js';
+import { serviceErrorOf } from '../calls.js';
 
 const INFLATERS: Readonly<Record<string, typeof createGunzip>> = { gzip: createGunzip, deflate: createInflate };
 
@@ -9,7 +9,7 @@ const INFLATERS: Readonly<Record<string, typeof createGunzip>> = { gzip: createG
 export class MessageInflation {
   readonly #admission: Admission;
   readonly #maxBytes: number;
-  /** Bytes of the messages that are not handed over, in their order. */
+  /** Bytes of the messages that are not handed over, in their order; 0 for one that was not compressed. */
   readonly #taken: { bytes: number }[] = [];
   #isOver = false;
 
@@ -19,10 +19,16 @@ export class MessageInflation {
     this.#maxBytes = maxBytes;
   }
 
-  /** @throws by rejection a status: grpc-js ends the call with it. */
-  inflate(message: Buffer, encoding: string): Promise<Buffer> {
+  /**
+   * Returns the contents of the next message.
+   *
+   * @param encoding `identity` for one that is not compressed.
+   * @throws by rejection a status: grpc-js ends the call with it.
+   */
+  read(contents: Buffer, encoding: string): Buffer | Promise<Buffer> {
     const taken = { bytes: 0 };
     this.#taken.push(taken);
+    if (encoding === 'identity') return contents;
     const create = INFLATERS[encoding];
     if (create === undefined) return Promise.reject(unknown(encoding));
     return new Promise((resolve, reject) => {
@@ -47,13 +53,15 @@ export class MessageInflation {
         }
       });
       inflater.on('end', () => resolve(Buffer.concat(parts)));
-      inflater.end(message);
+      inflater.end(contents);
     });
   }
 
-  /** The oldest message goes to its handler, and is counted there. */
-  handedOver(): void {
-    this.#admission.give(this.#taken.shift()?.bytes ?? 0);
+  /** The oldest message is its handler's from now on, which counts it. @returns its bytes if it was compressed. */
+  handedOver(): number {
+    const bytes = this.#taken.shift()?.bytes ?? 0;
+    this.#admission.give(bytes);
+    return bytes;
   }
 
   /** The call is over: nothing of it is kept. */
@@ -64,10 +72,9 @@ export class MessageInflation {
 }
 
 function unknown(encoding: string): object {
-  return {
-    code: GRPC_STATUS.UNIMPLEMENTED,
-    details: `messages are inflated from gzip and deflate, not from ${encoding}`,
-  };
+  // The name may be of any length, and of any characters.
+  const details = `messages are inflated from gzip and deflate, not from ${JSON.stringify(encoding.slice(0, 20))}`;
+  return { code: GRPC_STATUS.UNIMPLEMENTED, details };
 }
 
 function damaged(encoding: string): object {

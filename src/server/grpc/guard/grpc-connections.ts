@@ -1,13 +1,24 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import type { Address } from '../server-options.js';
-import type { ServerParts } from '../server-parts.js';
+import type { Address } from '../../server-options.js';
+import type { ServerParts } from '../../server-parts.js';
 
 /** A connection that can be ended. */
 export class GrpcConnection {
   readonly #socket: Socket;
+  /** When the client was last seen to have read something. */
+  readAt = performance.now();
+  #written = 0;
 
   constructor(socket: Socket) {
     this.#socket = socket;
+  }
+
+  /** Looks whether the client has read something. */
+  look(now: number): void {
+    const written = this.#socket.bytesWritten - this.#socket.writableLength;
+    if (written === this.#written) return;
+    this.#written = written;
+    this.readAt = now;
   }
 
   /** Whether nothing has come on it. */
@@ -75,6 +86,10 @@ export class GrpcConnections {
   /** @param peer as grpc-js names it. */
   of(peer: string): GrpcConnection | undefined {
     return this.#byPeer.get(peer);
+  }
+
+  get all(): Iterable<GrpcConnection> {
+    return this.#byPeer.values();
   }
 
   /** Takes no more connections. */

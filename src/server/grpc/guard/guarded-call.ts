@@ -1,6 +1,14 @@
 import type { Metadata, ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
-import type { Positioned } from '../../common/dense-list.js';
-import { bytesOfLastMessage, inflateBy, isCompressed, isMidMessage } from './library-call.js';
+import type { Positioned } from '../../../common/dense-list.js';
+import {
+  bytesOfLastMessage,
+  bytesOfMetadata,
+  forget,
+  isCompressed,
+  isMidMessage,
+  joinSmallParts,
+  readMessagesBy,
+} from './library-call.js';
 import type { MessageInflation } from './message-inflation.js';
 
 type Method = Parameters<ServerInterceptor>[0];
@@ -9,13 +17,25 @@ export type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0
 
 /** Decides about calls, and is told of them. */
 export interface Guard {
-  /** Returns why a call is refused, before its message is received; undefined when it is taken. */
-  refusal(method: string, metadata: Metadata): Status | undefined;
+  /**
+   * Returns why a call is refused, before its message is received; undefined when it is taken.
+   *
+   * @param bytes that its metadata take.
+   */
+  refusal(method: string, metadata: Metadata, bytes: number): Status | undefined;
+  /** Counts bytes that a call holds. @returns why it cannot have them. */
+  take(bytes: number): Status | undefined;
+  give(bytes: number): void;
   /** For a call whose messages are compressed. */
   inflation(): MessageInflation;
   began(call: GuardedCall): void;
   ended(call: GuardedCall): void;
 }
+
+/** Methods that count what their messages take by themselves. */
+const OWN_COUNT = '/ModelInfer';
+/** Fewer bytes of metadata or of a message are not counted. */
+const LEAST_COUNTED_BYTES = 1_024;
 
 /** A call between grpc-js and its handler: it is refused early, and what it waits for is known. */
 export class GuardedCall implements ServerInterceptingCallInterface, Positioned {
@@ -32,6 +52,8 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
   readonly #call: ServerInterceptingCallInterface;
   #listener: Listener | undefined;
   #inflation: MessageInflation | undefined;
+  /** Bytes that it holds until it is over. */
+  #bytes = 0;
   #isOver = false;
   /** Whether its handler is ready for the next message of a stream. */
   #isReading = false;
@@ -48,7 +70,7 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
     this.#listener = listener;
     if (isCompressed(this.#call)) {
       const inflation = this.#guard.inflation();
-      inflateBy(this.#call, (message, encoding) => inflation.inflate(message, encoding));
+      readMessagesBy(this.#call, (contents, encoding) => inflation.read(contents, encoding));
       this.#inflation = inflation;
     }
     if (!this.#method.requestStream) this.receivingSince = performance.now();
@@ -57,16 +79,10 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
     this.#call.start(this);
   }
 
-  onReceiveMetadata(metadata: Metadata): void {
-    const path = this.#method.path;
-    const refusal = this.#guard.refusal(path.slice(path.lastIndexOf('/') + 1), metadata);
-    if (refusal === undefined) this.#listener?.onReceiveMetadata(metadata);
-    else this.sendStatus(refusal);
-  }
-
   /** Looks whether a message of a stream has begun and is not whole. */
   look(now: number): void {
     if (this.#isReading && isMidMessage(this.#call)) this.receivingSince ??= now;
+    if (this.receivingSince !== undefined) joinSmallParts(this.#call);
   }
 
   /** Bytes of a message that grpc-js holds because it is not whole, or its call has only half begun. */
@@ -74,10 +90,20 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
     return this.receivingSince === undefined ? 0 : bytesOfLastMessage(this.#call);
   }
 
+  onReceiveMetadata(metadata: Metadata): void {
+    const { path } = this.#method;
+    const bytes = bytesOfMetadata(metadata);
+    const refusal =
+      this.#guard.refusal(path.slice(path.lastIndexOf('/') + 1), metadata, bytes) ??
+      (bytes < LEAST_COUNTED_BYTES ? undefined : this.#take(bytes));
+    if (refusal === undefined) this.#listener?.onReceiveMetadata(metadata);
+    else this.giveUp(refusal);
+  }
+
   onReceiveMessage(message: unknown): void {
-    this.#inflation?.handedOver();
     // Without a stream the call begins when the client has said that there is no more.
     if (this.#method.requestStream) {
+      this.#inflation?.handedOver();
       this.receivingSince = undefined;
       this.#isReading = false;
     }
@@ -88,13 +114,20 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
 
   onReceiveHalfClose(): void {
     this.receivingSince = undefined;
+    const inflated = this.#inflation?.handedOver() ?? 0;
     if (this.#isOver) return;
-    this.#listener?.onReceiveHalfClose();
+    const { requestStream, path } = this.#method;
+    const bytes = requestStream || path.endsWith(OWN_COUNT) ? 0 : Math.max(inflated, bytesOfLastMessage(this.#call));
+    const refusal = bytes < LEAST_COUNTED_BYTES ? undefined : this.#take(bytes);
+    if (refusal === undefined) this.#listener?.onReceiveHalfClose();
+    else this.sendStatus(refusal);
   }
 
   onCancel(): void {
     this.#isOver = true;
     this.#inflation?.end();
+    this.#guard.give(this.#bytes);
+    this.#bytes = 0;
     this.receivingSince = undefined;
     this.#guard.ended(this);
     this.#listener?.onCancel();
@@ -104,6 +137,18 @@ export class GuardedCall implements ServerInterceptingCallInterface, Positioned 
     this.receivingSince = undefined;
     this.answeredSince ??= performance.now();
     this.#call.sendStatus(status);
+  }
+
+  /** Ends it before its client has sent all. */
+  giveUp(status: Status): void {
+    this.sendStatus(status);
+    forget(this.#call);
+  }
+
+  #take(bytes: number): Status | undefined {
+    const refusal = this.#guard.take(bytes);
+    if (refusal === undefined) this.#bytes += bytes;
+    return refusal;
   }
 
   sendMetadata(metadata: Metadata): void {

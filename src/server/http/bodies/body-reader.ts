@@ -1,14 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip, createInflate } from 'node:zlib';
-import { freeBuffers } from '../../common/values/free-buffers.js';
-import { InfermuxError } from '../../index.js';
-import { refusal } from '../../open-inference/error-statuses.js';
-import { copyInto } from '../../open-inference/raw-tensors.js';
+import { freeBuffers } from '../../../common/values/free-buffers.js';
+import { InfermuxError } from '../../../index.js';
+import { refusal } from '../../../open-inference/error-statuses.js';
+import { copyInto } from '../../../open-inference/raw-tensors.js';
 
 const NOTHING = Buffer.alloc(0);
 /** The pieces of a smaller body are joined at its end. */
 const JOINED_BYTES = 65_536;
+/** Smaller pieces are copied together, if they are more than a few. */
+const SMALL_PIECE_BYTES = 4_096;
+const FEW_PIECES = 16;
+const BLOCK_BYTES = 65_536;
 /** Memory of smaller pieces is left to the garbage collector. */
 const FREED_BYTES = 16_384;
 
@@ -39,6 +43,9 @@ export class BodyReader {
   /** The response to a client that waits until it may send its body. */
   readonly #waiting: ServerResponse | undefined;
   readonly #pieces: Buffer[] = [];
+  /** The last of the pieces if it has room for more small ones, and how much of it is in use. */
+  #block: Buffer | undefined;
+  #used = 0;
   /** What has arrived and nobody has wanted. */
   #rest: Buffer = NOTHING;
   #read = 0;
@@ -149,7 +156,7 @@ export class BodyReader {
     const wanted = this.#wanted;
     if (wanted?.target === undefined) {
       if (wanted === undefined) this.#rest = this.#rest.length === 0 ? piece : Buffer.concat([this.#rest, piece]);
-      else this.#pieces.push(piece);
+      else this.#keep(piece);
       return;
     }
     const taken = Math.min(piece.length, wanted.target.length - wanted.filled);
@@ -161,6 +168,23 @@ export class BodyReader {
     this.#wanted = undefined;
     this.#stream.pause();
     wanted.resolve();
+  }
+
+  /** Keeps a piece. Small ones are copied together: each would keep the memory of the read in which it came. */
+  #keep(piece: Buffer): void {
+    if (piece.length >= SMALL_PIECE_BYTES || this.#pieces.length < FEW_PIECES) {
+      this.#pieces.push(piece);
+      this.#block = undefined;
+      return;
+    }
+    if (this.#block === undefined || this.#block.length - this.#used < piece.length) {
+      this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+      this.#used = 0;
+      this.#pieces.push(this.#block);
+    }
+    copyInto(this.#block, piece, this.#used);
+    this.#used += piece.length;
+    this.#pieces[this.#pieces.length - 1] = this.#block.subarray(0, this.#used);
   }
 
   /**

@@ -1,17 +1,17 @@
 import { isUtf8 } from 'node:buffer';
-import { InfermuxError, type ModelMetadata, type Tensor, type ValueMetadata } from '../../index.js';
-import { BYTES_OF_A_STRING, readByteStrings, textOf } from '../../open-inference/byte-strings.js';
-import { bytesOfElement, datatypeOf, typeOf } from '../../open-inference/datatypes.js';
-import type { InferenceCall } from '../../open-inference/inference-call.js';
-import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
-import { type Allocate, bytesOfData, checkBooleans, feedFromRaw } from '../../open-inference/raw-tensors.js';
-import { inferenceCallOf } from '../../open-inference/rest/infer-request.js';
+import { InfermuxError, type ModelMetadata, type Tensor, type ValueMetadata } from '../../../index.js';
+import { BYTES_OF_A_STRING, readByteStrings, textOf } from '../../../open-inference/byte-strings.js';
+import { bytesOfElement, datatypeOf, typeOf } from '../../../open-inference/datatypes.js';
+import type { InferenceCall } from '../../../open-inference/inference-call.js';
+import { doAtOnce, doInTurns } from '../../../open-inference/json/steps.js';
+import { type Allocate, bytesOfData, checkBooleans, feedFromRaw } from '../../../open-inference/raw-tensors.js';
+import { inferenceCallOf } from '../../../open-inference/rest/infer-request.js';
 import {
   type MessageTensor,
   readSmallMessage,
   readTensorMessage,
   type TensorMessage,
-} from '../../open-inference/rest/tensor-message.js';
+} from '../../../open-inference/rest/tensor-message.js';
 import type { BodyReader } from './body-reader.js';
 
 /** Up to so many bytes `JSON.parse` is faster than to read the numbers one by one. */
