@@ -15,6 +15,7 @@ import { encodeRequest, encodeResponse } from '../../dist/open-inference/grpc/in
 import { encodeModel } from '../../native-models/build/onnx.js';
 import { median } from '../load/measurements.js';
 import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { watchStolenTime } from '../stolen-time.js';
 import { askOnce, Child, hasH2load, openIdle, percentile99, requestsPerSecond } from './load.js';
 
 const { rounds: givenRounds = '5', connections: givenConnections = '10000' } = parseArgs({
@@ -155,6 +156,7 @@ async function startMs(): Promise<number> {
 }
 
 const measured: Round[] = [];
+const stolenTime = watchStolenTime();
 let idleBytes = Number.POSITIVE_INFINITY;
 try {
   const [digits, ports] = await Child.start<Ports>('server.mjs', own);
@@ -266,4 +268,7 @@ const details = markdown(
 );
 const table = goalTable(goals);
 process.stdout.write(`${details}\n\n${table}\n`);
-writeIntoReadme('bench:serve', `${place}. ${ROUNDS} rounds, medians.\n\n${details}\n\n${table}`, 'docs/serving.md');
+const stolen = stolenTime();
+const how = `${place}. ${ROUNDS} rounds, medians${stolen === undefined ? '' : `; ${stolen}`}.`;
+process.stdout.write(`${how}\n`);
+writeIntoReadme('bench:serve', `${how}\n\n${details}\n\n${table}`, 'docs/serving.md');

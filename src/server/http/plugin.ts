@@ -35,7 +35,7 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
   // Without promises: there is nothing to wait for.
   fastify.addHook('onRequest', (request, reply, done) => {
     // What has been read of the connection still comes here.
-    if (isTooFarAhead(request)) return;
+    if (isTooFarAhead(request, reply)) return;
     request.infermuxVisit = new Visit(parts, request, reply);
     try {
       const { origin } = request.raw.headers;

@@ -19,9 +19,8 @@ const MOST_AHEAD = 64;
 const waiting = new WeakMap<Socket, number>();
 
 /** Whether a client has sent too many requests ahead on its connection, which is ended then. */
-export function isTooFarAhead({ raw }: FastifyRequest): boolean {
-  const { socket } = raw;
-  if ((waiting.get(socket) ?? 0) < MOST_AHEAD) return false;
+export function isTooFarAhead({ raw: { socket } }: FastifyRequest, { raw: response }: FastifyReply): boolean {
+  if (response.socket !== null || (waiting.get(socket) ?? 0) < MOST_AHEAD) return false;
   socket.destroy();
   return true;
 }
