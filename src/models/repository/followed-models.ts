@@ -186,7 +186,9 @@ export class FollowedModels {
 
   /** Warns once of what Triton's configurations say that has no counterpart. */
   #warnOfSettings(passedOver: SyncReport['passedOver']): void {
-    const settings = Object.fromEntries(Object.entries(passedOver).filter(([name]) => name.endsWith(TRITON_CONFIG)));
+    const own = Object.entries(passedOver).filter(([name]) => name.endsWith(TRITON_CONFIG));
+    // A look finds them in any order.
+    const settings = Object.fromEntries(own.sort(([one], [other]) => (one < other ? -1 : 1)));
     const text = JSON.stringify(settings);
     if (text === this.#warnedOf) return;
     this.#warnedOf = text;
