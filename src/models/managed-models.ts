@@ -138,6 +138,7 @@ export class ManagedModels {
     if (known !== id) throw new InfermuxError('INVALID_ARGUMENT', `expected a model id, got ${show(id)}`);
     const owner = this.catalog.ownerOf(id);
     if (owner === 'finder') {
+      if (settings === undefined) return;
       const message = `model ${show(id)} was found, and has the settings that its finder tells: change them there`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }

@@ -191,7 +191,7 @@ export class ModelManager {
    *
    * @param settings in place of those of the source, key by key; undefined: those of the source again.
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` when it does not load so,
-   *   `REPLICA_FAILED` when none tried it: then all is as before; `FAILED_PRECONDITION` for a model that was found.
+   *   `REPLICA_FAILED` when none tried it: then all is as before; `FAILED_PRECONDITION` for settings of a model that was found.
    */
   async configure(id: string, settings?: ModelSettings): Promise<ModelReport> {
     this.#models.checkOpen();

@@ -31,8 +31,6 @@ const VERSIONED = /^(\d+)\/(.+)$/;
 export class RepositoryAdmin {
   readonly #engine: InferenceEngine;
   readonly #names: ServedNames;
-  /** Models whose settings are those of a load. */
-  readonly #configured = new Set<string>();
 
   readonly #logger: EngineLogger | undefined;
 
@@ -108,11 +106,8 @@ export class RepositoryAdmin {
   }
 
   async #configure(id: string, manifest: TritonConfig['manifest'] | undefined): Promise<void> {
-    if (manifest === undefined && !this.#configured.has(id)) return;
     const { batching, session, warmUp } = manifest ?? {};
     await this.#engine.models.configure(id, manifest && { batching, session, warmUp });
-    if (manifest === undefined) this.#configured.delete(id);
-    else this.#configured.add(id);
   }
 
   /** Releases the sessions of a model, which stays known. @throws InfermuxError as `engine.models.unload`. */

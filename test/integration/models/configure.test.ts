@@ -80,6 +80,7 @@ describe('a model that gets other settings', () => {
       ['a', { batching: 'no' }],
       ['found', {}],
     ];
+    expect(await engine.models.configure('found')).toMatchObject({ id: 'found' });
     const codes = [];
     for (const [id, settings] of tries) codes.push(await code(engine.models.configure(id as 'a', settings as object)));
     expect(codes).toEqual(['MODEL_NOT_FOUND', ...Array(4).fill('INVALID_ARGUMENT'), 'FAILED_PRECONDITION']);

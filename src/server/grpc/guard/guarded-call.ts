@@ -32,7 +32,7 @@ export interface Guard {
   ended(call: GuardedCall): void;
 }
 
-/** Methods that count what their messages take by themselves. */
+/** The end of the path of the method that counts by itself what its messages take. */
 const OWN_COUNT = '/ModelInfer';
 /** Fewer bytes of metadata or of a message are not counted. */
 const LEAST_COUNTED_BYTES = 1_024;
