@@ -127,14 +127,15 @@ function refusal(where: string, expectation: string, value: unknown): InfermuxEr
 export function checkOptions<T extends object>(where: string, options: T, rules: Readonly<Record<string, Rule>>): T {
   check(where, options, isObject);
   // Each value is read once, so that the checked value is used, whatever a getter returns next time.
-  const copy = { ...options };
-  for (const [key, value] of Object.entries(copy)) {
+  const copy = { ...options } as Record<string, unknown>;
+  for (const key of Object.keys(copy)) {
     const isRight = Object.hasOwn(rules, key) ? rules[key] : undefined;
     if (isRight === undefined) {
       const known = Object.keys(rules).join(', ');
       throw new InfermuxError('INVALID_ARGUMENT', `${where}: unknown key ${show(key)}; expected one of ${known}`);
     }
-    if (value !== undefined) (copy as Record<string, unknown>)[key] = check(`${where}.${key}`, value, isRight);
+    const value = copy[key];
+    if (value !== undefined) copy[key] = check(`${where}.${key}`, value, isRight);
   }
-  return copy;
+  return copy as T;
 }

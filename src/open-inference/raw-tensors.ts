@@ -1,6 +1,7 @@
 import { endianness } from 'node:os';
 import { InfermuxError, show } from '../common/errors.js';
 import type { NumericType } from '../tensors/memory/allocated-tensors.js';
+import { SHARED_UP_TO_BYTES, sharedArray } from '../tensors/memory/shared-arrays.js';
 import { APART_FROM_BYTES } from '../tensors/memory/size-class.js';
 import {
   arrayOn,
@@ -75,11 +76,17 @@ export function feedFromRaw(where: string, head: TensorHead, bytes: Uint8Array, 
   return newTensor(type, head.shape, arrayOfBytes(type, bytes));
 }
 
-function arrayOfBytes(type: NumericType, { buffer, byteOffset, byteLength }: Uint8Array): TensorData {
+function arrayOfBytes(type: NumericType, bytes: Uint8Array): TensorData {
+  const { buffer, byteOffset, byteLength } = bytes;
   const size = arrayTypeOf(type).BYTES_PER_ELEMENT;
   const length = byteLength / size;
   if (byteOffset % size === 0) return arrayOn(type, buffer, byteOffset, length);
-  return arrayOn(type, buffer.slice(byteOffset, byteOffset + byteLength), 0, length);
+  if (byteLength > SHARED_UP_TO_BYTES) {
+    return arrayOn(type, buffer.slice(byteOffset, byteOffset + byteLength), 0, length);
+  }
+  const array = sharedArray(type, length);
+  bytesOfData(array as Float32Array).set(bytes);
+  return array;
 }
 
 /**

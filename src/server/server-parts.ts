@@ -1,6 +1,8 @@
 import { DenseList, type Positioned } from '../common/dense-list.js';
 import type { InferenceEngine } from '../index.js';
 import type { Allocate } from '../open-inference/raw-tensors.js';
+import { SHARED_UP_TO_BYTES, sharedArray } from '../tensors/memory/shared-arrays.js';
+import { arrayTypeOf, elementsOf, newTensor, type TensorOf } from '../tensors/tensor.js';
 import { AccessControl } from './access-control.js';
 import { Admission } from './inference/admission.js';
 import { Inference } from './inference/inference.js';
@@ -44,7 +46,7 @@ export class ServerParts {
   constructor(engine: InferenceEngine, options: ResolvedRest) {
     this.engine = engine;
     this.options = options;
-    this.allocate = (type, dims) => engine.allocate(type, dims);
+    this.allocate = allocateOf(engine);
     this.names = new ServedNames(engine);
     const statistics = new InferenceStatistics();
     this.statistics = new StatisticsReport(engine, this.names, statistics);
@@ -92,4 +94,13 @@ export class ServerParts {
     this.access.close();
     this.metrics.close();
   }
+}
+
+/** Small tensors, which the engine copies, are on memory that costs less. */
+function allocateOf(engine: InferenceEngine): Allocate {
+  return (type, dims) => {
+    const elements = elementsOf(dims);
+    if (elements * arrayTypeOf(type).BYTES_PER_ELEMENT > SHARED_UP_TO_BYTES) return engine.allocate(type, dims);
+    return newTensor(type, dims, sharedArray(type, elements)) as TensorOf<typeof type>;
+  };
 }

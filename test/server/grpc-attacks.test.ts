@@ -53,7 +53,10 @@ function framed(message: Buffer, announced = message.length, isCompressed = fals
 
 /** A connection that reads no answers if its window is 0. */
 function open(window = 65_535, address = port) {
-  const session = connectHttp2(`http://127.0.0.1:${address}`, { settings: { initialWindowSize: window } });
+  // The client resets a stream whose answer comes while it has more megabytes to send than this.
+  const maxSessionMemory = 1_024;
+  const settings = { initialWindowSize: window };
+  const session = connectHttp2(`http://127.0.0.1:${address}`, { settings, maxSessionMemory });
   session.on('error', () => undefined);
   ends.push(() => session.destroy());
   const closed = new Promise<void>((resolve) => session.once('close', resolve));

@@ -63,6 +63,8 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   method: isText,
 };
 
+const REQUEST_RULES = { target: anything, feeds: anything, ...RULES };
+
 const NONE: RunOptions = Object.freeze({});
 
 /**
@@ -88,10 +90,7 @@ function withOwnNamed<T extends RunOptions>(where: string, options: T): T {
 
 /** Copies and checks a request of `infer`, except for its target and feeds. */
 export function readInferenceRequest<T extends RunOptions>(request: T): T {
-  return withOwnNamed(
-    'the request',
-    checkOptions('the request', request, { target: anything, feeds: anything, ...RULES }),
-  );
+  return withOwnNamed('the request', checkOptions('the request', request, REQUEST_RULES));
 }
 
 /**

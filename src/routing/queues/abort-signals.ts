@@ -40,8 +40,8 @@ class SharedSignal {
  */
 export class AbortSignals {
   readonly #aborted: (request: PendingRequest) => void;
-  /** Signals that requests have listened to. One of a connection has one request after the other. */
-  readonly #shared = new WeakMap<AbortSignal, SharedSignal>();
+  /** Signals that requests listen to. A WeakMap of signals that live as long as a request costs each collection. */
+  readonly #shared = new Map<AbortSignal, SharedSignal>();
 
   /** @param aborted called for each request of a signal that is aborted, in the order of their arrival. */
   constructor(aborted: (request: PendingRequest) => void) {
@@ -60,7 +60,7 @@ export class AbortSignals {
       signal.addEventListener('abort', shared.listener, { once: true });
     } else shared.last.next = listening;
     shared.last = listening;
-    return () => leave(signal, shared, listening);
+    return () => this.#leave(signal, shared, listening);
   }
 
   #share(signal: AbortSignal): SharedSignal {
@@ -69,19 +69,21 @@ export class AbortSignals {
     liftListenerLimit(signal);
     return shared;
   }
-}
 
-function leave(signal: AbortSignal, shared: SharedSignal, listening: Listening): void {
-  const { previous, next } = listening;
-  if (previous === undefined) shared.first = next;
-  else previous.next = next;
-  if (next === undefined) shared.last = previous;
-  else next.previous = previous;
-  // Otherwise those that left long ago would keep later ones from being collected cheaply.
-  listening.previous = undefined;
-  listening.next = undefined;
-  // Also when it has been called: a signal that is none of Node's may not know `once`.
-  if (shared.first === undefined) signal.removeEventListener('abort', shared.listener);
+  #leave(signal: AbortSignal, shared: SharedSignal, listening: Listening): void {
+    const { previous, next } = listening;
+    if (previous === undefined) shared.first = next;
+    else previous.next = next;
+    if (next === undefined) shared.last = previous;
+    else next.previous = previous;
+    // Otherwise those that left long ago would keep later ones from being collected cheaply.
+    listening.previous = undefined;
+    listening.next = undefined;
+    if (shared.first !== undefined) return;
+    this.#shared.delete(signal);
+    // Also when it has been called: a signal that is none of Node's may not know `once`.
+    signal.removeEventListener('abort', shared.listener);
+  }
 }
 
 /** A signal that callers share with many deployments and engines is no leak. */

@@ -159,10 +159,17 @@ export class Calls {
     }
   }
 
-  /** What the call says beside its message. */
-  circumstances(call: AnyCall): Circumstances {
+  /**
+   * What the call says beside its message.
+   *
+   * @param over called when the call is over, well or not.
+   */
+  circumstances(call: AnyCall, over?: () => void): Circumstances {
     const client = new ClientSignal();
-    const cancelled = () => client.abort(callCancelled);
+    const cancelled = () => {
+      over?.();
+      client.abort(callCancelled);
+    };
     if (call.cancelled) cancelled();
     else call.on('cancelled', cancelled);
     const deadline = Number(call.getDeadline());

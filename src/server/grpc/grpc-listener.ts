@@ -47,6 +47,8 @@ export class GrpcListener {
       'grpc.max_concurrent_streams': limits.requests,
       'grpc.max_connection_idle_ms': limits.keepAliveTimeoutMs,
       'grpc-node.max_session_memory': 1_024,
+      // Nobody can ask for it, and it takes a tenth of the time of a call.
+      'grpc.enable_channelz': 0,
       interceptors: [guard.interceptor],
     } as Record<string, unknown>);
     const definitions = loadDefinitions();

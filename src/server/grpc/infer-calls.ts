@@ -33,9 +33,9 @@ export class InferCalls {
   }
 
   async infer(request: ReceivedMessage, call: ServerUnaryCall<ReceivedMessage, WireResponse>): Promise<WireResponse> {
-    // A client that does not read its answer keeps its place. It comes also after a call that has ended well.
-    call.on('cancelled', this.#parts.admission.admit(memoryOf(request)));
-    return this.#infer(request, this.#calls.circumstances(call));
+    // A client that does not read its answer keeps its place.
+    const leave = this.#parts.admission.admit(memoryOf(request));
+    return this.#infer(request, this.#calls.circumstances(call, leave));
   }
 
   stream(call: InferStreamCall): void {

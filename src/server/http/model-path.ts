@@ -17,6 +17,8 @@ export interface ModelPath {
   readonly action: ModelAction;
 }
 
+const VERSIONS = '/versions/';
+
 /**
  * Reads what follows `/v2/models/` in a path, from its end: clients leave a slash in a name as it is.
  *
@@ -29,6 +31,8 @@ export function readModelPath(path: string): ModelPath {
   const isAction = last !== '' && Object.hasOwn(MODEL_ACTIONS, last) && (slash > 0 || last === 'stats');
   const action = isAction ? (last as ModelAction) : '';
   const rest = isAction ? whole.slice(0, Math.max(slash, 0)) : whole;
-  const match = /^(.+)\/versions\/([^/]+)$/.exec(rest);
-  return { name: match?.[1] ?? rest, version: match?.[2], action };
+  const at = rest.lastIndexOf(VERSIONS);
+  const version = at > 0 ? rest.slice(at + VERSIONS.length) : '';
+  if (version === '' || version.includes('/')) return { name: rest, version: undefined, action };
+  return { name: rest.slice(0, at), version, action };
 }

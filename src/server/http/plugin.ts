@@ -16,8 +16,11 @@ const ALLOWED = ['Authorization', 'Content-Type', 'Inference-Header-Content-Leng
 export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, areas: RestAreas): Promise<void> {
   const { options } = parts;
   fastify.removeAllContentTypeParsers();
-  // Clients send any content type, and some none. The routes read the stream.
-  fastify.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  // Clients send any content type, and some none. The routes read the stream. Fastify reads a type that is not named here
+  // anew for each request.
+  fastify.addContentTypeParser(['application/json', 'application/octet-stream', '*'], (_request, payload, done) =>
+    done(null, payload),
+  );
   fastify.setErrorHandler((error, request, reply) => sendError(reply, errorOf(error, request)));
   fastify.setNotFoundHandler((request, reply) =>
     sendError(reply, refusal('not found', `nothing is at ${request.method} ${pathOf(request)}`)),

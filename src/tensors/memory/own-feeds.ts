@@ -6,6 +6,7 @@ import { lengthOf } from '../typed-arrays.js';
 import { feedLent, type Lent, lentSlabOf } from './allocated-tensors.js';
 import { bufferPool } from './buffer-pool.js';
 import { apartBytesIn, isSpent, place } from './placement.js';
+import { SHARED_UP_TO_BYTES, sharedArray } from './shared-arrays.js';
 import { APART_FROM_BYTES, SLAB_FROM_BYTES } from './size-class.js';
 import type { Slab, Slabs } from './slabs.js';
 
@@ -18,12 +19,6 @@ interface OwnTensor {
   readonly dims: readonly number[];
   data: TensorData;
 }
-
-/** Copies up to this size share a buffer: one for each costs the collector more than the rest of a request. */
-const SHARED_UP_TO_BYTES = 1_024;
-const SHARED_BYTES = 65_536;
-/** Every view starts at a multiple of the largest element's size. */
-const ALIGNMENT = 8;
 
 export interface OwningSettings {
   /** Memory for large tensors; undefined puts them in buffers of this thread. */
@@ -83,7 +78,7 @@ function own(
   const bytes = length * arrayTypeOf(type).BYTES_PER_ELEMENT;
   const isGiven = isTransfer === true && isAlone(array, bytes);
   if (!isGiven && bytes <= SHARED_UP_TO_BYTES) {
-    tensor.data = copyOntoShared(type, array, length, bytes);
+    tensor.data = copied(sharedArray(type, length), array, length);
     return before;
   }
   const memory = before ?? new OwnedMemory();
@@ -185,20 +180,7 @@ function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean 
   return ArrayBuffer.isView(data) && buffers.has(data.buffer);
 }
 
-let shared = new ArrayBuffer(SHARED_BYTES);
-let sharedOffset = 0;
-
-function copyOntoShared(type: ArrayTensorType, data: TypedArray, length: number, bytes: number): TensorData {
-  if (sharedOffset + bytes > SHARED_BYTES) {
-    shared = new ArrayBuffer(SHARED_BYTES);
-    sharedOffset = 0;
-  }
-  const copy = copyOnto(shared, sharedOffset, type, data, length);
-  sharedOffset = Math.ceil((sharedOffset + bytes) / ALIGNMENT) * ALIGNMENT;
-  return copy;
-}
-
-/** Copies with a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
+/** Copies to memory with a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
 function copyOnto(
   buffer: ArrayBufferLike,
   offset: number,
@@ -206,8 +188,11 @@ function copyOnto(
   data: TypedArray,
   length: number,
 ): TensorData {
-  const copy = arrayOn(type, buffer, offset, length) as Float32Array;
+  return copied(arrayOn(type, buffer, offset, length), data, length);
+}
+
+function copied(copy: TensorData, data: TypedArray, length: number): TensorData {
   // An empty array may be detached, and then it cannot be read.
-  if (length > 0) copy.set(data as Float32Array);
+  if (length > 0) (copy as Float32Array).set(data as Float32Array);
   return copy;
 }
