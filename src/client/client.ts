@@ -11,7 +11,7 @@ import { ClientModels } from './client-models.js';
 import { inferCallOf } from './handler-call.js';
 import { parametersOf } from './request-parameters.js';
 import { withRetries } from './retries.js';
-import type { CallTerms, InferCall, InferReply, Transport } from './transports/transport.js';
+import type { CallTerms, HandlerCall, InferCall, InferReply, Transport } from './transports/transport.js';
 
 /** A request for {@link InferenceClient.infer}. */
 export interface ClientRequest<Request = Feeds> extends RunOptions {
@@ -113,7 +113,7 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   stream<Item = unknown>(target: string, request: unknown, options: RunOptions = {}): AsyncIterable<Item> {
     const terms = this.#terms(options);
     const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
-    return this.#calls.trackItems(() => this.#transport.generateStream(call)) as AsyncIterable<Item>;
+    return this.#calls.trackItems(() => this.#items(call)) as AsyncIterable<Item>;
   }
 
   /** Whether the server answers inference requests. False also when it cannot be reached. */
@@ -134,6 +134,21 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   /** {@link close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Begins a stream anew only if its request was never sent: its handler may do more than compute. */
+  async *#items(call: HandlerCall): AsyncGenerator<unknown, undefined> {
+    const { items, first } = await withRetries(this.#retries, false, call, async () => {
+      const begun = this.#transport.generateStream(call);
+      return { items: begun, first: await begun.next() };
+    });
+    try {
+      if (first.done !== true) yield first.value;
+      yield* items;
+    } finally {
+      await items.return(undefined);
+    }
+    return undefined;
   }
 
   async #infer(target: string, request: unknown, options: RunOptions, more: InferCall['parameters']) {

@@ -297,6 +297,22 @@ describe('tries again', () => {
     await client.close();
   });
 
+  it('a stream that the server has not had, and none that may have begun', async () => {
+    const client = await connect(url);
+    const take = async () => {
+      for await (const _ of client.stream('handler', { do: 'something' })) throw new Error('there is no item');
+    };
+    answers = [busy(408, {}), busy(200, {})];
+    asked = [];
+    expect(await codeOf(take())).toBe('answered');
+    expect(asked).toHaveLength(2);
+    answers = [() => 'reset', busy(200, {})];
+    asked = [];
+    expect(await codeOf(take())).toBe('REPLICA_FAILED');
+    expect(asked).toHaveLength(1);
+    await client.close();
+  });
+
   it('no request of a handler that may have begun', async () => {
     answers = [() => 'reset', ok];
     asked = [];

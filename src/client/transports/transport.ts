@@ -57,7 +57,7 @@ export interface IndexInfo {
 /** Speaks one protocol with one server. Errors are of `InfermuxError`. */
 export interface Transport {
   infer(call: InferCall): Promise<InferReply>;
-  generateStream(call: HandlerCall): AsyncIterable<unknown>;
+  generateStream(call: HandlerCall): AsyncGenerator<unknown>;
   isReady(name: string | undefined, terms: CallTerms): Promise<boolean>;
   metadata(name: string, terms: CallTerms): Promise<ModelInfo>;
   index(terms: CallTerms): Promise<readonly IndexInfo[]>;
