@@ -55,18 +55,18 @@ export class AbortSignals {
   listen(signal: AbortSignal, request: PendingRequest): () => void {
     const shared = this.#shared.get(signal) ?? this.#share(signal);
     const listening = new Listening(request, shared.last);
-    if (shared.last === undefined) {
-      shared.first = listening;
-      signal.addEventListener('abort', shared.listener, { once: true });
-    } else shared.last.next = listening;
+    if (shared.last === undefined) shared.first = listening;
+    else shared.last.next = listening;
     shared.last = listening;
     return () => this.#leave(signal, shared, listening);
   }
 
   #share(signal: AbortSignal): SharedSignal {
     const shared = new SharedSignal(this.#aborted);
-    this.#shared.set(signal, shared);
     liftListenerLimit(signal);
+    signal.addEventListener('abort', shared.listener, { once: true });
+    // Not earlier: a signal that is none of Node's may throw, and nothing would take it from here.
+    this.#shared.set(signal, shared);
     return shared;
   }
 

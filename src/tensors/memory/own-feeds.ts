@@ -78,7 +78,7 @@ function own(
   const bytes = length * arrayTypeOf(type).BYTES_PER_ELEMENT;
   const isGiven = isTransfer === true && isAlone(array, bytes);
   if (!isGiven && bytes <= SHARED_UP_TO_BYTES) {
-    tensor.data = copied(sharedArray(type, length), array, length);
+    tensor.data = copyTo(sharedArray(type, length), array, length);
     return before;
   }
   const memory = before ?? new OwnedMemory();
@@ -180,7 +180,6 @@ function isOn(buffers: ReadonlySet<ArrayBufferLike>, data: TensorData): boolean 
   return ArrayBuffer.isView(data) && buffers.has(data.buffer);
 }
 
-/** Copies to memory with a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
 function copyOnto(
   buffer: ArrayBufferLike,
   offset: number,
@@ -188,10 +187,11 @@ function copyOnto(
   data: TypedArray,
   length: number,
 ): TensorData {
-  return copied(arrayOn(type, buffer, offset, length), data, length);
+  return copyTo(arrayOn(type, buffer, offset, length), data, length);
 }
 
-function copied(copy: TensorData, data: TypedArray, length: number): TensorData {
+/** Copies to an array of a built-in class: the class of the data may be the caller's own, and misuse the buffer. */
+function copyTo(copy: TensorData, data: TypedArray, length: number): TensorData {
   // An empty array may be detached, and then it cannot be read.
   if (length > 0) (copy as Float32Array).set(data as Float32Array);
   return copy;

@@ -64,3 +64,16 @@ it('tells of the requests of an aborted signal that still listen, once, in the o
   // The signal does not know `once`.
   expect(shared.calls).toEqual(['add', 'remove']);
 });
+
+it('keeps nothing of a signal that refuses to be listened to', () => {
+  const shared = new CountingSignal();
+  const signals = new AbortSignals(() => undefined);
+  const { addEventListener } = shared.signal;
+  shared.signal.addEventListener = () => {
+    throw new TypeError('not now');
+  };
+  expect(() => signals.listen(shared.signal, pending(0))).toThrow('not now');
+  shared.signal.addEventListener = addEventListener;
+  signals.listen(shared.signal, pending(1))();
+  expect(shared.calls).toEqual(['add', 'remove']);
+});
