@@ -10,6 +10,7 @@ export type {
   NestedRunOptions,
   RequestTerms,
 } from './contracts/handler.js';
+export type { Isolation, ProcessIsolation, ResolvedIsolation, ResolvedProcesses } from './contracts/isolation.js';
 export type { EngineLogger, LoggedFields } from './contracts/logger.js';
 export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
 export type {
@@ -85,6 +86,7 @@ export type { Manifest, ModelSettings, VersionPolicy } from './models/sources/ma
 export { type ModelSource, readModelSource } from './models/sources/model-sources.js';
 export { readTritonConfig, type TritonConfig } from './models/sources/triton/triton-config.js';
 export type { EngineEventName, EngineEvents } from './observability/engine-events.js';
+export type { HarmfulModel } from './routing/bars/run-bars.js';
 export {
   chooseTwo,
   rankReplicasViaLocality,

@@ -111,7 +111,7 @@ describe('the import table', () => {
 
   it('asks for the class of its own objects alone: a value of another realm is of none of this realm', () => {
     // `CommanderError` comes from the package that the command imports itself.
-    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'Malformed', 'CommanderError', 'Unreadable'];
+    const own = ['InfermuxError', 'OwnModel', 'ReadMetric', 'Malformed', 'CommanderError', 'Unreadable', 'SharedBytes'];
     const asked = files.flatMap((file) =>
       [...textOf(file).matchAll(/\binstanceof (\w+)/g)].map((match) => `${match[1]} in ${file}`),
     );
@@ -121,10 +121,11 @@ describe('the import table', () => {
     expect(files.filter((file) => textOf(file).includes('isDeepStrictEqual('))).toEqual(['common/values/realm.ts']);
   });
 
-  it('leaves the creation of threads to Piscina, and creates processes only for the models of a command, and to compile for the weight store', () => {
+  it('leaves the creation of threads of replicas to Piscina, and creates processes only for isolated replicas, for the models of a command, and to compile for the weight store', () => {
     const creates = /\bnew Worker\b|node:(child_process|cluster)/;
     expect(files.filter((file) => creates.test(textOf(file)))).toEqual([
-      ...['cli/children/model-process.ts', 'replicas/sharing/compile-process.ts'],
+      ...['cli/children/model-process.ts', 'replicas/processes/launch.ts', 'replicas/processes/replica-process.ts'],
+      ...['replicas/sharing/compile-process.ts', 'worker/process/parent-watch.ts'],
     ]);
   });
 });

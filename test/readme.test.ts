@@ -43,8 +43,8 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'npx infermux serve': () => expect(run(PACKAGE.bin.infermux, 'serve', '--help')).toContain('Usage: infermux serve'),
   'npm ci': () => expect(existsSync(join(ROOT, 'package-lock.json'))).toBe(true),
   'npm start': () => expect(PACKAGE.scripts.start).toContain('demo'),
-  'npm test': () => expect(PACKAGE.scripts.test).toContain('vitest run'),
-  'npm run check': () => expect(PACKAGE.scripts.check).toContain('vitest run'),
+  'npm test': () => expect(PACKAGE.scripts.test).toContain('npm run vitest'),
+  'npm run check': () => expect(PACKAGE.scripts.check).toContain('npm run vitest'),
 };
 
 function run(script: string, ...args: string[]): string {

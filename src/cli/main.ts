@@ -181,6 +181,7 @@ function placeOf(where: readonly string[], finder: string | undefined, command: 
 }
 
 interface ModelsFlags {
+  readonly isolated?: boolean;
   readonly finder?: string;
   readonly json?: boolean;
   readonly timeout?: number;
@@ -199,11 +200,13 @@ ofModels(
   'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
 )
   .option(...TIMEOUT)
-  .action(async (where: string[], { finder, json, timeout }: ModelsFlags, command: Command) => {
+  .option('--isolated', 'check each model in a process of its own, not one after the other in one that outlives them')
+  .action(async (where: string[], { finder, json, timeout, isolated = false }: ModelsFlags, command: Command) => {
     const place = placeOf(where, finder, command);
     const { checkModels, repositoryTables } = await import('./models.js');
     const progress = await progressOf('models');
-    const report = await checkModels(place, { timeoutSeconds: timeout }, progress.update).finally(progress.stop);
+    const limits = { timeoutSeconds: timeout };
+    const report = await checkModels(place, limits, isolated, progress.update).finally(progress.stop);
     print(json, report, repositoryTables);
     if (report.problems.length > 0) process.exitCode = FAILED;
   });

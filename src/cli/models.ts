@@ -34,15 +34,17 @@ export function listModels(place: ModelPlace): Promise<RepositoryReport> {
 /**
  * Looks for the models and loads each in a child process: its hash is checked, and its warm-up runs.
  *
+ * @param isIsolated whether each gets a process of its own; otherwise one checks them all, until a model ends it.
  * @throws Error as {@link listModels}.
  */
 export function checkModels(
   place: ModelPlace,
   limits: Limits,
+  isIsolated: boolean,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
   // Its process starts while this one looks for the models.
-  const checker = new ModelChecker(place, limits);
+  const checker = new ModelChecker(place, limits, isIsolated);
   return withModels(place, async (engine, problems) => {
     const failures: Problem[] = [...problems];
     const models = engine.models.list().filter(({ version }) => version !== undefined);
@@ -62,16 +64,19 @@ export function checkModels(
 class ModelChecker {
   readonly #place: ModelPlace;
   readonly #limits: Limits;
+  readonly #isIsolated: boolean;
   #child: ModelProcess;
 
-  constructor(place: ModelPlace, limits: Limits) {
+  constructor(place: ModelPlace, limits: Limits, isIsolated: boolean) {
     this.#place = place;
     this.#limits = limits;
+    this.#isIsolated = isIsolated;
     this.#child = new ModelProcess(limits);
   }
 
   /** Returns what is wrong with the model; undefined when it can be loaded. */
   async check(model: string): Promise<string | undefined> {
+    if (this.#isIsolated && !this.#child.isFresh) this.#child.close();
     for (;;) {
       if (!this.#child.isAlive) this.#child = new ModelProcess(this.#limits);
       const { isFresh } = this.#child;

@@ -1,6 +1,7 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { Replica } from '../replicas/replica.js';
-import type { ReplicaMemory, ReplicaPoolEnvironment, ReplicaPoolObserver } from '../replicas/replica-pool.js';
+import type { ReplicaMemory } from '../replicas/replica-memory.js';
+import type { ReplicaPoolEnvironment, ReplicaPoolObserver } from '../replicas/replica-pool.js';
 import type { ResolvedDeploymentOptions } from './config/deployment-options.js';
 import type { withRouter } from './config/router-module.js';
 

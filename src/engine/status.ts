@@ -7,6 +7,7 @@ import type { DeploymentState } from '../deployments/deployment-state.js';
 import type { ModelCatalog } from '../models/model-catalog.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
+import type { HarmfulModel } from '../routing/bars/run-bars.js';
 import type { EngineDeployment } from './requests/targets.js';
 
 /** A snapshot of the engine. It does not change later. */
@@ -37,6 +38,8 @@ export interface DeploymentStatus {
   readonly queued: number;
   /** Why a replica last failed; undefined when none has. */
   readonly lastFailure: string | undefined;
+  /** Models whose runs have ended replicas. */
+  readonly harmful: readonly HarmfulModel[];
 }
 
 export interface ReplicaStatus {
@@ -46,6 +49,8 @@ export interface ReplicaStatus {
   readonly express: boolean;
   readonly state: ReplicaState;
   readonly labels: Readonly<Record<string, string>>;
+  /** Id of the replica's process; undefined for a thread. */
+  readonly pid: number | undefined;
   /** Requests given to the replica and not finished. */
   readonly ongoing: number;
   /** Requests answered with outputs, and with an error, since the replica last started. */
@@ -130,7 +135,8 @@ export function areReady(state: EngineState, deployments: readonly EngineDeploym
 
 function deploymentStatus(deployment: EngineDeployment): DeploymentStatus {
   const { state, ready, targetReplicas, runningReplicas, express, queued, lastFailure } = reportOf(deployment);
-  return { state, ready, targetReplicas, runningReplicas, express, queued, lastFailure };
+  const { harmful } = deployment.queue.bars;
+  return { state, ready, targetReplicas, runningReplicas, express, queued, lastFailure, harmful };
 }
 
 function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, catalog: ModelCatalog): ReplicaStatus {
@@ -143,6 +149,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
     express: settings.isExpress,
     state: replica?.state ?? 'starting',
     labels: { ...settings.labels },
+    pid: replica?.pid,
     ongoing: counters?.ongoing ?? 0,
     completed: counters?.completed ?? 0,
     failed: counters?.failed ?? 0,

@@ -41,6 +41,17 @@ export interface EngineEvents {
   readonly modelReleaseFailed: ModelInReplica & { readonly reason: string };
   /** Requests of the model are not joined any more: it gave other results in a batch than alone. */
   readonly batchingSwitchedOff: { readonly model: string; readonly deployment: string; readonly reason: string };
+  /**
+   * A request ended two replicas, the second one alone, or took longer than `runTimeoutMs` allows. It is not run again
+   * for a while; nor is any other request of the model if `isModelBarred`.
+   */
+  readonly requestBarred: {
+    readonly model: string;
+    readonly deployment: string;
+    readonly reason: string;
+    readonly isModelBarred: boolean;
+    readonly nextTryInMs: number;
+  };
   /** The router made a fault of this kind for the first time. */
   readonly routerFailed: { readonly deployment: string; readonly kind: string; readonly reason: string };
 }
@@ -56,7 +67,7 @@ export type EngineEventName = keyof EngineEvents;
 
 export const EVENT_NAMES: readonly string[] = [
   ...(['replicaState', 'replicaRestarting', 'outage', 'scaled', 'goal', 'modelLoaded', 'modelLoadFailed'] as const),
-  ...(['modelUnloaded', 'modelReleaseFailed', 'batchingSwitchedOff', 'routerFailed'] as const),
+  ...(['modelUnloaded', 'modelReleaseFailed', 'batchingSwitchedOff', 'requestBarred', 'routerFailed'] as const),
 ] satisfies EngineEventName[];
 
 type Listener = (fact: never) => unknown;

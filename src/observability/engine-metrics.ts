@@ -50,6 +50,7 @@ export class EngineMetrics {
   readonly #wideRuns;
   readonly #verificationFailures;
   readonly #routerErrors;
+  readonly #killingRequests;
   #isClosed = false;
 
   /** @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine. */
@@ -123,6 +124,11 @@ export class EngineMetrics {
       'batch_verification_failures_total',
       'Models that gave other results in a batch than alone.',
       model,
+    );
+    this.#killingRequests = metrics.counter(
+      'killing_requests_total',
+      'Requests that ended two replicas, or took longer than runTimeoutMs allows.',
+      ['deployment', ...model],
     );
     this.#routerErrors = metrics.counter('router_errors_total', 'Faults of the router, by kind.', [
       'deployment',
@@ -202,6 +208,11 @@ export class EngineMetrics {
   /** A request for the model was refused, or answered with an error. */
   modelRequestFailed(model: string): void {
     this.#models.of(model).errors.sum += 1;
+  }
+
+  /** A request ended two replicas, the second one alone. */
+  requestKilled(deployment: string, model: string): void {
+    this.#killingRequests.at(deployment, ...this.#label(model)).sum += 1;
   }
 
   routerFailed(deployment: string, kind: string): void {

@@ -16,11 +16,17 @@ export interface ReplicaTask {
 }
 
 /** Settings of a replica's thread. */
-export interface WorkerSettings {
-  readonly replica: string;
+export interface WorkerSettings extends ReplicaRuntimeSettings {
   /** The memory of the shared queue counters. This replica's line in it is `counterSlot`. */
   readonly counters: SharedArrayBuffer;
   readonly counterSlot: number;
+  /** The memory of file hashes that all threads share. */
+  readonly fileHashes: SharedArrayBuffer;
+}
+
+/** Settings of a replica, wherever it runs. */
+export interface ReplicaRuntimeSettings {
+  readonly replica: string;
   readonly eviction: EvictionName;
   readonly maxModels: number;
   readonly maxModelBytes: number;
@@ -32,8 +38,6 @@ export interface WorkerSettings {
   /** For models that set none. */
   readonly weights: WeightPlacement;
   readonly weightStore: WeightStoreSettings;
-  /** The memory of file hashes that all threads share. */
-  readonly fileHashes: SharedArrayBuffer;
   /** Address of the module that handles requests; undefined when requests are feeds of models. */
   readonly handler: string | undefined;
   /** The argument of the handler's first `reconfigure`. */
@@ -204,10 +208,20 @@ export type ReplicaMessage =
   | PullMessage
   | EngineAnswerMessage;
 
+/** The first message to a replica's process. */
+export interface ProcessSettings {
+  readonly settings: ReplicaRuntimeSettings;
+}
+
 /** A message to a replica's thread; the answer repeats its `id`. */
 export interface ToThread {
   readonly id: number;
   readonly message: ReplicaMessage;
+}
+
+/** What a replica's process says of an error that ends it, if it still can. */
+export interface DyingMessage {
+  readonly dying: ErrorRecord;
 }
 
 /** An answer or event of a replica's thread. They are posted in the order in which things happened. */

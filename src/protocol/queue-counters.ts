@@ -48,6 +48,7 @@ export class ReplicaCounters {
   readonly #all: Int32Array;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
+  #stopRaised: (() => void) | undefined;
 
   constructor(memory: SharedArrayBuffer, slot: number) {
     const start = (slot + 1) * LINE_BYTES;
@@ -140,7 +141,7 @@ export class ReplicaCounters {
 
   /** Whether the thread must begin nothing more. */
   get isStopping(): boolean {
-    return Atomics.load(this.#words, STOP) !== STOP_LEVELS.none;
+    return this.stopLevel !== STOP_LEVELS.none;
   }
 
   /**
@@ -151,7 +152,7 @@ export class ReplicaCounters {
    */
   enterNativeCall(highest: StopLevel = STOP_LEVELS.none): boolean {
     Atomics.add(this.#words, IN_NATIVE_CALL, 1);
-    if (Atomics.load(this.#words, STOP) <= highest) return true;
+    if (this.stopLevel <= highest) return true;
     this.leaveNativeCall();
     return false;
   }
@@ -161,8 +162,19 @@ export class ReplicaCounters {
     Atomics.notify(this.#words, IN_NATIVE_CALL);
   }
 
+  get stopLevel(): StopLevel {
+    return Atomics.load(this.#words, STOP) as StopLevel;
+  }
+
   raiseStop(level: StopLevel): void {
-    if (Atomics.load(this.#words, STOP) < level) Atomics.store(this.#words, STOP, level);
+    if (this.stopLevel >= level) return;
+    Atomics.store(this.#words, STOP, level);
+    this.#stopRaised?.();
+  }
+
+  /** Sets the listener for stops that are raised here. A thread sees them by itself; a process must be told. */
+  onStop(listener: () => void): void {
+    this.#stopRaised = listener;
   }
 
   /** Resolves when no native call is under way. */
@@ -176,6 +188,7 @@ export class ReplicaCounters {
 
   /** Clears the line for its next replica. Call it only when the thread of the previous one is gone. */
   reset(): void {
+    this.#stopRaised = undefined;
     for (let word = 0; word < LINE_WORDS; word += 1) Atomics.store(this.#words, word, 0);
     Atomics.notify(this.#words, IN_NATIVE_CALL);
   }
@@ -187,6 +200,7 @@ export class QueueCounters {
   readonly #shared: Int32Array;
   readonly #taken = new Set<number>();
   readonly #capacity: number;
+  readonly #catalogListeners = new Set<() => void>();
 
   /** @param capacity how many replicas can have a line at once; 64 bytes each. */
   constructor(capacity: number) {
@@ -212,8 +226,20 @@ export class QueueCounters {
     this.#taken.delete(slot);
   }
 
+  /** As {@link ReplicaCounters.catalogRevision}. */
+  get catalogRevision(): number {
+    return Atomics.load(this.#shared, CATALOG_REVISION);
+  }
+
   /** Tells threads that an id may stand for another model: they forget their answers and ask again. */
   catalogChanged(): void {
     Atomics.add(this.#shared, CATALOG_REVISION, 1);
+    for (const listener of this.#catalogListeners) listener();
+  }
+
+  /** Calls the listener after each change of the catalog, until the function that it returns is called. */
+  onCatalogChanged(listener: () => void): () => void {
+    this.#catalogListeners.add(listener);
+    return () => this.#catalogListeners.delete(listener);
   }
 }

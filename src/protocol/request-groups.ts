@@ -9,7 +9,7 @@ import {
   type TensorData,
   type TensorFeeds,
 } from '../tensors/tensor.js';
-import type { RequestGroup } from './messages.js';
+import type { RequestGroup, RunMessage } from './messages.js';
 import { ALIGNMENT, buffersOf, givenIn, PackingBuffer, type PartedTensor, packedBytes, viewSlice } from './packing.js';
 
 /** The content of a group: the feeds of its requests, which agree as {@link RequestGroup} says. */
@@ -115,6 +115,12 @@ function rowsOf(feeds: readonly ReadFeeds[]): number | number[] {
 function rowsIn(feeds: ReadFeeds): number {
   for (const name in feeds) return feeds[name]?.dims[0] ?? 0;
   return 0;
+}
+
+export function requestsIn({ groups }: RunMessage): number {
+  let sum = 0;
+  for (const { requests } of groups) sum += requests;
+  return sum;
 }
 
 export function totalRows(rows: number | readonly number[], requests: number): number {

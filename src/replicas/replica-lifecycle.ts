@@ -3,8 +3,8 @@ import { InfermuxError, messageOf } from '../common/errors.js';
 import type { Answer, HelloAnswer } from '../protocol/messages.js';
 import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
 import { unwrap } from './calls/replica-answer.js';
+import type { ReplicaHost } from './hosts/replica-host.js';
 import { checkTransition, isFinal, type ReplicaState } from './replica-state.js';
-import type { ReplicaThread } from './replica-thread.js';
 
 export interface LifecycleOptions {
   /** Id of the replica, for messages. */
@@ -14,18 +14,18 @@ export interface LifecycleOptions {
 
 export interface LifecycleObserver {
   stateChanged(state: ReplicaState): void;
-  /** The thread died or could not start. All messages without an answer are about to be rejected. */
+  /** The host died or could not start. All messages without an answer are about to be rejected. */
   failed(error: InfermuxError): void;
-  /** The thread is in no native call and is about to end. */
+  /** The host is in no native call and is about to end. */
   ending(): void;
 }
 
-/** Starts a replica's thread, ends it only outside native calls, and knows the replica's state. */
+/** Starts a replica's host, ends a thread only outside native calls, and knows the replica's state. */
 export class ReplicaLifecycle {
-  /** Resolves when the thread is gone and nothing uses it any more. */
+  /** Resolves when the host is gone and nothing uses it any more. */
   readonly gone: Promise<void>;
   readonly #options: LifecycleOptions;
-  readonly #thread: ReplicaThread;
+  readonly #host: ReplicaHost;
   readonly #counters: ReplicaCounters;
   readonly #clock: Clock;
   readonly #observer: LifecycleObserver;
@@ -36,7 +36,7 @@ export class ReplicaLifecycle {
 
   constructor(
     options: LifecycleOptions,
-    thread: ReplicaThread,
+    host: ReplicaHost,
     counters: ReplicaCounters,
     clock: Clock,
     observer: LifecycleObserver,
@@ -45,7 +45,7 @@ export class ReplicaLifecycle {
       this.#reportGone = resolve;
     });
     this.#options = options;
-    this.#thread = thread;
+    this.#host = host;
     this.#counters = counters;
     this.#clock = clock;
     this.#observer = observer;
@@ -55,13 +55,13 @@ export class ReplicaLifecycle {
     return this.#state;
   }
 
-  /** What the thread told of itself in its hello; undefined before that. */
+  /** What the replica told of itself in its hello; undefined before that. */
   get hello(): HelloAnswer | undefined {
     return this.#hello;
   }
 
   /**
-   * Starts the thread and waits for its hello.
+   * Starts the host and waits for its hello.
    *
    * @throws InfermuxError `REPLICA_FAILED` with the reason; the replica is then `failed`.
    */
@@ -72,14 +72,14 @@ export class ReplicaLifecycle {
       const tooLate = new InfermuxError('REPLICA_FAILED', `the replica did not start within ${startTimeoutMs} ms`);
       cancelTimeout = this.#clock.schedule(() => reject(tooLate), startTimeoutMs);
     });
-    const hello = this.#thread.post({ kind: 'hello' });
-    const death = this.#thread.ended.then((cause) => {
-      throw cause ?? new Error('the thread ended');
+    const hello = this.#host.post({ kind: 'hello' });
+    const death = this.#host.ended.then((cause) => {
+      throw cause ?? this.#endOfHost();
     });
-    void this.#thread.ended.then((cause) => this.fail(cause ?? new Error('the thread ended')));
+    void this.#host.ended.then((cause) => this.fail(cause ?? this.#endOfHost()));
     try {
       this.#hello = unwrap((await Promise.race([hello, death, timeout])) as Answer<HelloAnswer>);
-      if (isFinal(this.#state)) throw new Error('the thread ended');
+      if (isFinal(this.#state)) throw this.#endOfHost();
       if (this.#state !== 'starting') return;
       this.#become('running');
     } catch (cause) {
@@ -93,49 +93,60 @@ export class ReplicaLifecycle {
   }
 
   /**
-   * Takes no new work, lets given work end, and ends the thread. Resolves when the thread is gone. Idempotent.
+   * Takes no new work, lets given work end, and ends the host. Resolves when the host is gone. Idempotent.
    *
    * @param hurry answers given work that has not begun with `REPLICA_FAILED` instead of running it.
    */
   stop({ hurry }: { hurry: boolean }): Promise<void> {
     if (hurry) this.#counters.raiseStop(STOP_LEVELS.stopping);
     if (this.#state === 'starting' || this.#state === 'running') this.#become('draining');
-    this.#end ??= this.#endThread();
+    // Nobody waits for what it does, and a process can be killed in the middle of it.
+    if (hurry && this.#host.kind === 'process' && this.#counters.dispatches > 0) this.#endNow();
+    this.#end ??= this.#endHost();
     return this.#end;
   }
 
-  /** Marks the replica as failed: its callers are rejected, and its thread ends as soon as it is in no native call. */
+  /** Marks the replica as failed: its callers are rejected, and its host ends as soon as it is in no native call. */
   fail(cause: unknown): void {
     if (isFinal(this.#state)) return;
     const error = replicaFailed(this.#options.id, cause);
     this.#become('failed');
     this.#observer.failed(error);
-    this.#thread.rejectAll(error);
-    // The thread is usually gone. If it is not, it must not go on working for nobody.
+    this.#host.rejectAll(error);
+    // The host is usually gone. If it is not, it must not go on working for nobody.
     void this.stop({ hurry: true });
   }
 
-  /** Marks the replica as failed because its thread gave no answer, not even an error. */
+  /** Marks the replica as failed because its host gave no answer, not even an error. */
   lost(cause: unknown): never {
     this.fail(cause);
     throw cause instanceof InfermuxError ? cause : replicaFailed(this.#options.id, cause);
   }
 
-  async #endThread(): Promise<void> {
-    // The last message: the thread answers it after all earlier messages and the last users of their sessions. A thread
+  async #endHost(): Promise<void> {
+    // The last message: the replica answers it after all earlier messages and the last users of their sessions. A replica
     // that never said hello has no sessions, and may never answer.
     if (this.#hello !== undefined && !isFinal(this.#state)) {
-      const release = this.#thread.post({ kind: 'release' }).catch(() => undefined);
-      await Promise.race([release, this.#thread.ended]);
+      const release = this.#host.post({ kind: 'release' }).catch(() => undefined);
+      await Promise.race([release, this.#host.ended]);
     }
     this.#counters.raiseStop(STOP_LEVELS.exiting);
-    await Promise.race([this.#counters.untilOutsideNativeCall(), this.#thread.ended]);
+    await Promise.race([this.#counters.untilOutsideNativeCall(), this.#host.ended]);
+    this.#endNow();
+    await this.#host.ended;
+    this.#host.rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.#options.id} stopped`));
+    this.#reportGone();
+  }
+
+  /** The error of a host that ended for no known reason. */
+  #endOfHost(): Error {
+    return new Error(`the ${this.#host.kind} ended`);
+  }
+
+  #endNow(): void {
     if (!isFinal(this.#state)) this.#become('stopped');
     this.#observer.ending();
-    this.#thread.terminate();
-    await this.#thread.ended;
-    this.#thread.rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.#options.id} stopped`));
-    this.#reportGone();
+    this.#host.terminate();
   }
 
   #become(state: ReplicaState): void {

@@ -19,6 +19,8 @@ export interface ReplicaOptions {
   readonly isHandler: boolean;
   /** Whether it takes short runs only. */
   readonly isExpress: boolean;
+  /** Whether it is killed for a run that nobody waits for any more, when other requests wait. */
+  readonly killsCancelled: boolean;
   /** For models that set none. */
   readonly weights: WeightPlacement;
   /** Settings of its sessions, for models that set none, key by key. */

@@ -1,35 +1,20 @@
-import type { ResourceLimits } from 'node:worker_threads';
-import { type Clock, settlesWithin } from '../common/clock.js';
+import { settlesWithin } from '../common/clock.js';
 import { InfermuxError, toInfermuxError } from '../common/errors.js';
 import type { EvictionName } from '../contracts/eviction.js';
 import type { HandlerTimeouts } from '../contracts/handler.js';
+import type { ResolvedIsolation } from '../contracts/isolation.js';
 import type { WeightPlacement } from '../contracts/model-reference.js';
 import type { ReplicaEvent } from '../protocol/events.js';
-import { hashMemory } from '../protocol/hash-memory.js';
-import type { WeightStoreSettings, WorkerSettings } from '../protocol/messages.js';
-import { QueueCounters } from '../protocol/queue-counters.js';
-import { guardExit } from './exit-hook.js';
+import type { WeightStoreSettings } from '../protocol/messages.js';
+import { guardExit } from './hosts/exit-hook.js';
+import { ReplicaHosts, type ReplicaHostsEnvironment } from './hosts/replica-hosts.js';
 import { Replica } from './replica.js';
+import type { ReplicaMemory } from './replica-memory.js';
 import type { ReplicaOptions } from './replica-options.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
 import { hadRecovered, RestartPace, restartDelayMs } from './restart-backoff.js';
-import { WorkerThread } from './threads/worker-thread.js';
 
 const START_TIMEOUT_MS = 60_000;
-/** Most files whose hashes the replicas share, so that each file is hashed once: 68 bytes each. */
-const HASHED_FILES = 1_024;
-
-/** Memory that the replicas of all pools share. */
-export class ReplicaMemory {
-  readonly counters: QueueCounters;
-  readonly fileHashes = hashMemory(HASHED_FILES);
-
-  /** @param replicas most replicas that may have a thread at once, including those that are ending. */
-  constructor(replicas: number) {
-    this.counters = new QueueCounters(replicas);
-  }
-}
-
 /** The settings that a replica is started with. */
 export interface ReplicaSettings {
   readonly eviction: EvictionName;
@@ -48,15 +33,11 @@ export interface ReplicaSettings {
   readonly handlerTimeouts: HandlerTimeouts;
   /** Whether it is the express replica of its deployment, which takes short runs only. */
   readonly isExpress: boolean;
+  readonly isolation: ResolvedIsolation;
 }
 
 /** The environment of a pool; tests pass their own. */
-export interface ReplicaPoolEnvironment {
-  readonly clock: Clock;
-  /** The module that the threads run. */
-  readonly worker: URL;
-  readonly resourceLimits?: ResourceLimits;
-}
+export type ReplicaPoolEnvironment = ReplicaHostsEnvironment;
 
 export interface ReplicaPoolObserver {
   /** The replica takes requests from now on. */
@@ -102,6 +83,7 @@ export class ReplicaPool {
   readonly #places: ReplicaPlace[] = [];
   /** `gone` of each replica whose thread is not gone yet. */
   readonly #ends = new Set<Promise<void>>();
+  readonly #hosts: ReplicaHosts;
 
   /** @param name prefix of replica ids: `<name>-0`, `<name>-1` and so on; `<name>-express` for an express replica. */
   constructor(name: string, memory: ReplicaMemory, environment: ReplicaPoolEnvironment, observer: ReplicaPoolObserver) {
@@ -109,6 +91,7 @@ export class ReplicaPool {
     this.#memory = memory;
     this.#environment = environment;
     this.#observer = observer;
+    this.#hosts = new ReplicaHosts(memory, environment);
   }
 
   /** The places, in the order in which they were added. */
@@ -153,6 +136,7 @@ export class ReplicaPool {
   async stop(place: ReplicaPlace, { hurry, graceMs }: { hurry: boolean; graceMs: number }): Promise<void> {
     const { replica } = place;
     place.isLeaving = true;
+    this.#hosts.tend(this.#places);
     if (replica === undefined || isFinal(replica.state)) {
       this.#remove(place);
       return;
@@ -167,7 +151,7 @@ export class ReplicaPool {
 
   /** Resolves when no thread is left, including threads of replicas that failed or were given up. */
   async untilGone(): Promise<void> {
-    await Promise.all(this.#ends);
+    await Promise.all([...this.#ends, this.#hosts.untilGone()]);
   }
 
   #freeId(): string {
@@ -180,6 +164,7 @@ export class ReplicaPool {
     const index = this.#places.indexOf(place);
     if (index === -1) return;
     this.#places.splice(index, 1);
+    this.#hosts.tend(this.#places);
     this.#observer.changed();
   }
 
@@ -200,29 +185,23 @@ export class ReplicaPool {
     if (replica.state !== 'running') return; // told to stop meanwhile
     place.runningSince = this.#environment.clock.now();
     this.#observer.running(replica);
+    this.#hosts.tend(this.#places);
     this.#observer.changed();
   }
 
   #create(place: ReplicaPlace): Replica {
-    const { counters: allCounters, fileHashes } = this.#memory;
+    const { counters: allCounters } = this.#memory;
     const line = allCounters.take();
     if (line === undefined) throw noLineFree();
-    const { labels, ...forThread } = place.settings;
-    const { maxModels, maxModelBytes, modelIdleTimeoutMs, handler, isExpress, weights, session } = forThread;
-    const settings: WorkerSettings = {
-      replica: place.id,
-      counters: allCounters.memory,
-      counterSlot: line.slot,
-      ...forThread,
-      fileHashes,
-    };
-    const { worker: entry, resourceLimits, clock } = this.#environment;
-    const thread = new WorkerThread({ entry, settings, resourceLimits }, line.counters);
+    const { labels, handler, isExpress, weights, session, isolation } = place.settings;
+    const { maxModels, maxModelBytes, modelIdleTimeoutMs } = place.settings;
+    const host = this.#hosts.create(place.id, place.settings, line);
     const options: ReplicaOptions = {
       ...{ id: place.id, deployment: this.#name, labels, modelIdleTimeoutMs, maxModels, maxModelBytes },
       ...{ startTimeoutMs: START_TIMEOUT_MS, isHandler: handler !== undefined, isExpress, weights, session },
+      killsCancelled: isolation !== 'thread' && isolation.killCancelled,
     };
-    const replica = new Replica(options, thread, line.counters, clock, {
+    const replica = new Replica(options, host, line.counters, this.#environment.clock, {
       stateChanged: (changed, state) => {
         if (state === 'draining') this.#observer.removed(changed);
         this.#observer.stateChanged(changed, state);
@@ -232,7 +211,7 @@ export class ReplicaPool {
       event: (sender, event) => this.#observer.event(sender, event),
     });
     place.replica = replica;
-    const unguard = guardExit({ id: place.id, counters: line.counters, thread });
+    const unguard = guardExit({ id: place.id, counters: line.counters, thread: host });
     this.#ends.add(replica.gone);
     // Not earlier: the next owner of the line would see signals that were meant for this replica.
     void replica.gone.then(() => {

@@ -11,11 +11,11 @@ import type { ReplicaAnswer } from './calls/replica-answer.js';
 import { type LoadSettings, ReplicaCalls } from './calls/replica-calls.js';
 import type { ReplicaDispatch } from './calls/replica-dispatch.js';
 import { ReplicaWeights } from './calls/replica-weights.js';
+import type { ReplicaHost } from './hosts/replica-host.js';
 import { ReplicaLifecycle } from './replica-lifecycle.js';
 import { type ModelState, ReplicaModels } from './replica-models.js';
 import type { ReplicaObserver, ReplicaOptions } from './replica-options.js';
 import { isFinal, type ReplicaState } from './replica-state.js';
-import type { ReplicaThread } from './replica-thread.js';
 import { SessionExpiry } from './session-expiry.js';
 
 /**
@@ -27,6 +27,7 @@ export class Replica {
   readonly deployment: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly isExpress: boolean;
+  readonly killsCancelled: boolean;
   readonly counters: ReplicaCounters;
   /** Where its sessions have their weights. */
   readonly weights: ReplicaWeights;
@@ -34,6 +35,7 @@ export class Replica {
   readonly handler: HandlerCalls;
   readonly #options: ReplicaOptions;
   readonly #observer: ReplicaObserver;
+  readonly #host: ReplicaHost;
   readonly #lifecycle: ReplicaLifecycle;
   readonly #models: ReplicaModels;
   readonly #definitions = new ModelDefinitions();
@@ -43,7 +45,7 @@ export class Replica {
 
   constructor(
     options: ReplicaOptions,
-    thread: ReplicaThread,
+    host: ReplicaHost,
     counters: ReplicaCounters,
     clock: Clock,
     observer: ReplicaObserver,
@@ -52,11 +54,13 @@ export class Replica {
     this.deployment = options.deployment;
     this.labels = options.labels;
     this.isExpress = options.isExpress;
+    this.killsCancelled = options.killsCancelled;
     this.counters = counters;
     this.#options = options;
     this.#observer = observer;
+    this.#host = host;
     const models = new ReplicaModels((modelKey) => observer.modelChanged(this, modelKey));
-    this.#lifecycle = new ReplicaLifecycle(options, thread, counters, clock, {
+    this.#lifecycle = new ReplicaLifecycle(options, host, counters, clock, {
       stateChanged: (state) => this.#stateChanged(state),
       failed: (error) => {
         this.#expiry.stop();
@@ -69,17 +73,22 @@ export class Replica {
       },
     });
     const lost = (cause: unknown) => this.#lifecycle.lost(cause);
-    const environment = { thread, counters, models, definitions: this.#definitions, lost, gone: () => this.gone };
+    const environment = { host, counters, models, definitions: this.#definitions, lost, gone: () => this.gone };
     this.#models = models;
     this.#calls = new ReplicaCalls(environment);
     this.handler = new HandlerCalls(environment, this.#calls);
     this.weights = new ReplicaWeights(options, environment, this.#calls);
     this.#expiry = new SessionExpiry(clock, () => this.#expire());
-    thread.onEvent((event) => this.#onEvent(event));
+    host.onEvent((event) => this.#onEvent(event));
   }
 
   get state(): ReplicaState {
     return this.#lifecycle.state;
+  }
+
+  /** Id of its process; undefined for a thread, and when it has ended. */
+  get pid(): number | undefined {
+    return isFinal(this.state) ? undefined : this.#host.pid;
   }
 
   get isFailed(): boolean {

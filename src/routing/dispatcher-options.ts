@@ -1,6 +1,7 @@
 import type { InfermuxError } from '../common/errors.js';
 import type { Batching } from '../contracts/batching.js';
 import type { Order, RequestRouter, RouterName } from '../contracts/request-router.js';
+import type { Bar } from './bars/run-bars.js';
 import type { RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import type { RouterFault } from './routers/guarded-router.js';
 
@@ -50,6 +51,8 @@ export interface DispatcherObserver {
   expressNeeded(isNeeded: boolean): void;
   /** The model's requests are no longer joined. */
   batchingSwitchedOff(model: RoutedModel, reason: string): void;
+  /** A request ended two replicas, the second one alone, and is barred; or its whole model is. */
+  barred(model: RoutedModel, error: InfermuxError, bar: Bar): void;
   /** Requests wait for a model that is to be looked for. */
   sought(model: RoutedModel): void;
   /** No request waits any more for a model that is being looked for. */

@@ -4,6 +4,8 @@ import { isHandlerKey, NO_MODEL } from '../contracts/handler.js';
 import { narrowKeyOf } from '../contracts/model-reference.js';
 import { DEFAULT_ROUTER, type RequestRouter, type RouterName, type RoutingStats } from '../contracts/request-router.js';
 import type { ModelMetadata } from '../tensors/tensor.js';
+import { RunBars } from './bars/run-bars.js';
+import { UnwantedRuns } from './bars/unwanted-runs.js';
 import { AnsweredDispatches } from './batches/answered-dispatches.js';
 import { DispatchSender } from './batches/dispatch-sender.js';
 import { FailedRequests } from './batches/failed-requests.js';
@@ -34,6 +36,7 @@ import { SoughtRequests } from './queues/sought-requests.js';
 import { PowerOfTwoChoicesRouter } from './routers/by-model/power-of-two-choices-router.js';
 import { createRouter } from './routers/create-router.js';
 import type { RouterFault } from './routers/guarded-router.js';
+import { WaitingRequests } from './waiting-requests.js';
 
 /** A model counts as in use for this long after a request for it. */
 const IN_USE_MS = 60_000;
@@ -60,11 +63,15 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly #placement: Placement<R>;
   readonly #accepted: AcceptedRequests;
   readonly #limit: QueueLimit;
+  readonly #waiting: WaitingRequests;
+  /** The models and requests that end replicas. */
+  readonly bars: RunBars;
   /** Requests for models that are being looked for. */
   readonly sought: SoughtRequests;
   /** What handlers do beside answering. */
   readonly handled: HandledWork<R>;
   readonly #given = new GivenDispatches<R>();
+  readonly #unwanted: UnwantedRuns<R>;
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
   readonly #retrying: RetryingRequests;
@@ -86,6 +93,10 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#observer = observer;
     this.loads = new LoadBackoff(this.#queues, this.#replicas, clock);
     this.#random = random;
+    this.bars = new RunBars(clock, {
+      barred: (...barred) => observer.barred(...barred),
+      refuse: (modelKey, errorOf) => this.#waiting.rejectOf(modelKey, errorOf),
+    });
     const queueOf = (modelKey: string) => this.#queues.find(modelKey);
     this.#candidates = new Candidates(this.#replicas, clock);
     const rules = rulesOf(options, this.#cores);
@@ -95,7 +106,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       loadWide: (replica, model) => replica.load(model, { pin: false, spare: [] }),
       accepted: () => this.#accepted.size,
       areAllOf: (modelKey) => this.#accepted.areAllOf(modelKey),
-      refused: (queue, error) => this.#takeWaiting(queue, (pending) => this.#failures.fail(pending, cloneError(error))),
+      refused: (queue, error) =>
+        this.#waiting.take(queue, (pending) => this.#failures.fail(pending, cloneError(error))),
       expressNeeded: (isNeeded) => observer.expressNeeded(isNeeded),
     });
     this.handled = new HandledWork(this.#queues, this.#placement);
@@ -105,17 +117,23 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       busy: () => observer.busy(),
       idle: () => observer.idle(),
       rejected: ({ model, isShadow }, error) => this.#failed(model, error, isShadow),
-      left: (pending) => this.#leaveQueue(pending),
+      left: (pending) => {
+        if (this.sought.remove(pending) || this.#retrying.remove(pending)) return;
+        this.#waiting.leave(pending);
+        this.#unwanted.look();
+      },
     });
     this.#limit = new QueueLimit(options.maxQueuedRequests, clock, {
       placeNow: () => this.#placement.placeNow(),
       reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
+    this.#waiting = new WaitingRequests(this.#queues, this.#accepted, this.#limit, this.#placement);
+    this.#unwanted = new UnwantedRuns(this.#given, () => this.#limit.queued > 0);
     const waits = {
       ...{ accepted: this.#accepted, limit: this.#limit, outage: () => this.#admission.outage },
       enqueue: (pending: PendingRequest) => this.#enqueue(pending),
     };
-    this.#failures = new FailedRequests(this.#accepted, this.loads, {
+    this.#failures = new FailedRequests(this.#accepted, this.loads, this.bars, {
       ...waits,
       loadRetries: this.#loadRetries,
       tryLater: (...failed) => this.#retrying.add(...failed),
@@ -128,8 +146,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       sought: (model) => observer.sought(model),
       unsought: (model) => observer.unsought(model),
     });
-    this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, clock, observer, (candidate, ...work) =>
-      this.#placement.worked(candidate, ...work),
+    this.#answers = new AnsweredDispatches(this.#accepted, this.#failures, this.bars, clock, observer, (...work) =>
+      this.#placement.worked(...work),
     );
     this.#sender = new DispatchSender(
       {
@@ -164,7 +182,9 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#observer.submitted();
     // A request that may wait for another try is accepted all the same.
     const refusal =
-      this.#admission.refusalOf(request) ?? (this.#loadRetries > 0 ? undefined : this.loads.refusal(request.model.key));
+      this.#admission.refusalOf(request) ??
+      (this.#loadRetries > 0 ? undefined : this.loads.refusal(request.model.key)) ??
+      this.bars.refusalOf(request);
     if (refusal !== undefined) {
       request.releaseFeeds?.();
       this.#failed(request.model, refusal, request.isShadow);
@@ -173,6 +193,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const promise = newPromise<T>();
     const pending = new PendingRequest(request, this.#sequence++, this.#clock.now(), read);
     if (this.#accepted.add(pending)) {
+      this.bars.accepted(pending);
       this.#enqueue(pending);
       if (!this.#limit.refuseOverflow(pending) && this.#accepted.has(pending)) {
         // Not earlier: a caller whose request is refused keeps its arrays.
@@ -220,6 +241,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   addReplica(replica: R): void {
     if (!replica.isExpress) this.#admission.outage = undefined;
     if (replica.handles !== undefined) this.#queues.setHandled(replica.handles);
+    this.#unwanted.added(replica);
     this.#placement.addReplica(replica);
   }
 
@@ -231,6 +253,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
     this.#given.removed(replica, crash);
+    this.#unwanted.removed(replica);
     const keys = new Set([...replica.models.keys()].map(narrowKeyOf));
     const own = [...keys].flatMap((key) => this.#queues.find(key) ?? []);
     const queues = this.#placement.removeReplica(replica, own, crash);
@@ -309,12 +332,13 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#placement.forget(queue);
     this.#queues.delete(modelKey);
     this.loads.forget(modelKey);
+    this.bars.forget(modelKey);
   }
 
   /** No replica runs and none could be started: refuses waiting and new requests until a replica is added. */
   declareOutage(error: InfermuxError): void {
     this.#admission.outage = error;
-    this.#rejectAllWaiting(error);
+    this.#waiting.rejectAll(error);
     this.sought.failAll(error);
   }
 
@@ -350,15 +374,8 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests and rejects all accepted ones. */
   destroy(error: InfermuxError): void {
     this.#admission.destroy(error);
-    this.#rejectAllWaiting(error);
+    this.#waiting.rejectAll(error);
     for (const pending of this.#accepted.all()) this.#accepted.reject(pending, () => cloneError(error));
-  }
-
-  #rejectAllWaiting(error: InfermuxError): void {
-    for (const queue of this.#placement.waiting()) {
-      this.#takeWaiting(queue, (pending) => this.#accepted.reject(pending, () => cloneError(error)));
-      this.#placement.left(queue);
-    }
   }
 
   #enqueue(pending: PendingRequest): void {
@@ -368,6 +385,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#limit.entered(pending);
     this.#placement.arrived(queue, pending);
     this.#limit.shedShadows();
+    this.#unwanted.look();
   }
 
   /** Loads a copy of the model. A failure is only recorded: the model is still served by the replicas that have it. */
@@ -378,21 +396,5 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       const error = toInfermuxError(cause);
       if (error.code === 'MODEL_LOAD_FAILED') this.loads.recordFailure(model, error);
     });
-  }
-
-  #takeWaiting(queue: ModelQueue, taken: (pending: PendingRequest) => void): void {
-    for (let pending = queue.take(); pending !== undefined; pending = queue.take()) {
-      this.#limit.left(pending);
-      taken(pending);
-    }
-  }
-
-  /** Removes a request that is over from its queue. The next request may then go where it could not before. */
-  #leaveQueue(pending: PendingRequest): void {
-    if (this.sought.remove(pending) || this.#retrying.remove(pending)) return;
-    const queue = this.#queues.find(pending.model.key);
-    if (queue?.remove(pending) !== true) return;
-    this.#limit.left(pending);
-    this.#placement.left(queue);
   }
 }

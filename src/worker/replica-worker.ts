@@ -6,6 +6,7 @@ import { ReplicaCounters } from '../protocol/queue-counters.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { MessageWait } from './loop/message-wait.js';
+import { PortSource } from './loop/port-source.js';
 
 /** The entry of a replica's thread: the one task of its Piscina pool. Resolves after the replica was told to end. */
 export default async function replicaWorker({ settings, port }: ReplicaTask): Promise<void> {
@@ -16,8 +17,7 @@ export default async function replicaWorker({ settings, port }: ReplicaTask): Pr
   if (!settings.isExpress) lowerThreadPriority();
   const wait = new MessageWait(counters, availableParallelism(), () => performance.now());
   await answerMessages(
-    port,
-    wait,
+    new PortSource(port, wait),
     (message) => handler.handle(message),
     () => handler.unfinished(),
   );

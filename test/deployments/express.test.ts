@@ -4,7 +4,7 @@ import { resolveDeployment } from '../../dist/deployments/config/resolve-deploym
 import { Deployment } from '../../dist/deployments/deployment.js';
 import type { DeploymentQueue } from '../../dist/deployments/deployment-environment.js';
 import { reportOf } from '../../dist/deployments/deployment-report.js';
-import { ReplicaMemory } from '../../dist/replicas/replica-pool.js';
+import { ReplicaMemory } from '../../dist/replicas/replica-memory.js';
 import { replicaEntry } from '../../dist/replicas/threads/replica-entry.js';
 import { FakeClock } from '../support/fakes/fake-clock.js';
 import { until } from '../support/until.js';

@@ -8,10 +8,12 @@ import type { InfermuxError } from '../../dist/common/errors.js';
 import { startEngine } from '../../dist/engine/create-engine.js';
 import type { InferenceEngine } from '../../dist/engine/engine.js';
 import type { EngineOptions } from '../../dist/engine/engine-options.js';
+import { areThreads } from '../support/isolation.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 
 const worker = new URL('../support/crashing-worker.mjs', import.meta.url);
+const processWorker = new URL('../support/crashing-process.mjs', import.meta.url);
 const directory = modelDirectory({
   double: scaleModel(2),
   triple: scaleModel(3),
@@ -23,7 +25,7 @@ let marker = 0;
 let engine: InferenceEngine;
 
 async function start(options: EngineOptions = {}): Promise<InferenceEngine> {
-  const environment = { clock: systemClock, worker, resourceLimits: { maxOldGenerationSizeMb: 128 } };
+  const environment = { clock: systemClock, worker, processWorker, resourceLimits: { maxOldGenerationSizeMb: 128 } };
   engine = await startEngine({ models: directory, replicas: 3, ...options }, environment);
   return engine;
 }
@@ -152,7 +154,11 @@ describe('the pause before a restart', () => {
   it('stays short where one of several requests always ends its thread, and the others are answered', async () => {
     const pauses = await startTimed();
     for (let round = 0; round < 4; round += 1) {
-      expect(await outcome(engine.run('double', feeds(-1)))).toBe('REPLICA_FAILED');
+      // Another one each time: the same is barred.
+      const deadly = { x: { dims: [1, 4], data: Float32Array.of(-1, 0, round, 0) } };
+      expect(await outcome(engine.run('double', deadly))).toBe('REPLICA_FAILED');
+      expect(await outcome(engine.run('double', deadly))).toBe('REPLICA_FAILED');
+      expect(await outcome(engine.run('double', feeds(round)))).toBe(2 * round);
       expect(await outcome(engine.run('triple', feeds(round)))).toBe(3 * round);
     }
     // The request gets a second attempt, which nothing precedes.
@@ -213,7 +219,7 @@ it('memory of large inputs is used again only when nobody reads it, though calle
 });
 
 describe('threads that cannot start', () => {
-  it('make createEngine reject with the reason', async () => {
+  it.runIf(areThreads)('make createEngine reject with the reason', async () => {
     const broken = new URL('../support/broken-worker.mjs', import.meta.url);
     const started = startEngine({ models: directory, replicas: 2 }, { clock: systemClock, worker: broken });
     await expect(started).rejects.toMatchObject({

@@ -17,6 +17,7 @@ import {
 } from '../../dist/index.js';
 import { arrayTypeOf } from '../../dist/tensors/tensor.js';
 import { sampleOf } from '../support/engines/small-engine.js';
+import { areThreads } from '../support/isolation.js';
 import { identityModel, modelDirectory, scaleModel } from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 
@@ -147,44 +148,47 @@ describe('large tensors', () => {
 describe('a replica that dies with large tensors', () => {
   afterEach(() => engine?.close());
 
-  it('costs no answer of those that the engine still has, and those that were given away can be sent again', async () => {
-    engine = await start({ batching: false });
-    const rows = 20_000;
-    let marker = 0;
-    const ask = (caller: number, factor: number, isDeadly: boolean) => {
-      const way = WAYS[caller % 3] as Way;
-      const { feeds, spoil, transfer } = feedsIn(way, 'float32', 'x', [rows, 4], (data: Float32Array) => {
-        data.fill(caller + 1);
-        if (!isDeadly) return;
-        marker += 1;
-        // The thread dies once.
-        data[0] = -1;
-        data[1] = marker;
-      });
-      const answer = engine.run(`times-${factor}`, feeds, { transfer });
-      spoil();
-      return answer.then(
-        (outputs) => dataOf(outputs)[4],
-        ({ code, retryable }: InfermuxError) => `${way}: ${code}, retryable: ${retryable}`,
-      );
-    };
-    for (let round = 0; round < 6; round += 1) {
-      const factor = scales[round % 3] as number;
-      const answers = await Promise.all(
-        Array.from({ length: 9 }, (_, caller) => ask(caller, factor, caller === round)),
-      );
-      for (const [caller, answer] of answers.entries()) {
-        const lost = 'transfer: REPLICA_FAILED, retryable: true';
-        if (answer !== lost) expect(answer).toBe((caller + 1) * factor);
-        else expect(WAYS[caller % 3]).toBe('transfer');
+  it.runIf(areThreads)(
+    'costs no answer of those that the engine still has, and those that were given away can be sent again',
+    async () => {
+      engine = await start({ batching: false });
+      const rows = 20_000;
+      let marker = 0;
+      const ask = (caller: number, factor: number, isDeadly: boolean) => {
+        const way = WAYS[caller % 3] as Way;
+        const { feeds, spoil, transfer } = feedsIn(way, 'float32', 'x', [rows, 4], (data: Float32Array) => {
+          data.fill(caller + 1);
+          if (!isDeadly) return;
+          marker += 1;
+          // The thread dies once.
+          data[0] = -1;
+          data[1] = marker;
+        });
+        const answer = engine.run(`times-${factor}`, feeds, { transfer });
+        spoil();
+        return answer.then(
+          (outputs) => dataOf(outputs)[4],
+          ({ code, retryable }: InfermuxError) => `${way}: ${code}, retryable: ${retryable}`,
+        );
+      };
+      for (let round = 0; round < 6; round += 1) {
+        const factor = scales[round % 3] as number;
+        const answers = await Promise.all(
+          Array.from({ length: 9 }, (_, caller) => ask(caller, factor, caller === round)),
+        );
+        for (const [caller, answer] of answers.entries()) {
+          const lost = 'transfer: REPLICA_FAILED, retryable: true';
+          if (answer !== lost) expect(answer).toBe((caller + 1) * factor);
+          else expect(WAYS[caller % 3]).toBe('transfer');
+        }
+        const isTransferDeadly = WAYS[round % 3] === 'transfer';
+        if (isTransferDeadly) expect(answers[round]).toMatch(/REPLICA_FAILED/);
+        else expect(answers[round]).toBe((round + 1) * factor);
+        await until(() => engine.status().replicas.every(({ state }) => state === 'running'));
       }
-      const isTransferDeadly = WAYS[round % 3] === 'transfer';
-      if (isTransferDeadly) expect(answers[round]).toMatch(/REPLICA_FAILED/);
-      else expect(answers[round]).toBe((round + 1) * factor);
-      await until(() => engine.status().replicas.every(({ state }) => state === 'running'));
-    }
-    await until(async () => (await usedBytes()) === 0);
-  });
+      await until(async () => (await usedBytes()) === 0);
+    },
+  );
 });
 
 describe('engine.allocate', () => {

@@ -2,9 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { createEngine } from '../../dist/index.js';
+import { areThreads } from '../support/isolation.js';
 import { modelDirectory, scaleModel } from '../support/onnx-models.js';
 
-it('the threads are those of Piscina pools, one for each replica', async () => {
+it.runIf(areThreads)('the threads are those of Piscina pools, one for each replica', async () => {
   let threads = 0;
   const count = () => {
     threads += 1;

@@ -5,8 +5,8 @@ import type { ReplicaEvent } from '../../dist/protocol/events.js';
 import type { ReplicaMessage } from '../../dist/protocol/messages.js';
 import { bufferToReturn } from '../../dist/protocol/packing.js';
 import { QueueCounters, type ReplicaCounters } from '../../dist/protocol/queue-counters.js';
+import type { ReplicaHost } from '../../dist/replicas/hosts/replica-host.js';
 import { Replica } from '../../dist/replicas/replica.js';
-import type { ReplicaThread } from '../../dist/replicas/replica-thread.js';
 import { FakeClock } from '../support/fakes/fake-clock.js';
 import { fakeModel } from '../support/fakes/fake-requests.js';
 
@@ -17,7 +17,11 @@ interface Task {
 }
 
 /** A thread that answers when it is told to. */
-class FakeThread implements ReplicaThread {
+class FakeThread implements ReplicaHost {
+  readonly kind = 'thread';
+  readonly pid = undefined;
+  readonly isAlive = false;
+  readonly unanswered = undefined;
   readonly tasks: Task[] = [];
   readonly ended: Promise<Error | undefined>;
   isTerminated = false;
@@ -79,7 +83,15 @@ beforeEach(() => {
   counters = new QueueCounters(1).take()?.counters as ReplicaCounters;
   story = [];
   const options = {
-    ...{ id: 'r0', deployment: 'd', labels: {}, isHandler: false, isExpress: false, maxModels: -1 },
+    ...{
+      id: 'r0',
+      deployment: 'd',
+      labels: {},
+      isHandler: false,
+      isExpress: false,
+      killsCancelled: false,
+      maxModels: -1,
+    },
     ...{ startTimeoutMs: 1_000, modelIdleTimeoutMs: 50, maxModelBytes: -1 },
     ...({ weights: 'auto', session: {} } as const),
   };

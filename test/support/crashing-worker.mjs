@@ -1,57 +1,15 @@
-// A replica's thread that dies on request. The first value of a row of the input x, which has rows of four, says how:
-//   -1 an uncaught error, -2 process.exit, -3 out of heap. A further value names a file: the thread dies only if it can
-// create that file, so once. A model whose id starts with "deadly" ends the thread in its load.
-import { openSync } from 'node:fs';
+// A thread that dies on request, as `crashing.mjs` says.
 import { ReplicaCounters } from '../../dist/protocol/queue-counters.js';
-import { MessageHandler } from '../../dist/worker/loop/message-handler.js';
 import { answerMessages } from '../../dist/worker/loop/message-loop.js';
 import { MessageWait } from '../../dist/worker/loop/message-wait.js';
+import { PortSource } from '../../dist/worker/loop/port-source.js';
+import { crashing } from './crashing.mjs';
 
 export default async function crashingWorker({ settings, port }) {
   const counters = new ReplicaCounters(settings.counters, settings.counterSlot);
-  const handler = new MessageHandler(settings, counters, (event) => {
-    port.postMessage({ event });
-    if (event.kind === 'model-loading' && event.key.startsWith('deadly')) process.exit(3);
-  });
-
-  await answerMessages(port, new MessageWait(counters, 2, () => performance.now()), async (message) => {
-    // Before the answer, with which transferred arrays are freed.
-    const how = message.kind === 'run' ? deadlyRow(message) : undefined;
-    const reply = await handler.handle(message);
-    return how === undefined ? reply : die(how);
-  });
-}
-
-function deadlyRow({ groups }) {
-  for (const { inputs } of groups) {
-    const [{ data, parts = [data] }] = inputs;
-    for (const part of parts) {
-      for (let row = 0; row < part.length; row += 4) if (part[row] < 0 && isFirst(part[row + 1])) return part[row];
-    }
-  }
-  return undefined;
-}
-
-function isFirst(marker) {
-  if (marker === 0) return true;
-  try {
-    openSync(`${process.env.CRASH_MARKERS}/${marker}`, 'wx');
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function die(how) {
-  if (how === -2) process.exit(3);
-  if (how === -3) {
-    const hoard = [];
-    // Little by little: fast growth makes Node 24 end the whole process instead of the thread more often.
-    for (;;) hoard.push({ item: hoard.length, list: [1, 2, 3] });
-  }
-  // At once: a load that began before the end would be blamed for it.
-  process.nextTick(() => {
-    throw new Error('thrown in the worker');
-  });
-  return new Promise(() => undefined);
+  const source = new PortSource(port, new MessageWait(counters, 2, () => performance.now()));
+  await answerMessages(
+    source,
+    crashing(settings, counters, (message) => port.postMessage(message)),
+  );
 }

@@ -78,6 +78,7 @@ export class SimulatedDeployment {
       insteadOf: () => undefined,
       expressNeeded: (isNeeded) => this.#expressNeeded(isNeeded),
       failed: (_, error) => observer.failed(error),
+      barred: () => undefined,
       routerFailed: (_fault, error) => {
         throw error;
       },

@@ -60,6 +60,7 @@ export class SimulatedReplica implements RoutableReplica {
   readonly pinned: ReadonlySet<string> = new Set();
   readonly models = new Map<string, ModelState>();
   readonly isExpress: boolean;
+  readonly killsCancelled = false;
   readonly #machine: SimulatedMachine;
   readonly #options: SimulatedReplicaOptions;
   readonly #observer: SimulatedReplicaObserver;
@@ -120,6 +121,10 @@ export class SimulatedReplica implements RoutableReplica {
 
   get freeBytes(): number {
     return this.#options.maxBytes - this.#bytes;
+  }
+
+  abandon(): void {
+    throw new Error('a simulated replica is not killed');
   }
 
   run(dispatch: RoutedDispatch): PromiseLike<RoutedAnswer> {

@@ -8,10 +8,11 @@ type Defined<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Puts what the flags say over a configuration. */
 export function withFlags({ engine = {}, server = {} }: ServeConfig, flags: ServeFlags): Required<ServeConfig> {
-  const { models, replicas, maxModels, loadOnStart, poll } = flags;
+  const { models, replicas, isolation, maxModels, loadOnStart, poll } = flags;
   const ownEngine: Defined<EngineOptions> = { ...engine };
   if (models !== undefined) ownEngine.models = models;
   if (replicas !== undefined) ownEngine.replicas = replicas;
+  if (isolation !== undefined) ownEngine.isolation = isolation;
   if (maxModels !== undefined) ownEngine.maxModelsPerReplica = maxModels;
   if (loadOnStart !== undefined || poll !== undefined) {
     const pollMs = poll === undefined ? {} : { pollMs: poll * 1_000 };

@@ -1,6 +1,7 @@
 import type { Batching } from '../../contracts/batching.js';
 import type { EvictionName } from '../../contracts/eviction.js';
 import type { HandlerTimeouts } from '../../contracts/handler.js';
+import type { Isolation, ResolvedIsolation } from '../../contracts/isolation.js';
 import type { WeightPlacement } from '../../contracts/model-reference.js';
 import type { Order, RequestRouter, RouterModule, RouterName } from '../../contracts/request-router.js';
 import type { SessionOptions } from '../../contracts/session-settings.js';
@@ -102,6 +103,12 @@ export interface DeploymentOptions {
    * goes by requests and in order `'fifo'`. False: none. Default `'auto'`.
    */
   readonly express?: 'auto' | false | undefined;
+  /**
+   * `'thread'`: replicas are threads of this process. `'process'`: each is a process of its own, which native code can
+   * neither take this process down with nor keep for ever: see the page about isolation. An object has its settings.
+   * Default `'thread'`.
+   */
+  readonly isolation?: Isolation | undefined;
   /** Scales the replicas by the number of requests. Default: none, the number is `replicas`. */
   readonly autoscaling?: AutoscalingOptions | undefined;
 }
@@ -155,7 +162,15 @@ export interface RollingUpdateOptions {
 
 type Plain = Exclude<
   keyof DeploymentOptions,
-  'devices' | 'maxOngoingRequests' | 'loadTimeoutMs' | 'handler' | 'userConfig' | 'labels' | 'router' | 'autoscaling'
+  | 'devices'
+  | 'maxOngoingRequests'
+  | 'loadTimeoutMs'
+  | 'handler'
+  | 'userConfig'
+  | 'labels'
+  | 'router'
+  | 'autoscaling'
+  | 'isolation'
 >;
 
 /** The options with every default filled in. */
@@ -181,4 +196,5 @@ export type ResolvedDeploymentOptions = {
   readonly resources: { readonly [K in keyof ResourceOptions]: number | undefined };
   readonly rollingUpdate: { readonly [K in keyof RollingUpdateOptions]-?: number };
   readonly autoscaling: ResolvedAutoscaling | undefined;
+  readonly isolation: ResolvedIsolation;
 };

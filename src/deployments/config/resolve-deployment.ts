@@ -26,6 +26,7 @@ import type {
   RollingUpdateOptions,
   RoutingStatsOptions,
 } from './deployment-options.js';
+import { isIsolation, resolveIsolation } from './isolation.js';
 import { isRouter, resolveRouter } from './router-module.js';
 import { readUserConfig } from './user-config.js';
 
@@ -70,6 +71,7 @@ export const DEPLOYMENT_RULES: Readonly<Record<keyof DeploymentOptions, Rule>> =
   order: isOneOf(ORDERS),
   eviction: isOneOf(EVICTIONS),
   routingStats: isObject,
+  isolation: isIsolation,
   express: satisfies((value) => value === 'auto' || value === false, '"auto" or false'),
   healthCheck: isObject,
   rollingUpdate: isObject,
@@ -168,6 +170,7 @@ export function resolveDeployment(
     eviction: options.eviction ?? 'lru',
     routingStats: { periodMs: routingStats.periodMs ?? 10_000, timeoutMs: routingStats.timeoutMs ?? 30_000 },
     express: options.express ?? 'auto',
+    isolation: resolveIsolation(`${where}.isolation`, options.isolation),
     rollingUpdate: { fraction: rollingUpdate.fraction ?? 0.2 },
     autoscaling,
   });

@@ -108,6 +108,7 @@ export class ReplicaRoster {
       userConfig: options.userConfig,
       handlerTimeouts: options.handlerTimeouts,
       isExpress: false,
+      isolation: options.isolation,
     };
   }
 }

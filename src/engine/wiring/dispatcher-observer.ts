@@ -42,6 +42,12 @@ export function observeDispatcher(
       log.write('warn', { model: model.id, reason }, message);
       events.emit('batchingSwitchedOff', () => ({ model: model.id, deployment, reason }));
     },
+    barred: (model, error, bar) => {
+      metrics.requestKilled(deployment, labelOf(model));
+      const fact = { model: model.id, deployment, reason: error.message, ...bar };
+      log.write('warn', fact, 'a request ended replicas, and is not run again for a while');
+      events.emit('requestBarred', () => fact);
+    },
     routerFailed: (fault, error, isFirst) => {
       metrics.routerFailed(deployment, fault);
       // The fault may happen with each request, so only the first is logged.

@@ -60,7 +60,7 @@ export class HandlerCalls {
   }
 
   #tell(message: ReplicaMessage): void {
-    this.#environment.thread.post(message).catch(() => undefined);
+    this.#environment.host.post(message).catch(() => undefined);
   }
 
   /** The thread has sent items of a stream. */

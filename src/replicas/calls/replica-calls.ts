@@ -13,8 +13,8 @@ import type {
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { packGroups } from '../../protocol/request-groups.js';
 import { bufferPool } from '../../tensors/memory/buffer-pool.js';
+import type { ReplicaHost } from '../hosts/replica-host.js';
 import type { ReplicaModels } from '../replica-models.js';
-import type { ReplicaThread } from '../replica-thread.js';
 import { ApartMemory } from './apart-memory.js';
 import { definitionOf, type ModelDefinitions } from './model-definitions.js';
 import { type ReplicaAnswer, readAnswer, unwrap } from './replica-answer.js';
@@ -32,7 +32,7 @@ export interface LoadSettings {
 }
 
 export interface CallEnvironment {
-  readonly thread: ReplicaThread;
+  readonly host: ReplicaHost;
   readonly counters: ReplicaCounters;
   readonly models: ReplicaModels;
   readonly definitions: ModelDefinitions;
@@ -54,7 +54,7 @@ export class ReplicaCalls {
   async ask<T>(message: ReplicaMessage): Promise<T> {
     let answer: Answer<T>;
     try {
-      answer = (await this.#environment.thread.post(message)) as Answer<T>;
+      answer = (await this.#environment.host.post(message)) as Answer<T>;
     } catch (cause) {
       return this.#environment.lost(cause);
     }
@@ -68,7 +68,7 @@ export class ReplicaCalls {
    *   stopped, which says nothing about the requests.
    */
   run({ model, groups, spare, verify }: ReplicaDispatch): Promise<ReplicaAnswer> {
-    const { thread, counters, models, definitions, lost, gone } = this.#environment;
+    const { host, counters, models, definitions, lost, gone } = this.#environment;
     const { key } = model;
     let packed: ReturnType<typeof packGroups>;
     try {
@@ -89,7 +89,7 @@ export class ReplicaCalls {
     counters.dispatchGiven(groups.reduce((sum, { feeds }) => sum + feeds.length, 0));
     models.asked(key);
     const memory = packed.apart.length === 0 ? undefined : new ApartMemory(packed.apart);
-    return thread.post(message, packed.transfer).then(
+    return host.post(message, packed.transfer).then(
       (posted) => {
         const answer = posted as Answer<RunAnswer>;
         memory?.release();

@@ -2,15 +2,9 @@ import type { ResourceLimits, Transferable } from 'node:worker_threads';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { FromThread, ReplicaMessage, ToThread, WorkerSettings } from '../../protocol/messages.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
-import type { ReplicaThread } from '../replica-thread.js';
+import type { ReplicaHost } from '../hosts/replica-host.js';
+import { UnansweredMessages } from '../hosts/unanswered-messages.js';
 import { PooledThread } from './pooled-thread.js';
-
-interface Unanswered {
-  readonly id: number;
-  readonly message: ReplicaMessage;
-  readonly resolve: (answer: unknown) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 export interface WorkerThreadOptions {
   readonly entry: URL;
@@ -23,18 +17,13 @@ export interface WorkerThreadOptions {
  *
  * The thread starts with the first message and never starts again: the owner decides what follows a crash.
  */
-export class WorkerThread implements ReplicaThread {
+export class WorkerThread implements ReplicaHost {
+  readonly kind = 'thread';
+  readonly pid = undefined;
   readonly #thread: PooledThread<WorkerSettings>;
   readonly #counters: ReplicaCounters;
-  /**
-   * Few, and mostly answered in order. Not a Map: the table that a Map has outgrown refers to the table that replaced
-   * it. As soon as one table is in the old generation, all later tables end up there too, with the answers in them, and
-   * V8 collects the whole heap every second.
-   */
-  readonly #unanswered: Unanswered[] = [];
+  readonly #unanswered = new UnansweredMessages();
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
-  #oldestRejected: ReplicaMessage | undefined;
-  #lastId = 0;
 
   /** @param counters the line of the counters that `settings` names. */
   constructor({ entry, settings, resourceLimits }: WorkerThreadOptions, counters: ReplicaCounters) {
@@ -54,18 +43,18 @@ export class WorkerThread implements ReplicaThread {
   }
 
   post(message: ReplicaMessage, transfer: readonly Transferable[] = []): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      this.#lastId += 1;
-      const id = this.#lastId;
+    const id = this.#unanswered.nextId();
+    try {
       this.#thread.post({ id, message } satisfies ToThread, transfer);
-      this.#unanswered.push({ id, message, resolve, reject });
-      this.#counters.messagePosted();
-    });
+    } catch (cause) {
+      return Promise.reject(cause);
+    }
+    this.#counters.messagePosted();
+    return this.#unanswered.add(id, message);
   }
 
   rejectAll(error: unknown): void {
-    this.#oldestRejected ??= this.#unanswered[0]?.message;
-    for (const { reject } of this.#unanswered.splice(0)) reject(error);
+    this.#unanswered.rejectAll(error);
   }
 
   terminate(): void {
@@ -78,17 +67,11 @@ export class WorkerThread implements ReplicaThread {
   }
 
   get unanswered(): ReplicaMessage | undefined {
-    return this.#oldestRejected ?? this.#unanswered[0]?.message;
+    return this.#unanswered.oldest;
   }
 
   #receive(message: FromThread): void {
-    if ('event' in message) {
-      this.#onEvent(message.event);
-      return;
-    }
-    const index = this.#unanswered.findIndex(({ id }) => id === message.id);
-    if (index === -1) return;
-    const [unanswered] = this.#unanswered.splice(index, 1);
-    unanswered?.resolve(message.answer);
+    if ('event' in message) this.#onEvent(message.event);
+    else this.#unanswered.answered(message.id, message.answer);
   }
 }

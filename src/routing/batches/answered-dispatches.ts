@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.js';
+import type { RunBars } from '../bars/run-bars.js';
 import type { DispatcherObserver } from '../dispatcher-options.js';
 import type { Candidate, RoutableReplica } from '../placement/replicas/candidate.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
@@ -23,6 +24,7 @@ export type WorkObserver<R extends RoutableReplica> = (
 export class AnsweredDispatches<R extends RoutableReplica> {
   readonly #accepted: AcceptedRequests;
   readonly #failures: FailedRequests;
+  readonly #bars: Pick<RunBars, 'answered'>;
   readonly #clock: Clock;
   readonly #observer: AnswersObserver;
   readonly #worked: WorkObserver<R>;
@@ -30,12 +32,14 @@ export class AnsweredDispatches<R extends RoutableReplica> {
   constructor(
     accepted: AcceptedRequests,
     failures: FailedRequests,
+    bars: Pick<RunBars, 'answered'>,
     clock: Clock,
     observer: AnswersObserver,
     worked: WorkObserver<R>,
   ) {
     this.#accepted = accepted;
     this.#failures = failures;
+    this.#bars = bars;
     this.#clock = clock;
     this.#observer = observer;
     this.#worked = worked;
@@ -48,6 +52,7 @@ export class AnsweredDispatches<R extends RoutableReplica> {
     if (verification?.mismatch !== undefined) {
       if (batching.switchOff()) this.#observer.batchingSwitchedOff(model, verification.mismatch);
     } else if (verification !== undefined) batching.prove();
+    this.#bars.answered(model.key);
     const now = this.#clock.now();
     const result = {
       model,

@@ -1,5 +1,6 @@
 import { cloneError, InfermuxError, toInfermuxError } from '../../common/errors.js';
 import { isSpent } from '../../tensors/memory/placement.js';
+import type { RunBars } from '../bars/run-bars.js';
 import type { PendingRequest, RoutedModel } from '../pending-request.js';
 import type { LoadBackoff } from '../placement/load-backoff.js';
 import type { AcceptedRequests } from '../queues/accepted-requests.js';
@@ -27,17 +28,29 @@ export interface FailedRequestsEnvironment {
 export class FailedRequests {
   readonly #accepted: AcceptedRequests;
   readonly #loadBackoff: LoadBackoff;
+  readonly #bars: Pick<RunBars, 'convict'>;
   readonly #environment: FailedRequestsEnvironment;
 
-  constructor(accepted: AcceptedRequests, loadBackoff: LoadBackoff, environment: FailedRequestsEnvironment) {
+  constructor(
+    accepted: AcceptedRequests,
+    loadBackoff: LoadBackoff,
+    bars: Pick<RunBars, 'convict'>,
+    environment: FailedRequestsEnvironment,
+  ) {
     this.#accepted = accepted;
     this.#loadBackoff = loadBackoff;
+    this.#bars = bars;
     this.#environment = environment;
   }
 
-  failAll({ groups }: PendingDispatch, cause: unknown): void {
+  failAll({ groups, requests: count }: PendingDispatch, cause: unknown): void {
     const error = toInfermuxError(cause);
-    for (const { requests } of groups) for (const pending of requests) this.fail(pending, cloneError(error));
+    for (const { requests } of groups) {
+      for (const pending of requests) {
+        if (error.code === 'DEADLINE_EXCEEDED') this.#overrun(pending, cloneError(error), count === 1);
+        else this.fail(pending, cloneError(error));
+      }
+    }
   }
 
   fail(pending: PendingRequest, error: InfermuxError): void {
@@ -65,11 +78,23 @@ export class FailedRequests {
       return;
     }
     const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
+    if (refusal === undefined && pending.attempts >= MAX_ATTEMPTS) this.#bars.convict(pending, error);
     if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
       this.#accepted.reject(pending, () => cloneError(refusal ?? error));
     else if (payload?.stream?.hasBegun === true) this.#accepted.reject(pending, () => cutOffBy(error));
     else if (isLost(pending)) this.#accepted.reject(pending, () => lostWith(error));
     else this.#environment.enqueue(pending);
+  }
+
+  /** The run took too long, and its replica was killed. Of several requests each is tried alone. */
+  #overrun(pending: PendingRequest, error: InfermuxError, isAlone: boolean): void {
+    if (!this.#accepted.has(pending)) return;
+    const mayRetry = !isAlone && pending.attempts < MAX_ATTEMPTS && !isLost(pending);
+    if (mayRetry && this.#environment.outage() === undefined) this.#environment.enqueue(pending);
+    else {
+      if (isAlone) this.#bars.convict(pending, error);
+      this.#accepted.reject(pending, () => error);
+    }
   }
 }
 

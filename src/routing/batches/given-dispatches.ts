@@ -3,7 +3,7 @@ import type { RoutableReplica } from '../placement/replicas/candidate.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
 /** The unanswered dispatches of each replica, in order. They tell which requests may have caused a replica's death. */
-export class GivenDispatches<R extends Pick<RoutableReplica, 'handles'>> {
+export class GivenDispatches<R extends Pick<RoutableReplica, 'handles' | 'isFailed'>> {
   readonly #given = new WeakMap<R, PendingDispatch[]>();
   /** Replicas that were told to stop. The requests that they do not finish are not to blame. */
   readonly #stopping = new WeakSet<R>();
@@ -32,7 +32,8 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles'>> {
    * works on all of them. The others are not to blame, and lose no attempt.
    */
   failed(replica: R, dispatch: PendingDispatch, cause: unknown): void {
-    const isDead = cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED';
+    // A run that took too long for its process is answered with another code.
+    const isDead = replica.isFailed || (cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED');
     if (!isDead) this.delete(replica, dispatch);
     else if (!this.#hasBegun(replica, dispatch) || this.#stopping.has(replica)) {
       for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
@@ -48,7 +49,18 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles'>> {
     return isAlone || crash?.cause === undefined || crash.cause instanceof InfermuxError;
   }
 
+  /** Whether nobody waits for what the replica works on. */
+  isUnwanted(replica: R): boolean {
+    const given = this.#given.get(replica) ?? [];
+    const begun = given.filter((dispatch) => this.#hasBegun(replica, dispatch));
+    return begun.length > 0 && begun.every(isUnwanted);
+  }
+
   #hasBegun(replica: R, dispatch: PendingDispatch): boolean {
     return replica.handles !== undefined || this.#given.get(replica)?.[0] === dispatch;
   }
+}
+
+function isUnwanted({ groups }: PendingDispatch): boolean {
+  return groups.every(({ requests }) => requests.every(({ position }) => position === undefined));
 }

@@ -19,6 +19,7 @@ import type {
 } from '../../protocol/messages.js';
 import { buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
+import { requestsIn } from '../../protocol/request-groups.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
 import { EngineRuns } from '../handlers/requests/engine-runs.js';
@@ -34,6 +35,7 @@ export class MessageHandler {
   readonly #settings: WorkerSettings;
   readonly #counters: ReplicaCounters;
   readonly #post: (event: ReplicaEvent) => void;
+  readonly #handsBack: boolean;
   /** Models by key, as messages have defined them. */
   readonly #definitions = new Map<string, ModelReference>();
   /** Models that a handler has asked for. */
@@ -42,7 +44,14 @@ export class MessageHandler {
   readonly #engineRuns: EngineRuns;
   #runtime: Runtime | undefined;
 
-  constructor(settings: WorkerSettings, counters: ReplicaCounters, post: (event: ReplicaEvent) => void) {
+  /** @param how.handsBack whether memory goes back with an answer: a thread has it from the calling thread. */
+  constructor(
+    settings: WorkerSettings,
+    counters: ReplicaCounters,
+    post: (event: ReplicaEvent) => void,
+    { handsBack }: { handsBack: boolean } = { handsBack: true },
+  ) {
+    this.#handsBack = handsBack;
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
@@ -106,13 +115,13 @@ export class MessageHandler {
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
       freeBuffers(buffersOf(givenIn(message.groups)));
       const packed = packCalls(calls);
-      const buffer = bufferToReturn(message.groups);
+      const buffer = this.#handsBack ? bufferToReturn(message.groups) : undefined;
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
       reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
       failed = 0;
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {
-      const returned = givenIn(message.groups);
+      const returned = this.#handsBack ? givenIn(message.groups) : [];
       reply = { answer: { error: toErrorRecord(error), returned }, transfer: buffersOf(returned) };
     } finally {
       // Before the answer is posted, so that the router sees the free slot as early as possible.
@@ -186,12 +195,6 @@ export class MessageHandler {
     if (this.#runtime === undefined) throw new InfermuxError('INTERNAL', 'the replica got work before its hello');
     return this.#runtime;
   }
-}
-
-function requestsIn({ groups }: RunMessage): number {
-  let sum = 0;
-  for (const { requests } of groups) sum += requests;
-  return sum;
 }
 
 async function replyOf(work: () => Promise<unknown>): Promise<Reply> {

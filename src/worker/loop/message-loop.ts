@@ -1,7 +1,7 @@
-import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads';
+import type { Transferable } from 'node:worker_threads';
 import { toErrorRecord } from '../../common/values/error-record.js';
-import type { Answer, FromThread, ReplicaMessage, ToThread } from '../../protocol/messages.js';
-import type { MessageWait } from './message-wait.js';
+import type { Answer, ReplicaMessage, ToThread } from '../../protocol/messages.js';
+import type { MessageSource } from './message-source.js';
 
 /** The answer to one message, and the objects to transfer with it. */
 export interface Reply {
@@ -9,25 +9,24 @@ export interface Reply {
   readonly transfer?: readonly Transferable[];
 }
 
-/** Messages in a row before the thread asks for a turn of the event loop; Node may handle a thousand more before it. */
+/** Messages in a row before the replica asks for a turn of the event loop; Node may handle a thousand more before it. */
 const MESSAGES_PER_TURN = 256;
 
 /**
- * Answers the messages of a port until the last of them, `release`, and all before it are answered; then it reads no
- * more. The port stays open: it closes with the thread, and so tells its owner when the thread is gone.
+ * Answers the messages of a source until the last of them, `release`, and all before it are answered; then it reads no
+ * more.
  *
- * While there is nothing to do the thread waits, and its event loop stands still, so the thread keeps no timers. Each
+ * While there is nothing to do a thread waits, and its event loop stands still, so the thread keeps no timers. Each
  * message is answered before the next one is read. Only when a message must wait for something, the event loop runs and
  * brings the others. When messages arrive quickly, the event loop has a turn only now and then: nothing here needs it,
  * but code that an application preloads into its threads might.
  *
  * @param handle must not reject.
  * @param unfinished returns the work that goes on after all answers, if there is any: a load that a handler began and
- *   did not wait for. The thread does not sleep before it is done, since it needs turns of the event loop.
+ *   did not wait for. The replica does not wait for a message before it is done, since it needs turns of the event loop.
  */
 export function answerMessages(
-  port: MessagePort,
-  wait: MessageWait,
+  source: MessageSource,
   handle: (message: ReplicaMessage) => Promise<Reply>,
   unfinished: () => Promise<unknown> | undefined = () => undefined,
 ): Promise<void> {
@@ -42,18 +41,18 @@ export function answerMessages(
 
   const answer = async ({ id, message }: ToThread): Promise<void> => {
     underWay += 1;
-    const { answer, transfer = [] } = await handle(message);
+    const { answer, transfer } = await handle(message);
     underWay -= 1;
     try {
-      port.postMessage({ id, answer } satisfies FromThread, transfer as Transferable[]);
+      source.post({ id, answer }, transfer);
     } catch (error) {
       // There may be no memory for the answer.
-      port.postMessage({ id, answer: { error: toErrorRecord(error) } } satisfies FromThread);
+      source.post({ id, answer: { error: toErrorRecord(error) } });
     }
     isReleased ||= message.kind === 'release';
     if (isReleased) {
       if (underWay > 0) return;
-      port.off('message', receive);
+      source.close();
       end();
       return;
     }
@@ -61,8 +60,6 @@ export function answerMessages(
     if (sinceTurn < MESSAGES_PER_TURN) serve();
     else setImmediate(afterTurn);
   };
-
-  const receive = (message: ToThread): void => void answer(message);
 
   const afterTurn = (): void => {
     sinceTurn = 0;
@@ -80,18 +77,12 @@ export function answerMessages(
         });
         return;
       }
-      // Read before looking for a message: a message that comes later changes the count, and so ends the sleep at once.
-      const posted = wait.posted;
-      const received = receiveMessageOnPort(port) as { message: ToThread } | undefined;
-      if (received === undefined) wait.untilPosted(posted);
-      else void answer(received.message);
+      const next = source.next();
+      if (next === undefined) return;
+      void answer(next);
     }
   };
 
-  port.on('message', receive);
-  // Nobody knows which message it was: the thread ends, and with it the wait for an answer.
-  port.on('messageerror', (error) => {
-    throw error;
-  });
+  source.onMessage((message) => void answer(message));
   return ended;
 }

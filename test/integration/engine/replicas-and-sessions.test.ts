@@ -3,6 +3,7 @@ import { getPriority } from 'node:os';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineOptions, InferenceEngine } from '../../../dist/index.js';
 import { ids, row, sampleOf, single, startSmall } from '../../support/engines/small-engine.js';
+import { areThreads } from '../../support/isolation.js';
 import { until } from '../../support/until.js';
 
 let engine: InferenceEngine;
@@ -21,28 +22,31 @@ describe('replicas', () => {
     await engine.destroy();
   });
 
-  it.runIf(process.platform === 'linux')('go behind the calling thread, which keeps its priority', async () => {
-    /** How many threads of this process have which niceness. */
-    const threadsByNice = () => {
-      const counts = new Map<number, number>();
-      for (const thread of readdirSync('/proc/self/task')) {
-        try {
-          // The name in parentheses may have spaces; niceness is the 17th value behind it.
-          const [, values = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(/\) (?!.*\) )/);
-          const nice = Number(values.split(' ')[16]);
-          counts.set(nice, (counts.get(nice) ?? 0) + 1);
-        } catch {
-          // A thread that has ended meanwhile.
+  it.runIf(areThreads && process.platform === 'linux')(
+    'go behind the calling thread, which keeps its priority',
+    async () => {
+      /** How many threads of this process have which niceness. */
+      const threadsByNice = () => {
+        const counts = new Map<number, number>();
+        for (const thread of readdirSync('/proc/self/task')) {
+          try {
+            // The name in parentheses may have spaces; niceness is the 17th value behind it.
+            const [, values = ''] = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(/\) (?!.*\) )/);
+            const nice = Number(values.split(' ')[16]);
+            counts.set(nice, (counts.get(nice) ?? 0) + 1);
+          } catch {
+            // A thread that has ended meanwhile.
+          }
         }
-      }
-      return counts;
-    };
-    const own = getPriority();
-    const behind = Math.min(19, own + 10);
-    const before = threadsByNice().get(behind) ?? 0;
-    await start();
-    expect({ own: getPriority(), behind: (threadsByNice().get(behind) ?? 0) - before }).toEqual({ own, behind: 2 });
-  });
+        return counts;
+      };
+      const own = getPriority();
+      const behind = Math.min(19, own + 10);
+      const before = threadsByNice().get(behind) ?? 0;
+      await start();
+      expect({ own: getPriority(), behind: (threadsByNice().get(behind) ?? 0) - before }).toEqual({ own, behind: 2 });
+    },
+  );
 });
 
 describe('many models on few replicas', () => {

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type DeploymentOptions, type InferenceEngine } from '../../../dist/index.js';
 import { models, outcome, requestsTo } from '../../support/engines/handlers-engine.js';
+import { areThreads } from '../../support/isolation.js';
 import { until } from '../../support/until.js';
 
 const handler = new URL('../../support/concurrent-handler.mjs', import.meta.url);
@@ -55,7 +56,7 @@ describe('what a handler runs in the engine', () => {
     expect(await outcome(ask({ do: what, target: 'other' }))).toContain(message);
   });
 
-  it('is not asked for again by a request whose own replica lives', async () => {
+  it.runIf(areThreads)('is not asked for again by a request whose own replica lives', async () => {
     await start();
     const times = new Int32Array(new SharedArrayBuffer(4));
     const request = { do: 'nested', target: 'other', request: { do: 'count and exit', times } };
@@ -102,7 +103,7 @@ describe('what a handler runs in the engine', () => {
     expect(error).toContain('app → app → other');
   });
 
-  it('ends at a depth of 16 in shadows, too', async () => {
+  it.runIf(areThreads)('ends at a depth of 16 in shadows, too', async () => {
     await start();
     const batches = new URL('../../support/batch-handler.mjs', import.meta.url);
     await engine.deployments.create('answers', { handler: batches });

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type InferenceEngine } from '../../../dist/index.js';
 import { HANDLER, models, outcome, requestsTo } from '../../support/engines/handlers-engine.js';
+import { areThreads } from '../../support/isolation.js';
 import { until } from '../../support/until.js';
 
 const handler = new URL('../../support/stream-handler.mjs', import.meta.url);
@@ -95,20 +96,23 @@ describe('a stream of a handler', () => {
     await until(() => ongoing() === 0);
   });
 
-  it.each(['break', 'deadline', 'close'])('has all that its generator does at its end done: %s', async (how) => {
-    await start();
-    const done = new Int32Array(new SharedArrayBuffer(4));
-    const options = how === 'deadline' ? { timeoutMs: 50 } : {};
-    const stream = engine.stream('app', { as: 'slow end', done }, options);
-    await stream.next();
-    if (how === 'deadline') await collect(stream);
-    else await stream.return?.();
-    // Nothing else wakes the replica.
-    if (how === 'close') {
-      await engine.close();
-      expect(done[0]).toBe(1);
-    } else await until(() => done[0] === 1);
-  });
+  it.runIf(areThreads).each(['break', 'deadline', 'close'])(
+    'has all that its generator does at its end done: %s',
+    async (how) => {
+      await start();
+      const done = new Int32Array(new SharedArrayBuffer(4));
+      const options = how === 'deadline' ? { timeoutMs: 50 } : {};
+      const stream = engine.stream('app', { as: 'slow end', done }, options);
+      await stream.next();
+      if (how === 'deadline') await collect(stream);
+      else await stream.return?.();
+      // Nothing else wakes the replica.
+      if (how === 'close') {
+        await engine.close();
+        expect(done[0]).toBe(1);
+      } else await until(() => done[0] === 1);
+    },
+  );
 
   it('whose reader left it far behind does not hold up what closes the engine', async () => {
     await start();

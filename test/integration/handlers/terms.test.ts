@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { DeploymentOptions, InferenceEngine, RunOptions } from '../../../dist/index.js';
 import { createEngine } from '../../../dist/index.js';
 import { models, outcome, requestsTo, startHandler, x } from '../../support/engines/handlers-engine.js';
+import { areThreads } from '../../support/isolation.js';
 import { until } from '../../support/until.js';
 
 const TERMS = new URL('../../support/terms-handler.mjs', import.meta.url);
@@ -149,7 +150,7 @@ describe('handlerTimeouts', () => {
     expect(await ask('disposed')).toEqual(['m']);
   });
 
-  it('is disposed of while nothing else happens, and a disposal that fails is told', async () => {
+  it.runIf(areThreads)('is disposed of while nothing else happens, and a disposal that fails is told', async () => {
     const channel = new BroadcastChannel('late-handler');
     const disposed = new Promise((resolve) => {
       channel.onmessage = (event) => resolve((event as MessageEvent).data);

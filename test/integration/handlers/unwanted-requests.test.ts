@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DeploymentOptions, InferenceEngine } from '../../../dist/index.js';
 import { outcome, requestsTo, startHandler } from '../../support/engines/handlers-engine.js';
+import { areThreads } from '../../support/isolation.js';
 import { until } from '../../support/until.js';
 
 let engine: InferenceEngine;
@@ -36,18 +37,21 @@ describe('a request that nobody wants any more', () => {
     await until(() => engine.deployments.get('app').ongoing === 0);
   });
 
-  it.each(['close', 'destroy'] as const)('ends with its thread when the engine does: %s', async (how) => {
-    await start({ gracefulShutdownTimeoutMs: 100 });
-    const counter = new Int32Array(new SharedArrayBuffer(4));
-    const late = outcome(ask({ do: 'count', counter }, 'app', { timeoutMs: 50 }));
-    expect(await late).toContain('DEADLINE_EXCEEDED');
-    await engine[how]();
-    const last = Atomics.load(counter, 0);
-    await new Promise((resolve) => setTimeout(resolve, 30));
-    expect([Atomics.load(counter, 0), last > 0]).toEqual([last, true]);
-  });
+  it.runIf(areThreads).each(['close', 'destroy'] as const)(
+    'ends with its thread when the engine does: %s',
+    async (how) => {
+      await start({ gracefulShutdownTimeoutMs: 100 });
+      const counter = new Int32Array(new SharedArrayBuffer(4));
+      const late = outcome(ask({ do: 'count', counter }, 'app', { timeoutMs: 50 }));
+      expect(await late).toContain('DEADLINE_EXCEEDED');
+      await engine[how]();
+      const last = Atomics.load(counter, 0);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      expect([Atomics.load(counter, 0), last > 0]).toEqual([last, true]);
+    },
+  );
 
-  it('has what its handler does at the end done, though nothing else wakes the replica', async () => {
+  it.runIf(areThreads)('has what its handler does at the end done, though nothing else wakes the replica', async () => {
     const handler = new URL('../../support/concurrent-handler.mjs', import.meta.url);
     engine = await startHandler({ handler });
     const done = new Int32Array(new SharedArrayBuffer(4));

@@ -14,6 +14,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
     failed: nothing,
     called: nothing,
     batchingSwitchedOff: nothing,
+    barred: nothing,
     expressNeeded: nothing,
     sought: nothing,
     unsought: nothing,

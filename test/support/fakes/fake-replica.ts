@@ -28,6 +28,9 @@ export class FakeReplica implements RoutableReplica {
   gone: Promise<unknown> = Promise.resolve();
   isFailed = false;
   isExpress = false;
+  killsCancelled = false;
+  /** What it does when it is given up. */
+  abandon: (cause: Error) => void = () => undefined;
   othersAtWork = 0;
   handles: 'requests' | 'batches' | undefined;
   awaiting = 0;

@@ -2,6 +2,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { expect, it } from 'vitest';
 import { answerMessages } from '../../../dist/worker/loop/message-loop.js';
 import type { MessageWait } from '../../../dist/worker/loop/message-wait.js';
+import { PortSource } from '../../../dist/worker/loop/port-source.js';
 import { until } from '../../support/until.js';
 
 it('does not sleep once it was told to release its sessions, though something unfinished ends after that', async () => {
@@ -13,8 +14,7 @@ it('does not sleep once it was told to release its sessions, though something un
     finish = resolve;
   });
   const ended = answerMessages(
-    port,
-    wait,
+    new PortSource(port, wait),
     async () => ({ answer: { value: undefined } }),
     () => rest,
   );

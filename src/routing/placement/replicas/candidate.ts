@@ -29,6 +29,10 @@ export interface RoutableReplica
   readonly loadUnderWay: ModelName | undefined;
   /** Whether it died, or was given up because it did not stop in time. */
   readonly isFailed: boolean;
+  /** Whether it is killed for a run that nobody waits for any more, when other requests wait. */
+  readonly killsCancelled: boolean;
+  /** Ends it: what it was given is rejected with `REPLICA_FAILED`. */
+  abandon(cause: Error): void;
   /** Resolves when its thread is gone. */
   readonly gone: Promise<unknown>;
   /** Keys of models that are never evicted. */

@@ -1,10 +1,10 @@
 import { write } from 'node:fs';
 import { inspect } from 'node:util';
 import { isMainThread } from 'node:worker_threads';
-import { show } from '../common/errors.js';
-import { isHandlerKey } from '../contracts/handler.js';
-import type { ReplicaMessage } from '../protocol/messages.js';
-import { type ReplicaCounters, STOP_LEVELS } from '../protocol/queue-counters.js';
+import { show } from '../../common/errors.js';
+import { isHandlerKey } from '../../contracts/handler.js';
+import type { ReplicaMessage } from '../../protocol/messages.js';
+import { type ReplicaCounters, STOP_LEVELS } from '../../protocol/queue-counters.js';
 
 /** A replica whose thread may be there when the process ends. */
 export interface GuardedReplica {

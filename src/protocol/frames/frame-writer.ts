@@ -1,0 +1,74 @@
+import { Serializer } from 'node:v8';
+import { kindOf } from './array-kinds.js';
+import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES } from './frame-format.js';
+
+/** Views of so many bytes go as they are, behind the message: a copy of them would cost more than a system call's entry. */
+const APART_FROM_BYTES = 16_384;
+
+const NO_HEADER = Buffer.alloc(HEADER_BYTES);
+
+/**
+ * Returns the pieces of one frame, in their order. Large arrays are among them as they are: leave them alone until they
+ * are written.
+ *
+ * @throws Error for a value that structured clone cannot carry, or that only threads can share, such as a port.
+ */
+export function writeFrame(message: unknown, counts: Counts): Uint8Array[] {
+  const serializer = new FrameSerializer();
+  // The header is filled in at last.
+  serializer.writeRawBytes(NO_HEADER);
+  serializer.writeHeader();
+  serializer.writeValue(message);
+  const written = serializer.releaseBuffer();
+  fillHeader(written, written.length - HEADER_BYTES, counts);
+  return [written, ...serializer.aparts];
+}
+
+/** Returns a frame that only tells the counts. */
+export function writeCounts(counts: Counts): Uint8Array[] {
+  const frame = Buffer.alloc(HEADER_BYTES);
+  fillHeader(frame, 0, counts);
+  return [frame];
+}
+
+function fillHeader(frame: Buffer, bytes: number, counts: Counts): void {
+  frame.writeUInt32LE(bytes, HEADER.bytes);
+  for (let index = 0; index < counts.length; index += 1) {
+    frame.writeDoubleLE(counts[index] as number, HEADER.counts + index * COUNT_BYTES);
+  }
+}
+
+interface ViewSettings {
+  _setTreatArrayBufferViewsAsHostObjects(areHostObjects: boolean): void;
+}
+
+/** Writes small views into the message, without the memory beside them, and keeps the larger ones apart. */
+class FrameSerializer extends Serializer {
+  readonly aparts: Uint8Array[] = [];
+
+  constructor() {
+    super();
+    // V8 would write the whole buffer of a view. The method is documented, and missing from the types.
+    (this as unknown as ViewSettings)._setTreatArrayBufferViewsAsHostObjects(true);
+  }
+
+  /** V8 calls it for each view. */
+  _writeHostObject(view: ArrayBufferView): void {
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const isApart = bytes.length >= APART_FROM_BYTES;
+    this.writeUint32(kindOf(view) * 2 + Number(isApart));
+    this.writeDouble(bytes.length);
+    if (isApart) this.aparts.push(bytes);
+    else this.writeRawBytes(bytes);
+  }
+
+  /** V8 calls it for memory that threads share, outside a view. */
+  _getSharedArrayBufferId(): never {
+    throw new TypeError('a SharedArrayBuffer could not be cloned: another process cannot share it');
+  }
+
+  /** V8 calls it to make the error of a value that cannot be cloned. */
+  _getDataCloneError(message: string): Error {
+    return new TypeError(message);
+  }
+}

@@ -1,0 +1,145 @@
+import type { ChildProcess } from 'node:child_process';
+import type { Socket } from 'node:net';
+import { type Counts, PROCESS_FILES } from '../../protocol/frames/frame-format.js';
+import { FrameReader } from '../../protocol/frames/frame-reader.js';
+import { type Launch, startProcess } from './launch.js';
+import { OneByOne } from './one-by-one.js';
+
+export interface ProcessObserver {
+  received(message: unknown, counts: Counts): void;
+}
+
+interface Arrived {
+  readonly message: unknown;
+  readonly counts: Counts;
+}
+
+/** Processes that are there. They end with this one, however it ends; most ends it can hasten. */
+const alive = new Set<ReplicaProcess>();
+
+function killAll(): void {
+  for (const each of alive) each.kill();
+}
+
+/**
+ * A process that is a replica, or is ready to become one. It starts at once, and loads onnxruntime-node before it is told
+ * anything. It does not keep this process up.
+ */
+export class ReplicaProcess {
+  /** Resolves when the process is gone and all that it has sent was received, with the error that ended it. */
+  readonly ended: Promise<Error | undefined>;
+  #child: ChildProcess | undefined;
+  #observer: ProcessObserver | undefined;
+  readonly #arrived = new OneByOne<Arrived>(({ message, counts }) => this.#observer?.received(message, counts));
+  #cause: Error | undefined;
+  #hasEnded = false;
+
+  constructor(program: URL, launch: Launch) {
+    let child: ChildProcess;
+    try {
+      child = startProcess(program, launch);
+    } catch (cause) {
+      this.#cause = cause as Error;
+      this.#hasEnded = true;
+      this.ended = Promise.resolve(this.#cause);
+      return;
+    }
+    this.#child = child;
+    if (alive.size === 0) process.prependListener('exit', killAll);
+    alive.add(this);
+    this.ended = this.#untilEnded(child);
+    const reader = new FrameReader((message, counts) => this.#arrived.add({ message, counts }));
+    const { messages, answers, life } = PROCESS_FILES;
+    const sockets = [messages, answers, life].map((file) => this.#socket(file));
+    for (const socket of sockets) {
+      // A write that fails, since the process is gone: its end tells.
+      socket?.on('error', () => undefined);
+      socket?.resume();
+      socket?.unref();
+    }
+    const received = this.#socket(answers);
+    received?.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk);
+      } catch (cause) {
+        received.removeAllListeners('data').resume();
+        this.kill(new Error('its process sent what cannot be read', { cause }));
+      }
+    });
+    child.unref();
+  }
+
+  /** Undefined when it was not started. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Why it ended, or is about to. */
+  get cause(): Error | undefined {
+    return this.#cause;
+  }
+
+  /** Sets who learns of what it sends. */
+  observe(observer: ProcessObserver): void {
+    this.#observer = observer;
+  }
+
+  /** Sends the pieces of a frame. They must stay as they are until they are answered. Of a process that is gone nothing is heard. */
+  send(pieces: readonly Uint8Array[]): void {
+    const socket = this.#socket(PROCESS_FILES.messages);
+    if (socket === undefined || this.#hasEnded) return;
+    if (pieces.length === 1) {
+      socket.write(pieces[0] as Uint8Array);
+      return;
+    }
+    socket.cork();
+    for (const piece of pieces) socket.write(piece);
+    socket.uncork();
+  }
+
+  /** Ends it at once, whatever it is doing. @param cause why; the first one counts. */
+  kill(cause?: Error): void {
+    if (this.#hasEnded) return;
+    this.explain(cause);
+    this.#child?.kill('SIGKILL');
+  }
+
+  /** Keeps why it is about to end, unless another reason is known. */
+  explain(cause: Error | undefined): void {
+    this.#cause ??= cause;
+  }
+
+  #socket(file: number): Socket | undefined {
+    return (this.#child?.stdio as (Socket | null | undefined)[] | undefined)?.[file] ?? undefined;
+  }
+
+  #untilEnded(child: ChildProcess): Promise<Error | undefined> {
+    return new Promise((resolve) => {
+      const end = () => {
+        if (this.#hasEnded) return;
+        this.#hasEnded = true;
+        alive.delete(this);
+        if (alive.size === 0) process.off('exit', killAll);
+        resolve(this.#cause);
+      };
+      child.once('error', (error) => {
+        this.explain(new Error(`its process could not be started: ${error.message}`, { cause: error }));
+        if (child.pid === undefined) end();
+      });
+      child.once('exit', (code, signal) => this.explain(endingOf(code, signal)));
+      // Later than the exit: all that it has sent was received.
+      child.once('close', () => this.#arrived.whenDone(end));
+    });
+  }
+}
+
+function endingOf(code: number | null, signal: NodeJS.Signals | null): Error {
+  if (signal === null) return new Error(`its process exited with code ${code}`);
+  const hint =
+    signal === 'SIGKILL' ? ', by the system or a user: it is what the system does when memory is used up' : '';
+  return new Error(`its process was killed by ${signal}${hint}`);
+}

@@ -1,0 +1,36 @@
+import { Worker } from 'node:worker_threads';
+
+/** The whole program of the watch. Its event loop runs whatever the other thread does. */
+const PROGRAM = `
+const { Socket } = require('node:net');
+const { workerData } = require('node:worker_threads');
+const end = () => process.kill(process.pid, 'SIGKILL');
+new Socket({ fd: workerData, readable: true, writable: false }).on('end', end).on('error', end).resume();`;
+
+/** A heap as small as Node starts with. */
+const LIMITS = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1, stackSizeMb: 0.5 };
+
+/**
+ * Ends this process when the calling process is gone, however that ended, and whatever this one is doing: a thread of its
+ * own waits for it, so that a native call that never ends is no hindrance.
+ *
+ * @param file of a socket that nothing is written to.
+ * @returns false where threads are not allowed: then the process notices when it is in no call.
+ */
+export function watchParent(file: number): boolean {
+  try {
+    const watch = new Worker(PROGRAM, {
+      eval: true,
+      workerData: file,
+      resourceLimits: LIMITS,
+      env: {},
+      execArgv: [],
+      stdin: false,
+    });
+    watch.on('error', () => undefined);
+    watch.unref();
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,26 @@
+// A process that dies on request, as `crashing.mjs` says.
+import { hashMemory } from '../../dist/protocol/hash-memory.js';
+import { requestsIn } from '../../dist/protocol/request-groups.js';
+import { answerMessages } from '../../dist/worker/loop/message-loop.js';
+import { FrameSource } from '../../dist/worker/process/frame-source.js';
+import { ToldCounters } from '../../dist/worker/process/told-counters.js';
+import { crashing } from './crashing.mjs';
+
+const counters = new ToldCounters();
+const source = new FrameSource({
+  began: ({ settings }) => {
+    const { memory, slot, own } = counters;
+    const all = { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory(16) };
+    void answerMessages(
+      source,
+      crashing(all, own, (message) => source.post(message), { handsBack: false }),
+    );
+  },
+  received: ({ message }) => {
+    if (message.kind === 'run') counters.own.dispatchGiven(requestsIn(message));
+  },
+  told: (counts) => counters.told(counts),
+  get counts() {
+    return counters.counts;
+  },
+});
