@@ -9,6 +9,7 @@ import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { FrameSource } from './process/frame-source.js';
 import { watchParent } from './process/parent-watch.js';
+import { rehearse } from './process/rehearsal.js';
 import { ToldCounters } from './process/told-counters.js';
 
 /** As many as the threads of an engine share. */
@@ -19,13 +20,14 @@ const OUT_OF_MEMORY_SCORE = 800;
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
 /**
- * The program of a replica's process. It loads onnxruntime-node before it is asked for anything: a process may have been
- * started in advance, so that it can take the place of another one at once.
+ * The program of a replica's process. It prepares before it is asked for anything: a process may have been started in
+ * advance, so that it can take the place of another one at once.
  */
 for (const signal of SIGNALS) process.on(signal, () => undefined);
 watchParent(PROCESS_FILES.life);
 offerToSystem();
 const counters = new ToldCounters();
+let hasBegun = false;
 const source = new FrameSource({
   began: (settings) => void begin(settings),
   received: ({ message }) => {
@@ -41,14 +43,14 @@ void prepare();
 
 async function prepare(): Promise<void> {
   try {
-    const { startOnnxruntime } = await import('./runtime.js');
-    await startOnnxruntime();
+    await rehearse(() => hasBegun);
   } catch {
     // The first message meets the same error, and can tell of it.
   }
 }
 
 async function begin({ settings }: ProcessSettings): Promise<void> {
+  hasBegun = true;
   if (!settings.isExpress) lowerThreadPriority();
   const { memory, slot, own } = counters;
   const handler = new MessageHandler(

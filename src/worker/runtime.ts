@@ -23,8 +23,6 @@ import { FileHashes } from './weights/file-hashes.js';
 import { SharedWeights } from './weights/shared-weights.js';
 import { rememberedHashes, WeightStore } from './weights/weight-store.js';
 
-export { startOnnxruntime };
-
 /** The parts of a replica's thread that need onnxruntime-node. */
 export interface Runtime {
   readonly models: ModelMultiplexer;
