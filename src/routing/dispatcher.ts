@@ -283,6 +283,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     this.#placement.modelChanged(replica, modelKey, queue);
     if (replica.models.get(modelKey) !== 'loading') this.loads.loadEnded(modelKey);
     if (queue !== undefined) this.#forgetTransient(queue);
+    this.#unwanted.look();
   }
 
   /** Returns the replica's statistics as routers see them; undefined when it takes no requests. */
@@ -360,8 +361,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   /** Refuses new requests and rejects shadow requests. Other accepted requests go on, and wait for no batch. */
   close(refusal: InfermuxError): void {
     this.#admission.close(refusal);
-    const shadows = this.#accepted.all().filter(({ isShadow }) => isShadow);
-    for (const shadow of shadows) this.#accepted.reject(shadow, () => cloneError(refusal));
+    for (const each of this.#accepted.all()) if (each.isShadow) this.#accepted.reject(each, () => cloneError(refusal));
     this.#retrying.close();
     this.#placement.stopGathering();
   }

@@ -25,9 +25,11 @@ export class UnwantedRuns<R extends RoutableReplica> {
 
   /** Call it when a request is over or waits. */
   look(): void {
-    if (this.#replicas.size === 0 || !this.#isNeeded()) return;
+    if (this.#replicas.size === 0) return;
+    const isAnyNeeded = this.#isNeeded();
     for (const replica of this.#replicas) {
       if (replica.isLoading || !this.#given.isUnwanted(replica)) continue;
+      if (!isAnyNeeded && !this.#given.isWaitedFor(replica)) continue;
       const message = 'its run was cancelled or came too late, and other requests wait (killCancelled)';
       replica.abandon(new InfermuxError('CANCELLED', message));
     }

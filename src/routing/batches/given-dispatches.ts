@@ -56,6 +56,12 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles' | 'isFail
     return begun.length > 0 && begun.every(isUnwanted);
   }
 
+  /** Whether somebody waits for what the replica has and has not begun. */
+  isWaitedFor(replica: R): boolean {
+    const given = this.#given.get(replica) ?? [];
+    return given.some((dispatch) => !this.#hasBegun(replica, dispatch) && !isUnwanted(dispatch));
+  }
+
   #hasBegun(replica: R, dispatch: PendingDispatch): boolean {
     return replica.handles !== undefined || this.#given.get(replica)?.[0] === dispatch;
   }
