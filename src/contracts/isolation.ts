@@ -5,26 +5,27 @@ export type Isolation = 'thread' | 'process' | ProcessIsolation;
 export interface ProcessIsolation {
   readonly kind: 'process';
   /**
-   * Most bytes of a replica's resident memory, with its models and its Node (about 70 MB). Beyond it the process is
-   * killed, and its requests go on as after a crash. It is looked at ten times a second, on Linux alone. Default: no
-   * limit.
+   * Most bytes of a replica's resident memory, with its models and its Node (about 80 MB, of which it shares a half). A
+   * process that has more is killed, and its requests go on as after a crash. Checked ten times a second. Linux only.
+   * Default: no limit.
    */
   readonly memoryLimitBytes?: number | undefined;
   /**
-   * Milliseconds that one run may take; loads have `loadTimeoutMs`. Then the process is killed: a request that ran alone
-   * gets `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. -1: no limit, the default.
+   * Milliseconds that one run may take. A run that takes longer is killed with its process: a request that ran alone gets
+   * `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. With a handler: milliseconds that its
+   * process may give no sign of life; it is killed after one to two times that. Loads have `loadTimeoutMs`. -1: no limit,
+   * the default.
    */
   readonly runTimeoutMs?: number | undefined;
   /**
-   * Whether a run that nobody waits for any more, since its requests were cancelled or came too late, is killed when other
-   * requests wait for a replica. Default false.
+   * Kills a run that nobody waits for any more, since its requests were cancelled or came too late, when other requests
+   * need a replica. Default false.
    */
   readonly killCancelled?: boolean | undefined;
   /** Processes that are started in advance, to take the place of dead ones; about 60 MB each. Default 1. */
   readonly spares?: number | undefined;
   /**
-   * Environment variables of the processes, beside the few that a process needs: `PATH`, `HOME`, the time zone, the
-   * language, and those of CUDA, OpenMP and the dynamic linker.
+   * Environment variables of the processes, beside the few that each process gets: `docs/isolation.md` lists them.
    */
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Options of Node for the processes, such as `--permission`. Default: none. */

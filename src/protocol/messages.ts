@@ -153,6 +153,11 @@ export interface HealthMessage {
   readonly kind: 'health';
 }
 
+/** Asks for a sign of life, and nothing else. */
+export interface PingMessage {
+  readonly kind: 'ping';
+}
+
 /** Asks for the handler's routing stats. */
 export interface RoutingStatsMessage {
   readonly kind: 'routing-stats';
@@ -202,26 +207,17 @@ export type ReplicaMessage =
   | ReleaseMessage
   | ReconfigureMessage
   | HealthMessage
+  | PingMessage
   | RoutingStatsMessage
   | DefineMessage
   | CancelMessage
   | PullMessage
   | EngineAnswerMessage;
 
-/** The first message to a replica's process. */
-export interface ProcessSettings {
-  readonly settings: ReplicaRuntimeSettings;
-}
-
 /** A message to a replica's thread; the answer repeats its `id`. */
 export interface ToThread {
   readonly id: number;
   readonly message: ReplicaMessage;
-}
-
-/** What a replica's process says of an error that ends it, if it still can. */
-export interface DyingMessage {
-  readonly dying: ErrorRecord;
 }
 
 /** An answer or event of a replica's thread. They are posted in the order in which things happened. */

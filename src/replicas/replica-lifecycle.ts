@@ -101,7 +101,7 @@ export class ReplicaLifecycle {
     if (hurry) this.#counters.raiseStop(STOP_LEVELS.stopping);
     if (this.#state === 'starting' || this.#state === 'running') this.#become('draining');
     // Nobody waits for what it does, and a process can be killed in the middle of it.
-    if (hurry && this.#host.kind === 'process' && this.#counters.dispatches > 0) this.#endNow();
+    if (hurry && this.#host.kind === 'process' && this.#host.unanswered !== undefined) this.#endNow();
     this.#end ??= this.#endHost();
     return this.#end;
   }

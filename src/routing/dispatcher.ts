@@ -118,17 +118,16 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       idle: () => observer.idle(),
       rejected: ({ model, isShadow }, error) => this.#failed(model, error, isShadow),
       left: (pending) => {
-        if (this.sought.remove(pending) || this.#retrying.remove(pending)) return;
-        this.#waiting.leave(pending);
-        this.#unwanted.look();
+        if (!this.sought.remove(pending) && !this.#retrying.remove(pending)) this.#waiting.leave(pending);
       },
+      givenUp: () => this.#unwanted.look(),
     });
     this.#limit = new QueueLimit(options.maxQueuedRequests, clock, {
       placeNow: () => this.#placement.placeNow(),
       reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
     this.#waiting = new WaitingRequests(this.#queues, this.#accepted, this.#limit, this.#placement);
-    this.#unwanted = new UnwantedRuns(this.#given, () => this.#limit.queued > 0);
+    this.#unwanted = new UnwantedRuns(this.#given, () => (this.#replicas.free.length > 0 ? 0 : this.#limit.queued));
     const waits = {
       ...{ accepted: this.#accepted, limit: this.#limit, outage: () => this.#admission.outage },
       enqueue: (pending: PendingRequest) => this.#enqueue(pending),

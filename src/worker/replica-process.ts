@@ -1,9 +1,8 @@
 import { writeFileSync } from 'node:fs';
-import { lowerThreadPriority } from '../common/thread-priority.js';
 import { toErrorRecord } from '../common/values/error-record.js';
 import { PROCESS_FILES } from '../protocol/frames/frame-format.js';
 import { hashMemory } from '../protocol/hash-memory.js';
-import type { ProcessSettings } from '../protocol/messages.js';
+import type { ProcessSettings } from '../protocol/process-messages.js';
 import { requestsIn } from '../protocol/request-groups.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
@@ -51,7 +50,6 @@ async function prepare(): Promise<void> {
 
 async function begin({ settings }: ProcessSettings): Promise<void> {
   hasBegun = true;
-  if (!settings.isExpress) lowerThreadPriority();
   const { memory, slot, own } = counters;
   const handler = new MessageHandler(
     { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory(HASHED_FILES) },

@@ -4,8 +4,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { directory } from '../support/directories.js';
+import { countingModel, deepModel, divisionModel, fillingModel } from '../support/hazard-models.js';
 import { infermux, MAIN } from '../support/infermux.js';
-import { endlessLoadModel, endlessRunModel, scaleModel, trapModel, trapRunModel } from '../support/onnx-models.js';
+import {
+  endlessLoadModel,
+  endlessRunModel,
+  oddOutputsModel,
+  scaleModel,
+  trapModel,
+  trapRunModel,
+} from '../support/onnx-models.js';
 import { until } from '../support/until.js';
 
 describe.runIf(process.arch === 'x64')('a model that kills its process', () => {
@@ -43,6 +51,44 @@ describe.runIf(process.arch === 'x64')('a model that kills its process', () => {
     const { code, stderr } = await infermux('bench', join(root, 'trap-run.onnx'), '--callers', '1', '--replicas', '1');
     expect(code).toBe(1);
     expect(stderr).toMatch(/^infermux: model ".*trap-run\.onnx" killed its process: SIGFPE while it ran\. .*\n$/);
+  }, 60_000);
+});
+
+describe('models check --isolated', () => {
+  it('survives every hazard, and names those that show when a model is loaded', async () => {
+    const root = directory({
+      'counting.onnx': countingModel(),
+      'deep.onnx': deepModel(5_000),
+      'division.onnx': divisionModel(),
+      'double.onnx': scaleModel(2),
+      'endless.onnx': endlessRunModel(),
+      'filling.onnx': fillingModel(),
+      'int4.onnx': oddOutputsModel(['int4'], false),
+      // Its warm-up run asks for 4 TB.
+      'warm/model.onnx': fillingModel(),
+      'warm/model.json': JSON.stringify({ warmUp: [{ x: { dims: [1], data: [2 ** 40] } }] }),
+    });
+    const { code, stdout, stderr } = await infermux('models', 'check', root, '--isolated', '--json');
+    expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
+    const problems = Object.fromEntries(
+      (JSON.parse(stdout) as { problems: { model: string; problem: string }[] }).problems.map(({ model, problem }) => [
+        model,
+        problem,
+      ]),
+    );
+    expect(problems).toEqual({
+      'deep@1': expect.stringContaining('killed its process: SIGSEGV'),
+      'int4@1': expect.stringContaining('int4'),
+      'warm@1': expect.stringContaining('warm'),
+    });
+  }, 90_000);
+
+  it('survives their inspection', async () => {
+    const root = directory({ 'deep.onnx': deepModel(5_000), 'int4.onnx': oddOutputsModel(['int4'], false) });
+    for (const name of ['deep', 'int4']) {
+      const { code, stderr } = await infermux('inspect', join(root, `${name}.onnx`));
+      expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/SIGSEGV|int4/) });
+    }
   }, 60_000);
 });
 

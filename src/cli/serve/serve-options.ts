@@ -51,11 +51,11 @@ export const SERVE_OPTIONS: readonly Option[] = [
     .env('INFERMUX_ADMIN')
     .argParser(parseAdmin),
   flag('--no-admin', 'allow no loads and unloads'),
-  flag('--replicas <count>', 'threads that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
+  flag('--replicas <count>', 'threads or processes that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
   flag('--isolation <kind>', 'what each replica is; thread if not said, process for models that you do not trust')
     .env('INFERMUX_ISOLATION')
     .choices(['thread', 'process']),
-  flag('--max-models <count>', 'models that each thread holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
+  flag('--max-models <count>', 'models that each of them holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
   flag('--load-on-start', 'load all models at the start').env('INFERMUX_LOAD_ON_START'),
   flag('--poll <seconds>', 'look for changed models so often; 0 for never').env('INFERMUX_POLL').argParser(parseDelay),
   flag('--api-keys <file>', 'a file with one key a line; each request needs one').env('INFERMUX_API_KEYS'),

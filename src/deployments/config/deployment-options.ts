@@ -104,9 +104,8 @@ export interface DeploymentOptions {
    */
   readonly express?: 'auto' | false | undefined;
   /**
-   * `'thread'`: replicas are threads of this process. `'process'`: each is a process of its own, which native code can
-   * neither take this process down with nor keep for ever: see the page about isolation. An object has its settings.
-   * Default `'thread'`.
+   * `'thread'`: replicas are threads of this process. `'process'`: each is a process of its own. Native code in it can
+   * neither end this process nor hold it for ever: see `docs/isolation.md`. An object has its settings. Default `'thread'`.
    */
   readonly isolation?: Isolation | undefined;
   /** Scales the replicas by the number of requests. Default: none, the number is `replicas`. */

@@ -13,6 +13,9 @@ export const HEADER = { bytes: 0, counts: 8 } as const;
 /** Of one count. */
 export const COUNT_BYTES = Float64Array.BYTES_PER_ELEMENT;
 
+/** Most bytes of one message. More comes only from a sender that is not in its right mind. */
+export const MOST_BYTES = 2 ** 31 - 1;
+
 /** What the other side has to know of this side's counters. */
 export type Counts = readonly [number, number, number];
 

@@ -1,6 +1,6 @@
 import { Deserializer } from 'node:v8';
 import { SHARED, viewOf } from './array-kinds.js';
-import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES } from './frame-format.js';
+import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
 
 /** Takes the bytes of frames as they come, and calls back with each message. */
 export class FrameReader {
@@ -58,6 +58,7 @@ export class FrameReader {
     const count = (index: number) => header.getFloat64(HEADER.counts + index * COUNT_BYTES, true);
     this.#counts = [count(0), count(1), count(2)];
     const bytes = header.getUint32(HEADER.bytes, true);
+    if (bytes > MOST_BYTES) throw new RangeError(`a message of ${bytes} bytes is too long`);
     if (bytes === 0) this.#finish();
     else this.#expect(bytes, this.#readMessage);
   }
@@ -87,11 +88,14 @@ export class FrameReader {
 /** Makes each view in memory of its own. The larger ones are still empty: `aparts` are to be filled. */
 class FrameDeserializer extends Deserializer {
   readonly aparts: Uint8Array[] = [];
+  #bytes = 0;
 
   /** V8 calls it for each view. */
   _readHostObject(): object {
     const tag = this.readUint32();
     const bytes = this.readDouble();
+    this.#bytes += bytes;
+    if (!(this.#bytes <= MOST_BYTES)) throw new RangeError(`a message of ${this.#bytes} bytes is too long`);
     const isApart = tag % 2 === 1;
     const kind = tag >>> 1;
     const buffer = kind === SHARED ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);

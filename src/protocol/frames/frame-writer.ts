@@ -1,6 +1,6 @@
 import { Serializer } from 'node:v8';
 import { kindOf } from './array-kinds.js';
-import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES } from './frame-format.js';
+import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
 
 /** Views of so many bytes go as they are, behind the message: a copy of them would cost more than a system call's entry. */
 const APART_FROM_BYTES = 16_384;
@@ -20,6 +20,9 @@ export function writeFrame(message: unknown, counts: Counts): Uint8Array[] {
   serializer.writeHeader();
   serializer.writeValue(message);
   const written = serializer.releaseBuffer();
+  let bytes = written.length;
+  for (const { length } of serializer.aparts) bytes += length;
+  if (bytes > MOST_BYTES) throw new RangeError(`a message of ${bytes} bytes cannot be sent to another process`);
   fillHeader(written, written.length - HEADER_BYTES, counts);
   return [written, ...serializer.aparts];
 }

@@ -22,6 +22,8 @@ export interface ReplicaHostsEnvironment {
 
 /** The program of a replica's process, beside the module of its threads. */
 const PROGRAM = './replica-process.js';
+/** A spare that has ended by itself is replaced after so long. */
+const SPARE_PAUSE_MS = 5_000;
 
 /** A line of the shared counters. */
 interface CounterLine {
@@ -34,11 +36,16 @@ export class ReplicaHosts {
   readonly #memory: ReplicaMemory;
   readonly #environment: ReplicaHostsEnvironment;
   readonly #spares: SpareProcesses;
+  #places: readonly ReplicaPlace[] = [];
 
   constructor(memory: ReplicaMemory, environment: ReplicaHostsEnvironment) {
     this.#memory = memory;
     this.#environment = environment;
-    this.#spares = new SpareProcesses(() => environment.processWorker ?? new URL(PROGRAM, replicaEntry()));
+    const program = () => environment.processWorker ?? new URL(PROGRAM, replicaEntry());
+    this.#spares = new SpareProcesses(program, () => {
+      // Not at once: one that cannot start would be started again and again.
+      environment.clock.schedule(() => this.tend(this.#places), SPARE_PAUSE_MS);
+    });
   }
 
   create(id: string, { isolation, labels: _, ...own }: ReplicaSettings, line: CounterLine): ReplicaHost {
@@ -49,7 +56,7 @@ export class ReplicaHosts {
       const shared = { counters: counters.memory, counterSlot: line.slot, fileHashes };
       return new WorkerThread({ entry, settings: { ...settings, ...shared }, resourceLimits }, line.counters);
     }
-    const process = () => this.#spares.take(launchOf(isolation));
+    const process = () => this.#spares.take(launchOf(isolation, own.isExpress));
     return new WorkerProcess({ settings, limits: isolation, clock, process }, counters, line.counters);
   }
 
@@ -58,13 +65,14 @@ export class ReplicaHosts {
    * that goes first. Call it when places or states have changed.
    */
   tend(places: readonly ReplicaPlace[]): void {
+    this.#places = places;
     let newest: ReplicaPlace | undefined;
     for (const place of places) {
       if (!place.isLeaving && place.revision >= (newest?.revision ?? place.revision)) newest = place;
     }
     if (newest === undefined || newest.settings.isolation === 'thread' || newest.settings.isExpress) this.#spares.end();
     else if (places.every(({ replica }) => replica?.state !== 'starting'))
-      this.#spares.keep(newest.settings.isolation.spares, launchOf(newest.settings.isolation));
+      this.#spares.keep(newest.settings.isolation.spares, launchOf(newest.settings.isolation, false));
   }
 
   /** Resolves when no spare is left that has ended. */

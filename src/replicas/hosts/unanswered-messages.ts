@@ -23,6 +23,11 @@ export class UnansweredMessages {
     return this.#oldestRejected ?? this.#messages[0]?.message;
   }
 
+  /** How many runs are under way. */
+  get runs(): number {
+    return this.#messages.filter(({ message }) => message.kind === 'run').length;
+  }
+
   /** Number of the oldest run; undefined when none is under way. */
   get oldestRun(): number | undefined {
     return this.#messages.find(({ message }) => message.kind === 'run')?.id;

@@ -1,13 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { lowerPriority } from '../../common/thread-priority.js';
 import type { ResolvedProcesses } from '../../contracts/isolation.js';
 import type { PROCESS_FILES } from '../../protocol/frames/frame-format.js';
 
 /** How the processes of a deployment are started. */
-export type Launch = Pick<ResolvedProcesses, 'env' | 'execArgv' | 'uid' | 'gid'>;
+export interface Launch extends Pick<ResolvedProcesses, 'env' | 'execArgv' | 'uid' | 'gid'> {
+  /** Whether they go before others when there are not enough cores. */
+  readonly isExpress: boolean;
+}
 
-export function launchOf({ env, execArgv, uid, gid }: ResolvedProcesses): Launch {
-  return { env, execArgv, uid, gid };
+export function launchOf({ env, execArgv, uid, gid }: ResolvedProcesses, isExpress: boolean): Launch {
+  return { env, execArgv, uid, gid, isExpress };
 }
 
 /**
@@ -42,11 +46,11 @@ export function environmentFor(
  *
  * @throws Error when no process can be started; most reasons come as the process's `error` instead.
  */
-export function startProcess(program: URL, { env, execArgv, uid, gid }: Launch): ChildProcess {
+export function startProcess(program: URL, { env, execArgv, uid, gid, isExpress }: Launch): ChildProcess {
   // Its executable is the application, which would begin anew.
   if (process.getBuiltinModule?.('node:sea')?.isSea() === true)
     throw new Error("a single executable cannot start replicas as processes; use isolation: 'thread'");
-  return spawn(process.execPath, [...execArgv, fileURLToPath(program.href)], {
+  const child = spawn(process.execPath, [...execArgv, fileURLToPath(program.href)], {
     env: environmentFor(process.env, env),
     // Not detached: Linux gives each session of processes its share of the cores, whatever their priority.
     stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe', 'pipe'],
@@ -54,4 +58,6 @@ export function startProcess(program: URL, { env, execArgv, uid, gid }: Launch):
     ...(uid !== undefined && { uid }),
     ...(gid !== undefined && { gid }),
   });
+  if (child.pid !== undefined && !isExpress) lowerPriority(child.pid);
+  return child;
 }

@@ -33,8 +33,9 @@ export class MemoryWatch {
 
   async #look(): Promise<void> {
     const bytes = await residentBytes(this.#pid);
-    if (this.#isStopped || bytes === undefined) return;
-    if (bytes <= this.#limitBytes) {
+    if (this.#isStopped) return;
+    // A look may fail, for instance because too many files are open.
+    if (bytes === undefined || bytes <= this.#limitBytes) {
       this.#lookLater();
       return;
     }

@@ -4,6 +4,7 @@
  */
 export class OneByOne<T> {
   readonly #hear: (value: T) => void;
+  readonly #failed: (cause: unknown) => void;
   readonly #waiting: T[] = [];
   #isHearing = false;
   #done: (() => void) | undefined;
@@ -18,8 +19,10 @@ export class OneByOne<T> {
     this.#done?.();
   };
 
-  constructor(hear: (value: T) => void) {
+  /** @param failed called with what `hear` throws. */
+  constructor(hear: (value: T) => void, failed: (cause: unknown) => void) {
     this.#hear = hear;
+    this.#failed = failed;
   }
 
   add(value: T): void {
@@ -35,7 +38,11 @@ export class OneByOne<T> {
 
   #hand(value: T): void {
     this.#isHearing = true;
-    this.#hear(value);
+    try {
+      this.#hear(value);
+    } catch (cause) {
+      this.#failed(cause);
+    }
     queueMicrotask(this.#afterCallbacks);
   }
 }

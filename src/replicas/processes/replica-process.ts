@@ -30,7 +30,10 @@ export class ReplicaProcess {
   readonly ended: Promise<Error | undefined>;
   #child: ChildProcess | undefined;
   #observer: ProcessObserver | undefined;
-  readonly #arrived = new OneByOne<Arrived>(({ message, counts }) => this.#observer?.received(message, counts));
+  readonly #arrived = new OneByOne<Arrived>(
+    ({ message, counts }) => this.#observer?.received(message, counts),
+    (cause) => this.#unreadable(cause),
+  );
   #cause: Error | undefined;
   #hasEnded = false;
 
@@ -62,8 +65,7 @@ export class ReplicaProcess {
       try {
         reader.push(chunk);
       } catch (cause) {
-        received.removeAllListeners('data').resume();
-        this.kill(new Error('its process sent what cannot be read', { cause }));
+        this.#unreadable(cause);
       }
     });
     child.unref();
@@ -72,6 +74,11 @@ export class ReplicaProcess {
   /** Undefined when it was not started. */
   get pid(): number | undefined {
     return this.#child?.pid;
+  }
+
+  /** Bytes that it has sent, as far as they were read. */
+  get bytesRead(): number {
+    return this.#socket(PROCESS_FILES.answers)?.bytesRead ?? 0;
   }
 
   get hasEnded(): boolean {
@@ -113,6 +120,19 @@ export class ReplicaProcess {
     this.#cause ??= cause;
   }
 
+  /** What the process has started may hold its sockets open for long: they close when nothing comes any more. */
+  #closeWhenRead(before = -1): void {
+    const bytes = this.bytesRead;
+    if (bytes !== before) setImmediate(() => this.#closeWhenRead(bytes));
+    else for (const file of Object.values(PROCESS_FILES)) this.#socket(file)?.destroy();
+  }
+
+  /** What a handler writes there by mistake, or on purpose, is no message. */
+  #unreadable(cause: unknown): void {
+    this.#socket(PROCESS_FILES.answers)?.removeAllListeners('data').resume();
+    this.kill(new Error('its process sent what cannot be read', { cause }));
+  }
+
   #socket(file: number): Socket | undefined {
     return (this.#child?.stdio as (Socket | null | undefined)[] | undefined)?.[file] ?? undefined;
   }
@@ -126,11 +146,19 @@ export class ReplicaProcess {
         if (alive.size === 0) process.off('exit', killAll);
         resolve(this.#cause);
       };
-      child.once('error', (error) => {
-        this.explain(new Error(`its process could not be started: ${error.message}`, { cause: error }));
-        if (child.pid === undefined) end();
+      child.on('error', (error) => {
+        if (child.pid === undefined) {
+          this.explain(new Error(`its process could not be started: ${error.message}`, { cause: error }));
+          end();
+        } else {
+          // It may not be killed, since it runs as another user. It ends by itself when this socket closes.
+          this.#socket(PROCESS_FILES.life)?.destroy();
+        }
       });
-      child.once('exit', (code, signal) => this.explain(endingOf(code, signal)));
+      child.once('exit', (code, signal) => {
+        this.explain(endingOf(code, signal));
+        setImmediate(() => this.#closeWhenRead());
+      });
       // Later than the exit: all that it has sent was received.
       child.once('close', () => this.#arrived.whenDone(end));
     });

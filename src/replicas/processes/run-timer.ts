@@ -9,7 +9,7 @@ export class RunTimer {
   #run: number | undefined;
   #loads = 0;
 
-  /** @param limitMs -1: no bound. @param overrun called once for a run that took longer. */
+  /** @param limitMs -1: no bound. @param overrun called for a run that took longer; {@link restart} counts anew. */
   constructor(clock: Clock, limitMs: number, overrun: () => void) {
     this.#clock = clock;
     this.#limitMs = limitMs;
@@ -20,24 +20,25 @@ export class RunTimer {
   watch(run: number | undefined): void {
     if (this.#limitMs === -1 || run === this.#run) return;
     this.#run = run;
-    this.#restart();
+    this.restart();
   }
 
   loadBegan(): void {
     this.#loads += 1;
-    this.#restart();
+    this.restart();
   }
 
   loadEnded(): void {
     this.#loads = Math.max(0, this.#loads - 1);
-    this.#restart();
+    this.restart();
   }
 
   stop(): void {
     this.watch(undefined);
   }
 
-  #restart(): void {
+  /** The present run has its whole time from now on. */
+  restart(): void {
     this.#cancel?.();
     const isRunning = this.#limitMs !== -1 && this.#run !== undefined && this.#loads === 0;
     this.#cancel = isRunning ? this.#clock.schedule(this.#overrun, this.#limitMs) : undefined;

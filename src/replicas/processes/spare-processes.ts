@@ -5,13 +5,15 @@ import { ReplicaProcess } from './replica-process.js';
 /** Processes that were started in advance: a replica that dies is replaced sooner than a process starts. */
 export class SpareProcesses {
   readonly #program: () => URL;
+  readonly #lost: () => void;
   #launch: Launch | undefined;
   #spares: ReplicaProcess[] = [];
   readonly #ends = new Set<Promise<unknown>>();
 
-  /** @param program returns the module that the processes run. */
-  constructor(program: () => URL) {
+  /** @param program returns the module that the processes run. @param lost called when a spare has ended by itself. */
+  constructor(program: () => URL, lost: () => void) {
     this.#program = program;
+    this.#lost = lost;
   }
 
   /** Returns a process that is started so: a spare, or a new one. */
@@ -33,7 +35,7 @@ export class SpareProcesses {
     for (const spare of this.#spares.splice(0)) spare.kill();
   }
 
-  /** Resolves when no process is left that was a spare and was not taken. */
+  /** Resolves when no process is left that was a spare. */
   async untilGone(): Promise<void> {
     await Promise.all(this.#ends);
   }
@@ -43,7 +45,9 @@ export class SpareProcesses {
     this.#spares.push(spare);
     const end = spare.ended.then(() => {
       this.#ends.delete(end);
+      const isLost = this.#spares.includes(spare);
       this.#spares = this.#spares.filter((each) => each !== spare);
+      if (isLost) this.#lost();
     });
     this.#ends.add(end);
   }

@@ -7,15 +7,8 @@ import type { ReplicaEvent } from '../../protocol/events.js';
 import { SharedBytes } from '../../protocol/frames/array-kinds.js';
 import type { Counts } from '../../protocol/frames/frame-format.js';
 import { writeCounts, writeFrame } from '../../protocol/frames/frame-writer.js';
-import type {
-  Answer,
-  DyingMessage,
-  FromThread,
-  ProcessSettings,
-  ReplicaMessage,
-  ReplicaRuntimeSettings,
-  ToThread,
-} from '../../protocol/messages.js';
+import type { Answer, FromThread, ReplicaMessage, ReplicaRuntimeSettings, ToThread } from '../../protocol/messages.js';
+import type { DyingMessage, ProcessSettings } from '../../protocol/process-messages.js';
 import type { QueueCounters, ReplicaCounters } from '../../protocol/queue-counters.js';
 import { requestsIn } from '../../protocol/request-groups.js';
 import type { ReplicaHost } from '../hosts/replica-host.js';
@@ -54,6 +47,9 @@ export class WorkerProcess implements ReplicaHost {
   readonly ended: Promise<Error | undefined>;
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
   #isTerminated = false;
+  /** Frames that came, and how many had come when the process was last asked for a sign of life. */
+  #heard = 0;
+  #heardAtPing = -1;
   #completed = 0;
   #failed = 0;
 
@@ -138,6 +134,7 @@ export class WorkerProcess implements ReplicaHost {
   }
 
   #receive(message: FromThread | DyingMessage | undefined, [completed, failed, bytes]: Counts): void {
+    this.#heard += 1;
     this.#counters.setBytes(bytes);
     if (message === undefined) return;
     if ('dying' in message) this.#process?.explain(fromErrorRecord(message.dying));
@@ -169,14 +166,44 @@ export class WorkerProcess implements ReplicaHost {
     return { error: toErrorRecord(new InfermuxError('INVALID_ARGUMENT', text, { cause })) };
   }
 
+  /** The time of the oldest run is over. */
   #overrun(): void {
-    const run = this.#unanswered.oldestRun;
-    if (run === undefined) return;
+    if (this.#options.settings.handler === undefined) this.#look(this.#unanswered.oldestRun, -1);
+    else this.#lookAtHandler();
+  }
+
+  /** Its answer may have come while this thread was busy: it counts when nothing of it is left to read. */
+  #look(run: number | undefined, read: number): void {
+    this.#options.clock.nextTurn(() => {
+      const bytes = this.#process?.bytesRead ?? 0;
+      if (run === undefined || this.#unanswered.oldestRun !== run) return;
+      if (bytes === read) this.#killRun(run);
+      else this.#look(run, bytes);
+    });
+  }
+
+  /**
+   * A handler may have several requests, each of which may wait for something. What counts is whether the process gives a
+   * sign of life: it is asked for one, and has as much time again.
+   */
+  #lookAtHandler(): void {
+    if (this.#heardAtPing === this.#heard) {
+      this.#look(this.#unanswered.oldestRun, -1);
+      return;
+    }
+    this.#heardAtPing = this.#heard;
+    this.#runs.restart();
+    this.post({ kind: 'ping' }).catch(() => undefined);
+  }
+
+  #killRun(run: number): void {
     const { runTimeoutMs } = this.#options.limits;
     const text = `the run took longer than runTimeoutMs: ${runTimeoutMs} allows, and its process was killed`;
     const error = new InfermuxError('DEADLINE_EXCEEDED', text);
-    this.#process?.kill(error);
-    this.#unanswered.reject(run, error);
+    // Of several requests of a handler nobody knows which one it is: each runs once more, alone.
+    const isKnown = this.#options.settings.handler === undefined || this.#unanswered.runs === 1;
+    this.#process?.kill(isKnown ? error : new Error(text));
+    if (isKnown) this.#unanswered.reject(run, error);
   }
 
   #overfull(bytes: number): void {

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { serialize } from 'node:v8';
+import { bytesIn } from '../../common/values/value-bytes.js';
 import type { ReadFeeds } from '../../tensors/tensor.js';
 import type { PendingRequest } from '../pending-request.js';
 
@@ -7,6 +8,9 @@ type Content = Pick<PendingRequest, 'feeds' | 'payload' | 'outputs'>;
 
 /** Bytes of each array that the quick print has. */
 const QUICK_BYTES = 256;
+
+/** A larger value for a handler is not recognised: it would have to be copied as a whole. */
+const MOST_PAYLOAD_BYTES = 2 ** 20;
 
 /** What a request is recognised by when it comes again. */
 export interface Fingerprint {
@@ -35,6 +39,7 @@ function printOf({ feeds, payload, outputs }: Content, most: number): string | u
   hash.update(JSON.stringify(outputs ?? null));
   try {
     if (payload === undefined) addFeeds(hash, feeds, most);
+    else if (bytesIn(payload.value) > MOST_PAYLOAD_BYTES) return undefined;
     else hash.update(serialize([payload.value, payload.terms]));
   } catch {
     return undefined;

@@ -89,7 +89,8 @@ export class RunBars {
     const suspect = this.#suspects.get(request.model.key);
     if (suspect === undefined) return undefined;
     const { model, requests, isBarred, trial } = suspect;
-    const known = requests.length === 0 ? undefined : findFingerprint(requests, request);
+    const barred = requests.filter((print) => this.#failures.msLeft(requestKey(model.key, print)) > 0);
+    const known = barred.length === 0 ? undefined : findFingerprint(barred, request);
     const ofRequest = known && this.#failures.recall(requestKey(model.key, known));
     if (ofRequest !== undefined || !isBarred) return ofRequest;
     const ofModel = this.#failures.recall(model.key);

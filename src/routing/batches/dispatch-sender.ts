@@ -103,10 +103,10 @@ export class DispatchSender<R extends RoutableReplica> {
         }
       },
       (cause: unknown) => {
-        given.failed(replica, dispatch, cause);
+        const isAlone = given.failed(replica, dispatch, cause);
         // Before the requests wait again: then they have other times.
         placement.router.completed(candidate, dispatch, toInfermuxError(cause));
-        failures.failAll(dispatch, cause);
+        failures.failAll(dispatch, cause, isAlone);
         placement.answered(candidate, queue, dispatch, this.#environment.nextSequence());
         this.#environment.over(queue);
       },

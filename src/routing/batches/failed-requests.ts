@@ -43,14 +43,28 @@ export class FailedRequests {
     this.#environment = environment;
   }
 
-  failAll({ groups, requests: count }: PendingDispatch, cause: unknown): void {
+  /** @param isAlone whether the replica worked on nothing else. */
+  failAll({ groups, requests: count }: PendingDispatch, cause: unknown, isAlone = false): void {
     const error = toInfermuxError(cause);
     for (const { requests } of groups) {
       for (const pending of requests) {
+        if (isAlone && count === 1 && isDeath(error)) this.#diedAlone(pending, error);
         if (error.code === 'DEADLINE_EXCEEDED') this.#overrun(pending, cloneError(error), count === 1);
         else this.fail(pending, cloneError(error));
       }
     }
+  }
+
+  /**
+   * The replica died of this request, or of nothing that it was given. That is found out when the request runs once more;
+   * if nobody lets it, because its caller has gone or its stream has begun, it counts as found out.
+   */
+  #diedAlone(pending: PendingRequest, error: InfermuxError): void {
+    // Then it is the load that is to blame.
+    if (this.#loadBackoff.loadRefusal(pending.model.key) !== undefined) return;
+    const hasBegun = pending.payload?.stream?.hasBegun === true;
+    const runsAgain = this.#accepted.has(pending) && !hasBegun && !isLost(pending) && pending.attempts < MAX_ATTEMPTS;
+    if (error.code === 'DEADLINE_EXCEEDED' || !runsAgain) this.#bars.convict(pending, error);
   }
 
   fail(pending: PendingRequest, error: InfermuxError): void {
@@ -78,7 +92,6 @@ export class FailedRequests {
       return;
     }
     const refusal = this.#environment.outage() ?? this.#loadBackoff.refusal(model.key);
-    if (refusal === undefined && pending.attempts >= MAX_ATTEMPTS) this.#bars.convict(pending, error);
     if (refusal !== undefined || pending.attempts >= MAX_ATTEMPTS)
       this.#accepted.reject(pending, () => cloneError(refusal ?? error));
     else if (payload?.stream?.hasBegun === true) this.#accepted.reject(pending, () => cutOffBy(error));
@@ -91,11 +104,14 @@ export class FailedRequests {
     if (!this.#accepted.has(pending)) return;
     const mayRetry = !isAlone && pending.attempts < MAX_ATTEMPTS && !isLost(pending);
     if (mayRetry && this.#environment.outage() === undefined) this.#environment.enqueue(pending);
-    else {
-      if (isAlone) this.#bars.convict(pending, error);
-      this.#accepted.reject(pending, () => error);
-    }
+    else this.#accepted.reject(pending, () => error);
   }
+}
+
+/** Whether a replica has ended that nobody wanted to end. */
+function isDeath({ code, cause }: InfermuxError): boolean {
+  if (code === 'DEADLINE_EXCEEDED') return true;
+  return code === 'REPLICA_FAILED' && !(cause instanceof InfermuxError && cause.code === 'CANCELLED');
 }
 
 /** Whether arrays of the request were transferred to its replica and did not come back. */

@@ -30,14 +30,21 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles' | 'isFail
   /**
    * The dispatch was rejected. A replica that died had begun only the first of its unanswered dispatches, if no handler
    * works on all of them. The others are not to blame, and lose no attempt.
+   *
+   * @returns whether the replica died, and worked on nothing else.
    */
-  failed(replica: R, dispatch: PendingDispatch, cause: unknown): void {
+  failed(replica: R, dispatch: PendingDispatch, cause: unknown): boolean {
     // A run that took too long for its process is answered with another code.
     const isDead = replica.isFailed || (cause instanceof InfermuxError && cause.code === 'REPLICA_FAILED');
-    if (!isDead) this.delete(replica, dispatch);
-    else if (!this.#hasBegun(replica, dispatch) || this.#stopping.has(replica)) {
-      for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
+    if (!isDead) {
+      this.delete(replica, dispatch);
+      return false;
     }
+    const given = this.#given.get(replica) ?? [];
+    if (this.#hasBegun(replica, dispatch) && !this.#stopping.has(replica))
+      return replica.handles === undefined || given.length === 1;
+    for (const { requests } of dispatch.groups) for (const pending of requests) pending.attempts -= 1;
+    return false;
   }
 
   /**

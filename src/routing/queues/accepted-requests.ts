@@ -10,6 +10,8 @@ export interface AcceptedRequestsObserver {
   busy(): void;
   /** There is no work from now on. */
   idle(): void;
+  /** A request is over that is in no queue: a replica may still work on it. */
+  givenUp(): void;
   /** A waiting request is over, and must leave its queue. */
   left(request: PendingRequest): void;
   /** The request is answered with an error. */
@@ -127,7 +129,9 @@ export class AcceptedRequests {
 
   /** @param errorOf makes the error when the caller is told, at once or in one of the next turns of the event loop. */
   reject(request: PendingRequest, errorOf: () => InfermuxError): void {
+    const isGiven = !request.isWaiting;
     if (!this.#leave(request)) return;
+    if (isGiven) this.#observer.givenUp();
     this.#tell(() => {
       const error = errorOf();
       request.payload?.abandoned?.();

@@ -80,6 +80,8 @@ export class MessageHandler {
         return replyOf(() => this.#handler.reconfigure(message.userConfig));
       case 'health':
         return replyOf(async () => this.#started.handler?.checkHealth());
+      case 'ping':
+        return replyOf(async () => undefined);
       case 'routing-stats':
         return replyOf(() => this.#handler.routingStats());
       case 'define':

@@ -3,7 +3,8 @@ import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { type Counts, PROCESS_FILES } from '../../protocol/frames/frame-format.js';
 import { FrameReader } from '../../protocol/frames/frame-reader.js';
 import { writeFrame } from '../../protocol/frames/frame-writer.js';
-import type { DyingMessage, FromThread, ProcessSettings, ToThread } from '../../protocol/messages.js';
+import type { FromThread, ToThread } from '../../protocol/messages.js';
+import type { DyingMessage, ProcessSettings } from '../../protocol/process-messages.js';
 import type { MessageSource } from '../loop/message-source.js';
 
 /** Large tensors come in pieces of this size; the system keeps about as much of a socket. */

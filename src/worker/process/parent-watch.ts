@@ -14,10 +14,11 @@ const LIMITS = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1, stackSi
  * Ends this process when the calling process is gone, however that ended, and whatever this one is doing: a thread of its
  * own waits for it, so that a native call that never ends is no hindrance.
  *
+ * Where threads are not allowed, the process notices the end when it is in no call.
+ *
  * @param file of a socket that nothing is written to.
- * @returns false where threads are not allowed: then the process notices when it is in no call.
  */
-export function watchParent(file: number): boolean {
+export function watchParent(file: number): void {
   try {
     const watch = new Worker(PROGRAM, {
       eval: true,
@@ -29,8 +30,7 @@ export function watchParent(file: number): boolean {
     });
     watch.on('error', () => undefined);
     watch.unref();
-    return true;
   } catch {
-    return false;
+    // Node's permission model may forbid it.
   }
 }

@@ -1,3 +1,5 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fromErrorRecord } from '../../common/values/error-record.js';
 import { SharedBytes } from '../../protocol/frames/array-kinds.js';
 import { FrameReader } from '../../protocol/frames/frame-reader.js';
@@ -45,7 +47,11 @@ export async function rehearse(isOver: () => boolean): Promise<void> {
 
 const SETTINGS: Omit<WorkerSettings, 'counters' | 'counterSlot' | 'fileHashes'> = {
   ...{ replica: KEY, eviction: 'lru', maxModels: 1, maxModelBytes: -1, modelIdleTimeoutMs: -1, session: {} },
-  ...{ device: undefined, weights: 'private', weightStore: { directory: KEY, maxBytes: 1 } },
+  ...{
+    device: undefined,
+    weights: 'private',
+    weightStore: { directory: join(tmpdir(), `infermux-${KEY}`), maxBytes: 1 },
+  },
   ...{ handler: undefined, userConfig: undefined, isExpress: false },
   handlerTimeouts: { loadModelMs: 1, disposeMs: 1, reconfigureMs: 1 },
 };

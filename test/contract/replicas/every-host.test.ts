@@ -9,7 +9,7 @@ import { WorkerProcess } from '../../../dist/replicas/processes/worker-process.j
 import { WorkerThread } from '../../../dist/replicas/threads/worker-thread.js';
 
 const support = (file: string) => new URL(`../../support/${file}`, import.meta.url);
-const LAUNCH = { env: {}, execArgv: [], uid: undefined, gid: undefined };
+const LAUNCH = { env: {}, execArgv: [], uid: undefined, gid: undefined, isExpress: false };
 const SETTINGS: ReplicaRuntimeSettings = {
   replica: 'r0',
   eviction: 'lru',

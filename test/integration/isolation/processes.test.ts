@@ -1,9 +1,7 @@
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { chmodSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type InferenceEngine, type InfermuxError, type ProcessIsolation } from '../../../dist/index.js';
-import { endlessRunModel, modelDirectory, scaleModel } from '../../support/onnx-models.js';
+import { endlessLoadModel, endlessRunModel, modelDirectory, scaleModel } from '../../support/onnx-models.js';
 import { processesWith } from '../../support/processes.js';
 import { until } from '../../support/until.js';
 
@@ -174,19 +172,113 @@ describe.runIf(process.platform === 'linux')('a replica that is a process', () =
 });
 
 describe.runIf(process.platform === 'linux')('a handler in a process', () => {
+  const handler = new URL('../../support/hostile-handler.mjs', import.meta.url);
+  const startApp = (isolation: Partial<ProcessIsolation> = {}, options: object = {}) => {
+    const own = { kind: 'process', env: { PROCESSES: `${process.pid}-processes-${marks + 1}` }, ...isolation } as const;
+    return start({ spares: 0 }, { replicas: 0, deployments: { app: { handler, isolation: own, ...options } } });
+  };
+  const ask = (request: object) => engine.run<unknown>('app', request);
+
+  it.each(['garbage', 'odd messages', 'claims', 'close', 'orphan'])(
+    'that does harm to its sockets (%s) ends itself alone',
+    async (harm) => {
+      await startApp();
+      expect(await codeOf(ask({ harm }))).toBe('REPLICA_FAILED');
+      await until(() => engine.status().replicas.every(({ state }) => state === 'running'));
+      expect(await ask({ echo: 'well' })).toBe('well');
+      expect(engine.status().replicas.map(({ ongoing }) => ongoing)).toEqual([0]);
+    },
+  );
+
+  it('may take its time while it gives a sign of life: others are not blamed for one that never ends', async () => {
+    await startApp({ runTimeoutMs: 300 });
+    // It waits for longer than any run may take.
+    const patient = ask({ echo: 'patient', waitMs: 900 });
+    expect(await patient).toBe('patient');
+    const innocent = Array.from({ length: 3 }, (_, number) => ask({ echo: number, waitMs: 100 }));
+    const endless = codeOf(ask({ harm: 'spin' }));
+    expect(await Promise.all(innocent)).toEqual([0, 1, 2]);
+    expect(['DEADLINE_EXCEEDED', 'REPLICA_FAILED']).toContain(await endless);
+    const [harmful] = engine.status().deployments['app']?.harmful ?? [];
+    expect(harmful).toMatchObject({ requests: 1, isBarred: false });
+    expect(await ask({ echo: 'well' })).toBe('well');
+  });
+
   it('is refused what cannot be sent to it, and serves on', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'infermux-handler-'));
-    mkdirSync(folder, { recursive: true });
-    const handler = new URL('../../support/handler.mjs', import.meta.url);
-    const app = { handler, isolation: { kind: 'process', env: { PROCESSES: 'app' } } } as const;
-    await start({}, { deployments: { app } });
-    const refused = engine.run<unknown>('app', { memory: new SharedArrayBuffer(8) } as never);
-    await expect(refused).rejects.toMatchObject({
-      code: 'INVALID_ARGUMENT',
-      message: expect.stringContaining('process'),
+    await startApp();
+    await expect(ask({ memory: new SharedArrayBuffer(8) })).rejects.toMatchObject({
+      ...{ code: 'INVALID_ARGUMENT', message: expect.stringContaining('process') },
     });
-    const view = { view: new Uint8Array(new SharedArrayBuffer(8)) };
-    expect(await engine.run<unknown>('app', { do: 'echo', value: view } as never)).toBeDefined();
-    expect(engine.status().replicas.map(({ restarts }) => restarts)).toEqual([0, 0]);
+    const echo = new Uint8Array(new SharedArrayBuffer(8)).fill(3);
+    expect(await ask({ echo })).toEqual(new Uint8Array(8).fill(3));
+    expect(engine.status().replicas.map(({ restarts }) => restarts)).toEqual([0]);
   });
 });
+
+describe.runIf(process.platform === 'linux')('a run', () => {
+  it('that was answered in time is not killed because the caller was busy when its answer came', async () => {
+    await start({ runTimeoutMs: 200 });
+    await first(engine.run('double', row(1)));
+    for (let round = 0; round < 3; round += 1) {
+      const answer = first(engine.run('double', row(round)));
+      for (const end = performance.now() + 400; performance.now() < end; );
+      expect(await answer).toBe(2 * round);
+    }
+    expect(engine.status().replicas.map(({ restarts }) => restarts)).toEqual([0]);
+  });
+
+  it('that takes too long is barred, also when its caller has not waited for that', async () => {
+    await start({ runTimeoutMs: 300 });
+    await first(engine.run('double', row(1)));
+    expect(await codeOf(engine.run('endless', vector, { timeoutMs: 2_000 }))).toBe('DEADLINE_EXCEEDED');
+    const harmful = () => engine.status().deployments['default']?.harmful[0];
+    expect(harmful()).toMatchObject({ model: 'endless', requests: 1, isBarred: false });
+    const other = { x: { dims: [1], data: Float32Array.of(2) } };
+    expect(await codeOf(engine.run('endless', other, { timeoutMs: 100 }))).toBe('DEADLINE_EXCEEDED');
+    await until(() => harmful()?.isBarred === true);
+    expect(harmful()).toMatchObject({ model: 'endless', requests: 2 });
+  });
+
+  it('that is cancelled when others wait already gives way with killCancelled', async () => {
+    await start({ killCancelled: true });
+    await first(engine.run('double', row(1)));
+    const controller = new AbortController();
+    const run = codeOf(engine.run('endless', vector, { signal: controller.signal }));
+    await until(() => engine.models.get('endless').replicas.some(({ state }) => state === 'loaded'));
+    const waiting = [1, 2, 3].map((value) => first(engine.run('double', row(value))));
+    controller.abort();
+    expect(await run).toBe('CANCELLED');
+    expect(await Promise.all(waiting)).toEqual([2, 4, 6]);
+    // It was not the request's fault.
+    expect(engine.status().deployments['default']?.harmful).toEqual([]);
+  });
+
+  it('and a load are killed at once by destroy()', async () => {
+    await start({}, { models: modelDirectory({ 'endless-load': endlessLoadModel() }) });
+    const load = codeOf(engine.models.load('endless-load'));
+    await until(() => engine.status().replicas.some(({ models: own }) => own.length > 0));
+    const began = performance.now();
+    await engine.destroy();
+    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(await load).not.toBe('answered');
+  });
+});
+
+it.runIf(process.platform === 'linux')(
+  'a spare that dies is replaced, and one that is dying is not taken',
+  async () => {
+    await start({ spares: 1 });
+    await until(() => processesWith('PROCESSES', mark).length === 2);
+    const own = pids();
+    const spare = processesWith('PROCESSES', mark).find((pid) => !own.includes(pid));
+    process.kill(spare as number, 'SIGKILL');
+    process.kill(own[0] as number, 'SIGKILL');
+    expect(await first(engine.run('double', row(2)))).toBe(4);
+    await until(() => processesWith('PROCESSES', mark).length === 2);
+    const again = processesWith('PROCESSES', mark).find((pid) => !pids().includes(pid));
+    process.kill(again as number, 'SIGKILL');
+    await until(() => processesWith('PROCESSES', mark).length === 1);
+    await until(() => processesWith('PROCESSES', mark).length === 2);
+  },
+  60_000,
+);
