@@ -50,7 +50,6 @@ export class WorkerProcess implements ReplicaHost {
   /** Frames that came, and how many had come when the process was last asked for a sign of life. */
   #heard = 0;
   #heardAtPing = -1;
-  #completed = 0;
   #failed = 0;
 
   /** @param counters the replica's line of `all`. */
@@ -133,24 +132,24 @@ export class WorkerProcess implements ReplicaHost {
     return child;
   }
 
-  #receive(message: FromThread | DyingMessage | undefined, [completed, failed, bytes]: Counts): void {
+  #receive(message: FromThread | DyingMessage | undefined, [failed, bytes]: Counts): void {
     this.#heard += 1;
-    this.#counters.setBytes(bytes);
+    this.#counters.setBytes(Math.max(0, bytes) || 0);
     if (message === undefined) return;
     if ('dying' in message) this.#process?.explain(fromErrorRecord(message.dying));
     else if ('event' in message) this.#event(message.event);
     else {
       const answered = this.#unanswered.answered(message.id, message.answer);
-      if (answered?.kind === 'run') this.#done(completed, failed);
+      if (answered?.kind === 'run') this.#done(requestsIn(answered), failed);
       this.#runs.watch(this.#unanswered.oldestRun);
     }
   }
 
-  /** The process has counted a dispatch as done. */
-  #done(completed: number, failed: number): void {
-    this.#counters.dispatchDone(completed - this.#completed, failed - this.#failed);
-    this.#completed = completed;
-    this.#failed = failed;
+  /** @param failed requests that have failed since the process began, as it says. */
+  #done(requests: number, failed: number): void {
+    const failedNow = Math.max(0, Math.min(requests, failed - this.#failed)) || 0;
+    this.#failed += failedNow;
+    this.#counters.dispatchDone(requests - failedNow, failedNow);
   }
 
   #event(event: ReplicaEvent): void {
@@ -168,32 +167,35 @@ export class WorkerProcess implements ReplicaHost {
 
   /** The time of the oldest run is over. */
   #overrun(): void {
-    if (this.#options.settings.handler === undefined) this.#look(this.#unanswered.oldestRun, -1);
-    else this.#lookAtHandler();
-  }
-
-  /** Its answer may have come while this thread was busy: it counts when nothing of it is left to read. */
-  #look(run: number | undefined, read: number): void {
-    this.#options.clock.nextTurn(() => {
-      const bytes = this.#process?.bytesRead ?? 0;
-      if (run === undefined || this.#unanswered.oldestRun !== run) return;
-      if (bytes === read) this.#killRun(run);
-      else this.#look(run, bytes);
-    });
-  }
-
-  /**
-   * A handler may have several requests, each of which may wait for something. What counts is whether the process gives a
-   * sign of life: it is asked for one, and has as much time again.
-   */
-  #lookAtHandler(): void {
-    if (this.#heardAtPing === this.#heard) {
-      this.#look(this.#unanswered.oldestRun, -1);
+    const run = this.#unanswered.oldestRun;
+    if (run === undefined) return;
+    if (this.#options.settings.handler === undefined) {
+      this.#killUnless(run, () => this.#unanswered.oldestRun !== run);
       return;
     }
-    this.#heardAtPing = this.#heard;
+    // A handler may have several requests, each of which may wait for something. What counts is whether the process gives
+    // a sign of life: it is asked for one, and has as much time again.
+    const heard = this.#heard;
+    if (this.#heardAtPing === heard) {
+      this.#killUnless(run, () => this.#heard !== heard);
+      return;
+    }
+    this.#heardAtPing = heard;
     this.#runs.restart();
     this.post({ kind: 'ping' }).catch(() => undefined);
+  }
+
+  /** What would spare it may have come while this thread was busy: it is killed when nothing is left to read. */
+  #killUnless(run: number, isSpared: () => boolean, read = -1): void {
+    this.#options.clock.nextTurn(() => {
+      if (isSpared()) {
+        this.#runs.restart();
+        return;
+      }
+      const bytes = this.#process?.bytesRead ?? 0;
+      if (bytes === read) this.#killRun(run);
+      else this.#killUnless(run, isSpared, bytes);
+    });
   }
 
   #killRun(run: number): void {

@@ -22,8 +22,8 @@ export class ToldCounters {
 
   /** What the calling process has to know. */
   get counts(): Counts {
-    const { completed, failed, bytes } = this.own;
-    return [completed, failed, bytes];
+    const { failed, bytes } = this.own;
+    return [failed, bytes, 0];
   }
 
   told([stop, revision, othersAtWork]: Counts): void {
