@@ -1,41 +1,30 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../dist/common/clock.js';
-import type { ReplicaRuntimeSettings, RunMessage } from '../../../dist/protocol/messages.js';
+import type { RunMessage } from '../../../dist/protocol/messages.js';
 import { QueueCounters } from '../../../dist/protocol/queue-counters.js';
 import type { ReplicaHost } from '../../../dist/replicas/hosts/replica-host.js';
 import { ReplicaProcess } from '../../../dist/replicas/processes/replica-process.js';
 import { WorkerProcess } from '../../../dist/replicas/processes/worker-process.js';
 import { WorkerThread } from '../../../dist/replicas/threads/worker-thread.js';
+import { RUNTIME_SETTINGS } from '../../support/runtime-settings.js';
 
 const support = (file: string) => new URL(`../../support/${file}`, import.meta.url);
 const LAUNCH = { env: {}, execArgv: [], uid: undefined, gid: undefined, isExpress: false };
-const SETTINGS: ReplicaRuntimeSettings = {
-  replica: 'r0',
-  eviction: 'lru',
-  maxModels: 1,
-  maxModelBytes: -1,
-  modelIdleTimeoutMs: -1,
-  session: {},
-  device: undefined,
-  handler: undefined,
-  userConfig: undefined,
-  handlerTimeouts: { loadModelMs: 1, disposeMs: 1, reconfigureMs: 1 },
-  isExpress: false,
-  weights: 'private',
-  weightStore: { directory: '', maxBytes: 1 },
-};
-
 function create(kind: 'thread' | 'process'): ReplicaHost {
   const all = new QueueCounters(1);
   const { slot, counters } = all.take() as NonNullable<ReturnType<QueueCounters['take']>>;
   if (kind === 'process') {
     const limits = { memoryLimitBytes: undefined, runTimeoutMs: -1 };
     const program = () => new ReplicaProcess(support('echo-process.mjs'), LAUNCH);
-    return new WorkerProcess({ settings: SETTINGS, limits, clock: systemClock, process: program }, all, counters);
+    return new WorkerProcess(
+      { settings: RUNTIME_SETTINGS, limits, clock: systemClock, process: program },
+      all,
+      counters,
+    );
   }
   const shared = { counters: all.memory, counterSlot: slot, fileHashes: new SharedArrayBuffer(0) };
-  const options = { entry: support('echo-worker.mjs'), settings: { ...SETTINGS, ...shared } };
+  const options = { entry: support('echo-worker.mjs'), settings: { ...RUNTIME_SETTINGS, ...shared } };
   return new WorkerThread({ ...options, resourceLimits: undefined }, counters);
 }
 

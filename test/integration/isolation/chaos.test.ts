@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { createEngine, type InfermuxError, type Isolation, type Outputs } from '../../../dist/index.js';
+import { seededRandom } from '../../../native-models/build/random.js';
 import { countingModel, divisionModel } from '../../support/hazard-models.js';
 import { modelDirectory, scaleModel } from '../../support/onnx-models.js';
 import { processesWith } from '../../support/processes.js';
@@ -19,21 +20,10 @@ const models = modelDirectory({
 });
 const integers = (...values: bigint[]) => ({ dims: [values.length], data: BigInt64Array.from(values) });
 
-/** mulberry32, by T. Ettinger. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 it.runIf(process.platform === 'linux')(
   `whatever kills, stops, changes and cancels: each request is answered, right or with an error that fits (seed ${SEED})`,
   async () => {
-    const random = randomFrom(SEED);
+    const random = seededRandom(SEED);
     const below = (limit: number) => Math.floor(random() * limit);
     const mark = `chaos-${process.pid}`;
     const isolation: Isolation = { kind: 'process', runTimeoutMs: 800, killCancelled: true, env: { CHAOS: mark } };

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RunMessage, WorkerSettings } from '../../../dist/protocol/messages.js';
 import { QueueCounters } from '../../../dist/protocol/queue-counters.js';
 import { WorkerThread } from '../../../dist/replicas/threads/worker-thread.js';
+import { RUNTIME_SETTINGS } from '../../support/runtime-settings.js';
 
 const echo = new URL('../../support/echo-worker.mjs', import.meta.url);
 
@@ -11,25 +12,8 @@ let thread: WorkerThread;
 function createThread(entry: URL, own: Partial<WorkerSettings> = {}): WorkerThread {
   const all = new QueueCounters(1);
   const { slot, counters } = all.take() as NonNullable<ReturnType<QueueCounters['take']>>;
-  const settings = {
-    replica: 'r0',
-    counters: all.memory,
-    counterSlot: slot,
-    eviction: 'lru',
-    maxModels: 1,
-    maxModelBytes: -1,
-    modelIdleTimeoutMs: -1,
-    session: {},
-    device: undefined,
-    handler: undefined,
-    userConfig: undefined,
-    handlerTimeouts: { loadModelMs: 1, disposeMs: 1, reconfigureMs: 1 },
-    isExpress: false,
-    weights: 'private',
-    weightStore: { directory: '', maxBytes: 1 },
-    fileHashes: new SharedArrayBuffer(0),
-    ...own,
-  } as const;
+  const shared = { counters: all.memory, counterSlot: slot, fileHashes: new SharedArrayBuffer(0) };
+  const settings = { ...RUNTIME_SETTINGS, ...shared, ...own };
   return new WorkerThread({ entry, settings, resourceLimits: undefined }, counters);
 }
 
