@@ -6,6 +6,9 @@ import { unwrap } from './calls/replica-answer.js';
 import type { ReplicaHost } from './hosts/replica-host.js';
 import { checkTransition, isFinal, type ReplicaState } from './replica-state.js';
 
+/** What an idle process has to end by itself when nobody waits any more. */
+const RELEASE_MS = 500;
+
 export interface LifecycleOptions {
   /** Id of the replica, for messages. */
   readonly id: string;
@@ -100,8 +103,7 @@ export class ReplicaLifecycle {
   stop({ hurry }: { hurry: boolean }): Promise<void> {
     if (hurry) this.#counters.raiseStop(STOP_LEVELS.stopping);
     if (this.#state === 'starting' || this.#state === 'running') this.#become('draining');
-    // Nobody waits for what it does, and a process can be killed in the middle of it.
-    if (hurry && this.#host.kind === 'process' && this.#host.unanswered !== undefined) this.#endNow();
+    if (hurry && this.#host.kind === 'process') this.#endSoon();
     this.#end ??= this.#endHost();
     return this.#end;
   }
@@ -136,6 +138,13 @@ export class ReplicaLifecycle {
     await this.#host.ended;
     this.#host.rejectAll(new InfermuxError('REPLICA_FAILED', `replica ${this.#options.id} stopped`));
     this.#reportGone();
+  }
+
+  /** Nobody waits for what it does, and a process can be killed in the middle of it. */
+  #endSoon(): void {
+    if (this.#host.unanswered !== undefined) this.#endNow();
+    // It may dispose of its models, if it answers at all.
+    else this.#clock.schedule(() => this.#endNow(), RELEASE_MS);
   }
 
   /** The error of a host that ended for no known reason. */

@@ -7,6 +7,7 @@ import { requestsIn } from '../protocol/request-groups.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { FrameSource } from './process/frame-source.js';
+import { OF_PROCESSES } from './process/memory-rules.js';
 import { watchParent } from './process/parent-watch.js';
 import { rehearse } from './process/rehearsal.js';
 import { ToldCounters } from './process/told-counters.js';
@@ -55,7 +56,7 @@ async function begin({ settings }: ProcessSettings): Promise<void> {
     { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory(HASHED_FILES) },
     own,
     (event) => source.post({ event }),
-    { handsBack: false },
+    OF_PROCESSES,
   );
   await answerMessages(
     source,

@@ -12,6 +12,7 @@ import { importHandler } from './handlers/handler-module.js';
 import { JoinedRuns } from './handlers/joined-runs.js';
 import { ModelRuns } from './handlers/model-runs.js';
 import type { EngineRuns } from './handlers/requests/engine-runs.js';
+import type { Copy } from './handlers/requests/item-stream.js';
 import { OngoingRequests } from './handlers/requests/ongoing-requests.js';
 import { nativeCall } from './native-call.js';
 import { Executor } from './runs/executor.js';
@@ -38,6 +39,8 @@ export interface RuntimeEnvironment {
   /** Finds a model of the engine by the name that users give it. */
   resolve(target: string): Promise<DefinedModel>;
   readonly engineRuns: EngineRuns;
+  /** Copies what a handler answers with. */
+  readonly copy: Copy;
 }
 
 /**
@@ -75,7 +78,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
   const loader =
     module === undefined ? sessions : new HandlerModelLoader(module, sessions, settings.handlerTimeouts, late);
   const models = new ModelMultiplexer({ maxModels, maxBytes, idleTimeoutMs, eviction }, loader, events, now);
-  const { resolve, engineRuns } = environment;
+  const { resolve, engineRuns, copy } = environment;
   const sendItems = (ticket: number, items: readonly unknown[]) => post({ kind: 'items', ticket, items });
   const executor = new Executor(models, now);
   const isStopping = () => counters.isStopping;
@@ -87,7 +90,7 @@ export async function startRuntime(settings: WorkerSettings, environment: Runtim
       : new HandlerHost(
           module,
           models,
-          { replica, resolve, now, isStopping, log, runs, engineRuns, sendItems },
+          { replica, resolve, now, isStopping, log, runs, engineRuns, sendItems, copy },
           ongoing,
         );
   if (userConfig !== undefined) await handler?.reconfigure(userConfig);

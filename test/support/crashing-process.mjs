@@ -3,6 +3,7 @@ import { hashMemory } from '../../dist/protocol/hash-memory.js';
 import { requestsIn } from '../../dist/protocol/request-groups.js';
 import { answerMessages } from '../../dist/worker/loop/message-loop.js';
 import { FrameSource } from '../../dist/worker/process/frame-source.js';
+import { OF_PROCESSES } from '../../dist/worker/process/memory-rules.js';
 import { ToldCounters } from '../../dist/worker/process/told-counters.js';
 import { crashing } from './crashing.mjs';
 
@@ -13,7 +14,7 @@ const source = new FrameSource({
     const all = { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory(16) };
     void answerMessages(
       source,
-      crashing(all, own, (message) => source.post(message), { handsBack: false }),
+      crashing(all, own, (message) => source.post(message), OF_PROCESSES),
     );
   },
   received: ({ message }) => {

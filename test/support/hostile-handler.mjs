@@ -17,6 +17,15 @@ export async function handle({ harm, echo, waitMs = 0 }) {
   }
   if (harm === 'close') for (const file of [3, 4, 5]) closeSync(file);
   if (harm === 'spin') for (;;);
+  if (harm === 'answers memory') return new SharedArrayBuffer(8);
+  if (harm === 'answers code') return new WebAssembly.Module(EMPTY);
+  if (harm === 'streams memory') return items();
+  if (harm === 'survives') {
+    process.once('uncaughtException', () => undefined);
+    setImmediate(() => {
+      throw new Error('survived');
+    });
+  }
   if (harm === 'orphan') {
     spawn('sleep', ['30'], { stdio: ['ignore', 'ignore', 'ignore', 3, 4, 5], detached: true, env: {} }).unref();
     process.exit(1);
@@ -25,6 +34,11 @@ export async function handle({ harm, echo, waitMs = 0 }) {
   return echo;
 }
 
-export async function* stream() {
+/** The least WebAssembly. */
+const EMPTY = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+async function* items() {
   yield 1;
+  yield new SharedArrayBuffer(8);
+  yield 3;
 }

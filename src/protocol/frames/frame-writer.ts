@@ -18,7 +18,8 @@ export function writeFrame(message: unknown, counts: Counts): Uint8Array[] {
   // The header is filled in at last.
   serializer.writeRawBytes(NO_HEADER);
   serializer.writeHeader();
-  serializer.writeValue(message);
+  // False or nothing for what V8 can only hand from thread to thread, such as a WebAssembly module.
+  if (serializer.writeValue(message) !== true) throw new TypeError('a value in it could not be cloned');
   const written = serializer.releaseBuffer();
   let bytes = written.length;
   for (const { length } of serializer.aparts) bytes += length;

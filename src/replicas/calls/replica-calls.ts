@@ -147,7 +147,11 @@ export class ReplicaCalls {
     models.told(key);
     const known = () => models.knows(key);
     const value = { model: definitionOf(model), batching };
-    this.ask({ kind: 'define', wanted, model: { value } }).then(known, known);
+    this.ask({ kind: 'define', wanted, model: { value } }).then(known, (cause) => {
+      known();
+      // It may not have got there, and the handler waits for an answer.
+      this.ask({ kind: 'define', wanted, model: { error: toErrorRecord(cause) } }).catch(() => undefined);
+    });
   }
 }
 

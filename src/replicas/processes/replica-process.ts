@@ -14,6 +14,11 @@ interface Arrived {
   readonly counts: Counts;
 }
 
+/** The exit code of Node for invalid options. */
+const NOT_STARTED = 9;
+/** What it takes a process to end after its sockets have closed. */
+const CLOSED_MS = 1_000;
+
 /** Processes that are there. They end with this one, however it ends; most ends it can hasten. */
 const alive = new Set<ReplicaProcess>();
 
@@ -35,6 +40,7 @@ export class ReplicaProcess {
     (cause) => this.#unreadable(cause),
   );
   #cause: Error | undefined;
+  #lastError: Error | undefined;
   #hasEnded = false;
 
   constructor(program: URL, launch: Launch) {
@@ -59,6 +65,7 @@ export class ReplicaProcess {
       socket?.on('error', () => undefined);
       socket?.resume();
       socket?.unref();
+      socket?.once('close', () => this.#killSoon());
     }
     const received = this.#socket(answers);
     received?.on('data', (chunk: Buffer) => {
@@ -111,13 +118,23 @@ export class ReplicaProcess {
   /** Ends it at once, whatever it is doing. @param cause why; the first one counts. */
   kill(cause?: Error): void {
     if (this.#hasEnded) return;
-    this.explain(cause);
+    this.#explain(cause);
     this.#child?.kill('SIGKILL');
   }
 
+  /** It tells of an error that ends it, unless a handler has it go on. */
+  mayDieOf(error: Error): void {
+    this.#lastError = error;
+  }
+
   /** Keeps why it is about to end, unless another reason is known. */
-  explain(cause: Error | undefined): void {
+  #explain(cause: Error | undefined): void {
     this.#cause ??= cause;
+  }
+
+  /** Without its sockets it is none of this engine's any more. They close, too, when it ends by itself. */
+  #killSoon(): void {
+    setTimeout(() => this.kill(new Error('its process closed a socket of its own')), CLOSED_MS).unref();
   }
 
   /** What the process has started may hold its sockets open for long: they close when nothing comes any more. */
@@ -148,7 +165,7 @@ export class ReplicaProcess {
       };
       child.on('error', (error) => {
         if (child.pid === undefined) {
-          this.explain(new Error(`its process could not be started: ${error.message}`, { cause: error }));
+          this.#explain(new Error(`its process could not be started: ${error.message}`, { cause: error }));
           end();
         } else {
           // It may not be killed, since it runs as another user. It ends by itself when this socket closes.
@@ -156,7 +173,8 @@ export class ReplicaProcess {
         }
       });
       child.once('exit', (code, signal) => {
-        this.explain(endingOf(code, signal));
+        // With code 1 Node ends after an error.
+        this.#explain(code === 1 && this.#lastError !== undefined ? this.#lastError : endingOf(code, signal));
         setImmediate(() => this.#closeWhenRead());
       });
       // Later than the exit: all that it has sent was received.
@@ -166,7 +184,10 @@ export class ReplicaProcess {
 }
 
 function endingOf(code: number | null, signal: NodeJS.Signals | null): Error {
-  if (signal === null) return new Error(`its process exited with code ${code}`);
+  if (signal === null) {
+    const hint = code === NOT_STARTED ? ': Node refused its options (isolation.execArgv), see stderr' : '';
+    return new Error(`its process exited with code ${code}${hint}`);
+  }
   const hint =
     signal === 'SIGKILL' ? ', by the system or a user: it is what the system does when memory is used up' : '';
   return new Error(`its process was killed by ${signal}${hint}`);

@@ -46,6 +46,8 @@ export class WorkerProcess implements ReplicaHost {
   #reportEnd: (end: Promise<Error | undefined>) => void = () => undefined;
   readonly ended: Promise<Error | undefined>;
   #onEvent: (event: ReplicaEvent) => void = () => undefined;
+  /** Definitions of models that messages had which could not be sent, by key. */
+  readonly #undelivered = new Map<string, ModelReference>();
   #isTerminated = false;
   /** Frames that came, and how many had come when the process was last asked for a sign of life. */
   #heard = 0;
@@ -77,10 +79,11 @@ export class WorkerProcess implements ReplicaHost {
     if (this.#process === undefined || this.#process.hasEnded)
       return Promise.reject(this.#process?.cause ?? new Error('the process is gone'));
     const id = this.#unanswered.nextId();
+    const whole = this.#withDefinition(message);
     try {
-      this.#process.send(writeFrame({ id, message: withContents(message) } satisfies ToThread, this.#counts));
+      this.#process.send(writeFrame({ id, message: withContents(whole) } satisfies ToThread, this.#counts));
     } catch (cause) {
-      return Promise.resolve(this.#refusal(message, cause));
+      return Promise.resolve(this.#refusal(whole, cause));
     }
     const answer = this.#unanswered.add(id, message);
     this.#runs.watch(this.#unanswered.oldestRun);
@@ -136,7 +139,7 @@ export class WorkerProcess implements ReplicaHost {
     this.#heard += 1;
     this.#counters.setBytes(Math.max(0, bytes) || 0);
     if (message === undefined) return;
-    if ('dying' in message) this.#process?.explain(fromErrorRecord(message.dying));
+    if ('dying' in message) this.#process?.mayDieOf(fromErrorRecord(message.dying));
     else if ('event' in message) this.#event(message.event);
     else {
       const answered = this.#unanswered.answered(message.id, message.answer);
@@ -158,10 +161,21 @@ export class WorkerProcess implements ReplicaHost {
     this.#onEvent(event);
   }
 
+  /** A message that could not be sent may have had the definition of its model: then the next one has it. */
+  #withDefinition(message: ReplicaMessage): ReplicaMessage {
+    if (this.#undelivered.size === 0 || !('model' in message) || typeof message.model !== 'string') return message;
+    const definition = this.#undelivered.get(message.model);
+    this.#undelivered.delete(message.model);
+    const isNeeded = definition !== undefined && (message.kind === 'run' || message.kind === 'load');
+    return isNeeded ? { ...message, definition: message.definition ?? definition } : message;
+  }
+
   /** The message cannot be sent: that is its answer, and the replica goes on. */
   #refusal(message: ReplicaMessage, cause: unknown): Answer<never> {
     const text = `the request cannot be sent to the replica's process: ${messageOf(cause)}`;
     if (message.kind === 'run') this.#counters.dispatchDone(0, requestsIn(message));
+    if ((message.kind === 'run' || message.kind === 'load') && message.definition !== undefined)
+      this.#undelivered.set(message.model, message.definition);
     return { error: toErrorRecord(new InfermuxError('INVALID_ARGUMENT', text, { cause })) };
   }
 

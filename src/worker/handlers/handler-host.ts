@@ -12,7 +12,7 @@ import type { ModelMultiplexer } from '../sessions/model-multiplexer.js';
 import { methodOf } from './handler-methods.js';
 import type { ModelRuns } from './model-runs.js';
 import { CallContext, type CallEnvironment } from './requests/call-context.js';
-import { CollectedItems, copyOf, ItemSender, ItemStream, itemsOf } from './requests/item-stream.js';
+import { CollectedItems, type Copy, copyOf, ItemSender, ItemStream, itemsOf } from './requests/item-stream.js';
 import type { OngoingRequests } from './requests/ongoing-requests.js';
 import { type ModelResolver, RequestModels } from './requests/request-models.js';
 
@@ -23,6 +23,8 @@ export interface HandlerEnvironment extends ModelResolver, CallEnvironment {
   /** Sends items of the stream that answers the request. */
   sendItems(ticket: number, items: readonly unknown[]): void;
   readonly runs: ModelRuns;
+  /** Copies what the handler answers with. */
+  readonly copy: Copy;
 }
 
 /** Most routing stats of a replica: each router and each status gets them. */
@@ -141,16 +143,16 @@ export class HandlerHost {
       : methodOf(this.#handler, method).call(this.#handler, value, context));
     const items = itemsOf(answer);
     if (ahead === undefined) {
-      if (items === undefined) return [{ value: copyOf(answer) }];
+      if (items === undefined) return [{ value: copyOf(answer, this.#environment.copy) }];
       const all = new CollectedItems(!isShadow);
-      await new ItemStream(items, context.signal).take((item) => all.add(item));
+      await new ItemStream(items, context.signal, this.#environment.copy).take((item) => all.add(item));
       return [{ value: all.items }];
     }
     if (items === undefined) throw noStream(`the handler returned ${show(answer)}`);
     const sender = new ItemSender(ahead, (sent) => this.#environment.sendItems(ticket, sent));
     this.ongoing.streams(ticket, sender);
     try {
-      await new ItemStream(items, context.signal).take((item) => sender.add(item));
+      await new ItemStream(items, context.signal, this.#environment.copy).take((item) => sender.add(item));
     } finally {
       sender.flush();
     }
@@ -172,7 +174,7 @@ export class HandlerHost {
         const answer: unknown = answers[index];
         if (isError(answer)) throw answer;
         if (ahead !== undefined) throw noStream('the handler answers in batches');
-        return { value: copyOf(answer) };
+        return { value: copyOf(answer, this.#environment.copy) };
       } catch (cause) {
         return { error: toErrorRecord(handlerError(cause)) };
       }

@@ -1,4 +1,5 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
+import { clone } from '../../common/values/clone.js';
 import { toErrorRecord } from '../../common/values/error-record.js';
 import { freeBuffers } from '../../common/values/free-buffers.js';
 import { isHandlerKey } from '../../contracts/handler.js';
@@ -23,9 +24,20 @@ import { requestsIn } from '../../protocol/request-groups.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
 import { ModelLookup } from '../handlers/model-lookup.js';
 import { EngineRuns } from '../handlers/requests/engine-runs.js';
+import type { Copy } from '../handlers/requests/item-stream.js';
 import { nativeCall } from '../native-call.js';
 import type { Runtime } from '../runtime.js';
 import type { Reply } from './message-loop.js';
+
+/** What becomes of memory between the replica and the calling thread. */
+export interface MemoryRules {
+  /** Whether memory goes back with an answer: a thread has it from the calling thread. */
+  readonly handsBack: boolean;
+  /** Copies what a handler answers with. */
+  readonly copy: Copy;
+}
+
+const OF_THREADS: MemoryRules = { handsBack: true, copy: clone };
 
 /**
  * Answers the messages of a replica's thread. The first one, `hello`, imports onnxruntime-node, so that its answer can
@@ -35,7 +47,7 @@ export class MessageHandler {
   readonly #settings: WorkerSettings;
   readonly #counters: ReplicaCounters;
   readonly #post: (event: ReplicaEvent) => void;
-  readonly #handsBack: boolean;
+  readonly #memory: MemoryRules;
   /** Models by key, as messages have defined them. */
   readonly #definitions = new Map<string, ModelReference>();
   /** Models that a handler has asked for. */
@@ -44,14 +56,13 @@ export class MessageHandler {
   readonly #engineRuns: EngineRuns;
   #runtime: Runtime | undefined;
 
-  /** @param how.handsBack whether memory goes back with an answer: a thread has it from the calling thread. */
   constructor(
     settings: WorkerSettings,
     counters: ReplicaCounters,
     post: (event: ReplicaEvent) => void,
-    { handsBack }: { handsBack: boolean } = { handsBack: true },
+    memory: MemoryRules = OF_THREADS,
   ) {
-    this.#handsBack = handsBack;
+    this.#memory = memory;
     this.#settings = settings;
     this.#counters = counters;
     this.#post = post;
@@ -117,13 +128,13 @@ export class MessageHandler {
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
       freeBuffers(buffersOf(givenIn(message.groups)));
       const packed = packCalls(calls);
-      const buffer = this.#handsBack ? bufferToReturn(message.groups) : undefined;
+      const buffer = this.#memory.handsBack ? bufferToReturn(message.groups) : undefined;
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
       reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
       failed = 0;
       for (const group of calls) for (const call of group) if (call.error !== undefined) failed += call.requests;
     } catch (error) {
-      const returned = this.#handsBack ? givenIn(message.groups) : [];
+      const returned = this.#memory.handsBack ? givenIn(message.groups) : [];
       reply = { answer: { error: toErrorRecord(error), returned }, transfer: buffersOf(returned) };
     } finally {
       // Before the answer is posted, so that the router sees the free slot as early as possible.
@@ -183,6 +194,7 @@ export class MessageHandler {
       post: this.#post,
       resolve: (target) => this.#lookup.resolve(target),
       engineRuns: this.#engineRuns,
+      copy: this.#memory.copy,
     });
     return this.#runtime.hello;
   }

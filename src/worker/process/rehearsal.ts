@@ -9,6 +9,7 @@ import type { ReplicaMessage, WorkerSettings } from '../../protocol/messages.js'
 import { packGroups } from '../../protocol/request-groups.js';
 import type { Tensor } from '../../tensors/tensor.js';
 import { MessageHandler } from '../loop/message-handler.js';
+import { OF_PROCESSES } from './memory-rules.js';
 import { ToldCounters } from './told-counters.js';
 
 /** y = -x, float32 [N]: an ONNX model of 91 bytes. */
@@ -29,7 +30,7 @@ const RUNS = 20;
 export async function rehearse(isOver: () => boolean): Promise<void> {
   const { memory, slot, own } = new ToldCounters();
   const shared = { counters: memory, counterSlot: slot, fileHashes: hashMemory(1) };
-  const handler = new MessageHandler({ ...SETTINGS, ...shared }, own, () => undefined, { handsBack: false });
+  const handler = new MessageHandler({ ...SETTINGS, ...shared }, own, () => undefined, OF_PROCESSES);
   const say = async (message: ReplicaMessage) => {
     let heard = message;
     const reader = new FrameReader((read) => {

@@ -147,7 +147,7 @@ describe.runIf(process.platform === 'linux')('a replica that is a process', () =
 
   it('says why it cannot start, and goes on with pauses', async () => {
     const started = start({ execArgv: ['--no-such-option'] });
-    await expect(started).rejects.toThrow(/its process exited with code 9/);
+    await expect(started).rejects.toThrow(/its process exited with code 9: Node refused its options/);
     await start({ spares: 0 });
     const missing = createEngine({
       models,
@@ -204,6 +204,49 @@ describe.runIf(process.platform === 'linux')('a handler in a process', () => {
     const [harmful] = engine.status().deployments['app']?.harmful ?? [];
     expect(harmful).toMatchObject({ requests: 1, isBarred: false });
     expect(await ask({ echo: 'well' })).toBe('well');
+  });
+
+  it('fails the request, and no other, whose answer cannot be sent', async () => {
+    await startApp();
+    const [, ...others] = await Promise.all([
+      expect(ask({ harm: 'answers memory' })).rejects.toMatchObject({ code: 'INFERENCE_FAILED' }),
+      ask({ echo: 1, waitMs: 20 }),
+      ask({ echo: 2 }),
+    ]);
+    expect(others).toEqual([1, 2]);
+    await expect(ask({ harm: 'answers code' })).rejects.toMatchObject({ code: 'INFERENCE_FAILED' });
+    const items: unknown[] = [];
+    const take = async () => {
+      for await (const item of engine.stream('app', { harm: 'streams memory' })) items.push(item);
+    };
+    await expect(take()).rejects.toMatchObject({ code: 'INFERENCE_FAILED' });
+    expect(items).toEqual([1]);
+    expect(engine.status().replicas.map(({ restarts }) => restarts)).toEqual([0]);
+  });
+
+  it('knows a model after a request for it that could not be sent', async () => {
+    await startApp();
+    for (const odd of [new SharedArrayBuffer(8), new Blob(['x'])]) {
+      expect(await codeOf(engine.run<unknown>('app/double', { odd }))).toBe('INVALID_ARGUMENT');
+      expect(await engine.run<unknown>('app/double', { echo: 5 })).toBe(5);
+    }
+    expect(engine.status().replicas.map(({ ongoing, restarts }) => [ongoing, restarts])).toEqual([[0, 0]]);
+  });
+
+  it('that goes on after an error is not said to have died of it', async () => {
+    await startApp();
+    expect(await ask({ harm: 'survives', echo: 1, waitMs: 20 })).toBe(1);
+    process.kill(pids()[0] as number, 'SIGSEGV');
+    await until(() => engine.status().replicas.some(({ restarts }) => restarts > 0));
+    expect(engine.status().deployments['app']?.lastFailure).toContain('killed by SIGSEGV');
+  });
+
+  it('that is stopped holds up destroy() no more than one in a run', async () => {
+    await startApp();
+    process.kill(pids()[0] as number, 'SIGSTOP');
+    const began = performance.now();
+    await engine.destroy();
+    expect(performance.now() - began).toBeLessThan(5_000);
   });
 
   it('is refused what cannot be sent to it, and serves on', async () => {

@@ -1,7 +1,9 @@
 import { InfermuxError, messageOf } from '../../../common/errors.js';
-import { clone } from '../../../common/values/clone.js';
 import { iteratorOf } from '../../../common/values/streams.js';
 import { unminded } from '../unminded.js';
+
+/** Returns a copy of a value, as it arrives on the other side. Throws for a value that cannot get there. */
+export type Copy = (value: unknown) => unknown;
 
 type Items = AsyncIterator<unknown> | Iterator<unknown>;
 
@@ -21,10 +23,12 @@ export function itemsOf(answer: unknown): Items | undefined {
 export class ItemStream {
   readonly #items: Items;
   readonly #signal: AbortSignal;
+  readonly #copy: Copy;
 
-  constructor(items: Items, signal: AbortSignal) {
+  constructor(items: Items, signal: AbortSignal, copy: Copy) {
     this.#items = items;
     this.#signal = signal;
+    this.#copy = copy;
   }
 
   /**
@@ -50,7 +54,7 @@ export class ItemStream {
           isEnded = true;
           return;
         }
-        const wait = taken(copyOf(value));
+        const wait = taken(copyOf(value, this.#copy));
         if (wait !== undefined) await wait;
       }
     } finally {
@@ -135,11 +139,11 @@ export class ItemSender {
 }
 
 /** Returns a clone. An answer that cannot be cloned fails its request alone. */
-export function copyOf(answer: unknown): unknown {
+export function copyOf(answer: unknown, copy: Copy): unknown {
   // Most answers of this kind are numbers.
   if (typeof answer !== 'object' && typeof answer !== 'function' && typeof answer !== 'symbol') return answer;
   try {
-    return clone(answer);
+    return copy(answer);
   } catch (cause) {
     const message = `the handler returned what cannot be cloned: ${messageOf(cause)}`;
     throw new InfermuxError('INFERENCE_FAILED', message, { cause });
