@@ -51,6 +51,18 @@ for (const address of [`http://127.0.0.1:${server.http.port}`, `grpc://127.0.0.1
 await server.close();
 await engine.close();
 
+// Replicas that are processes: one dies, and its request goes on.
+const isolated = await createEngine({
+  models: join(packageFolder, 'native-models'),
+  replicas: 1,
+  isolation: { kind: 'process', runTimeoutMs: 30_000 },
+});
+const large = { image: { dims: [rows, 64], data: pixels() } };
+assert.deepEqual((await isolated.run('digits-mlp', large)).probabilities, ways[0].probabilities);
+process.kill(isolated.status().replicas[0].pid, 'SIGABRT');
+assert.deepEqual((await isolated.run('digits-mlp', large)).probabilities, ways[0].probabilities);
+await isolated.close();
+
 // Ending in the middle of work must not abort the process.
 const last = await createEngine({ models: join(packageFolder, 'native-models'), replicas: 2 });
 for (let index = 0; index < 200; index += 1) last.run('digits-cnn', { image }).catch(() => undefined);
