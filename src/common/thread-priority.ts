@@ -16,13 +16,9 @@ const NICE = { behind: 10, last: LAST } as const;
  * @param place `last`: behind the replicas, too.
  */
 export function lowerThreadPriority(place: keyof typeof NICE = 'behind'): void {
-  if (process.platform === 'linux') lowerPriority(0, place);
-}
-
-/** The same for the first thread of a process, and for the threads that it starts later. */
-export function lowerPriority(pid: number, place: keyof typeof NICE = 'behind'): void {
+  if (process.platform !== 'linux') return;
   try {
-    setPriority(pid, Math.min(LAST, getPriority(pid) + NICE[place]));
+    setPriority(0, Math.min(LAST, getPriority(0) + NICE[place]));
   } catch {
     // If the system does not allow it, everything works, if less smoothly.
   }

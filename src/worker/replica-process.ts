@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
+import { lowerThreadPriority } from '../common/thread-priority.js';
 import { toErrorRecord } from '../common/values/error-record.js';
-import { PROCESS_FILES } from '../protocol/frames/frame-format.js';
+import { EXPRESS, PROCESS_FILES } from '../protocol/frames/frame-format.js';
 import { hashMemory } from '../protocol/hash-memory.js';
 import type { ProcessSettings } from '../protocol/process-messages.js';
 import { requestsIn } from '../protocol/request-groups.js';
@@ -24,7 +25,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
  * advance, so that it can take the place of another one at once.
  */
 for (const signal of SIGNALS) process.on(signal, () => undefined);
-watchParent(PROCESS_FILES.life);
+const watched = watchParent(PROCESS_FILES.life);
 offerToSystem();
 const counters = new ToldCounters();
 let hasBegun = false;
@@ -42,6 +43,9 @@ process.on('uncaughtExceptionMonitor', (error) => source.post({ dying: toErrorRe
 void prepare();
 
 async function prepare(): Promise<void> {
+  // The watch keeps its priority, so that it is never late.
+  await watched;
+  if (!process.argv.includes(EXPRESS)) lowerThreadPriority();
   try {
     await rehearse(() => hasBegun);
   } catch {

@@ -30,3 +30,6 @@ export const PROCESS_FILES = {
   /** Nothing: it closes when the calling process ends. */
   life: 5,
 } as const;
+
+/** The argument of a process that goes before others when there are not enough cores. */
+export const EXPRESS = 'express';

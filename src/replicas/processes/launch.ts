@@ -1,8 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { lowerPriority } from '../../common/thread-priority.js';
 import type { ResolvedProcesses } from '../../contracts/isolation.js';
-import type { PROCESS_FILES } from '../../protocol/frames/frame-format.js';
+import { EXPRESS, type PROCESS_FILES } from '../../protocol/frames/frame-format.js';
 
 /** How the processes of a deployment are started. */
 export interface Launch extends Pick<ResolvedProcesses, 'env' | 'execArgv' | 'uid' | 'gid'> {
@@ -50,7 +49,8 @@ export function startProcess(program: URL, { env, execArgv, uid, gid, isExpress 
   // Its executable is the application, which would begin anew.
   if (process.getBuiltinModule?.('node:sea')?.isSea() === true)
     throw new Error("a single executable cannot start replicas as processes; use isolation: 'thread'");
-  const child = spawn(process.execPath, [...execArgv, fileURLToPath(program.href)], {
+  const args = isExpress ? [EXPRESS] : [];
+  return spawn(process.execPath, [...execArgv, fileURLToPath(program.href), ...args], {
     env: environmentFor(process.env, env),
     // Not detached: Linux gives each session of processes its share of the cores, whatever their priority.
     stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe', 'pipe'],
@@ -58,6 +58,4 @@ export function startProcess(program: URL, { env, execArgv, uid, gid, isExpress 
     ...(uid !== undefined && { uid }),
     ...(gid !== undefined && { gid }),
   });
-  if (child.pid !== undefined && !isExpress) lowerPriority(child.pid);
-  return child;
 }

@@ -17,20 +17,25 @@ const LIMITS = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1, stackSi
  * Where threads are not allowed, the process notices the end when it is in no call.
  *
  * @param file of a socket that nothing is written to.
+ * @returns resolves when the watch is there.
  */
-export function watchParent(file: number): void {
-  try {
-    const watch = new Worker(PROGRAM, {
-      eval: true,
-      workerData: file,
-      resourceLimits: LIMITS,
-      env: {},
-      execArgv: [],
-      stdin: false,
-    });
-    watch.on('error', () => undefined);
-    watch.unref();
-  } catch {
-    // Node's permission model may forbid it.
-  }
+export function watchParent(file: number): Promise<void> {
+  return new Promise((resolve) => {
+    try {
+      const watch = new Worker(PROGRAM, {
+        eval: true,
+        workerData: file,
+        resourceLimits: LIMITS,
+        env: {},
+        execArgv: [],
+        stdin: false,
+      });
+      watch.once('online', resolve);
+      watch.on('error', () => resolve());
+      watch.unref();
+    } catch {
+      // Node's permission model may forbid it.
+      resolve();
+    }
+  });
 }
