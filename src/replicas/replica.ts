@@ -91,6 +91,11 @@ export class Replica {
     return isFinal(this.state) ? undefined : this.#host.pid;
   }
 
+  /** Milliseconds that a dispatch may take on its way to it. */
+  get leadMs(): number {
+    return this.#host.leadMs;
+  }
+
   get isFailed(): boolean {
     return this.state === 'failed';
   }

@@ -20,6 +20,7 @@ interface Task {
 class FakeThread implements ReplicaHost {
   readonly kind = 'thread';
   readonly pid = undefined;
+  readonly leadMs = 1;
   readonly isAlive = false;
   readonly unanswered = undefined;
   readonly tasks: Task[] = [];

@@ -61,6 +61,7 @@ export class SimulatedReplica implements RoutableReplica {
   readonly models = new Map<string, ModelState>();
   readonly isExpress: boolean;
   readonly killsCancelled = false;
+  readonly leadMs = 1;
   readonly #machine: SimulatedMachine;
   readonly #options: SimulatedReplicaOptions;
   readonly #observer: SimulatedReplicaObserver;

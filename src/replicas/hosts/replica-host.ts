@@ -7,6 +7,8 @@ export interface ReplicaHost {
   readonly kind: 'thread' | 'process';
   /** Of its process; undefined for a thread, and before it starts. */
   readonly pid: number | undefined;
+  /** Milliseconds that a message may take on its way. */
+  readonly leadMs: number;
   /** Sends one message; the first message starts the host. Resolves with the answer. */
   post(message: ReplicaMessage, transfer?: readonly Transferable[]): Promise<unknown>;
   /** Rejects all messages that have no answer. The host never does this by itself, not even when it ends. */

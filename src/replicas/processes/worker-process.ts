@@ -36,6 +36,8 @@ const MB = 1e6;
  */
 export class WorkerProcess implements ReplicaHost {
   readonly kind = 'process';
+  /** Beside what timers are late: a message of a hundred kilobytes takes so long when all cores are busy. */
+  readonly leadMs = 4;
   readonly #options: WorkerProcessOptions;
   readonly #all: QueueCounters;
   readonly #counters: ReplicaCounters;

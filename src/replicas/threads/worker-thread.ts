@@ -20,6 +20,8 @@ export interface WorkerThreadOptions {
 export class WorkerThread implements ReplicaHost {
   readonly kind = 'thread';
   readonly pid = undefined;
+  /** Timers are late by a millisecond. */
+  readonly leadMs = 1;
   readonly #thread: PooledThread<WorkerSettings>;
   readonly #counters: ReplicaCounters;
   readonly #unanswered = new UnansweredMessages();

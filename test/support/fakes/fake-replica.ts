@@ -29,6 +29,7 @@ export class FakeReplica implements RoutableReplica {
   isFailed = false;
   isExpress = false;
   killsCancelled = false;
+  readonly leadMs = 1;
   /** What it does when it is given up. */
   abandon: (cause: Error) => void = () => undefined;
   othersAtWork = 0;

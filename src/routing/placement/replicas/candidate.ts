@@ -29,6 +29,8 @@ export interface RoutableReplica
   readonly loadUnderWay: ModelName | undefined;
   /** Whether it died, or was given up because it did not stop in time. */
   readonly isFailed: boolean;
+  /** Milliseconds that a dispatch may take on its way: it is given so long before the one at work is expected to end. */
+  readonly leadMs: number;
   /** Whether it is killed for a run that nobody waits for any more, when other requests wait. */
   readonly killsCancelled: boolean;
   /** Ends it: what it was given is rejected with `REPLICA_FAILED`. */

@@ -5,9 +5,6 @@ import type { WaitingModels } from '../../queues/waiting-models.js';
 import { type Candidate, CONCURRENT_REQUESTS, type RoutableReplica } from './candidate.js';
 import { type ReplicaIndex, warmAmong } from './replica-index.js';
 
-/** When a dispatch is expected to end this soon, the next is given ahead; before, late binding is worth more. */
-const PREFETCH_MS = 1;
-
 export interface ReplicaSlotsObserver<R extends RoutableReplica> {
   /** The replica's dispatch is expected to end soon, so the replica can be given the next one. */
   freed(candidate: Candidate<R>): void;
@@ -168,7 +165,9 @@ export class ReplicaSlots<R extends RoutableReplica> {
     // A handler's requests begin as they come.
     if (candidate.replica.handles !== undefined) return;
     const [expectedMs] = candidate.expectedMs;
-    candidate.endsSoon = expectedMs !== undefined && expectedMs <= PREFETCH_MS;
+    // When a dispatch is expected to end soon, the next is given ahead; before, late binding is worth more.
+    const { leadMs } = candidate.replica;
+    candidate.endsSoon = expectedMs !== undefined && expectedMs <= leadMs;
     if (expectedMs === undefined || candidate.endsSoon || expectedMs === Number.POSITIVE_INFINITY) return;
     const ending = () => {
       candidate.cancelTimer = undefined;
@@ -176,7 +175,7 @@ export class ReplicaSlots<R extends RoutableReplica> {
       this.#update(candidate);
       this.#observer.freed(candidate);
     };
-    candidate.cancelTimer = this.#clock.schedule(ending, expectedMs - PREFETCH_MS);
+    candidate.cancelTimer = this.#clock.schedule(ending, expectedMs - leadMs);
   }
 
   #update(candidate: Candidate<R>): void {
