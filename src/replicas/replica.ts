@@ -91,7 +91,6 @@ export class Replica {
     return isFinal(this.state) ? undefined : this.#host.pid;
   }
 
-  /** Milliseconds that a dispatch may take on its way to it. */
   get leadMs(): number {
     return this.#host.leadMs;
   }

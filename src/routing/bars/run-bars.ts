@@ -34,6 +34,8 @@ interface Suspect {
   readonly requests: Fingerprint[];
   /** Such requests since another one was answered. */
   deaths: number;
+  /** Clock time of the last one. */
+  since: number;
   /** Such requests in all. */
   total: number;
   reason: string;
@@ -58,7 +60,8 @@ export interface HarmfulModel {
 /**
  * Bars requests that end replicas again and again, so that they cannot keep a deployment down. A request that has ended
  * two replicas is not run again for a while: 1 s at first, twice as long after each further time, up to 64 s. A model
- * of whose requests two in a row have done so, with no answer in between, is barred in the same way. After the while one
+ * of whose requests two in a row have done so, the second sent after that, with no answer in between, is barred in the
+ * same way. After the while one
  * request tries it, and the others are refused until that one is answered: a circuit breaker, half open (Nygard, "Release
  * It!", 2007).
  */
@@ -109,15 +112,20 @@ export class RunBars {
   convict(request: PendingRequest, error: InfermuxError): void {
     const { model } = request;
     const suspect = this.#suspectOf(model);
-    suspect.deaths += 1;
+    // Others were under way already: while replicas start again, they may come to their end before any good request.
+    const isNext = request.acceptedAt >= suspect.since;
+    if (isNext) suspect.deaths += 1;
+    suspect.since = this.#clock.now();
     suspect.total += 1;
     suspect.reason = error.message;
     suspect.trial = undefined;
     const ofRequestMs = this.#barRequest(suspect, fingerprintOf(request), error);
+    const wasBarred = suspect.isBarred;
     suspect.isBarred ||= suspect.deaths >= DEATHS_IN_A_ROW;
-    const { isBarred } = suspect;
     const reason = barError(`model ${show(model.id)} is barred for a while`, error);
-    const nextTryInMs = isBarred ? this.#failures.record(model.key, reason) : ofRequestMs;
+    if (suspect.isBarred && (isNext || !wasBarred)) this.#failures.record(model.key, reason);
+    const { isBarred } = suspect;
+    const nextTryInMs = isBarred ? this.#failures.msLeft(model.key) : ofRequestMs;
     this.#observer.barred(model, error, { isModelBarred: isBarred, nextTryInMs });
     if (isBarred) this.#observer.refuse(model.key, (waiting) => this.refusalOf(waiting) ?? reason);
   }
@@ -142,7 +150,16 @@ export class RunBars {
     const known = this.#suspects.get(key);
     if (known !== undefined) return known;
     const suspect: Suspect = {
-      ...{ model: { key, id }, requests: [], deaths: 0, total: 0, reason: '', isBarred: false, trial: undefined },
+      ...{
+        model: { key, id },
+        requests: [],
+        deaths: 0,
+        since: Number.NEGATIVE_INFINITY,
+        total: 0,
+        reason: '',
+        isBarred: false,
+        trial: undefined,
+      },
     };
     this.#suspects.set(key, suspect);
     const [oldest] = this.#suspects.keys();

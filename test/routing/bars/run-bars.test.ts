@@ -154,6 +154,29 @@ describe('a model of whose requests two in a row ended replicas', () => {
   });
 });
 
+it('a model is not barred for requests that were under way already when the first one was', async () => {
+  const [first, second] = [codeOf(request(1)), codeOf(request(2))];
+  world.clock.advance(10);
+  // Both end their first replica, and then each one more.
+  for (let deaths = 0; deaths < 4; deaths += 1) {
+    const replica = addReplica();
+    await flush();
+    while (replica.isLoading) replica.step();
+    await crash(replica);
+    world.clock.advance(10);
+  }
+  for (let deaths = 0; deaths < 2; deaths += 1) {
+    const replica = addReplica();
+    await flush();
+    while (replica.isLoading) replica.step();
+    await crash(replica);
+    world.clock.advance(10);
+  }
+  expect([await first, await second]).toEqual([expect.stringMatching(/crashed/), expect.stringMatching(/crashed/)]);
+  expect(world.dispatcher.bars.harmful).toMatchObject([{ model: 'a', requests: 2, isBarred: false }]);
+  expect(await ask(3)).toBe('answered');
+});
+
 it('refuses what waits for a model when it is barred', async () => {
   await kill(1);
   const killer = codeOf(request(2));
