@@ -36,6 +36,8 @@ const ENDS = numberOf('ends', 1_000);
 const KINDS = ['thread', 'process'] as const;
 type Kind = (typeof KINDS)[number];
 const DURATION = { warmUpMs: 1_000, milliseconds: 2_500 };
+/** What it takes a spare to start, once the replicas run. */
+const SPARE_MS = 2_000;
 const MB = 1e6;
 
 const models = new Map(
@@ -72,6 +74,8 @@ function load(kind: Kind, { model: id, callers }: Case): Promise<Load> {
     const feeds = Array.from({ length: callers }, () => ({
       [model.input]: { dims: model.dims, data: new Float32Array(size).fill(0.5) },
     }));
+    // The spare has started by then.
+    await sleep(SPARE_MS);
     return closedLoop((caller) => engine.run(id, feeds[caller] as (typeof feeds)[0]), { callers, ...DURATION });
   });
 }
@@ -108,8 +112,7 @@ async function recovery(): Promise<number> {
   const engine = await createEngine({ models: hazards, replicas: 1, isolation: 'process', express: false });
   try {
     await engine.run('double', row(1));
-    // The spare starts when the replica runs.
-    await sleep(1_000);
+    await sleep(SPARE_MS);
     const [replica] = engine.status().replicas;
     process.kill(replica?.pid as number, 'SIGKILL');
     const began = performance.now();
@@ -194,32 +197,43 @@ async function survive(): Promise<Survived> {
   return { good, wrong, killers, seconds, left: processesWith('BENCH', mark).length };
 }
 
-/** Ends processes with engines at random times. @returns how many left a process behind for more than 2 s. */
-async function ends(): Promise<number> {
+/** Ends so many processes with engines at once. */
+const AT_ONCE = 3;
+
+/** Ends a process with an engine at a random time. @returns whether it leaves a process behind for more than 2 s. */
+async function leaves(end: number): Promise<boolean> {
   const program = fileURLToPath(new URL('../../test/support/isolated-child.mjs', import.meta.url));
-  const ways = ['exit', 'uncaught', 'sigterm', 'sigkill'];
-  let left = 0;
-  for (let end = 0; end < ENDS; end += 1) {
-    if (end % 100 === 0) process.stderr.write(`end ${end} of ${ENDS}\n`);
-    const mark = `end-${process.pid}-${end}`;
-    const afterMs = String(Math.floor(Math.random() * 1_200));
-    const child = spawn(process.execPath, [program, ways[end % 4] as string, hazards, mark, afterMs], {
-      stdio: 'ignore',
-    });
-    await once(child, 'exit');
-    const until = performance.now() + 2_000;
-    let isLeft = processesWith('ISOLATED_CHILD', mark).length > 0;
-    while (isLeft && performance.now() < until) {
-      await sleep(10);
-      isLeft = processesWith('ISOLATED_CHILD', mark).length > 0;
+  const way = ['exit', 'uncaught', 'sigterm', 'sigkill'][end % 4] as string;
+  const afterMs = String(Math.floor(Math.random() * 1_200));
+  const child = spawn(process.execPath, [program, way, hazards, markOf(end), afterMs], { stdio: 'ignore' });
+  await once(child, 'exit');
+  const until = performance.now() + 2_000;
+  while (processesWith('ISOLATED_CHILD', markOf(end)).length > 0) {
+    if (performance.now() > until) return true;
+    await sleep(20);
+  }
+  return false;
+}
+
+function markOf(end: number): string {
+  return `end-${process.pid}-${end}`;
+}
+
+/** @returns how many ends left a process behind. */
+async function ends(): Promise<number> {
+  let [next, left] = [0, 0];
+  const work = async () => {
+    while (next < ENDS) {
+      const end = next;
+      next += 1;
+      if (end % 100 === 0) process.stderr.write(`end ${end} of ${ENDS}\n`);
+      if (await leaves(end)) left += 1;
     }
-    if (isLeft) left += 1;
-  }
-  // One that had not begun when it was looked for has the mark by now.
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  // One that had not begun when it was looked for has its mark by now.
   await sleep(2_000);
-  for (let end = 0; end < ENDS; end += 1) {
-    if (processesWith('ISOLATED_CHILD', `end-${process.pid}-${end}`).length > 0) left += 1;
-  }
+  for (let end = 0; end < ENDS; end += 1) if (processesWith('ISOLATED_CHILD', markOf(end)).length > 0) left += 1;
   return left;
 }
 
