@@ -30,6 +30,7 @@ describe('what can be seen', () => {
         express: false,
         queued: 0,
         lastFailure: undefined,
+        harmful: [],
       },
     });
     expect(replicas).toContainEqual(
