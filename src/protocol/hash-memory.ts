@@ -6,8 +6,11 @@ const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT;
 /** The number of entries written, in a cache line before the entries. */
 const HEADER_BYTES = 64;
 
+/** Files whose hashes are shared, so that each is hashed once. */
+const FILES = 1_024;
+
 /** Creates memory for so many entries of a {@link HashMemory}. */
-export function hashMemory(entries: number): SharedArrayBuffer {
+export function hashMemory(entries = FILES): SharedArrayBuffer {
   return new SharedArrayBuffer(HEADER_BYTES + entries * (ENTRY_BYTES + WORD_BYTES));
 }
 

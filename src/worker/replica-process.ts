@@ -13,8 +13,6 @@ import { watchParent } from './process/parent-watch.js';
 import { rehearse } from './process/rehearsal.js';
 import { ToldCounters } from './process/told-counters.js';
 
-/** As many as the threads of an engine share. */
-const HASHED_FILES = 1_024;
 /** Far above what others have: when memory is used up, the system ends this process, and not the one that calls it. */
 const OUT_OF_MEMORY_SCORE = 800;
 /** What a terminal or a supervisor sends to all processes of a group. The calling process decides what to do about it. */
@@ -57,7 +55,7 @@ async function begin({ settings }: ProcessSettings): Promise<void> {
   hasBegun = true;
   const { memory, slot, own } = counters;
   const handler = new MessageHandler(
-    { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory(HASHED_FILES) },
+    { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory() },
     own,
     (event) => source.post({ event }),
     OF_PROCESSES,
