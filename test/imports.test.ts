@@ -125,7 +125,7 @@ describe('the import table', () => {
     const creates = /\bnew Worker\b|node:(child_process|cluster)/;
     expect(files.filter((file) => creates.test(textOf(file)))).toEqual([
       ...['cli/children/model-process.ts', 'replicas/processes/launch.ts', 'replicas/processes/replica-process.ts'],
-      ...['replicas/sharing/compile-process.ts', 'worker/process/parent-watch.ts'],
+      ...['replicas/sharing/compile-process.ts', 'worker/process/side-thread.ts'],
     ]);
   });
 });

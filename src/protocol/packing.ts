@@ -30,6 +30,13 @@ export function givenIn(groups: readonly { inputs: readonly (PackedTensor | Part
   return given;
 }
 
+/** Returns all typed arrays of the groups. */
+export function arraysIn(groups: readonly { inputs: readonly (PackedTensor | PartedTensor)[] }[]): TensorData[] {
+  return groups
+    .flatMap(({ inputs }) => inputs.flatMap((input) => ('parts' in input ? input.parts : [input.data])))
+    .filter((data) => ArrayBuffer.isView(data));
+}
+
 /** Returns the buffers of the arrays, each once. */
 export function buffersOf(arrays: readonly TensorData[]): ArrayBuffer[] {
   if (arrays.length === 0) return [];

@@ -8,9 +8,9 @@ import { requestsIn } from '../protocol/request-groups.js';
 import { MessageHandler } from './loop/message-handler.js';
 import { answerMessages } from './loop/message-loop.js';
 import { FrameSource } from './process/frame-source.js';
-import { OF_PROCESSES } from './process/memory-rules.js';
-import { watchParent } from './process/parent-watch.js';
+import { memoryOfProcess } from './process/memory-rules.js';
 import { rehearse } from './process/rehearsal.js';
+import { startSideThread } from './process/side-thread.js';
 import { ToldCounters } from './process/told-counters.js';
 
 /** Far above what others have: when memory is used up, the system ends this process, and not the one that calls it. */
@@ -23,7 +23,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
  * advance, so that it can take the place of another one at once.
  */
 for (const signal of SIGNALS) process.on(signal, () => undefined);
-const watched = watchParent(PROCESS_FILES.life);
+const started = startSideThread(PROCESS_FILES);
 offerToSystem();
 const counters = new ToldCounters();
 let hasBegun = false;
@@ -41,8 +41,9 @@ process.on('uncaughtExceptionMonitor', (error) => source.post({ dying: toErrorRe
 void prepare();
 
 async function prepare(): Promise<void> {
-  // The watch keeps its priority, so that it is never late.
-  await watched;
+  // The side thread keeps its priority, so that it is never late.
+  const side = await started;
+  if (side !== undefined) source.use(side);
   if (!process.argv.includes(EXPRESS)) lowerThreadPriority();
   try {
     await rehearse(() => hasBegun);
@@ -58,7 +59,7 @@ async function begin({ settings }: ProcessSettings): Promise<void> {
     { ...settings, counters: memory, counterSlot: slot, fileHashes: hashMemory() },
     own,
     (event) => source.post({ event }),
-    OF_PROCESSES,
+    memoryOfProcess((buffers) => source.useAgain(buffers)),
   );
   await answerMessages(
     source,

@@ -1,10 +1,18 @@
-import { Deserializer } from 'node:v8';
-import { SHARED, viewOf } from './array-kinds.js';
-import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
+import {
+  APART,
+  APART_BYTES,
+  COUNT_BYTES,
+  type Counts,
+  type Frame,
+  HEADER,
+  HEADER_BYTES,
+  MOST_BYTES,
+} from './frame-format.js';
 
-/** Takes the bytes of frames as they come, and calls back with each message. */
+/** Takes the bytes of frames as they come, and calls back with each frame. */
 export class FrameReader {
-  readonly #received: (message: unknown, counts: Counts) => void;
+  readonly #received: (frame: Frame) => boolean;
+  readonly #allocate: (bytes: number) => ArrayBuffer;
   /** Bytes of the piece that is read now. */
   #wanted = HEADER_BYTES;
   #filled = 0;
@@ -12,23 +20,40 @@ export class FrameReader {
   #target: Uint8Array | undefined;
   #read: (piece: Uint8Array) => void = this.#readHeader;
   #counts: Counts = [0, 0, 0];
-  #message: unknown;
-  /** The memory that the bytes behind the message belong in. */
-  #rest: Uint8Array[] = [];
+  #messageBytes = 0;
+  #message: Uint8Array | undefined;
+  #aparts: Uint8Array[] = [];
+  #apartsRead = 0;
+  #isStopped = false;
 
-  /** @param received gets undefined in place of a message when a frame only tells the counts. */
-  constructor(received: (message: unknown, counts: Counts) => void) {
+  /**
+   * @param received returns whether to read on. A message without large views may lie in the chunk: it is to be read at
+   *   once.
+   * @param allocate returns memory of exactly so many bytes for a large view; what is in it is overwritten.
+   */
+  constructor(
+    received: (frame: Frame) => boolean,
+    allocate: (bytes: number) => ArrayBuffer = (bytes) => new ArrayBuffer(bytes),
+  ) {
     this.#received = received;
+    this.#allocate = allocate;
+  }
+
+  /** Whether the bytes so far end with a frame. */
+  get isBetweenFrames(): boolean {
+    return this.#read === this.#readHeader && this.#filled === 0;
   }
 
   /**
-   * Reads the bytes; nothing of the chunk is kept.
+   * Reads the bytes until `received` returns false; nothing of the chunk is kept.
    *
+   * @returns the bytes that were not read.
    * @throws Error when they are no frame, or memory for it is lacking: then nothing more can be read.
    */
-  push(chunk: Uint8Array): void {
+  push(chunk: Uint8Array): Uint8Array {
+    this.#isStopped = false;
     let at = 0;
-    while (at < chunk.length) {
+    while (at < chunk.length && !this.#isStopped) {
       const end = Math.min(chunk.length, at + this.#wanted - this.#filled);
       const part = chunk.subarray(at, end);
       at = end;
@@ -44,6 +69,7 @@ export class FrameReader {
       this.#filled += part.length;
       if (this.#filled === this.#wanted) this.#read(this.#target);
     }
+    return chunk.subarray(at);
   }
 
   #expect(bytes: number, read: (piece: Uint8Array) => void, target?: Uint8Array): void {
@@ -57,51 +83,50 @@ export class FrameReader {
     const header = new DataView(piece.buffer, piece.byteOffset);
     const count = (index: number) => header.getFloat64(HEADER.counts + index * COUNT_BYTES, true);
     this.#counts = [count(0), count(1), count(2)];
-    const bytes = header.getUint32(HEADER.bytes, true);
-    if (bytes > MOST_BYTES) throw new RangeError(`a message of ${bytes} bytes is too long`);
-    if (bytes === 0) this.#finish();
-    else this.#expect(bytes, this.#readMessage);
+    this.#messageBytes = header.getUint32(HEADER.bytes, true);
+    const tableBytes = header.getUint32(HEADER.aparts, true) * APART_BYTES;
+    checkBytes(this.#messageBytes + tableBytes);
+    if (tableBytes > 0) this.#expect(tableBytes, this.#readTable);
+    else if (this.#messageBytes > 0) this.#expect(this.#messageBytes, this.#readMessage);
+    else this.#finish();
+  }
+
+  #readTable(piece: Uint8Array): void {
+    const table = new DataView(piece.buffer, piece.byteOffset, piece.length);
+    let bytes = this.#messageBytes;
+    for (let at = 0; at < piece.length; at += APART_BYTES) bytes += table.getUint32(at + APART.bytes, true);
+    checkBytes(bytes);
+    for (let at = 0; at < piece.length; at += APART_BYTES) {
+      const length = table.getUint32(at + APART.bytes, true);
+      const isShared = table.getUint32(at + APART.isShared, true) !== 0;
+      this.#aparts.push(new Uint8Array(isShared ? new SharedArrayBuffer(length) : this.#allocate(length)));
+    }
+    // A target: it must stay while the views are read.
+    this.#expect(this.#messageBytes, this.#readMessage, new Uint8Array(this.#messageBytes));
   }
 
   #readMessage(piece: Uint8Array): void {
-    const deserializer = new FrameDeserializer(piece);
-    deserializer.readHeader();
-    this.#message = deserializer.readValue();
-    this.#rest = deserializer.aparts;
-    this.#readRest();
+    this.#message = piece;
+    this.#readApart();
   }
 
-  #readRest(): void {
-    const next = this.#rest.shift();
+  #readApart(): void {
+    const next = this.#aparts[this.#apartsRead];
+    this.#apartsRead += 1;
     if (next === undefined) this.#finish();
-    else this.#expect(next.length, this.#readRest, next);
+    else this.#expect(next.length, this.#readApart, next);
   }
 
   #finish(): void {
-    const message = this.#message;
+    const frame = { counts: this.#counts, message: this.#message, aparts: this.#aparts };
     this.#message = undefined;
+    this.#aparts = [];
+    this.#apartsRead = 0;
     this.#expect(HEADER_BYTES, this.#readHeader);
-    this.#received(message, this.#counts);
+    this.#isStopped = !this.#received(frame);
   }
 }
 
-/** Makes each view in memory of its own. The larger ones are still empty: `aparts` are to be filled. */
-class FrameDeserializer extends Deserializer {
-  readonly aparts: Uint8Array[] = [];
-  #bytes = 0;
-
-  /** V8 calls it for each view. */
-  _readHostObject(): object {
-    const tag = this.readUint32();
-    const bytes = this.readDouble();
-    this.#bytes += bytes;
-    if (!(this.#bytes <= MOST_BYTES)) throw new RangeError(`a message of ${this.#bytes} bytes is too long`);
-    const isApart = tag % 2 === 1;
-    const kind = tag >>> 1;
-    const buffer = kind === SHARED ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
-    const target = new Uint8Array(buffer);
-    if (isApart) this.aparts.push(target);
-    else if (bytes > 0) target.set(this.readRawBytes(bytes));
-    return kind === SHARED ? buffer : viewOf(kind, buffer as ArrayBuffer);
-  }
+function checkBytes(bytes: number): void {
+  if (bytes > MOST_BYTES) throw new RangeError(`a frame of ${bytes} bytes is too long`);
 }

@@ -1,6 +1,6 @@
 import { Serializer } from 'node:v8';
-import { kindOf } from './array-kinds.js';
-import { COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
+import { kindOf, SHARED, type SharedBytes } from './array-kinds.js';
+import { APART, APART_BYTES, COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
 
 /** Views of so many bytes go as they are, behind the message: a copy of them would cost more than a system call's entry. */
 const APART_FROM_BYTES = 16_384;
@@ -21,22 +21,36 @@ export function writeFrame(message: unknown, counts: Counts): Uint8Array[] {
   // False or nothing for what V8 can only hand from thread to thread, such as a WebAssembly module.
   if (serializer.writeValue(message) !== true) throw new TypeError('a value in it could not be cloned');
   const written = serializer.releaseBuffer();
-  let bytes = written.length;
-  for (const { length } of serializer.aparts) bytes += length;
+  const { aparts } = serializer;
+  let bytes = written.length + aparts.length * APART_BYTES;
+  for (const { length } of aparts) bytes += length;
   if (bytes > MOST_BYTES) throw new RangeError(`a message of ${bytes} bytes cannot be sent to another process`);
-  fillHeader(written, written.length - HEADER_BYTES, counts);
-  return [written, ...serializer.aparts];
+  const messageBytes = written.length - HEADER_BYTES;
+  if (aparts.length === 0) {
+    fillHeader(written, messageBytes, 0, counts);
+    return [written];
+  }
+  const head = Buffer.alloc(HEADER_BYTES + aparts.length * APART_BYTES);
+  fillHeader(head, messageBytes, aparts.length, counts);
+  let at = HEADER_BYTES;
+  for (const apart of aparts) {
+    head.writeUInt32LE(apart.length, at + APART.bytes);
+    head.writeUInt32LE(Number(kindOf(apart) === SHARED), at + APART.isShared);
+    at += APART_BYTES;
+  }
+  return [head, written.subarray(HEADER_BYTES), ...aparts];
 }
 
 /** Returns a frame that only tells the counts. */
 export function writeCounts(counts: Counts): Uint8Array[] {
   const frame = Buffer.alloc(HEADER_BYTES);
-  fillHeader(frame, 0, counts);
+  fillHeader(frame, 0, 0, counts);
   return [frame];
 }
 
-function fillHeader(frame: Buffer, bytes: number, counts: Counts): void {
-  frame.writeUInt32LE(bytes, HEADER.bytes);
+function fillHeader(frame: Buffer, messageBytes: number, aparts: number, counts: Counts): void {
+  frame.writeUInt32LE(messageBytes, HEADER.bytes);
+  frame.writeUInt32LE(aparts, HEADER.aparts);
   for (let index = 0; index < counts.length; index += 1) {
     frame.writeDoubleLE(counts[index] as number, HEADER.counts + index * COUNT_BYTES);
   }
@@ -58,12 +72,17 @@ class FrameSerializer extends Serializer {
 
   /** V8 calls it for each view. */
   _writeHostObject(view: ArrayBufferView): void {
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const isApart = bytes.length >= APART_FROM_BYTES;
-    this.writeUint32(kindOf(view) * 2 + Number(isApart));
-    this.writeDouble(bytes.length);
-    if (isApart) this.aparts.push(bytes);
-    else this.writeRawBytes(bytes);
+    const kind = kindOf(view);
+    const isApart = view.byteLength >= APART_FROM_BYTES;
+    this.writeUint32(kind * 2 + Number(isApart));
+    const bytes =
+      kind === SHARED ? (view as SharedBytes) : new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    if (isApart) {
+      this.aparts.push(bytes);
+    } else {
+      this.writeUint32(bytes.length);
+      this.writeRawBytes(bytes);
+    }
   }
 
   /** V8 calls it for memory that threads share, outside a view. */

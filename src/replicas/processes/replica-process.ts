@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { type Counts, PROCESS_FILES } from '../../protocol/frames/frame-format.js';
+import { readMessage } from '../../protocol/frames/frame-message.js';
 import { FrameReader } from '../../protocol/frames/frame-reader.js';
 import { type Launch, startProcess } from './launch.js';
 import { OneByOne } from './one-by-one.js';
@@ -57,7 +58,10 @@ export class ReplicaProcess {
     if (alive.size === 0) process.prependListener('exit', killAll);
     alive.add(this);
     this.ended = this.#untilEnded(child);
-    const reader = new FrameReader((message, counts) => this.#arrived.add({ message, counts }));
+    const reader = new FrameReader((frame) => {
+      this.#arrived.add({ message: readMessage(frame), counts: frame.counts });
+      return true;
+    });
     const { messages, answers, life } = PROCESS_FILES;
     const sockets = [messages, answers, life].map((file) => this.#socket(file));
     for (const socket of sockets) {
@@ -86,6 +90,11 @@ export class ReplicaProcess {
   /** Bytes that it has sent, as far as they were read. */
   get bytesRead(): number {
     return this.#socket(PROCESS_FILES.answers)?.bytesRead ?? 0;
+  }
+
+  /** Whether all that was sent to it has left this process. */
+  get hasWritten(): boolean {
+    return this.#socket(PROCESS_FILES.messages)?.writableLength === 0;
   }
 
   get hasEnded(): boolean {

@@ -7,10 +7,19 @@ import type { ReplicaEvent } from '../../protocol/events.js';
 import { SharedBytes } from '../../protocol/frames/array-kinds.js';
 import type { Counts } from '../../protocol/frames/frame-format.js';
 import { writeCounts, writeFrame } from '../../protocol/frames/frame-writer.js';
-import type { Answer, FromThread, ReplicaMessage, ReplicaRuntimeSettings, ToThread } from '../../protocol/messages.js';
+import type {
+  Answer,
+  FromThread,
+  ReplicaMessage,
+  ReplicaRuntimeSettings,
+  RunMessage,
+  ToThread,
+} from '../../protocol/messages.js';
+import { bufferToReturn } from '../../protocol/packing.js';
 import type { DyingMessage, ProcessSettings } from '../../protocol/process-messages.js';
 import type { QueueCounters, ReplicaCounters } from '../../protocol/queue-counters.js';
 import { requestsIn } from '../../protocol/request-groups.js';
+import { bufferPool } from '../../tensors/memory/buffer-pool.js';
 import type { ReplicaHost } from '../hosts/replica-host.js';
 import { UnansweredMessages } from '../hosts/unanswered-messages.js';
 import { MemoryWatch } from './memory-watch.js';
@@ -145,7 +154,10 @@ export class WorkerProcess implements ReplicaHost {
     else if ('event' in message) this.#event(message.event);
     else {
       const answered = this.#unanswered.answered(message.id, message.answer);
-      if (answered?.kind === 'run') this.#done(requestsIn(answered), failed);
+      if (answered?.kind === 'run') {
+        this.#done(requestsIn(answered), failed);
+        this.#useAgain(answered);
+      }
       this.#runs.watch(this.#unanswered.oldestRun);
     }
   }
@@ -155,6 +167,12 @@ export class WorkerProcess implements ReplicaHost {
     const failedNow = Math.max(0, Math.min(requests, failed - this.#failed)) || 0;
     this.#failed += failedNow;
     this.#counters.dispatchDone(requests - failedNow, failedNow);
+  }
+
+  /** The memory that a thread would hand back was never away. A process that answers before it has read all is not trusted. */
+  #useAgain({ groups }: RunMessage): void {
+    const buffer = bufferToReturn(groups);
+    if (buffer !== undefined && this.#process?.hasWritten === true) bufferPool.giveBack(buffer);
   }
 
   #event(event: ReplicaEvent): void {

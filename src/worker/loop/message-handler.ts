@@ -18,7 +18,7 @@ import type {
   UnloadMessage,
   WorkerSettings,
 } from '../../protocol/messages.js';
-import { buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
+import { arraysIn, buffersOf, bufferToReturn, givenIn } from '../../protocol/packing.js';
 import type { ReplicaCounters } from '../../protocol/queue-counters.js';
 import { requestsIn } from '../../protocol/request-groups.js';
 import type { HandlerHost } from '../handlers/handler-host.js';
@@ -35,9 +35,11 @@ export interface MemoryRules {
   readonly handsBack: boolean;
   /** Copies what a handler answers with. */
   readonly copy: Copy;
+  /** Takes the buffers of tensors that nobody reads any more. */
+  readonly release: (buffers: readonly ArrayBuffer[]) => void;
 }
 
-const OF_THREADS: MemoryRules = { handsBack: true, copy: clone };
+const OF_THREADS: MemoryRules = { handsBack: true, copy: clone, release: freeBuffers };
 
 /**
  * Answers the messages of a replica's thread. The first one, `hello`, imports onnxruntime-node, so that its answer can
@@ -126,9 +128,10 @@ export class MessageHandler {
         return { answer: { value } };
       }
       const { loadMs, calls, verification } = await this.#started.executor.run({ model, groups, spare, verify });
-      freeBuffers(buffersOf(givenIn(message.groups)));
+      const { handsBack, release } = this.#memory;
+      release(buffersOf(handsBack ? givenIn(message.groups) : arraysIn(message.groups)));
       const packed = packCalls(calls);
-      const buffer = this.#memory.handsBack ? bufferToReturn(message.groups) : undefined;
+      const buffer = handsBack ? bufferToReturn(message.groups) : undefined;
       const value: RunAnswer = { loadMs, calls: packed.calls, verification, buffer };
       reply = { answer: { value }, transfer: buffer === undefined ? packed.transfer : [...packed.transfer, buffer] };
       failed = 0;

@@ -2,14 +2,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromErrorRecord } from '../../common/values/error-record.js';
 import { SharedBytes } from '../../protocol/frames/array-kinds.js';
-import { FrameReader } from '../../protocol/frames/frame-reader.js';
+import { copyThroughFrame } from '../../protocol/frames/copy.js';
 import { writeFrame } from '../../protocol/frames/frame-writer.js';
 import { hashMemory } from '../../protocol/hash-memory.js';
 import type { ReplicaMessage, WorkerSettings } from '../../protocol/messages.js';
 import { packGroups } from '../../protocol/request-groups.js';
 import type { Tensor } from '../../tensors/tensor.js';
 import { MessageHandler } from '../loop/message-handler.js';
-import { OF_PROCESSES } from './memory-rules.js';
+import { memoryOfProcess } from './memory-rules.js';
 import { ToldCounters } from './told-counters.js';
 
 /** y = -x, float32 [N]: an ONNX model of 91 bytes. */
@@ -30,14 +30,14 @@ const RUNS = 20;
 export async function rehearse(isOver: () => boolean): Promise<void> {
   const { memory, slot, own } = new ToldCounters();
   const shared = { counters: memory, counterSlot: slot, fileHashes: hashMemory(1) };
-  const handler = new MessageHandler({ ...SETTINGS, ...shared }, own, () => undefined, OF_PROCESSES);
+  const handler = new MessageHandler(
+    { ...SETTINGS, ...shared },
+    own,
+    () => undefined,
+    memoryOfProcess(() => undefined),
+  );
   const say = async (message: ReplicaMessage) => {
-    let heard = message;
-    const reader = new FrameReader((read) => {
-      heard = (read as { message: ReplicaMessage }).message;
-    });
-    for (const piece of writeFrame({ id: 0, message }, [0, 0, 0])) reader.push(piece);
-    const { answer } = await handler.handle(heard);
+    const { answer } = await handler.handle(copyThroughFrame(message) as ReplicaMessage);
     if ('error' in answer) throw fromErrorRecord(answer.error);
     writeFrame({ id: 0, answer }, [0, 0, 0]);
   };

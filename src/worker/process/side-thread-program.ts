@@ -1,0 +1,37 @@
+import { Socket } from 'node:net';
+import { workerData } from 'node:worker_threads';
+import type { Frame } from '../../protocol/frames/frame-format.js';
+import { FrameSocket } from './frame-socket.js';
+import type { FromSide, SideThreadData, ToSide } from './side-thread.js';
+
+/** The program of {@link startSideThread}. */
+const { files, port } = workerData as SideThreadData;
+let messages: FrameSocket | undefined;
+
+const end = (): void => void process.kill(process.pid, 'SIGKILL');
+new Socket({ fd: files.life, readable: true, writable: false }).on('end', end).on('error', end).resume();
+
+port.on('message', (told: ToSide) => {
+  messages ??= new FrameSocket(files.messages, { received: hand, ended: end });
+  if (told === 'hand back') messages.handOver((rest) => port.postMessage({ rest } satisfies FromSide, [rest.buffer]));
+  else if ('used' in told) messages.useAgain(told.used);
+  else messages.readOn(told.rest);
+});
+// The process cannot go on without its messages: the first thread ends it, with this error.
+process.on('uncaughtException', (failed) => port.postMessage({ failed } satisfies FromSide));
+
+function hand({ counts, message, aparts }: Frame): void {
+  const frame = { counts, message: message === undefined ? undefined : ownMemory(message), aparts };
+  const transfer = aparts.map(({ buffer }) => buffer).filter(isOwned);
+  if (frame.message !== undefined) transfer.push(frame.message.buffer);
+  port.postMessage({ frame } satisfies FromSide, transfer);
+}
+
+/** The bytes may lie in a chunk of the socket. */
+function ownMemory(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes.slice();
+}
+
+function isOwned(buffer: ArrayBufferLike): buffer is ArrayBuffer {
+  return Object.prototype.toString.call(buffer) === '[object ArrayBuffer]';
+}
