@@ -11,13 +11,19 @@ const source = new FrameSource({
   told: () => undefined,
   counts: [0, 0, 0],
 });
+for (const event of ['unhandledRejection', 'uncaughtException']) process.on(event, () => undefined);
 const side = await startSideThread(PROCESS_FILES);
 source.use(side);
-await answerMessages(source, async ({ busyMs, waitMs, data }) => {
-  const until = performance.now() + busyMs;
-  while (performance.now() < until);
+await answerMessages(source, async ({ busyMs, waitMs, thenBusyMs, data }) => {
+  beBusy(busyMs);
   if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+  beBusy(thenBusyMs);
   const value = createHash('sha1').update(data).digest('hex');
   source.useAgain([data.buffer]);
   return { answer: { value } };
 });
+
+function beBusy(milliseconds) {
+  const until = performance.now() + milliseconds;
+  while (performance.now() < until);
+}

@@ -15,6 +15,12 @@ export async function handle({ harm, echo, waitMs = 0 }) {
     claim.writeUInt32LE(0xffffffff, 0);
     writeSync(4, claim);
   }
+  if (harm === 'tiny arrays') {
+    const claim = Buffer.alloc(32 + 800_000);
+    claim.writeUInt32LE(10, 0);
+    claim.writeUInt32LE(100_000, 4);
+    for (let at = 0; at < claim.length; ) at += writeSync(4, claim, at);
+  }
   if (harm === 'close') for (const file of [3, 4, 5]) closeSync(file);
   if (harm === 'spin') for (;;);
   if (harm === 'answers memory') return new SharedArrayBuffer(8);

@@ -20,6 +20,9 @@ export const APART = { bytes: 0, isShared: 4 } as const;
 
 export const APART_BYTES = 8;
 
+/** Views of so many bytes go as they are, behind the message: a copy of them would cost more than a system call's entry. */
+export const APART_FROM_BYTES = 16_384;
+
 /** Most bytes of one frame. More comes only from a sender that is not in its right mind. */
 export const MOST_BYTES = 2 ** 31 - 1;
 

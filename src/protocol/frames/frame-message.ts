@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { Deserializer } from 'node:v8';
 import { SHARED, viewOf } from './array-kinds.js';
 import type { Frame } from './frame-format.js';
@@ -29,6 +30,8 @@ class FrameDeserializer extends Deserializer {
     const tag = this.readUint32();
     const kind = tag >>> 1;
     const bytes = tag % 2 === 1 ? this.#nextApart() : this.#nextBytes(kind === SHARED);
+    if ((kind === SHARED) !== types.isSharedArrayBuffer(bytes.buffer))
+      throw new TypeError('the wrong memory is shared');
     return kind === SHARED ? bytes.buffer : viewOf(kind, bytes.buffer as ArrayBuffer);
   }
 

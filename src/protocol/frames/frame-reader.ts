@@ -1,6 +1,7 @@
 import {
   APART,
   APART_BYTES,
+  APART_FROM_BYTES,
   COUNT_BYTES,
   type Counts,
   type Frame,
@@ -94,8 +95,14 @@ export class FrameReader {
   #readTable(piece: Uint8Array): void {
     const table = new DataView(piece.buffer, piece.byteOffset, piece.length);
     let bytes = this.#messageBytes;
-    for (let at = 0; at < piece.length; at += APART_BYTES) bytes += table.getUint32(at + APART.bytes, true);
-    checkBytes(bytes);
+    for (let at = 0; at < piece.length; at += APART_BYTES) {
+      const length = table.getUint32(at + APART.bytes, true);
+      // Each costs memory, however short it is.
+      if (length < APART_FROM_BYTES)
+        throw new RangeError(`an array of ${length} bytes is too short for a place of its own`);
+      bytes += length;
+      checkBytes(bytes);
+    }
     for (let at = 0; at < piece.length; at += APART_BYTES) {
       const length = table.getUint32(at + APART.bytes, true);
       const isShared = table.getUint32(at + APART.isShared, true) !== 0;

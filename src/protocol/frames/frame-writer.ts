@@ -1,9 +1,15 @@
 import { Serializer } from 'node:v8';
 import { kindOf, SHARED, type SharedBytes } from './array-kinds.js';
-import { APART, APART_BYTES, COUNT_BYTES, type Counts, HEADER, HEADER_BYTES, MOST_BYTES } from './frame-format.js';
-
-/** Views of so many bytes go as they are, behind the message: a copy of them would cost more than a system call's entry. */
-const APART_FROM_BYTES = 16_384;
+import {
+  APART,
+  APART_BYTES,
+  APART_FROM_BYTES,
+  COUNT_BYTES,
+  type Counts,
+  HEADER,
+  HEADER_BYTES,
+  MOST_BYTES,
+} from './frame-format.js';
 
 const NO_HEADER = Buffer.alloc(HEADER_BYTES);
 

@@ -3,6 +3,7 @@ import type { ReplicaMessage } from '../../protocol/messages.js';
 interface Unanswered {
   readonly id: number;
   readonly message: ReplicaMessage;
+  readonly sent: number;
   readonly resolve: (answer: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -39,11 +40,16 @@ export class UnansweredMessages {
     return this.#lastId;
   }
 
-  /** The message was sent. Resolves with its answer. */
-  add(id: number, message: ReplicaMessage): Promise<unknown> {
+  /** The message was sent. Resolves with its answer. @param sent is kept for {@link find}. */
+  add(id: number, message: ReplicaMessage, sent = 0): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.#messages.push({ id, message, resolve, reject });
+      this.#messages.push({ id, message, sent, resolve, reject });
     });
+  }
+
+  /** Undefined when nobody waits for an answer. */
+  find(wanted: number): Pick<Unanswered, 'message' | 'sent'> | undefined {
+    return this.#messages.find(({ id }) => id === wanted);
   }
 
   /** @returns the message that is answered; undefined when nobody waits for the answer. */

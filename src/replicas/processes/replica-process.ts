@@ -43,6 +43,7 @@ export class ReplicaProcess {
   #cause: Error | undefined;
   #lastError: Error | undefined;
   #hasEnded = false;
+  #bytesSent = 0;
 
   constructor(program: URL, launch: Launch) {
     let child: ChildProcess;
@@ -92,11 +93,6 @@ export class ReplicaProcess {
     return this.#socket(PROCESS_FILES.answers)?.bytesRead ?? 0;
   }
 
-  /** Whether all that was sent to it has left this process. */
-  get hasWritten(): boolean {
-    return this.#socket(PROCESS_FILES.messages)?.writableLength === 0;
-  }
-
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
@@ -111,17 +107,26 @@ export class ReplicaProcess {
     this.#observer = observer;
   }
 
-  /** Sends the pieces of a frame. They must stay as they are until they are answered. Of a process that is gone nothing is heard. */
-  send(pieces: readonly Uint8Array[]): void {
+  /**
+   * Sends the pieces of a frame. They must stay as they are until they are answered. Of a process that is gone nothing is
+   * heard.
+   *
+   * @returns for {@link hasLeft}.
+   */
+  send(pieces: readonly Uint8Array[]): number {
+    for (const { length } of pieces) this.#bytesSent += length;
     const socket = this.#socket(PROCESS_FILES.messages);
-    if (socket === undefined || this.#hasEnded) return;
-    if (pieces.length === 1) {
-      socket.write(pieces[0] as Uint8Array);
-      return;
-    }
-    socket.cork();
+    if (socket === undefined || this.#hasEnded) return this.#bytesSent;
+    if (pieces.length > 1) socket.cork();
     for (const piece of pieces) socket.write(piece);
-    socket.uncork();
+    if (pieces.length > 1) socket.uncork();
+    return this.#bytesSent;
+  }
+
+  /** Whether the frame has left this process as a whole. */
+  hasLeft(sent: number): boolean {
+    const waiting = this.#socket(PROCESS_FILES.messages)?.writableLength ?? 0;
+    return sent <= this.#bytesSent - waiting;
   }
 
   /** Ends it at once, whatever it is doing. @param cause why; the first one counts. */

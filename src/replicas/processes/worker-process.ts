@@ -12,6 +12,7 @@ import type {
   FromThread,
   ReplicaMessage,
   ReplicaRuntimeSettings,
+  RunAnswer,
   RunMessage,
   ToThread,
 } from '../../protocol/messages.js';
@@ -19,7 +20,6 @@ import { bufferToReturn } from '../../protocol/packing.js';
 import type { DyingMessage, ProcessSettings } from '../../protocol/process-messages.js';
 import type { QueueCounters, ReplicaCounters } from '../../protocol/queue-counters.js';
 import { requestsIn } from '../../protocol/request-groups.js';
-import { bufferPool } from '../../tensors/memory/buffer-pool.js';
 import type { ReplicaHost } from '../hosts/replica-host.js';
 import { UnansweredMessages } from '../hosts/unanswered-messages.js';
 import { MemoryWatch } from './memory-watch.js';
@@ -91,12 +91,13 @@ export class WorkerProcess implements ReplicaHost {
       return Promise.reject(this.#process?.cause ?? new Error('the process is gone'));
     const id = this.#unanswered.nextId();
     const whole = this.#withDefinition(message);
+    let sent: number;
     try {
-      this.#process.send(writeFrame({ id, message: withContents(whole) } satisfies ToThread, this.#counts));
+      sent = this.#process.send(writeFrame({ id, message: withContents(whole) } satisfies ToThread, this.#counts));
     } catch (cause) {
       return Promise.resolve(this.#refusal(whole, cause));
     }
-    const answer = this.#unanswered.add(id, message);
+    const answer = this.#unanswered.add(id, message, sent);
     this.#runs.watch(this.#unanswered.oldestRun);
     return answer;
   }
@@ -152,14 +153,21 @@ export class WorkerProcess implements ReplicaHost {
     if (message === undefined) return;
     if ('dying' in message) this.#process?.mayDieOf(fromErrorRecord(message.dying));
     else if ('event' in message) this.#event(message.event);
-    else {
-      const answered = this.#unanswered.answered(message.id, message.answer);
-      if (answered?.kind === 'run') {
-        this.#done(requestsIn(answered), failed);
-        this.#useAgain(answered);
-      }
-      this.#runs.watch(this.#unanswered.oldestRun);
+    else this.#answered(message.id, message.answer, failed);
+  }
+
+  /** @throws Error for an answer to what the process cannot have read: the memory of the request is used again. */
+  #answered(id: number, answer: Answer<unknown>, failed: number): void {
+    const asked = this.#unanswered.find(id);
+    if (asked !== undefined && this.#process?.hasLeft(asked.sent) !== true)
+      throw new Error('it answered a request before it had it');
+    if (asked?.message.kind === 'run') {
+      this.#done(requestsIn(asked.message), failed);
+      this.#unanswered.answered(id, withBuffer(asked.message, answer));
+    } else {
+      this.#unanswered.answered(id, answer);
     }
+    this.#runs.watch(this.#unanswered.oldestRun);
   }
 
   /** @param failed requests that have failed since the process began, as it says. */
@@ -167,12 +175,6 @@ export class WorkerProcess implements ReplicaHost {
     const failedNow = Math.max(0, Math.min(requests, failed - this.#failed)) || 0;
     this.#failed += failedNow;
     this.#counters.dispatchDone(requests - failedNow, failedNow);
-  }
-
-  /** The memory that a thread would hand back was never away. A process that answers before it has read all is not trusted. */
-  #useAgain({ groups }: RunMessage): void {
-    const buffer = bufferToReturn(groups);
-    if (buffer !== undefined && this.#process?.hasWritten === true) bufferPool.giveBack(buffer);
   }
 
   #event(event: ReplicaEvent): void {
@@ -247,6 +249,14 @@ export class WorkerProcess implements ReplicaHost {
     const used = `${Math.ceil(bytes / MB)} MB of memory, and memoryLimitBytes allows ${Math.floor(limit / MB)} MB`;
     this.#process?.kill(new Error(`its process used ${used}, so it was killed`));
   }
+}
+
+/** A thread hands back the buffer that it was sent. Here it was never away. */
+function withBuffer({ groups }: RunMessage, answer: Answer<unknown>): Answer<unknown> {
+  if (!('value' in answer)) return answer;
+  const buffer = bufferToReturn(groups);
+  const value = answer.value as RunAnswer;
+  return value?.buffer === buffer ? answer : { value: { ...value, buffer } };
 }
 
 /** A model in memory goes along as bytes, and is memory of the process's threads there. */

@@ -13,6 +13,8 @@ export interface FrameSocketObserver {
   read?(): void;
   /** The other side has closed its end. */
   ended(): void;
+  /** What came cannot be read, or not be kept: nothing more can be. */
+  failed(error: unknown): void;
 }
 
 /**
@@ -20,14 +22,16 @@ export interface FrameSocketObserver {
  * hands the socket over between two frames, with what it has read of the next ones.
  */
 export class FrameSocket {
+  readonly #observer: FrameSocketObserver;
   readonly #socket: Socket;
   readonly #reader: FrameReader;
   readonly #used = new UsedBuffers();
   #isReading = false;
   #handOver: ((rest: Uint8Array<ArrayBuffer>) => void) | undefined;
 
-  /** It does not read yet. */
+  /** Call {@link readOn} at once. */
   constructor(file: number, observer: FrameSocketObserver) {
+    this.#observer = observer;
     this.#reader = new FrameReader(
       (frame) => {
         observer.received(frame);
@@ -80,8 +84,14 @@ export class FrameSocket {
 
   /** @returns whether to read more. */
   #push(chunk: Uint8Array): boolean {
+    let rest: Uint8Array;
     this.#isReading = true;
-    const rest = this.#reader.push(chunk);
+    try {
+      rest = this.#reader.push(chunk);
+    } catch (error) {
+      this.#observer.failed(error);
+      return false;
+    }
     this.#isReading = false;
     const to = this.#handOver;
     if (to === undefined || !this.#reader.isBetweenFrames) return true;

@@ -1,5 +1,7 @@
 import { writeSync } from 'node:fs';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { toErrorRecord } from '../../common/values/error-record.js';
+import { freeBuffers } from '../../common/values/free-buffers.js';
 import { type Counts, type Frame, PROCESS_FILES } from '../../protocol/frames/frame-format.js';
 import { readMessage } from '../../protocol/frames/frame-message.js';
 import { writeFrame } from '../../protocol/frames/frame-writer.js';
@@ -53,6 +55,7 @@ export class FrameSource implements MessageSource {
       received: (frame) => this.#receive(frame),
       read: () => this.#bring(),
       ended: () => process.exit(),
+      failed: (error) => this.#die(error),
     });
     this.#socket.readOn(new Uint8Array());
   }
@@ -72,7 +75,10 @@ export class FrameSource implements MessageSource {
       if (received === undefined) return undefined;
       this.#hear(received.message);
     }
-    return this.#take();
+    const message = this.#take();
+    // Others may have come with it. It may wait for something, also for one of them.
+    if (this.#queue.length > 0) this.#bringSoon();
+    return message;
   }
 
   onMessage(listener: (message: ToThread) => void): void {
@@ -92,6 +98,7 @@ export class FrameSource implements MessageSource {
   /** Takes buffers of tensors that nobody reads any more: large ones are used for the next tensors of the same size. */
   useAgain(buffers: readonly ArrayBuffer[]): void {
     const used = buffers.filter(UsedBuffers.isWorthwhile);
+    freeBuffers(buffers.filter(UsedBuffers.isTooLarge));
     if (used.length === 0) return;
     if (this.#reader === 'side thread') this.#side?.postMessage({ used } satisfies ToSide, used);
     else this.#socket.useAgain(used);
@@ -121,13 +128,26 @@ export class FrameSource implements MessageSource {
   }
 
   #hear(told: FromSide): void {
-    if ('frame' in told) {
-      this.#receive(told.frame);
-    } else if ('rest' in told) {
+    if ('rest' in told) {
       this.#reader = 'this thread';
       this.#socket.readOn(told.rest);
+    } else if ('failed' in told) {
+      this.#die(told.failed);
     } else {
-      throw told.failed;
+      try {
+        this.#receive(told.frame);
+      } catch (error) {
+        this.#die(error);
+      }
+    }
+  }
+
+  /** Messages are lost: nothing that a handler listens to may hinder the end. */
+  #die(error: unknown): never {
+    try {
+      this.post({ dying: toErrorRecord(error) });
+    } finally {
+      process.exit(1);
     }
   }
 
@@ -148,12 +168,17 @@ export class FrameSource implements MessageSource {
     if (this.#isComing || this.#listener === undefined) return;
     const message = this.#take();
     if (message === undefined) return;
+    this.#bringSoon();
+    this.#listener(message);
+  }
+
+  #bringSoon(): void {
+    if (this.#isComing) return;
     this.#isComing = true;
     setImmediate(() => {
       this.#isComing = false;
       this.#bring();
     });
-    this.#listener(message);
   }
 }
 

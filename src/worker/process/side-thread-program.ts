@@ -12,19 +12,22 @@ const end = (): void => void process.kill(process.pid, 'SIGKILL');
 new Socket({ fd: files.life, readable: true, writable: false }).on('end', end).on('error', end).resume();
 
 port.on('message', (told: ToSide) => {
-  messages ??= new FrameSocket(files.messages, { received: hand, ended: end });
+  messages ??= new FrameSocket(files.messages, { received: hand, ended: end, failed });
   if (told === 'hand back') messages.handOver((rest) => port.postMessage({ rest } satisfies FromSide, [rest.buffer]));
   else if ('used' in told) messages.useAgain(told.used);
   else messages.readOn(told.rest);
 });
-// The process cannot go on without its messages: the first thread ends it, with this error.
-process.on('uncaughtException', (failed) => port.postMessage({ failed } satisfies FromSide));
 
 function hand({ counts, message, aparts }: Frame): void {
   const frame = { counts, message: message === undefined ? undefined : ownMemory(message), aparts };
   const transfer = aparts.map(({ buffer }) => buffer).filter(isOwned);
   if (frame.message !== undefined) transfer.push(frame.message.buffer);
   port.postMessage({ frame } satisfies FromSide, transfer);
+}
+
+/** The process cannot go on without its messages: the first thread ends it, with this error. */
+function failed(error: unknown): void {
+  port.postMessage({ failed: error } satisfies FromSide);
 }
 
 /** The bytes may lie in a chunk of the socket. */

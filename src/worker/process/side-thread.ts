@@ -1,8 +1,11 @@
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import type { Frame, PROCESS_FILES } from '../../protocol/frames/frame-format.js';
 
-/** A heap as small as Node starts with. Frames lie outside of it. */
-const LIMITS = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1, stackSizeMb: 0.5 };
+/**
+ * The thread needs a heap of 5 MB. Node 24 collects it as a whole whenever so much memory has come or gone outside of it as
+ * half of the limit, which pictures do at once: so the limit is wide.
+ */
+const LIMITS = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 1, stackSizeMb: 0.5 };
 
 export interface SideThreadData {
   readonly files: Pick<typeof PROCESS_FILES, 'messages' | 'life'>;

@@ -28,6 +28,10 @@ export class UsedBuffers {
     return buffer;
   }
 
+  static isTooLarge({ byteLength }: ArrayBuffer): boolean {
+    return byteLength > MAX_BYTES;
+  }
+
   static isWorthwhile({ byteLength }: ArrayBuffer): boolean {
     return byteLength >= KEPT_FROM_BYTES && byteLength <= MAX_BYTES;
   }

@@ -179,7 +179,7 @@ describe.runIf(process.platform === 'linux')('a handler in a process', () => {
   };
   const ask = (request: object) => engine.run<unknown>('app', request);
 
-  it.each(['garbage', 'odd messages', 'claims', 'close', 'orphan'])(
+  it.each(['garbage', 'odd messages', 'claims', 'tiny arrays', 'close', 'orphan'])(
     'that does harm to its sockets (%s) ends itself alone',
     async (harm) => {
       await startApp();

@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { PROCESS_FILES } from '../../../dist/protocol/frames/frame-format.js';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { HEADER_BYTES, PROCESS_FILES } from '../../../dist/protocol/frames/frame-format.js';
 import { readMessage } from '../../../dist/protocol/frames/frame-message.js';
 import { FrameReader } from '../../../dist/protocol/frames/frame-reader.js';
 import { writeFrame } from '../../../dist/protocol/frames/frame-writer.js';
@@ -12,37 +14,51 @@ import { writeFrame } from '../../../dist/protocol/frames/frame-writer.js';
 interface Asked {
   readonly busyMs: number;
   readonly waitMs: number;
+  readonly thenBusyMs?: number;
   readonly bytes: number;
 }
 
 let replica: ChildProcess;
 let lastId = 0;
 const answers: { id: number; value: string }[] = [];
+let dying: object | undefined;
 let heard: () => void = () => undefined;
 
 const messages = () => replica.stdio[PROCESS_FILES.messages] as Socket;
 
-beforeAll(() => {
+beforeEach(() => {
+  answers.length = 0;
+  dying = undefined;
+  lastId = 0;
   const program = fileURLToPath(new URL('../../support/echoing-replica.mjs', import.meta.url));
   replica = spawn(process.execPath, [program], { stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe', 'pipe'] });
   const reader = new FrameReader((frame) => {
-    const { id, answer } = readMessage(frame) as { id: number; answer: { value: string } };
-    answers.push({ id, value: answer.value });
+    const message = readMessage(frame) as { dying: object } | { id: number; answer: { value: string } };
+    if ('dying' in message) dying = message.dying;
+    else answers.push({ id: message.id, value: message.answer.value });
     heard();
     return true;
   });
   (replica.stdio[PROCESS_FILES.answers] as Socket).on('data', (chunk: Buffer) => reader.push(chunk));
 });
 
-afterAll(() => replica.kill('SIGKILL'));
+afterEach(() => {
+  replica.kill('SIGKILL');
+});
 
-/** @returns what the answer has to be. */
-function send({ busyMs, waitMs, bytes }: Asked): { id: number; value: string } {
+function frameOf({ busyMs, waitMs, thenBusyMs = 0, bytes }: Asked): { id: number; value: string; bytes: Buffer } {
   lastId += 1;
   const data = new Uint8Array(bytes).fill(lastId % 251);
-  for (const piece of writeFrame({ id: lastId, message: { kind: 'ask', busyMs, waitMs, data } }, [0, 0, 0]))
-    messages().write(piece);
-  return { id: lastId, value: createHash('sha1').update(data).digest('hex') };
+  const message = { kind: 'ask', busyMs, waitMs, thenBusyMs, data };
+  const frame = Buffer.concat(writeFrame({ id: lastId, message }, [0, 0, 0]));
+  return { id: lastId, value: createHash('sha1').update(data).digest('hex'), bytes: frame };
+}
+
+/** @returns what the answer has to be. */
+function send(asked: Asked): { id: number; value: string } {
+  const { id, value, bytes } = frameOf(asked);
+  messages().write(bytes);
+  return { id, value };
 }
 
 function untilAnswers(count: number): Promise<void> {
@@ -86,7 +102,6 @@ it('brings every message whole, in order and once, whichever thread reads it', {
 });
 
 it('has read the next message, however large, while it is at one that takes long', async () => {
-  answers.length = 0;
   const ask = { busyMs: 20, waitMs: 0, bytes: 10 };
   send(ask);
   send(ask);
@@ -99,10 +114,53 @@ it('has read the next message, however large, while it is at one that takes long
   await untilAnswers(4);
 });
 
+it('hears those that came with a message that waits for something', async () => {
+  const long = { busyMs: 5, waitMs: 0, bytes: 10 };
+  const short = { ...long, busyMs: 0 };
+  for (let count = 1; count <= 3; count += 1) {
+    send(long);
+    await untilAnswers(count);
+  }
+  // While it waits others are answered, so that the side thread is to hand the socket back: behind the frame that it has
+  // begun. Then this one is busy, what follows that frame comes with the socket, and the end of this one takes the first.
+  send({ ...short, waitMs: 150, thenBusyMs: 100 });
+  for (let count = 4; count <= 10; count += 1) {
+    send(short);
+    await untilAnswers(count);
+  }
+  const eighth = frameOf(short).bytes;
+  const begun = frameOf({ ...short, bytes: 100_000 }).bytes;
+  messages().write(Buffer.concat([eighth, begun.subarray(0, 50_000)]));
+  await untilAnswers(11);
+  await sleep(190);
+  const waits = frameOf({ ...short, waitMs: 800 });
+  const others = [frameOf(short), frameOf(short)];
+  messages().write(Buffer.concat([begun.subarray(50_000), waits.bytes, ...others.map(({ bytes }) => bytes)]));
+  await untilAnswers(16);
+  const ids = answers.map(({ id }) => id);
+  expect(ids.at(-1)).toBe(waits.id);
+});
+
 it('hears others while a message waits for something', async () => {
-  answers.length = 0;
   const slow = send({ busyMs: 3, waitMs: 1_000, bytes: 10 });
   const quick = send({ busyMs: 0, waitMs: 0, bytes: 10 });
   await untilAnswers(2);
   expect(answers).toEqual([quick, slow]);
 });
+
+it.each([
+  ['first', 0],
+  ['side', 5],
+])(
+  'ends when the %s thread gets what it cannot read, whatever a handler has made of such errors',
+  async (_, busyMs) => {
+    for (let count = 1; count <= 2; count += 1) {
+      send({ busyMs, waitMs: 0, bytes: 10 });
+      await untilAnswers(count);
+    }
+    const broken = frameOf({ busyMs, waitMs: 0, bytes: 10 }).bytes;
+    messages().write(broken.fill(0xee, HEADER_BYTES));
+    const [code] = await once(replica, 'exit');
+    expect([code, dying]).toEqual([1, expect.objectContaining({ message: expect.any(String) })]);
+  },
+);
