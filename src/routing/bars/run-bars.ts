@@ -61,9 +61,8 @@ export interface HarmfulModel {
  * Bars requests that end replicas again and again, so that they cannot keep a deployment down. A request that has ended
  * two replicas is not run again for a while: 1 s at first, twice as long after each further time, up to 64 s. A model
  * of whose requests two in a row have done so, the second sent after that, with no answer in between, is barred in the
- * same way. After the while one
- * request tries it, and the others are refused until that one is answered: a circuit breaker, half open (Nygard, "Release
- * It!", 2007).
+ * same way. After the while one request tries it, and the others are refused until that one is answered: a circuit
+ * breaker, half open (Nygard, "Release It!", 2007).
  */
 export class RunBars {
   readonly #clock: Clock;

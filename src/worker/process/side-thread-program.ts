@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import { types } from 'node:util';
 import { workerData } from 'node:worker_threads';
 import type { Frame } from '../../protocol/frames/frame-format.js';
 import { FrameSocket } from './frame-socket.js';
@@ -19,8 +20,9 @@ port.on('message', (told: ToSide) => {
 });
 
 function hand({ counts, message, aparts }: Frame): void {
-  const frame = { counts, message: message === undefined ? undefined : ownMemory(message), aparts };
-  const transfer = aparts.map(({ buffer }) => buffer).filter(isOwned);
+  // The message may lie in a chunk of the socket.
+  const frame = { counts, message: message?.slice(), aparts };
+  const transfer = aparts.map(({ buffer }) => buffer).filter(types.isArrayBuffer);
   if (frame.message !== undefined) transfer.push(frame.message.buffer);
   port.postMessage({ frame } satisfies FromSide, transfer);
 }
@@ -28,13 +30,4 @@ function hand({ counts, message, aparts }: Frame): void {
 /** The process cannot go on without its messages: the first thread ends it, with this error. */
 function failed(error: unknown): void {
   port.postMessage({ failed: error } satisfies FromSide);
-}
-
-/** The bytes may lie in a chunk of the socket. */
-function ownMemory(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return bytes.slice();
-}
-
-function isOwned(buffer: ArrayBufferLike): buffer is ArrayBuffer {
-  return Object.prototype.toString.call(buffer) === '[object ArrayBuffer]';
 }
