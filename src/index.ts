@@ -27,6 +27,7 @@ export type {
 } from './contracts/request-router.js';
 export type { RunOptions } from './contracts/run-options.js';
 export type { ExecutionProvider, SessionOptions } from './contracts/session-settings.js';
+export type { TraceContext } from './contracts/trace-context.js';
 export type { AutoscalingOptions, ResolvedAutoscaling } from './deployments/autoscaling/autoscaler.js';
 export type {
   DeploymentOptions,

@@ -30,8 +30,8 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   'open-inference': [...FOUNDATION, 'protobufjs/minimal.js', '@grpc/proto-loader'],
   client: [...FOUNDATION, 'open-inference', 'index', '@grpc/grpc-js', '@grpc/proto-loader', 'undici'],
   server: [
-    ...['common', 'tensors', 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
-    ...['@grpc/reflection', 'fastify', 'prom-client'],
+    ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
+    ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
   cli: [
     ...['index', 'open-inference', 'server', 'cli-progress', 'cli-table3', 'commander', 'jiti', 'picocolors', 'pino'],

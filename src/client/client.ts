@@ -1,6 +1,7 @@
-import { check, isMilliseconds } from '../common/checks.js';
+import { check, isMilliseconds, satisfies } from '../common/checks.js';
 import { isPlainObject } from '../common/values/realm.js';
 import type { RunOptions } from '../contracts/run-options.js';
+import { isTraceContext } from '../contracts/trace-context.js';
 import type { InferenceResult } from '../index.js';
 import { DETAILS_PARAMETER } from '../open-inference/own-keys.js';
 import { checkFeeds } from '../tensors/check-feeds.js';
@@ -26,6 +27,8 @@ export type ModelTypes<Models = Readonly<Record<string, unknown>>> = {
 
 /** Any model has any inputs and outputs. */
 export type AnyModels = Readonly<Record<string, { readonly inputs: Feeds; readonly outputs: Outputs }>>;
+
+const isTrace = satisfies(isTraceContext, 'a W3C trace context, { traceparent, tracestate }');
 
 type Name<Models> = Extract<keyof Models, string>;
 
@@ -174,12 +177,13 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
     return feeds as Readonly<Record<string, Tensor>>;
   }
 
-  #terms({ signal, timeoutMs, deadline, requestId }: RunOptions): CallTerms {
+  #terms({ signal, timeoutMs, deadline, requestId, traceContext }: RunOptions): CallTerms {
     const limitMs = timeoutMs ?? (deadline === undefined ? this.#timeoutMs : -1);
     check('timeoutMs', limitMs, isMilliseconds({ lowest: 0, or: -1 }));
+    if (traceContext !== undefined) check('traceContext', traceContext, isTrace);
     const limit = limitMs === -1 ? undefined : Date.now() + limitMs;
     const latest = limit === undefined || deadline === undefined ? (limit ?? deadline) : Math.min(limit, deadline);
-    return { signal, deadline: latest, requestId };
+    return { signal, deadline: latest, requestId, traceContext };
   }
 }
 

@@ -2,6 +2,7 @@ import type { Feeds, ModelMetadata, Outputs } from '../tensors/tensor.js';
 import type { ModelReference } from './model-reference.js';
 import type { RequestHints } from './request-router.js';
 import type { RunOptions } from './run-options.js';
+import type { TraceContext } from './trace-context.js';
 
 /**
  * The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. It has a `handle`
@@ -52,6 +53,8 @@ export const HANDLER_FUNCTIONS = [
 export interface RequestTerms {
   /** `runOptions.requestId`; one of its own for a request that names none. Requests that the handler makes have it, too. */
   readonly requestId: string;
+  /** `runOptions.traceContext`. Requests that the handler makes have it, too. */
+  readonly traceContext: TraceContext | undefined;
   /** `runOptions.method`. */
   readonly method: string | undefined;
   /** `runOptions.shardKey`. */

@@ -1,4 +1,5 @@
 import type { RequestHints } from './request-router.js';
+import type { TraceContext } from './trace-context.js';
 
 /** The terms of one request. */
 export interface RunOptions {
@@ -45,6 +46,8 @@ export interface RunOptions {
   readonly hints?: RequestHints | undefined;
   /** For handlers: names the request. Default: one of its own, which the handler sees as `context.requestId`. */
   readonly requestId?: string | undefined;
+  /** For handlers: which trace the request is part of. Requests that the handler makes are part of it, too. Default: none. */
+  readonly traceContext?: TraceContext | undefined;
   /** For handlers: the function of the handler's module that takes the request, in place of `handle`. Default: none. */
   readonly method?: string | undefined;
   /**

@@ -16,5 +16,15 @@ export const CODE_METADATA = 'infermux-code';
 export const RETRY_AFTER_METADATA = 'retry-after-ms';
 /** Header, and metadata, with the client's name for its request. */
 export const REQUEST_ID = 'x-request-id';
+/** Header, and metadata, of an answer: which node gave it. */
+export const NODE = 'x-infermux-node';
+/** Header, and metadata, of an answer: milliseconds for which its request waited for a replica and for its model. */
+export const QUEUE_MS = 'x-infermux-queue-ms';
+/** Header, and metadata, of an answer: requests that the node had accepted and not answered, this one included. */
+export const ONGOING = 'x-infermux-ongoing';
+/** Header, and metadata, of a request: the model that it is for, where a proxy cannot see it otherwise. */
+export const MODEL = 'x-infermux-model';
+/** Header, and metadata, of a request: one with the same key is a further try of this one. */
+export const IDEMPOTENCY_KEY = 'idempotency-key';
 /** Type of a server-sent event that tells an error: the items of an answer may look like one. */
 export const ERROR_EVENT = 'error';

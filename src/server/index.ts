@@ -1,4 +1,6 @@
 export { defineConfig, type ServeConfig } from './config.js';
+export type { NodeLoad } from './node/node-load.js';
+export type { NodeModel, NodeReport } from './node/this-node.js';
 export { createServer, type InferenceServer, type ServerCloseOptions } from './server.js';
 export type {
   Address,

@@ -77,6 +77,11 @@ export interface RestOptions {
   readonly logger?: EngineLogger | undefined;
   /** Whether each request is logged, on one line at `info`. Default false. */
   readonly logRequests?: boolean | undefined;
+  /**
+   * Name of this node among several: each answer has it in the header `X-Infermux-Node`. Default: the host's name, with
+   * the port of REST where this package listens itself.
+   */
+  readonly node?: string | undefined;
 }
 
 export interface ServerOptions extends Omit<RestOptions, 'admin'> {
@@ -110,6 +115,7 @@ export interface ResolvedRest {
   readonly nonFinite: NonFinite;
   readonly logger: EngineLogger | undefined;
   readonly logRequests: boolean;
+  readonly node: string | undefined;
 }
 
 export interface Address {
@@ -162,6 +168,12 @@ const areOrigins = forLists(
   "a list of origins like 'https://app.example.com', or ['*']",
 );
 
+/** It goes into headers, and into keys of NATS. */
+export const isNodeName = satisfies(
+  (value) => typeof value === 'string' && /^[\w.:-]{1,128}$/.test(value),
+  'up to 128 letters, digits, dots, colons, hyphens and underscores',
+);
+
 const REST_RULES: Readonly<Record<keyof RestOptions, Rule>> = {
   admin: isBoolean,
   auth: isObject,
@@ -170,6 +182,7 @@ const REST_RULES: Readonly<Record<keyof RestOptions, Rule>> = {
   nonFinite: isOneOf(['literal', 'null', 'error']),
   logger: hasMethods('a logger', ['debug', 'info', 'warn', 'error']),
   logRequests: isBoolean,
+  node: isNodeName,
 };
 
 const isListen = satisfies(
@@ -197,12 +210,13 @@ export function resolveRest(where: string, options: RestOptions, isLocal: boolea
     nonFinite = 'literal',
     logger,
     logRequests = false,
+    node,
   } = checkOptions(where, options, REST_RULES);
   const checkedAuth = checkOptions(`${where}.auth`, auth, AUTH_RULES);
   for (const list of ['keys', 'adminKeys'] as const) checkKeys(`${where}.auth.${list}`, checkedAuth[list]);
   const hasKeys = checkedAuth.keys !== undefined || checkedAuth.adminKeys !== undefined;
   return {
-    ...{ cors, nonFinite, logger, logRequests, auth: checkedAuth },
+    ...{ cors, nonFinite, logger, logRequests, node, auth: checkedAuth },
     limits: resolveLimits(`${where}.limits`, limits),
     admin: admin ?? (isLocal || hasKeys),
   };

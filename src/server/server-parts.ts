@@ -12,6 +12,7 @@ import { ServedNames } from './inference/served-names.js';
 import { InferenceStatistics } from './inference/statistics.js';
 import { StatisticsReport } from './inference/statistics-report.js';
 import { TurnGate } from './inference/turn-gate.js';
+import { ThisNode } from './node/this-node.js';
 import { ServerMetrics } from './server-metrics.js';
 import type { ResolvedRest } from './server-options.js';
 
@@ -35,6 +36,7 @@ export class ServerParts {
   readonly allocate: Allocate;
   readonly access: AccessControl;
   readonly metrics: ServerMetrics;
+  readonly node: ThisNode;
   readonly logSettings: LogSettings;
   /** Requests over HTTP that have come so far. */
   begun = 0;
@@ -50,9 +52,10 @@ export class ServerParts {
     this.names = new ServedNames(engine);
     const statistics = new InferenceStatistics();
     this.statistics = new StatisticsReport(engine, this.names, statistics);
-    this.inference = new Inference(engine, this.names, statistics);
+    this.inference = new Inference(engine, this.names, statistics, (isFailure) => this.node.load.answered(isFailure));
     this.repository = new RepositoryAdmin(engine, this.names, options.logger);
     this.admission = new Admission(options.limits.requests, options.limits.totalBodyBytes);
+    this.node = new ThisNode(engine, this.admission, options.node);
     this.access = new AccessControl(options.auth, options.logger);
     this.logSettings = new LogSettings(options.logger);
     this.metrics = new ServerMetrics(engine.metrics, this.admission);

@@ -3,6 +3,7 @@ import type { InferenceEngine } from '../index.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
 import { GrpcListener } from './grpc/grpc-listener.js';
 import { HttpListener } from './http/http-listener.js';
+import type { NodeReport } from './node/this-node.js';
 import { type Address, type ResolvedServer, resolveServer, type ServerOptions } from './server-options.js';
 import { ServerParts } from './server-parts.js';
 
@@ -50,9 +51,24 @@ export class InferenceServer {
     return this.#admin?.address;
   }
 
+  /** Its name among several: each answer has it. */
+  get node(): string {
+    return this.#parts.node.name;
+  }
+
   /** Whether requests are answered: the engine is ready, and the server is not being closed. */
   get ready(): boolean {
     return this.#parts.isReady;
+  }
+
+  /** Whether {@link close} was called: the server is not ready, and answers what still comes. */
+  get draining(): boolean {
+    return this.#parts.isDraining;
+  }
+
+  /** What `GET /v2/node` answers: the load of the server, and the versions of its models. */
+  report(): NodeReport {
+    return this.#parts.node.report(this.#parts.isReady, this.#parts.isDraining);
   }
 
   /**
@@ -89,6 +105,8 @@ export class InferenceServer {
 
   async #close(graceMs: number): Promise<void> {
     this.#parts.drain();
+    // A balancer of connections sends a client that comes back to another node.
+    this.#parts.keepNoConnection();
     if (this.#options.drainDelayMs > 0 && !this.#isDestroyed) await this.#delay(this.#options.drainDelayMs);
     const timer = setTimeout(() => {
       for (const listener of this.#listeners) listener.destroy();
@@ -125,6 +143,9 @@ export async function createServer(engine: InferenceEngine, options: ServerOptio
     if (grpc !== undefined) open.grpc = await GrpcListener.open(parts, grpc, resolved);
     if (adminAddress !== undefined)
       open.admin = await HttpListener.open(parts, adminAddress, resolved, { inference: false, admin: true });
+    const { node } = resolved;
+    const port = open.http?.address.port ?? open.grpc?.address.port;
+    if (node === undefined) parts.node.name = `${parts.node.name}:${port}`;
   } catch (error) {
     await Promise.all(Object.values(open).map((listener) => listener.close()));
     parts.close();

@@ -47,3 +47,14 @@ export function wait({ ms }, { signal }) {
 export async function* oddItems() {
   yield { error: 'an item', code: 'INTERNAL' };
 }
+
+export function trace(_, { traceContext }) {
+  return traceContext ?? { none: true };
+}
+
+let calls = 0;
+
+export function counted() {
+  calls += 1;
+  return { counted: calls };
+}

@@ -8,6 +8,7 @@ export interface ServeFlags {
   readonly config?: string;
   readonly printConfig?: true;
   readonly modelName?: string;
+  readonly nodeName?: string;
   readonly host?: string;
   readonly httpPort?: number;
   readonly grpcPort?: number;
@@ -42,6 +43,9 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--config <file>', 'a file with { engine, server }: .json, .js, .mjs or .ts').env('INFERMUX_CONFIG'),
   flag('--print-config', 'print what would be served with, and end'),
   flag('--model-name <name>', 'a name for the only model, beside its own').env('INFERMUX_MODEL_NAME'),
+  flag('--node-name <name>', 'name among several nodes, for answers; host and port of REST if not said').env(
+    'INFERMUX_NODE_NAME',
+  ),
   flag('--host <address>', 'address to listen on; 127.0.0.1 if not said, 0.0.0.0 for all').env('INFERMUX_HOST'),
   flag('--http-port <port>', 'port of REST; 8000 if not said').env('INFERMUX_HTTP_PORT').argParser(parsePort),
   flag('--grpc-port <port>', 'port of gRPC; 8001 if not said').env('INFERMUX_GRPC_PORT').argParser(parsePort),

@@ -22,8 +22,9 @@ export function withFlags({ engine = {}, server = {} }: ServeConfig, flags: Serv
 }
 
 function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
-  const { host, admin, cors, logRequests, drainDelay, maxBody } = flags;
+  const { nodeName, host, admin, cors, logRequests, drainDelay, maxBody } = flags;
   const own: Defined<ServerOptions> = { ...server };
+  if (nodeName !== undefined) own.node = nodeName;
   if (host !== undefined) own.host = host;
   if (flags.http === false) own.http = false;
   else if (flags.httpPort !== undefined) own.http = { ...(server.http || {}), port: flags.httpPort };

@@ -18,7 +18,7 @@ import {
   CODE_METADATA,
   CODE_PARAMETER,
   JSON_PARAMETER,
-  REQUEST_ID,
+  MODEL,
   RETRY_AFTER_METADATA,
   STREAM_PARAMETER,
 } from '../../open-inference/own-keys.js';
@@ -31,6 +31,7 @@ import {
   type Credentials,
   type HandlerCall,
   headersOf,
+  headersOfTerms,
   type IndexInfo,
   type InferCall,
   type InferReply,
@@ -63,14 +64,14 @@ export class GrpcTransport implements Transport {
   }
 
   async infer(call: InferCall): Promise<InferReply> {
-    return replyOf(await this.#unary<WireResponse>('ModelInfer', messageOf(call), call));
+    return replyOf(await this.#unary<WireResponse>('ModelInfer', messageOf(call), call, call.name));
   }
 
   async *generateStream(call: HandlerCall): AsyncGenerator<unknown> {
     const method = this.#service['ModelStreamInfer'] as Method;
     const stream = this.#client.makeBidiStreamRequest(
       ...([method.path, method.requestSerialize, method.responseDeserialize] as const),
-      ...([this.#metadata(call.requestId), optionsOf(call)] as const),
+      ...([this.#metadata(call, call.name), optionsOf(call)] as const),
     ) as unknown as ClientDuplexStream<WireRequest, WireStreamResponse>;
     const cancel = () => stream.cancel();
     if (call.signal?.aborted === true) cancel();
@@ -132,13 +133,13 @@ export class GrpcTransport implements Transport {
     this.#client.close();
   }
 
-  #unary<Answer>(name: string, message: object, terms: CallTerms): Promise<Answer> {
+  #unary<Answer>(name: string, message: object, terms: CallTerms, model?: string): Promise<Answer> {
     const { path, requestSerialize, responseDeserialize } = this.#service[name] as Method;
     return new Promise((resolve, reject) => {
-      const { signal, requestId } = terms;
+      const { signal } = terms;
       const call = this.#client.makeUnaryRequest(
         ...([path, requestSerialize, responseDeserialize, message] as const),
-        ...([this.#metadata(requestId), optionsOf(terms)] as const),
+        ...([this.#metadata(terms, model), optionsOf(terms)] as const),
         (error, answer) => {
           signal?.removeEventListener('abort', cancel);
           if (error === null) resolve(answer as Answer);
@@ -151,10 +152,13 @@ export class GrpcTransport implements Transport {
     });
   }
 
-  #metadata(requestId: string | undefined): Metadata {
+  /** @param model that the request is for: proxies see it, and send requests for one model to one server. */
+  #metadata(terms: CallTerms, model: string | undefined): Metadata {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(this.#headers)) metadata.set(name, value);
-    if (requestId !== undefined) metadata.set(REQUEST_ID, requestId);
+    for (const [name, value] of Object.entries(headersOfTerms(terms))) metadata.set(name, value);
+    // Metadata is ASCII.
+    if (model !== undefined) metadata.set(MODEL, encodeURIComponent(namedOf(model).name));
     return metadata;
   }
 }

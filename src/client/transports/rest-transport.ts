@@ -5,7 +5,7 @@ import { datatypeOf } from '../../open-inference/datatypes.js';
 import type { ErrorBody } from '../../open-inference/error-statuses.js';
 import { jsonOf, valueIn } from '../../open-inference/handler-tensors.js';
 import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
-import { ERROR_EVENT, JSON_PARAMETER, REQUEST_ID } from '../../open-inference/own-keys.js';
+import { ERROR_EVENT, JSON_PARAMETER } from '../../open-inference/own-keys.js';
 import { rawFromTensor, tensorFromRaw } from '../../open-inference/raw-tensors.js';
 import { HEADER_LENGTH } from '../../open-inference/rest/infer-request.js';
 import { readTensorMessage } from '../../open-inference/rest/tensor-message.js';
@@ -17,6 +17,7 @@ import {
   type Credentials,
   type HandlerCall,
   headersOf,
+  headersOfTerms,
   type IndexInfo,
   type InferCall,
   type InferReply,
@@ -152,9 +153,8 @@ export class RestTransport implements Transport {
   }
 
   async #send(method: 'GET' | 'POST', path: string, terms: CallTerms, { body, headers = {} }: Sent) {
-    const { deadline, requestId } = terms;
-    const own: Record<string, string> = { ...this.#headers, ...headers };
-    if (requestId !== undefined) own[REQUEST_ID] = requestId;
+    const { deadline } = terms;
+    const own = { ...this.#headers, ...headers, ...headersOfTerms(terms) };
     const timer = deadline === undefined ? undefined : AbortSignal.timeout(Math.max(1, deadline - Date.now()));
     const signal = joined(terms.signal, timer);
     try {

@@ -1,3 +1,5 @@
+import type { TraceContext } from '../../contracts/trace-context.js';
+import { REQUEST_ID } from '../../open-inference/own-keys.js';
 import type { Outputs, Tensor } from '../../tensors/tensor.js';
 
 /** The terms of a request that go to the server. */
@@ -6,6 +8,7 @@ export interface CallTerms {
   /** Milliseconds as of `Date.now()`; undefined: none. */
   readonly deadline: number | undefined;
   readonly requestId: string | undefined;
+  readonly traceContext: TraceContext | undefined;
 }
 
 /** A request for tensors. */
@@ -77,4 +80,15 @@ export interface Credentials {
 /** The headers of a client, with its key. */
 export function headersOf({ apiKey, headers = {} }: Credentials): Readonly<Record<string, string>> {
   return apiKey === undefined ? headers : { ...headers, authorization: `Bearer ${apiKey}` };
+}
+
+/** What a request says of itself in its headers, or in its metadata. All its tries say the same. */
+export function headersOfTerms({ requestId, traceContext }: CallTerms): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (requestId !== undefined) headers[REQUEST_ID] = requestId;
+  if (traceContext === undefined) return headers;
+  const { traceparent, tracestate } = traceContext;
+  headers['traceparent'] = traceparent;
+  if (tracestate !== undefined) headers['tracestate'] = tracestate;
+  return headers;
 }

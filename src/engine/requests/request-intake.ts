@@ -129,10 +129,10 @@ export class RequestIntake {
     metrics.shadowRequest(endpoint, target);
     const failed = (cause: unknown) => metrics.shadowError(endpoint, target, toInfermuxError(cause).code);
     try {
-      const { outputs, timeoutMs, deadline, shardKey, labels, hints, requestId, method } = options;
+      const { outputs, timeoutMs, deadline, shardKey, labels, hints, requestId, traceContext, method } = options;
       // A stream may have no end but that its reader leaves.
       const signal = within.stream === undefined ? undefined : options.signal;
-      const terms = { shardKey, labels, hints, requestId, method };
+      const terms = { shardKey, labels, hints, requestId, traceContext, method };
       const own = { ...terms, outputs, timeoutMs, deadline, signal, priority: LOWEST_PRIORITY };
       const { path, deadline: latest } = within;
       const scope = { path, deadline: latest, stream: undefined, isShadow: true };

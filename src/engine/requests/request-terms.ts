@@ -8,16 +8,18 @@ import type { RunOptions } from '../../contracts/run-options.js';
  * @param deadline when its caller stops waiting: milliseconds as of `Date.now()`.
  */
 export function sentTerms(options: RunOptions, deadline: number | undefined): SentTerms | undefined {
-  const { requestId, method, shardKey, labels, hints, priority = 0 } = options;
+  const { requestId, traceContext, method, shardKey, labels, hints, priority = 0 } = options;
   // Shadows have the lowest of all, which is none that a caller may give.
   const isOrdered = priority !== 0 && Number.isFinite(priority);
-  const isNamed = requestId !== undefined || method !== undefined || shardKey !== undefined;
+  const isTraced = requestId !== undefined || traceContext !== undefined;
+  const isNamed = isTraced || method !== undefined || shardKey !== undefined;
   const isPlain = !isNamed && !isOrdered && labels === undefined && hints === undefined;
   if (isPlain) return deadline === undefined ? undefined : { deadline };
   // Assigned one by one: this runs for each request.
   const terms: { -readonly [Term in keyof SentTerms]: SentTerms[Term] } = {};
   if (deadline !== undefined) terms.deadline = deadline;
   if (requestId !== undefined) terms.requestId = requestId;
+  if (traceContext !== undefined) terms.traceContext = traceContext;
   if (method !== undefined) terms.method = method;
   if (shardKey !== undefined) terms.shardKey = shardKey;
   if (labels !== undefined) terms.labels = labels;

@@ -10,6 +10,7 @@ import {
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
 import type { RunOptions } from '../../contracts/run-options.js';
+import { isTraceContext, type TraceContext } from '../../contracts/trace-context.js';
 import { areOutputNames } from '../../tensors/check-feeds.js';
 import type { Feeds } from '../../tensors/tensor.js';
 
@@ -45,6 +46,17 @@ function readNamed<T>(
   throw new InfermuxError('INVALID_ARGUMENT', `${where} must be an object of ${values}, got ${show(given)}`);
 }
 
+/** Copies a trace context, reading each part once. */
+function readTrace(where: string, given: unknown): TraceContext {
+  if (isObject(given) === undefined) {
+    const { traceparent, tracestate } = given as TraceContext;
+    const own = tracestate === undefined ? { traceparent } : { traceparent, tracestate };
+    if (isTraceContext(own)) return Object.freeze(own);
+  }
+  const message = `${where} must be a W3C trace context, { traceparent, tracestate }, got ${show(given)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
+}
+
 const anything: Rule = () => undefined;
 
 const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
@@ -60,6 +72,7 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   hints: anything,
   waitForCapacityMs: isMilliseconds({ lowest: 0 }),
   requestId: isText,
+  traceContext: anything,
   method: isText,
 };
 
@@ -79,12 +92,13 @@ export function readRunOptions(options: RunOptions | undefined): RunOptions {
 
 /** Copies what the caller may change later. */
 function withOwnNamed<T extends RunOptions>(where: string, options: T): T {
-  const { labels, hints } = options;
-  if (labels === undefined && hints === undefined) return options;
+  const { labels, hints, traceContext } = options;
+  if (labels === undefined && hints === undefined && traceContext === undefined) return options;
   return {
     ...options,
     labels: labels === undefined ? labels : readNamed<string>(`${where}.labels`, labels, isLabel, 'strings'),
     hints: hints === undefined ? hints : readNamed(`${where}.hints`, hints, isHint, 'strings, numbers and booleans'),
+    traceContext: traceContext === undefined ? traceContext : readTrace(`${where}.traceContext`, traceContext),
   };
 }
 

@@ -9,9 +9,16 @@ import {
 } from '@grpc/grpc-js';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import { messageOf, toInfermuxError } from '../../common/errors.js';
+import { isTraceparent, traceContextOf } from '../../contracts/trace-context.js';
 import { InfermuxError } from '../../index.js';
 import { statusesOf } from '../../open-inference/error-statuses.js';
-import { CODE_METADATA, REQUEST_ID, RETRY_AFTER_METADATA } from '../../open-inference/own-keys.js';
+import {
+  CODE_METADATA,
+  IDEMPOTENCY_KEY,
+  NODE,
+  REQUEST_ID,
+  RETRY_AFTER_METADATA,
+} from '../../open-inference/own-keys.js';
 import type { Area } from '../access-control.js';
 import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
@@ -72,6 +79,13 @@ export function endingError(): Partial<ServiceError> {
   );
 }
 
+/** Answers a call. What it puts into the trailer goes with the answer. */
+export type UnaryAnswer<Request, Answer> = (
+  request: Request,
+  call: ServerUnaryCall<Request, Answer>,
+  trailer: Metadata,
+) => Answer | Promise<Answer>;
+
 const callCancelled = () => new InfermuxError('CANCELLED', 'the client cancelled the call');
 
 /** Answers calls: checks their keys, counts and logs them, and makes statuses of errors. */
@@ -125,7 +139,7 @@ export class Calls {
   unary<Request, Answer>(
     method: string,
     area: Area,
-    answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
+    answer: UnaryAnswer<Request, Answer>,
   ): handleUnaryCall<Request, Answer> {
     this.isOf(area, method);
     return (call, callback) => void this.#answer(method, call, callback, answer);
@@ -138,22 +152,30 @@ export class Calls {
     answer: (call: ServerDuplexStream<Request, Answer>) => void,
   ): handleBidiStreamingCall<Request, Answer> {
     this.isOf(area, method);
-    return answer;
+    return (call) => {
+      const head = new Metadata();
+      head.set(NODE, this.#parts.node.name);
+      call.sendMetadata(head);
+      answer(call);
+    };
   }
 
   async #answer<Request, Answer>(
     method: string,
     call: ServerUnaryCall<Request, Answer>,
     callback: sendUnaryData<Answer>,
-    answer: (request: Request, call: ServerUnaryCall<Request, Answer>) => Answer | Promise<Answer>,
+    answer: UnaryAnswer<Request, Answer>,
   ): Promise<void> {
     const began = performance.now();
+    const trailer = new Metadata();
+    trailer.set(NODE, this.#parts.node.name);
     try {
-      const value = await answer(readable(call.request), call);
-      callback(null, value);
+      const value = await answer(readable(call.request), call, trailer);
+      callback(null, value, trailer);
       this.ended(method, call, 0, began);
     } catch (cause) {
       const error = serviceErrorOf(cause);
+      error.metadata?.merge(trailer);
       callback(error);
       this.ended(method, call, error.code as number, began);
     }
@@ -173,10 +195,13 @@ export class Calls {
     if (call.cancelled) cancelled();
     else call.on('cancelled', cancelled);
     const deadline = Number(call.getDeadline());
-    const [given] = call.metadata.get(REQUEST_ID);
+    const first = (name: string) => call.metadata.get(name)[0];
+    const traceparent = first('traceparent');
     return {
       signal: client.signal,
-      requestId: givenRequestId(given),
+      requestId: givenRequestId(first(REQUEST_ID)),
+      traceContext: traceparent === undefined ? undefined : traceContextOf(traceparent, first('tracestate')),
+      idempotencyKey: givenRequestId(first(IDEMPOTENCY_KEY)),
       deadline: Number.isFinite(deadline) ? deadline : undefined,
     };
   }
@@ -187,7 +212,9 @@ export class Calls {
     this.#parts.metrics.answered('grpc', method, code, ms / 1_000);
     if (!this.#parts.options.logRequests) return;
     const requestId = givenRequestId(call.metadata.get(REQUEST_ID)[0]) ?? nextRequestId();
-    const fields = { protocol: 'grpc', requestId, method, status: code, ms: Math.round(ms * 1_000) / 1_000 };
+    const [traceparent] = call.metadata.get('traceparent');
+    const trace = isTraceparent(traceparent) ? { traceparent } : {};
+    const fields = { protocol: 'grpc', requestId, ...trace, method, status: code, ms: Math.round(ms * 1_000) / 1_000 };
     this.#parts.options.logger?.info(fields, 'request');
   }
 }

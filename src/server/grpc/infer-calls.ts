@@ -1,4 +1,4 @@
-import type { ServerUnaryCall } from '@grpc/grpc-js';
+import type { Metadata, ServerUnaryCall } from '@grpc/grpc-js';
 import { toInfermuxError } from '../../common/errors.js';
 import type { InfermuxError } from '../../index.js';
 import { answeredTensors } from '../../open-inference/answer-tensors.js';
@@ -11,10 +11,12 @@ import type {
   WireTensor,
 } from '../../open-inference/grpc/infer-messages.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
-import { CODE_PARAMETER, STREAM_PARAMETER } from '../../open-inference/own-keys.js';
+import { CODE_PARAMETER, ONGOING, QUEUE_MS, STREAM_PARAMETER } from '../../open-inference/own-keys.js';
 import { elementsOf } from '../../tensors/tensor.js';
 import type { Circumstances } from '../inference/inference.js';
 import { targetOf } from '../inference/served-names.js';
+import { type LoadMeter, shownMs } from '../node/node-load.js';
+import { ORCA_FORMAT, ORCA_METADATA, orcaMessage } from '../node/orca.js';
 import type { ServerParts } from '../server-parts.js';
 import { type Calls, readable } from './calls.js';
 import type { CallGuard } from './guard/call-guard.js';
@@ -32,14 +34,21 @@ export class InferCalls {
     this.#guard = guard;
   }
 
-  async infer(request: ReceivedMessage, call: ServerUnaryCall<ReceivedMessage, WireResponse>): Promise<WireResponse> {
+  async infer(
+    request: ReceivedMessage,
+    call: ServerUnaryCall<ReceivedMessage, WireResponse>,
+    trailer: Metadata,
+  ): Promise<WireResponse> {
     // A client that does not read its answer keeps its place.
     const leave = this.#parts.admission.admit(memoryOf(request));
-    return this.#infer(request, this.#calls.circumstances(call, leave));
+    return this.#infer(request, this.#calls.circumstances(call, leave), (queueMs) =>
+      tellLoad(call.metadata, trailer, this.#parts.node.load, queueMs),
+    );
   }
 
   stream(call: InferStreamCall): void {
-    const circumstances = this.#calls.circumstances(call);
+    // Its key would be that of each message.
+    const { idempotencyKey: _, ...circumstances } = this.#calls.circumstances(call);
     new InferStream(call, this.#calls, {
       answers: (message) => this.#answers(message, circumstances),
       endIfUnread: (since) => this.#guard.endIfUnread(call.getPeer(), since),
@@ -75,13 +84,25 @@ export class InferCalls {
     }
   }
 
-  async #infer(request: ReceivedMessage, circumstances: Circumstances): Promise<WireResponse> {
+  async #infer(
+    request: ReceivedMessage,
+    circumstances: Circumstances,
+    tell?: (queueMs: number) => void,
+  ): Promise<WireResponse> {
     const { model_name: name, model_version: version } = request;
     const call = inferenceCallOfMessage(targetOf(name, version), request, this.#parts.allocate);
     await this.#parts.gate.pass();
-    const { head, outputs } = await this.#parts.inference.infer(name, call, circumstances);
+    const { head, outputs, queueMs } = await this.#parts.inference.infer(name, call, circumstances);
+    tell?.(queueMs);
     return messageOfAnswer(head, outputs);
   }
+}
+
+/** Says in the trailer of an answer how long its request waited, and how loaded this node is. */
+function tellLoad(asked: Metadata, trailer: Metadata, load: LoadMeter, queueMs: number): void {
+  trailer.set(QUEUE_MS, shownMs(queueMs));
+  trailer.set(ONGOING, String(load.ongoing));
+  if (asked.get(ORCA_FORMAT).length > 0) trailer.set(ORCA_METADATA, Buffer.from(orcaMessage(load.read())));
 }
 
 /** Bytes that a request takes in memory, about: its message, and strings, which take more than in the message. */

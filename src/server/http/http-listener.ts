@@ -68,16 +68,12 @@ export class HttpListener {
   }
 
   /**
-   * Takes no more connections, and resolves when all requests are answered.
-   *
-   * The order matters. First nobody can connect any more; then each answer says that its connection is not kept, so that
-   * clients go elsewhere. What they have sent before, on connections that seem idle, arrives in a moment: only then those
-   * are ended.
+   * Takes no more connections, and resolves when all requests are answered. Each answer says already that its connection is
+   * not kept. What clients have sent before, on connections that seem idle, arrives in a moment: only then those are ended.
    */
   async close(): Promise<void> {
     const { server } = this.#fastify;
     const closed = new Promise<void>((resolve) => Server.prototype.close.call(server, () => resolve()));
-    this.#parts.keepNoConnection();
     await Promise.race([untilArrived(() => this.#parts.begun), closed]);
     server.closeIdleConnections();
     // Browsers and proxies connect in advance.

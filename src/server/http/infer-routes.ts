@@ -13,7 +13,7 @@ import { targetOf } from '../inference/served-names.js';
 import type { ServerParts } from '../server-parts.js';
 import { InferBodies } from './bodies/infer-body.js';
 import { checkedJson } from './bodies/small-json.js';
-import { clientSignal } from './connection-signal.js';
+import { circumstancesOf, tellLoad } from './circumstances.js';
 import type { ModelPath } from './model-path.js';
 import { beginRaw, sendAnswer, sendText } from './send.js';
 import { visitOf } from './visit.js';
@@ -32,15 +32,13 @@ export class InferRoutes {
 
   /** `infer`. */
   async infer(request: FastifyRequest, reply: FastifyReply, { name, version }: ModelPath): Promise<void> {
-    const { options, inference, gate } = this.#parts;
+    const { options, inference, gate, node } = this.#parts;
     const headerLength = readHeaderLength(request.headers[HEADER_LENGTH]);
     const body = visitOf(request).receive(options.limits.bodyBytes);
     const call = await this.#bodies.read(targetOf(name, version), body, headerLength);
     await gate.pass();
-    const { head, outputs } = await inference.infer(name, call, {
-      signal: clientSignal(request),
-      requestId: request.infermuxVisit?.requestId,
-    });
+    const { head, outputs, queueMs } = await inference.infer(name, call, circumstancesOf(request));
+    tellLoad(request, reply, node.load, queueMs);
     const answer =
       writeShortAnswer(head, outputs, options.nonFinite) ??
       (await doInTurns(writeAnswer(head, outputs, options.nonFinite)));
@@ -49,7 +47,10 @@ export class InferRoutes {
 
   /** `generate`: the body is the request of a handler, or has the inputs of a model by name. */
   async generate(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const result = await this.#parts.inference.run(await this.#generateCall(request, path));
+    const { inference, node } = this.#parts;
+    const { idempotencyKey, ...call } = await this.#generateCall(request, path);
+    const result = await (idempotencyKey === undefined ? inference.run(call) : inference.runOnce(call, idempotencyKey));
+    tellLoad(request, reply, node.load, result.timings.queueMs + result.timings.loadMs);
     const names = { model_name: path.name, model_version: String(result.version) };
     const { outputs } = result;
     const answer = isPlainObject(outputs) ? { ...names, ...outputs } : { ...names, output: outputs };
@@ -58,7 +59,7 @@ export class InferRoutes {
 
   /** `generate_stream`: each item of the answer is a server-sent event. */
   async generateStream(request: FastifyRequest, reply: FastifyReply, path: ModelPath): Promise<void> {
-    const { target, feeds, ...options } = await this.#generateCall(request, path);
+    const { target, feeds, idempotencyKey: _, ...options } = await this.#generateCall(request, path);
     const items = this.#parts.inference.stream(target, feeds, options);
     // Until the first item there is a status to say what failed.
     let next = await items.next();
@@ -84,8 +85,7 @@ export class InferRoutes {
     const bytes = await body.all();
     const { parameters, ...feeds } = parseObject(checkedJson(bytes, body).toString());
     const options = readRunParameters(readParameters('the request', parameters));
-    const requestId = request.infermuxVisit?.requestId;
-    return { ...options, target: targetOf(name, version), feeds, signal: clientSignal(request), requestId };
+    return { ...options, target: targetOf(name, version), feeds, ...circumstancesOf(request) };
   }
 
   /** Sends an event, and waits until the client has room for the next one. */

@@ -9,8 +9,21 @@ import { sendError } from './send.js';
 import { isTooFarAhead, Visit } from './visit.js';
 
 /** Headers that browsers must be allowed to send and to read. */
-const EXPOSED = ['Inference-Header-Content-Length', 'X-Request-Id', 'Retry-After'];
-const ALLOWED = ['Authorization', 'Content-Type', 'Inference-Header-Content-Length', 'X-API-Key', 'X-Request-Id'];
+const EXPOSED = [
+  ...['Inference-Header-Content-Length', 'X-Request-Id', 'Retry-After'],
+  ...['X-Infermux-Node', 'X-Infermux-Queue-Ms', 'X-Infermux-Ongoing'],
+];
+const ALLOWED = [
+  ...[
+    'Authorization',
+    'Content-Type',
+    'Idempotency-Key',
+    'Inference-Header-Content-Length',
+    'traceparent',
+    'tracestate',
+  ],
+  ...['X-API-Key', 'X-Infermux-Model', 'X-Request-Id'],
+];
 
 /** Adds the REST side to a fastify instance, or to a part of one. */
 export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, areas: RestAreas): Promise<void> {

@@ -46,6 +46,9 @@ function addInference(fastify: FastifyInstance, parts: ServerParts, areas: RestA
   addPath(fastify, '/v2/models', read('ModelList'), (_, reply) => {
     sendJson(reply, { models: parts.names.all() });
   });
+  addPath(fastify, '/v2/node', read('Node'), (_, reply) => {
+    sendJson(reply, parts.node.report(parts.isReady, parts.isDraining));
+  });
   addPath(fastify, '/metrics', read('Metrics'), async (_, reply) => {
     sendText(reply, parts.engine.metrics.contentType, await parts.engine.metrics.metrics());
   });

@@ -25,7 +25,7 @@ export function sendError(reply: FastifyReply, cause: unknown): void {
   const { http } = statusesOf(error);
   const { retryAfterMs } = error;
   if (retryAfterMs !== undefined) reply.header('retry-after', Math.max(1, Math.ceil(retryAfterMs / 1_000)));
-  else if (http === 503) reply.header('retry-after', 1);
+  else if (http === 503 || http === 429) reply.header('retry-after', 1);
   if (http === 401) reply.header('www-authenticate', 'Bearer');
   // The rest of the body is not worth receiving.
   if (!reply.request.raw.complete && http !== 499) reply.header('connection', 'close');

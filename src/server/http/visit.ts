@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { REQUEST_ID } from '../../open-inference/own-keys.js';
+import { isTraceparent } from '../../contracts/trace-context.js';
+import { NODE, REQUEST_ID } from '../../open-inference/own-keys.js';
 import { givenRequestId } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
 import { BodyReader } from './bodies/body-reader.js';
@@ -48,6 +49,7 @@ export class Visit {
     const given = request.raw.headers[REQUEST_ID];
     this.requestId = (given && givenRequestId(given)) || (parts.options.logRequests ? request.id : undefined);
     if (this.requestId !== undefined) reply.header(REQUEST_ID, this.requestId);
+    reply.header(NODE, parts.node.name);
     this.operation = request.routeOptions.config.operation ?? 'Unknown';
     this.response = reply.raw;
     parts.began(this);
@@ -114,9 +116,16 @@ export class Visit {
     const { method, url } = this.#request;
     const { requestId } = this;
     const path = url.split('?', 1)[0];
-    const fields = { protocol: 'http', requestId, method, path, status, ms: Math.round(ms * 1_000) / 1_000 };
+    const trace = traceOf(this.#request);
+    const fields = { protocol: 'http', requestId, ...trace, method, path, status, ms: Math.round(ms * 1_000) / 1_000 };
     options.logger?.info(fields, 'request');
   }
+}
+
+/** The trace of a request as logs have it, so that its lines are found by it. */
+function traceOf({ headers }: FastifyRequest): { readonly traceparent?: string } {
+  const { traceparent } = headers;
+  return isTraceparent(traceparent) ? { traceparent } : {};
 }
 
 /** The visit that a request of the server's paths is. */

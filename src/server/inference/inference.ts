@@ -1,15 +1,25 @@
-import type { InferenceEngine, InferenceRequest, InferenceResult, RunOptions } from '../../index.js';
+import { toInfermuxError } from '../../common/errors.js';
+import type { InferenceEngine, InferenceRequest, InferenceResult, RunOptions, TraceContext } from '../../index.js';
 import { type AnsweredTensor, answeredTensors } from '../../open-inference/answer-tensors.js';
+import { statusesOf } from '../../open-inference/error-statuses.js';
 import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
 import type { AnswerHead } from '../../open-inference/rest/infer-answer.js';
+import { RepeatedRequests } from './repeated-requests.js';
 import type { ServedNames } from './served-names.js';
 import type { InferenceStatistics } from './statistics.js';
+
+/** From this status on a failure is the server's. */
+const LEAST_OWN_FAULT = 500;
+/** What an answer takes that has no tensors, about. */
+const GUESSED_BYTES = 4_096;
 
 /** The answer to an inference request, before it is written in the form of a protocol. */
 export interface InferenceAnswer {
   readonly head: AnswerHead;
   readonly outputs: readonly AnsweredTensor[];
+  /** Milliseconds for which the request waited: for a replica, and for its model to be loaded. */
+  readonly queueMs: number;
 }
 
 /** What a protocol says of a request beside its body. */
@@ -20,6 +30,10 @@ export interface Circumstances {
   readonly requestId: string | undefined;
   /** Milliseconds as of `Date.now()`; undefined: none. */
   readonly deadline?: number | undefined;
+  /** The trace that the request is part of; undefined: none. */
+  readonly traceContext?: TraceContext | undefined;
+  /** Another request with the same one is a further try of this one; undefined: each request is another one. */
+  readonly idempotencyKey?: string | undefined;
 }
 
 /** Gives the requests of all protocols to the engine. */
@@ -27,8 +41,18 @@ export class Inference {
   readonly #engine: InferenceEngine;
   readonly #names: ServedNames;
   readonly #statistics: InferenceStatistics;
+  readonly #repeated = new RepeatedRequests();
 
-  constructor(engine: InferenceEngine, names: ServedNames, statistics: InferenceStatistics) {
+  readonly #answered: (isFailure: boolean) => void;
+
+  /** @param answered called for each answer: whether the request failed, and not by its own fault. */
+  constructor(
+    engine: InferenceEngine,
+    names: ServedNames,
+    statistics: InferenceStatistics,
+    answered: (isFailure: boolean) => void,
+  ) {
+    this.#answered = answered;
     this.#engine = engine;
     this.#names = names;
     this.#statistics = statistics;
@@ -43,7 +67,7 @@ export class Inference {
   async infer(
     name: string,
     call: InferenceCall,
-    { signal, requestId, deadline }: Circumstances,
+    { signal, requestId, deadline, traceContext, idempotencyKey }: Circumstances,
   ): Promise<InferenceAnswer> {
     const { target, feeds, options, id, outputs } = call;
     const isHandled = (outputs !== undefined || mayHoldJson(feeds)) && this.#names.isHandled(target);
@@ -56,10 +80,12 @@ export class Inference {
     // A handler's answer has the outputs that the handler gives it.
     if (outputs !== undefined && !isHandled) terms.outputs = outputs.map(({ name }) => name);
     if (requestId !== undefined) terms.requestId = requestId;
-    const result = await this.run(own);
+    if (traceContext !== undefined) terms.traceContext = traceContext;
+    const result = await (idempotencyKey === undefined ? this.run(own) : this.runOnce(own, idempotencyKey));
     const parameters = call.hasDetails ? detailsOf(result) : undefined;
     const head = { model: name, version: String(result.version), id, parameters };
-    return { head, outputs: answeredTensors(result.outputs, call) };
+    const { queueMs, loadMs } = result.timings;
+    return { head, outputs: answeredTensors(result.outputs, call), queueMs: queueMs + loadMs };
   }
 
   /** Gives a request to the engine, and counts how it ends. @throws InfermuxError as `engine.infer`. */
@@ -68,11 +94,22 @@ export class Inference {
     try {
       const result = await this.#engine.infer<unknown>(request);
       this.#statistics.answered(result);
+      this.#answered(false);
       return result;
     } catch (error) {
+      this.#answered(statusesOf(toInfermuxError(error)).http >= LEAST_OWN_FAULT);
       this.#failed(request.target, performance.now() - began);
       throw error;
     }
+  }
+
+  /**
+   * {@link run} for a request that its client may send again: it runs once. It goes on without the client, which may have
+   * lost its connection alone.
+   */
+  runOnce(request: InferenceRequest<unknown>, key: string): Promise<InferenceResult<unknown>> {
+    const { signal: _, ...own } = request;
+    return this.#repeated.once(`${request.target} ${key}`, () => this.run(own), bytesOf, isFinal);
   }
 
   /**
@@ -108,6 +145,18 @@ export class Inference {
     if (counted !== undefined) this.#statistics.failed(counted.id, counted.version, ms);
   }
 }
+
+/** Bytes of the outputs, about; of what is no tensor a guess. */
+function bytesOf({ outputs }: InferenceResult<unknown>): number {
+  const values = outputs !== null && typeof outputs === 'object' ? Object.values(outputs) : [];
+  const bytesOfOne = (value: unknown) => (value as { data?: { byteLength?: unknown } } | null)?.data?.byteLength;
+  return values.reduce((sum: number, value) => {
+    const bytes = bytesOfOne(value);
+    return sum + (typeof bytes === 'number' ? bytes : GUESSED_BYTES);
+  }, GUESSED_BYTES);
+}
+
+const isFinal = (cause: unknown) => !toInfermuxError(cause).retryable;
 
 /** What the engine tells of an answer. */
 function detailsOf({ model, deployment, replica, batchSize, timings }: InferenceResult<unknown>) {

@@ -1,4 +1,5 @@
 import type { HandlerContext, HandlerEngine, LogFields, RequestTerms } from '../../../contracts/handler.js';
+import type { TraceContext } from '../../../contracts/trace-context.js';
 import type { HandlerRequest } from '../../../protocol/messages.js';
 import type { Feeds, Outputs } from '../../../tensors/tensor.js';
 import { loggableFields, loggableText } from '../loggable.js';
@@ -57,6 +58,10 @@ export class CallContext implements HandlerContext {
     return this.#requestId;
   }
 
+  get traceContext(): TraceContext | undefined {
+    return this.#first.terms?.traceContext;
+  }
+
   get method(): string | undefined {
     return this.#first.terms?.method;
   }
@@ -90,7 +95,7 @@ export class CallContext implements HandlerContext {
   }
 
   get engine(): HandlerEngine {
-    return this.#environment.engineRuns.of(this.#first.ticket, () => this.requestId);
+    return this.#environment.engineRuns.of(this.#first.ticket, this);
   }
 
   get #first(): HandlerRequest {

@@ -2,10 +2,13 @@ import { check, isObject, isSignal } from '../../../common/checks.js';
 import { InfermuxError, messageOf, readingInput, show } from '../../../common/errors.js';
 import { compact } from '../../../common/values/compact.js';
 import { fromErrorRecord } from '../../../common/values/error-record.js';
-import type { HandlerEngine, NestedRunOptions } from '../../../contracts/handler.js';
+import type { HandlerEngine, NestedRunOptions, RequestTerms } from '../../../contracts/handler.js';
 import type { ReplicaEvent } from '../../../protocol/events.js';
 import type { EngineAnswerMessage } from '../../../protocol/messages.js';
 import { unminded } from '../unminded.js';
+
+/** What a request within another one has of it. */
+export type InheritedTerms = Pick<RequestTerms, 'requestId' | 'traceContext'>;
 
 /** Sends what handlers run in the engine to the calling thread. */
 export class EngineRuns {
@@ -18,10 +21,10 @@ export class EngineRuns {
   }
 
   /** The engine, as the handler sees it that has this request. */
-  of(ticket: number, requestId: () => string): HandlerEngine {
+  of(ticket: number, terms: InheritedTerms): HandlerEngine {
     return {
       run: <Result>(target: string, request: unknown, options?: NestedRunOptions) =>
-        unminded(this.#run({ ticket, requestId }, target, request, options) as Promise<Result>),
+        unminded(this.#run(ticket, terms, target, request, options) as Promise<Result>),
     };
   }
 
@@ -31,16 +34,18 @@ export class EngineRuns {
   }
 
   async #run(
-    { ticket, requestId }: { readonly ticket: number; readonly requestId: () => string },
+    ticket: number,
+    terms: InheritedTerms,
     target: string,
     request: unknown,
     given: NestedRunOptions | undefined,
   ): Promise<unknown> {
-    // The request within it has the same id, unless it names one.
+    // The request within it has the same ones, unless it names others.
     const { signal, ...own } = readingInput<NestedRunOptions>('runOptions', () => ({
       ...check('runOptions', given ?? {}, isObject),
     }));
-    const options = { ...own, requestId: own.requestId ?? requestId() };
+    const { requestId = terms.requestId, traceContext = terms.traceContext } = own;
+    const options = { ...own, requestId, ...(traceContext === undefined ? {} : { traceContext }) };
     if (signal !== undefined) check('runOptions.signal', signal, isSignal);
     if (signal?.aborted === true)
       throw new InfermuxError('CANCELLED', 'the request was cancelled', { cause: signal.reason });
