@@ -72,8 +72,8 @@ function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bo
   const side = atMost === true ? '≤' : '≥';
   const verdict = isReached
     ? 'reached'
-    : bound !== undefined && bound < limit
-      ? `NOT REACHED: the bare loop has ${amount(bound, unit)}`
+    : bound !== undefined && (atMost === true ? bound > limit : bound < limit)
+      ? `NOT REACHED: ${atMost === true ? 'the least possible is' : 'the bare loop has'} ${amount(bound, unit)}`
       : 'NOT REACHED';
   return [what, amount(value, unit), spread, `${side} ${amount(limit, unit)}`, amount(aim, unit), verdict];
 }

@@ -33,8 +33,20 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
+  cluster: ['common'],
   cli: [
-    ...['index', 'open-inference', 'server', 'cli-progress', 'cli-table3', 'commander', 'jiti', 'picocolors', 'pino'],
+    ...[
+      'index',
+      'open-inference',
+      'server',
+      'cluster',
+      'cli-progress',
+      'cli-table3',
+      'commander',
+      'jiti',
+      'picocolors',
+      'pino',
+    ],
   ],
 };
 

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { Threads } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
+import { addClusterCommands } from './cluster/cluster-commands.js';
 import {
   addInputShape,
   integersUpTo,
@@ -151,6 +152,8 @@ const serving = program
   });
 withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
+
+addClusterCommands(program);
 
 const models = program.command('models').description('Look at models as an engine does.').exitOverride();
 

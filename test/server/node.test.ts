@@ -72,7 +72,7 @@ describe('an answer', () => {
   it('has a load report where the client asks for one, in the form that it names', async () => {
     const text = (await infer({ 'endpoint-load-metrics-format': 'text' })).headers.get('endpoint-load-metrics');
     expect(text).toMatch(
-      /^TEXT cpu_utilization=[\d.]+,mem_utilization=[\d.]+,rps_fractional=[\d.]+,eps=[\d.]+,named_metrics.ongoing=1,named_metrics.queued=0$/,
+      /^TEXT cpu_utilization=[\d.]+,mem_utilization=[\d.]+,rps_fractional=[\d.]+,eps=[\d.]+,named_metrics.ongoing=1,named_metrics.queued=0,named_metrics.delay_ms=[\d.]+$/,
     );
     const json = (await infer({ 'endpoint-load-metrics-format': 'json' })).headers.get('endpoint-load-metrics');
     expect(JSON.parse(json?.replace(/^JSON /, '') ?? '')).toMatchObject({ named_metrics: { ongoing: 1, queued: 0 } });
@@ -112,32 +112,57 @@ describe('a load', () => {
   const engine = { status: () => ({ queued: 2 }) } as unknown as ConstructorParameters<typeof LoadMeter>[0];
 
   it('is that since it was last read, and of half a second at least', () => {
-    let [now, cpu] = [0, 0];
+    let [now, cpu, delay] = [0, 0, 3];
     const memory = () => ({ used: 1, most: 4 });
-    const meter = new LoadMeter(engine, admission, { now: () => now, cpuMicroseconds: () => cpu, memory });
+    const meter = new LoadMeter(engine, admission, {
+      now: () => now,
+      cpuMicroseconds: () => cpu,
+      memory,
+      delayMs: () => delay,
+    });
     for (let index = 0; index < 10; index += 1) meter.answered(index === 0);
     now = 400;
     expect(meter.read()).toMatchObject({ ongoing: 3, requestsPerSecond: 0 });
     now = 1_000;
     cpu = 500_000;
     const read = meter.read();
-    expect(read).toMatchObject({ ongoing: 3, queued: 2, memory: 0.25, requestsPerSecond: 10, errorsPerSecond: 1 });
+    expect(read).toMatchObject({
+      ongoing: 3,
+      queued: 2,
+      memory: 0.25,
+      requestsPerSecond: 10,
+      errorsPerSecond: 1,
+      delayMs: 3,
+    });
     expect(read.cpu).toBeGreaterThan(0);
     now = 1_300;
     meter.answered(false);
     expect(meter.read()).toStrictEqual(read);
     now = 2_000;
+    expect(meter.isSteady).toBe(true);
     expect(meter.read()).toMatchObject({ cpu: 0, requestsPerSecond: 1, errorsPerSecond: 0 });
+    [now, delay] = [2_600, 40];
+    expect(meter.isSteady).toBe(false);
+    [now, delay] = [3_200, 39];
+    expect(meter.isSteady).toBe(true);
   });
 
   it('is written as Envoy and gRPC read it', () => {
-    const load = { ongoing: 4, queued: 3, cpu: 0.5, memory: 0.25, requestsPerSecond: 12.34567, errorsPerSecond: 1 };
+    const load = {
+      ongoing: 4,
+      queued: 3,
+      cpu: 0.5,
+      memory: 0.25,
+      requestsPerSecond: 12.34567,
+      errorsPerSecond: 1,
+      delayMs: 2.5,
+    };
     expect(orcaHeader('text', load)).toBe(
-      'TEXT cpu_utilization=0.5,mem_utilization=0.25,rps_fractional=12.3457,eps=1,named_metrics.ongoing=4,named_metrics.queued=3',
+      'TEXT cpu_utilization=0.5,mem_utilization=0.25,rps_fractional=12.3457,eps=1,named_metrics.ongoing=4,named_metrics.queued=3,named_metrics.delay_ms=2.5',
     );
     expect(decodeReport(orcaMessage(load))).toStrictEqual({
       ...{ cpuUtilization: 0.5, memUtilization: 0.25, rpsFractional: 12.34567, eps: 1 },
-      namedMetrics: { ongoing: 4, queued: 3 },
+      namedMetrics: { ongoing: 4, queued: 3, delay_ms: 2.5 },
     });
   });
 });

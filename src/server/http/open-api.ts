@@ -151,6 +151,10 @@ export function openApi({ admin }: RestAreas, hasKeys: boolean, prefix: string):
     paths: {
       '/v2/health/live': get('Whether the server runs.', object({ live: flag })),
       '/v2/health/ready': get('Whether the server answers inference requests.', object({ ready: flag })),
+      '/v2/health/steady': get(
+        'Whether it is ready, and gets the time of the processor that it wants.',
+        object({ steady: flag }),
+      ),
       '/v2': get('The server and its extensions.', object({ name: text, version: text, extensions: list(text) })),
       '/v2/node': get('This server as one of several: its load, and the versions of its models.', PARAMETERS),
       '/v2/models': get('Names of the models.', object({ models: list(text) })),

@@ -35,6 +35,10 @@ function addHealth(fastify: FastifyInstance, parts: ServerParts): void {
     const { isReady: ready } = parts;
     sendJson(ready ? reply : reply.code(503), { ready });
   });
+  addPath(fastify, '/v2/health/steady', health('ServerSteady'), (_, reply) => {
+    const steady = parts.isReady && parts.node.load.isSteady;
+    sendJson(steady ? reply : reply.code(503), { steady });
+  });
 }
 
 function addInference(fastify: FastifyInstance, parts: ServerParts, areas: RestAreas): void {

@@ -1,4 +1,5 @@
 import { availableParallelism, totalmem } from 'node:os';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { InferenceEngine } from '../../index.js';
 import type { Admission } from '../inference/admission.js';
 
@@ -14,6 +15,8 @@ export interface NodeLoad {
   readonly memory: number;
   readonly requestsPerSecond: number;
   readonly errorsPerSecond: number;
+  /** Mean of the milliseconds by which the event loop's timers were late lately: more than a few where cores are wanting. */
+  readonly delayMs: number;
 }
 
 /** What the load is read from. */
@@ -24,14 +27,38 @@ export interface LoadSource {
   cpuMicroseconds(): number;
   /** Bytes in memory, and how many there may be. */
   memory(): { readonly used: number; readonly most: number };
+  /** Mean of the milliseconds by which timers were late since it was last asked. */
+  delayMs(): number;
 }
+
+/**
+ * From this delay on a node is not steady. One whose event loop has work in portions stays well below it; one that gets a
+ * tenth of its time, in turns of a tenth of a second as Linux gives it, is above.
+ */
+const MOST_STEADY_DELAY_MS = 40;
+const RESOLUTION_MS = 20;
 
 /** A rate is counted over at least so long. */
 const PERIOD_MS = 500;
 
 const CORES = availableParallelism();
 
-const ofThisProcess: LoadSource = {
+/** What this process is. */
+function ofThisProcess(): LoadSource {
+  const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+  delays.enable();
+  return {
+    ...OF_THE_PROCESS,
+    delayMs: () => {
+      const { mean, count } = delays;
+      delays.reset();
+      // What it tells is the time between two timers.
+      return count === 0 ? 0 : Math.max(0, mean / 1e6 - RESOLUTION_MS);
+    },
+  };
+}
+
+const OF_THE_PROCESS: Omit<LoadSource, 'delayMs'> = {
   now: () => performance.now(),
   cpuMicroseconds: () => {
     const { user, system } = process.cpuUsage();
@@ -44,7 +71,7 @@ const ofThisProcess: LoadSource = {
   },
 };
 
-/** Tells how loaded this node is. It has no timer: what is not asked for costs nothing. */
+/** Tells how loaded this node is. What is not asked for costs next to nothing. */
 export class LoadMeter {
   readonly #engine: Pick<InferenceEngine, 'status'>;
   readonly #admission: Admission;
@@ -54,12 +81,12 @@ export class LoadMeter {
   #since: { readonly at: number; readonly cpu: number; readonly answered: number; readonly failed: number };
   #load: Omit<NodeLoad, 'ongoing'>;
 
-  constructor(engine: Pick<InferenceEngine, 'status'>, admission: Admission, source: LoadSource = ofThisProcess) {
+  constructor(engine: Pick<InferenceEngine, 'status'>, admission: Admission, source: LoadSource = ofThisProcess()) {
     this.#engine = engine;
     this.#admission = admission;
     this.#source = source;
     this.#since = this.#counts();
-    this.#load = { queued: 0, cpu: 0, memory: 0, requestsPerSecond: 0, errorsPerSecond: 0 };
+    this.#load = { queued: 0, cpu: 0, memory: 0, requestsPerSecond: 0, errorsPerSecond: 0, delayMs: 0 };
   }
 
   /** Requests that the node has accepted and not answered. */
@@ -71,6 +98,11 @@ export class LoadMeter {
   answered(isFailure: boolean): void {
     this.#answered += 1;
     if (isFailure) this.#failed += 1;
+  }
+
+  /** Whether the process gets the time that it wants: otherwise requests are better off elsewhere. */
+  get isSteady(): boolean {
+    return this.read().delayMs < MOST_STEADY_DELAY_MS;
   }
 
   /** The load of the last half second or longer: since it was last asked for. */
@@ -87,6 +119,7 @@ export class LoadMeter {
         memory: used / most,
         requestsPerSecond: ((now.answered - before.answered) * 1_000) / ms,
         errorsPerSecond: ((now.failed - before.failed) * 1_000) / ms,
+        delayMs: this.#source.delayMs(),
       };
     }
     return { ...this.#load, ongoing: this.ongoing };

@@ -22,19 +22,19 @@ interface Report {
   readonly named: Readonly<Record<string, number>>;
 }
 
-function reportOf({ cpu, memory, requestsPerSecond, errorsPerSecond, ongoing, queued }: NodeLoad): Report {
+function reportOf({ cpu, memory, requestsPerSecond, errorsPerSecond, ongoing, queued, delayMs }: NodeLoad): Report {
   const fields = { cpu_utilization: cpu, mem_utilization: memory, rps_fractional: requestsPerSecond };
-  return { fields: { ...fields, eps: errorsPerSecond }, named: { ongoing, queued } };
+  return { fields: { ...fields, eps: errorsPerSecond }, named: { ongoing, queued, delay_ms: delayMs } };
 }
 
 /** Returns the value of the header; undefined for a format that nobody knows. */
 export function orcaHeader(format: unknown, load: NodeLoad): string | undefined {
   const { fields, named } = reportOf(load);
-  if (format === 'json') return `JSON ${JSON.stringify({ ...rounded(fields), named_metrics: named })}`;
+  if (format === 'json') return `JSON ${JSON.stringify({ ...rounded(fields), named_metrics: rounded(named) })}`;
   if (format !== 'text') return undefined;
   const pairs = [
     ...Object.entries(rounded(fields)),
-    ...Object.entries(named).map(([name, value]) => [`named_metrics.${name}`, value] as const),
+    ...Object.entries(rounded(named)).map(([name, value]) => [`named_metrics.${name}`, value] as const),
   ];
   return `TEXT ${pairs.map(([name, value]) => `${name}=${value}`).join(',')}`;
 }
@@ -58,5 +58,5 @@ export function orcaMessage(load: NodeLoad): Uint8Array {
   return writer.finish();
 }
 
-const rounded = (fields: Report['fields']) =>
+const rounded = (fields: Readonly<Record<string, number>>) =>
   Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, Math.round(value * 1e4) / 1e4]));

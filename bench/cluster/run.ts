@@ -1,0 +1,150 @@
+/**
+ * `npm run bench:cluster`: nodes behind a real HAProxy, at full size. Prints medians of the rounds. `--rounds N` runs N
+ * rounds instead of five; `--only NAME` measures one part: affinity, moves, restarts, losses, slow, overhead. Needs haproxy
+ * and h2load (Debian's haproxy and nghttp2-client), and the right to make network namespaces.
+ */
+import { parseArgs } from 'node:util';
+import { median } from '../load/measurements.js';
+import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { watchStolenTime } from '../stolen-time.js';
+import { affinity, moves } from './affinity.js';
+import { cutOff, frozen, killed, type LossOutcome, rollingRestart } from './faults.js';
+import { overhead } from './overhead.js';
+import { slowNode } from './slow.js';
+
+const { values } = parseArgs({ options: { rounds: { type: 'string' }, only: { type: 'string' } } });
+const ROUNDS = Number(values.rounds ?? 5);
+if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be an integer, got ${values.rounds}`);
+const isWanted = (part: string) => values.only === undefined || values.only === part;
+const stolenTime = watchStolenTime();
+const goals: Goal[] = [];
+const details: string[] = [];
+const goal = (
+  what: string,
+  each: readonly number[],
+  unit: Goal['unit'],
+  limit: number,
+  atMost = false,
+  bound?: number,
+) => goals.push({ what, values: each, unit, limit, aim: limit, atMost, ...(bound === undefined ? {} : { bound }) });
+
+async function each<T>(run: () => Promise<T>): Promise<T[]> {
+  const outcomes: T[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) outcomes.push(await run());
+  return outcomes;
+}
+
+if (isWanted('affinity')) {
+  const rows: string[][] = [];
+  for (const [models, exponent] of [
+    [200, 1],
+    [200, 2],
+    [24, 1],
+  ] as const) {
+    const setting = { nodes: 4, models, sessions: 8, exponent, callers: 8, requests: 3_000 };
+    const outcomes = await each(() => affinity(setting));
+    const title = `${models} models, Zipf ${exponent}`;
+    const loads = (name: keyof (typeof outcomes)[number]) => median(outcomes.map((outcome) => outcome[name].loads));
+    goal(
+      `${title}: hit rate against one node with 32 sessions`,
+      outcomes.map(({ hashed, alone }) => hashed.hitRate / alone.hitRate),
+      '×',
+      0.9,
+    );
+    goal(
+      `${title}: loads against round robin`,
+      ...([outcomes.map(({ hashed, roundRobin }) => hashed.loads / roundRobin.loads), '×', 0.25, true] as const),
+      // What one node with all the sessions needs, nobody can be below.
+      loads('alone') / loads('roundRobin'),
+    );
+    rows.push([title, ...(['roundRobin', 'hashed', 'alone'] as const).map((name) => loads(name).toFixed(0))]);
+  }
+  details.push(markdown(['loads per 1,000 requests', 'round robin', 'generated', 'one node, 32 sessions'], rows));
+}
+if (isWanted('moves')) {
+  const outcomes = await each(() => moves(4, 200));
+  goal(
+    'a node added to four: share of the models that move, against 1 / 5',
+    outcomes.map(({ moved }) => moved * 5),
+    '×',
+    1.3,
+    true,
+  );
+  goal(
+    '… that move between the others',
+    outcomes.map(({ toOthers }) => toOthers),
+    '×',
+    0,
+    true,
+  );
+}
+if (isWanted('restarts')) {
+  const outcomes = await each(() => rollingRestart(1));
+  goal(
+    'rolling restart: failed requests, REST',
+    outcomes.map(({ rest }) => rest.failed),
+    'times',
+    0,
+    true,
+  );
+  goal(
+    'rolling restart: failed requests, gRPC',
+    outcomes.map(({ grpc }) => grpc.failed),
+    'times',
+    0,
+    true,
+  );
+}
+if (isWanted('losses')) {
+  const losses: readonly (readonly [string, () => Promise<LossOutcome>])[] = [
+    ['SIGKILL', () => killed(6)],
+    ['cut off', () => cutOff(6)],
+    ['SIGSTOP', () => frozen(6)],
+  ];
+  for (const [title, lose] of losses) {
+    const outcomes = await each(lose);
+    goal(
+      `${title}: failed requests, REST`,
+      outcomes.map(({ rest }) => rest.failed),
+      'times',
+      0,
+      true,
+    );
+    goal(
+      `${title}: failed requests, gRPC`,
+      outcomes.map(({ grpc }) => grpc.failed),
+      'times',
+      0,
+      true,
+    );
+    const after = outcomes.map(({ p99Ms }) => Math.max(...p99Ms.after.slice(3)) / p99Ms.before);
+    goal(`${title}: p99 from 3 s on, against before`, after, '×', 1.5, true);
+  }
+}
+if (isWanted('slow')) {
+  const outcomes = await each(() => slowNode(6));
+  goal(
+    'a node with a tenth of its time: p99 against four healthy nodes',
+    outcomes.map(({ healthy, slow }) => slow.p99Ms / healthy.p99Ms),
+    '×',
+    1.5,
+    true,
+  );
+}
+if (isWanted('overhead')) {
+  const { alone, proxied } = await overhead(ROUNDS, 4);
+  goal(
+    'throughput behind HAProxy, JSON, against a node alone on the same cores',
+    proxied.map((rate, index) => rate / (alone[index] as number)),
+    '×',
+    0.8,
+  );
+}
+
+const judged = goals.map(judge);
+const stolen = stolenTime();
+const how = `${place}. ${ROUNDS} rounds, medians${stolen === undefined ? '' : `; ${stolen}`}.`;
+const text = [how, goalTable(judged), ...details].join('\n\n');
+process.stdout.write(`${text}\n`);
+if (values.only === undefined) writeIntoReadme('bench:cluster', text, 'docs/scaling-out.md');
+process.exit(judged.every(({ isReached }) => isReached) ? 0 : 1);

@@ -1,0 +1,210 @@
+import { textOf } from '../addresses.js';
+import { type ProxySettings, serverIds } from './proxied-nodes.js';
+
+/** Servers that come and go while HAProxy runs: their addresses are set through its runtime socket. */
+export interface HaproxyTemplate {
+  /** Most nodes at a time. */
+  readonly slots: number;
+  readonly socket: string;
+}
+
+/**
+ * Returns a complete configuration of HAProxy, 2.6 or later, with each line explained. Requests for one model go to one
+ * node, so that each node loads few models; a node that has far more to do than the others passes some on.
+ *
+ * @param template instead of the nodes: the servers are named later.
+ */
+export function haproxyConfig(settings: ProxySettings, template?: HaproxyTemplate): string {
+  const { bindGrpc } = settings;
+  return [
+    globalPart(template),
+    DEFAULTS,
+    MODELS_TABLE,
+    REST_DEFAULTS,
+    restFrontend(textOf(settings.bind)),
+    ...backends('rest', settings, template),
+    ...(bindGrpc === undefined
+      ? []
+      : [GRPC_DEFAULTS, grpcFrontend(textOf(bindGrpc)), ...backends('grpc', settings, template)]),
+  ].join('');
+}
+
+function globalPart(template: HaproxyTemplate | undefined): string {
+  const socket =
+    template === undefined
+      ? ''
+      : `  # infermux names the servers through it: only this user may.
+  stats socket ${template.socket} mode 600 level admin
+`;
+  return `# HAProxy for infermux: one model, one node. Made by "infermux cluster config haproxy".
+global
+  log stdout format raw local0 notice
+  # A request of up to this many bytes is kept until its answer begins, and can be sent to another node. A larger one is sent
+  # once; a client that tries again by itself, as infermux/client does, covers those. More costs time and memory with each
+  # request, since all of the buffer is copied.
+  tune.bufsize 16384
+${socket}`;
+}
+
+const MODELS_TABLE = `
+# Requests under way, by model.
+backend models from common
+  stick-table type string len 256 size 100k expire 10m store conn_cur
+`;
+
+const DEFAULTS = `defaults common
+  log global
+  mode http
+  option httplog
+  # Only what failed is logged.
+  option dontlog-normal
+  option forwardfor
+  # A node that cannot be reached is given up soon: the request goes to another one.
+  timeout connect 1s
+  timeout client 75s
+  timeout http-request 120s
+  # A first request may wait for its model to be loaded, and streams take long. Lost nodes are found by probes, not by this.
+  timeout server 600s
+  timeout http-keep-alive 75s
+  # A node that is cut off answers nothing, not even that it is gone: the system asks it each second, and after two without an
+  # answer ends the connections. Their requests are tried elsewhere.
+  option srvtcpka
+  srvtcpka-idle 1s
+  srvtcpka-intvl 1s
+  srvtcpka-cnt 2
+  # Tries after the first, each at another node.
+  retries 3
+  option redispatch 1
+`;
+
+const REST_DEFAULTS = `
+defaults rest from common
+  # A run of a model changes nothing, so it may run twice: it is tried again when the connection breaks before the answer, and
+  # when the node says that another one may do better. A handler may change something: it is tried again only where its
+  # request never arrived. Reads may be repeated, too.
+  retry-on conn-failure empty-response 503
+  http-request disable-l7-retry unless { path_end /infer } or METH_GET
+  # With a hundred weights a node has sixteen hundred points on the ring, so that the shares are even.
+  default-server weight 100
+`;
+
+const GRPC_DEFAULTS = `
+defaults grpc from common
+  # ModelInfer is tried again when the connection breaks before the answer. Streams are not: part of them may be answered.
+  # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
+  retry-on conn-failure empty-response
+  http-request disable-l7-retry unless { path_end /ModelInfer }
+  # Each connection to a node carries the calls of many clients.
+  http-reuse always
+  default-server weight 100 proto h2
+`;
+
+function restFrontend(bind: string): string {
+  return `
+frontend rest from common
+  bind ${bind}
+  # Each try of a request has the same name, in logs and in handlers.
+  http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
+  # The model is in the path: /v2/models/M/infer, with or without a version.
+  http-request set-var(txn.model) path,field(4,/),url_dec,field(1,@) if { path_beg /v2/models/ }
+  # Loads go where the requests for the model go.
+  http-request set-var(txn.model) path,field(5,/),url_dec,field(1,@) if { path_beg /v2/repository/models/ }
+${choice('rest')}`;
+}
+
+function grpcFrontend(bind: string): string {
+  return `
+frontend grpc from common
+  bind ${bind} proto h2
+  http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
+  # The model may be named in the metadata: infermux/client does so.
+  http-request set-var(txn.model) req.hdr(x-infermux-model),url_dec if { req.hdr(x-infermux-model) -m found }
+  # Otherwise it is the first field of the message, which HAProxy reads: after the first bytes of a large message, which need
+  # not be here as a whole. A compressed message hides it, and a stream may have several: these want the metadata.
+  http-request wait-for-body time 5s at-least 1024 if { path_end /ModelInfer } !{ var(txn.model) -m found }
+  http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if { path_end /ModelInfer } !{ var(txn.model) -m found } { req.body,bytes(0,1),hex 00 }
+${choice('grpc')}`;
+}
+
+type Side = 'rest' | 'grpc';
+
+/** The backends of each protocol. */
+export const BACKENDS: Readonly<Record<Side, readonly string[]>> = {
+  rest: ['rest', 'rest_spread', 'rest_ready'],
+  grpc: ['grpc', 'grpc_spread', 'grpc_ready'],
+};
+
+/** A model with more requests under way, and with more than its node should have, is for all nodes. */
+const MOST_OF_ONE_NODE = 16;
+
+/** The end of a frontend: which backend takes a request. */
+function choice(name: Side): string {
+  return `  # Requests under way for the model, and one and a half times as many as a node has on average.
+  http-request track-sc0 var(txn.model) table models if { var(txn.model) -m found }
+  http-request set-var(txn.steady) nbsrv(${name})
+  http-request set-var(txn.spread) be_conn(${name}_spread)
+  http-request set-var(txn.share) be_conn(${name}),add(txn.spread),mul(3),div(2),div(txn.steady)
+  http-request set-var(txn.excess) sc_conn_cur(0),sub(txn.share)
+  # Most nodes are ready, but not steady: better late than not at all.
+  http-request set-var(txn.unsteady) nbsrv(${name}_ready),div(2),sub(txn.steady)
+  use_backend ${name}_ready if { var(txn.unsteady) -m int gt 0 } or { nbsrv(${name}) eq 0 }
+  # A hot model is more than one node should have alone.
+  use_backend ${name}_spread if { sc_conn_cur(0) gt ${MOST_OF_ONE_NODE} } { var(txn.excess) -m int gt 0 }
+  use_backend ${name} if { var(txn.model) -m found }
+  default_backend ${name}_spread
+`;
+}
+
+function backends(name: Side, { nodes }: ProxySettings, template: HaproxyTemplate | undefined): readonly string[] {
+  const ids = serverIds(nodes);
+  const addresses = nodes.map(({ http, grpc }) => textOf(name === 'grpc' && grpc !== undefined ? grpc : http));
+  /** @param probed the backend whose probes tell the state of the servers; undefined: it has probes of its own. */
+  const servers = (probed?: string) => {
+    if (template !== undefined) return `  server-template n 1-${template.slots} 127.0.0.1:1 ${UNHEARD} disabled\n`;
+    const lines = addresses.map((address, index) => {
+      const tracked = probed === undefined ? '' : ` track ${probed}/n${index + 1}`;
+      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${tracked}\n`;
+    });
+    return lines.join('');
+  };
+  const isRest = name === 'rest';
+  return [
+    `
+backend ${name} from ${name}
+  # Requests hash by model onto a ring of nodes: when a node comes or goes, only its share of the models moves.
+  balance hash var(txn.model)
+  hash-type consistent sdbm avalanche
+  # A node with this many percent of the average under way passes on what comes beyond, to the next on the ring.
+  hash-balance-factor ${BALANCE_FACTOR}
+${isRest ? probes('steady', 'A node is steady: it is ready, and has the processor time that it wants.') : ''}${SERVERS}${servers(isRest ? undefined : 'rest')}`,
+    `
+backend ${name}_spread from ${name}
+  # Hot models, and what names no model: each request goes to the less busy of two nodes.
+  balance random(2)
+${servers('rest')}`,
+    `
+backend ${name}_ready from ${name}
+  balance random(2)
+${isRest ? probes('ready', 'A node is ready: not while it starts, ends, or has no replica.') : ''}${servers(isRest ? undefined : 'rest_ready')}`,
+  ];
+}
+
+const SERVERS = `  # The id is the node's place on the ring: it follows from the address. tcp-ut ends connections to a node that does not take
+  # what is sent, as the probes of the system do for one that owes an answer.
+`;
+
+/** HAProxy does not inherit it from `default-server`. */
+const UNHEARD = 'tcp-ut 2s';
+
+/** Percent of the average number of requests under way, above which a node passes requests on. */
+const BALANCE_FACTOR = 300;
+
+function probes(what: 'steady' | 'ready', meaning: string): string {
+  return `  # ${meaning}
+  option httpchk GET /v2/health/${what}
+  http-check expect status 200
+  # Probes twice a second; two that fail take a node out, and so do two refused connections. A node that comes back gets its
+  # models one after the other within ten seconds, so that it does not load all at once.
+  default-server check inter 500ms fastinter 200ms downinter 500ms fall 2 rise 1 slowstart 10s observe layer4 error-limit 2 on-error mark-down
+`;
+}

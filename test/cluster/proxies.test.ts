@@ -1,0 +1,117 @@
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseAddress, parseAddresses, textOf } from '../../dist/cluster/addresses.js';
+import { BACKENDS, haproxyConfig } from '../../dist/cluster/proxies/haproxy.js';
+import { pairNodes, serverIds } from '../../dist/cluster/proxies/proxied-nodes.js';
+import { isInstalled } from '../support/cluster/hosts.js';
+import { directory } from '../support/directories.js';
+
+const bind = { host: '127.0.0.1', port: 1 };
+const nodesOf = (...texts: string[]) => pairNodes(texts.map(parseAddress), undefined);
+
+describe('addresses', () => {
+  it('are host:port, with brackets for IPv6, and come back as they were', () => {
+    for (const text of ['10.0.0.1:8000', 'node-1.internal:65535', '[::1]:1', '[fe80::1]:8000']) {
+      expect(textOf(parseAddress(text))).toBe(text);
+    }
+    expect(parseAddresses('a:1, b:2')).toStrictEqual([
+      { host: 'a', port: 1 },
+      { host: 'b', port: 2 },
+    ]);
+  });
+
+  it('are refused where they could not stand in a configuration', () => {
+    const wrong = [
+      '',
+      'a',
+      'a:',
+      ':1',
+      'a:0',
+      'a:65536',
+      'a:1:2',
+      'a b:1',
+      'a\nserver x:1',
+      '[::1:1',
+      'a#:1',
+      "a':1",
+      '[a b]:1',
+    ];
+    for (const text of wrong) expect(() => parseAddress(text), text).toThrow('expected host:port');
+    expect(() => parseAddresses('a:1,b:2,a:1')).toThrow('a:1 is there twice');
+    expect(() => parseAddresses('a:1,')).toThrow('expected host:port');
+    expect(() => pairNodes(parseAddresses('a:1,b:2'), parseAddresses('a:3'))).toThrow('--grpc must name');
+  });
+});
+
+describe('places on the ring', () => {
+  it('follow from the address alone, whatever else is on the list and in which order', () => {
+    const names = fc.uniqueArray(fc.integer({ min: 1, max: 254 }), { minLength: 1, maxLength: 20 });
+    fc.assert(
+      fc.property(names, fc.integer(), (numbers, seed) => {
+        const nodes = nodesOf(...numbers.map((number) => `10.0.0.${number}:8000`));
+        const ids = serverIds(nodes);
+        expect(new Set(ids).size).toBe(nodes.length);
+        for (const id of ids) expect(id > 0 && id < 2 ** 20).toBe(true);
+        const others = [...nodes].sort((left, right) => (left.http.host + seed < right.http.host + seed ? 1 : -1));
+        const again = serverIds(others);
+        for (const [index, node] of nodes.entries()) expect(again[others.indexOf(node)]).toBe(ids[index]);
+      }),
+    );
+  });
+});
+
+describe('a configuration of HAProxy', () => {
+  const nodes = pairNodes(
+    parseAddresses('10.0.0.1:8000,[fd00::2]:8000'),
+    parseAddresses('10.0.0.1:8001,[fd00::2]:8001'),
+  );
+  const configs = {
+    REST: haproxyConfig({ nodes, bind, bindGrpc: undefined }),
+    both: haproxyConfig({ nodes, bind, bindGrpc: { host: '127.0.0.1', port: 2 } }),
+    template: haproxyConfig(
+      { nodes: [], bind, bindGrpc: { host: '::', port: 2 } },
+      { slots: 8, socket: '/tmp/s.sock' },
+    ),
+  };
+
+  it('has each node in each backend, at its place, and gRPC only where it is wanted', () => {
+    for (const text of ['10.0.0.1:8000 id', '[fd00::2]:8000 id']) {
+      expect(configs.both.split(text)).toHaveLength(BACKENDS.rest.length + 1);
+    }
+    expect(configs.both.split('10.0.0.1:8001 id')).toHaveLength(BACKENDS.grpc.length + 1);
+    expect(configs.REST).not.toContain('grpc from');
+    for (const backend of [...BACKENDS.rest, ...BACKENDS.grpc])
+      expect(configs.both).toContain(`backend ${backend} from`);
+  });
+
+  it('explains itself: no directive of routing is without a sentence above it', () => {
+    for (const directive of [
+      'tune.bufsize',
+      'srvtcpka',
+      'retry-on',
+      'balance hash',
+      'hash-balance-factor',
+      'slowstart',
+      'track-sc0',
+    ]) {
+      const lines = configs.both.split('\n');
+      const at = lines.findIndex((line) => line.includes(directive) && !line.trim().startsWith('#'));
+      expect(at, directive).toBeGreaterThan(0);
+      const above = lines.slice(Math.max(0, at - 4), at).some((line) => line.trim().startsWith('#'));
+      expect(above, directive).toBe(true);
+    }
+  });
+
+  it.skipIf(!isInstalled('haproxy'))('is one that HAProxy takes', () => {
+    for (const [name, text] of Object.entries(configs)) {
+      const file = join(directory(), 'haproxy.cfg');
+      writeFileSync(file, text);
+      const output = execFileSync('sh', ['-c', `haproxy -c -f ${file} 2>&1`], { encoding: 'utf8' });
+      expect(output, name).toContain('Configuration file is valid');
+      expect(output, name).not.toMatch(/WARNING|ALERT/);
+    }
+  });
+});

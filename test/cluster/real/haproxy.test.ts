@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest';
+import { affinity, moves } from '../../../bench/cluster/affinity.js';
+import { cutOff, killed, rollingRestart } from '../../../bench/cluster/faults.js';
+import { slowNode } from '../../../bench/cluster/slow.js';
+import { createNetwork, isInstalled } from '../../support/cluster/hosts.js';
+
+const hasNamespaces = (() => {
+  const network = createNetwork(1);
+  network.remove();
+  return network.isReal;
+})();
+
+/** The bounds are those of the issue's table; `npm run bench:cluster` has the full size. */
+describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generated configuration', () => {
+  it('have the requests for a model on one node, so that few loads are needed', async () => {
+    const small = { nodes: 4, models: 24, sessions: 8, exponent: 1, callers: 8, requests: 600 };
+    const { roundRobin, hashed, alone } = await affinity(small);
+    expect([roundRobin.failed, hashed.failed, alone.failed]).toStrictEqual([0, 0, 0]);
+    expect(hashed.hitRate).toBeGreaterThanOrEqual(0.9 * alone.hitRate);
+    expect(hashed.loads).toBeLessThanOrEqual(0.25 * roundRobin.loads);
+  });
+
+  it('give few models to a node that is added, and move no others', async () => {
+    const { moved, toOthers } = await moves(3, 120);
+    expect(moved).toBeGreaterThan(0);
+    expect(moved).toBeLessThanOrEqual(1.3 / 4);
+    expect(toOthers).toBe(0);
+  });
+
+  it('are restarted one after the other without a failed request, in REST and in gRPC', async () => {
+    const { rest, grpc } = await rollingRestart(1);
+    expect(rest).toMatchObject({ failed: 0, failure: undefined });
+    expect(grpc).toMatchObject({ failed: 0, failure: undefined });
+    expect(Math.min(rest.answers, grpc.answers)).toBeGreaterThan(1_000);
+  });
+
+  it('may be killed without a failed request', async () => {
+    const { rest, grpc, p99Ms } = await killed(5);
+    expect(rest).toMatchObject({ failed: 0, failure: undefined });
+    expect(grpc).toMatchObject({ failed: 0, failure: undefined });
+    expect(Math.min(...p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
+  });
+
+  it.skipIf(!hasNamespaces)('may be cut off from the network without a failed request', async () => {
+    const { rest, grpc, p99Ms } = await cutOff(6);
+    expect(rest).toMatchObject({ failed: 0, failure: undefined });
+    expect(grpc).toMatchObject({ failed: 0, failure: undefined });
+    expect(Math.min(...p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
+  });
+
+  it('pass over a node that has a tenth of its time', async () => {
+    const { healthy, slow } = await slowNode(4);
+    expect([healthy.failed, slow.failed]).toStrictEqual([0, 0]);
+    expect(slow.p99Ms).toBeLessThanOrEqual(1.5 * healthy.p99Ms);
+  });
+});
