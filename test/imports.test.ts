@@ -33,7 +33,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
-  cluster: ['common'],
+  cluster: ['common', 'server', '@nats-io/kv', '@nats-io/transport-node'],
   cli: [
     ...[
       'index',

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { ClosedLoop, grpcSender, restSender } from '../../test/support/cluster/load.js';
+import { ClosedLoop, restSender } from '../../test/support/cluster/load.js';
 import { startProgram } from '../../test/support/cluster/programs.js';
 import { DIGIT, modelNames, modelsDirectory, type Outcome, outcomeOf, seeded, startCluster, zipf } from './setting.js';
 

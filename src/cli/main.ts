@@ -153,7 +153,7 @@ const serving = program
 withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
 
-addClusterCommands(program);
+addClusterCommands(program, print);
 
 const models = program.command('models').description('Look at models as an engine does.').exitOverride();
 

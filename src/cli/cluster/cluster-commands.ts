@@ -1,54 +1,128 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Address } from '../../cluster/addresses.js';
+import { parseCount, parsePath } from '../flags.js';
 import { messageOf } from '../terminal/printable.js';
 
+const WRONG_USAGE = 2;
+const FAILED = 1;
+
+/** Prints a report as JSON, or as tables. */
+export type Print = <T>(json: boolean | undefined, report: T, tables: (report: T) => string) => void;
+
+const NODES = '--nodes <list>';
+
 /** Commands for several nodes. */
-export function addClusterCommands(program: Command): void {
+export function addClusterCommands(program: Command, print: Print): void {
   const cluster = program.command('cluster').description('Run several nodes behind a proxy.').exitOverride();
   const config = cluster
     .command('config')
     .description('Print a complete configuration of a proxy, with each line explained.')
     .exitOverride();
-  addConfig(config, 'haproxy', 'HAProxy, 2.6 or later.');
+  addHaproxy(config);
+  addStatus(cluster, print);
 }
 
 interface ConfigFlags {
-  readonly nodes: string;
+  readonly nodes?: string;
   readonly grpc?: string;
   readonly bind: string;
   readonly bindGrpc: string;
 }
 
-function addConfig(config: Command, name: 'haproxy', description: string): void {
-  config
-    .command(name)
-    .description(description)
-    .requiredOption('--nodes <list>', 'REST addresses of the nodes, like 10.0.0.1:8000,10.0.0.2:8000')
+interface HaproxyFlags extends ConfigFlags {
+  readonly nats?: string;
+  readonly socket: string;
+  readonly slots: number;
+  readonly once?: true;
+}
+
+const withAddresses = (command: Command) =>
+  command
+    .option(NODES, 'REST addresses of the nodes, like 10.0.0.1:8000,10.0.0.2:8000')
     .option('--grpc <list>', 'their gRPC addresses, in the same order')
     .option('--bind <address>', 'where the proxy listens for REST', '0.0.0.0:8000')
-    .option('--bind-grpc <address>', 'where the proxy listens for gRPC, with --grpc', '0.0.0.0:8001')
+    .option('--bind-grpc <address>', 'where the proxy listens for gRPC', '0.0.0.0:8001');
+
+function addHaproxy(config: Command): void {
+  withAddresses(config.command('haproxy').description('HAProxy, 2.6 or later.'))
+    .option(
+      '--nats <url>',
+      'instead of --nodes: take the nodes that announce themselves there, and keep HAProxy to them',
+    )
+    .option('--socket <path>', "HAProxy's runtime socket, with --nats", '/run/haproxy/infermux.sock')
+    .option('--slots <count>', 'most nodes at a time, with --nats', parseCount, 32)
+    .option('--once', 'with --nats: print the configuration, and end')
     .exitOverride()
-    .action(async (flags: ConfigFlags) => {
+    .action(async (flags: HaproxyFlags, command: Command) => {
       const { haproxyConfig } = await import('../../cluster/proxies/haproxy.js');
-      process.stdout.write(haproxyConfig(await settingsOf(flags)));
+      if ((flags.nats === undefined) === (flags.nodes === undefined)) {
+        command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
+      }
+      if (flags.nats === undefined) {
+        process.stdout.write(haproxyConfig(await settingsOf(flags)));
+        return;
+      }
+      const { socket, slots, nats } = flags;
+      const bind = await readFlag('--bind', flags.bind);
+      const bindGrpc = await readFlag('--bind-grpc', flags.bindGrpc);
+      process.stdout.write(haproxyConfig({ nodes: [], bind, bindGrpc }, { socket, slots }));
+      if (flags.once === true) return;
+      const { followHaproxy } = await import('./follow-haproxy.js');
+      await followHaproxy(nats, socket);
     });
 }
 
-async function settingsOf({ nodes, grpc, bind, bindGrpc }: ConfigFlags) {
-  const { parseAddress, parseAddresses } = await import('../../cluster/addresses.js');
+async function settingsOf({ nodes = '', grpc, bind, bindGrpc }: ConfigFlags) {
+  const { parseAddresses } = await import('../../cluster/addresses.js');
   const { pairNodes } = await import('../../cluster/proxies/proxied-nodes.js');
-  const read = <T>(flag: string, text: string, parse: (text: string) => T): T => {
-    try {
-      return parse(text);
-    } catch (cause) {
-      throw new InvalidArgumentError(`${flag}: ${messageOf(cause)}`);
-    }
-  };
-  const http: Address[] = read('--nodes', nodes, parseAddresses);
-  const paired = pairNodes(http, grpc === undefined ? undefined : read('--grpc', grpc, parseAddresses));
+  const http: Address[] = reading('--nodes', () => parseAddresses(nodes));
+  const paired = pairNodes(http, grpc === undefined ? undefined : reading('--grpc', () => parseAddresses(grpc)));
   return {
     nodes: paired,
-    bind: read('--bind', bind, parseAddress),
-    bindGrpc: grpc === undefined ? undefined : read('--bind-grpc', bindGrpc, parseAddress),
+    bind: await readFlag('--bind', bind),
+    bindGrpc: grpc === undefined ? undefined : await readFlag('--bind-grpc', bindGrpc),
   };
+}
+
+async function readFlag(flag: string, text: string): Promise<Address> {
+  const { parseAddress } = await import('../../cluster/addresses.js');
+  return reading(flag, () => parseAddress(text));
+}
+
+function reading<T>(flag: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw new InvalidArgumentError(`${flag}: ${messageOf(cause)}`);
+  }
+}
+
+interface StatusFlags {
+  readonly nodes?: string;
+  readonly nats?: string;
+  readonly apiKeys?: string;
+  readonly json?: true;
+}
+
+function addStatus(cluster: Command, print: Print): void {
+  cluster
+    .command('status')
+    .description(
+      'Show the nodes, where models are loaded, and what the nodes do not agree on. Then the exit code is 1.',
+    )
+    .option(NODES, 'REST addresses of the nodes, like 10.0.0.1:8000,https://node-2:8000')
+    .option('--nats <url>', 'instead: the nodes that announce themselves there')
+    .option('--api-keys <file>', 'a file whose first line is a key of the nodes', parsePath)
+    .option('--json', 'print one JSON object instead of tables')
+    .exitOverride()
+    .action(async ({ nodes, nats, apiKeys, json }: StatusFlags, command: Command) => {
+      if ((nats === undefined) === (nodes === undefined)) {
+        command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
+      }
+      const { clusterStatus } = await import('./cluster-status.js');
+      const { statusTables } = await import('./status-tables.js');
+      const report = await clusterStatus({ nodes, nats, apiKeys });
+      print(json, report, statusTables);
+      if (report.differences.length > 0) process.exitCode = FAILED;
+    });
 }

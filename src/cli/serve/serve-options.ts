@@ -31,6 +31,8 @@ export interface ServeFlags {
   readonly logRequests?: true;
   readonly drainDelay?: number;
   readonly grace?: number;
+  readonly nats?: string;
+  readonly advertise?: string;
 }
 
 /** Levels of the log. */
@@ -79,6 +81,10 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--grace <seconds>', 'time for accepted requests at the end; 30 if not said')
     .env('INFERMUX_GRACE')
     .argParser(parseDelay),
+  flag('--nats <url>', 'announce this node to proxies by NATS, like nats://10.0.0.9:4222').env('INFERMUX_NATS'),
+  flag('--advertise <host>', 'with --nats: the address that others reach this node by; its first one if not said').env(
+    'INFERMUX_ADVERTISE',
+  ),
 ];
 
 /** commander takes any value of a variable for a yes. */

@@ -5,6 +5,7 @@ import { createEngine, type EngineOptions, type InferenceEngine, InfermuxError }
 import type { InferenceServer } from '../../server/server.js';
 import { readConfigFile } from './config-file.js';
 import { greeting } from './greeting.js';
+import type { Membership } from './join-cluster.js';
 import type { ServeFlags } from './serve-options.js';
 import { shownConfig } from './shown-config.js';
 import { withFlags } from './with-flags.js';
@@ -42,7 +43,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
   process.env['GRPC_VERBOSITY'] ??= 'NONE';
   // The first signal may come while it starts.
   const end = new AbortController();
-  let [engine, server]: [InferenceEngine?, InferenceServer?] = [];
+  let [engine, server, membership]: [InferenceEngine?, InferenceServer?, Membership?] = [];
   const signals = onSignals(end, log, () => Promise.allSettled([server?.destroy(), engine?.destroy()]));
   try {
     // The threads start while the server's packages are read.
@@ -51,11 +52,17 @@ export async function serve(flags: ServeFlags): Promise<void> {
     engine = await starting;
     if (flags.modelName !== undefined) await nameOnlyModel(engine, flags.modelName);
     server = await createServer(engine, serverOptions);
+    if (flags.nats !== undefined) {
+      const { joinCluster } = await import('./join-cluster.js');
+      membership = await joinCluster(flags.nats, server, flags.advertise, log);
+    }
     process.stdout.write(await greeting(engine, server, engineOptions.models, config.server));
     if (!end.signal.aborted)
       await new Promise((resolve) => end.signal.addEventListener('abort', resolve, { once: true }));
   } finally {
     const graceMs = (flags.grace ?? GRACE_SECONDS) * 1_000;
+    // Proxies are told first.
+    await membership?.leave();
     await server?.close({ graceMs });
     await engine?.close({ graceMs });
     signals.off();

@@ -155,19 +155,22 @@ function choice(name: Side): string {
 `;
 }
 
-function backends(name: Side, { nodes }: ProxySettings, template: HaproxyTemplate | undefined): readonly string[] {
-  const ids = serverIds(nodes);
-  const addresses = nodes.map(({ http, grpc }) => textOf(name === 'grpc' && grpc !== undefined ? grpc : http));
-  /** @param probed the backend whose probes tell the state of the servers; undefined: it has probes of its own. */
-  const servers = (probed?: string) => {
+function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate | undefined): readonly string[] {
+  const ids = serverIds(settings.nodes);
+  const addresses = settings.nodes.map(({ http, grpc }) => textOf(name === 'grpc' && grpc !== undefined ? grpc : http));
+  /** @param tracked the backend of REST whose probes tell the state; undefined: these servers have probes of their own. */
+  const servers = (tracked: string | undefined) => {
     if (template !== undefined) return `  server-template n 1-${template.slots} 127.0.0.1:1 ${UNHEARD} disabled\n`;
     const lines = addresses.map((address, index) => {
-      const tracked = probed === undefined ? '' : ` track ${probed}/n${index + 1}`;
-      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${tracked}\n`;
+      const state = tracked === undefined ? '' : ` track ${tracked}/n${index + 1}`;
+      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${state}\n`;
     });
     return lines.join('');
   };
-  const isRest = name === 'rest';
+  // Servers without an address cannot name those that they follow.
+  const isProbed = name === 'rest' || template !== undefined;
+  const proto = name === 'grpc' ? ' check-proto h1' : '';
+  const steady = (hasOwn: boolean) => (hasOwn ? probes('steady', proto) : '') + servers(hasOwn ? undefined : 'rest');
   return [
     `
 backend ${name} from ${name}
@@ -176,22 +179,28 @@ backend ${name} from ${name}
   hash-type consistent sdbm avalanche
   # A node with this many percent of the average under way passes on what comes beyond, to the next on the ring.
   hash-balance-factor ${BALANCE_FACTOR}
-${isRest ? probes('steady', 'A node is steady: it is ready, and has the processor time that it wants.') : ''}${SERVERS}${servers(isRest ? undefined : 'rest')}`,
+${SERVERS[template === undefined ? 'fixed' : 'template']}${steady(isProbed)}`,
     `
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
   balance random(2)
-${servers('rest')}`,
+${steady(template !== undefined)}`,
     `
 backend ${name}_ready from ${name}
+  # Where most nodes are not steady.
   balance random(2)
-${isRest ? probes('ready', 'A node is ready: not while it starts, ends, or has no replica.') : ''}${servers(isRest ? undefined : 'rest_ready')}`,
+${isProbed ? probes('ready', proto) : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
   ];
 }
 
-const SERVERS = `  # The id is the node's place on the ring: it follows from the address. tcp-ut ends connections to a node that does not take
+const UNHEARD_TOO = `tcp-ut ends connections to a node that does not take
   # what is sent, as the probes of the system do for one that owes an answer.
 `;
+
+const SERVERS = {
+  fixed: `  # The id is the node's place on the ring: it follows from the address. ${UNHEARD_TOO}`,
+  template: `  # Slots: infermux sets their addresses when nodes come, and disables them when nodes go. ${UNHEARD_TOO}`,
+};
 
 /** HAProxy does not inherit it from `default-server`. */
 const UNHEARD = 'tcp-ut 2s';
@@ -199,12 +208,17 @@ const UNHEARD = 'tcp-ut 2s';
 /** Percent of the average number of requests under way, above which a node passes requests on. */
 const BALANCE_FACTOR = 300;
 
-function probes(what: 'steady' | 'ready', meaning: string): string {
-  return `  # ${meaning}
+const MEANINGS = {
+  ready: 'A node is ready: not while it starts, ends, or has no replica.',
+  steady: 'A node is steady: it is ready, and has the processor time that it wants.',
+};
+
+function probes(what: keyof typeof MEANINGS, proto: string): string {
+  return `  # ${MEANINGS[what]}
   option httpchk GET /v2/health/${what}
   http-check expect status 200
   # Probes twice a second; two that fail take a node out, and so do two refused connections. A node that comes back gets its
   # models one after the other within ten seconds, so that it does not load all at once.
-  default-server check inter 500ms fastinter 200ms downinter 500ms fall 2 rise 1 slowstart 10s observe layer4 error-limit 2 on-error mark-down
+  default-server check${proto} inter 500ms fastinter 200ms downinter 500ms fall 2 rise 1 slowstart 10s observe layer4 error-limit 2 on-error mark-down
 `;
 }

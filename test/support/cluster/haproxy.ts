@@ -23,11 +23,9 @@ export interface Haproxy {
 export async function startHaproxy(
   nodes: readonly Pick<Node, 'http' | 'grpc'>[],
   change: (config: string) => string = (config) => config,
-  { slots, prefix = [] }: { readonly slots?: number; readonly prefix?: readonly string[] } = {},
+  { slots, socket = join(directory(), 'haproxy.sock') }: { readonly slots?: number; readonly socket?: string } = {},
 ): Promise<Haproxy> {
   const [http, grpc] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
-  const folder = directory();
-  const socket = join(folder, 'haproxy.sock');
   const paired = pairNodes(
     nodes.map((node) => parseAddress(node.http)),
     nodes.map((node) => parseAddress(node.grpc)),
@@ -35,11 +33,11 @@ export async function startHaproxy(
   const settings = { nodes: paired, bind: parseAddress(http), bindGrpc: parseAddress(grpc) };
   const template = slots === undefined ? undefined : { slots, socket };
   const config = haproxyConfig(settings, template);
-  const file = join(folder, 'haproxy.cfg');
+  const file = join(directory(), 'haproxy.cfg');
   const withSocket =
     template === undefined ? config.replace('global\n', `global\n  stats socket ${socket} level admin\n`) : config;
   writeFileSync(file, change(withSocket));
-  const program = startProgram([...prefix, 'haproxy', '-db', '-f', file]);
+  const program = startProgram(['haproxy', '-db', '-f', file]);
   const proxy: Haproxy = {
     ...{ http, grpc, socket, program },
     ask: (command) => askSocket(socket, command),

@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import { MemberWatch } from '../../cluster/membership/members.js';
+import { connectNats } from '../../cluster/nats/nats-connection.js';
+import { type ClusterReport, clusterReport } from '../../cluster/status/cluster-report.js';
+import { readNodes } from '../../cluster/status/read-nodes.js';
+import { InfermuxError } from '../../index.js';
+
+/** Time for the members to be told. */
+const MEMBERS_MS = 3_000;
+/** After the first member the others follow at once. */
+const MORE_MS = 300;
+
+interface Asked {
+  readonly nodes: string | undefined;
+  readonly nats: string | undefined;
+  readonly apiKeys: string | undefined;
+}
+
+/** @throws InfermuxError `FAILED_PRECONDITION` when no node announces itself. */
+export async function clusterStatus({ nodes, nats, apiKeys }: Asked): Promise<ClusterReport> {
+  const addresses = nats === undefined ? (nodes ?? '').split(',').map((each) => each.trim()) : await announced(nats);
+  return clusterReport(await readNodes(addresses, apiKeys === undefined ? undefined : firstKey(apiKeys)));
+}
+
+async function announced(url: string): Promise<string[]> {
+  const connection = await connectNats(url, 'infermux cluster status');
+  try {
+    const addresses = await new Promise<string[]>((resolve) => {
+      let timer = setTimeout(() => resolve([]), MEMBERS_MS);
+      const watch = MemberWatch.start(connection, (members) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          watch.stop();
+          resolve([...members.values()].map(({ http }) => http));
+        }, MORE_MS);
+      });
+    });
+    if (addresses.length > 0) return addresses;
+    throw new InfermuxError(
+      'FAILED_PRECONDITION',
+      'no node announces itself there: start some with infermux serve --nats',
+    );
+  } finally {
+    await connection.close();
+  }
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for a file without a key. */
+function firstKey(path: string): string {
+  try {
+    const [key = ''] = readFileSync(path, 'utf8').split(/\r?\n/);
+    if (key.trim() !== '') return key.trim();
+  } catch (cause) {
+    throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${path} cannot be read`, { cause });
+  }
+  throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${path} has no key on its first line`);
+}

@@ -1,0 +1,17 @@
+import { pino } from 'pino';
+import { MemberWatch } from '../../cluster/membership/members.js';
+import { connectNats } from '../../cluster/nats/nats-connection.js';
+import { HaproxyFollower } from '../../cluster/proxies/haproxy-follower.js';
+import { untilSignal } from '../until-signal.js';
+
+/** Keeps the servers of a running HAProxy the nodes that announce themselves, until a signal ends it. */
+export async function followHaproxy(nats: string, socket: string): Promise<void> {
+  const log = pino({ level: 'info' }, pino.destination(2));
+  const connection = await connectNats(nats, 'infermux cluster config haproxy');
+  const follower = new HaproxyFollower(socket, log);
+  const watch = MemberWatch.start(connection, (members) => follower.tell(members));
+  await untilSignal();
+  watch.stop();
+  await follower.stop();
+  await connection.close();
+}

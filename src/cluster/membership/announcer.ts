@@ -1,0 +1,130 @@
+import type { KV } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { BEAT_MS, keyOf, openBucket, slotOf } from './bucket.js';
+import { decodeRecord, encodeRecord, type NodeRecord } from './node-record.js';
+
+/** Called with what went wrong, once for each change. */
+type Trouble = (message: string) => void;
+
+/** Most nodes of a cluster. */
+const MOST_SLOTS = 1_000;
+
+/**
+ * Tells others that a node is there: writes its record into the bucket each second, and takes it out when the node leaves. A
+ * record that is not written again expires.
+ *
+ * Each node has a slot, the lowest that is free, which proxies know it by: so all proxies agree, and a node that is started
+ * again has its place back.
+ */
+export class NodeAnnouncer {
+  readonly #connection: NatsConnection;
+  readonly #read: () => NodeRecord;
+  readonly #trouble: Trouble;
+  #bucket: KV | undefined;
+  #place: { readonly slot: number; revision: number } | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #beating: Promise<void> = Promise.resolve();
+  #hasLeft = false;
+  #wasInTrouble = false;
+
+  private constructor(connection: NatsConnection, read: () => NodeRecord, trouble: Trouble) {
+    this.#connection = connection;
+    this.#read = read;
+    this.#trouble = trouble;
+  }
+
+  /**
+   * Announces a node. Resolves when it is written down.
+   *
+   * @param read tells what the node is now.
+   * @param trouble told when the server cannot be reached, which is tried again.
+   */
+  static async start(connection: NatsConnection, read: () => NodeRecord, trouble: Trouble): Promise<NodeAnnouncer> {
+    const announcer = new NodeAnnouncer(connection, read, trouble);
+    await announcer.#beat();
+    announcer.#timer = setInterval(() => announcer.tell(), BEAT_MS);
+    return announcer;
+  }
+
+  /** The node's slot; undefined while it has none. */
+  get slot(): number | undefined {
+    return this.#place?.slot;
+  }
+
+  /** Writes the record now: something has changed. */
+  tell(): void {
+    this.#beating = this.#beating.then(() => (this.#hasLeft ? undefined : this.#beat()));
+  }
+
+  /** Takes the record out, so that no proxy sends requests to the node any more. */
+  async leave(): Promise<void> {
+    this.#hasLeft = true;
+    clearInterval(this.#timer);
+    await this.#beating;
+    const place = this.#place;
+    this.#place = undefined;
+    try {
+      if (place !== undefined) await this.#bucket?.delete(keyOf(place.slot), { previousSeq: place.revision });
+    } catch {
+      // It expires.
+    }
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      await this.#write(encodeRecord(this.#read()));
+      this.#wasInTrouble = false;
+    } catch (cause) {
+      // The next beat tries again, with a bucket that may have to be made anew.
+      this.#bucket = undefined;
+      if (!this.#wasInTrouble) this.#trouble((cause as Error).message);
+      this.#wasInTrouble = true;
+    }
+  }
+
+  async #write(record: string): Promise<void> {
+    this.#bucket ??= await openBucket(this.#connection);
+    const bucket = this.#bucket;
+    if (this.#place !== undefined) {
+      try {
+        this.#place.revision = await bucket.update(keyOf(this.#place.slot), record, this.#place.revision);
+        return;
+      } catch (cause) {
+        if (!isConflict(cause)) throw cause;
+        // It has expired, and another node may have the slot.
+        this.#place = undefined;
+      }
+    }
+    this.#place = await this.#claim(bucket, record);
+  }
+
+  async #claim(bucket: KV, record: string): Promise<{ slot: number; revision: number }> {
+    const { node } = this.#read();
+    const taken = new Map<number, { name: string | undefined; revision: number }>();
+    for await (const key of await bucket.keys()) {
+      const slot = slotOf(key);
+      const entry = slot === undefined ? null : await bucket.get(key);
+      if (slot === undefined || entry === null || entry.operation !== 'PUT') continue;
+      taken.set(slot, { name: decodeRecord(entry.value)?.node, revision: entry.revision });
+    }
+    for (const [slot, { name, revision }] of taken) {
+      // It is this node before it was started again.
+      if (name === node) return { slot, revision: await bucket.update(keyOf(slot), record, revision) };
+    }
+    for (let slot = 1; slot <= MOST_SLOTS; slot += 1) {
+      if (taken.has(slot)) continue;
+      try {
+        return { slot, revision: await bucket.create(keyOf(slot), record) };
+      } catch (cause) {
+        if (!isConflict(cause)) throw cause;
+      }
+    }
+    throw new Error(`there are ${MOST_SLOTS} nodes already`);
+  }
+}
+
+/** Whether somebody else has written the key in the meantime. */
+function isConflict(cause: unknown): boolean {
+  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
+  return code === 10_071 || message.includes('wrong last sequence');
+}

@@ -1,0 +1,24 @@
+import type { KV } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { natsPackage } from '../nats/nats-connection.js';
+
+/** The bucket of the nodes. Its keys are `slot.1`, `slot.2` and so on: each node has one. */
+export const BUCKET = 'infermux-nodes';
+/** How long a node counts that is not heard of. */
+export const TTL_MS = 4_000;
+/** How often a node is heard of. */
+export const BEAT_MS = 1_000;
+
+/** Opens the bucket, and makes it if it is not there. */
+export async function openBucket(connection: NatsConnection): Promise<KV> {
+  const { Kvm } = await natsPackage(() => import('@nats-io/kv'));
+  return new Kvm(connection).create(BUCKET, { ttl: TTL_MS, history: 1 });
+}
+
+export const keyOf = (slot: number) => `slot.${slot}`;
+
+/** Returns the number of a key; undefined for a key of something else. */
+export function slotOf(key: string): number | undefined {
+  const [, digits] = /^slot\.([1-9]\d{0,3})$/.exec(key) ?? [];
+  return digits === undefined ? undefined : Number(digits);
+}

@@ -1,0 +1,61 @@
+import type { NatsConnection } from '@nats-io/transport-node';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
+
+const RECONNECT_MS = 250;
+const PACKAGES = '@nats-io/transport-node @nats-io/jetstream @nats-io/kv';
+
+/**
+ * Connects to NATS, and stays connected: a server that goes away is awaited.
+ *
+ * @param url `nats://` or `tls://` with host and port, `user:password@` or `token@` before them; several with commas between.
+ * @param name of this client, for whoever looks at the server.
+ * @throws InfermuxError `INVALID_ARGUMENT` for another URL; `FAILED_PRECONDITION` when nobody answers there, or NATS's packages
+ *   are not installed.
+ */
+export async function connectNats(url: string, name: string): Promise<NatsConnection> {
+  const urls = url.split(',').map(readUrl);
+  const { connect } = await natsPackage(() => import('@nats-io/transport-node'));
+  const [{ username = '', password = '' } = {}] = urls;
+  const [user, pass] = [decodeURIComponent(username), decodeURIComponent(password)];
+  const credentials = user === '' ? {} : pass === '' ? { token: user } : { user, pass };
+  const tls = urls.some(({ protocol }) => protocol === 'tls:') ? { tls: {} } : {};
+  try {
+    return await connect({
+      ...{ servers: urls.map(({ host }) => host), name, ...credentials, ...tls },
+      ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS, pingInterval: 10_000 },
+      waitOnFirstConnect: false,
+    });
+  } catch (cause) {
+    const shown = urls.map(({ host }) => host).join(', ');
+    throw new InfermuxError('FAILED_PRECONDITION', `no NATS server answers at ${shown}: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
+}
+
+function readUrl(text: string): URL {
+  const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
+  if (url !== undefined && /^(nats|tls):$/.test(url.protocol) && url.host !== '') return url;
+  throw new InfermuxError(
+    'INVALID_ARGUMENT',
+    `the URL of NATS must be like nats://10.0.0.1:4222, got ${show(withoutPassword(text))}`,
+  );
+}
+
+/** No message may show a password. */
+const withoutPassword = (text: string) => text.replace(/\/\/[^@/]*@/, '//(secret)@');
+
+/**
+ * Loads a package of NATS's client.
+ *
+ * @throws InfermuxError `FAILED_PRECONDITION` when it is not installed.
+ */
+export async function natsPackage<T>(load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    if ((cause as { readonly code?: unknown } | null)?.code !== 'ERR_MODULE_NOT_FOUND') throw cause;
+    const message = `NATS needs its client, which is not installed: npm install ${PACKAGES}`;
+    throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
+  }
+}

@@ -1,0 +1,111 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { membership } from '../../../bench/cluster/membership.js';
+import { modelsDirectory } from '../../../bench/cluster/setting.js';
+import type { ClusterReport } from '../../../dist/cluster/status/cluster-report.js';
+import { serversUp, startHaproxy } from '../../support/cluster/haproxy.js';
+import { isInstalled, LOOPBACK } from '../../support/cluster/hosts.js';
+import { NatsServer } from '../../support/cluster/nats.js';
+import { Node } from '../../support/cluster/nodes.js';
+import { startProgram, until } from '../../support/cluster/programs.js';
+
+const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
+const hasServers = isInstalled('haproxy') && isInstalled('nats-server');
+
+/** Runs `infermux cluster status`. */
+async function status(...args: readonly string[]): Promise<{ code: number; text: string }> {
+  const run = promisify(execFile)(process.execPath, [CLI, 'cluster', 'status', ...args]);
+  return run.then(
+    ({ stdout }) => ({ code: 0, text: stdout }),
+    (error: { code: number; stdout: string; stderr: string }) => ({
+      code: error.code,
+      text: error.stdout + error.stderr,
+    }),
+  );
+}
+const statusOf = async (...args: readonly string[]) =>
+  JSON.parse((await status('--json', ...args)).text) as ClusterReport;
+
+describe.skipIf(!hasServers)('nodes that announce themselves', () => {
+  it('get requests within a second when they come, and none more when they go', async () => {
+    for (const { failed, failure, joinMs, leaveMs } of await membership(2)) {
+      expect([failed, failure]).toStrictEqual([0, undefined]);
+      expect(joinMs).toBeLessThanOrEqual(1_000);
+      expect(leaveMs).toBeLessThanOrEqual(1_000);
+    }
+  });
+
+  describe('in a cluster', () => {
+    let nats: NatsServer;
+    let nodes: Node[];
+    beforeAll(async () => {
+      nats = await NatsServer.start();
+      const flags = ['--nats', nats.url];
+      const [same, other] = [modelsDirectory(2), modelsDirectory(3)];
+      nodes = await Promise.all([same, same, other].map((models) => Node.start(LOOPBACK, { models, flags })));
+    });
+    afterAll(async () => {
+      await Promise.all(nodes.map((node) => node.stop()));
+      await nats.stop();
+    });
+
+    it('are shown with what they do not agree on', async () => {
+      const [first, second, third] = nodes as [Node, Node, Node];
+      const agreeing = await status('--nodes', `${first.http},${second.http}`);
+      expect(agreeing).toMatchObject({ code: 0, text: expect.stringContaining('The nodes agree.') });
+      await fetch(`http://${first.http}/v2/models/m2`);
+      const { differences, models, nodes: shown } = await statusOf('--nats', nats.url);
+      expect(differences).toStrictEqual([expect.stringMatching(/^model m3: is served: (not at all|yes) on /)]);
+      expect(differences[0]).toContain(`yes on ${third.http}`);
+      expect(models.find(({ name }) => name === 'm2')).toStrictEqual({
+        name: 'm2',
+        current: 1,
+        loadedOn: [first.http],
+      });
+      expect(shown).toHaveLength(3);
+      const tables = await status('--nats', nats.url);
+      expect(tables).toMatchObject({ code: 1, text: expect.stringContaining('The nodes differ:') });
+      const gone = await statusOf('--nodes', `${first.http},127.0.0.1:2`);
+      expect(gone.differences).toStrictEqual([
+        expect.stringContaining('127.0.0.1:2 cannot be asked: connect ECONNREFUSED'),
+      ]);
+    });
+
+    it('keep their slots and HAProxy, whatever is started again', async () => {
+      let proxy = await startHaproxy([], undefined, { slots: 4 });
+      const config = ['cluster', 'config', 'haproxy', '--nats', nats.url, '--socket', proxy.socket];
+      const follower = startProgram([process.execPath, CLI, ...config]);
+      await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
+      expect((await serversUp(proxy, 'grpc')).length).toBe(3);
+      // The server goes away and comes back: nothing changes.
+      await nats.stop('SIGKILL');
+      const [first] = nodes as [Node];
+      const answer = await fetch(`http://${proxy.http}/v2/models/m1`);
+      expect(answer.status).toBe(200);
+      await nats.start();
+      // A node dies, and its slot is another's when it has expired.
+      const before = await serversUp(proxy);
+      await first.kill();
+      await until(async () => (await serversUp(proxy)).length === 2, 'the others');
+      await first.start();
+      await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
+      expect(await serversUp(proxy)).toStrictEqual(before);
+      // HAProxy is started again, and knows nobody.
+      const { socket } = proxy;
+      await proxy.stop();
+      proxy = await startHaproxy([], undefined, { slots: 4, socket });
+      await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
+      follower.kill('SIGTERM');
+      expect(await follower.exited).toBe(0);
+      await proxy.stop();
+    });
+  });
+
+  it('say clearly that no server answers', async () => {
+    const { code, text } = await status('--nats', 'nats://user:secret@127.0.0.1:1');
+    expect([code, text]).toStrictEqual([1, expect.stringContaining('no NATS server answers at 127.0.0.1:1')]);
+    expect(text).not.toContain('secret');
+  });
+});
