@@ -33,9 +33,13 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
-  cluster: ['common', 'server', '@nats-io/kv', '@nats-io/transport-node'],
+  cluster: [
+    ...[...FOUNDATION, 'index', 'open-inference', 'server'],
+    ...['@nats-io/jetstream', '@nats-io/kv', '@nats-io/transport-node'],
+  ],
   cli: [
     ...[
+      'tensors',
       'index',
       'open-inference',
       'server',

@@ -16,6 +16,7 @@ import {
   parseThreads,
   parseWritableFile,
 } from './flags.js';
+import { addJobCommands } from './jobs/job-commands.js';
 import type { ModelPlace } from './model-place.js';
 import { SERVE_OPTIONS, type ServeFlags, withoutRefusals } from './serve/serve-options.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
@@ -154,6 +155,7 @@ withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
 
 addClusterCommands(program, print);
+addJobCommands(program, print);
 
 const models = program.command('models').description('Look at models as an engine does.').exitOverride();
 

@@ -1,10 +1,9 @@
 import { DenseList, type Positioned } from '../common/dense-list.js';
 import type { InferenceEngine } from '../index.js';
 import type { Allocate } from '../open-inference/raw-tensors.js';
-import { SHARED_UP_TO_BYTES, sharedArray } from '../tensors/memory/shared-arrays.js';
-import { arrayTypeOf, elementsOf, newTensor, type TensorOf } from '../tensors/tensor.js';
 import { AccessControl } from './access-control.js';
 import { Admission } from './inference/admission.js';
+import { allocateOf } from './inference/allocate.js';
 import { Inference } from './inference/inference.js';
 import { LogSettings } from './inference/log-settings.js';
 import { RepositoryAdmin } from './inference/repository-admin.js';
@@ -97,13 +96,4 @@ export class ServerParts {
     this.access.close();
     this.metrics.close();
   }
-}
-
-/** Small tensors, which the engine copies, are on memory that costs less. */
-function allocateOf(engine: InferenceEngine): Allocate {
-  return (type, dims) => {
-    const elements = elementsOf(dims);
-    if (elements * arrayTypeOf(type).BYTES_PER_ELEMENT > SHARED_UP_TO_BYTES) return engine.allocate(type, dims);
-    return newTensor(type, dims, sharedArray(type, elements)) as TensorOf<typeof type>;
-  };
 }

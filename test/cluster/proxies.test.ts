@@ -3,11 +3,14 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import YAML from 'yaml';
 import { parseAddress, parseAddresses, textOf } from '../../dist/cluster/addresses.js';
+import { envoyConfig } from '../../dist/cluster/proxies/envoy.js';
 import { BACKENDS, haproxyConfig } from '../../dist/cluster/proxies/haproxy.js';
 import { pairNodes, serverIds } from '../../dist/cluster/proxies/proxied-nodes.js';
 import { isInstalled } from '../support/cluster/hosts.js';
 import { directory } from '../support/directories.js';
+import { envoyFaults } from '../support/schemas/envoy.js';
 
 const bind = { host: '127.0.0.1', port: 1 };
 const nodesOf = (...texts: string[]) => pairNodes(texts.map(parseAddress), undefined);
@@ -113,5 +116,61 @@ describe('a configuration of HAProxy', () => {
       expect(output, name).toContain('Configuration file is valid');
       expect(output, name).not.toMatch(/WARNING|ALERT/);
     }
+  });
+});
+
+describe('a configuration of Envoy', () => {
+  const nodes = pairNodes(
+    parseAddresses('10.0.0.1:8000,[fd00::2]:8000'),
+    parseAddresses('10.0.0.1:8001,[fd00::2]:8001'),
+  );
+  const read = (text: string) => {
+    const document = YAML.parseDocument(text, { strict: true, uniqueKeys: true });
+    expect([...document.errors, ...document.warnings]).toStrictEqual([]);
+    return document.toJS();
+  };
+  const both = read(envoyConfig({ nodes, bind, bindGrpc: { host: '::', port: 2 } }));
+  const named = (list: readonly { name: string }[]) => list.map(({ name }) => name);
+
+  it('has the fields that the definitions of its API have', () => {
+    expect(envoyFaults(both)).toStrictEqual([]);
+    expect(envoyFaults(read(envoyConfig({ nodes, bind, bindGrpc: undefined })))).toStrictEqual([]);
+  });
+
+  it('would be refused with a wrong field, a wrong name or a wrong kind of value', () => {
+    const wrong: [string, string, string][] = [
+      ['lb_policy: RING_HASH', 'lb_policy: RING', 'has no RING'],
+      ['connect_timeout: 1s', 'connect_timeout: 1', 'no duration'],
+      ['num_retries: 3', 'number_retries: 3', 'has no such field'],
+      ['port_value: 9901', 'port_value: x', 'must be a number'],
+      ['filters.http.router.v3.Router', 'filters.http.router.v3.Routers', 'no message'],
+    ];
+    for (const [from, to, why] of wrong) {
+      const text = envoyConfig({ nodes, bind, bindGrpc: undefined }).replace(from, to);
+      expect(envoyFaults(read(text)).join('\n'), from).toContain(why);
+    }
+  });
+
+  it('has each node in each cluster, hashes the model of the path, and gRPC only where it is wanted', () => {
+    const { listeners, clusters } = both.static_resources;
+    expect([named(listeners), named(clusters)]).toStrictEqual([
+      ['rest', 'grpc'],
+      ['rest', 'rest_any', 'grpc', 'grpc_any'],
+    ]);
+    for (const { load_assignment } of clusters) expect(load_assignment.endpoints[0].lb_endpoints).toHaveLength(2);
+    const rest = read(envoyConfig({ nodes, bind, bindGrpc: undefined })).static_resources;
+    expect([named(rest.listeners), named(rest.clusters)]).toStrictEqual([['rest'], ['rest', 'rest_any']]);
+    const [{ route }] = listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes;
+    const { pattern, substitution } = route.hash_policy[0].header.regex_rewrite;
+    expect(substitution).toBe('\\1');
+    const keyOf = (path: string) => path.replace(new RegExp(pattern.regex), '$1');
+    for (const path of [
+      '/v2/models/a%20b/infer',
+      '/v2/models/a%20b/versions/2/infer',
+      '/v2/models/a%20b@2/ready',
+      '/v2/repository/models/a%20b/load',
+      '/v2/models/a%20b?x',
+    ])
+      expect(keyOf(path)).toBe('a%20b');
   });
 });

@@ -19,6 +19,7 @@ export function addClusterCommands(program: Command, print: Print): void {
     .description('Print a complete configuration of a proxy, with each line explained.')
     .exitOverride();
   addHaproxy(config);
+  addEnvoy(config);
   addStatus(cluster, print);
 }
 
@@ -69,6 +70,16 @@ function addHaproxy(config: Command): void {
       if (flags.once === true) return;
       const { followHaproxy } = await import('./follow-haproxy.js');
       await followHaproxy(nats, socket);
+    });
+}
+
+function addEnvoy(config: Command): void {
+  withAddresses(config.command('envoy').description('Envoy, with the API v3.'))
+    .exitOverride()
+    .action(async (flags: ConfigFlags, command: Command) => {
+      if (flags.nodes === undefined) command.error('error: name the nodes with --nodes', { exitCode: WRONG_USAGE });
+      const { envoyConfig } = await import('../../cluster/proxies/envoy.js');
+      process.stdout.write(envoyConfig(await settingsOf(flags)));
     });
 }
 

@@ -1,16 +1,15 @@
 import { constants } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { type Logger, pino } from 'pino';
 import { createEngine, type EngineOptions, type InferenceEngine, InfermuxError } from '../../index.js';
 import type { InferenceServer } from '../../server/server.js';
 import { readConfigFile } from './config-file.js';
 import { greeting } from './greeting.js';
 import type { Membership } from './join-cluster.js';
+import { OWN_MODELS } from './own-models.js';
 import type { ServeFlags } from './serve-options.js';
 import { shownConfig } from './shown-config.js';
 import { withFlags } from './with-flags.js';
 
-const OWN_MODELS = fileURLToPath(new URL('../../../native-models', import.meta.url));
 const GRACE_SECONDS = 30;
 /** Longest time that the second signal takes. */
 const AT_ONCE_MS = 500;

@@ -1,0 +1,107 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { basename, extname } from 'node:path';
+import { collectResults, type JobEnd } from '../../cluster/jobs/collect-results.js';
+import { type JobSource, type NewJob, openJobs } from '../../cluster/jobs/job-source.js';
+import { isPartOfSubject, streamsOf } from '../../cluster/jobs/job-streams.js';
+import { submitJobs } from '../../cluster/jobs/submit-jobs.js';
+import { connectNats } from '../../cluster/nats/nats-connection.js';
+import { InfermuxError } from '../../index.js';
+import { quoted } from '../terminal/printable.js';
+import { readJsonResult } from './json-result.js';
+
+export interface SubmitFlags {
+  readonly nats: string;
+  readonly stream: string;
+  readonly model?: string;
+  readonly input?: string;
+  readonly rows?: number;
+  readonly files?: string;
+  readonly results?: string;
+  readonly run?: string;
+}
+
+export interface SubmitReport {
+  readonly file: string;
+  readonly stream: string;
+  /** Name of the run: the jobs are not put in again under it. */
+  readonly run: string;
+  readonly jobs: number;
+  /** Jobs that the stream had already. */
+  readonly known: number;
+  /** With `--results`. */
+  readonly done?: number;
+  readonly dead?: number;
+}
+
+export interface Progress {
+  /** @param total undefined where it is not known. */
+  submitted(count: number, total: number | undefined): void;
+  ended(count: number, total: number): void;
+}
+
+/** Puts a file of jobs in, and waits for the results if they are wanted. */
+export async function submit(file: string, flags: SubmitFlags, progress: Progress): Promise<SubmitReport> {
+  const streams = streamsOf(flags.stream);
+  const { model, input, rows, files, results } = flags;
+  const run = flags.run ?? newRun(file);
+  if (!isPartOfSubject(run)) {
+    const message = `--run must have up to 200 letters, digits, hyphens and underscores, got ${quoted(run)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  const source = await openJobs(file, { model, input, rows, files });
+  const connection = await connectNats(flags.nats, 'infermux submit');
+  try {
+    const ids = new Set<string>();
+    const { accepted, known } = await submitJobs(connection, streams, run, remembering(source, ids), (count) =>
+      progress.submitted(count, source.count),
+    );
+    const report = { file, stream: streams.jobs, run, jobs: accepted + known, known };
+    if (results === undefined) return report;
+    const total = ids.size;
+    let dead = 0;
+    const out = createWriteStream(results);
+    const take = async (end: JobEnd) => {
+      if ('code' in end) dead += 1;
+      if (!out.write(`${JSON.stringify(resultLine(end))}\n`)) await once(out, 'drain');
+      progress.ended(total - ids.size + 1, total);
+    };
+    await Promise.race([
+      collectResults(connection, streams, run, ids, take),
+      once(out, 'error').then(([error]) => {
+        throw error;
+      }),
+    ]);
+    out.end();
+    await once(out, 'close');
+    return { ...report, done: total - dead, dead };
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Another one each time, so that a file can be put in again for another model. */
+function newRun(file: string): string {
+  const name = basename(file, extname(file))
+    .replace(/[^\w-]/g, '_')
+    .slice(0, 60);
+  return `${name}-${randomBytes(4).toString('hex')}`;
+}
+
+function remembering(source: JobSource, ids: Set<string>): JobSource {
+  return {
+    count: source.count,
+    async *jobs(): AsyncGenerator<NewJob> {
+      for await (const job of source.jobs()) {
+        ids.add(job.id);
+        yield job;
+      }
+    },
+  };
+}
+
+function resultLine(end: JobEnd): object {
+  if ('code' in end) return { id: end.id, model: end.model, error: end.reason, code: end.code };
+  return { id: end.id, ...readJsonResult(end.body, end.jsonBytes) };
+}

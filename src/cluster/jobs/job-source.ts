@@ -1,0 +1,136 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { extname, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { InfermuxError, show } from '../../common/errors.js';
+import { isPlainObject } from '../../common/values/realm.js';
+import { jsonTensor } from '../../open-inference/handler-tensors.js';
+import { isPartOfSubject } from './job-streams.js';
+import { openNpy } from './npy-file.js';
+
+/** A job that is to be put into a stream. */
+export interface NewJob {
+  /** Among those of its file. */
+  readonly id: string;
+  readonly model: string;
+  readonly body: Uint8Array;
+  readonly jsonBytes: number | undefined;
+}
+
+/** Jobs in their order. */
+export interface JobSource {
+  /** Undefined where it is not known before the end. */
+  readonly count: number | undefined;
+  /** @throws InfermuxError `INVALID_ARGUMENT` by rejection, naming the line. */
+  jobs(): AsyncIterable<NewJob>;
+}
+
+export interface SourceOptions {
+  /** The model of jobs that name none. */
+  readonly model: string | undefined;
+  /** The input that a `.npy` file is for. */
+  readonly input: string | undefined;
+  /** Rows of a `.npy` file in a job; undefined: as many as make a quarter of a megabyte. */
+  readonly rows: number | undefined;
+  /** The directory that workers read files from: a `.npy` file below it is named, not sent. */
+  readonly files: string | undefined;
+}
+
+const BYTES_OF_A_JOB = 262_144;
+
+/**
+ * Opens a file of jobs: `.npy`, whose rows become jobs for one input; or JSON lines, each of which is a job: the body of an
+ * inference request (`inputs`), or a handler's request (`request`); with an `id` and a `model` of its own if it likes.
+ *
+ * @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read, or options that do not go with it.
+ */
+export async function openJobs(path: string, options: SourceOptions): Promise<JobSource> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isFile() !== true) throw new InfermuxError('INVALID_ARGUMENT', `there is no file ${show(path)}`);
+  return extname(path) === '.npy' ? npyJobs(path, options) : lineJobs(path, options);
+}
+
+async function npyJobs(path: string, options: SourceOptions): Promise<JobSource> {
+  const { model, input, files } = options;
+  if (model === undefined || input === undefined) {
+    const message = 'a .npy file needs --model, and --input with the name of the input that its rows are for';
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
+  const npy = await openNpy(path);
+  const { datatype, shape, rowBytes } = npy;
+  const total = shape[0] as number;
+  const rows = options.rows ?? Math.max(1, Math.floor(BYTES_OF_A_JOB / Math.max(1, rowBytes)));
+  const named = files === undefined ? undefined : relative(files, path);
+  async function* jobs(): AsyncGenerator<NewJob> {
+    try {
+      for (let from = 0; from < total; from += rows) {
+        const to = Math.min(total, from + rows);
+        const parameters = { binary_data_output: true };
+        const id = `rows-${from}`;
+        if (named !== undefined) {
+          const inputs = [{ name: input, parameters: { file: named, rows: [from, to] } }];
+          yield {
+            id,
+            model: model as string,
+            body: Buffer.from(JSON.stringify({ id, parameters, inputs })),
+            jsonBytes: undefined,
+          };
+          continue;
+        }
+        const bytes = Buffer.alloc((to - from) * rowBytes);
+        await npy.read(from, to, bytes);
+        const head = { name: input, datatype, shape: [to - from, ...shape.slice(1)] };
+        const inputs = [{ ...head, parameters: { binary_data_size: bytes.byteLength } }];
+        const json = Buffer.from(JSON.stringify({ id, parameters, inputs }));
+        yield { id, model: model as string, body: Buffer.concat([json, bytes]), jsonBytes: json.length };
+      }
+    } finally {
+      await npy.close();
+    }
+  }
+  return { count: Math.ceil(total / rows), jobs };
+}
+
+async function lineJobs(path: string, { model, rows, input }: SourceOptions): Promise<JobSource> {
+  if (rows !== undefined || input !== undefined) {
+    throw new InfermuxError('INVALID_ARGUMENT', '--rows and --input are for .npy files: here each line is a job');
+  }
+  async function* jobs(): AsyncGenerator<NewJob> {
+    let number = 0;
+    for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY })) {
+      number += 1;
+      if (line.trim() !== '') yield lineJob(line, `line ${number} of ${show(path)}`, `line-${number}`, model);
+    }
+  }
+  let count = 0;
+  for await (const line of createInterface({ input: createReadStream(path) })) if (line.trim() !== '') count += 1;
+  return { count, jobs };
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` naming the line. */
+function lineJob(line: string, where: string, byDefault: string, model: string | undefined): NewJob {
+  const value = parse(line);
+  const invalid = (why: string) => new InfermuxError('INVALID_ARGUMENT', `${where} ${why}`);
+  if (!isPlainObject(value)) throw invalid('must be a JSON object with inputs, or with the request of a handler');
+  const { id = byDefault, model: own = model, request, ...rest } = value as Readonly<Record<string, unknown>>;
+  if (typeof id !== 'string' || !isPartOfSubject(id)) {
+    throw invalid(`: its id must have up to 200 letters, digits, hyphens and underscores, got ${show(id)}`);
+  }
+  if (typeof own !== 'string' || own === '') throw invalid('names no model: name one there, or with --model');
+  if ((request === undefined) === (rest['inputs'] === undefined)) throw invalid('must have either inputs or request');
+  const body = request === undefined ? { id, ...rest } : { id, ...rest, inputs: [handlerInput(request)] };
+  return { id, model: own, body: Buffer.from(JSON.stringify(body)), jsonBytes: undefined };
+}
+
+function handlerInput(request: unknown): object {
+  const { dims, data } = jsonTensor(request);
+  return { name: 'request', datatype: 'BYTES', shape: dims, data };
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}

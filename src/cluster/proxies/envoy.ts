@@ -1,0 +1,194 @@
+import type { Address } from '../addresses.js';
+import type { ProxySettings } from './proxied-nodes.js';
+
+/**
+ * Returns a complete static configuration of Envoy, with each part explained. As {@link haproxyConfig}: requests for one model
+ * go to one node. Envoy does not look into messages of gRPC, so there the model must be in the metadata.
+ */
+export function envoyConfig({ nodes, bind, bindGrpc }: ProxySettings): string {
+  const http = nodes.map((node) => node.http);
+  const grpc = nodes.flatMap((node) => (node.grpc === undefined ? [] : [node.grpc]));
+  const withGrpc = bindGrpc !== undefined && grpc.length > 0;
+  return `# Envoy for infermux: one model, one node. Made by "infermux cluster config envoy".
+static_resources:
+  listeners:
+${listener('rest', bind, REST_ROUTES)}${withGrpc ? listener('grpc', bindGrpc, GRPC_ROUTES) : ''}  clusters:
+${cluster('rest', http, http)}${cluster('rest_any', http, http)}${withGrpc ? cluster('grpc', grpc, http) + cluster('grpc_any', grpc, http) : ''}${ADMIN}`;
+}
+
+const ADMIN = `# What Envoy does, for this machine alone.
+admin:
+  address: { socket_address: { address: 127.0.0.1, port_value: 9901 } }
+`;
+
+const at = ({ host, port }: Address) => `{ socket_address: { address: "${host}", port_value: ${port} } }`;
+
+function listener(name: 'rest' | 'grpc', bind: Address, routes: string): string {
+  return `    - name: ${name}
+      address: ${at(bind)}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: ${name}
+                # Each try of a request has the same X-Request-Id: the client's, or one that Envoy makes.
+                preserve_external_request_id: true
+                # Streams of answers may be silent for long.
+                stream_idle_timeout: 600s
+                route_config:
+                  name: ${name}
+                  virtual_hosts:
+                    - name: infermux
+                      domains: ["*"]
+                      # A request of up to this many bytes is kept, so that it can be sent to another node. A larger one is
+                      # sent once; a client that tries again by itself, as infermux/client does, covers those.
+                      per_request_buffer_limit_bytes: 65536
+                      routes:
+${routes}                http_filters:
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+`;
+}
+
+/** Another node for each further try. */
+const ELSEWHERE = `num_retries: 3
+                              retry_host_predicate:
+                                - name: envoy.retry_host_predicates.previous_hosts
+                                  typed_config:
+                                    "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
+                              host_selection_retry_max_attempts: 5
+                              retry_back_off: { base_interval: 0.025s, max_interval: 0.25s }`;
+
+const BY_PATH = `hash_policy:
+                              # The model is in the path: /v2/models/M/infer, with or without a version.
+                              - header:
+                                  header_name: ":path"
+                                  regex_rewrite:
+                                    pattern: { regex: "^/v2/(?:repository/)?models/([^/@?]+).*$" }
+                                    substitution: "\\\\1"`;
+
+const REST_ROUTES = `                        # A run of a model changes nothing, so it may run twice: it is tried again when the connection
+                        # breaks before the answer, and when the node says that another one may do better.
+                        - match: { safe_regex: { regex: "/v2/models/.+/infer" } }
+                          route:
+                            cluster: rest
+                            timeout: 600s
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream,reset,retriable-status-codes
+                              retriable_status_codes: [503]
+                              ${ELSEWHERE}
+                            ${BY_PATH}
+                        # A handler may change something: its request is tried again only if it never arrived.
+                        - match: { safe_regex: { regex: "/v2/(repository/)?models/.+" } }
+                          route:
+                            cluster: rest
+                            timeout: 600s
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream
+                              ${ELSEWHERE}
+                            ${BY_PATH}
+                        # What names no model goes to the less busy of two nodes.
+                        - match: { prefix: "/" }
+                          route:
+                            cluster: rest_any
+                            timeout: 600s
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream
+                              ${ELSEWHERE}
+`;
+
+const GRPC_ROUTES = `                        # Envoy does not look into messages. The model must be in the metadata x-infermux-model, as
+                        # infermux/client puts it there. ModelInfer may run twice.
+                        - match:
+                            path: /inference.GRPCInferenceService/ModelInfer
+                            headers: [{ name: x-infermux-model, present_match: true }]
+                          route:
+                            cluster: grpc
+                            timeout: 600s
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream,reset,unavailable
+                              ${ELSEWHERE}
+                            hash_policy: [{ header: { header_name: x-infermux-model } }]
+                        # Calls without it go to the less busy of two nodes.
+                        - match: { path: /inference.GRPCInferenceService/ModelInfer }
+                          route:
+                            cluster: grpc_any
+                            timeout: 600s
+                            retry_policy:
+                              retry_on: connect-failure,refused-stream,reset,unavailable
+                              ${ELSEWHERE}
+                        # Streams are begun anew by their clients: part of them may be answered.
+                        - match: { prefix: "/", headers: [{ name: x-infermux-model, present_match: true }] }
+                          route:
+                            cluster: grpc
+                            timeout: 0s
+                            hash_policy: [{ header: { header_name: x-infermux-model } }]
+                        - match: { prefix: "/" }
+                          route: { cluster: grpc_any, timeout: 0s }
+`;
+
+const RING = `      # Models hash onto a ring of nodes: when a node comes or goes, only its share of the models moves.
+      lb_policy: RING_HASH
+      ring_hash_lb_config: { minimum_ring_size: 4096 }
+      common_lb_config:
+        # Where less than half of the nodes are healthy, requests go to all: better late than not at all.
+        healthy_panic_threshold: { value: 50 }
+        # A node with this many percent of the average under way passes on what comes beyond, to the next on the ring.
+        consistent_hashing_lb_config: { hash_balance_factor: 200 }
+`;
+
+const TWO_CHOICES = `      # Of two nodes the less busy one. A node that is new gets its share within ten seconds.
+      lb_policy: LEAST_REQUEST
+      least_request_lb_config: { choice_count: 2, slow_start_config: { slow_start_window: 10s } }
+      common_lb_config: { healthy_panic_threshold: { value: 50 } }
+`;
+
+const HTTP2 = `      # Each connection to a node carries the calls of many clients. A node that is cut off does not answer pings.
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config:
+            http2_protocol_options: { connection_keepalive: { interval: 1s, timeout: 2s } }
+`;
+
+function cluster(name: string, addresses: readonly Address[], probed: readonly Address[]): string {
+  const isGrpc = name.startsWith('grpc');
+  const endpoints = addresses.map((address, index) => {
+    const { host, port } = probed[index] as Address;
+    // The probes are those of REST.
+    const probe = isGrpc ? `, health_check_config: { address: ${at({ host, port })} }` : '';
+    return `              - endpoint: { address: ${at(address)}${probe} }\n`;
+  });
+  return `    - name: ${name}
+      # Names may stand for several addresses, and are looked up again.
+      type: STRICT_DNS
+      # A node that cannot be reached is given up soon: the request goes to another one.
+      connect_timeout: 1s
+${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether it is steady: not while it starts, ends, has no replica or lacks processor time.
+      health_checks:
+        - timeout: 1s
+          interval: 0.5s
+          unhealthy_threshold: 2
+          healthy_threshold: 1
+          http_health_check: { path: /v2/health/steady${isGrpc ? ', codec_client_type: HTTP1' : ''} }
+      # Two failed connections in a row take a node out before the probes do.
+      outlier_detection:
+        split_external_local_origin_errors: true
+        consecutive_local_origin_failure: 2
+        consecutive_gateway_failure: 1000
+        base_ejection_time: 2s
+        interval: 1s
+      # A node that is cut off does not answer the system either.
+      upstream_connection_options:
+        tcp_keepalive: { keepalive_probes: 2, keepalive_time: 1, keepalive_interval: 1 }
+      # The nodes have limits of their own.
+      circuit_breakers:
+        thresholds: [{ max_connections: 20000, max_pending_requests: 20000, max_requests: 20000, max_retries: 100 }]
+${isGrpc ? HTTP2 : ''}      load_assignment:
+        cluster_name: ${name}
+        endpoints:
+          - lb_endpoints:
+${endpoints.join('')}`;
+}

@@ -1,0 +1,140 @@
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { jobThroughput, survival } from '../../../bench/cluster/jobs.js';
+import { connectNats } from '../../../dist/cluster/nats/nats-connection.js';
+import { isInstalled } from '../../support/cluster/hosts.js';
+import { NatsServer } from '../../support/cluster/nats.js';
+import { type Program, startProgram } from '../../support/cluster/programs.js';
+import { directory } from '../../support/directories.js';
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const CLI = `${ROOT}dist/cli/main.js`;
+
+describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
+  it('are all done, each stored once and right, though workers are killed and the server is started again', async () => {
+    const { jobs, results, dead, wrong, doubled, kills } = await survival(3_000, 1_000);
+    expect({ results, dead, wrong, doubled }).toStrictEqual({ results: jobs, dead: 0, wrong: 0, doubled: 0 });
+    expect(kills).toBeGreaterThan(2);
+  });
+
+  it('take no more than twice the time of calls of an engine, where files are named', async () => {
+    const { direct, jobs } = await jobThroughput(600, 1_024, true);
+    expect(jobs / direct).toBeGreaterThanOrEqual(0.5);
+  });
+
+  describe('from files', () => {
+    let nats: NatsServer;
+    let worker: Program;
+    const folder = directory();
+    beforeAll(async () => {
+      nats = await NatsServer.start();
+      const handler = fileURLToPath(new URL('../../support/serving-handler.mjs', import.meta.url));
+      const config = join(folder, 'config.json');
+      writeFileSync(config, JSON.stringify({ engine: { deployments: { handler: { handler, replicas: 1 } } } }));
+      const own = [
+        '--nats',
+        nats.url,
+        '--stream',
+        'night',
+        '--files',
+        folder,
+        '--config',
+        config,
+        '--log-level',
+        'warn',
+      ];
+      worker = startProgram([process.execPath, CLI, 'worker', `${ROOT}native-models`, ...own]);
+    });
+    afterAll(async () => {
+      worker.kill('SIGTERM');
+      expect(await worker.exited).toBe(0);
+      await nats.stop();
+    });
+
+    async function submit(file: string, ...flags: readonly string[]) {
+      const results = join(folder, 'results.jsonl');
+      const args = [
+        CLI,
+        'submit',
+        file,
+        '--nats',
+        nats.url,
+        '--stream',
+        'night',
+        '--results',
+        results,
+        '--json',
+        ...flags,
+      ];
+      const run = promisify(execFile)(process.execPath, args);
+      const { code, stdout } = await run.then(
+        ({ stdout: text }) => ({ code: 0, stdout: text }),
+        (error: { code: number; stdout: string }) => ({ code: error.code, stdout: error.stdout }),
+      );
+      const lines = readFileSync(results, 'utf8').trim().split('\n');
+      return { code, report: JSON.parse(stdout), lines: lines.map((line) => JSON.parse(line)) };
+    }
+    const image = (fill: number, width = 64) => ({
+      name: 'image',
+      datatype: 'FP32',
+      shape: [1, width],
+      data: Array(width).fill(fill),
+    });
+
+    it('come back as lines: results, and why there is none', async () => {
+      const file = join(folder, 'jobs.jsonl');
+      const jobs = [
+        { inputs: [image(1)] },
+        { id: 'narrow', inputs: [image(1, 63)] },
+        { id: 'lost', model: 'nothing', inputs: [image(1)] },
+        { id: 'handled', model: 'handler', request: { value: 3 } },
+      ];
+      writeFileSync(file, jobs.map((job) => JSON.stringify(job)).join('\n'));
+      const { code, report, lines } = await submit(file, '--model', 'digits-mlp', '--run', 'first');
+      expect([code, report]).toStrictEqual([
+        1,
+        expect.objectContaining({ run: 'first', jobs: 4, known: 0, done: 2, dead: 2 }),
+      ]);
+      const byId = new Map(lines.map((line) => [line.id, line]));
+      expect(byId.get('line-1')).toMatchObject({
+        model_name: 'digits-mlp',
+        outputs: [{ name: 'probabilities', shape: [1, 10] }],
+      });
+      expect(byId.get('narrow')).toMatchObject({ code: 'INVALID_ARGUMENT', error: expect.stringContaining('[N, 64]') });
+      expect(byId.get('lost')).toMatchObject({ code: 'MODEL_NOT_FOUND', model: 'nothing' });
+      const [answer] = byId.get('handled').outputs[0].data;
+      expect(JSON.parse(answer)).toMatchObject({ request: { value: 3 }, requestId: 'first.handled' });
+      // The same run: nothing is done twice, and its results are there.
+      const again = await submit(file, '--model', 'digits-mlp', '--run', 'first');
+      expect(again.report).toMatchObject({ jobs: 4, known: 4, done: 2, dead: 2 });
+      const connection = await connectNats(nats.url, 'test');
+      const { state } = await (await jetstreamManager(connection)).streams.info('night-dead');
+      expect(state.messages).toBe(2);
+      await connection.close();
+    });
+
+    it('may be rows of an array, sent or named', async () => {
+      const file = join(folder, 'x.npy');
+      const header = `${"{'descr': '<f4', 'fortran_order': False, 'shape': (10, 64), }".padEnd(117)}\n`;
+      const rows = Buffer.from(Float32Array.from({ length: 640 }, (_, index) => index % 16).buffer);
+      writeFileSync(
+        file,
+        Buffer.concat([Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, 118, 0]), Buffer.from(header), rows]),
+      );
+      const flags = ['--model', 'digits-mlp', '--input', 'image', '--rows', '4'];
+      const sent = await submit(file, ...flags);
+      const named = await submit(file, ...flags, '--files', folder);
+      expect([sent.code, named.code]).toStrictEqual([0, 0]);
+      const outputs = ({ lines }: typeof sent) =>
+        Object.fromEntries(lines.map(({ id, outputs: [{ shape, data }] }) => [id, { shape, data }]));
+      expect(Object.keys(outputs(sent)).sort()).toStrictEqual(['rows-0', 'rows-4', 'rows-8']);
+      expect(outputs(sent)['rows-8'].shape).toStrictEqual([2, 10]);
+      expect(outputs(named)).toStrictEqual(outputs(sent));
+    });
+  });
+});
