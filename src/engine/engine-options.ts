@@ -60,6 +60,11 @@ export interface MetricsOptions {
    * and 30, 60, 120, 300 and 600 s.
    */
   readonly buckets?: readonly number[] | undefined;
+  /**
+   * Whether the counts of models are there under Triton's names, too, like `nv_inference_request_success` and
+   * `nv_inference_pending_request_count`: for dashboards, autoscalers and endpoint pickers that know these. Default false.
+   */
+  readonly triton?: boolean | undefined;
 }
 
 export interface CheckpointOptions {

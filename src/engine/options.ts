@@ -121,6 +121,7 @@ const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
   modelLabels: isBoolean,
   buckets: areBuckets,
   maxModels: isInteger({ lowest: 1 }),
+  triton: isBoolean,
 };
 
 const STORE_RULES: Readonly<Record<keyof WeightStoreOptions & keyof ModelCacheSettings, Rule>> = {
@@ -179,7 +180,13 @@ export function resolveOptions(options: EngineOptions = {}): ResolvedOptions {
     overcommit,
     logger,
     registry,
-    metrics: { modelLabels: true, maxModels: MOST_MODELS_WITH_SERIES, buckets: BUCKETS, ...withoutUndefined(metrics) },
+    metrics: {
+      modelLabels: true,
+      maxModels: MOST_MODELS_WITH_SERIES,
+      buckets: BUCKETS,
+      triton: false,
+      ...withoutUndefined(metrics),
+    },
   });
 }
 

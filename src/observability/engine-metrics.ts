@@ -12,6 +12,7 @@ import { BusiestModels } from './series/busiest-models.js';
 import { type Count, OTHER } from './series/lines.js';
 import { SessionCensus } from './session-census.js';
 import { SessionMetrics } from './session-metrics.js';
+import { registerTritonMetrics } from './triton-metrics.js';
 
 const SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
@@ -24,7 +25,17 @@ export interface EngineMetricsOptions {
   readonly maxModels: number;
   /** Upper bounds of times, in seconds, in ascending order. */
   readonly buckets: readonly number[];
+  /** Whether the counts of models are there under Triton's names, too. */
+  readonly triton: boolean;
   readonly clock: Clock;
+}
+
+/** Milliseconds that a request took: in all, and parts of it. */
+export interface AnswerTimes {
+  readonly queueMs: number;
+  readonly loadMs: number;
+  readonly runMs: number;
+  readonly totalMs: number;
 }
 
 /** The engine's Prometheus metrics: prefix `infermux_`, times in seconds, counters end in `_total`. */
@@ -56,7 +67,7 @@ export class EngineMetrics {
   /** @throws InfermuxError `FAILED_PRECONDITION` when the registry has metrics of another engine. */
   constructor(
     source: MetricsSource,
-    { registry, modelLabels, maxModels, buckets: seconds, clock }: EngineMetricsOptions,
+    { registry, modelLabels, maxModels, buckets: seconds, triton, clock }: EngineMetricsOptions,
   ) {
     const models = new BusiestModels({
       most: modelLabels ? maxModels : 0,
@@ -139,6 +150,7 @@ export class EngineMetrics {
     this.searches = new SearchMetrics(metrics, seconds);
     registerGauges(metrics, source, this.#census);
     if (modelLabels) registerModelGauges(metrics, source, this.#census);
+    if (triton) registerTritonMetrics(metrics, models, source, this.#census);
   }
 
   get registry(): Registry {
@@ -181,8 +193,9 @@ export class EngineMetrics {
   }
 
   /** A request was answered. Times in milliseconds. */
-  requestAnswered(model: string, { runMs, totalMs }: { readonly runMs: number; readonly totalMs: number }): void {
+  requestAnswered(model: string, { queueMs, loadMs, runMs, totalMs }: AnswerTimes): void {
     const series = this.#models.of(model);
+    series.waited.sum += (queueMs + loadMs) / 1_000;
     series.runDuration.observe(runMs / 1_000);
     series.requestDuration.observe(totalMs / 1_000);
   }

@@ -185,7 +185,7 @@ describe('engine options', () => {
     [{ metrics: { maxModels: 0 } }, 'options.metrics.maxModels must be an integer of at least 1, got 0'],
     [
       { metrics: { models: 5 } },
-      'options.metrics: unknown key "models"; expected one of modelLabels, buckets, maxModels',
+      'options.metrics: unknown key "models"; expected one of modelLabels, buckets, maxModels, triton',
     ],
     [
       { metrics: { buckets: [] } },

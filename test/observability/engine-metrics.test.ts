@@ -20,6 +20,7 @@ function start({ registry, maxModels = 200 }: { registry?: Registry; maxModels?:
   return new EngineMetrics(source, {
     registry,
     modelLabels: true,
+    triton: false,
     maxModels,
     buckets: [0.001, 0.01, 1],
     clock: systemClock,
@@ -36,7 +37,7 @@ function use(metrics: EngineMetrics, model: string): void {
   metrics.sessions.loaded('default-1', model, 'onnx', 3);
   metrics.called(model, 3, false);
   metrics.batchVerificationFailed(model);
-  metrics.requestAnswered(model, { runMs: 1.2, totalMs: 3.4 });
+  metrics.requestAnswered(model, { queueMs: 1, loadMs: 0.5, runMs: 1.2, totalMs: 3.4 });
   metrics.modelRequestFailed(model);
   metrics.sessions.unloaded('default-0', 'evicted', 1, 10);
 }

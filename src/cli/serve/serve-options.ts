@@ -27,6 +27,7 @@ export interface ServeFlags {
   readonly tlsCa?: string;
   readonly cors?: string;
   readonly maxBody?: number;
+  readonly tritonMetrics?: true;
   readonly logLevel?: string;
   readonly logRequests?: true;
   readonly drainDelay?: number;
@@ -71,6 +72,7 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--tls-ca <file>', 'certificate that signs those of clients: each client needs one').env('INFERMUX_TLS_CA'),
   flag('--cors <origins>', 'origins whose pages may ask, with commas between').env('INFERMUX_CORS'),
   flag('--max-body <megabytes>', 'most of a body; 64 if not said').env('INFERMUX_MAX_BODY').argParser(parseCount),
+  flag('--triton-metrics', "show the counts of models under Triton's names, too").env('INFERMUX_TRITON_METRICS'),
   flag('--log-level <level>', 'level of the log on stderr; warn if not said')
     .env('INFERMUX_LOG_LEVEL')
     .choices(LOG_LEVELS),

@@ -8,12 +8,13 @@ type Defined<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Puts what the flags say over a configuration. */
 export function withFlags({ engine = {}, server = {} }: ServeConfig, flags: ServeFlags): Required<ServeConfig> {
-  const { models, replicas, isolation, maxModels, loadOnStart, poll } = flags;
+  const { models, replicas, isolation, maxModels, loadOnStart, poll, tritonMetrics } = flags;
   const ownEngine: Defined<EngineOptions> = { ...engine };
   if (models !== undefined) ownEngine.models = models;
   if (replicas !== undefined) ownEngine.replicas = replicas;
   if (isolation !== undefined) ownEngine.isolation = isolation;
   if (maxModels !== undefined) ownEngine.maxModelsPerReplica = maxModels;
+  if (tritonMetrics !== undefined) ownEngine.metrics = { ...engine.metrics, triton: true };
   if (loadOnStart !== undefined || poll !== undefined) {
     const pollMs = poll === undefined ? {} : { pollMs: poll * 1_000 };
     ownEngine.repository = { ...engine.repository, ...(loadOnStart === undefined ? {} : { loadOnStart }), ...pollMs };

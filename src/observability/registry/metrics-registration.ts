@@ -71,7 +71,11 @@ export class MetricsRegistration {
   }
 
   counterOf(suffix: string, help: string, source: SeriesSource<Count>): void {
-    const name = `${PREFIX}${suffix}`;
+    this.foreignCounter(`${PREFIX}${suffix}`, help, source);
+  }
+
+  /** @param name one that is not of this package. */
+  foreignCounter(name: string, help: string, source: SeriesSource<Count>): void {
     const [read, reset] = [() => countSamples(snapshot(source)), () => source.reset()];
     this.#register({ name, help, type: 'counter', read, reset });
   }
@@ -83,8 +87,13 @@ export class MetricsRegistration {
   }
 
   gauge(suffix: string, help: string, read: () => readonly GaugeSample[] | Promise<readonly GaugeSample[]>): void {
+    this.foreignGauge(`${PREFIX}${suffix}`, help, read);
+  }
+
+  /** @param name one that is not of this package. */
+  foreignGauge(name: string, help: string, read: () => readonly GaugeSample[] | Promise<readonly GaugeSample[]>): void {
     const shown = async () => Array.from(await read(), ({ labels, value }) => ({ labels: shownLabels(labels), value }));
-    this.#register({ name: `${PREFIX}${suffix}`, help, type: 'gauge', read: shown, reset: () => undefined });
+    this.#register({ name, help, type: 'gauge', read: shown, reset: () => undefined });
   }
 
   #checkUnused(): void {

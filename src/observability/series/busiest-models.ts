@@ -1,6 +1,6 @@
 import { Challengers } from './challengers.js';
 import { changesOfPlace } from './changes-of-place.js';
-import { type Line, OTHER, type SeriesSource } from './lines.js';
+import { Count, type Line, OTHER, type SeriesSource } from './lines.js';
 import { ModelSeries } from './model-series.js';
 
 /** After this time a use counts half. */
@@ -52,6 +52,17 @@ export class BusiestModels {
       for (const series of all()) lineOf(series).reset();
     };
     return { counted, reset };
+  }
+
+  /** Series of a metric that follows from others. It cannot be reset without them. */
+  derived(read: (series: ModelSeries) => number): SeriesSource<Count> {
+    const counted = () =>
+      [...this.#own.values(), this.#other].map((series) => {
+        const line = new Count();
+        line.sum = read(series);
+        return { labels: series.labels, line };
+      });
+    return { counted, reset: () => undefined };
   }
 
   /** Whether the model has series of its own. */

@@ -8,6 +8,8 @@ export class ModelSeries {
   readonly batches = new Count();
   readonly batchedRequests = new Count();
   readonly errors = new Count();
+  /** Seconds for which answered requests waited for a replica and for the model. */
+  readonly waited = new Count();
   readonly runDuration: Distribution;
   readonly requestDuration: Distribution;
   /** Requests accepted since the rate was last brought up to date. */
@@ -26,6 +28,7 @@ export class ModelSeries {
   addTo(other: ModelSeries): void {
     this.requests.addTo(other.requests);
     this.errors.addTo(other.errors);
+    this.waited.addTo(other.waited);
     this.batches.addTo(other.batches);
     this.batchedRequests.addTo(other.batchedRequests);
     this.runDuration.addTo(other.runDuration);
