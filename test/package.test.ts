@@ -33,6 +33,7 @@ it('ships the build, the models and the documents, and nothing else', () => {
     'CHANGELOG.md',
     'LICENSE',
     'README.md',
+    'deploy',
     'dist',
     'docs',
     'native-models',

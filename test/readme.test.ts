@@ -96,7 +96,7 @@ describe('the pages behind the README', () => {
     const links = [...text.matchAll(/\]\(([^)#:]+)\)/g)].map(([, link = '']) => link);
     expect(links.filter((link) => !existsSync(join(ROOT, 'docs', link)))).toEqual([]);
     // Python stands beside JavaScript on the pages for those who come from elsewhere. Another test runs the commands.
-    expect(ofPages.every(({ language }) => ['js', 'ts', 'python', 'sh', 'json'].includes(language))).toBe(true);
+    expect(ofPages.every(({ language }) => ['js', 'ts', 'python', 'sh', 'json', 'text'].includes(language))).toBe(true);
   });
 });
 

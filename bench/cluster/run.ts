@@ -1,7 +1,8 @@
 /**
  * `npm run bench:cluster`: nodes behind a real HAProxy, at full size. Prints medians of the rounds. `--rounds N` runs N
- * rounds instead of five; `--only NAME` measures one part: affinity, moves, restarts, losses, slow, overhead. Needs haproxy
- * and h2load (Debian's haproxy and nghttp2-client), and the right to make network namespaces.
+ * rounds instead of five; `--only NAME` measures one part: affinity, moves, restarts, losses, slow, overhead, membership,
+ * survival, throughput; `--jobs N` sends N jobs instead of 100,000. Needs haproxy, nats-server and h2load (Debian's haproxy,
+ * nats-server and nghttp2-client), and the right to make network namespaces.
  */
 import { parseArgs } from 'node:util';
 import { median } from '../load/measurements.js';
@@ -9,10 +10,15 @@ import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '.
 import { watchStolenTime } from '../stolen-time.js';
 import { affinity, moves } from './affinity.js';
 import { cutOff, frozen, killed, type LossOutcome, rollingRestart } from './faults.js';
+import { jobThroughput, survival } from './jobs.js';
+import { membership } from './membership.js';
 import { overhead } from './overhead.js';
 import { slowNode } from './slow.js';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { rounds: { type: 'string' }, only: { type: 'string' }, jobs: { type: 'string' } },
+});
+const JOBS = Number(values.jobs ?? 100_000);
 const ROUNDS = Number(values.rounds ?? 5);
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be an integer, got ${values.rounds}`);
 const isWanted = (part: string) => values.only === undefined || values.only === part;
@@ -27,6 +33,10 @@ const goal = (
   atMost = false,
   bound?: number,
 ) => goals.push({ what, values: each, unit, limit, aim: limit, atMost, ...(bound === undefined ? {} : { bound }) });
+
+/** What must never happen, in no round. */
+const never = (what: string, counts: readonly number[], unit: Goal['unit'] = 'times') =>
+  goal(what, [Math.max(...counts)], unit, 0, true);
 
 async function each<T>(run: () => Promise<T>): Promise<T[]> {
   const outcomes: T[] = [];
@@ -80,19 +90,13 @@ if (isWanted('moves')) {
 }
 if (isWanted('restarts')) {
   const outcomes = await each(() => rollingRestart(1));
-  goal(
+  never(
     'rolling restart: failed requests, REST',
     outcomes.map(({ rest }) => rest.failed),
-    'times',
-    0,
-    true,
   );
-  goal(
+  never(
     'rolling restart: failed requests, gRPC',
     outcomes.map(({ grpc }) => grpc.failed),
-    'times',
-    0,
-    true,
   );
 }
 if (isWanted('losses')) {
@@ -103,19 +107,13 @@ if (isWanted('losses')) {
   ];
   for (const [title, lose] of losses) {
     const outcomes = await each(lose);
-    goal(
+    never(
       `${title}: failed requests, REST`,
       outcomes.map(({ rest }) => rest.failed),
-      'times',
-      0,
-      true,
     );
-    goal(
+    never(
       `${title}: failed requests, gRPC`,
       outcomes.map(({ grpc }) => grpc.failed),
-      'times',
-      0,
-      true,
     );
     const after = outcomes.map(({ p99Ms }) => Math.max(...p99Ms.after.slice(3)) / p99Ms.before);
     goal(`${title}: p99 from 3 s on, against before`, after, '×', 1.5, true);
@@ -139,6 +137,61 @@ if (isWanted('overhead')) {
     '×',
     0.8,
   );
+}
+
+if (isWanted('membership')) {
+  const outcomes = await membership(ROUNDS);
+  goal(
+    'a node joins by NATS: until it has its first request',
+    outcomes.map(({ joinMs }) => joinMs / 1_000),
+    's',
+    1,
+    true,
+  );
+  goal(
+    'a node leaves by NATS: until it has its last request',
+    outcomes.map(({ leaveMs }) => leaveMs / 1_000),
+    's',
+    1,
+    true,
+  );
+  never(
+    '… failed requests meanwhile',
+    outcomes.map(({ failed }) => failed),
+  );
+}
+if (isWanted('survival')) {
+  const { jobs, results, dead, wrong, doubled, kills, seconds } = await survival(JOBS);
+  never(`${jobs} jobs: lost or dead`, [jobs - results + dead]);
+  never('… results that are wrong, or there twice', [wrong + doubled]);
+  details.push(
+    `${jobs} jobs in ${seconds.toFixed(0)} s: workers were killed ${kills} times, one each two seconds, and the server twice.`,
+  );
+}
+if (isWanted('throughput')) {
+  const rows: string[][] = [];
+  for (const [rowsOfJob, isReferring, count] of [
+    [1_024, true, 1_500],
+    [1_024, false, 1_200],
+    [64, false, 4_000],
+    [1, false, 20_000],
+  ] as const) {
+    const outcomes = await each(() => jobThroughput(count, rowsOfJob, isReferring));
+    const title = `jobs of ${rowsOfJob} ${rowsOfJob === 1 ? 'row' : 'rows'}, ${isReferring ? 'in files' : 'in messages'}`;
+    // It is for files that the goal is: large tensors go by reference.
+    if (isReferring)
+      goal(
+        `${title}, digits-cnn: against calls of an engine`,
+        outcomes.map(({ direct, jobs }) => jobs / direct),
+        '×',
+        0.5,
+      );
+    const rates = (['direct', 'jobs'] as const).map((name) =>
+      (rowsOfJob * median(outcomes.map((outcome) => outcome[name]))).toFixed(0),
+    );
+    rows.push([title, ...rates]);
+  }
+  details.push(markdown(['rows per second, digits-cnn', 'engine called directly', 'by jobs'], rows));
 }
 
 const judged = goals.map(judge);

@@ -115,7 +115,13 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
    */
   stream<Item = unknown>(target: string, request: unknown, options: RunOptions = {}): AsyncIterable<Item> {
     const terms = this.#terms(options);
-    const call = { ...terms, name: nameOf(target, options), request, parameters: parametersOf(options, terms) };
+    const call = {
+      ...terms,
+      isIdempotent: false,
+      name: nameOf(target, options),
+      request,
+      parameters: parametersOf(options, terms),
+    };
     return this.#calls.trackItems(() => this.#items(call)) as AsyncIterable<Item>;
   }
 
@@ -157,7 +163,8 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   async #infer(target: string, request: unknown, options: RunOptions, more: InferCall['parameters']) {
     const terms = this.#terms(options);
     const name = nameOf(target, options);
-    const own = { ...terms, name, parameters: { ...parametersOf(options, terms), ...more } };
+    const isIdempotent = areFeeds(request) && options.method === undefined;
+    const own = { ...terms, isIdempotent, name, parameters: { ...parametersOf(options, terms), ...more } };
     // A handler may do more than compute.
     if (!areFeeds(request)) {
       return withRetries(this.#retries, false, terms, () => this.#transport.infer(inferCallOf({ ...own, request })));
@@ -165,7 +172,7 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
     const tensors = await this.#tensors(name, readFeeds(request));
     const inputs = Object.entries(tensors).map(([input, tensor]) => ({ name: input, tensor: tensor as Tensor }));
     // A run of a model changes nothing, so it may run twice. Only handlers have methods.
-    return withRetries(this.#retries, options.method === undefined, terms, () =>
+    return withRetries(this.#retries, isIdempotent, terms, () =>
       this.#transport.infer({ ...own, inputs, outputs: options.outputs }),
     );
   }

@@ -24,6 +24,9 @@ export const QUEUE_MS = 'x-infermux-queue-ms';
 export const ONGOING = 'x-infermux-ongoing';
 /** Header, and metadata, of a request: the model that it is for, where a proxy cannot see it otherwise. */
 export const MODEL = 'x-infermux-model';
+/** Header, and metadata, of a request that a proxy must not send twice: with {@link NEVER}. */
+export const RETRY = 'x-infermux-retry';
+export const NEVER = 'never';
 /** Header, and metadata, of a request: one with the same key is a further try of this one. */
 export const IDEMPOTENCY_KEY = 'idempotency-key';
 /** Type of a server-sent event that tells an error: the items of an answer may look like one. */

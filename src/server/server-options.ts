@@ -168,7 +168,7 @@ const areOrigins = forLists(
   "a list of origins like 'https://app.example.com', or ['*']",
 );
 
-/** It goes into headers, and into keys of NATS. */
+/** It goes into headers. */
 export const isNodeName = satisfies(
   (value) => typeof value === 'string' && /^[\w.:-]{1,128}$/.test(value),
   'up to 128 letters, digits, dots, colons, hyphens and underscores',

@@ -94,6 +94,7 @@ export class ServerParts {
 
   close(): void {
     this.access.close();
+    this.node.load.close();
     this.metrics.close();
   }
 }

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readJob } from '../../dist/cluster/jobs/job-body.js';
 import { JobFiles } from '../../dist/cluster/jobs/job-files.js';
-import { fateOf, isPoison, MOST_DELIVERIES } from '../../dist/cluster/jobs/job-outcome.js';
+import { fateOf, isPoison, MOST_DELIVERIES, MOST_TRIES } from '../../dist/cluster/jobs/job-outcome.js';
 import { type NewJob, openJobs, type SourceOptions } from '../../dist/cluster/jobs/job-source.js';
 import { isPartOfSubject, keyOf, streamsOf } from '../../dist/cluster/jobs/job-streams.js';
 import { openNpy } from '../../dist/cluster/jobs/npy-file.js';
@@ -135,7 +135,7 @@ describe('the body of a job', () => {
 describe('a job that has failed', () => {
   it('is tried again while that may help, after pauses that grow, and then is dead', () => {
     const passing = new InfermuxError('REPLICA_FAILED', 'gone');
-    const fates = Array.from({ length: MOST_DELIVERIES }, (_, index) => fateOf(passing, index + 1));
+    const fates = Array.from({ length: MOST_TRIES }, (_, index) => fateOf(passing, index + 1));
     const waits = fates.map((fate) => (fate.kind === 'again' ? fate.afterMs : undefined));
     expect(waits.at(-1)).toBeUndefined();
     const grown = waits.slice(0, -1) as number[];
@@ -178,6 +178,7 @@ describe('a file of jobs', () => {
       ['{"inputs":[],"request":1}', 'either inputs or request'],
       ['{"inputs":[],"id":"a.b"}', 'its id must have'],
       ['{"inputs":[],"model":7}', 'names no model'],
+      ['{"inputs":[],"id":"line-1"}', 'has the id "line-1", as one before it has'],
     ];
     for (const [line, why] of wrong) {
       const path = join(directory({ 'jobs.jsonl': `{"inputs":[]}\n${line}` }), 'jobs.jsonl');
@@ -217,6 +218,9 @@ describe('a file of jobs', () => {
     const call = await readJob('m', last.body, last.jsonBytes, new JobFiles(root), allocate);
     expect(call.feeds['x']).toMatchObject({ dims: [1, 2], data: Float32Array.of(8, 9) });
     await expect(all(path, { model: 'm' })).rejects.toThrow('needs --model, and --input');
+    await expect(all(path, { model: 'm', input: 'x', files: directory() })).rejects.toThrow(
+      'is not below the directory',
+    );
   });
 });
 

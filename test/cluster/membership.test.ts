@@ -49,14 +49,14 @@ describe('the record of a node', () => {
 describe('the servers of HAProxy', () => {
   it('are read from its answer', () => {
     const text = `1
-# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port
-4 rest 1 n1 127.0.0.1 0 5 1
-4 rest 2 n2 10.0.0.2 2 0 8000
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_check_port
+4 rest 1 n1 127.0.0.1 0 5 1 0
+4 rest 2 n2 10.0.0.2 2 0 8000 0
 
 `;
     expect(readServers(text)).toStrictEqual([
-      { backend: 'rest', server: 'n1', address: '127.0.0.1', port: 1, isDisabled: true },
-      { backend: 'rest', server: 'n2', address: '10.0.0.2', port: 8_000, isDisabled: false },
+      { backend: 'rest', server: 'n1', address: '127.0.0.1', port: 1, checkPort: 0, isDisabled: true },
+      { backend: 'rest', server: 'n2', address: '10.0.0.2', port: 8_000, checkPort: 0, isDisabled: false },
     ]);
     expect(readServers('Unknown command')).toStrictEqual([]);
   });
@@ -66,6 +66,7 @@ describe('the servers of HAProxy', () => {
     server: fc.constantFrom('n1', 'n2', 'n3', 'other'),
     address: fc.constantFrom('127.0.0.1', '10.0.0.1', '10.0.0.2'),
     port: fc.constantFrom(1, 8_000, 8_001),
+    checkPort: fc.constantFrom(0, 8_000),
     isDisabled: fc.boolean(),
   });
   const node = fc.record({
@@ -81,6 +82,7 @@ describe('the servers of HAProxy', () => {
         /^set server (\S+) (\S+) (\S+)( port (\d+))?$/.exec(command) ?? [];
       for (const each of now.filter(({ backend, server: own }) => `${backend}/${own}` === name)) {
         if (what === 'addr') Object.assign(each, { address: first, port: Number(port) });
+        if (what === 'check-port') each.checkPort = Number(first);
         if (what === 'state') each.isDisabled = first === 'maint';
       }
     }

@@ -66,9 +66,9 @@ describe('the manifests of plain Kubernetes', () => {
     expect([...base.resources].sort()).toStrictEqual([...plain].sort());
     const [autoscaler] = read('kubernetes/autoscaler.yaml');
     expect(autoscaler.spec.scaleTargetRef.name).toBe(deployment.metadata.name);
-    const own = deployment.spec.template.metadata.labels;
+    const { app } = deployment.spec.template.metadata.labels;
     for (const { spec } of [...read('kubernetes/service.yaml'), ...read('kubernetes/disruption-budget.yaml')]) {
-      expect(spec.selector.matchLabels ?? spec.selector).toStrictEqual(own);
+      expect(spec.selector.matchLabels ?? spec.selector).toStrictEqual({ app });
     }
   });
 });

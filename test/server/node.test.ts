@@ -119,6 +119,7 @@ describe('a load', () => {
       cpuMicroseconds: () => cpu,
       memory,
       delayMs: () => delay,
+      close: () => undefined,
     });
     for (let index = 0; index < 10; index += 1) meter.answered(index === 0);
     now = 400;
@@ -259,10 +260,9 @@ describe('a request with an idempotency key', () => {
       answers.map(async (answer) => ((await answer.json()) as Answer).outputs[0]?.data[0]),
     );
     expect(data).toStrictEqual([2, 3]);
-    const client = await connect(served.http, { headers: key('t') });
-    const x = { dims: [1, 4], data: Float32Array.of(9, 9, 9, 9) };
-    expect((await client.run('times-2', { x })).y?.data).toStrictEqual(Float32Array.of(2, 2, 2, 2));
-    await client.close();
+    const other = await post('times-2/infer', scaleRequest(9, 9, 9, 9), key('t'));
+    expect(other.status).toBe(400);
+    expect(await other.json()).toMatchObject({ error: expect.stringContaining('was used for another request') });
   });
 });
 

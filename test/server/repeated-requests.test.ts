@@ -16,6 +16,13 @@ function counted(outcome: () => Promise<unknown>) {
 }
 
 describe('requests that are sent again', () => {
+  it('are refused where another request has their key', async () => {
+    const repeated = new RepeatedRequests();
+    const { run } = counted(async () => 1);
+    await repeated.once('k', 'a', run, bytesOf, isFinal);
+    expect(() => repeated.once('k', 'b', run, bytesOf, isFinal)).toThrow('was used for another request');
+  });
+
   it('run again after a failure that may pass, and not after one that would come again', async () => {
     for (const [reason, expected] of [
       ['passing', 2],
@@ -23,8 +30,8 @@ describe('requests that are sent again', () => {
     ] as const) {
       const repeated = new RepeatedRequests();
       const { run, runs } = counted(() => Promise.reject(reason));
-      await expect(repeated.once('k', run, bytesOf, isFinal)).rejects.toBe(reason);
-      await expect(repeated.once('k', run, bytesOf, isFinal)).rejects.toBe(reason);
+      await expect(repeated.once('k', '', run, bytesOf, isFinal)).rejects.toBe(reason);
+      await expect(repeated.once('k', '', run, bytesOf, isFinal)).rejects.toBe(reason);
       expect(runs()).toBe(expected);
     }
   });
@@ -33,12 +40,12 @@ describe('requests that are sent again', () => {
     let now = 0;
     const repeated = new RepeatedRequests(() => now);
     const { run, runs } = counted(async () => 1);
-    await repeated.once('k', run, bytesOf, isFinal);
+    await repeated.once('k', '', run, bytesOf, isFinal);
     now = 59_999;
-    await repeated.once('k', run, bytesOf, isFinal);
+    await repeated.once('k', '', run, bytesOf, isFinal);
     expect(runs()).toBe(1);
     now = 60_000;
-    await repeated.once('k', run, bytesOf, isFinal);
+    await repeated.once('k', '', run, bytesOf, isFinal);
     expect(runs()).toBe(2);
   });
 
@@ -54,6 +61,7 @@ describe('requests that are sent again', () => {
           now += ms;
           return repeated.once(
             key,
+            '',
             async () => {
               expect(running.has(key)).toBe(false);
               running.add(key);
@@ -74,17 +82,17 @@ describe('requests that are sent again', () => {
   it('forget the oldest answers where there are too many bytes or too many answers', async () => {
     const repeated = new RepeatedRequests(() => 0);
     const large = counted(async () => 40 * 2 ** 20);
-    await repeated.once('first', large.run, bytesOf, isFinal);
-    await repeated.once('second', large.run, bytesOf, isFinal);
-    await repeated.once('second', large.run, bytesOf, isFinal);
+    await repeated.once('first', '', large.run, bytesOf, isFinal);
+    await repeated.once('second', '', large.run, bytesOf, isFinal);
+    await repeated.once('second', '', large.run, bytesOf, isFinal);
     expect(large.runs()).toBe(2);
-    await repeated.once('first', large.run, bytesOf, isFinal);
+    await repeated.once('first', '', large.run, bytesOf, isFinal);
     expect(large.runs()).toBe(3);
     const small = counted(async () => 0);
-    for (let index = 0; index <= 4_096; index += 1) await repeated.once(`s${index}`, small.run, bytesOf, isFinal);
-    await repeated.once('s4096', small.run, bytesOf, isFinal);
+    for (let index = 0; index <= 4_096; index += 1) await repeated.once(`s${index}`, '', small.run, bytesOf, isFinal);
+    await repeated.once('s4096', '', small.run, bytesOf, isFinal);
     expect(small.runs()).toBe(4_097);
-    await repeated.once('s0', small.run, bytesOf, isFinal);
+    await repeated.once('s0', '', small.run, bytesOf, isFinal);
     expect(small.runs()).toBe(4_098);
   });
 });

@@ -1,7 +1,7 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import type { Address } from '../../cluster/addresses.js';
 import { parseCount, parsePath } from '../flags.js';
-import { messageOf } from '../terminal/printable.js';
+import { messageOf, quoted } from '../terminal/printable.js';
 
 const WRONG_USAGE = 2;
 const FAILED = 1;
@@ -16,7 +16,7 @@ export function addClusterCommands(program: Command, print: Print): void {
   const cluster = program.command('cluster').description('Run several nodes behind a proxy.').exitOverride();
   const config = cluster
     .command('config')
-    .description('Print a complete configuration of a proxy, with each line explained.')
+    .description('Print a complete configuration of a proxy, which explains itself.')
     .exitOverride();
   addHaproxy(config);
   addEnvoy(config);
@@ -46,26 +46,28 @@ const withAddresses = (command: Command) =>
 
 function addHaproxy(config: Command): void {
   withAddresses(config.command('haproxy').description('HAProxy, 2.6 or later.'))
-    .option(
-      '--nats <url>',
-      'instead of --nodes: take the nodes that announce themselves there, and keep HAProxy to them',
-    )
+    .option('--nats <url>', 'take the nodes from NATS instead of --nodes, and update HAProxy when they come and go')
     .option('--socket <path>', "HAProxy's runtime socket, with --nats", '/run/haproxy/infermux.sock')
     .option('--slots <count>', 'most nodes at a time, with --nats', parseCount, 32)
     .option('--once', 'with --nats: print the configuration, and end')
     .exitOverride()
-    .action(async (flags: HaproxyFlags, command: Command) => {
+    .action(async (given: HaproxyFlags, command: Command) => {
+      const flags = withNats(given);
       const { haproxyConfig } = await import('../../cluster/proxies/haproxy.js');
       if ((flags.nats === undefined) === (flags.nodes === undefined)) {
         command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
       }
       if (flags.nats === undefined) {
-        process.stdout.write(haproxyConfig(await settingsOf(flags)));
+        process.stdout.write(haproxyConfig(await settingsOf(command, flags)));
         return;
       }
       const { socket, slots, nats } = flags;
-      const bind = await readFlag('--bind', flags.bind);
-      const bindGrpc = await readFlag('--bind-grpc', flags.bindGrpc);
+      if (!/^\/[\w./-]+$/.test(socket)) {
+        const message = `error: --socket must be an absolute path without spaces, got ${quoted(socket)}`;
+        command.error(message, { exitCode: WRONG_USAGE });
+      }
+      const bind = await readFlag(command, '--bind', flags.bind);
+      const bindGrpc = await readFlag(command, '--bind-grpc', flags.bindGrpc);
       process.stdout.write(haproxyConfig({ nodes: [], bind, bindGrpc }, { socket, slots }));
       if (flags.once === true) return;
       const { followHaproxy } = await import('./follow-haproxy.js');
@@ -79,32 +81,41 @@ function addEnvoy(config: Command): void {
     .action(async (flags: ConfigFlags, command: Command) => {
       if (flags.nodes === undefined) command.error('error: name the nodes with --nodes', { exitCode: WRONG_USAGE });
       const { envoyConfig } = await import('../../cluster/proxies/envoy.js');
-      process.stdout.write(envoyConfig(await settingsOf(flags)));
+      process.stdout.write(envoyConfig(await settingsOf(command, flags)));
     });
 }
 
-async function settingsOf({ nodes = '', grpc, bind, bindGrpc }: ConfigFlags) {
+/** The environment may name the server of NATS. A list of nodes goes before it. */
+function withNats<T extends { readonly nats?: string; readonly nodes?: string }>(flags: T): T {
+  const own = process.env['INFERMUX_NATS'] ?? '';
+  return flags.nats !== undefined || flags.nodes !== undefined || own === '' ? flags : { ...flags, nats: own };
+}
+
+async function settingsOf(command: Command, { nodes = '', grpc, bind, bindGrpc }: ConfigFlags) {
   const { parseAddresses } = await import('../../cluster/addresses.js');
   const { pairNodes } = await import('../../cluster/proxies/proxied-nodes.js');
-  const http: Address[] = reading('--nodes', () => parseAddresses(nodes));
-  const paired = pairNodes(http, grpc === undefined ? undefined : reading('--grpc', () => parseAddresses(grpc)));
+  const http: Address[] = reading(command, '--nodes', () => parseAddresses(nodes));
+  const paired = pairNodes(
+    http,
+    grpc === undefined ? undefined : reading(command, '--grpc', () => parseAddresses(grpc)),
+  );
   return {
     nodes: paired,
-    bind: await readFlag('--bind', bind),
-    bindGrpc: grpc === undefined ? undefined : await readFlag('--bind-grpc', bindGrpc),
+    bind: await readFlag(command, '--bind', bind),
+    bindGrpc: grpc === undefined ? undefined : await readFlag(command, '--bind-grpc', bindGrpc),
   };
 }
 
-async function readFlag(flag: string, text: string): Promise<Address> {
+async function readFlag(command: Command, flag: string, text: string): Promise<Address> {
   const { parseAddress } = await import('../../cluster/addresses.js');
-  return reading(flag, () => parseAddress(text));
+  return reading(command, flag, () => parseAddress(text));
 }
 
-function reading<T>(flag: string, read: () => T): T {
+function reading<T>(command: Command, flag: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    throw new InvalidArgumentError(`${flag}: ${messageOf(cause)}`);
+    return command.error(`error: ${flag}: ${messageOf(cause)}`, { exitCode: WRONG_USAGE });
   }
 }
 
@@ -119,14 +130,15 @@ function addStatus(cluster: Command, print: Print): void {
   cluster
     .command('status')
     .description(
-      'Show the nodes, where models are loaded, and what the nodes do not agree on. Then the exit code is 1.',
+      'Show the nodes, where models are loaded, and what the nodes do not agree on. The exit code is 1 if they differ.',
     )
     .option(NODES, 'REST addresses of the nodes, like 10.0.0.1:8000,https://node-2:8000')
-    .option('--nats <url>', 'instead: the nodes that announce themselves there')
+    .option('--nats <url>', 'take the nodes from NATS instead of --nodes')
     .option('--api-keys <file>', 'a file whose first line is a key of the nodes', parsePath)
     .option('--json', 'print one JSON object instead of tables')
     .exitOverride()
-    .action(async ({ nodes, nats, apiKeys, json }: StatusFlags, command: Command) => {
+    .action(async (given: StatusFlags, command: Command) => {
+      const { nodes, nats, apiKeys, json } = withNats(given);
       if ((nats === undefined) === (nodes === undefined)) {
         command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
       }

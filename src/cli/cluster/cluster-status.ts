@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MemberWatch } from '../../cluster/membership/members.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
 import { type ClusterReport, clusterReport } from '../../cluster/status/cluster-report.js';
@@ -25,16 +26,13 @@ export async function clusterStatus({ nodes, nats, apiKeys }: Asked): Promise<Cl
 async function announced(url: string): Promise<string[]> {
   const connection = await connectNats(url, 'infermux cluster status');
   try {
-    const addresses = await new Promise<string[]>((resolve) => {
-      let timer = setTimeout(() => resolve([]), MEMBERS_MS);
-      const watch = MemberWatch.start(connection, (members) => {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-          watch.stop();
-          resolve([...members.values()].map(({ http }) => http));
-        }, MORE_MS);
-      });
-    });
+    let told: (() => void) | undefined;
+    const first = new Promise<void>((resolve) => (told = resolve));
+    const watch = MemberWatch.start(connection, () => told?.());
+    await Promise.race([first, sleep(MEMBERS_MS, undefined, { ref: false })]);
+    await sleep(MORE_MS);
+    watch.stop();
+    const addresses = [...watch.members.values()].map(({ http, tls }) => (tls === true ? `https://${http}` : http));
     if (addresses.length > 0) return addresses;
     throw new InfermuxError(
       'FAILED_PRECONDITION',

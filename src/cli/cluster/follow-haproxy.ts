@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import { MemberWatch } from '../../cluster/membership/members.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
 import { HaproxyFollower } from '../../cluster/proxies/haproxy-follower.js';
+import { InfermuxError } from '../../index.js';
 import { untilSignal } from '../until-signal.js';
 
 /** Keeps the servers of a running HAProxy the nodes that announce themselves, until a signal ends it. */
@@ -10,8 +11,9 @@ export async function followHaproxy(nats: string, socket: string): Promise<void>
   const connection = await connectNats(nats, 'infermux cluster config haproxy');
   const follower = new HaproxyFollower(socket, log);
   const watch = MemberWatch.start(connection, (members) => follower.tell(members));
-  await untilSignal();
+  const cause = await Promise.race([untilSignal().then(() => undefined), connection.closed()]);
   watch.stop();
   await follower.stop();
   await connection.close();
+  if (cause) throw new InfermuxError('FAILED_PRECONDITION', `the connection to NATS has ended: ${cause.message}`);
 }

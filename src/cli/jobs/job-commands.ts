@@ -1,7 +1,7 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Print } from '../cluster/cluster-commands.js';
 import { parseCount, parsePath } from '../flags.js';
-import { SERVE_OPTIONS } from '../serve/serve-options.js';
+import { LOG_LEVELS, SERVE_OPTIONS } from '../serve/serve-options.js';
 import { renderFacts } from '../terminal/tables.js';
 import type { WorkerFlags } from './run-worker.js';
 import type { SubmitFlags, SubmitReport } from './submit.js';
@@ -10,17 +10,7 @@ const FAILED = 1;
 const WRONG_USAGE = 2;
 
 /** Options of `infermux serve` that are those of its engine. */
-const OF_ENGINES = [
-  'config',
-  'nodeName',
-  'replicas',
-  'isolation',
-  'maxModels',
-  'loadOnStart',
-  'poll',
-  'logLevel',
-  'grace',
-];
+const OF_ENGINES = ['config', 'replicas', 'isolation', 'maxModels', 'loadOnStart', 'poll', 'grace'];
 
 const withStream = (command: Command) =>
   command
@@ -43,7 +33,10 @@ export function addJobCommands(program: Command, print: Print): void {
       .command('worker')
       .description('Do jobs from a stream of NATS, and store their results in another one.')
       .argument('[models]', "a directory of models, as for serve; the package's own models if not said", parsePath),
-  ).exitOverride();
+  )
+    .option('--node-name <name>', 'name of the worker, for results; host name and process if not said')
+    .addOption(new Option('--log-level <level>', 'level of the log on stderr; info if not said').choices(LOG_LEVELS))
+    .exitOverride();
   for (const option of SERVE_OPTIONS.filter((each) => OF_ENGINES.includes(each.attributeName())))
     worker.addOption(option);
   worker.action(async (directory: string | undefined, flags: WorkerFlags) => {

@@ -22,8 +22,14 @@ export function readJsonResult(body: Uint8Array, jsonBytes: number | undefined):
 }
 
 function dataOf({ data }: Tensor): unknown[] {
-  return Array.from(data as Iterable<unknown>, (value) => (typeof value === 'bigint' ? exact(value) : value));
+  return Array.from(data as Iterable<unknown>, (value) =>
+    typeof value === 'bigint'
+      ? exact(value)
+      : typeof value === 'number' && !Number.isFinite(value)
+        ? String(value)
+        : value,
+  );
 }
 
-/** An integer that a double does not hold stays a text. */
+/** An integer that a double does not hold stays a text, as do NaN and infinity. */
 const exact = (value: bigint) => (Number.isSafeInteger(Number(value)) ? Number(value) : String(value));

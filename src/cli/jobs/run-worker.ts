@@ -1,11 +1,12 @@
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { engineJobs } from '../../cluster/jobs/engine-jobs.js';
 import { JobFiles } from '../../cluster/jobs/job-files.js';
 import { streamsOf } from '../../cluster/jobs/job-streams.js';
 import { JobWorker } from '../../cluster/jobs/job-worker.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
-import { createEngine, type EngineOptions, type InferenceEngine } from '../../index.js';
+import { createEngine, type EngineOptions, type InferenceEngine, InfermuxError } from '../../index.js';
 import { readConfigFile } from '../serve/config-file.js';
 import { OWN_MODELS } from '../serve/own-models.js';
 import type { ServeFlags } from '../serve/serve-options.js';
@@ -35,6 +36,7 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
   const log = pino({ level: flags.logLevel ?? 'info' }, pino.destination(2));
   const options: EngineOptions = { models: OWN_MODELS, logger: log, ...config.engine };
   const node = flags.nodeName ?? `${hostname()}:${process.pid}`;
+  const graceMs = (flags.grace ?? GRACE_SECONDS) * 1_000;
   const ended = untilSignal();
   let engine: InferenceEngine | undefined;
   const connection = await connectNats(flags.nats, `infermux worker ${node}`);
@@ -48,12 +50,15 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
     });
     log.info({ node, stream: streams.jobs }, 'waiting for jobs');
     const counting = setInterval(() => log.info({ ...worker.counts }, 'jobs'), COUNT_MS);
-    await ended;
+    const closed = connection.closed();
+    const cause = await Promise.race([ended.then(() => undefined), closed]);
     clearInterval(counting);
-    await worker.stop();
+    // What has no answer by then is given to another worker.
+    await Promise.race([worker.stop(), sleep(graceMs, undefined, { ref: false })]);
     log.info({ ...worker.counts }, 'jobs');
+    if (cause) throw new InfermuxError('FAILED_PRECONDITION', `the connection to NATS has ended: ${cause.message}`);
   } finally {
     await connection.close();
-    await engine?.close({ graceMs: (flags.grace ?? GRACE_SECONDS) * 1_000 });
+    await engine?.close({ graceMs });
   }
 }

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { collectResults, type JobEnd } from '../../cluster/jobs/collect-results.js';
 import { type JobSource, type NewJob, openJobs } from '../../cluster/jobs/job-source.js';
@@ -25,7 +24,7 @@ export interface SubmitFlags {
 export interface SubmitReport {
   readonly file: string;
   readonly stream: string;
-  /** Name of the run: the jobs are not put in again under it. */
+  /** Name of the run: within two minutes the jobs are not put in again under it. */
   readonly run: string;
   readonly jobs: number;
   /** Jobs that the stream had already. */
@@ -47,38 +46,44 @@ export async function submit(file: string, flags: SubmitFlags, progress: Progres
   const { model, input, rows, files, results } = flags;
   const run = flags.run ?? newRun(file);
   if (!isPartOfSubject(run)) {
-    const message = `--run must have up to 200 letters, digits, hyphens and underscores, got ${quoted(run)}`;
+    const message = `--run must have up to 200 letters, digits and any of _ - : = +, got ${quoted(run)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   const source = await openJobs(file, { model, input, rows, files });
+  // A file that cannot be written must be known before hours of work.
+  const out = results === undefined ? undefined : await open(results, 'w');
   const connection = await connectNats(flags.nats, 'infermux submit');
   try {
     const ids = new Set<string>();
-    const { accepted, known } = await submitJobs(connection, streams, run, remembering(source, ids), (count) =>
-      progress.submitted(count, source.count),
+    const { accepted, known } = await submitJobs(
+      ...([connection, streams, run, remembering(source, ids)] as const),
+      (count) => progress.submitted(count, source.count),
+      sayOnce('NATS does not answer, and is asked again'),
     );
     const report = { file, stream: streams.jobs, run, jobs: accepted + known, known };
-    if (results === undefined) return report;
+    if (out === undefined) return report;
     const total = ids.size;
-    let dead = 0;
-    const out = createWriteStream(results);
-    const take = async (end: JobEnd) => {
+    let [ended, dead] = [0, 0];
+    await collectResults(connection, streams, run, ids, async (end) => {
+      ended += 1;
       if ('code' in end) dead += 1;
-      if (!out.write(`${JSON.stringify(resultLine(end))}\n`)) await once(out, 'drain');
-      progress.ended(total - ids.size + 1, total);
-    };
-    await Promise.race([
-      collectResults(connection, streams, run, ids, take),
-      once(out, 'error').then(([error]) => {
-        throw error;
-      }),
-    ]);
-    out.end();
-    await once(out, 'close');
+      await out.appendFile(`${JSON.stringify(resultLine(end))}\n`);
+      progress.ended(ended, total);
+    });
     return { ...report, done: total - dead, dead };
   } finally {
     await connection.close();
+    await out?.close();
   }
+}
+
+/** Says on stderr what holds the command up, once. */
+function sayOnce(what: string): (reason: string) => void {
+  let wasSaid = false;
+  return (reason) => {
+    if (!wasSaid) process.stderr.write(`infermux: ${what}: ${reason}\n`);
+    wasSaid = true;
+  };
 }
 
 /** Another one each time, so that a file can be put in again for another model. */

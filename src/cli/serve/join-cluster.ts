@@ -1,11 +1,14 @@
 import { networkInterfaces } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { parseAddress } from '../../cluster/addresses.js';
 import { NodeAnnouncer } from '../../cluster/membership/announcer.js';
 import type { NodeRecord } from '../../cluster/membership/node-record.js';
-import { connectNats } from '../../cluster/nats/nats-connection.js';
+import { checkNatsUrl, connectNats } from '../../cluster/nats/nats-connection.js';
 import { InfermuxError } from '../../index.js';
 import type { InferenceServer } from '../../server/server.js';
-import type { Address } from '../../server/server-options.js';
+import { type Address, isLoopback } from '../../server/server-options.js';
+import { messageOf } from '../terminal/printable.js';
 
 /** A node's place among others. */
 export interface Membership {
@@ -14,19 +17,22 @@ export interface Membership {
 }
 
 const ANY = ['0.0.0.0', '::'];
+/** Time to tell NATS that the node ends. */
+const LEAVE_MS = 500;
 
 /**
  * Announces a server to the proxies that follow a NATS server.
  *
- * @param host that others reach this one by; undefined: that which it listens on, or its first address.
- * @throws InfermuxError as `connectNats`; `INVALID_ARGUMENT` where nobody could reach it.
+ * @param host by which others reach this one; undefined: that on which it listens, or its first address.
+ * @param isSecure whether it has TLS.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a wrong URL, and without REST.
  */
-export async function joinCluster(
+export function joinCluster(
   url: string,
   server: InferenceServer,
-  host: string | undefined,
-  log: Logger,
-): Promise<Membership> {
+  { host, isSecure, log }: { readonly host: string | undefined; readonly isSecure: boolean; readonly log: Logger },
+): Membership {
+  checkNatsUrl(url);
   const { http, grpc } = server;
   if (http === undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', '--nats needs REST: proxies ask for the state of a node by it');
@@ -35,20 +41,40 @@ export async function joinCluster(
     const own = host ?? (ANY.includes(address.host) ? firstAddress() : address.host);
     return `${own.includes(':') ? `[${own}]` : own}:${address.port}`;
   };
-  const addresses = { http: shown(http), grpc: grpc === undefined ? undefined : shown(grpc) };
-  const connection = await connectNats(url, `infermux node ${server.node}`);
+  const addresses = { http: shown(http), grpc: grpc === undefined ? undefined : shown(grpc), tls: isSecure };
+  if (isLoopback(parseAddress(addresses.http).host)) {
+    log.warn(
+      { ...addresses },
+      'announced with an address of this machine: say --host 0.0.0.0, or --advertise, if others are to reach it',
+    );
+  }
   const trouble = (message: string) => log.warn(`NATS cannot be told of this node: ${message}; trying again`);
-  const announcer = await NodeAnnouncer.start(connection, () => recordOf(server, addresses), trouble);
-  log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
+  // A node starts without NATS, too: it is announced as soon as that is there.
+  const announcing = announce();
+  announcing.catch((cause: unknown) => log.error(`this node is not announced: ${messageOf(cause)}`));
   return {
     async leave() {
-      await announcer.leave();
-      await connection.close();
+      const leaving = announcing.then(async ({ announcer, connection }) => {
+        await announcer.leave();
+        await connection.close();
+      });
+      // NATS must not hold up the end. What is not taken out expires.
+      await Promise.race([leaving.catch(() => undefined), sleep(LEAVE_MS, undefined, { ref: false })]);
     },
   };
+
+  async function announce() {
+    const connection = await connectNats(url, `infermux node ${server.node}`, true);
+    const announcer = await NodeAnnouncer.start(connection, () => recordOf(server, addresses), trouble);
+    log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
+    connection.closed().then((error) => {
+      if (error) log.error(`the connection to NATS has ended: ${error.message}`);
+    });
+    return { announcer, connection };
+  }
 }
 
-function recordOf(server: InferenceServer, addresses: Pick<NodeRecord, 'http' | 'grpc'>): NodeRecord {
+function recordOf(server: InferenceServer, addresses: Pick<NodeRecord, 'http' | 'grpc' | 'tls'>): NodeRecord {
   const { node, version, ready, load, models } = server.report();
   const { ongoing, queued, cpu } = load;
   return {

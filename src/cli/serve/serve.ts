@@ -53,7 +53,8 @@ export async function serve(flags: ServeFlags): Promise<void> {
     server = await createServer(engine, serverOptions);
     if (flags.nats !== undefined) {
       const { joinCluster } = await import('./join-cluster.js');
-      membership = await joinCluster(flags.nats, server, flags.advertise, log);
+      const isSecure = config.server?.tls !== undefined;
+      membership = joinCluster(flags.nats, server, { host: flags.advertise, isSecure, log });
     }
     process.stdout.write(await greeting(engine, server, engineOptions.models, config.server));
     if (!end.signal.aborted)

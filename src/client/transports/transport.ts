@@ -1,5 +1,5 @@
 import type { TraceContext } from '../../contracts/trace-context.js';
-import { REQUEST_ID } from '../../open-inference/own-keys.js';
+import { NEVER, REQUEST_ID, RETRY } from '../../open-inference/own-keys.js';
 import type { Outputs, Tensor } from '../../tensors/tensor.js';
 
 /** The terms of a request that go to the server. */
@@ -9,6 +9,8 @@ export interface CallTerms {
   readonly deadline: number | undefined;
   readonly requestId: string | undefined;
   readonly traceContext: TraceContext | undefined;
+  /** Whether it may run twice. Undefined: it may. */
+  readonly isIdempotent?: boolean;
 }
 
 /** A request for tensors. */
@@ -83,9 +85,10 @@ export function headersOf({ apiKey, headers = {} }: Credentials): Readonly<Recor
 }
 
 /** What a request says of itself in its headers, or in its metadata. All its tries say the same. */
-export function headersOfTerms({ requestId, traceContext }: CallTerms): Record<string, string> {
+export function headersOfTerms({ requestId, traceContext, isIdempotent }: CallTerms): Record<string, string> {
   const headers: Record<string, string> = {};
   if (requestId !== undefined) headers[REQUEST_ID] = requestId;
+  if (isIdempotent === false) headers[RETRY] = NEVER;
   if (traceContext === undefined) return headers;
   const { traceparent, tracestate } = traceContext;
   headers['traceparent'] = traceparent;

@@ -1,5 +1,6 @@
 import type { JsMsg } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
+import { InfermuxError } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
 import { CODE_HEADER, LENGTH_HEADER, MODEL_HEADER, REASON_HEADER } from './job-headers.js';
 import type { JobStreams } from './job-streams.js';
@@ -51,24 +52,25 @@ async function follow(
 ): Promise<void> {
   const { jetstream } = await natsPackage(() => import('@nats-io/jetstream'));
   while (ids.size > 0) {
+    if (connection.isClosed()) throw new InfermuxError('FAILED_PRECONDITION', 'the connection to NATS is closed');
+    let looking: NodeJS.Timeout | undefined;
     try {
       // Without a name: ordered, and gone with this process.
       const consumer = await jetstream(connection).consumers.get(stream, { filter_subjects: `${prefix}>` });
       const messages = await consumer.consume({ expires: PULL_MS, idle_heartbeat: PULL_MS / 2 });
-      const looking = setInterval(() => {
+      looking = setInterval(() => {
         if (ids.size === 0) messages.stop();
       }, RETRY_MS);
       for await (const message of messages) {
         const id = message.subject.slice(prefix.length);
-        if (ids.has(id)) {
-          await take(endOf(id, message));
-          ids.delete(id);
-        }
+        if (ids.delete(id)) await take(endOf(id, message));
         if (ids.size === 0) break;
       }
-      clearInterval(looking);
     } catch {
+      // The server is away.
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    } finally {
+      clearInterval(looking);
     }
   }
 }

@@ -5,8 +5,12 @@ export type JobFate =
   | { readonly kind: 'again'; readonly afterMs: number }
   | { readonly kind: 'dead'; readonly reason: string };
 
-/** Deliveries of a job. A worker that dies has had one, whether the job is at fault or not. */
+/** Deliveries of a job: each worker that died with it has had one, whether the job was at fault or not. */
 export const MOST_DELIVERIES = 8;
+/** Tries of a job by one worker. */
+export const MOST_TRIES = 8;
+/** From this delivery on a job is done alone, so that if it ends its worker, no other job is under suspicion with it. */
+export const ALONE_FROM = 3;
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 30_000;
 
@@ -14,12 +18,12 @@ const MOST_DELAY_MS = 30_000;
  * Decides about a job that has failed: what another try may mend is tried again, after pauses that double; what it cannot,
  * is dead.
  *
- * @param delivery which one it is, from 1 on.
+ * @param tries so far.
  */
-export function fateOf(error: InfermuxError, delivery: number): JobFate {
+export function fateOf(error: InfermuxError, tries: number): JobFate {
   if (!error.retryable) return { kind: 'dead', reason: error.message };
-  if (delivery >= MOST_DELIVERIES) return { kind: 'dead', reason: `${error.message} (tried ${delivery} times)` };
-  const afterMs = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (delivery - 1));
+  if (tries >= MOST_TRIES) return { kind: 'dead', reason: `${error.message} (tried ${tries} times)` };
+  const afterMs = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (tries - 1));
   return { kind: 'again', afterMs: Math.max(afterMs, error.retryAfterMs ?? 0) };
 }
 

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { extname, relative } from 'node:path';
+import { extname, isAbsolute, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { InfermuxError, show } from '../../common/errors.js';
 import { isPlainObject } from '../../common/values/realm.js';
@@ -60,7 +60,7 @@ async function npyJobs(path: string, options: SourceOptions): Promise<JobSource>
   const { datatype, shape, rowBytes } = npy;
   const total = shape[0] as number;
   const rows = options.rows ?? Math.max(1, Math.floor(BYTES_OF_A_JOB / Math.max(1, rowBytes)));
-  const named = files === undefined ? undefined : relative(files, path);
+  const named = files === undefined ? undefined : namedBelow(files, path);
   async function* jobs(): AsyncGenerator<NewJob> {
     try {
       for (let from = 0; from < total; from += rows) {
@@ -91,15 +91,32 @@ async function npyJobs(path: string, options: SourceOptions): Promise<JobSource>
   return { count: Math.ceil(total / rows), jobs };
 }
 
+/** @throws InfermuxError `INVALID_ARGUMENT` for a file that workers would not find. */
+function namedBelow(directory: string, path: string): string {
+  const named = relative(directory, path);
+  if (!named.startsWith('..') && !isAbsolute(named)) return named;
+  throw new InfermuxError(
+    'INVALID_ARGUMENT',
+    `${show(path)} is not below the directory of --files, ${show(directory)}`,
+  );
+}
+
 async function lineJobs(path: string, { model, rows, input }: SourceOptions): Promise<JobSource> {
   if (rows !== undefined || input !== undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', '--rows and --input are for .npy files: here each line is a job');
   }
   async function* jobs(): AsyncGenerator<NewJob> {
     let number = 0;
+    const ids = new Set<string>();
     for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY })) {
       number += 1;
-      if (line.trim() !== '') yield lineJob(line, `line ${number} of ${show(path)}`, `line-${number}`, model);
+      if (line.trim() === '') continue;
+      const where = `line ${number} of ${show(path)}`;
+      const job = lineJob(line, where, `line-${number}`, model);
+      if (ids.has(job.id))
+        throw new InfermuxError('INVALID_ARGUMENT', `${where} has the id ${show(job.id)}, as one before it has`);
+      ids.add(job.id);
+      yield job;
     }
   }
   let count = 0;
@@ -114,12 +131,13 @@ function lineJob(line: string, where: string, byDefault: string, model: string |
   if (!isPlainObject(value)) throw invalid('must be a JSON object with inputs, or with the request of a handler');
   const { id = byDefault, model: own = model, request, ...rest } = value as Readonly<Record<string, unknown>>;
   if (typeof id !== 'string' || !isPartOfSubject(id)) {
-    throw invalid(`: its id must have up to 200 letters, digits, hyphens and underscores, got ${show(id)}`);
+    throw invalid(`: its id must have up to 200 letters, digits and any of _ - : = +, got ${show(id)}`);
   }
   if (typeof own !== 'string' || own === '') throw invalid('names no model: name one there, or with --model');
   if ((request === undefined) === (rest['inputs'] === undefined)) throw invalid('must have either inputs or request');
-  const body = request === undefined ? { id, ...rest } : { id, ...rest, inputs: [handlerInput(request)] };
-  return { id, model: own, body: Buffer.from(JSON.stringify(body)), jsonBytes: undefined };
+  // As it is written: to parse it and write it again would round large integers.
+  const body = request === undefined ? line : JSON.stringify({ id, ...rest, inputs: [handlerInput(request)] });
+  return { id, model: own, body: Buffer.from(body), jsonBytes: undefined };
 }
 
 function handlerInput(request: unknown): object {

@@ -2,8 +2,9 @@ import type { ConsumerMessages, JetStreamClient, JsMsg } from '@nats-io/jetstrea
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
-import { CODE_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
-import { fateOf, isPoison } from './job-outcome.js';
+import { JobEnds, pauseUnless } from './job-ends.js';
+import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
+import { ALONE_FROM, fateOf, isPoison } from './job-outcome.js';
 import { ACK_WAIT_MS, CONSUMER, type JobStreams, keyOf, openStreams } from './job-streams.js';
 
 /** A job as its worker gets it. */
@@ -39,6 +40,7 @@ export interface JobCounts {
   /** Done before by another worker, whose acknowledgement was lost. */
   again: number;
   dead: number;
+  /** Tries after the first. */
   retried: number;
 }
 
@@ -46,8 +48,6 @@ const KEEP_MS = ACK_WAIT_MS / 3;
 const RETRY_MS = 500;
 /** How long the server keeps a pull for which there are no jobs. */
 const PULL_MS = 5_000;
-/** Time for the server to say that a result is stored. */
-const PUBLISH_MS = 5_000;
 
 /**
  * Takes jobs from a stream and stores their results. A job is taken out of the stream only when its result is stored, so that a
@@ -57,12 +57,14 @@ export class JobWorker {
   readonly counts: JobCounts = { done: 0, again: 0, dead: 0, retried: 0 };
   readonly #connection: NatsConnection;
   readonly #options: JobWorkerOptions;
-  readonly #makeHeaders: () => MsgHdrs;
+  readonly #ends: JobEnds;
   readonly #jetstream: JetStreamClient;
   #batch: ConsumerMessages | undefined;
   #isStopped = false;
   /** When each began. */
   readonly #underWay = new Map<JsMsg, number>();
+  /** Those under way that have not begun. */
+  readonly #suspects: JsMsg[] = [];
   #wake: (() => void) | undefined;
   readonly #keeping: NodeJS.Timeout;
   readonly #ended: Promise<void>;
@@ -75,7 +77,8 @@ export class JobWorker {
   ) {
     this.#connection = connection;
     this.#jetstream = jetstream;
-    this.#makeHeaders = makeHeaders;
+    const isStopped = () => this.#isStopped;
+    this.#ends = new JobEnds({ connection, jetstream, makeHeaders, isStopped, options });
     this.#options = options;
     this.#keeping = setInterval(() => this.#keep(), KEEP_MS);
     this.#ended = this.#take();
@@ -94,6 +97,10 @@ export class JobWorker {
     this.#wake?.();
     this.#batch?.stop();
     await this.#ended;
+    for (const message of this.#suspects.splice(0)) {
+      message.nak();
+      this.#underWay.delete(message);
+    }
     while (this.#underWay.size > 0) await this.#settled();
     clearInterval(this.#keeping);
     // Acknowledgements are on their way.
@@ -104,7 +111,7 @@ export class JobWorker {
   async #take(): Promise<void> {
     const { streams, concurrency, log } = this.#options;
     let wasInTrouble = false;
-    while (!this.#isStopped) {
+    while (!this.#isStopped && !this.#connection.isClosed()) {
       try {
         const consumer = await this.#jetstream.consumers.get(streams.jobs, CONSUMER);
         while (!this.#isStopped) {
@@ -115,6 +122,7 @@ export class JobWorker {
           }
           this.#batch = await consumer.fetch({ max_messages: room, expires: PULL_MS });
           for await (const message of this.#batch) this.#begin(message);
+          await this.#doSuspects();
           wasInTrouble = false;
         }
       } catch (cause) {
@@ -136,18 +144,29 @@ export class JobWorker {
       return;
     }
     this.#underWay.set(message, performance.now());
+    if (message.info.deliveryCount >= ALONE_FROM) this.#suspects.push(message);
+    else void this.#run(message);
+  }
+
+  /** Does the jobs, one after the other and each alone, that may have ended workers. */
+  async #doSuspects(): Promise<void> {
+    while (this.#suspects.length > 0 && !this.#isStopped) {
+      while (this.#underWay.size > this.#suspects.length) await this.#settled();
+      await this.#run(this.#suspects.shift() as JsMsg);
+    }
+  }
+
+  /** Never rejects. */
+  async #run(message: JsMsg): Promise<void> {
     const ended = () => {
       this.#underWay.delete(message);
       this.#wake?.();
     };
-    this.#do(message)
+    await this.#do(message)
       .catch((cause: unknown) => {
-        // The server is away: it delivers the job again.
-        this.#options.log(
-          'warn',
-          { id: keyOf(message.subject), reason: messageOf(cause) },
-          'a result cannot be stored',
-        );
+        // The worker ends, or the connection has: another one gets the job.
+        if (!this.#connection.isClosed()) message.nak();
+        this.#options.log('warn', { id: keyOf(message.subject), reason: messageOf(cause) }, 'a job is given back');
       })
       .finally(ended);
   }
@@ -155,86 +174,34 @@ export class JobWorker {
   /** Silence would give the jobs under way to another worker. */
   #keep(): void {
     const before = performance.now() - KEEP_MS;
+    if (this.#connection.isClosed()) return;
     for (const [message, began] of this.#underWay) if (began < before) message.working();
   }
 
   async #do(message: JsMsg): Promise<void> {
-    const { run } = this.#options;
     const { deliveryCount } = message.info;
     if (isPoison(deliveryCount)) {
-      await this.#bury(
-        message,
-        'REPLICA_FAILED',
-        `delivered ${deliveryCount} times, and no worker has lived to answer it`,
-      );
+      const reason = `delivered ${deliveryCount} times, and no worker has lived to answer it`;
+      this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
       return;
     }
-    let result: JobResult;
-    try {
-      result = await run(jobOf(message));
-    } catch (cause) {
-      await this.#failed(message, toInfermuxError(cause), deliveryCount);
+    for (let tries = 1; ; tries += 1) {
+      let result: JobResult;
+      try {
+        result = await this.#options.run(jobOf(message));
+      } catch (cause) {
+        const error = toInfermuxError(cause);
+        const fate = fateOf(error, tries);
+        if (fate.kind === 'dead') {
+          this.counts[await this.#ends.bury(message, error.code, fate.reason)] += 1;
+          return;
+        }
+        this.counts.retried += 1;
+        await pauseUnless(() => this.#isStopped, fate.afterMs);
+        continue;
+      }
+      this.counts[await this.#ends.store(message, result)] += 1;
       return;
-    }
-    await this.#store(message, result);
-  }
-
-  async #store(message: JsMsg, { body, jsonBytes }: JobResult): Promise<void> {
-    const { streams, node } = this.#options;
-    const most = this.#connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
-    if (body.byteLength > most) {
-      const reason = `the result has ${body.byteLength} bytes, and the server takes ${most}: send fewer rows in a job, or ask for fewer outputs`;
-      await this.#bury(message, 'FAILED_PRECONDITION', reason);
-      return;
-    }
-    const headers = this.#makeHeaders();
-    headers.set(NODE_HEADER, node);
-    headers.set(MODEL_HEADER, message.headers?.get(MODEL_HEADER) ?? '');
-    if (jsonBytes !== undefined) headers.set(LENGTH_HEADER, String(jsonBytes));
-    const isNew = await this.#publishOnce(`${streams.jobs}.results.${keyOf(message.subject)}`, body, headers);
-    message.ack();
-    if (isNew) this.counts.done += 1;
-    else this.counts.again += 1;
-  }
-
-  async #failed(message: JsMsg, error: InfermuxError, delivery: number): Promise<void> {
-    const fate = fateOf(error, delivery);
-    if (fate.kind === 'dead') {
-      await this.#bury(message, error.code, fate.reason);
-      return;
-    }
-    this.counts.retried += 1;
-    message.nak(fate.afterMs);
-  }
-
-  /** Puts a job that cannot be done where somebody may look at it. */
-  async #bury(message: JsMsg, code: string, reason: string): Promise<void> {
-    const { streams, log, node } = this.#options;
-    const headers = this.#makeHeaders();
-    for (const name of [MODEL_HEADER, LENGTH_HEADER]) {
-      const value = message.headers?.get(name);
-      if (value) headers.set(name, value);
-    }
-    headers.set(NODE_HEADER, node);
-    headers.set(CODE_HEADER, code);
-    // A header is one line.
-    headers.set(REASON_HEADER, reason.replace(/\s+/g, ' ').slice(0, 1_000));
-    const id = keyOf(message.subject);
-    await this.#publishOnce(`${streams.jobs}.dead.${id}`, message.data, headers);
-    message.term(code);
-    this.counts.dead += 1;
-    log('warn', { id, code, reason }, 'a job is dead');
-  }
-
-  /** @returns false when the subject has its message already. */
-  async #publishOnce(subject: string, body: Uint8Array, headers: MsgHdrs): Promise<boolean> {
-    try {
-      const expect = { lastSubjectSequence: 0 };
-      await withoutTraces(() => this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS }));
-      return true;
-    } catch (cause) {
-      if (isTaken(cause)) return false;
-      throw cause;
     }
   }
 }
@@ -253,21 +220,4 @@ function jobOf(message: JsMsg): Job {
   }
   const traceparent = headers?.get('traceparent') || undefined;
   return { model, body: data, jsonBytes: length === '' ? undefined : Number(length), traceparent, id: keyOf(subject) };
-}
-
-/** NATS's client makes two errors for each publication in advance, and their traces take a tenth of a worker's time. */
-function withoutTraces<T>(act: () => T): T {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 0;
-  try {
-    return act();
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-  }
-}
-
-/** Whether a subject that takes one message has one. */
-function isTaken(cause: unknown): boolean {
-  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
-  return code === 10_071 || message.includes('wrong last sequence');
 }

@@ -1,5 +1,5 @@
 import type { NatsConnection } from '@nats-io/transport-node';
-import { InfermuxError } from '../../common/errors.js';
+import { InfermuxError, messageOf } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
 import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
 import type { JobSource, NewJob } from './job-source.js';
@@ -8,6 +8,8 @@ import { type JobStreams, openStreams } from './job-streams.js';
 /** Jobs that are on their way to the server at a time. */
 const MOST_AHEAD = 256;
 const RETRY_MS = 500;
+/** Bytes of a message for its headers. */
+const MOST_HEADERS = 4_096;
 const PUBLISH_MS = 5_000;
 
 export interface Submitted {
@@ -20,7 +22,8 @@ export interface Submitted {
 /**
  * Puts jobs into a stream. A server that goes away is awaited. The stream remembers jobs for a while (two minutes by default).
  *
- * @param run name of these jobs together: what was put in already under it is not put in again.
+ * @param run name of these jobs together: what was put in already under it within two minutes is not put in again.
+ * @param waiting called with the reason when the server does not answer, and is asked again.
  * @param done called with the number of jobs that are in, as they go in.
  * @throws InfermuxError `INVALID_ARGUMENT` by rejection for a job that the source or the server refuses.
  */
@@ -30,12 +33,13 @@ export async function submitJobs(
   run: string,
   source: JobSource,
   done: (count: number) => void,
+  waiting: (reason: string) => void = () => undefined,
 ): Promise<Submitted> {
   const { jetstream } = await natsPackage(() => import('@nats-io/jetstream'));
   const { headers: makeHeaders } = await natsPackage(() => import('@nats-io/transport-node'));
   await openStreams(connection, streams);
   const client = jetstream(connection);
-  const most = connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
+  const most = (connection.info?.max_payload ?? Number.POSITIVE_INFINITY) - MOST_HEADERS;
   let [accepted, known] = [0, 0];
   const send = async ({ id, model, body, jsonBytes }: NewJob): Promise<void> => {
     if (body.byteLength > most) throw tooLarge(id, body.byteLength, most);
@@ -51,21 +55,39 @@ export async function submitJobs(
         done(accepted + known);
         return;
       } catch (cause) {
-        if (connection.isClosed()) throw cause;
+        if (connection.isClosed() || isRefusal(cause)) throw refused(id, cause);
         // The server is away; or has the job, and its answer was lost: it knows the id.
+        waiting(messageOf(cause));
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
   };
   const underWay = new Set<Promise<void>>();
+  let failure: { readonly cause: unknown } | undefined;
   for await (const job of source.jobs()) {
-    const sent = send(job).finally(() => underWay.delete(sent));
-    sent.catch(() => undefined);
+    const sent = send(job)
+      .catch((cause: unknown) => {
+        failure ??= { cause };
+      })
+      .finally(() => underWay.delete(sent));
     underWay.add(sent);
     if (underWay.size >= MOST_AHEAD) await Promise.race(underWay);
+    if (failure !== undefined) break;
   }
   await Promise.all(underWay);
+  if (failure !== undefined) throw failure.cause;
   return { accepted, known };
+}
+
+/** Whether the server has answered that it does not take the job: it would not take it later. */
+function isRefusal(cause: unknown): boolean {
+  const { name = '', status } = (cause ?? {}) as { readonly name?: string; readonly status?: unknown };
+  return /PermissionViolation|Authorization/.test(name) || (/ApiError/.test(name) && status !== 503);
+}
+
+function refused(id: string, cause: unknown): InfermuxError {
+  const message = `the server does not take the job ${id}: ${messageOf(cause)}`;
+  return new InfermuxError('FAILED_PRECONDITION', message, { cause });
 }
 
 function tooLarge(id: string, bytes: number, most: number): InfermuxError {

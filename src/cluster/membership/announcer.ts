@@ -22,6 +22,9 @@ export class NodeAnnouncer {
   readonly #trouble: Trouble;
   #bucket: KV | undefined;
   #place: { readonly slot: number; revision: number } | undefined;
+  /** The slot that it had last: it is asked for first. */
+  #last: number | undefined;
+  #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #hasLeft = false;
@@ -53,7 +56,13 @@ export class NodeAnnouncer {
 
   /** Writes the record now: something has changed. */
   tell(): void {
-    this.#beating = this.#beating.then(() => (this.#hasLeft ? undefined : this.#beat()));
+    // One that is to come tells what there is by then.
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
+    this.#beating = this.#beating.then(() => {
+      this.#isWaiting = false;
+      return this.#hasLeft ? undefined : this.#beat();
+    });
   }
 
   /** Takes the record out, so that no proxy sends requests to the node any more. */
@@ -96,22 +105,26 @@ export class NodeAnnouncer {
       }
     }
     this.#place = await this.#claim(bucket, record);
+    this.#last = this.#place.slot;
   }
 
   async #claim(bucket: KV, record: string): Promise<{ slot: number; revision: number }> {
-    const { node } = this.#read();
-    const taken = new Map<number, { name: string | undefined; revision: number }>();
+    const { node, http } = this.#read();
+    const taken = new Map<number, { record: NodeRecord | undefined; revision: number }>();
     for await (const key of await bucket.keys()) {
       const slot = slotOf(key);
       const entry = slot === undefined ? null : await bucket.get(key);
       if (slot === undefined || entry === null || entry.operation !== 'PUT') continue;
-      taken.set(slot, { name: decodeRecord(entry.value)?.node, revision: entry.revision });
+      taken.set(slot, { record: decodeRecord(entry.value), revision: entry.revision });
     }
-    for (const [slot, { name, revision }] of taken) {
+    for (const [slot, { record: other, revision }] of taken) {
+      if (other?.node !== node) continue;
       // It is this node before it was started again.
-      if (name === node) return { slot, revision: await bucket.update(keyOf(slot), record, revision) };
+      if (other.http === http) return { slot, revision: await bucket.update(keyOf(slot), record, revision) };
+      this.#trouble(`another node is named ${node}, at ${other.http}: name each with --node-name`);
     }
-    for (let slot = 1; slot <= MOST_SLOTS; slot += 1) {
+    const all = Array.from({ length: MOST_SLOTS }, (_, index) => index + 1);
+    for (const slot of this.#last === undefined ? all : [this.#last, ...all]) {
       if (taken.has(slot)) continue;
       try {
         return { slot, revision: await bucket.create(keyOf(slot), record) };

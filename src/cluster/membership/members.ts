@@ -13,7 +13,7 @@ const LOOK_MS = 500;
 export class MemberWatch {
   readonly #connection: NatsConnection;
   readonly #changed: (members: Members) => void;
-  readonly #seen = new Map<number, { readonly record: NodeRecord; readonly at: number }>();
+  readonly #seen = new Map<number, { readonly record: NodeRecord; at: number }>();
   #timer: NodeJS.Timeout | undefined;
   #stop: (() => void) | undefined;
   #isStopped = false;
@@ -28,6 +28,7 @@ export class MemberWatch {
     const watch = new MemberWatch(connection, changed);
     watch.#timer = setInterval(() => watch.#expire(), LOOK_MS);
     void watch.#follow();
+    void watch.#beginAnewAfterOutages();
     return watch;
   }
 
@@ -42,7 +43,7 @@ export class MemberWatch {
   }
 
   async #follow(): Promise<void> {
-    while (!this.#isStopped) {
+    while (!this.#isStopped && !this.#connection.isClosed()) {
       try {
         const bucket = await openBucket(this.#connection);
         const watch = await bucket.watch({ key: 'slot.*' });
@@ -52,7 +53,7 @@ export class MemberWatch {
           if (slot === undefined) continue;
           const record = operation === 'PUT' ? decodeRecord(value) : undefined;
           if (record === undefined) this.#seen.delete(slot);
-          else this.#seen.set(slot, { record, at: performance.now() });
+          else this.#heard(slot, record);
           this.#changed(this.members);
         }
       } catch {
@@ -71,9 +72,24 @@ export class MemberWatch {
     if (this.#seen.size !== before) this.#changed(this.members);
   }
 
+  #heard(slot: number, record: NodeRecord): void {
+    const now = performance.now();
+    // After an outage one is the first. The others have as long as ever to be heard of again.
+    if (!this.#isHeard) for (const seen of this.#seen.values()) seen.at = now;
+    this.#seen.set(slot, { record, at: now });
+  }
+
+  /** The server forgets who watches when it is started again. */
+  async #beginAnewAfterOutages(): Promise<void> {
+    for await (const { type } of this.#connection.status()) {
+      if (this.#isStopped) return;
+      if (type === 'reconnect') this.#stop?.();
+    }
+  }
+
   /** Whether anybody was heard of lately. */
   get #isHeard(): boolean {
     const latest = Math.max(...[...this.#seen.values()].map(({ at }) => at));
-    return latest > performance.now() - TTL_MS;
+    return latest > performance.now() - TTL_MS / 2;
   }
 }

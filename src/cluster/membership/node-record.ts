@@ -7,6 +7,8 @@ export interface NodeRecord {
   readonly http: string;
   /** `host:port` of gRPC; undefined without it. */
   readonly grpc?: string | undefined;
+  /** Whether both are secured by TLS. */
+  readonly tls?: boolean | undefined;
   readonly version: string;
   readonly ready: boolean;
   readonly load: { readonly ongoing: number; readonly queued: number; readonly cpu: number };

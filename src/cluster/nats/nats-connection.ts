@@ -9,10 +9,11 @@ const PACKAGES = '@nats-io/transport-node @nats-io/jetstream @nats-io/kv';
  *
  * @param url `nats://` or `tls://` with host and port, `user:password@` or `token@` before them; several with commas between.
  * @param name of this client, for whoever looks at the server.
+ * @param isPatient whether to wait for a server that is not there yet.
  * @throws InfermuxError `INVALID_ARGUMENT` for another URL; `FAILED_PRECONDITION` when nobody answers there, or NATS's packages
  *   are not installed.
  */
-export async function connectNats(url: string, name: string): Promise<NatsConnection> {
+export async function connectNats(url: string, name: string, isPatient = false): Promise<NatsConnection> {
   const urls = url.split(',').map(readUrl);
   const { connect } = await natsPackage(() => import('@nats-io/transport-node'));
   const [{ username = '', password = '' } = {}] = urls;
@@ -23,7 +24,7 @@ export async function connectNats(url: string, name: string): Promise<NatsConnec
     return await connect({
       ...{ servers: urls.map(({ host }) => host), name, ...credentials, ...tls },
       ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS, pingInterval: 10_000 },
-      waitOnFirstConnect: false,
+      waitOnFirstConnect: isPatient,
     });
   } catch (cause) {
     const shown = urls.map(({ host }) => host).join(', ');
@@ -31,6 +32,11 @@ export async function connectNats(url: string, name: string): Promise<NatsConnec
       cause,
     });
   }
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for no URL of NATS. */
+export function checkNatsUrl(url: string): void {
+  url.split(',').map(readUrl);
 }
 
 function readUrl(text: string): URL {
@@ -43,7 +49,7 @@ function readUrl(text: string): URL {
 }
 
 /** No message may show a password. */
-const withoutPassword = (text: string) => text.replace(/\/\/[^@/]*@/, '//(secret)@');
+const withoutPassword = (text: string) => text.replace(/\/\/.*@/, '//(secret)@');
 
 /**
  * Loads a package of NATS's client.

@@ -1,4 +1,4 @@
-import type { Address } from '../addresses.js';
+import { type Address, textOf } from '../addresses.js';
 import type { ProxySettings } from './proxied-nodes.js';
 
 /**
@@ -31,6 +31,7 @@ function listener(name: 'rest' | 'grpc', bind: Address, routes: string): string 
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                # What Envoy counts for it begins so.
                 stat_prefix: ${name}
                 # Each try of a request has the same X-Request-Id: the client's, or one that Envoy makes.
                 preserve_external_request_id: true
@@ -71,7 +72,10 @@ const BY_PATH = `hash_policy:
 
 const REST_ROUTES = `                        # A run of a model changes nothing, so it may run twice: it is tried again when the connection
                         # breaks before the answer, and when the node says that another one may do better.
-                        - match: { safe_regex: { regex: "/v2/models/.+/infer" } }
+                        # infermux/client marks requests for handlers, which have the same path and may change something.
+                        - match:
+                            safe_regex: { regex: "/v2/models/.+/infer" }
+                            headers: [{ name: x-infermux-retry, present_match: true, invert_match: true }]
                           route:
                             cluster: rest
                             timeout: 600s
@@ -84,7 +88,8 @@ const REST_ROUTES = `                        # A run of a model changes nothing,
                         - match: { safe_regex: { regex: "/v2/(repository/)?models/.+" } }
                           route:
                             cluster: rest
-                            timeout: 600s
+                            # Streams of answers take as long as they take.
+                            timeout: 0s
                             retry_policy:
                               retry_on: connect-failure,refused-stream
                               ${ELSEWHERE}
@@ -103,7 +108,9 @@ const GRPC_ROUTES = `                        # Envoy does not look into messages
                         # infermux/client puts it there. ModelInfer may run twice.
                         - match:
                             path: /inference.GRPCInferenceService/ModelInfer
-                            headers: [{ name: x-infermux-model, present_match: true }]
+                            headers:
+                              - { name: x-infermux-model, present_match: true }
+                              - { name: x-infermux-retry, present_match: true, invert_match: true }
                           route:
                             cluster: grpc
                             timeout: 600s
@@ -112,14 +119,17 @@ const GRPC_ROUTES = `                        # Envoy does not look into messages
                               ${ELSEWHERE}
                             hash_policy: [{ header: { header_name: x-infermux-model } }]
                         # Calls without it go to the less busy of two nodes.
-                        - match: { path: /inference.GRPCInferenceService/ModelInfer }
+                        - match:
+                            path: /inference.GRPCInferenceService/ModelInfer
+                            headers: [{ name: x-infermux-retry, present_match: true, invert_match: true }]
                           route:
                             cluster: grpc_any
                             timeout: 600s
                             retry_policy:
                               retry_on: connect-failure,refused-stream,reset,unavailable
                               ${ELSEWHERE}
-                        # Streams are begun anew by their clients: part of them may be answered.
+                        # Streams are begun anew by their clients, since part of them may be answered; and so are requests for
+                        # handlers.
                         - match: { prefix: "/", headers: [{ name: x-infermux-model, present_match: true }] }
                           route:
                             cluster: grpc
@@ -156,10 +166,10 @@ const HTTP2 = `      # Each connection to a node carries the calls of many clien
 function cluster(name: string, addresses: readonly Address[], probed: readonly Address[]): string {
   const isGrpc = name.startsWith('grpc');
   const endpoints = addresses.map((address, index) => {
-    const { host, port } = probed[index] as Address;
-    // The probes are those of REST.
-    const probe = isGrpc ? `, health_check_config: { address: ${at({ host, port })} }` : '';
-    return `              - endpoint: { address: ${at(address)}${probe} }\n`;
+    const own = probed[index] as Address;
+    const probe = isGrpc ? `, health_check_config: { port_value: ${own.port} }` : '';
+    const place = `metadata: { filter_metadata: { envoy.lb: { hash_key: "${textOf(own)}" } } }`;
+    return `              - { endpoint: { address: ${at(address)}${probe} }, ${place} }\n`;
   });
   return `    - name: ${name}
       # Names may stand for several addresses, and are looked up again.
@@ -177,7 +187,10 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
       outlier_detection:
         split_external_local_origin_errors: true
         consecutive_local_origin_failure: 2
-        consecutive_gateway_failure: 1000
+        # What a node answers does not count: it may be the fault of one model.
+        enforcing_consecutive_5xx: 0
+        enforcing_consecutive_gateway_failure: 0
+        enforcing_success_rate: 0
         base_ejection_time: 2s
         interval: 1s
       # A node that is cut off does not answer the system either.
@@ -189,6 +202,7 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
 ${isGrpc ? HTTP2 : ''}      load_assignment:
         cluster_name: ${name}
         endpoints:
+          # The place on the ring follows from the address of REST, so that a model is on the same node in both protocols.${isGrpc ? ' The\n          # probes are those of REST.' : ''}
           - lb_endpoints:
 ${endpoints.join('')}`;
 }

@@ -6,6 +6,8 @@ export interface HaproxyServer {
   readonly server: string;
   readonly address: string;
   readonly port: number;
+  /** Where the probes go, if not to the port. */
+  readonly checkPort: number;
   /** Whether it takes no requests because somebody said so. */
   readonly isDisabled: boolean;
 }
@@ -26,9 +28,9 @@ export function readServers(text: string): HaproxyServer[] {
   if (head === undefined) return [];
   const columns = head.slice(2).trim().split(' ');
   const at = (name: string) => columns.indexOf(name);
-  const [backend, server, address, port, admin] = [
-    ...(['be_name', 'srv_name', 'srv_addr', 'srv_port', 'srv_admin_state'] as const),
-  ].map(at) as [number, number, number, number, number];
+  const [backend, server, address, port, checkPort, admin] = [
+    ...(['be_name', 'srv_name', 'srv_addr', 'srv_port', 'srv_check_port', 'srv_admin_state'] as const),
+  ].map(at) as [number, number, number, number, number, number];
   return lines
     .slice(lines.indexOf(head) + 1)
     .map((line) => line.trim().split(' '))
@@ -38,6 +40,7 @@ export function readServers(text: string): HaproxyServer[] {
       server: cells[server] as string,
       address: cells[address] as string,
       port: Number(cells[port]),
+      checkPort: Number(cells[checkPort]),
       isDisabled: (Number(cells[admin]) & MAINTENANCE) !== 0,
     }));
 }
@@ -61,7 +64,9 @@ export function commandsFor(servers: readonly HaproxyServer[], nodes: ReadonlyMa
     return [
       ...(isThere ? [] : [`${set} addr ${host} port ${port}`]),
       // The probes are those of REST.
-      ...(isThere || !isGrpc ? [] : [`${set} check-port ${parseAddress(node.http).port}`]),
+      ...(isGrpc && server.checkPort !== parseAddress(node.http).port
+        ? [`${set} check-port ${parseAddress(node.http).port}`]
+        : []),
       ...(server.isDisabled ? [`${set} state ready`] : []),
     ];
   });

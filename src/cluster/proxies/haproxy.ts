@@ -1,5 +1,6 @@
+import { isIP } from 'node:net';
 import { textOf } from '../addresses.js';
-import { type ProxySettings, serverIds } from './proxied-nodes.js';
+import { type ProxiedNode, type ProxySettings, serverIds } from './proxied-nodes.js';
 
 /** Servers that come and go while HAProxy runs: their addresses are set through its runtime socket. */
 export interface HaproxyTemplate {
@@ -18,6 +19,7 @@ export function haproxyConfig(settings: ProxySettings, template?: HaproxyTemplat
   const { bindGrpc } = settings;
   return [
     globalPart(template),
+    ...(settings.nodes.some((node) => lookedUp(node) !== '') ? [RESOLVERS] : []),
     DEFAULTS,
     MODELS_TABLE,
     REST_DEFAULTS,
@@ -46,6 +48,14 @@ global
 ${socket}`;
 }
 
+const RESOLVERS = `
+# The names of nodes are looked up again while HAProxy runs, with the servers of the system.
+resolvers system
+  parse-resolv-conf
+  hold valid 10s
+
+`;
+
 const MODELS_TABLE = `
 # Requests under way, by model.
 backend models from common
@@ -53,18 +63,21 @@ backend models from common
 `;
 
 const DEFAULTS = `defaults common
-  log global
+  # Requests of HTTP. Those that failed are logged, one on a line.
   mode http
+  log global
   option httplog
-  # Only what failed is logged.
   option dontlog-normal
+  # Nodes see the address of the client in X-Forwarded-For.
   option forwardfor
   # A node that cannot be reached is given up soon: the request goes to another one.
   timeout connect 1s
-  timeout client 75s
+  # A client that sends nothing, or reads nothing, is given up after that; one that is slow with its request, too.
+  timeout client 600s
   timeout http-request 120s
   # A first request may wait for its model to be loaded, and streams take long. Lost nodes are found by probes, not by this.
   timeout server 600s
+  # Clients keep their connections so long between two requests.
   timeout http-keep-alive 75s
   # A node that is cut off answers nothing, not even that it is gone: the system asks it each second, and after two without an
   # answer ends the connections. Their requests are tried elsewhere.
@@ -80,10 +93,12 @@ const DEFAULTS = `defaults common
 const REST_DEFAULTS = `
 defaults rest from common
   # A run of a model changes nothing, so it may run twice: it is tried again when the connection breaks before the answer, and
-  # when the node says that another one may do better. A handler may change something: it is tried again only where its
-  # request never arrived. Reads may be repeated, too.
+  # when the node says that another one may do better. Reads may be repeated, too.
   retry-on conn-failure empty-response 503
+  # Anything else is tried again only where it never arrived; and so is a request for a handler, which may change something. The
+  # path of infer is that of both: infermux/client marks those for handlers, and other clients may do so.
   http-request disable-l7-retry unless { path_end /infer } or METH_GET
+  http-request disable-l7-retry if { req.hdr(x-infermux-retry) never }
   # With a hundred weights a node has sixteen hundred points on the ring, so that the shares are even.
   default-server weight 100
 `;
@@ -94,6 +109,7 @@ defaults grpc from common
   # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
   retry-on conn-failure empty-response
   http-request disable-l7-retry unless { path_end /ModelInfer }
+  http-request disable-l7-retry if { req.hdr(x-infermux-retry) never }
   # Each connection to a node carries the calls of many clients.
   http-reuse always
   default-server weight 100 proto h2
@@ -119,8 +135,8 @@ frontend grpc from common
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
   # The model may be named in the metadata: infermux/client does so.
   http-request set-var(txn.model) req.hdr(x-infermux-model),url_dec if { req.hdr(x-infermux-model) -m found }
-  # Otherwise it is the first field of the message, which HAProxy reads: after the first bytes of a large message, which need
-  # not be here as a whole. A compressed message hides it, and a stream may have several: these want the metadata.
+  # Otherwise HAProxy reads it from the first bytes of the message, and does not wait for the rest. It cannot where the message
+  # is compressed, or where the model is not its first field; and a stream may have several. These want the metadata.
   http-request wait-for-body time 5s at-least 1024 if { path_end /ModelInfer } !{ var(txn.model) -m found }
   http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if { path_end /ModelInfer } !{ var(txn.model) -m found } { req.body,bytes(0,1),hex 00 }
 ${choice('grpc')}`;
@@ -163,7 +179,7 @@ function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate
     if (template !== undefined) return `  server-template n 1-${template.slots} 127.0.0.1:1 ${UNHEARD} disabled\n`;
     const lines = addresses.map((address, index) => {
       const state = tracked === undefined ? '' : ` track ${tracked}/n${index + 1}`;
-      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${state}\n`;
+      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${state}${lookedUp(settings.nodes[index])}\n`;
     });
     return lines.join('');
   };
@@ -193,14 +209,19 @@ ${isProbed ? probes('ready', proto) : ''}${servers(isProbed ? undefined : 'rest_
   ];
 }
 
-const UNHEARD_TOO = `tcp-ut ends connections to a node that does not take
-  # what is sent, as the probes of the system do for one that owes an answer.
+const UNHEARD_TOO = `tcp-ut ends connections to
+  # a node that does not take what is sent; TCP keepalive does that for one that owes an answer.
 `;
 
 const SERVERS = {
   fixed: `  # The id is the node's place on the ring: it follows from the address. ${UNHEARD_TOO}`,
-  template: `  # Slots: infermux sets their addresses when nodes come, and disables them when nodes go. ${UNHEARD_TOO}`,
+  template: `  # Slots: infermux sets their addresses when nodes come, and disables them when they go. ${UNHEARD_TOO}`,
 };
+
+/** A node that has a name may have another address later, or none yet. */
+function lookedUp(node: ProxiedNode | undefined): string {
+  return node === undefined || isIP(node.http.host) > 0 ? '' : ' resolvers system init-addr libc,none';
+}
 
 /** HAProxy does not inherit it from `default-server`. */
 const UNHEARD = 'tcp-ut 2s';
@@ -209,8 +230,9 @@ const UNHEARD = 'tcp-ut 2s';
 const BALANCE_FACTOR = 300;
 
 const MEANINGS = {
-  ready: 'A node is ready: not while it starts, ends, or has no replica.',
-  steady: 'A node is steady: it is ready, and has the processor time that it wants.',
+  ready: 'A node is ready: not while it starts, ends, or has no replica. One that is to end says so first, and drains.',
+  steady:
+    'A node is steady: it is ready, and has the processor time that it wants. One that is to end says so first, and drains.',
 };
 
 function probes(what: keyof typeof MEANINGS, proto: string): string {

@@ -22,7 +22,7 @@ import {
 import type { Area } from '../access-control.js';
 import { ClientSignal } from '../client-signal.js';
 import type { Circumstances } from '../inference/inference.js';
-import { givenRequestId, nextRequestId } from '../request-id.js';
+import { givenRequestId, nextRequestId, ownKey } from '../request-id.js';
 import type { ServerParts } from '../server-parts.js';
 import type { Status } from './guard/guarded-call.js';
 
@@ -201,7 +201,7 @@ export class Calls {
       signal: client.signal,
       requestId: givenRequestId(first(REQUEST_ID)),
       traceContext: traceparent === undefined ? undefined : traceContextOf(traceparent, first('tracestate')),
-      idempotencyKey: givenRequestId(first(IDEMPOTENCY_KEY)),
+      idempotencyKey: ownKey(first(IDEMPOTENCY_KEY), first('authorization') ?? first('x-api-key')),
       deadline: Number.isFinite(deadline) ? deadline : undefined,
     };
   }

@@ -4,7 +4,7 @@ import { IDEMPOTENCY_KEY, ONGOING, QUEUE_MS } from '../../open-inference/own-key
 import type { Circumstances } from '../inference/inference.js';
 import { type LoadMeter, shownMs } from '../node/node-load.js';
 import { ORCA_FORMAT, ORCA_HEADER, orcaHeader } from '../node/orca.js';
-import { givenRequestId } from '../request-id.js';
+import { ownKey } from '../request-id.js';
 import { clientSignal } from './connection-signal.js';
 
 /** What the headers of a request say of it. */
@@ -15,7 +15,7 @@ export function circumstancesOf(request: FastifyRequest): Circumstances {
     signal: clientSignal(request),
     requestId: request.infermuxVisit?.requestId,
     traceContext: traceparent === undefined ? undefined : traceContextOf(traceparent, tracestate),
-    idempotencyKey: givenRequestId(headers[IDEMPOTENCY_KEY]),
+    idempotencyKey: ownKey(headers[IDEMPOTENCY_KEY], headers.authorization ?? headers['x-api-key']),
   };
 }
 

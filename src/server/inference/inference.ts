@@ -1,9 +1,18 @@
+import { createHash } from 'node:crypto';
 import { toInfermuxError } from '../../common/errors.js';
-import type { InferenceEngine, InferenceRequest, InferenceResult, RunOptions, TraceContext } from '../../index.js';
+import {
+  type InferenceEngine,
+  type InferenceRequest,
+  type InferenceResult,
+  InfermuxError,
+  type RunOptions,
+  type TraceContext,
+} from '../../index.js';
 import { type AnsweredTensor, answeredTensors } from '../../open-inference/answer-tensors.js';
 import { statusesOf } from '../../open-inference/error-statuses.js';
-import { mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
+import { areTensors, jsonOf, mayHoldJson, requestOf } from '../../open-inference/handler-tensors.js';
 import type { InferenceCall } from '../../open-inference/inference-call.js';
+import { bytesOfData } from '../../open-inference/raw-tensors.js';
 import type { AnswerHead } from '../../open-inference/rest/infer-answer.js';
 import { RepeatedRequests } from './repeated-requests.js';
 import type { ServedNames } from './served-names.js';
@@ -105,11 +114,19 @@ export class Inference {
 
   /**
    * {@link run} for a request that its client may send again: it runs once. It goes on without the client, which may have
-   * lost its connection alone.
+   * lost its connection alone, and beyond the time that this try has.
    */
-  runOnce(request: InferenceRequest<unknown>, key: string): Promise<InferenceResult<unknown>> {
-    const { signal: _, ...own } = request;
-    return this.#repeated.once(`${request.target} ${key}`, () => this.run(own), bytesOf, isFinal);
+  async runOnce(request: InferenceRequest<unknown>, key: string): Promise<InferenceResult<unknown>> {
+    const { signal: _, timeoutMs, deadline, ...own } = request;
+    const { target, feeds } = request;
+    const answer = this.#repeated.once(`${target} ${key}`, digestOf(feeds), () => this.run(own), bytesOf, isFinal);
+    const leftMs = Math.min(timeoutMs ?? Number.POSITIVE_INFINITY, (deadline ?? Number.POSITIVE_INFINITY) - Date.now());
+    if (!Number.isFinite(leftMs) || timeoutMs === -1) return answer;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(tooLate()), Math.max(0, leftMs));
+    });
+    return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }
 
   /**
@@ -146,13 +163,30 @@ export class Inference {
   }
 }
 
-/** Bytes of the outputs, about; of what is no tensor a guess. */
+const tooLate = () =>
+  new InfermuxError(
+    'DEADLINE_EXCEEDED',
+    'the time-out passed before the answer was there: the request goes on, and a further try with its key gets the answer',
+  );
+
+/** A text that differs where the inputs do. */
+function digestOf(feeds: unknown): string {
+  const hash = createHash('sha256');
+  if (areTensors(feeds)) {
+    for (const [name, { type, dims, data }] of Object.entries(feeds)) {
+      hash.update(JSON.stringify([name, type, dims, type === 'string' ? data : '']));
+      if (type !== 'string') hash.update(bytesOfData(data));
+    }
+  } else hash.update(jsonOf(feeds));
+  return hash.digest('base64');
+}
+
+/** Bytes that an answer takes in memory, about. */
 function bytesOf({ outputs }: InferenceResult<unknown>): number {
-  const values = outputs !== null && typeof outputs === 'object' ? Object.values(outputs) : [];
-  const bytesOfOne = (value: unknown) => (value as { data?: { byteLength?: unknown } } | null)?.data?.byteLength;
-  return values.reduce((sum: number, value) => {
-    const bytes = bytesOfOne(value);
-    return sum + (typeof bytes === 'number' ? bytes : GUESSED_BYTES);
+  if (!areTensors(outputs)) return GUESSED_BYTES + 2 * jsonOf(outputs).length;
+  return Object.values(outputs).reduce((sum, { type, data }) => {
+    const bytes = type === 'string' ? data.reduce((all, text) => all + 2 * text.length, 0) : data.byteLength;
+    return sum + bytes + GUESSED_BYTES;
   }, GUESSED_BYTES);
 }
 

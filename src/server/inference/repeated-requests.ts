@@ -1,9 +1,13 @@
+import { InfermuxError } from '../../index.js';
+
 /** How long an answer is kept. */
 const KEPT_MS = 60_000;
 const MOST_KEPT = 4_096;
 const MOST_BYTES = 64 * 2 ** 20;
 
 interface Kept {
+  /** What was asked. */
+  readonly digest: string;
   readonly answer: Promise<unknown>;
   /** Undefined while it is under way. */
   expiresAt: number | undefined;
@@ -27,21 +31,25 @@ export class RepeatedRequests {
 
   /**
    * @param key of the client, for this target.
+   * @param digest of what is asked.
    * @param run must not depend on who waits: its first client may go away.
    * @param bytesOf tells what an answer takes in memory.
    * @param isFinal whether a failure would come again.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a key that another request has.
    */
   once<T>(
     key: string,
+    digest: string,
     run: () => Promise<T>,
     bytesOf: (answer: T) => number,
     isFinal: (cause: unknown) => boolean,
   ): Promise<T> {
     this.#forget();
     const known = this.#kept.get(key);
+    if (known !== undefined && known.digest !== digest) throw usedTwice();
     if (known !== undefined) return known.answer as Promise<T>;
     const answer = run();
-    const kept: Kept = { answer, expiresAt: undefined, bytes: 0 };
+    const kept: Kept = { digest, answer, expiresAt: undefined, bytes: 0 };
     this.#kept.set(key, kept);
     answer.then(
       (value) => this.#keep(key, kept, bytesOf(value)),
@@ -78,4 +86,10 @@ export class RepeatedRequests {
     this.#bytes -= kept.bytes;
     this.#kept.delete(key);
   }
+}
+
+function usedTwice(): InfermuxError {
+  const message =
+    'Idempotency-Key was used for another request: give each request one of its own, and each try of it the same';
+  return new InfermuxError('INVALID_ARGUMENT', message);
 }

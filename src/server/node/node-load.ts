@@ -29,6 +29,8 @@ export interface LoadSource {
   memory(): { readonly used: number; readonly most: number };
   /** Mean of the milliseconds by which timers were late since it was last asked. */
   delayMs(): number;
+  /** Ends the measurement. */
+  close(): void;
 }
 
 /**
@@ -49,6 +51,7 @@ function ofThisProcess(): LoadSource {
   delays.enable();
   return {
     ...OF_THE_PROCESS,
+    close: () => void delays.disable(),
     delayMs: () => {
       const { mean, count } = delays;
       delays.reset();
@@ -58,7 +61,7 @@ function ofThisProcess(): LoadSource {
   };
 }
 
-const OF_THE_PROCESS: Omit<LoadSource, 'delayMs'> = {
+const OF_THE_PROCESS: Omit<LoadSource, 'delayMs' | 'close'> = {
   now: () => performance.now(),
   cpuMicroseconds: () => {
     const { user, system } = process.cpuUsage();
@@ -98,6 +101,11 @@ export class LoadMeter {
   answered(isFailure: boolean): void {
     this.#answered += 1;
     if (isFailure) this.#failed += 1;
+  }
+
+  /** Ends the measurement. */
+  close(): void {
+    this.#source.close();
   }
 
   /** Whether the process gets the time that it wants: otherwise requests are better off elsewhere. */

@@ -115,6 +115,9 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       const connection = await connectNats(nats.url, 'test');
       const { state } = await (await jetstreamManager(connection)).streams.info('night-dead');
       expect(state.messages).toBe(2);
+      // Nothing is left, and nothing comes again.
+      const left = await (await jetstreamManager(connection)).streams.info('night');
+      expect(left.state.messages).toBe(0);
       await connection.close();
     });
 

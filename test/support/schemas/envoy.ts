@@ -59,6 +59,8 @@ function checkMessage(root: protobuf.Root, type: protobuf.Type, value: unknown, 
     if (typeof value !== 'string' || !/^\d+(\.\d{1,9})?s$/.test(value)) faults.push(`${path}: no duration: ${value}`);
     return;
   }
+  // Any object.
+  if (name === 'google.protobuf.Struct' && typeof value === 'object') return;
   const wrapped = /^google\.protobuf\.(\w+)Value$/.exec(name)?.[1];
   if (wrapped !== undefined) {
     checkScalar(wrapped.toLowerCase(), value, path, faults);

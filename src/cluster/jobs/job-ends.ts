@@ -1,0 +1,130 @@
+import type { JetStreamClient, JsMsg } from '@nats-io/jetstream';
+import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
+import { messageOf } from '../../common/errors.js';
+import { CODE_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
+import { keyOf } from './job-streams.js';
+import type { JobResult, JobWorkerOptions } from './job-worker.js';
+
+const RETRY_MS = 500;
+/** Longest pause in which nobody looks whether the worker is to stop. */
+const PAUSE_MS = 100;
+/** Bytes of a message for its headers; characters of a reason. */
+const MOST_HEADERS = 4_096;
+const MOST_REASON = 1_000;
+/** Time for the server to say that a result is stored. */
+const PUBLISH_MS = 5_000;
+
+export interface JobEndsEnvironment {
+  readonly connection: NatsConnection;
+  readonly jetstream: JetStreamClient;
+  readonly makeHeaders: () => MsgHdrs;
+  readonly isStopped: () => boolean;
+  readonly options: Pick<JobWorkerOptions, 'streams' | 'node' | 'log'>;
+}
+
+/** Ends jobs: with a result, or where somebody may look at them. Each end is stored once, since its subject takes one message. */
+export class JobEnds {
+  readonly #connection: NatsConnection;
+  readonly #jetstream: JetStreamClient;
+  readonly #makeHeaders: () => MsgHdrs;
+  readonly #isStopped: () => boolean;
+  readonly #options: Pick<JobWorkerOptions, 'streams' | 'node' | 'log'>;
+
+  constructor({ connection, jetstream, makeHeaders, isStopped, options }: JobEndsEnvironment) {
+    this.#connection = connection;
+    this.#jetstream = jetstream;
+    this.#makeHeaders = makeHeaders;
+    this.#isStopped = isStopped;
+    this.#options = options;
+  }
+
+  /** Stores the result of a job, and takes the job out of the stream. */
+  async store(message: JsMsg, { body, jsonBytes }: JobResult): Promise<'done' | 'again' | 'dead'> {
+    const { streams, node } = this.#options;
+    if (body.byteLength > this.#mostBytes) {
+      const reason = `the result has ${body.byteLength} bytes, and the server takes ${this.#mostBytes}: put fewer rows in a job, or ask for fewer outputs`;
+      return this.bury(message, 'FAILED_PRECONDITION', reason);
+    }
+    const headers = this.#makeHeaders();
+    headers.set(NODE_HEADER, node);
+    headers.set(MODEL_HEADER, message.headers?.get(MODEL_HEADER) ?? '');
+    if (jsonBytes !== undefined) headers.set(LENGTH_HEADER, String(jsonBytes));
+    const isNew = await this.#publishOnce(`${streams.jobs}.results.${keyOf(message.subject)}`, body, headers);
+    message.ack();
+    return isNew ? 'done' : 'again';
+  }
+
+  /** Puts a job that cannot be done where somebody may look at it. */
+  async bury(message: JsMsg, code: string, reason: string): Promise<'dead'> {
+    const { streams, log, node } = this.#options;
+    const headers = this.#makeHeaders();
+    for (const name of [MODEL_HEADER, LENGTH_HEADER]) {
+      const value = message.headers?.get(name);
+      if (value) headers.set(name, value);
+    }
+    headers.set(NODE_HEADER, node);
+    headers.set(CODE_HEADER, code);
+    // A header is one line.
+    headers.set(REASON_HEADER, reason.replace(/\s+/g, ' ').slice(0, MOST_REASON));
+    const key = keyOf(message.subject);
+    const body = message.data.byteLength > this.#mostBytes ? new Uint8Array() : message.data;
+    await this.#publishOnce(`${streams.jobs}.dead.${key}`, body, headers);
+    // Servers before 2.10.4 do not understand one with a reason.
+    message.term();
+    log('warn', { id: key, code, reason }, 'a job is dead');
+    return 'dead';
+  }
+
+  /** Bytes that a body may have beside its headers. */
+  get #mostBytes(): number {
+    return (this.#connection.info?.max_payload ?? Number.POSITIVE_INFINITY) - MOST_HEADERS;
+  }
+
+  /**
+   * Publishes a message, as often as it takes: what was done would be done again otherwise.
+   *
+   * @returns false when the subject has its message already.
+   * @throws the error of the last try once the worker is to stop.
+   */
+  async #publishOnce(subject: string, body: Uint8Array, headers: MsgHdrs): Promise<boolean> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const expect = { lastSubjectSequence: 0 };
+        await withoutTraces(() => this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS }));
+        return true;
+      } catch (cause) {
+        if (isTaken(cause)) return false;
+        if (this.#isStopped()) throw cause;
+        if (tries === 1)
+          this.#options.log('warn', { subject, reason: messageOf(cause) }, 'a result cannot be stored; trying again');
+        await pauseUnless(this.#isStopped, RETRY_MS);
+      }
+    }
+  }
+}
+
+/** Waits: not longer than the worker goes on. @throws Error when it is to stop. */
+export async function pauseUnless(isStopped: () => boolean, ms: number): Promise<void> {
+  const end = performance.now() + ms;
+  while (!isStopped() && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(PAUSE_MS, ms)));
+  }
+  if (isStopped()) throw new Error('the worker ends');
+}
+
+/** NATS's client makes two errors for each publication in advance, and their traces take a tenth of a worker's time. */
+function withoutTraces<T>(act: () => T): T {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return act();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+/** Whether a subject that takes one message has one. */
+function isTaken(cause: unknown): boolean {
+  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
+  return code === 10_071 || message.includes('wrong last sequence');
+}
