@@ -1,8 +1,8 @@
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { JobFiles } from '../../cluster/jobs/bodies/job-files.js';
 import { engineJobs } from '../../cluster/jobs/engine-jobs.js';
-import { JobFiles } from '../../cluster/jobs/job-files.js';
 import { streamsOf } from '../../cluster/jobs/job-streams.js';
 import { JobWorker } from '../../cluster/jobs/job-worker.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';

@@ -6,8 +6,8 @@ import { allocateOf } from '../../server/inference/allocate.js';
 import { Inference } from '../../server/inference/inference.js';
 import { ServedNames } from '../../server/inference/served-names.js';
 import { InferenceStatistics } from '../../server/inference/statistics.js';
-import { readJob } from './job-body.js';
-import type { JobFiles } from './job-files.js';
+import { readJob } from './bodies/job-body.js';
+import type { JobFiles } from './bodies/job-files.js';
 import type { Job, JobResult } from './job-worker.js';
 
 /** How long a job waits where its engine is full: pulling as much as the engine takes makes that rare. */

@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 import { InfermuxError, show } from '../../common/errors.js';
 import { isPlainObject } from '../../common/values/realm.js';
 import { jsonTensor } from '../../open-inference/handler-tensors.js';
+import { openNpy } from './bodies/npy-file.js';
 import { isPartOfSubject } from './job-streams.js';
-import { openNpy } from './npy-file.js';
 
 /** A job that is to be put into a stream. */
 export interface NewJob {

@@ -17,7 +17,7 @@ export interface JobStreams {
 export const CONSUMER = 'infermux';
 
 /** How long a worker may be silent about a job before another one gets it. */
-export const ACK_WAIT_MS = 10_000;
+export const ACK_WAIT_MS = 5_000;
 
 const NS_PER_MS = 1e6;
 

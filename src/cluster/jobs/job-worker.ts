@@ -4,8 +4,9 @@ import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.j
 import { natsPackage } from '../nats/nats-connection.js';
 import { JobEnds, pauseUnless } from './job-ends.js';
 import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
-import { ALONE_FROM, fateOf, isPoison } from './job-outcome.js';
+import { ALONE_FROM, fateOf, MOST_ENDED } from './job-outcome.js';
 import { ACK_WAIT_MS, CONSUMER, type JobStreams, keyOf, openStreams } from './job-streams.js';
+import { Suspects } from './suspects.js';
 
 /** A job as its worker gets it. */
 export interface Job {
@@ -58,13 +59,18 @@ export class JobWorker {
   readonly #connection: NatsConnection;
   readonly #options: JobWorkerOptions;
   readonly #ends: JobEnds;
+  readonly #memory: Suspects;
   readonly #jetstream: JetStreamClient;
   #batch: ConsumerMessages | undefined;
   #isStopped = false;
   /** When each began. */
   readonly #underWay = new Map<JsMsg, number>();
-  /** Those under way that have not begun. */
+  /** Those under way that have not begun: jobs that workers may have died by, and others. */
   readonly #suspects: JsMsg[] = [];
+  readonly #waiting: JsMsg[] = [];
+  #running = 0;
+  /** Whether the one that runs is a suspect, beside which nothing may run. */
+  #isAlone = false;
   #wake: (() => void) | undefined;
   readonly #keeping: NodeJS.Timeout;
   readonly #ended: Promise<void>;
@@ -73,8 +79,10 @@ export class JobWorker {
     connection: NatsConnection,
     jetstream: JetStreamClient,
     makeHeaders: () => MsgHdrs,
+    memory: Suspects,
     options: JobWorkerOptions,
   ) {
+    this.#memory = memory;
     this.#connection = connection;
     this.#jetstream = jetstream;
     const isStopped = () => this.#isStopped;
@@ -88,7 +96,8 @@ export class JobWorker {
     const { jetstream } = await natsPackage(() => import('@nats-io/jetstream'));
     const { headers } = await natsPackage(() => import('@nats-io/transport-node'));
     await openStreams(connection, options.streams);
-    return new JobWorker(connection, jetstream(connection), headers, options);
+    const memory = await Suspects.open(connection, options.streams);
+    return new JobWorker(connection, jetstream(connection), headers, memory, options);
   }
 
   /** Takes no more jobs, and resolves when those under way are done. */
@@ -97,7 +106,7 @@ export class JobWorker {
     this.#wake?.();
     this.#batch?.stop();
     await this.#ended;
-    for (const message of this.#suspects.splice(0)) {
+    for (const message of [...this.#suspects.splice(0), ...this.#waiting.splice(0)]) {
       message.nak();
       this.#underWay.delete(message);
     }
@@ -122,7 +131,6 @@ export class JobWorker {
           }
           this.#batch = await consumer.fetch({ max_messages: room, expires: PULL_MS });
           for await (const message of this.#batch) this.#begin(message);
-          await this.#doSuspects();
           wasInTrouble = false;
         }
       } catch (cause) {
@@ -144,25 +152,48 @@ export class JobWorker {
       return;
     }
     this.#underWay.set(message, performance.now());
-    if (message.info.deliveryCount >= ALONE_FROM) this.#suspects.push(message);
-    else void this.#run(message);
+    (message.info.deliveryCount >= ALONE_FROM ? this.#suspects : this.#waiting).push(message);
+    this.#goOn();
   }
 
-  /** Does the jobs, one after the other and each alone, that may have ended workers. */
-  async #doSuspects(): Promise<void> {
-    while (this.#suspects.length > 0 && !this.#isStopped) {
-      while (this.#underWay.size > this.#suspects.length) await this.#settled();
-      await this.#run(this.#suspects.shift() as JsMsg);
+  /** Begins what can be begun: all that waits together; or, alone and before the others, a job that may have ended workers. */
+  #goOn(): void {
+    if (this.#isAlone || this.#isStopped) return;
+    const suspect = this.#running === 0 ? this.#suspects.shift() : undefined;
+    if (suspect !== undefined) {
+      this.#isAlone = true;
+      void this.#run(suspect, () => this.#doAlone(suspect));
+    } else if (this.#suspects.length === 0) {
+      for (const message of this.#waiting.splice(0)) void this.#run(message, () => this.#do(message));
+    }
+  }
+
+  async #doAlone(message: JsMsg): Promise<void> {
+    const key = keyOf(message.subject);
+    const ended = await this.#memory.begins(key);
+    try {
+      if (ended < MOST_ENDED) await this.#do(message);
+      else {
+        const reason = `it has ended ${ended} workers in which nothing else was under way`;
+        this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
+      }
+    } finally {
+      // Only the end of the process leaves it there.
+      await this.#memory.ends(key).catch(() => undefined);
     }
   }
 
   /** Never rejects. */
-  async #run(message: JsMsg): Promise<void> {
+  async #run(message: JsMsg, act: () => Promise<void>): Promise<void> {
+    this.#running += 1;
     const ended = () => {
+      this.#running -= 1;
+      if (this.#running === 0) this.#isAlone = false;
       this.#underWay.delete(message);
       this.#wake?.();
+      this.#goOn();
     };
-    await this.#do(message)
+    await act()
       .catch((cause: unknown) => {
         // The worker ends, or the connection has: another one gets the job.
         if (!this.#connection.isClosed()) message.nak();
@@ -179,12 +210,6 @@ export class JobWorker {
   }
 
   async #do(message: JsMsg): Promise<void> {
-    const { deliveryCount } = message.info;
-    if (isPoison(deliveryCount)) {
-      const reason = `delivered ${deliveryCount} times, and no worker has lived to answer it`;
-      this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
-      return;
-    }
     for (let tries = 1; ; tries += 1) {
       let result: JobResult;
       try {

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { InfermuxError, show } from '../../common/errors.js';
-import { bytesOfElement, type Datatype } from '../../open-inference/datatypes.js';
+import { InfermuxError, show } from '../../../common/errors.js';
+import { bytesOfElement, type Datatype } from '../../../open-inference/datatypes.js';
 
 /** The array of a file of NumPy (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). */
 export interface NpyArray {

@@ -1,11 +1,11 @@
 import { realpath } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
-import { InfermuxError, show } from '../../common/errors.js';
-import { typeOf } from '../../open-inference/datatypes.js';
-import { type Allocate, bytesOfData, checkBooleans } from '../../open-inference/raw-tensors.js';
-import type { MessageTensor } from '../../open-inference/rest/tensor-message.js';
-import type { NumericType } from '../../tensors/memory/allocated-tensors.js';
-import type { Tensor } from '../../tensors/tensor.js';
+import { InfermuxError, show } from '../../../common/errors.js';
+import { typeOf } from '../../../open-inference/datatypes.js';
+import { type Allocate, bytesOfData, checkBooleans } from '../../../open-inference/raw-tensors.js';
+import type { MessageTensor } from '../../../open-inference/rest/tensor-message.js';
+import type { NumericType } from '../../../tensors/memory/allocated-tensors.js';
+import type { Tensor } from '../../../tensors/tensor.js';
 import { openNpy } from './npy-file.js';
 
 /** An input of a job that is in a file: `{ name, parameters: { file, rows? } }`. */

@@ -1,15 +1,15 @@
-import { InfermuxError } from '../../common/errors.js';
-import type { InferenceCall } from '../../open-inference/inference-call.js';
-import { doAtOnce, doInTurns } from '../../open-inference/json/steps.js';
-import { type Allocate, feedFromRaw } from '../../open-inference/raw-tensors.js';
-import { inferenceCallOf } from '../../open-inference/rest/infer-request.js';
+import { InfermuxError } from '../../../common/errors.js';
+import type { InferenceCall } from '../../../open-inference/inference-call.js';
+import { doAtOnce, doInTurns } from '../../../open-inference/json/steps.js';
+import { type Allocate, feedFromRaw } from '../../../open-inference/raw-tensors.js';
+import { inferenceCallOf } from '../../../open-inference/rest/infer-request.js';
 import {
   type MessageTensor,
   parseObject,
   readSmallMessage,
   readTensorMessage,
   type TensorMessage,
-} from '../../open-inference/rest/tensor-message.js';
+} from '../../../open-inference/rest/tensor-message.js';
 import { fileInputs, type JobFiles } from './job-files.js';
 
 /** JSON of more bytes is read in several turns of the event loop. */
