@@ -78,7 +78,8 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       const config = ['cluster', 'config', 'haproxy', '--nats', nats.url, '--socket', proxy.socket];
       const follower = startProgram([process.execPath, CLI, ...config]);
       await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
-      expect((await serversUp(proxy, 'grpc')).length).toBe(3);
+      // The servers of the other backends are set after those of REST.
+      await until(async () => (await serversUp(proxy, 'grpc')).length === 3, 'all nodes in gRPC');
       // The server goes away and comes back: nothing changes.
       await nats.stop('SIGKILL');
       const [first] = nodes as [Node];
