@@ -183,8 +183,9 @@ function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate
     });
     return lines.join('');
   };
-  // Servers without an address cannot name those that they follow.
-  const isProbed = name === 'rest' || template !== undefined;
+  // Slots cannot follow others: those of gRPC have no probes. A node that dies leaves them when its record expires, and until then
+  // its calls are tried elsewhere.
+  const isProbed = name === 'rest';
   const proto = name === 'grpc' ? ' check-proto h1' : '';
   const steady = (hasOwn: boolean) => (hasOwn ? probes('steady', proto) : '') + servers(hasOwn ? undefined : 'rest');
   return [
@@ -200,7 +201,7 @@ ${SERVERS[template === undefined ? 'fixed' : 'template']}${steady(isProbed)}`,
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
   balance random(2)
-${steady(template !== undefined)}`,
+${steady(isProbed && template !== undefined)}`,
     `
 backend ${name}_ready from ${name}
   # Where most nodes are not steady.
