@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import { parseAddress } from '../../cluster/addresses.js';
 import { NodeAnnouncer } from '../../cluster/membership/announcer.js';
 import type { NodeRecord } from '../../cluster/membership/node-record.js';
-import { checkNatsUrl, connectNats } from '../../cluster/nats/nats-connection.js';
+import { checkNatsPackages, checkNatsUrl, connectNats } from '../../cluster/nats/nats-connection.js';
 import { InfermuxError } from '../../index.js';
 import type { InferenceServer } from '../../server/server.js';
 import { type Address, isLoopback } from '../../server/server-options.js';
@@ -25,14 +25,15 @@ const LEAVE_MS = 500;
  *
  * @param host by which others reach this one; undefined: that on which it listens, or its first address.
  * @param isSecure whether it has TLS.
- * @throws InfermuxError `INVALID_ARGUMENT` for a wrong URL, and without REST.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a wrong URL, and without REST; `FAILED_PRECONDITION` without NATS's client.
  */
-export function joinCluster(
+export async function joinCluster(
   url: string,
   server: InferenceServer,
   { host, isSecure, log }: { readonly host: string | undefined; readonly isSecure: boolean; readonly log: Logger },
-): Membership {
+): Promise<Membership> {
   checkNatsUrl(url);
+  await checkNatsPackages();
   const { http, grpc } = server;
   if (http === undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', '--nats needs REST: proxies ask for the state of a node by it');

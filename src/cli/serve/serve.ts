@@ -54,7 +54,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
     if (flags.nats !== undefined) {
       const { joinCluster } = await import('./join-cluster.js');
       const isSecure = config.server?.tls !== undefined;
-      membership = joinCluster(flags.nats, server, { host: flags.advertise, isSecure, log });
+      membership = await joinCluster(flags.nats, server, { host: flags.advertise, isSecure, log });
     }
     process.stdout.write(await greeting(engine, server, engineOptions.models, config.server));
     if (!end.signal.aborted)

@@ -1,6 +1,7 @@
 import type { JetStreamClient, JsMsg } from '@nats-io/jetstream';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { messageOf } from '../../common/errors.js';
+import { isConflict, mostBodyBytes } from '../nats/nats-connection.js';
 import { CODE_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
 import { keyOf } from './job-streams.js';
 import type { JobResult, JobWorkerOptions } from './job-worker.js';
@@ -8,8 +9,7 @@ import type { JobResult, JobWorkerOptions } from './job-worker.js';
 const RETRY_MS = 500;
 /** Longest pause in which nobody looks whether the worker is to stop. */
 const PAUSE_MS = 100;
-/** Bytes of a message for its headers; characters of a reason. */
-const MOST_HEADERS = 4_096;
+/** Characters of a reason. */
 const MOST_REASON = 1_000;
 /** Time for the server to say that a result is stored. */
 const PUBLISH_MS = 5_000;
@@ -41,8 +41,8 @@ export class JobEnds {
   /** Stores the result of a job, and takes the job out of the stream. */
   async store(message: JsMsg, { body, jsonBytes }: JobResult): Promise<'done' | 'again' | 'dead'> {
     const { streams, node } = this.#options;
-    if (body.byteLength > this.#mostBytes) {
-      const reason = `the result has ${body.byteLength} bytes, and the server takes ${this.#mostBytes}: put fewer rows in a job, or ask for fewer outputs`;
+    if (body.byteLength > mostBodyBytes(this.#connection)) {
+      const reason = `the result has ${body.byteLength} bytes, and the server takes ${mostBodyBytes(this.#connection)}: put fewer rows in a job, or ask for fewer outputs`;
       return this.bury(message, 'FAILED_PRECONDITION', reason);
     }
     const headers = this.#makeHeaders();
@@ -67,17 +67,12 @@ export class JobEnds {
     // A header is one line.
     headers.set(REASON_HEADER, reason.replace(/\s+/g, ' ').slice(0, MOST_REASON));
     const key = keyOf(message.subject);
-    const body = message.data.byteLength > this.#mostBytes ? new Uint8Array() : message.data;
+    const body = message.data.byteLength > mostBodyBytes(this.#connection) ? new Uint8Array() : message.data;
     await this.#publishOnce(`${streams.jobs}.dead.${key}`, body, headers);
     // Servers before 2.10.4 do not understand one with a reason.
     message.term();
     log('warn', { id: key, code, reason }, 'a job is dead');
     return 'dead';
-  }
-
-  /** Bytes that a body may have beside its headers. */
-  get #mostBytes(): number {
-    return (this.#connection.info?.max_payload ?? Number.POSITIVE_INFINITY) - MOST_HEADERS;
   }
 
   /**
@@ -93,7 +88,7 @@ export class JobEnds {
         await withoutTraces(() => this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS }));
         return true;
       } catch (cause) {
-        if (isTaken(cause)) return false;
+        if (isConflict(cause)) return false;
         if (this.#isStopped()) throw cause;
         if (tries === 1)
           this.#options.log('warn', { subject, reason: messageOf(cause) }, 'a result cannot be stored; trying again');
@@ -121,10 +116,4 @@ function withoutTraces<T>(act: () => T): T {
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
   }
-}
-
-/** Whether a subject that takes one message has one. */
-function isTaken(cause: unknown): boolean {
-  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
-  return code === 10_071 || message.includes('wrong last sequence');
 }

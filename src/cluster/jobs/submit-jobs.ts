@@ -1,6 +1,6 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf } from '../../common/errors.js';
-import { natsPackage } from '../nats/nats-connection.js';
+import { mostBodyBytes, natsPackage } from '../nats/nats-connection.js';
 import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
 import type { JobSource, NewJob } from './job-source.js';
 import { type JobStreams, openStreams } from './job-streams.js';
@@ -8,8 +8,6 @@ import { type JobStreams, openStreams } from './job-streams.js';
 /** Jobs that are on their way to the server at a time. */
 const MOST_AHEAD = 256;
 const RETRY_MS = 500;
-/** Bytes of a message for its headers. */
-const MOST_HEADERS = 4_096;
 const PUBLISH_MS = 5_000;
 
 export interface Submitted {
@@ -39,7 +37,7 @@ export async function submitJobs(
   const { headers: makeHeaders } = await natsPackage(() => import('@nats-io/transport-node'));
   await openStreams(connection, streams);
   const client = jetstream(connection);
-  const most = (connection.info?.max_payload ?? Number.POSITIVE_INFINITY) - MOST_HEADERS;
+  const most = mostBodyBytes(connection);
   let [accepted, known] = [0, 0];
   const send = async ({ id, model, body, jsonBytes }: NewJob): Promise<void> => {
     if (body.byteLength > most) throw tooLarge(id, body.byteLength, most);

@@ -1,5 +1,6 @@
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
+import { isConflict } from '../nats/nats-connection.js';
 import { BEAT_MS, keyOf, openBucket, slotOf } from './bucket.js';
 import { decodeRecord, encodeRecord, type NodeRecord } from './node-record.js';
 
@@ -134,10 +135,4 @@ export class NodeAnnouncer {
     }
     throw new Error(`there are ${MOST_SLOTS} nodes already`);
   }
-}
-
-/** Whether somebody else has written the key in the meantime. */
-function isConflict(cause: unknown): boolean {
-  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
-  return code === 10_071 || message.includes('wrong last sequence');
 }

@@ -51,6 +51,28 @@ function readUrl(text: string): URL {
 /** No message may show a password. */
 const withoutPassword = (text: string) => text.replace(/\/\/.*@/, '//(secret)@');
 
+/** Bytes of a message for its headers. */
+const MOST_HEADERS = 4_096;
+
+/** Bytes that the body of a message may have beside its headers. */
+export function mostBodyBytes(connection: NatsConnection): number {
+  return (connection.info?.max_payload ?? Number.POSITIVE_INFINITY) - MOST_HEADERS;
+}
+
+/** Whether a message was refused because its subject has another one than was expected. */
+export function isConflict(cause: unknown): boolean {
+  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
+  return code === WRONG_LAST_SEQUENCE || message.includes('wrong last sequence');
+}
+
+/** The server's number for it. */
+const WRONG_LAST_SEQUENCE = 10_071;
+
+/** @throws InfermuxError `FAILED_PRECONDITION` when NATS's client is not installed. */
+export async function checkNatsPackages(): Promise<void> {
+  await natsPackage(() => Promise.all([import('@nats-io/transport-node'), import('@nats-io/kv')]));
+}
+
 /**
  * Loads a package of NATS's client.
  *

@@ -64,7 +64,7 @@ export function commandsFor(servers: readonly HaproxyServer[], nodes: ReadonlyMa
     return [
       ...(isThere ? [] : [`${set} addr ${host} port ${port}`]),
       // The probes are those of REST.
-      ...(isGrpc && !(isThere && server.checkPort === parseAddress(node.http).port)
+      ...(isGrpc && server.checkPort !== parseAddress(node.http).port
         ? [`${set} check-port ${parseAddress(node.http).port}`]
         : []),
       ...(server.isDisabled ? [`${set} state ready`] : []),

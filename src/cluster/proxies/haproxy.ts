@@ -173,21 +173,23 @@ function choice(name: Side): string {
 
 function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate | undefined): readonly string[] {
   const ids = serverIds(settings.nodes);
+  // The probes are of HTTP/1.1, whatever the requests are.
+  const proto = name === 'grpc' ? ' check-proto h1' : '';
   const addresses = settings.nodes.map(({ http, grpc }) => textOf(name === 'grpc' && grpc !== undefined ? grpc : http));
   /** @param tracked the backend of REST whose probes tell the state; undefined: these servers have probes of their own. */
   const servers = (tracked: string | undefined) => {
-    if (template !== undefined) return `  server-template n 1-${template.slots} 127.0.0.1:1 ${UNHEARD} disabled\n`;
+    if (template !== undefined)
+      // `server-template` gives these settings to its first server alone.
+      return Array.from({ length: template.slots }, (_, index) => slotLine(index + 1, `${UNHEARD}${proto}`)).join('');
     const lines = addresses.map((address, index) => {
       const state = tracked === undefined ? '' : ` track ${tracked}/n${index + 1}`;
       return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${state}${lookedUp(settings.nodes[index])}\n`;
     });
     return lines.join('');
   };
-  // Slots cannot follow others: those of gRPC have no probes. A node that dies leaves them when its record expires, and until then
-  // its calls are tried elsewhere.
-  const isProbed = name === 'rest';
-  const proto = name === 'grpc' ? ' check-proto h1' : '';
-  const steady = (hasOwn: boolean) => (hasOwn ? probes('steady', proto) : '') + servers(hasOwn ? undefined : 'rest');
+  // Servers without an address cannot name those that they follow.
+  const isProbed = name === 'rest' || template !== undefined;
+  const steady = (hasOwn: boolean) => (hasOwn ? probes('steady') : '') + servers(hasOwn ? undefined : 'rest');
   return [
     `
 backend ${name} from ${name}
@@ -201,12 +203,12 @@ ${SERVERS[template === undefined ? 'fixed' : 'template']}${steady(isProbed)}`,
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
   balance random(2)
-${steady(isProbed && template !== undefined)}`,
+${steady(template !== undefined)}`,
     `
 backend ${name}_ready from ${name}
   # Where most nodes are not steady.
   balance random(2)
-${isProbed ? probes('ready', proto) : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
+${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
   ];
 }
 
@@ -219,12 +221,14 @@ const SERVERS = {
   template: `  # Slots: infermux sets their addresses when nodes come, and disables them when they go. ${UNHEARD_TOO}`,
 };
 
+const slotLine = (slot: number, settings: string) => `  server n${slot} 127.0.0.1:1 ${settings} disabled\n`;
+
 /** A node that has a name may have another address later, or none yet. */
 function lookedUp(node: ProxiedNode | undefined): string {
   return node === undefined || isIP(node.http.host) > 0 ? '' : ' resolvers system init-addr libc,none';
 }
 
-/** HAProxy does not inherit it from `default-server`. */
+/** HAProxy 2.6 inherits neither it nor `check-proto` from `default-server`. */
 const UNHEARD = 'tcp-ut 2s';
 
 /** Percent of the average number of requests under way, above which a node passes requests on. */
@@ -236,12 +240,12 @@ const MEANINGS = {
     'A node is steady: it is ready, and has the processor time that it wants. One that is to end says so first, and drains.',
 };
 
-function probes(what: keyof typeof MEANINGS, proto: string): string {
+function probes(what: keyof typeof MEANINGS): string {
   return `  # ${MEANINGS[what]}
   option httpchk GET /v2/health/${what}
   http-check expect status 200
   # Probes twice a second; two that fail take a node out, and so do two refused connections. A node that comes back gets its
   # models one after the other within ten seconds, so that it does not load all at once.
-  default-server check${proto} inter 500ms fastinter 200ms downinter 500ms fall 2 rise 1 slowstart 10s observe layer4 error-limit 2 on-error mark-down
+  default-server check inter 500ms fastinter 200ms downinter 500ms fall 2 rise 1 slowstart 10s observe layer4 error-limit 2 on-error mark-down
 `;
 }

@@ -80,6 +80,12 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
       // The servers of the other backends are set after those of REST.
       await until(async () => (await serversUp(proxy, 'grpc')).length === 3, 'all nodes in gRPC');
+      // They are up until probes have failed: these must have succeeded.
+      const rows = async () => (await proxy.ask('show stat')).split('\n').filter((row) => /^grpc\w*,n[123],/.test(row));
+      await until(
+        async () => (await rows()).filter((row) => row.includes(',L7OK,')).length === 9,
+        'the probes of gRPC',
+      );
       // The server goes away and comes back: nothing changes.
       await nats.stop('SIGKILL');
       const [first] = nodes as [Node];

@@ -77,6 +77,6 @@ export async function serversUp(proxy: Haproxy, backend = 'rest'): Promise<strin
   ];
   return rows
     .map((row) => row.split(','))
-    .filter((row) => row[name] === backend && row[server] !== 'BACKEND' && /^(UP|no check)/.test(row[status] ?? ''))
+    .filter((row) => row[name] === backend && row[server] !== 'BACKEND' && row[status]?.startsWith('UP'))
     .map((row) => row[server] as string);
 }
