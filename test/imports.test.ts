@@ -44,6 +44,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
       'open-inference',
       'server',
       'cluster',
+      '@nats-io/transport-node',
       'cli-progress',
       'cli-table3',
       'commander',

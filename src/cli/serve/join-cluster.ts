@@ -1,5 +1,6 @@
 import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NatsConnection } from '@nats-io/transport-node';
 import type { Logger } from 'pino';
 import { parseAddress } from '../../cluster/addresses.js';
 import { NodeAnnouncer } from '../../cluster/membership/announcer.js';
@@ -19,6 +20,7 @@ export interface Membership {
 const ANY = ['0.0.0.0', '::'];
 /** Time to tell NATS that the node ends. */
 const LEAVE_MS = 500;
+const RETRY_MS = 500;
 
 /**
  * Announces a server to the proxies that follow a NATS server.
@@ -49,29 +51,41 @@ export async function joinCluster(
       'announced with an address of this machine: say --host 0.0.0.0, or --advertise, if others are to reach it',
     );
   }
+  let hasLeft = false;
+  let connection: NatsConnection | undefined;
+  let announcer: NodeAnnouncer | undefined;
   const trouble = (message: string) => log.warn(`NATS cannot be told of this node: ${message}; trying again`);
   // A node starts without NATS, too: it is announced as soon as that is there.
   const announcing = announce();
   announcing.catch((cause: unknown) => log.error(`this node is not announced: ${messageOf(cause)}`));
   return {
     async leave() {
-      const leaving = announcing.then(async ({ announcer, connection }) => {
-        await announcer.leave();
-        await connection.close();
-      });
+      hasLeft = true;
       // NATS must not hold up the end. What is not taken out expires.
-      await Promise.race([leaving.catch(() => undefined), sleep(LEAVE_MS, undefined, { ref: false })]);
+      await Promise.race([announcer?.leave(), sleep(LEAVE_MS, undefined, { ref: false })]);
+      await connection?.close();
     },
   };
 
-  async function announce() {
-    const connection = await connectNats(url, `infermux node ${server.node}`, true);
-    const announcer = await NodeAnnouncer.start(connection, () => recordOf(server, addresses), trouble);
-    log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
+  async function announce(): Promise<void> {
+    for (let tries = 1; connection === undefined && !hasLeft; tries += 1) {
+      try {
+        connection = await connectNats(url, `infermux node ${server.node}`);
+      } catch (cause) {
+        if (tries === 1) trouble(messageOf(cause));
+        await sleep(RETRY_MS, undefined, { ref: false });
+      }
+    }
+    if (hasLeft || connection === undefined) {
+      await connection?.close();
+      return;
+    }
     connection.closed().then((error) => {
       if (error) log.error(`the connection to NATS has ended: ${error.message}`);
     });
-    return { announcer, connection };
+    announcer = await NodeAnnouncer.start(connection, () => recordOf(server, addresses), trouble);
+    if (hasLeft) await announcer.leave();
+    else if (announcer.slot !== undefined) log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
   }
 }
 

@@ -9,11 +9,10 @@ const PACKAGES = '@nats-io/transport-node @nats-io/jetstream @nats-io/kv';
  *
  * @param url `nats://` or `tls://` with host and port, `user:password@` or `token@` before them; several with commas between.
  * @param name of this client, for whoever looks at the server.
- * @param isPatient whether to wait for a server that is not there yet.
  * @throws InfermuxError `INVALID_ARGUMENT` for another URL; `FAILED_PRECONDITION` when nobody answers there, or NATS's packages
  *   are not installed.
  */
-export async function connectNats(url: string, name: string, isPatient = false): Promise<NatsConnection> {
+export async function connectNats(url: string, name: string): Promise<NatsConnection> {
   const urls = url.split(',').map(readUrl);
   const { connect } = await natsPackage(() => import('@nats-io/transport-node'));
   const [{ username = '', password = '' } = {}] = urls;
@@ -24,7 +23,7 @@ export async function connectNats(url: string, name: string, isPatient = false):
     return await connect({
       ...{ servers: urls.map(({ host }) => host), name, ...credentials, ...tls },
       ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS, pingInterval: 10_000 },
-      waitOnFirstConnect: isPatient,
+      waitOnFirstConnect: false,
     });
   } catch (cause) {
     const shown = urls.map(({ host }) => host).join(', ');

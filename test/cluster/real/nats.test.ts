@@ -110,6 +110,29 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
     });
   });
 
+  it('start and end without the server, and are announced when it is there', async () => {
+    const nats = await NatsServer.start();
+    await nats.stop();
+    const models = modelsDirectory(1);
+    const lonely = await Node.start(LOOPBACK, { models, flags: ['--nats', nats.url] });
+    lonely.program.kill('SIGTERM');
+    expect(await lonely.program.exited).toBe(0);
+    const [patient, other] = await Promise.all(
+      ['1', '2'].map(() => Node.start(LOOPBACK, { models, flags: ['--nats', nats.url] })),
+    );
+    await nats.start();
+    const announced = async () => (await statusOf('--nats', nats.url).catch(() => undefined))?.nodes.length;
+    await until(async () => (await announced()) === 2, 'both nodes');
+    // The server is away at the end.
+    await nats.stop('SIGKILL');
+    for (const node of [patient, other]) {
+      const began = performance.now();
+      node?.program.kill('SIGTERM');
+      expect(await node?.program.exited).toBe(0);
+      expect(performance.now() - began).toBeLessThan(3_000);
+    }
+  });
+
   it('say clearly that no server answers', async () => {
     const { code, text } = await status('--nats', 'nats://user:secret@127.0.0.1:1');
     expect([code, text]).toStrictEqual([1, expect.stringContaining('no NATS server answers at 127.0.0.1:1')]);
