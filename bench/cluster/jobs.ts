@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { jetstreamManager } from '@nats-io/jetstream';
@@ -24,6 +25,9 @@ const KINDS = 97;
 
 const rowsOf = (kind: number, rows: number) =>
   Float32Array.from({ length: rows * WIDTH }, (_, index) => (kind * 7 + index) % 16);
+
+/** Of the file of rows. */
+const HEADER_BYTES = 128;
 
 /** Jobs that name rows of a file in place of having them. */
 function referringJobs(count: number, rows: number, folder: string): JobSource {
@@ -62,7 +66,7 @@ function jobsOf(count: number, rows: number, model: string): JobSource {
   return { count, jobs };
 }
 
-const startWorker = (nats: NatsServer, replicas: number, node: string, files = '/nowhere'): Program => {
+const startWorker = (nats: NatsServer, replicas: number, node: string, files?: string): Program => {
   const own = [
     '--nats',
     nats.url,
@@ -72,8 +76,7 @@ const startWorker = (nats: NatsServer, replicas: number, node: string, files = '
     String(replicas),
     '--node-name',
     node,
-    '--files',
-    files,
+    ...(files === undefined ? [] : ['--files', files]),
   ];
   return startProgram([process.execPath, CLI, 'worker', `${ROOT}native-models`, ...own, '--log-level', 'warn']);
 };
@@ -108,7 +111,7 @@ export async function survival(count: number, killMs = 2_000): Promise<SurvivalO
   })();
   const connection = await connectNats(nats.url, 'bench');
   const streams = streamsOf(STREAM);
-  const ids = new Set(Array.from({ length: count }, (_, index) => String(index)));
+  const ids = new Map(Array.from({ length: count }, (_, index) => [String(index), undefined]));
   const ends: JobEnd[] = [];
   const restarting = (async () => {
     for (const share of [1 / 3, 2 / 3]) {
@@ -161,30 +164,46 @@ export interface JobRates {
   readonly jobs: number;
 }
 
-/** What the way over the server costs: the same requests, given to an engine of two replicas, and to a worker of two. */
+/**
+ * What the way over the server costs: the same requests, given to an engine of two replicas, and to a worker of two. Where jobs name
+ * rows of a file, who calls the engine reads them from that file, too.
+ */
 export async function jobThroughput(count: number, rows: number, isReferring: boolean): Promise<JobRates> {
   const folder = directory();
   const make = (n: number) => (isReferring ? referringJobs(n, rows, folder) : jobsOf(n, rows, HEAVIER));
+  // Writes the file.
+  make(count);
   const engine = await createEngine({ models: `${ROOT}native-models`, replicas: 2 });
-  const image = { dims: [rows, WIDTH], data: rowsOf(1, rows) };
+  const dims = [rows, WIDTH];
+  const image = { dims, data: rowsOf(1, rows) };
+  const file = isReferring ? await open(`${folder}/rows.npy`) : undefined;
+  const feedOf = async (request: number) => {
+    if (file === undefined) return image;
+    const tensor = engine.allocate('float32', dims);
+    const bytes = new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
+    await file.read(bytes, 0, bytes.length, HEADER_BYTES + (request % KINDS) * bytes.length);
+    return tensor;
+  };
   const callers = 128;
   const direct = async (requests: number) => {
     let left = requests;
     const began = performance.now();
     const call = async () => {
-      for (left -= 1; left >= 0; left -= 1) await engine.run(HEAVIER, { image });
+      for (left -= 1; left >= 0; left -= 1) await engine.run(HEAVIER, { image: await feedOf(left) });
     };
     await Promise.all(Array.from({ length: callers }, call));
     return (requests * 1_000) / (performance.now() - began);
   };
-  await direct(Math.ceil(count / 4));
+  // Both begin with cold code: the worker is a process of its own each time.
+  await direct(count);
   const rate = await direct(count);
   await engine.close();
+  await file?.close();
 
   const nats = await NatsServer.start();
   const connection = await connectNats(nats.url, 'bench');
   const streams = streamsOf(STREAM);
-  await submitJobs(connection, streams, 'warm-up', make(Math.ceil(count / 4)), () => undefined);
+  await submitJobs(connection, streams, 'warm-up', make(count), () => undefined);
   await submitJobs(connection, streams, 'run', make(count), () => undefined);
   const worker = startWorker(nats, 2, 'w', folder);
   const manager = await jetstreamManager(connection);
@@ -193,7 +212,7 @@ export async function jobThroughput(count: number, rows: number, isReferring: bo
     await sleep(200);
     return (await manager.streams.info(streams.results)).state.messages;
   };
-  const total = count + Math.ceil(count / 4);
+  const total = 2 * count;
   await until(async () => (await stored()) >= total - count, 'the warm-up', 300_000);
   const [from, began] = [await stored(), performance.now()];
   await until(async () => (await stored()) >= total, 'the jobs', 300_000);

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
-import { startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { createNetwork } from '../../test/support/cluster/hosts.js';
+import { readServers } from '../../dist/cluster/proxies/haproxy-servers.js';
+import { type Haproxy, startHaproxy } from '../../test/support/cluster/haproxy.js';
+import { createNetwork, type Host } from '../../test/support/cluster/hosts.js';
 import { ClosedLoop, restSender } from '../../test/support/cluster/load.js';
 import { NatsServer } from '../../test/support/cluster/nats.js';
 import { Node } from '../../test/support/cluster/nodes.js';
@@ -15,38 +16,48 @@ const CALLERS = 8;
 export interface MembershipOutcome extends Outcome {
   /** From the moment when the node is ready until it has its first request. */
   readonly joinMs: number;
-  /** From the signal to end until the last request that it got. */
+  /** From the signal to end until HAProxy knows, and the node has had its last request. */
   readonly leaveMs: number;
 }
 
-/** Nodes that announce themselves, behind a HAProxy that is kept to them: one leaves and comes back, under load. */
+/** Nodes that announce themselves, behind a HAProxy that is kept to them: one comes, and another one leaves, under load. */
 export async function membership(times: number): Promise<readonly MembershipOutcome[]> {
-  const network = createNetwork(NODES);
+  // Each node that comes has an address that HAProxy has not had: by probes alone none would get anything.
+  const network = createNetwork(NODES + times);
   const nats = await NatsServer.start(network.own);
   const proxy = await startHaproxy([], undefined, { slots: 8 });
   const config = ['cluster', 'config', 'haproxy', '--nats', nats.url, '--socket', proxy.socket];
   const follower = startProgram([process.execPath, CLI, ...config]);
   const flags = ['--nats', nats.url, '--drain-delay', '1', '--max-models', String(MODELS)];
   const models = modelsDirectory(MODELS);
-  const nodes = await Promise.all(network.hosts.map((host) => Node.start(host, { models, flags })));
+  const start = (host: Host) => Node.start(host, { models, flags });
+  const nodes = await Promise.all(network.hosts.slice(0, NODES).map(start));
   const sender = restSender(proxy.http, DIGIT, CALLERS);
   await until(async () => (await sender.send('m1')).failure === undefined, 'the proxy');
   const loop = new ClosedLoop(sender.send, CALLERS, zipf(modelNames(MODELS), 0.5, seeded(1)));
-  const moving = nodes[1] as Node;
-  const answersOf = (from: number) => loop.answers.filter(({ node, began }) => node === moving.http && began >= from);
+  const answersOf = (of: Node, from: number) =>
+    loop.answers.filter(({ node, began }) => node === of.http && began >= from).map(({ began }) => began - from);
   const outcomes: MembershipOutcome[] = [];
   try {
-    for (let time = 0; time < times; time += 1) {
-      await until(() => answersOf(performance.now() - 1_000).length > 5, 'requests for the node');
+    for (const host of network.hosts.slice(NODES)) {
+      const leaving = nodes.shift() as Node;
+      await until(() => answersOf(leaving, performance.now() - 1_000).length > 5, 'requests for the node that leaves');
       const before = loop.answers.length;
       const leftAt = performance.now();
-      await moving.stop();
-      const leaveMs = Math.max(0, ...answersOf(leftAt).map(({ began }) => began - leftAt));
-      await moving.start();
+      const gone = leaving.stop();
+      await until(async () => !(await enabled(proxy)).includes(leaving.http), 'the word to HAProxy');
+      const toldMs = performance.now() - leftAt;
+      await gone;
+      const leaveMs = Math.max(toldMs, ...answersOf(leaving, leftAt));
+      const coming = await start(host);
+      nodes.push(coming);
       const readyAt = performance.now();
-      await until(() => answersOf(readyAt).length > 0, 'requests for the node');
-      const joinMs = Math.min(...answersOf(readyAt).map(({ began }) => began - readyAt));
-      outcomes.push({ ...outcomeOf(loop.answers.slice(before)), joinMs, leaveMs });
+      await until(() => answersOf(coming, readyAt).length > 0, 'requests for the node that comes');
+      outcomes.push({
+        ...outcomeOf(loop.answers.slice(before)),
+        joinMs: Math.min(...answersOf(coming, readyAt)),
+        leaveMs,
+      });
     }
     return outcomes;
   } finally {
@@ -57,4 +68,12 @@ export async function membership(times: number): Promise<readonly MembershipOutc
     await nats.stop();
     network.remove();
   }
+}
+
+/** The addresses to which HAProxy may send requests, whether they answer probes or not. */
+async function enabled(proxy: Haproxy): Promise<string[]> {
+  const servers = readServers(await proxy.ask('show servers state'));
+  return servers
+    .filter(({ backend, isDisabled }) => backend === 'rest' && !isDisabled)
+    .map(({ address, port }) => `${address}:${port}`);
 }

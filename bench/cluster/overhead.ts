@@ -9,30 +9,67 @@ import { DIGIT, modelsDirectory } from './setting.js';
 
 const CALLERS = 64;
 
+/** Requests per second of a node alone, and of the same node behind HAProxy: as a bare one, and with the generated configuration. */
 export interface OverheadRates {
   readonly alone: number[];
-  readonly proxied: number[];
+  readonly bare: number[];
+  readonly generated: number[];
 }
 
-/** Requests per second of a node alone and behind HAProxy, in turns, on the same cores. h2load makes the callers. */
-export async function overhead(rounds: number, seconds: number): Promise<OverheadRates> {
-  const node = await Node.start(LOOPBACK, { models: modelsDirectory(1) });
-  const proxy = await startHaproxy([node]);
-  const addresses = { alone: node.http, proxied: proxy.http };
+/** Which cores the node has, and which HAProxy and the callers have; undefined: all. */
+export interface Cores {
+  readonly node: string | undefined;
+  readonly others: string | undefined;
+}
+
+/** The node has a core of its own, behind HAProxy and without it. */
+export const OWN_CORES: Cores = { node: '0', others: '1' };
+/** HAProxy takes its time from the node's cores. */
+export const SHARED_CORES: Cores = { node: undefined, others: undefined };
+
+/** Measures the three in turns. h2load makes the callers. */
+export async function overhead(rounds: number, seconds: number, cores: Cores): Promise<OverheadRates> {
+  const on = (list: string | undefined) => (list === undefined ? [] : ['taskset', '-c', list]);
+  const node = await Node.start({ ...LOOPBACK, prefix: on(cores.node) }, { models: modelsDirectory(1) });
+  const prefix = on(cores.others);
+  const bare = await startHaproxy([node], (config) => withoutRules(config, node.http), { prefix });
+  const generated = await startHaproxy([node], undefined, { prefix });
+  const addresses = { alone: node.http, bare: bare.http, generated: generated.http };
   const body = join(directory(), 'body.json');
   writeFileSync(body, JSON.stringify({ inputs: [{ ...DIGIT, datatype: 'FP32' }] }));
   const measure = (address: string) => {
     const args = ['--h1', `-c${CALLERS}`, `-D${seconds}`, '-d', body, `http://${address}/v2/models/m1/infer`];
-    const text = execFileSync('h2load', args, { encoding: 'utf8' });
+    const [program = '', ...more] = [...prefix, 'h2load', ...args];
+    const text = execFileSync(program, more, { encoding: 'utf8' });
     const [, ok, others] = /status codes: (\d+) 2xx, (.*)/.exec(text) ?? [];
     if (Number(ok) === 0 || others !== '0 3xx, 0 4xx, 0 5xx') throw new Error(`h2load: ${text}`);
     return Number(/, ([\d.]+) req\/s/.exec(text)?.[1]);
   };
-  const rates: OverheadRates = { alone: [], proxied: [] };
+  const rates: OverheadRates = { alone: [], bare: [], generated: [] };
   const names = Object.keys(rates) as (keyof OverheadRates)[];
   for (const name of names) measure(addresses[name]);
   for (let round = 0; round < rounds; round += 1) for (const name of names) rates[name].push(measure(addresses[name]));
-  await proxy.stop();
+  await Promise.all([bare.stop(), generated.stop()]);
   await node.stop();
   return rates;
+}
+
+/** HAProxy that passes everything on to one server. */
+function withoutRules(config: string, server: string): string {
+  const [[, bind], [socket]] = [/frontend rest[^\n]*\n\s+bind (\S+)/, /stats socket [^\n]*/].map(
+    (pattern) => pattern.exec(config) as RegExpExecArray,
+  ) as [RegExpExecArray, RegExpExecArray];
+  return `global
+  ${socket}
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 60s
+  timeout server 60s
+frontend rest
+  bind ${bind}
+  default_backend rest
+backend rest
+  server n1 ${server}
+`;
 }

@@ -2,10 +2,11 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ByteBudget } from '../../dist/cluster/jobs/bodies/byte-budget.js';
 import { readJob } from '../../dist/cluster/jobs/bodies/job-body.js';
 import { JobFiles } from '../../dist/cluster/jobs/bodies/job-files.js';
 import { openNpy } from '../../dist/cluster/jobs/bodies/npy-file.js';
-import { fateOf, MOST_TRIES } from '../../dist/cluster/jobs/job-outcome.js';
+import { fateOf, MOST_DELIVERIES, MOST_TRIES } from '../../dist/cluster/jobs/job-outcome.js';
 import { type NewJob, openJobs, type SourceOptions } from '../../dist/cluster/jobs/job-source.js';
 import { isPartOfSubject, keyOf, streamsOf } from '../../dist/cluster/jobs/job-streams.js';
 import { InfermuxError } from '../../dist/index.js';
@@ -79,16 +80,16 @@ describe('a file of NumPy', () => {
 });
 
 describe('the body of a job', () => {
-  const none = new JobFiles(undefined);
   const input = { name: 'x', datatype: 'FP32', shape: [1, 2] };
 
   it('is that of a request over REST, in JSON and in binary form', async () => {
+    const none = await JobFiles.open(undefined);
     const json = Buffer.from(JSON.stringify({ inputs: [{ ...input, data: [1, 2] }] }));
-    const call = await readJob('m', json, undefined, none, allocate);
+    const { call } = await readJob('m', json, undefined, none, allocate);
     expect(call).toMatchObject({ target: 'm', feeds: { x: { dims: [1, 2], data: Float32Array.of(1, 2) } } });
     const head = Buffer.from(JSON.stringify({ inputs: [{ ...input, parameters: { binary_data_size: 8 } }] }));
     const binary = Buffer.concat([head, floats(3, 4)]);
-    expect((await readJob('m', binary, head.length, none, allocate)).feeds['x']?.data).toStrictEqual(
+    expect((await readJob('m', binary, head.length, none, allocate)).call.feeds['x']?.data).toStrictEqual(
       Float32Array.of(3, 4),
     );
     await expect(readJob('m', binary.subarray(0, -1), head.length, none, allocate)).rejects.toThrow(
@@ -107,40 +108,97 @@ describe('the body of a job', () => {
     npy(join(root, 'in', 'x.npy'), headerOf('<f4', '3, 2'), floats(1, 2, 3, 4, 5, 6));
     npy(join(outside, 'secret.npy'), headerOf('<f4', '1,'), floats(1));
     symlinkSync(join(outside, 'secret.npy'), join(root, 'link.npy'));
-    const files = new JobFiles(root);
-    const read = (file: unknown, rows?: unknown, own = files) => {
-      const body = {
-        inputs: [
-          { name: 'x', parameters: { file, rows } },
-          { ...input, name: 'y', data: [7, 8] },
-        ],
-      };
-      return readJob('m', Buffer.from(JSON.stringify(body)), undefined, own, allocate);
+    const files = await JobFiles.open(root);
+    const read = async (file: unknown, rows?: unknown, own = files, beside: object = { data: [7, 8] }) => {
+      const inputs = [
+        { name: 'x', parameters: { file, rows } },
+        { ...input, name: 'y', ...beside },
+      ];
+      const { call, release } = await readJob('m', Buffer.from(JSON.stringify({ inputs })), undefined, own, allocate);
+      release();
+      return call;
     };
     const { feeds } = await read('in/x.npy', [1, 2]);
     expect(feeds['x']).toMatchObject({ dims: [1, 2], data: Float32Array.of(3, 4) });
     expect(feeds['y']?.data).toStrictEqual(Float32Array.of(7, 8));
     expect((await read('in/x.npy')).feeds['x']?.dims).toStrictEqual([3, 2]);
-    for (const file of ['../secret.npy', 'link.npy', join(outside, 'secret.npy'), 'none.npy', '.', '/etc/passwd']) {
-      await expect(read(file), file).rejects.toThrow('there is no file');
+    mkdirSync(join(root, 'x.npy'));
+    for (const file of ['../secret.npy', 'link.npy', join(outside, 'secret.npy'), 'x.npy', '.', '/etc/passwd', '..']) {
+      await expect(read(file), file).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining('is no file in the directory of --files'),
+      });
     }
+    // Another worker may have it.
+    await expect(read('none.npy')).rejects.toMatchObject({ code: 'FAILED_PRECONDITION' });
     for (const rows of [[0], [0, 9], [2, 1], [-1, 1], ['0', '1'], [0, 1e15], 7]) {
       await expect(read('in/x.npy', rows), String(rows)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     }
     await expect(read(7)).rejects.toThrow('inputs[0] must be');
-    await expect(read('in/x.npy', undefined, none)).rejects.toThrow('start the worker with --files');
+    await expect(read('in/x.npy', undefined, await JobFiles.open(undefined))).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('start the worker with --files'),
+    });
+    await expect(JobFiles.open(join(root, 'in', 'x.npy'))).rejects.toThrow('--files must name a directory');
+  });
+
+  it('has no integers beside a file that would be rounded', async () => {
+    const root = directory();
+    npy(join(root, 'x.npy'), headerOf('<f4', '1, 2'), floats(1, 2));
+    const files = await JobFiles.open(root);
+    const read = async (datatype: string, text: string) => {
+      const others = `{"name":"y","datatype":"${datatype}","shape":[2],"data":[${text}]}`;
+      const body = `{"inputs":[{"name":"x","parameters":{"file":"x.npy"}},${others}]}`;
+      return (await readJob('m', Buffer.from(body), undefined, files, allocate)).call.feeds['y']?.data;
+    };
+    expect(await read('INT64', '1, 9007199254740991')).toStrictEqual(BigInt64Array.of(1n, 9007199254740991n));
+    expect(await read('FP64', '1, 1e300')).toStrictEqual(Float64Array.of(1, 1e300));
+    await expect(read('INT64', '1, 9007199254740993')).rejects.toThrow('would be rounded');
+  });
+});
+
+describe('the memory for files of jobs', () => {
+  it('is never exceeded but by a single job, and everybody gets in', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 30 })), async (sizes) => {
+        const budget = new ByteBudget(20);
+        let [used, inside, done] = [0, 0, 0];
+        const enter = async (bytes: number) => {
+          const release = await budget.take(bytes);
+          used += bytes;
+          inside += bytes > 0 ? 1 : 0;
+          expect(used <= 20 || inside === 1).toBe(true);
+          await Promise.resolve();
+          used -= bytes;
+          inside -= bytes > 0 ? 1 : 0;
+          done += 1;
+          release();
+        };
+        await Promise.all(sizes.map(enter));
+        expect(done).toBe(sizes.length);
+      }),
+    );
   });
 });
 
 describe('a job that has failed', () => {
   it('is tried again while that may help, after pauses that grow, and then is dead', () => {
     const passing = new InfermuxError('REPLICA_FAILED', 'gone');
-    const fates = Array.from({ length: MOST_TRIES }, (_, index) => fateOf(passing, index + 1));
+    const fates = Array.from({ length: MOST_TRIES }, (_, index) => fateOf(passing, index + 1, 1));
     const waits = fates.map((fate) => (fate.kind === 'again' ? fate.afterMs : undefined));
     expect(waits.at(-1)).toBeUndefined();
     const grown = waits.slice(0, -1) as number[];
     expect(grown).toStrictEqual([...grown].sort((left, right) => left - right));
-    expect(fateOf(new InfermuxError('INVALID_ARGUMENT', 'no'), 1)).toStrictEqual({ kind: 'dead', reason: 'no' });
+    expect(fateOf(new InfermuxError('INVALID_ARGUMENT', 'no'), 1, 1)).toStrictEqual({ kind: 'dead', reason: 'no' });
+  });
+
+  it('is given to other workers where the fault may be this one, and then is dead', () => {
+    const own = new InfermuxError('MODEL_NOT_FOUND', 'not here');
+    for (let deliveries = 1; deliveries < MOST_DELIVERIES; deliveries += 1) {
+      expect(fateOf(own, 1, deliveries)).toMatchObject({ kind: 'elsewhere', afterMs: 500 * 2 ** (deliveries - 1) });
+    }
+    const reason = `not here (given out ${MOST_DELIVERIES} times)`;
+    expect(fateOf(own, 1, MOST_DELIVERIES)).toStrictEqual({ kind: 'dead', reason });
   });
 });
 
@@ -177,12 +235,13 @@ describe('a file of jobs', () => {
       ['{"inputs":[],"request":1}', 'either inputs or request'],
       ['{"inputs":[],"id":"a.b"}', 'its id must have'],
       ['{"inputs":[],"model":7}', 'names no model'],
-      ['{"inputs":[],"id":"line-1"}', 'has the id "line-1", as one before it has'],
     ];
     for (const [line, why] of wrong) {
       const path = join(directory({ 'jobs.jsonl': `{"inputs":[]}\n${line}` }), 'jobs.jsonl');
       await expect(all(path, { model: 'm' }), line).rejects.toThrow(new RegExp(`^line 2 of .*${why}`));
     }
+    const twice = join(directory({ 'jobs.jsonl': '{"inputs":[]}\n{"inputs":[],"id":"line-1"}' }), 'jobs.jsonl');
+    await expect(all(twice, { model: 'm' })).rejects.toThrow(/^two lines of .* have the id "line-1"$/);
     const path = join(directory({ 'jobs.jsonl': '{"inputs":[]}' }), 'jobs.jsonl');
     await expect(all(path, {})).rejects.toThrow('names no model');
     await expect(all(path, { rows: 3 })).rejects.toThrow('are for .npy files');
@@ -201,7 +260,7 @@ describe('a file of jobs', () => {
     const rows = await Promise.all(
       sent.map(
         async ({ body, jsonBytes }) =>
-          (await readJob('m', body, jsonBytes, new JobFiles(undefined), allocate)).feeds['x'],
+          (await readJob('m', body, jsonBytes, await JobFiles.open(undefined), allocate)).call.feeds['x'],
       ),
     );
     expect(rows.map((tensor) => tensor?.dims)).toStrictEqual([
@@ -214,7 +273,7 @@ describe('a file of jobs', () => {
     ]);
     const named = await all(path, { model: 'm', input: 'x', rows: 2, files: root });
     const last = named.at(-1) as NewJob;
-    const call = await readJob('m', last.body, last.jsonBytes, new JobFiles(root), allocate);
+    const { call } = await readJob('m', last.body, last.jsonBytes, await JobFiles.open(root), allocate);
     expect(call.feeds['x']).toMatchObject({ dims: [1, 2], data: Float32Array.of(8, 9) });
     await expect(all(path, { model: 'm' })).rejects.toThrow('needs --model, and --input');
     await expect(all(path, { model: 'm', input: 'x', files: directory() })).rejects.toThrow(

@@ -7,7 +7,8 @@ import YAML from 'yaml';
 import { parseAddress, parseAddresses, textOf } from '../../dist/cluster/addresses.js';
 import { envoyConfig } from '../../dist/cluster/proxies/envoy.js';
 import { BACKENDS, haproxyConfig } from '../../dist/cluster/proxies/haproxy.js';
-import { pairNodes, serverIds } from '../../dist/cluster/proxies/proxied-nodes.js';
+import { AFTER_MODEL, BEFORE_MODEL, pairNodes, serverIds } from '../../dist/cluster/proxies/proxied-nodes.js';
+import { MODEL_ACTIONS, readModelPath } from '../../dist/server/http/model-path.js';
 import { isInstalled } from '../support/cluster/hosts.js';
 import { directory } from '../support/directories.js';
 import { envoyFaults } from '../support/schemas/envoy.js';
@@ -51,16 +52,28 @@ describe('addresses', () => {
 
 describe('places on the ring', () => {
   it('follow from the address alone, whatever else is on the list and in which order', () => {
-    const names = fc.uniqueArray(fc.integer({ min: 1, max: 254 }), { minLength: 1, maxLength: 20 });
+    const all = nodesOf(...Array.from({ length: 254 }, (_, index) => `10.0.0.${index + 1}:8000`));
+    const ids = serverIds(all);
+    expect(new Set(ids).size).toBe(all.length);
+    for (const id of ids) expect(id > 0 && id < 2 ** 20).toBe(true);
     fc.assert(
-      fc.property(names, fc.integer(), (numbers, seed) => {
-        const nodes = nodesOf(...numbers.map((number) => `10.0.0.${number}:8000`));
-        const ids = serverIds(nodes);
-        expect(new Set(ids).size).toBe(nodes.length);
-        for (const id of ids) expect(id > 0 && id < 2 ** 20).toBe(true);
-        const others = [...nodes].sort((left, right) => (left.http.host + seed < right.http.host + seed ? 1 : -1));
-        const again = serverIds(others);
-        for (const [index, node] of nodes.entries()) expect(again[others.indexOf(node)]).toBe(ids[index]);
+      fc.property(fc.shuffledSubarray(all, { minLength: 1 }), (some) => {
+        expect(serverIds(some)).toStrictEqual(some.map((node) => ids[all.indexOf(node)]));
+      }),
+    );
+  });
+});
+
+describe('the model in a path', () => {
+  it('is for proxies the same as for nodes', () => {
+    const name = fc.stringMatching(/^[a-z.][a-z0-9._-]{0,8}(\/[a-z.][a-z0-9._-]{0,8})?$/);
+    const version = fc.option(fc.constantFrom('1', '17'), { nil: undefined });
+    fc.assert(
+      fc.property(name, version, fc.constantFrom(...Object.keys(MODEL_ACTIONS)), (model, given, action) => {
+        const rest = [model, ...(given === undefined ? [] : ['versions', given]), ...(action === '' ? [] : [action])];
+        const path = rest.join('/');
+        const read = `/v2/models/${path}`.replace(new RegExp(BEFORE_MODEL), '').replace(new RegExp(AFTER_MODEL), '');
+        expect(read).toBe(readModelPath(path).name);
       }),
     );
   });
@@ -162,15 +175,23 @@ describe('a configuration of Envoy', () => {
     expect([named(rest.listeners), named(rest.clusters)]).toStrictEqual([['rest'], ['rest', 'rest_any']]);
     const [{ route }] = listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes;
     const { pattern, substitution } = route.hash_policy[0].header.regex_rewrite;
-    expect(substitution).toBe('\\1');
-    const keyOf = (path: string) => path.replace(new RegExp(pattern.regex), '$1');
+    expect(substitution).toBe('\\3');
+    const keyOf = (path: string) => path.replace(new RegExp(pattern.regex), '$3');
     for (const path of [
       '/v2/models/a%20b/infer',
       '/v2/models/a%20b/versions/2/infer',
       '/v2/models/a%20b@2/ready',
       '/v2/repository/models/a%20b/load',
+      '/v2/models/a%20b%402/infer',
       '/v2/models/a%20b?x',
+      '/v2/models/a%20b/infer?x',
     ])
       expect(keyOf(path)).toBe('a%20b');
+    expect(keyOf('/v2/models/deployment/a/versions/2/infer')).toBe('deployment/a');
+    const [{ route: grpc }] =
+      listeners[1].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes;
+    const { pattern: own, substitution: part } = grpc.hash_policy[0].header.regex_rewrite;
+    expect(part).toBe('\\1');
+    for (const name of ['a', 'a@2', 'a%402']) expect(name.replace(new RegExp(own.regex), '$1')).toBe('a');
   });
 });

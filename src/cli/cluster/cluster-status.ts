@@ -8,8 +8,6 @@ import { InfermuxError } from '../../index.js';
 
 /** Time for the members to be told. */
 const MEMBERS_MS = 3_000;
-/** After the first member the others follow at once. */
-const MORE_MS = 300;
 
 interface Asked {
   readonly nodes: string | undefined;
@@ -27,10 +25,9 @@ async function announced(url: string): Promise<string[]> {
   const connection = await connectNats(url, 'infermux cluster status');
   try {
     let told: (() => void) | undefined;
-    const first = new Promise<void>((resolve) => (told = resolve));
+    const known = new Promise<void>((resolve) => (told = resolve));
     const watch = MemberWatch.start(connection, () => told?.());
-    await Promise.race([first, sleep(MEMBERS_MS, undefined, { ref: false })]);
-    await sleep(MORE_MS);
+    await Promise.race([known, sleep(MEMBERS_MS, undefined, { ref: false })]);
     watch.stop();
     const addresses = [...watch.members.values()].map(({ http, tls }) => (tls === true ? `https://${http}` : http));
     if (addresses.length > 0) return addresses;

@@ -66,7 +66,7 @@ function addSubmit(program: Command, print: Print): void {
       const { submit } = await import('./submit.js');
       const { progressBar } = await import('../terminal/progress-bar.js');
       let bar = progressBar('jobs');
-      const submitted = (count: number, total: number | undefined) => bar.update(count, total ?? count);
+      const submitted = (count: number, total: number) => bar.update(count, total);
       let isWaiting = false;
       const ended = (count: number, total: number) => {
         if (!isWaiting) {

@@ -1,5 +1,4 @@
 import { hostname } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { JobFiles } from '../../cluster/jobs/bodies/job-files.js';
 import { engineJobs } from '../../cluster/jobs/engine-jobs.js';
@@ -38,6 +37,7 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
   const node = flags.nodeName ?? `${hostname()}:${process.pid}`;
   const graceMs = (flags.grace ?? GRACE_SECONDS) * 1_000;
   const ended = untilSignal();
+  const files = await JobFiles.open(flags.files);
   let engine: InferenceEngine | undefined;
   const connection = await connectNats(flags.nats, `infermux worker ${node}`);
   try {
@@ -45,7 +45,7 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
     const replicas = Object.values(engine.status().deployments).reduce((sum, each) => sum + each.targetReplicas, 0);
     const worker = await JobWorker.start(connection, {
       ...{ streams, node, concurrency: Math.min(MOST_JOBS, JOBS_PER_REPLICA * Math.max(1, replicas)) },
-      run: engineJobs(engine, new JobFiles(flags.files)),
+      run: engineJobs(engine, files),
       log: (level, fields, message) => log[level](fields, message),
     });
     log.info({ node, stream: streams.jobs }, 'waiting for jobs');
@@ -53,12 +53,12 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
     const closed = connection.closed();
     const cause = await Promise.race([ended.then(() => undefined), closed]);
     clearInterval(counting);
-    // What has no answer by then is given to another worker.
-    await Promise.race([worker.stop(), sleep(graceMs, undefined, { ref: false })]);
+    await worker.stop(graceMs);
     log.info({ ...worker.counts }, 'jobs');
     if (cause) throw new InfermuxError('FAILED_PRECONDITION', `the connection to NATS has ended: ${cause.message}`);
   } finally {
     await connection.close();
-    await engine?.close({ graceMs });
+    // No result of it would be stored.
+    await engine?.close({ graceMs: 0 });
   }
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { collectResults, type JobEnd } from '../../cluster/jobs/collect-results.js';
-import { type JobSource, type NewJob, openJobs } from '../../cluster/jobs/job-source.js';
+import { openJobs } from '../../cluster/jobs/job-source.js';
 import { isPartOfSubject, streamsOf } from '../../cluster/jobs/job-streams.js';
 import { submitJobs } from '../../cluster/jobs/submit-jobs.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
@@ -24,7 +24,7 @@ export interface SubmitFlags {
 export interface SubmitReport {
   readonly file: string;
   readonly stream: string;
-  /** Name of the run: within two minutes the jobs are not put in again under it. */
+  /** Name of the run: within two minutes a job is not put in again under it. */
   readonly run: string;
   readonly jobs: number;
   /** Jobs that the stream had already. */
@@ -35,8 +35,7 @@ export interface SubmitReport {
 }
 
 export interface Progress {
-  /** @param total undefined where it is not known. */
-  submitted(count: number, total: number | undefined): void;
+  submitted(count: number, total: number): void;
   ended(count: number, total: number): void;
 }
 
@@ -50,26 +49,31 @@ export async function submit(file: string, flags: SubmitFlags, progress: Progres
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   const source = await openJobs(file, { model, input, rows, files });
-  // A file that cannot be written must be known before hours of work.
-  const out = results === undefined ? undefined : await open(results, 'w');
   const connection = await connectNats(flags.nats, 'infermux submit');
+  let out: FileHandle | undefined;
   try {
-    const ids = new Set<string>();
-    const { accepted, known } = await submitJobs(
-      ...([connection, streams, run, remembering(source, ids)] as const),
+    // A file that cannot be written must be known before hours of work.
+    out = results === undefined ? undefined : await open(results, 'w');
+    if (flags.run === undefined) {
+      process.stderr.write(`infermux: run ${run}: if this is interrupted, go on with --run ${run}\n`);
+    }
+    const waiting = sayOnce('NATS does not answer, and is asked again');
+    const { accepted, known, digests } = await submitJobs(
+      ...([connection, streams, run, source] as const),
       (count) => progress.submitted(count, source.count),
-      sayOnce('NATS does not answer, and is asked again'),
+      waiting,
     );
     const report = { file, stream: streams.jobs, run, jobs: accepted + known, known };
     if (out === undefined) return report;
-    const total = ids.size;
+    const total = digests.size;
     let [ended, dead] = [0, 0];
-    await collectResults(connection, streams, run, ids, async (end) => {
+    const take = async (end: JobEnd) => {
       ended += 1;
       if ('code' in end) dead += 1;
-      await out.appendFile(`${JSON.stringify(resultLine(end))}\n`);
+      await out?.appendFile(`${JSON.stringify(resultLine(end))}\n`);
       progress.ended(ended, total);
-    });
+    };
+    await collectResults(connection, streams, run, digests, take, waiting);
     return { ...report, done: total - dead, dead };
   } finally {
     await connection.close();
@@ -92,18 +96,6 @@ function newRun(file: string): string {
     .replace(/[^\w-]/g, '_')
     .slice(0, 60);
   return `${name}-${randomBytes(4).toString('hex')}`;
-}
-
-function remembering(source: JobSource, ids: Set<string>): JobSource {
-  return {
-    count: source.count,
-    async *jobs(): AsyncGenerator<NewJob> {
-      for await (const job of source.jobs()) {
-        ids.add(job.id);
-        yield job;
-      }
-    },
-  };
 }
 
 function resultLine(end: JobEnd): object {

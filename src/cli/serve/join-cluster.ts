@@ -2,23 +2,25 @@ import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/transport-node';
 import type { Logger } from 'pino';
-import { parseAddress } from '../../cluster/addresses.js';
+import { type Address, parseAddress, textOf } from '../../cluster/addresses.js';
 import { NodeAnnouncer } from '../../cluster/membership/announcer.js';
 import type { NodeRecord } from '../../cluster/membership/node-record.js';
 import { checkNatsPackages, checkNatsUrl, connectNats } from '../../cluster/nats/nats-connection.js';
 import { InfermuxError } from '../../index.js';
 import type { InferenceServer } from '../../server/server.js';
-import { type Address, isLoopback } from '../../server/server-options.js';
+import { isLoopback } from '../../server/server-options.js';
 import { messageOf } from '../terminal/printable.js';
 
 /** A node's place among others. */
 export interface Membership {
-  /** Tells the others that the node takes no more requests. */
+  /** Tells the others that the node answers what it has, and is to get no more. */
+  drain(): Promise<void>;
+  /** Takes the node out. */
   leave(): Promise<void>;
 }
 
 const ANY = ['0.0.0.0', '::'];
-/** Time to tell NATS that the node ends. */
+/** Time to tell NATS that the node ends: that must not hold up the end. */
 const LEAVE_MS = 500;
 const RETRY_MS = 500;
 
@@ -40,10 +42,8 @@ export async function joinCluster(
   if (http === undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', '--nats needs REST: proxies ask for the state of a node by it');
   }
-  const shown = (address: Address) => {
-    const own = host ?? (ANY.includes(address.host) ? firstAddress() : address.host);
-    return `${own.includes(':') ? `[${own}]` : own}:${address.port}`;
-  };
+  const shown = (address: Address) =>
+    textOf({ host: host ?? (ANY.includes(address.host) ? firstAddress() : address.host), port: address.port });
   const addresses = { http: shown(http), grpc: grpc === undefined ? undefined : shown(grpc), tls: isSecure };
   if (isLoopback(parseAddress(addresses.http).host)) {
     log.warn(
@@ -51,41 +51,51 @@ export async function joinCluster(
       'announced with an address of this machine: say --host 0.0.0.0, or --advertise, if others are to reach it',
     );
   }
-  let hasLeft = false;
+  let isEnding = false;
   let connection: NatsConnection | undefined;
   let announcer: NodeAnnouncer | undefined;
   const trouble = (message: string) => log.warn(`NATS cannot be told of this node: ${message}; trying again`);
+  const record = () => ({ ...recordOf(server, addresses), ...(isEnding ? { ready: false, draining: true } : {}) });
+  const soon = (done: Promise<void> | undefined) => Promise.race([done, sleep(LEAVE_MS, undefined, { ref: false })]);
   // A node starts without NATS, too: it is announced as soon as that is there.
-  const announcing = announce();
-  announcing.catch((cause: unknown) => log.error(`this node is not announced: ${messageOf(cause)}`));
+  void announce();
   return {
+    async drain() {
+      isEnding = true;
+      await soon(announcer?.tell());
+    },
     async leave() {
-      hasLeft = true;
-      // NATS must not hold up the end. What is not taken out expires.
-      await Promise.race([announcer?.leave(), sleep(LEAVE_MS, undefined, { ref: false })]);
+      isEnding = true;
+      // What is not taken out expires.
+      await soon(announcer?.leave());
       await connection?.close();
     },
   };
 
+  /**
+   * Announces the node until it ends, over as many connections as that takes: a server may also refuse it for a while. Never
+   * rejects.
+   */
   async function announce(): Promise<void> {
-    for (let tries = 1; connection === undefined && !hasLeft; tries += 1) {
+    for (let last = ''; !isEnding; ) {
       try {
         connection = await connectNats(url, `infermux node ${server.node}`);
+        // It may have begun to end meanwhile.
+        if (isEnding) break;
+        announcer = await NodeAnnouncer.start(connection, record, trouble);
+        if (announcer.slot !== undefined) log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
+        last = '';
+        const cause = await connection.closed();
+        if (cause) throw cause;
       } catch (cause) {
-        if (tries === 1) trouble(messageOf(cause));
+        if (messageOf(cause) !== last) trouble(messageOf(cause));
+        last = messageOf(cause);
+        await announcer?.leave();
         await sleep(RETRY_MS, undefined, { ref: false });
       }
     }
-    if (hasLeft || connection === undefined) {
-      await connection?.close();
-      return;
-    }
-    connection.closed().then((error) => {
-      if (error) log.error(`the connection to NATS has ended: ${error.message}`);
-    });
-    announcer = await NodeAnnouncer.start(connection, () => recordOf(server, addresses), trouble);
-    if (hasLeft) await announcer.leave();
-    else if (announcer.slot !== undefined) log.info({ slot: announcer.slot, ...addresses }, 'announced by NATS');
+    await announcer?.leave();
+    await connection?.close();
   }
 }
 

@@ -62,8 +62,9 @@ export async function serve(flags: ServeFlags): Promise<void> {
   } finally {
     const graceMs = (flags.grace ?? GRACE_SECONDS) * 1_000;
     // Proxies are told first.
-    await membership?.leave();
+    await membership?.drain();
     await server?.close({ graceMs });
+    await membership?.leave();
     await engine?.close({ graceMs });
     signals.off();
   }

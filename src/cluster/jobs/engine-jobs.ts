@@ -20,13 +20,17 @@ export function engineJobs(engine: InferenceEngine, files: JobFiles): (job: Job)
   // Nobody leaves: there is no client.
   const { signal } = new AbortController();
   return async ({ model, body, jsonBytes, traceparent, id: requestId }) => {
-    const call = await readJob(model, body, jsonBytes, files, allocate);
-    const circumstances = { signal, requestId, traceContext: traceContextOf(traceparent, undefined) };
-    const { head, outputs } = await patiently(() => inference.infer(model, call, circumstances));
-    const answer =
-      writeShortAnswer(head, outputs, 'literal') ?? (await doInTurns(writeAnswer(head, outputs, 'literal')));
-    const bytes = answer.text === undefined ? joined(answer.parts) : Buffer.from(answer.text);
-    return { body: bytes, jsonBytes: answer.jsonBytes };
+    const { call, release } = await readJob(model, body, jsonBytes, files, allocate);
+    try {
+      const circumstances = { signal, requestId, traceContext: traceContextOf(traceparent, undefined) };
+      const { head, outputs } = await patiently(() => inference.infer(model, call, circumstances));
+      const answer =
+        writeShortAnswer(head, outputs, 'literal') ?? (await doInTurns(writeAnswer(head, outputs, 'literal')));
+      const bytes = answer.text === undefined ? joined(answer.parts) : Buffer.from(answer.text);
+      return { body: bytes, jsonBytes: answer.jsonBytes };
+    } finally {
+      release();
+    }
   };
 }
 

@@ -1,8 +1,8 @@
-import type { JetStreamClient, JsMsg } from '@nats-io/jetstream';
+import type { JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { messageOf } from '../../common/errors.js';
 import { isConflict, mostBodyBytes } from '../nats/nats-connection.js';
-import { CODE_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
+import { CODE_HEADER, DIGEST_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
 import { keyOf } from './job-streams.js';
 import type { JobResult, JobWorkerOptions } from './job-worker.js';
 
@@ -17,6 +17,7 @@ const PUBLISH_MS = 5_000;
 export interface JobEndsEnvironment {
   readonly connection: NatsConnection;
   readonly jetstream: JetStreamClient;
+  readonly manager: JetStreamManager;
   readonly makeHeaders: () => MsgHdrs;
   readonly isStopped: () => boolean;
   readonly options: Pick<JobWorkerOptions, 'streams' | 'node' | 'log'>;
@@ -26,13 +27,15 @@ export interface JobEndsEnvironment {
 export class JobEnds {
   readonly #connection: NatsConnection;
   readonly #jetstream: JetStreamClient;
+  readonly #manager: JetStreamManager;
   readonly #makeHeaders: () => MsgHdrs;
   readonly #isStopped: () => boolean;
   readonly #options: Pick<JobWorkerOptions, 'streams' | 'node' | 'log'>;
 
-  constructor({ connection, jetstream, makeHeaders, isStopped, options }: JobEndsEnvironment) {
+  constructor({ connection, jetstream, manager, makeHeaders, isStopped, options }: JobEndsEnvironment) {
     this.#connection = connection;
     this.#jetstream = jetstream;
+    this.#manager = manager;
     this.#makeHeaders = makeHeaders;
     this.#isStopped = isStopped;
     this.#options = options;
@@ -45,9 +48,8 @@ export class JobEnds {
       const reason = `the result has ${body.byteLength} bytes, and the server takes ${mostBodyBytes(this.#connection)}: put fewer rows in a job, or ask for fewer outputs`;
       return this.bury(message, 'FAILED_PRECONDITION', reason);
     }
-    const headers = this.#makeHeaders();
+    const headers = this.#headersOf(message, [MODEL_HEADER, DIGEST_HEADER]);
     headers.set(NODE_HEADER, node);
-    headers.set(MODEL_HEADER, message.headers?.get(MODEL_HEADER) ?? '');
     if (jsonBytes !== undefined) headers.set(LENGTH_HEADER, String(jsonBytes));
     const isNew = await this.#publishOnce(`${streams.jobs}.results.${keyOf(message.subject)}`, body, headers);
     message.ack();
@@ -55,13 +57,13 @@ export class JobEnds {
   }
 
   /** Puts a job that cannot be done where somebody may look at it. */
-  async bury(message: JsMsg, code: string, reason: string): Promise<'dead'> {
+  async bury(message: JsMsg, code: string, reason: string): Promise<'again' | 'dead'> {
     const { streams, log, node } = this.#options;
-    const headers = this.#makeHeaders();
-    for (const name of [MODEL_HEADER, LENGTH_HEADER]) {
-      const value = message.headers?.get(name);
-      if (value) headers.set(name, value);
+    if (await this.#hasResult(message)) {
+      message.ack();
+      return 'again';
     }
+    const headers = this.#headersOf(message, [MODEL_HEADER, DIGEST_HEADER, LENGTH_HEADER]);
     headers.set(NODE_HEADER, node);
     headers.set(CODE_HEADER, code);
     // A header is one line.
@@ -75,6 +77,23 @@ export class JobEnds {
     return 'dead';
   }
 
+  /** What a job says, for its end. */
+  #headersOf({ headers: own }: JsMsg, names: readonly string[]): MsgHdrs {
+    const headers = this.#makeHeaders();
+    for (const name of names) {
+      const value = own?.get(name);
+      if (value) headers.set(name, value);
+    }
+    return headers;
+  }
+
+  /** Another worker may have done the job, and its acknowledgement may have been lost. */
+  async #hasResult(message: JsMsg): Promise<boolean> {
+    const { streams } = this.#options;
+    const subject = `${streams.jobs}.results.${keyOf(message.subject)}`;
+    return (await this.#manager.streams.getMessage(streams.results, { last_by_subj: subject })) !== null;
+  }
+
   /**
    * Publishes a message, as often as it takes: what was done would be done again otherwise.
    *
@@ -85,7 +104,7 @@ export class JobEnds {
     for (let tries = 1; ; tries += 1) {
       try {
         const expect = { lastSubjectSequence: 0 };
-        await withoutTraces(() => this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS }));
+        await this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS });
         return true;
       } catch (cause) {
         if (isConflict(cause)) return false;
@@ -105,15 +124,4 @@ export async function pauseUnless(isStopped: () => boolean, ms: number): Promise
     await new Promise((resolve) => setTimeout(resolve, Math.min(PAUSE_MS, ms)));
   }
   if (isStopped()) throw new Error('the worker ends');
-}
-
-/** NATS's client makes two errors for each publication in advance, and their traces take a tenth of a worker's time. */
-function withoutTraces<T>(act: () => T): T {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 0;
-  try {
-    return act();
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-  }
 }

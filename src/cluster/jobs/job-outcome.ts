@@ -1,28 +1,43 @@
-import type { InfermuxError } from '../../common/errors.js';
+import type { ErrorCode, InfermuxError } from '../../common/errors.js';
 
 /** What becomes of a job that has failed. */
 export type JobFate =
   | { readonly kind: 'again'; readonly afterMs: number }
+  | { readonly kind: 'elsewhere'; readonly afterMs: number }
   | { readonly kind: 'dead'; readonly reason: string };
 
 /** Workers that a job may end which nothing else was under way in: then it is dead. */
 export const MOST_ENDED = 3;
 /** Tries of a job by one worker. */
 export const MOST_TRIES = 8;
+/** Deliveries of a job that only another worker, or this one in a while, may be able to do. */
+export const MOST_DELIVERIES = 5;
 /** From this delivery on a job is done alone: workers have died with it, by its fault or by that of another one beside it. */
 export const ALONE_FROM = 3;
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 30_000;
 
+/** Faults that may be the worker's: another one may have the model, its files, or what this machine lacks. */
+const OF_THE_WORKER: ReadonlySet<ErrorCode> = new Set([
+  ...(['MODEL_NOT_FOUND', 'MODEL_LOAD_FAILED', 'FAILED_PRECONDITION', 'ENGINE_CLOSED', 'INTERNAL'] as const),
+]);
+
 /**
- * Decides about a job that has failed: what another try may mend is tried again, after pauses that double; what it cannot,
- * is dead.
+ * Decides about a job that has failed: what another try may mend is tried again, after pauses that double; what is the worker's
+ * fault is given back; everything else is dead.
  *
- * @param tries so far.
+ * @param tries by this worker so far.
+ * @param deliveries to all workers so far.
  */
-export function fateOf(error: InfermuxError, tries: number): JobFate {
+export function fateOf(error: InfermuxError, tries: number, deliveries: number): JobFate {
+  if (OF_THE_WORKER.has(error.code)) {
+    if (deliveries >= MOST_DELIVERIES)
+      return { kind: 'dead', reason: `${error.message} (given out ${deliveries} times)` };
+    return { kind: 'elsewhere', afterMs: pauseAfter(deliveries) };
+  }
   if (!error.retryable) return { kind: 'dead', reason: error.message };
   if (tries >= MOST_TRIES) return { kind: 'dead', reason: `${error.message} (tried ${tries} times)` };
-  const afterMs = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (tries - 1));
-  return { kind: 'again', afterMs: Math.max(afterMs, error.retryAfterMs ?? 0) };
+  return { kind: 'again', afterMs: Math.max(pauseAfter(tries), error.retryAfterMs ?? 0) };
 }
+
+const pauseAfter = (count: number) => Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (count - 1));

@@ -19,9 +19,7 @@ export interface NewJob {
 
 /** Jobs in their order. */
 export interface JobSource {
-  /** Undefined where it is not known before the end. */
-  readonly count: number | undefined;
-  /** @throws InfermuxError `INVALID_ARGUMENT` by rejection, naming the line. */
+  readonly count: number;
   jobs(): AsyncIterable<NewJob>;
 }
 
@@ -42,7 +40,7 @@ const BYTES_OF_A_JOB = 262_144;
  * Opens a file of jobs: `.npy`, whose rows become jobs for one input; or JSON lines, each of which is a job: the body of an
  * inference request (`inputs`), or a handler's request (`request`); with an `id` and a `model` of its own if it likes.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read, or options that do not go with it.
+ * @throws InfermuxError `INVALID_ARGUMENT` for a file that is not there, a line that is no job, or options that do not go with it.
  */
 export async function openJobs(path: string, options: SourceOptions): Promise<JobSource> {
   const found = await stat(path).catch(() => undefined);
@@ -107,21 +105,18 @@ async function lineJobs(path: string, { model, rows, input }: SourceOptions): Pr
   }
   async function* jobs(): AsyncGenerator<NewJob> {
     let number = 0;
-    const ids = new Set<string>();
     for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY })) {
       number += 1;
-      if (line.trim() === '') continue;
-      const where = `line ${number} of ${show(path)}`;
-      const job = lineJob(line, where, `line-${number}`, model);
-      if (ids.has(job.id))
-        throw new InfermuxError('INVALID_ARGUMENT', `${where} has the id ${show(job.id)}, as one before it has`);
-      ids.add(job.id);
-      yield job;
+      if (line.trim() !== '') yield lineJob(line, `line ${number} of ${show(path)}`, `line-${number}`, model);
     }
   }
-  let count = 0;
-  for await (const line of createInterface({ input: createReadStream(path) })) if (line.trim() !== '') count += 1;
-  return { count, jobs };
+  // A wrong line must be known before the jobs of those before it are done.
+  const ids = new Set<string>();
+  for await (const { id } of jobs()) {
+    if (ids.has(id)) throw new InfermuxError('INVALID_ARGUMENT', `two lines of ${show(path)} have the id ${show(id)}`);
+    ids.add(id);
+  }
+  return { count: ids.size, jobs };
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` naming the line. */

@@ -1,4 +1,4 @@
-import type { JetStreamManager } from '@nats-io/jetstream';
+import type { JetStreamManager, StreamConfig } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, show } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
@@ -30,24 +30,27 @@ export function streamsOf(name: string): JobStreams {
   return { jobs: name, results: `${name}-results`, dead: `${name}-dead` };
 }
 
-/** Makes the streams that are not there, and the consumer. Those that are there stay as they are. */
+/**
+ * Makes the streams and the consumer that are not there. Those that are there stay as they are.
+ *
+ * @throws InfermuxError `FAILED_PRECONDITION` by rejection for a stream of that name that is for something else.
+ */
 export async function openStreams(
   connection: NatsConnection,
   { jobs, results, dead }: JobStreams,
 ): Promise<JetStreamManager> {
   const { AckPolicy, jetstreamManager, RetentionPolicy } = await natsPackage(() => import('@nats-io/jetstream'));
   const manager = await jetstreamManager(connection);
-  const add = async (name: string, part: string, retention: (typeof RetentionPolicy)[keyof typeof RetentionPolicy]) => {
-    try {
-      await manager.streams.info(name);
-    } catch (cause) {
-      if (!isMissing(cause)) throw cause;
-      await manager.streams.add({ name, subjects: [`${jobs}.${part}.>`], retention });
-    }
+  const open = async (name: string, part: string, retention: Retention) => {
+    const subject = `${jobs}.${part}.>`;
+    const found = await orMissing(manager.streams.info(name));
+    if (found === undefined) await manager.streams.add({ name, subjects: [subject], retention });
+    else checkStream(found.config, subject, retention);
   };
-  await add(jobs, 'jobs', RetentionPolicy.Workqueue);
-  await add(results, 'results', RetentionPolicy.Limits);
-  await add(dead, 'dead', RetentionPolicy.Limits);
+  await open(jobs, 'jobs', RetentionPolicy.Workqueue);
+  await open(results, 'results', RetentionPolicy.Limits);
+  await open(dead, 'dead', RetentionPolicy.Limits);
+  if ((await orMissing(manager.consumers.info(jobs, CONSUMER))) !== undefined) return manager;
   await manager.consumers.add(jobs, {
     durable_name: CONSUMER,
     ack_policy: AckPolicy.Explicit,
@@ -58,10 +61,29 @@ export async function openStreams(
   return manager;
 }
 
-function isMissing(cause: unknown): boolean {
-  const { code, name, message = '' } = (cause ?? {}) as { code?: unknown; name?: string; message?: string };
-  return code === 10_059 || name === 'StreamNotFoundError' || /stream not found/i.test(message);
+type Retention = StreamConfig['retention'];
+
+/** @throws InfermuxError `FAILED_PRECONDITION`. */
+function checkStream({ name, subjects, retention }: StreamConfig, subject: string, wanted: Retention): void {
+  if (subjects.includes(subject) && retention === wanted) return;
+  const message = `there is another stream named ${name}: it has the subjects ${subjects.join(', ')} with the retention ${retention}, and ${subject} with ${wanted} is needed; name another one with --stream, or delete it`;
+  throw new InfermuxError('FAILED_PRECONDITION', message);
 }
+
+/** Undefined where the server has no such stream or consumer. */
+async function orMissing<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (cause) {
+    const { code, name = '', message = '' } = (cause ?? {}) as { code?: unknown; name?: string; message?: string };
+    const isMissing = MISSING.includes(code as number) || /NotFoundError$/.test(name) || /not found/i.test(message);
+    if (isMissing) return undefined;
+    throw cause;
+  }
+}
+
+/** The server's numbers for a stream and a consumer that are not there. */
+const MISSING = [10_059, 10_014];
 
 /** What the subjects of a job, of its result and of its end in the dead stream have in common: `<run>.<id>`, as a rule. */
 export function keyOf(subject: string): string {

@@ -1,4 +1,5 @@
-import type { ConsumerMessages, JetStreamClient, JsMsg } from '@nats-io/jetstream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConsumerMessages, JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
@@ -41,12 +42,17 @@ export interface JobCounts {
   /** Done before by another worker, whose acknowledgement was lost. */
   again: number;
   dead: number;
-  /** Tries after the first. */
+  /** Tries that failed, after which this worker or another one tries again. */
   retried: number;
 }
 
 const KEEP_MS = ACK_WAIT_MS / 3;
 const RETRY_MS = 500;
+/** After that a job comes again that was given back, so that a fault does not keep the worker busy. */
+const GIVEN_BACK_MS = 1_000;
+/** Most jobs of a pull: the server ends connections that are to take more than 64 MB at once. */
+const MOST_OF_A_PULL = 32;
+const FLUSH_MS = 1_000;
 /** How long the server keeps a pull for which there are no jobs. */
 const PULL_MS = 5_000;
 
@@ -69,8 +75,8 @@ export class JobWorker {
   readonly #suspects: JsMsg[] = [];
   readonly #waiting: JsMsg[] = [];
   #running = 0;
-  /** Whether the one that runs is a suspect, beside which nothing may run. */
-  #isAlone = false;
+  /** A suspect that runs: nothing may run beside it. */
+  #alone: JsMsg | undefined;
   #wake: (() => void) | undefined;
   readonly #keeping: NodeJS.Timeout;
   readonly #ended: Promise<void>;
@@ -78,6 +84,7 @@ export class JobWorker {
   private constructor(
     connection: NatsConnection,
     jetstream: JetStreamClient,
+    manager: JetStreamManager,
     makeHeaders: () => MsgHdrs,
     memory: Suspects,
     options: JobWorkerOptions,
@@ -86,7 +93,7 @@ export class JobWorker {
     this.#connection = connection;
     this.#jetstream = jetstream;
     const isStopped = () => this.#isStopped;
-    this.#ends = new JobEnds({ connection, jetstream, makeHeaders, isStopped, options });
+    this.#ends = new JobEnds({ connection, jetstream, manager, makeHeaders, isStopped, options });
     this.#options = options;
     this.#keeping = setInterval(() => this.#keep(), KEEP_MS);
     this.#ended = this.#take();
@@ -95,25 +102,34 @@ export class JobWorker {
   static async start(connection: NatsConnection, options: JobWorkerOptions): Promise<JobWorker> {
     const { jetstream } = await natsPackage(() => import('@nats-io/jetstream'));
     const { headers } = await natsPackage(() => import('@nats-io/transport-node'));
-    await openStreams(connection, options.streams);
+    const manager = await openStreams(connection, options.streams);
     const memory = await Suspects.open(connection, options.streams);
-    return new JobWorker(connection, jetstream(connection), headers, memory, options);
+    return new JobWorker(connection, jetstream(connection), manager, headers, memory, options);
   }
 
-  /** Takes no more jobs, and resolves when those under way are done. */
-  async stop(): Promise<void> {
+  /** Takes no more jobs, and resolves when those under way are done, or have been given back. @param graceMs time for them. */
+  async stop(graceMs: number): Promise<void> {
+    let isOver = false;
+    const grace = sleep(graceMs, undefined, { ref: false }).then(() => {
+      isOver = true;
+      this.#wake?.();
+    });
     this.#isStopped = true;
     this.#wake?.();
     this.#batch?.stop();
-    await this.#ended;
+    await Promise.race([this.#ended, grace]);
     for (const message of [...this.#suspects.splice(0), ...this.#waiting.splice(0)]) {
       message.nak();
       this.#underWay.delete(message);
     }
-    while (this.#underWay.size > 0) await this.#settled();
+    while (this.#underWay.size > 0 && !isOver) await this.#settled();
     clearInterval(this.#keeping);
-    // Acknowledgements are on their way.
-    await this.#connection.flush().catch(() => undefined);
+    for (const message of this.#underWay.keys()) message.nak();
+    // It did not end this worker: a signal did.
+    const innocent = this.#alone === undefined ? undefined : this.#memory.ends(keyOf(this.#alone.subject));
+    const last = Promise.all([innocent, this.#connection.flush()]).catch(() => undefined);
+    // The server may be away.
+    await Promise.race([last, sleep(FLUSH_MS, undefined, { ref: false })]);
   }
 
   /** Pulls as many jobs as there is room for: what is pulled is under way, and waits nowhere else. */
@@ -122,6 +138,8 @@ export class JobWorker {
     let wasInTrouble = false;
     while (!this.#isStopped && !this.#connection.isClosed()) {
       try {
+        // Somebody may have deleted the stream or its consumer.
+        await openStreams(this.#connection, streams);
         const consumer = await this.#jetstream.consumers.get(streams.jobs, CONSUMER);
         while (!this.#isStopped) {
           const room = concurrency - this.#underWay.size;
@@ -129,7 +147,7 @@ export class JobWorker {
             await this.#settled();
             continue;
           }
-          this.#batch = await consumer.fetch({ max_messages: room, expires: PULL_MS });
+          this.#batch = await consumer.fetch({ max_messages: Math.min(room, MOST_OF_A_PULL), expires: PULL_MS });
           for await (const message of this.#batch) this.#begin(message);
           wasInTrouble = false;
         }
@@ -158,10 +176,10 @@ export class JobWorker {
 
   /** Begins what can be begun: all that waits together; or, alone and before the others, a job that may have ended workers. */
   #goOn(): void {
-    if (this.#isAlone || this.#isStopped) return;
+    if (this.#alone !== undefined || this.#isStopped) return;
     const suspect = this.#running === 0 ? this.#suspects.shift() : undefined;
     if (suspect !== undefined) {
-      this.#isAlone = true;
+      this.#alone = suspect;
       void this.#run(suspect, () => this.#doAlone(suspect));
     } else if (this.#suspects.length === 0) {
       for (const message of this.#waiting.splice(0)) void this.#run(message, () => this.#do(message));
@@ -188,7 +206,7 @@ export class JobWorker {
     this.#running += 1;
     const ended = () => {
       this.#running -= 1;
-      if (this.#running === 0) this.#isAlone = false;
+      if (this.#running === 0) this.#alone = undefined;
       this.#underWay.delete(message);
       this.#wake?.();
       this.#goOn();
@@ -196,7 +214,7 @@ export class JobWorker {
     await act()
       .catch((cause: unknown) => {
         // The worker ends, or the connection has: another one gets the job.
-        if (!this.#connection.isClosed()) message.nak();
+        if (!this.#connection.isClosed()) message.nak(GIVEN_BACK_MS);
         this.#options.log('warn', { id: keyOf(message.subject), reason: messageOf(cause) }, 'a job is given back');
       })
       .finally(ended);
@@ -216,12 +234,17 @@ export class JobWorker {
         result = await this.#options.run(jobOf(message));
       } catch (cause) {
         const error = toInfermuxError(cause);
-        const fate = fateOf(error, tries);
+        const fate = fateOf(error, tries, message.info.deliveryCount);
         if (fate.kind === 'dead') {
           this.counts[await this.#ends.bury(message, error.code, fate.reason)] += 1;
           return;
         }
         this.counts.retried += 1;
+        if (fate.kind === 'elsewhere') {
+          this.#options.log('warn', { id: keyOf(message.subject), reason: error.message }, 'a job is given back');
+          message.nak(fate.afterMs);
+          return;
+        }
         await pauseUnless(() => this.#isStopped, fate.afterMs);
         continue;
       }

@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf } from '../../common/errors.js';
 import { mostBodyBytes, natsPackage } from '../nats/nats-connection.js';
-import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
+import { DIGEST_HEADER, LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
 import type { JobSource, NewJob } from './job-source.js';
 import { type JobStreams, openStreams } from './job-streams.js';
 
@@ -15,12 +16,14 @@ export interface Submitted {
   readonly accepted: number;
   /** Jobs that it had already. */
   readonly known: number;
+  /** The digests of all jobs, by id. */
+  readonly digests: Map<string, string>;
 }
 
 /**
  * Puts jobs into a stream. A server that goes away is awaited. The stream remembers jobs for a while (two minutes by default).
  *
- * @param run name of these jobs together: what was put in already under it within two minutes is not put in again.
+ * @param run name of these jobs together: a job that was put in under it within two minutes is not put in again.
  * @param waiting called with the reason when the server does not answer, and is asked again.
  * @param done called with the number of jobs that are in, as they go in.
  * @throws InfermuxError `INVALID_ARGUMENT` by rejection for a job that the source or the server refuses.
@@ -39,14 +42,18 @@ export async function submitJobs(
   const client = jetstream(connection);
   const most = mostBodyBytes(connection);
   let [accepted, known] = [0, 0];
+  const digests = new Map<string, string>();
   const send = async ({ id, model, body, jsonBytes }: NewJob): Promise<void> => {
     if (body.byteLength > most) throw tooLarge(id, body.byteLength, most);
     const headers = makeHeaders();
     headers.set(MODEL_HEADER, model);
     if (jsonBytes !== undefined) headers.set(LENGTH_HEADER, String(jsonBytes));
+    const digest = digestOf(model, body);
+    headers.set(DIGEST_HEADER, digest);
+    digests.set(id, digest);
     for (;;) {
       try {
-        const options = { headers, msgID: `${run}.${id}`, timeout: PUBLISH_MS };
+        const options = { headers, msgID: `${run}.${id}.${digest}`, timeout: PUBLISH_MS };
         const { duplicate } = await client.publish(`${streams.jobs}.jobs.${run}.${id}`, body, options);
         if (duplicate) known += 1;
         else accepted += 1;
@@ -74,13 +81,21 @@ export async function submitJobs(
   }
   await Promise.all(underWay);
   if (failure !== undefined) throw failure.cause;
-  return { accepted, known };
+  return { accepted, known, digests };
 }
+
+/** Tells jobs apart that have the same run and id. */
+function digestOf(model: string, body: Uint8Array): string {
+  return createHash('sha256').update(model).update('\0').update(body).digest('base64url').slice(0, DIGEST_CHARACTERS);
+}
+
+const DIGEST_CHARACTERS = 16;
 
 /** Whether the server has answered that it does not take the job: it would not take it later. */
 function isRefusal(cause: unknown): boolean {
-  const { name = '', status } = (cause ?? {}) as { readonly name?: string; readonly status?: unknown };
-  return /PermissionViolation|Authorization/.test(name) || (/ApiError/.test(name) && status !== 503);
+  const { name = '', status, cause: inner } = (cause ?? {}) as { name?: string; status?: unknown; cause?: unknown };
+  if (/PermissionViolation|Authorization/.test(name) || (/ApiError/.test(name) && status !== 503)) return true;
+  return inner !== undefined && isRefusal(inner);
 }
 
 function refused(id: string, cause: unknown): InfermuxError {

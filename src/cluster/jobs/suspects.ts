@@ -11,27 +11,36 @@ const TTL_MS = 86_400_000;
  * How often a job was delivered does not say that: those that lay beside it were delivered as often.
  */
 export class Suspects {
-  readonly #bucket: KV;
+  readonly #open: () => Promise<KV>;
+  #bucket: KV;
 
-  private constructor(bucket: KV) {
+  private constructor(open: () => Promise<KV>, bucket: KV) {
+    this.#open = open;
     this.#bucket = bucket;
   }
 
   static async open(connection: NatsConnection, { jobs }: JobStreams): Promise<Suspects> {
     const { Kvm } = await natsPackage(() => import('@nats-io/kv'));
-    return new Suspects(await new Kvm(connection).create(`${jobs}-suspects`, { history: 1, ttl: TTL_MS }));
+    const open = () => new Kvm(connection).create(`${jobs}-suspects`, { history: 1, ttl: TTL_MS });
+    return new Suspects(open, await open());
   }
 
   /** Notes that a job is begun alone. @returns how often it was begun before, and did not end. */
   async begins(job: string): Promise<number> {
     const key = keyOf(job);
-    const entry = await this.#bucket.get(key);
-    const before = entry === null || entry.operation !== 'PUT' ? 0 : Number(entry.string()) || 0;
-    await this.#bucket.put(key, String(before + 1));
-    return before;
+    try {
+      const entry = await this.#bucket.get(key);
+      const before = entry === null || entry.operation !== 'PUT' ? 0 : Number(entry.string()) || 0;
+      await this.#bucket.put(key, String(before + 1));
+      return before;
+    } catch (cause) {
+      // Somebody may have deleted the bucket. The job comes again.
+      this.#bucket = await this.#open();
+      throw cause;
+    }
   }
 
-  /** The job has ended, one way or the other. */
+  /** The job has not ended this worker. */
   async ends(job: string): Promise<void> {
     await this.#bucket.delete(keyOf(job));
   }

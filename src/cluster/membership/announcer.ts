@@ -46,7 +46,7 @@ export class NodeAnnouncer {
   static async start(connection: NatsConnection, read: () => NodeRecord, trouble: Trouble): Promise<NodeAnnouncer> {
     const announcer = new NodeAnnouncer(connection, read, trouble);
     await announcer.#beat();
-    announcer.#timer = setInterval(() => announcer.tell(), BEAT_MS);
+    announcer.#timer = setInterval(() => void announcer.tell(), BEAT_MS);
     return announcer;
   }
 
@@ -55,18 +55,19 @@ export class NodeAnnouncer {
     return this.#place?.slot;
   }
 
-  /** Writes the record now: something has changed. */
-  tell(): void {
+  /** Writes the record now: something has changed. Resolves when it is written, or cannot be. */
+  tell(): Promise<void> {
     // One that is to come tells what there is by then.
-    if (this.#isWaiting) return;
+    if (this.#isWaiting) return this.#beating;
     this.#isWaiting = true;
     this.#beating = this.#beating.then(() => {
       this.#isWaiting = false;
       return this.#hasLeft ? undefined : this.#beat();
     });
+    return this.#beating;
   }
 
-  /** Takes the record out, so that no proxy sends requests to the node any more. */
+  /** Takes the record out. */
   async leave(): Promise<void> {
     this.#hasLeft = true;
     clearInterval(this.#timer);

@@ -8,12 +8,20 @@ export type Members = ReadonlyMap<number, NodeRecord>;
 const RETRY_MS = 500;
 /** The server tells of what is deleted, and not of what expires. */
 const LOOK_MS = 500;
+/** After an outage of the server nodes connect again one after the other. Proxies have probes of their own meanwhile. */
+const AFTER_OUTAGE_MS = 30_000;
 
 /** Follows the bucket of the nodes. */
 export class MemberWatch {
   readonly #connection: NatsConnection;
   readonly #changed: (members: Members) => void;
-  readonly #seen = new Map<number, { readonly record: NodeRecord; at: number }>();
+  readonly #seen = new Map<number, { readonly record: NodeRecord; readonly at: number }>();
+  /** When anything was last heard. */
+  #heardAt = performance.now();
+  /** When the bucket was last asked to tell. */
+  #askedAt = 0;
+  /** No node counts as gone before that time. */
+  #patientUntil = 0;
   #timer: NodeJS.Timeout | undefined;
   #stop: (() => void) | undefined;
   #isStopped = false;
@@ -23,7 +31,10 @@ export class MemberWatch {
     this.#changed = changed;
   }
 
-  /** @param changed called with the members as soon as they are known, and when any has come, gone or told something new. */
+  /**
+   * @param changed called with the members as soon as all that are written down are known, and when one has come, has gone, has
+   *   another address or begins to drain.
+   */
   static start(connection: NatsConnection, changed: (members: Members) => void): MemberWatch {
     const watch = new MemberWatch(connection, changed);
     watch.#timer = setInterval(() => watch.#expire(), LOOK_MS);
@@ -48,12 +59,14 @@ export class MemberWatch {
         const bucket = await openBucket(this.#connection);
         const watch = await bucket.watch({ key: 'slot.*' });
         this.#stop = () => watch.stop();
-        for await (const { key, operation, value } of watch) {
+        this.#askedAt = performance.now();
+        let isNews = false;
+        for await (const { key, operation, value, isUpdate } of watch) {
           const slot = slotOf(key);
-          if (slot === undefined) continue;
-          const record = operation === 'PUT' ? decodeRecord(value) : undefined;
-          if (record === undefined) this.#seen.delete(slot);
-          else this.#heard(slot, record);
+          if (slot !== undefined) isNews = this.#take(slot, operation === 'PUT' ? value : undefined) || isNews;
+          // Those that are written down come one by one, and are known together: the first one alone would be all there is.
+          if (!isUpdate || !isNews) continue;
+          isNews = false;
           this.#changed(this.members);
         }
       } catch {
@@ -63,20 +76,30 @@ export class MemberWatch {
     }
   }
 
-  #expire(): void {
-    // A server that is away lets nobody be heard of: the last that is known is the best there is.
-    if (this.#connection.isClosed() || !this.#isHeard) return;
-    const before = this.#seen.size;
-    const oldest = performance.now() - TTL_MS;
-    for (const [slot, { at }] of this.#seen) if (at < oldest) this.#seen.delete(slot);
-    if (this.#seen.size !== before) this.#changed(this.members);
+  /** @returns whether proxies should know. */
+  #take(slot: number, value: Uint8Array | undefined): boolean {
+    const now = performance.now();
+    if (now - this.#heardAt > TTL_MS) this.#patientUntil = now + AFTER_OUTAGE_MS;
+    this.#heardAt = now;
+    const before = this.#seen.get(slot)?.record;
+    const record = value === undefined ? undefined : decodeRecord(value);
+    if (record === undefined) return this.#seen.delete(slot);
+    this.#seen.set(slot, { record, at: now });
+    return before === undefined || placeOf(before) !== placeOf(record);
   }
 
-  #heard(slot: number, record: NodeRecord): void {
+  #expire(): void {
     const now = performance.now();
-    // After an outage one is the first. The others have as long as ever to be heard of again.
-    if (!this.#isHeard) for (const seen of this.#seen.values()) seen.at = now;
-    this.#seen.set(slot, { record, at: now });
+    // Each node is heard of each second. If none is, the server is away or has made the bucket anew: those that are known are the
+    // best there is.
+    if (now - this.#heardAt > TTL_MS) {
+      if (now - this.#askedAt > TTL_MS) this.#stop?.();
+      return;
+    }
+    if (now < this.#patientUntil) return;
+    const before = this.#seen.size;
+    for (const [slot, { at }] of this.#seen) if (at < now - TTL_MS) this.#seen.delete(slot);
+    if (this.#seen.size !== before) this.#changed(this.members);
   }
 
   /** The server forgets who watches when it is started again. */
@@ -86,10 +109,7 @@ export class MemberWatch {
       if (type === 'reconnect') this.#stop?.();
     }
   }
-
-  /** Whether anybody was heard of lately. */
-  get #isHeard(): boolean {
-    const latest = Math.max(...[...this.#seen.values()].map(({ at }) => at));
-    return latest > performance.now() - TTL_MS / 2;
-  }
 }
+
+/** What proxies know of a node. */
+const placeOf = ({ http, grpc, tls, draining }: NodeRecord) => JSON.stringify([http, grpc, tls, draining]);

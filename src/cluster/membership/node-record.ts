@@ -11,6 +11,8 @@ export interface NodeRecord {
   readonly tls?: boolean | undefined;
   readonly version: string;
   readonly ready: boolean;
+  /** It answers what it has, and is to get no more. */
+  readonly draining?: boolean | undefined;
   readonly load: { readonly ongoing: number; readonly queued: number; readonly cpu: number };
   /** Versions by model; undefined where they are too many for a message: ask the node. */
   readonly models?: Readonly<Record<string, readonly number[]>> | undefined;

@@ -24,12 +24,15 @@ export async function connectNats(url: string, name: string): Promise<NatsConnec
       ...{ servers: urls.map(({ host }) => host), name, ...credentials, ...tls },
       ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS, pingInterval: 10_000 },
       waitOnFirstConnect: false,
+      // It would make two errors for each publication in advance, and their traces take a tenth of a worker's time.
+      noAsyncTraces: true,
     });
   } catch (cause) {
     const shown = urls.map(({ host }) => host).join(', ');
-    throw new InfermuxError('FAILED_PRECONDITION', `no NATS server answers at ${shown}: ${messageOf(cause)}`, {
-      cause,
-    });
+    const what = /^Authorization|^UserAuthentication/.test((cause as Error).name)
+      ? `the NATS server at ${shown} refuses the user or the password in the URL`
+      : `no NATS server answers at ${shown}`;
+    throw new InfermuxError('FAILED_PRECONDITION', `${what}: ${messageOf(cause)}`, { cause });
   }
 }
 

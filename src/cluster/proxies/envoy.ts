@@ -1,5 +1,6 @@
+import { isIP } from 'node:net';
 import { type Address, textOf } from '../addresses.js';
-import type { ProxySettings } from './proxied-nodes.js';
+import { AFTER_MODEL, BEFORE_MODEL, type ProxySettings } from './proxied-nodes.js';
 
 /**
  * Returns a complete static configuration of Envoy, with each part explained. As {@link haproxyConfig}: requests for one model
@@ -45,6 +46,10 @@ function listener(name: 'rest' | 'grpc', bind: Address, routes: string): string 
                       # A request of up to this many bytes is kept, so that it can be sent to another node. A larger one is
                       # sent once; a client that tries again by itself, as infermux/client does, covers those.
                       per_request_buffer_limit_bytes: 65536
+                      # What never arrived at a node is tried at another one.
+                      retry_policy:
+                        retry_on: connect-failure,refused-stream
+                        ${RETRY_ELSEWHERE(IN_HOST)}
                       routes:
 ${routes}                http_filters:
                   - name: envoy.filters.http.router
@@ -53,88 +58,117 @@ ${routes}                http_filters:
 `;
 }
 
-/** Another node for each further try. */
-const ELSEWHERE = `num_retries: 3
-                              retry_host_predicate:
-                                - name: envoy.retry_host_predicates.previous_hosts
-                                  typed_config:
-                                    "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
-                              host_selection_retry_max_attempts: 5
-                              retry_back_off: { base_interval: 0.025s, max_interval: 0.25s }`;
+const RETRY_ELSEWHERE = (indent: string) =>
+  [
+    '# Each further try at another node.',
+    'num_retries: 3',
+    'retry_host_predicate:',
+    '  - name: envoy.retry_host_predicates.previous_hosts',
+    '    typed_config:',
+    '      "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate',
+    'host_selection_retry_max_attempts: 5',
+    'retry_back_off: { base_interval: 0.025s, max_interval: 0.25s }',
+  ].join(`\n${indent}`);
+
+const IN_HOST = ' '.repeat(24);
+const IN_ROUTE = ' '.repeat(30);
+
+/** How a request is tried again that may run twice. @param answers of nodes after which another one may do better. */
+const safe = (answers: string) => `retry_policy:
+                              retry_on: ${answers}
+                              ${RETRY_ELSEWHERE(IN_ROUTE)}`;
+
+const SAFE_REST = safe(
+  'connect-failure,refused-stream,reset,retriable-status-codes\n                              retriable_status_codes: [503]',
+);
+const SAFE_GRPC = safe('connect-failure,refused-stream,reset,unavailable');
+
+/** What follows a name of a model in hash keys: `@` and a version. */
+const VERSION = '(?:(?:@|%40)[^/?]*)?';
 
 const BY_PATH = `hash_policy:
                               # The model is in the path: /v2/models/M/infer, with or without a version.
                               - header:
                                   header_name: ":path"
                                   regex_rewrite:
-                                    pattern: { regex: "^/v2/(?:repository/)?models/([^/@?]+).*$" }
+                                    pattern: { regex: "${BEFORE_MODEL}(.+?)${VERSION}${AFTER_MODEL.replace('$', '(\\\\?.*)?$')}" }
+                                    substitution: "\\\\3"`;
+
+const BY_METADATA = `hash_policy:
+                              - header:
+                                  header_name: x-infermux-model
+                                  regex_rewrite:
+                                    pattern: { regex: "^(.+?)${VERSION}$" }
                                     substitution: "\\\\1"`;
+
+/** infermux/client marks requests for handlers so: their path is that of a model, and they may change something. */
+const NOT_MARKED = '{ name: x-infermux-retry, present_match: true, invert_match: true }';
+const GET = '{ name: ":method", string_match: { exact: GET } }';
 
 const REST_ROUTES = `                        # A run of a model changes nothing, so it may run twice: it is tried again when the connection
                         # breaks before the answer, and when the node says that another one may do better.
                         # infermux/client marks requests for handlers, which have the same path and may change something.
                         - match:
                             safe_regex: { regex: "/v2/models/.+/infer" }
-                            headers: [{ name: x-infermux-retry, present_match: true, invert_match: true }]
+                            headers: [${NOT_MARKED}]
                           route:
                             cluster: rest
                             timeout: 600s
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream,reset,retriable-status-codes
-                              retriable_status_codes: [503]
-                              ${ELSEWHERE}
+                            ${SAFE_REST}
+                            ${BY_PATH}
+                        # So are questions about a model.
+                        - match: { safe_regex: { regex: "/v2/models/.+" }, headers: [${GET}] }
+                          route:
+                            cluster: rest
+                            timeout: 600s
+                            ${SAFE_REST}
                             ${BY_PATH}
                         # A handler may change something: its request is tried again only if it never arrived.
-                        - match: { safe_regex: { regex: "/v2/(repository/)?models/.+" } }
+                        - match: { safe_regex: { regex: "/v2/(repository/.*)?models/.+" } }
                           route:
                             cluster: rest
                             # Streams of answers take as long as they take.
                             timeout: 0s
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream
-                              ${ELSEWHERE}
                             ${BY_PATH}
                         # What names no model goes to the less busy of two nodes.
-                        - match: { prefix: "/" }
+                        - match: { prefix: "/", headers: [${GET}] }
                           route:
                             cluster: rest_any
                             timeout: 600s
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream
-                              ${ELSEWHERE}
+                            ${SAFE_REST}
+                        - match: { prefix: "/" }
+                          route: { cluster: rest_any, timeout: 600s }
 `;
 
+const SERVICE = '/inference.GRPCInferenceService';
+
 const GRPC_ROUTES = `                        # Envoy does not look into messages. The model must be in the metadata x-infermux-model, as
-                        # infermux/client puts it there. ModelInfer may run twice.
+                        # infermux/client puts it there. ModelInfer may run twice, and so may questions.
                         - match:
-                            path: /inference.GRPCInferenceService/ModelInfer
+                            safe_regex: { regex: "${SERVICE}/Model(Infer|Ready|Metadata)" }
                             headers:
                               - { name: x-infermux-model, present_match: true }
-                              - { name: x-infermux-retry, present_match: true, invert_match: true }
+                              - ${NOT_MARKED}
                           route:
                             cluster: grpc
                             timeout: 600s
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream,reset,unavailable
-                              ${ELSEWHERE}
-                            hash_policy: [{ header: { header_name: x-infermux-model } }]
+                            ${SAFE_GRPC}
+                            ${BY_METADATA}
                         # Calls without it go to the less busy of two nodes.
                         - match:
-                            path: /inference.GRPCInferenceService/ModelInfer
-                            headers: [{ name: x-infermux-retry, present_match: true, invert_match: true }]
+                            safe_regex: { regex: "${SERVICE}/(Model(Infer|Ready|Metadata)|Server(Live|Ready|Metadata))" }
+                            headers: [${NOT_MARKED}]
                           route:
                             cluster: grpc_any
                             timeout: 600s
-                            retry_policy:
-                              retry_on: connect-failure,refused-stream,reset,unavailable
-                              ${ELSEWHERE}
+                            ${SAFE_GRPC}
                         # Streams are begun anew by their clients, since part of them may be answered; and so are requests for
                         # handlers.
                         - match: { prefix: "/", headers: [{ name: x-infermux-model, present_match: true }] }
                           route:
                             cluster: grpc
                             timeout: 0s
-                            hash_policy: [{ header: { header_name: x-infermux-model } }]
+                            ${BY_METADATA}
                         - match: { prefix: "/" }
                           route: { cluster: grpc_any, timeout: 0s }
 `;
@@ -168,8 +202,10 @@ function cluster(name: string, addresses: readonly Address[], probed: readonly A
   const endpoints = addresses.map((address, index) => {
     const own = probed[index] as Address;
     const probe = isGrpc ? `, health_check_config: { port_value: ${own.port} }` : '';
-    const place = `metadata: { filter_metadata: { envoy.lb: { hash_key: "${textOf(own)}" } } }`;
-    return `              - { endpoint: { address: ${at(address)}${probe} }, ${place} }\n`;
+    // All the addresses of a name would have one place.
+    const place =
+      isIP(own.host) > 0 ? `, metadata: { filter_metadata: { envoy.lb: { hash_key: "${textOf(own)}" } } }` : '';
+    return `              - { endpoint: { address: ${at(address)}${probe} }${place} }\n`;
   });
   return `    - name: ${name}
       # Names may stand for several addresses, and are looked up again.
@@ -202,7 +238,8 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
 ${isGrpc ? HTTP2 : ''}      load_assignment:
         cluster_name: ${name}
         endpoints:
-          # The place on the ring follows from the address of REST, so that a model is on the same node in both protocols.${isGrpc ? ' The\n          # probes are those of REST.' : ''}
+          # The place on the ring follows from the address of REST, so that a model is on the same node in both protocols. Those of
+          # a name follow from each address that it stands for.${isGrpc ? ' The probes are those of REST.' : ''}
           - lb_endpoints:
 ${endpoints.join('')}`;
 }

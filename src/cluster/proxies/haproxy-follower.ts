@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises';
 import { messageOf } from '../../common/errors.js';
 import { parseAddress, textOf } from '../addresses.js';
 import type { Members } from '../membership/members.js';
-import { commandsFor, type HaproxyServer, type PlacedNode, readServers } from './haproxy-servers.js';
+import { commandsFor, type PlacedNode, readServers } from './haproxy-servers.js';
 import { askHaproxy } from './runtime-socket.js';
 
 /** HAProxy may have been started again, and then knows no node. */
@@ -22,10 +22,10 @@ export class HaproxyFollower {
   #turn: Promise<void> = Promise.resolve();
   #isWaiting = false;
   #wasInTrouble = false;
-  /** Addresses as they were last found, by that of REST. */
-  readonly #found = new Map<string, PlacedNode>();
-  /** The nodes for which HAProxy has no slot, as they were last named. */
-  #withoutSlot = '';
+  /** Nodes with their addresses as they were last found, by that of REST. */
+  #found = new Map<string, PlacedNode>();
+  /** What keeps nodes out, as it was last said. */
+  #said = new Set<string>();
 
   constructor(socket: string, log: FollowerLog) {
     this.#socket = socket;
@@ -62,36 +62,41 @@ export class HaproxyFollower {
     });
   }
 
-  /** Looks the addresses of a node up; undefined when that cannot be done, and never could. */
-  async #placed(http: string, grpc: string | undefined): Promise<PlacedNode | undefined> {
-    try {
-      const placed = { http: await resolved(http), grpc: grpc === undefined ? undefined : await resolved(grpc) };
-      this.#found.set(http, placed);
-      return placed;
-    } catch (cause) {
-      if (!this.#found.has(http)) this.#log.warn(`the address of ${http} cannot be found: ${messageOf(cause)}`);
-      return this.#found.get(http);
-    }
-  }
-
-  #lookForRoom(servers: readonly HaproxyServer[], members: Members): void {
-    const slots = servers.filter(({ backend, server }) => backend === 'rest' && /^n\d+$/.test(server)).length;
-    const without = [...members].filter(([slot]) => slot > slots).map(([, { node }]) => node);
-    const said = without.join(', ');
-    if (said === this.#withoutSlot) return;
-    this.#withoutSlot = said;
-    if (said !== '')
-      this.#log.warn(`HAProxy has ${slots} slots, and none for ${said}: make its configuration with more --slots`);
+  /** Says what keeps nodes out, each once as long as it does. */
+  #warn(problems: readonly string[]): void {
+    for (const problem of problems) if (!this.#said.has(problem)) this.#log.warn(problem);
+    this.#said = new Set(problems);
   }
 
   async #apply(members: Members): Promise<void> {
-    const nodes = new Map<number, PlacedNode>();
-    for (const [slot, { http, grpc }] of members) {
-      const placed = await this.#placed(http, grpc);
-      if (placed !== undefined) nodes.set(slot, placed);
-    }
     const servers = readServers(await askHaproxy(this.#socket, 'show servers state'));
-    this.#lookForRoom(servers, members);
+    const slots = servers.filter(({ backend, server }) => backend === 'rest' && /^n\d+$/.test(server)).length;
+    const problems: string[] = [];
+    const nodes = new Map<number, PlacedNode>();
+    const found = new Map<string, PlacedNode>();
+    await Promise.all(
+      [...members].map(async ([slot, { node, http, grpc, tls, draining }]) => {
+        // HAProxy lets a server in maintenance answer what it has.
+        if (draining === true) return;
+        if (tls === true)
+          problems.push(`${node} has TLS, which this configuration does not use towards nodes: it gets nothing`);
+        else if (slot > slots)
+          problems.push(
+            `HAProxy has ${slots} slots, and none for ${node}, which has slot ${slot}: make its configuration with more --slots`,
+          );
+        else {
+          const placed = await placedNode(http, grpc).catch((cause: unknown) => {
+            problems.push(`the address of ${node} cannot be looked up: ${messageOf(cause)}`);
+            return this.#found.get(http);
+          });
+          if (placed === undefined) return;
+          found.set(http, placed);
+          nodes.set(slot, placed);
+        }
+      }),
+    );
+    this.#found = found;
+    this.#warn(problems);
     const commands = commandsFor(servers, nodes);
     if (commands.length === 0) return;
     const answers = await askHaproxy(this.#socket, ...commands);
@@ -101,7 +106,11 @@ export class HaproxyFollower {
   }
 }
 
-/** HAProxy takes no names while it runs. */
+/** Looks the addresses of a node up: HAProxy takes no names while it runs. */
+async function placedNode(http: string, grpc: string | undefined): Promise<PlacedNode> {
+  return { http: await resolved(http), grpc: grpc === undefined ? undefined : await resolved(grpc) };
+}
+
 async function resolved(address: string): Promise<string> {
   const { host, port } = parseAddress(address);
   return textOf({ host: (await lookup(host)).address, port });

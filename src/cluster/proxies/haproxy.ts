@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { textOf } from '../addresses.js';
-import { type ProxiedNode, type ProxySettings, serverIds } from './proxied-nodes.js';
+import { AFTER_MODEL, BEFORE_MODEL, type ProxiedNode, type ProxySettings, serverIds } from './proxied-nodes.js';
 
 /** Servers that come and go while HAProxy runs: their addresses are set through its runtime socket. */
 export interface HaproxyTemplate {
@@ -105,10 +105,11 @@ defaults rest from common
 
 const GRPC_DEFAULTS = `
 defaults grpc from common
-  # ModelInfer is tried again when the connection breaks before the answer. Streams are not: part of them may be answered.
+  # What is asked and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
+  # be answered.
   # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
   retry-on conn-failure empty-response
-  http-request disable-l7-retry unless { path_end /ModelInfer }
+  http-request disable-l7-retry unless { path_end /ModelInfer /ModelReady /ModelMetadata /ServerReady /ServerLive /ServerMetadata }
   http-request disable-l7-retry if { req.hdr(x-infermux-retry) never }
   # Each connection to a node carries the calls of many clients.
   http-reuse always
@@ -121,10 +122,8 @@ frontend rest from common
   bind ${bind}
   # Each try of a request has the same name, in logs and in handlers.
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
-  # The model is in the path: /v2/models/M/infer, with or without a version.
-  http-request set-var(txn.model) path,field(4,/),url_dec,field(1,@) if { path_beg /v2/models/ }
-  # Loads go where the requests for the model go.
-  http-request set-var(txn.model) path,field(5,/),url_dec,field(1,@) if { path_beg /v2/repository/models/ }
+  # The model is in the path: /v2/models/M/infer, with or without a version. Loads go where the requests for the model go.
+  http-request set-var(txn.model) path,url_dec,'regsub("${BEFORE_MODEL}","")','regsub("${AFTER_MODEL}","")',field(1,@) if { path_reg '${BEFORE_MODEL}' }
 ${choice('rest')}`;
 }
 
@@ -134,11 +133,11 @@ frontend grpc from common
   bind ${bind} proto h2
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
   # The model may be named in the metadata: infermux/client does so.
-  http-request set-var(txn.model) req.hdr(x-infermux-model),url_dec if { req.hdr(x-infermux-model) -m found }
+  http-request set-var(txn.model) req.hdr(x-infermux-model),url_dec,field(1,@) if { req.hdr(x-infermux-model) -m found }
   # Otherwise HAProxy reads it from the first bytes of the message, and does not wait for the rest. It cannot where the message
   # is compressed, or where the model is not its first field; and a stream may have several. These want the metadata.
   http-request wait-for-body time 5s at-least 1024 if { path_end /ModelInfer } !{ var(txn.model) -m found }
-  http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if { path_end /ModelInfer } !{ var(txn.model) -m found } { req.body,bytes(0,1),hex 00 }
+  http-request set-var(txn.model) req.body,bytes(5),protobuf(1),field(1,@) if { path_end /ModelInfer } !{ var(txn.model) -m found } { req.body,bytes(0,1),hex 00 }
 ${choice('grpc')}`;
 }
 
@@ -164,8 +163,8 @@ function choice(name: Side): string {
   # Most nodes are ready, but not steady: better late than not at all.
   http-request set-var(txn.unsteady) nbsrv(${name}_ready),div(2),sub(txn.steady)
   use_backend ${name}_ready if { var(txn.unsteady) -m int gt 0 } or { nbsrv(${name}) eq 0 }
-  # A hot model is more than one node should have alone.
-  use_backend ${name}_spread if { sc_conn_cur(0) gt ${MOST_OF_ONE_NODE} } { var(txn.excess) -m int gt 0 }
+  # A hot model is more than one node should have alone. A node does not know which keys another one has seen.
+  use_backend ${name}_spread if { sc_conn_cur(0) gt ${MOST_OF_ONE_NODE} } { var(txn.excess) -m int gt 0 } !{ req.hdr(idempotency-key) -m found }
   use_backend ${name} if { var(txn.model) -m found }
   default_backend ${name}_spread
 `;

@@ -17,6 +17,13 @@ export interface ProxySettings {
   readonly bindGrpc: Address | undefined;
 }
 
+/**
+ * What comes before the model in a path of REST, and after it: regular expressions as in PCRE and RE2. A model's name may have
+ * slashes, where it is that of a model in a deployment.
+ */
+export const BEFORE_MODEL = '^/v2/(repository/([^/]+/)?)?models/';
+export const AFTER_MODEL = '(/versions/[^/]+)?(/(infer|generate|generate_stream|ready|config|stats|load|unload))?/?$';
+
 /** Most nodes of a configuration: more are a typing error. */
 const MOST_NODES = 1_000;
 

@@ -1,6 +1,8 @@
+import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { affinity, moves } from '../../../bench/cluster/affinity.js';
 import { cutOff, killed, rollingRestart } from '../../../bench/cluster/faults.js';
+import { OWN_CORES, overhead } from '../../../bench/cluster/overhead.js';
 import { slowNode } from '../../../bench/cluster/slow.js';
 import { median } from '../../../bench/load/measurements.js';
 import { createNetwork, isInstalled } from '../../support/cluster/hosts.js';
@@ -53,5 +55,11 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
     const { healthy, slow } = await slowNode(4);
     expect([healthy.failed, slow.failed]).toStrictEqual([0, 0]);
     expect(slow.p99Ms).toBeLessThanOrEqual(1.5 * healthy.p99Ms);
+  });
+
+  const hasCallers = isInstalled('h2load') && isInstalled('taskset') && availableParallelism() > 1;
+  it.skipIf(!hasCallers)('keep four fifths of the throughput that a node has alone on its core', async () => {
+    const { alone, generated } = await overhead(5, 1, OWN_CORES);
+    expect(median(generated.map((rate, index) => rate / (alone[index] as number)))).toBeGreaterThanOrEqual(0.8);
   });
 });

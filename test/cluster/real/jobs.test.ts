@@ -6,10 +6,15 @@ import { promisify } from 'node:util';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jobThroughput, survival } from '../../../bench/cluster/jobs.js';
+import { median } from '../../../bench/load/measurements.js';
+import { collectResults, type JobEnd } from '../../../dist/cluster/jobs/collect-results.js';
+import { openStreams, streamsOf } from '../../../dist/cluster/jobs/job-streams.js';
+import { type JobResult, JobWorker } from '../../../dist/cluster/jobs/job-worker.js';
+import { submitJobs } from '../../../dist/cluster/jobs/submit-jobs.js';
 import { connectNats } from '../../../dist/cluster/nats/nats-connection.js';
 import { isInstalled } from '../../support/cluster/hosts.js';
 import { NatsServer } from '../../support/cluster/nats.js';
-import { type Program, startProgram } from '../../support/cluster/programs.js';
+import { type Program, startProgram, until } from '../../support/cluster/programs.js';
 import { directory } from '../../support/directories.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -23,8 +28,12 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
   });
 
   it('take no more than twice the time of calls of an engine, where files are named', async () => {
-    const { direct, jobs } = await jobThroughput(600, 1_024, true);
-    expect(jobs / direct).toBeGreaterThanOrEqual(0.5);
+    const shares: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const { direct, jobs } = await jobThroughput(1_000, 1_024, true);
+      shares.push(jobs / direct);
+    }
+    expect(median(shares)).toBeGreaterThanOrEqual(0.5);
   });
 
   it('that end their workers are put aside, and take no other job with them', async () => {
@@ -72,6 +81,49 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       }),
     ]);
     expect(deaths).toBe(5);
+  });
+
+  it('that outlast the end of their workers are given to others, and are not blamed for it', async () => {
+    const nats = await NatsServer.start();
+    const connection = await connectNats(nats.url, 'test');
+    const streams = streamsOf('long');
+    const startWith = (run: () => Promise<JobResult>) =>
+      JobWorker.start(connection, { streams, node: 'w', concurrency: 8, run, log: () => undefined });
+    async function* jobs() {
+      yield { id: 'a', model: 'm', body: Buffer.from('{}'), jsonBytes: undefined };
+    }
+    await submitJobs(connection, streams, 'run', { count: 1, jobs }, () => undefined);
+    // More often than a job may end workers.
+    for (let time = 0; time < 7; time += 1) {
+      const worker = await new Promise<JobWorker>((resolve, reject) => {
+        const starting = startWith(() => {
+          starting.then(resolve, reject);
+          return new Promise(() => undefined);
+        });
+      });
+      await worker.stop(0);
+    }
+    const last = await startWith(async () => ({ body: Buffer.from('{"outputs":[]}'), jsonBytes: undefined }));
+    const ends: JobEnd[] = [];
+    await collectResults(connection, streams, 'run', new Map([['a', undefined]]), (end) => void ends.push(end));
+    expect(ends).toStrictEqual([expect.objectContaining({ id: 'a', body: expect.anything() })]);
+    await last.stop(1_000);
+    expect(last.counts).toMatchObject({ done: 1, dead: 0 });
+    await connection.close();
+    await nats.stop();
+  });
+
+  it('are not put into a stream that is for something else', async () => {
+    const nats = await NatsServer.start();
+    const connection = await connectNats(nats.url, 'test');
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: 'other', subjects: ['orders.>'] });
+    await expect(openStreams(connection, streamsOf('other'))).rejects.toMatchObject({
+      code: 'FAILED_PRECONDITION',
+      message: expect.stringContaining('there is another stream named other: it has the subjects orders.>'),
+    });
+    await connection.close();
+    await nats.stop();
   });
 
   describe('from files', () => {
@@ -159,12 +211,19 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       // The same run: nothing is done twice, and its results are there.
       const again = await submit(file, '--model', 'digits-mlp', '--run', 'first');
       expect(again.report).toMatchObject({ jobs: 4, known: 4, done: 2, dead: 2 });
+      // Other jobs of the same run have no results: those that are there are of the first.
+      writeFileSync(file, JSON.stringify({ inputs: [image(2)] }));
+      const args = [file, '--model', 'digits-mlp', '--run', 'first', '--nats', nats.url, '--stream', 'night'];
+      const other = promisify(execFile)(process.execPath, [CLI, 'submit', ...args, '--results', join(folder, 'none')]);
+      await expect(other).rejects.toMatchObject({
+        stderr: expect.stringContaining('the run first has had another job line-1'),
+      });
       const connection = await connectNats(nats.url, 'test');
       const { state } = await (await jetstreamManager(connection)).streams.info('night-dead');
       expect(state.messages).toBe(2);
-      // Nothing is left, and nothing comes again.
-      const left = await (await jetstreamManager(connection)).streams.info('night');
-      expect(left.state.messages).toBe(0);
+      // Nothing is left, and nothing comes again: the job that was put in twice is done.
+      const manager = await jetstreamManager(connection);
+      await until(async () => (await manager.streams.info('night')).state.messages === 0, 'the end of all jobs');
       await connection.close();
     });
 

@@ -76,7 +76,7 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
     it('keep their slots and HAProxy, whatever is started again', async () => {
       let proxy = await startHaproxy([], undefined, { slots: 4 });
       const config = ['cluster', 'config', 'haproxy', '--nats', nats.url, '--socket', proxy.socket];
-      const follower = startProgram([process.execPath, CLI, ...config]);
+      let follower = startProgram([process.execPath, CLI, ...config]);
       await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
       // The servers of the other backends are set after those of REST.
       await until(async () => (await serversUp(proxy, 'grpc')).length === 3, 'all nodes in gRPC');
@@ -100,6 +100,18 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
       expect(await serversUp(proxy)).toStrictEqual(before);
       // HAProxy is started again, and knows nobody.
+      // A follower that is started again disturbs nobody.
+      follower.kill('SIGTERM');
+      expect(await follower.exited).toBe(0);
+      follower = startProgram([process.execPath, CLI, ...config]);
+      await first.stop();
+      await until(() => follower.output().includes(' state maint'), 'the node that leaves');
+      const said = [...follower.output().matchAll(/set server (\w+)\/(n\d) state (\w+)/g)].map(
+        ([, , slot, state]) => `${slot} ${state}`,
+      );
+      expect(said).toStrictEqual(said.map(() => said[0]));
+      await first.start();
+      await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
       const { socket } = proxy;
       await proxy.stop();
       proxy = await startHaproxy([], undefined, { slots: 4, socket });
@@ -131,6 +143,25 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       expect(await node?.program.exited).toBe(0);
       expect(performance.now() - began).toBeLessThan(3_000);
     }
+  });
+
+  it('are announced again when the server has refused them for a while', async () => {
+    const nats = await NatsServer.start();
+    const node = await Node.start(LOOPBACK, { models: modelsDirectory(1), flags: ['--nats', nats.url] });
+    const announced = async () => (await statusOf('--nats', nats.url).catch(() => undefined))?.nodes.length;
+    await until(async () => (await announced()) === 1, 'the node');
+    await nats.stop();
+    await nats.start(['--user', 'somebody', '--pass', 'secret']);
+    await until(() => node.program.output().includes('refuses the user or the password'), 'the refusal');
+    expect(await status('--nats', nats.url)).toMatchObject({
+      code: 1,
+      text: expect.stringContaining('refuses the user or the password'),
+    });
+    await nats.stop();
+    await nats.start();
+    await until(async () => (await announced()) === 1, 'the node again');
+    await node.stop();
+    await nats.stop();
   });
 
   it('say clearly that no server answers', async () => {

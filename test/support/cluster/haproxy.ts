@@ -23,7 +23,11 @@ export interface Haproxy {
 export async function startHaproxy(
   nodes: readonly Pick<Node, 'http' | 'grpc'>[],
   change: (config: string) => string = (config) => config,
-  { slots, socket = join(directory(), 'haproxy.sock') }: { readonly slots?: number; readonly socket?: string } = {},
+  {
+    slots,
+    socket = join(directory(), 'haproxy.sock'),
+    prefix = [],
+  }: { readonly slots?: number; readonly socket?: string; readonly prefix?: readonly string[] } = {},
 ): Promise<Haproxy> {
   const [http, grpc] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
   const paired = pairNodes(
@@ -37,7 +41,7 @@ export async function startHaproxy(
   const withSocket =
     template === undefined ? config.replace('global\n', `global\n  stats socket ${socket} level admin\n`) : config;
   writeFileSync(file, change(withSocket));
-  const program = startProgram(['haproxy', '-db', '-f', file]);
+  const program = startProgram([...prefix, 'haproxy', '-db', '-f', file]);
   const proxy: Haproxy = {
     ...{ http, grpc, socket, program },
     ask: (command) => askSocket(socket, command),

@@ -23,8 +23,9 @@ export class NatsServer {
     return server;
   }
 
-  async start(): Promise<void> {
-    this.#program = startProgram(['nats-server', ...this.#args]);
+  /** @param more flags, this time. */
+  async start(more: readonly string[] = []): Promise<void> {
+    this.#program = startProgram(['nats-server', ...this.#args, ...more]);
     const program = this.#program;
     await until(async () => {
       const ended = await Promise.race([program.exited, undefined]);

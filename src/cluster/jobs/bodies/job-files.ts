@@ -1,4 +1,4 @@
-import { realpath } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { resolve, sep } from 'node:path';
 import { InfermuxError, show } from '../../../common/errors.js';
 import { typeOf } from '../../../open-inference/datatypes.js';
@@ -6,7 +6,9 @@ import { type Allocate, bytesOfData, checkBooleans } from '../../../open-inferen
 import type { MessageTensor } from '../../../open-inference/rest/tensor-message.js';
 import type { NumericType } from '../../../tensors/memory/allocated-tensors.js';
 import type { Tensor } from '../../../tensors/tensor.js';
-import { openNpy } from './npy-file.js';
+import { ByteBudget } from './byte-budget.js';
+import type { NpyArray } from './npy-file.js';
+import { OpenArrays, type UsedArray } from './open-arrays.js';
 
 /** An input of a job that is in a file: `{ name, parameters: { file, rows? } }`. */
 export interface FileInput {
@@ -40,45 +42,105 @@ export function fileInputs(inputs: unknown): { readonly files: FileInput[]; read
   return files.length === 0 ? undefined : { files, others };
 }
 
+/** What the inputs in files of one job take, until it has ended. */
+export interface ReadFiles {
+  readonly tensors: readonly MessageTensor[];
+  /** Lets other jobs read. */
+  release(): void;
+}
+
+/** Bytes from files that are in memory at a time. */
+const MOST_BYTES = 256 * 2 ** 20;
+
 /** Reads the inputs of jobs that are in files below one directory. */
 export class JobFiles {
   readonly #root: string | undefined;
+  readonly #memory = new ByteBudget(MOST_BYTES);
+  readonly #arrays: OpenArrays;
 
-  /** @param root undefined: jobs may name no files. */
-  constructor(root: string | undefined) {
+  private constructor(root: string | undefined) {
     this.#root = root;
+    this.#arrays = new OpenArrays((path) => fileBelow(root ?? '/', path));
   }
 
-  /** @throws InfermuxError `INVALID_ARGUMENT` for a file that is not below the directory, or cannot be read. */
-  async read({ name, file, rows }: FileInput, allocate: Allocate): Promise<MessageTensor> {
-    const npy = await openNpy(await this.#pathOf(file));
+  /**
+   * @param root undefined: jobs may name no files.
+   * @throws InfermuxError `INVALID_ARGUMENT` by rejection for what is no directory.
+   */
+  static async open(root: string | undefined): Promise<JobFiles> {
+    if (root !== undefined && (await stat(root).catch(() => undefined))?.isDirectory() !== true) {
+      throw new InfermuxError('INVALID_ARGUMENT', `--files must name a directory, got ${show(root)}`);
+    }
+    return new JobFiles(root);
+  }
+
+  /**
+   * Reads all inputs in files of a job, when there is room in memory for them.
+   *
+   * @throws InfermuxError by rejection: `INVALID_ARGUMENT` for rows or a file that no worker could read; `FAILED_PRECONDITION` for a
+   *   file that is not there, where another worker may have it.
+   */
+  async read(inputs: readonly FileInput[], allocate: Allocate): Promise<ReadFiles> {
+    const used: UsedArray[] = [];
+    let release: (() => void) | undefined;
     try {
-      const [from, to] = rows ?? [0, npy.shape[0] as number];
-      npy.check(from, to);
-      const head = { name, datatype: npy.datatype, shape: [to - from, ...npy.shape.slice(1)] };
-      // A type of files is never that of strings.
-      const tensor = allocate(typeOf(npy.datatype) as NumericType, head.shape);
-      // Into the memory from which the model reads it.
-      const bytes = bytesOfData(tensor.data);
-      await npy.read(from, to, bytes);
-      if (npy.datatype === 'BOOL') checkBooleans(`input ${show(name)}`, bytes);
-      return { ...head, parameters: {}, tensor: tensor as Tensor, binaryBytes: undefined };
+      const parts: Part[] = [];
+      for (const { name, file, rows } of inputs) {
+        const one = await this.#open(file);
+        used.push(one);
+        const npy = one.array;
+        const [from, to] = rows ?? [0, npy.shape[0] as number];
+        npy.check(from, to);
+        parts.push({ name, npy, from, to });
+      }
+      const bytes = parts.reduce((sum, { npy, from, to }) => sum + npy.rowBytes * (to - from), 0);
+      release = await this.#memory.take(bytes);
+      return { tensors: await Promise.all(parts.map((part) => readPart(part, allocate))), release };
+    } catch (cause) {
+      release?.();
+      throw cause;
     } finally {
-      await npy.close();
+      for (const one of used) one.release();
     }
   }
 
-  /** A job may come from anybody who can write to the stream: links that lead out are followed before they are judged. */
-  async #pathOf(file: string): Promise<string> {
-    if (this.#root === undefined) {
-      throw new InfermuxError(
-        'INVALID_ARGUMENT',
-        `the job names the file ${show(file)}: start the worker with --files`,
-      );
-    }
-    const root = await realpath(this.#root);
-    const path = await realpath(resolve(root, file)).catch(() => undefined);
-    if (path?.startsWith(root + sep)) return path;
-    throw new InfermuxError('INVALID_ARGUMENT', `there is no file ${show(file)} in the directory of --files`);
+  #open(file: string): Promise<UsedArray> {
+    if (this.#root !== undefined) return this.#arrays.use(resolve(this.#root, file));
+    const message = `the job names the file ${show(file)}: start the worker with --files`;
+    throw new InfermuxError('FAILED_PRECONDITION', message);
   }
+}
+
+/**
+ * Returns where a file is. A job may come from anybody who can write to the stream: links that lead out are followed before they are
+ * judged.
+ */
+async function fileBelow(root: string, path: string): Promise<string> {
+  const isBelow = path.startsWith(resolve(root) + sep);
+  const found = isBelow ? await realpath(path).catch(() => undefined) : '';
+  if (found === undefined) {
+    const message = `there is no file ${show(path)} in the directory of --files of this worker`;
+    throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
+  if (found.startsWith((await realpath(root)) + sep) && (await stat(found)).isFile()) return found;
+  throw new InfermuxError('INVALID_ARGUMENT', `${show(path)} is no file in the directory of --files`);
+}
+
+/** Rows of an array, for an input. */
+interface Part {
+  readonly name: string;
+  readonly npy: NpyArray;
+  readonly from: number;
+  readonly to: number;
+}
+
+async function readPart({ name, npy, from, to }: Part, allocate: Allocate): Promise<MessageTensor> {
+  const head = { name, datatype: npy.datatype, shape: [to - from, ...npy.shape.slice(1)] };
+  // A type of files is never that of strings.
+  const tensor = allocate(typeOf(npy.datatype) as NumericType, head.shape);
+  // Into the memory from which the model reads it.
+  const bytes = bytesOfData(tensor.data);
+  await npy.read(from, to, bytes);
+  if (npy.datatype === 'BOOL') checkBooleans(`input ${show(name)}`, bytes);
+  return { ...head, parameters: {}, tensor: tensor as Tensor, binaryBytes: undefined };
 }

@@ -30,17 +30,16 @@ const DATATYPES: Readonly<Record<string, Datatype>> = {
 /**
  * Opens a `.npy` file. Its rows are read when they are asked for.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read, is none, or is of a form that is not read: in
- *   Fortran's order, big-endian, or of objects.
+ * @throws InfermuxError `FAILED_PRECONDITION` for a file that cannot be opened; `INVALID_ARGUMENT` for one that is none, or is of
+ *   a form that is not read: in Fortran's order, big-endian, or of objects.
  */
 export async function openNpy(path: string): Promise<NpyArray> {
   let file: FileHandle;
   try {
     file = await open(path, 'r');
   } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `the file ${show(path)} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
+    const message = `the file ${show(path)} cannot be read: ${(cause as Error).message}`;
+    throw new InfermuxError('FAILED_PRECONDITION', message, { cause });
   }
   try {
     return await readNpy(path, file);
