@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startHaproxy } from '../../test/support/cluster/haproxy.js';
 import { LOOPBACK } from '../../test/support/cluster/hosts.js';
@@ -22,8 +22,18 @@ export interface Cores {
   readonly others: string | undefined;
 }
 
-/** The node has a core of its own, behind HAProxy and without it. */
-export const OWN_CORES: Cores = { node: '0', others: '1' };
+/** The node has a core of its own, behind HAProxy and without it. @throws Error with one core. */
+export function ownCores(): Cores {
+  const [, list = ''] = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  const allowed = list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => String(first + index));
+  });
+  const [node, others] = allowed;
+  if (others === undefined) throw new Error('two cores are needed');
+  return { node, others };
+}
+
 /** HAProxy takes its time from the node's cores. */
 export const SHARED_CORES: Cores = { node: undefined, others: undefined };
 

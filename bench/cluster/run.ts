@@ -12,7 +12,7 @@ import { affinity, moves } from './affinity.js';
 import { cutOff, frozen, killed, type LossOutcome, rollingRestart } from './faults.js';
 import { jobThroughput, survival } from './jobs.js';
 import { membership } from './membership.js';
-import { OWN_CORES, overhead, SHARED_CORES } from './overhead.js';
+import { overhead, ownCores, SHARED_CORES } from './overhead.js';
 import { slowNode } from './slow.js';
 
 const { values } = parseArgs({
@@ -131,13 +131,14 @@ if (isWanted('slow')) {
 }
 if (isWanted('overhead')) {
   const rows: string[][] = [];
+  const own = ownCores();
   for (const [where, cores] of [
-    ['a core of its own for the node', OWN_CORES],
+    ['a core of its own for the node', own],
     ['all on the same two cores', SHARED_CORES],
   ] as const) {
     const { alone, bare, generated } = await overhead(ROUNDS, 4, cores);
     const shares = (rates: readonly number[]) => rates.map((rate, index) => rate / (alone[index] as number));
-    if (cores === OWN_CORES)
+    if (cores === own)
       goal(`throughput behind HAProxy, JSON, against a node alone: ${where}`, shares(generated), '×', 0.8);
     const shown = [bare, generated].map((rates) => `${median(shares(rates)).toFixed(2)}×`);
     rows.push([where, median(alone).toFixed(0), ...shown]);

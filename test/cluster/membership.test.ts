@@ -108,6 +108,20 @@ describe('the servers of HAProxy', () => {
   });
 });
 
+describe('a slot that nobody was heard of for', () => {
+  it('stays as it is as long as its node may only be late', () => {
+    const servers =
+      readServers(`# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_check_port
+4 rest 1 n1 10.0.0.1 2 0 8000 0
+4 rest 2 n2 10.0.0.2 2 0 8000 0
+`);
+    const placed = new Map([[1, { http: '10.0.0.1:8000', grpc: undefined }]]);
+    expect(commandsFor(servers, placed, () => false)).toStrictEqual([]);
+    expect(commandsFor(servers, placed, (slot) => slot === 2)).toStrictEqual(['set server rest/n2 state maint']);
+    expect(commandsFor(servers, placed)).toStrictEqual(['set server rest/n2 state maint']);
+  });
+});
+
 describe('the report about a cluster', () => {
   const model = (
     name: string,

@@ -143,6 +143,11 @@ describe('a configuration of Envoy', () => {
     return document.toJS();
   };
   const both = read(envoyConfig({ nodes, bind, bindGrpc: { host: '::', port: 2 } }));
+  it('lets its regular expressions be as large as they are', () => {
+    const sizes = both.layered_runtime.layers.map((layer: { static_layer: { re2: object } }) => layer.static_layer.re2);
+    expect(sizes).toStrictEqual([{ max_program_size: { error_level: 1_000 } }]);
+  });
+
   const named = (list: readonly { name: string }[]) => list.map(({ name }) => name);
 
   it('has the fields that the definitions of its API have', () => {

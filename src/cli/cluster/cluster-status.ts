@@ -26,14 +26,21 @@ async function announced(url: string): Promise<string[]> {
   try {
     let told: (() => void) | undefined;
     const known = new Promise<void>((resolve) => (told = resolve));
-    const watch = MemberWatch.start(connection, () => told?.());
+    let trouble = '';
+    const watch = MemberWatch.start(
+      connection,
+      () => told?.(),
+      (message) => (trouble = `: ${message}`),
+    );
     await Promise.race([known, sleep(MEMBERS_MS, undefined, { ref: false })]);
     watch.stop();
     const addresses = [...watch.members.values()].map(({ http, tls }) => (tls === true ? `https://${http}` : http));
     if (addresses.length > 0) return addresses;
     throw new InfermuxError(
       'FAILED_PRECONDITION',
-      'no node announces itself there: start some with infermux serve --nats',
+      trouble === ''
+        ? 'no node announces itself there: start some with infermux serve --nats'
+        : `NATS does not tell who is there${trouble}`,
     );
   } finally {
     await connection.close();

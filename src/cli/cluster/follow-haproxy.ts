@@ -10,7 +10,11 @@ export async function followHaproxy(nats: string, socket: string): Promise<void>
   const log = pino({ level: 'info' }, pino.destination(2));
   const connection = await connectNats(nats, 'infermux cluster config haproxy');
   const follower = new HaproxyFollower(socket, log);
-  const watch = MemberWatch.start(connection, (members) => follower.tell(members));
+  const watch = MemberWatch.start(
+    connection,
+    (members) => follower.tell(members),
+    (message) => log.warn(`NATS does not tell who is there: ${message}; trying again`),
+  );
   const cause = await Promise.race([untilSignal().then(() => undefined), connection.closed()]);
   watch.stop();
   await follower.stop();

@@ -19,10 +19,10 @@ export function engineJobs(engine: InferenceEngine, files: JobFiles): (job: Job)
   const allocate = allocateOf(engine);
   // Nobody leaves: there is no client.
   const { signal } = new AbortController();
-  return async ({ model, body, jsonBytes, traceparent, id: requestId }) => {
+  return async ({ model, body, jsonBytes, traceparent, tracestate, id: requestId }) => {
     const { call, release } = await readJob(model, body, jsonBytes, files, allocate);
     try {
-      const circumstances = { signal, requestId, traceContext: traceContextOf(traceparent, undefined) };
+      const circumstances = { signal, requestId, traceContext: traceContextOf(traceparent, tracestate) };
       const { head, outputs } = await patiently(() => inference.infer(model, call, circumstances));
       const answer =
         writeShortAnswer(head, outputs, 'literal') ?? (await doInTurns(writeAnswer(head, outputs, 'literal')));

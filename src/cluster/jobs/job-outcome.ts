@@ -10,16 +10,18 @@ export type JobFate =
 export const MOST_ENDED = 3;
 /** Tries of a job by one worker. */
 export const MOST_TRIES = 8;
-/** Deliveries of a job that only another worker, or this one in a while, may be able to do. */
-export const MOST_DELIVERIES = 5;
+/** Pause before a job is given out again that only another worker, or this one in a while, may be able to do. */
+export const ELSEWHERE_MS = 10_000;
+/** Deliveries of such a job. */
+export const MOST_DELIVERIES = 2;
 /** From this delivery on a job is done alone: workers have died with it, by its fault or by that of another one beside it. */
-export const ALONE_FROM = 3;
+export const ALONE_FROM = MOST_DELIVERIES + 1;
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 30_000;
 
 /** Faults that may be the worker's: another one may have the model, its files, or what this machine lacks. */
 const OF_THE_WORKER: ReadonlySet<ErrorCode> = new Set([
-  ...(['MODEL_NOT_FOUND', 'MODEL_LOAD_FAILED', 'FAILED_PRECONDITION', 'ENGINE_CLOSED', 'INTERNAL'] as const),
+  ...(['MODEL_NOT_FOUND', 'MODEL_LOAD_FAILED', 'FAILED_PRECONDITION', 'INTERNAL'] as const),
 ]);
 
 /**
@@ -30,10 +32,9 @@ const OF_THE_WORKER: ReadonlySet<ErrorCode> = new Set([
  * @param deliveries to all workers so far.
  */
 export function fateOf(error: InfermuxError, tries: number, deliveries: number): JobFate {
-  if (OF_THE_WORKER.has(error.code)) {
-    if (deliveries >= MOST_DELIVERIES)
-      return { kind: 'dead', reason: `${error.message} (given out ${deliveries} times)` };
-    return { kind: 'elsewhere', afterMs: pauseAfter(deliveries) };
+  if (OF_THE_WORKER.has(error.code) && !error.retryable) {
+    if (deliveries < MOST_DELIVERIES) return { kind: 'elsewhere', afterMs: ELSEWHERE_MS };
+    return { kind: 'dead', reason: `${error.message} (given out ${deliveries} times)` };
   }
   if (!error.retryable) return { kind: 'dead', reason: error.message };
   if (tries >= MOST_TRIES) return { kind: 'dead', reason: `${error.message} (tried ${tries} times)` };

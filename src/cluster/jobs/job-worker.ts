@@ -16,6 +16,7 @@ export interface Job {
   /** Bytes of its JSON, when tensors in binary form follow it. */
   readonly jsonBytes: number | undefined;
   readonly traceparent: string | undefined;
+  readonly tracestate: string | undefined;
   readonly id: string;
 }
 
@@ -125,6 +126,7 @@ export class JobWorker {
     while (this.#underWay.size > 0 && !isOver) await this.#settled();
     clearInterval(this.#keeping);
     for (const message of this.#underWay.keys()) message.nak();
+    this.#underWay.clear();
     // It did not end this worker: a signal did.
     const innocent = this.#alone === undefined ? undefined : this.#memory.ends(keyOf(this.#alone.subject));
     const last = Promise.all([innocent, this.#connection.flush()]).catch(() => undefined);
@@ -233,6 +235,8 @@ export class JobWorker {
       try {
         result = await this.#options.run(jobOf(message));
       } catch (cause) {
+        // It was given back meanwhile.
+        if (!this.#underWay.has(message)) return;
         const error = toInfermuxError(cause);
         const fate = fateOf(error, tries, message.info.deliveryCount);
         if (fate.kind === 'dead') {
@@ -248,7 +252,7 @@ export class JobWorker {
         await pauseUnless(() => this.#isStopped, fate.afterMs);
         continue;
       }
-      this.counts[await this.#ends.store(message, result)] += 1;
+      if (this.#underWay.has(message)) this.counts[await this.#ends.store(message, result)] += 1;
       return;
     }
   }
@@ -266,6 +270,9 @@ function jobOf(message: JsMsg): Job {
       `${LENGTH_HEADER} must be a number of bytes, got ${JSON.stringify(length)}`,
     );
   }
-  const traceparent = headers?.get('traceparent') || undefined;
-  return { model, body: data, jsonBytes: length === '' ? undefined : Number(length), traceparent, id: keyOf(subject) };
+  return {
+    ...{ model, body: data, jsonBytes: length === '' ? undefined : Number(length), id: keyOf(subject) },
+    traceparent: headers?.get('traceparent') || undefined,
+    tracestate: headers?.get('tracestate') || undefined,
+  };
 }

@@ -98,7 +98,9 @@ export class NodeAnnouncer {
     const bucket = this.#bucket;
     if (this.#place !== undefined) {
       try {
-        this.#place.revision = await bucket.update(keyOf(this.#place.slot), record, this.#place.revision);
+        const { slot, revision } = this.#place;
+        // One that is lost with a connection must not hold up the next.
+        this.#place.revision = await bucket.update(keyOf(slot), record, revision, BEAT_MS);
         return;
       } catch (cause) {
         if (!isConflict(cause)) throw cause;

@@ -1,4 +1,5 @@
 import type { NatsConnection } from '@nats-io/transport-node';
+import { messageOf } from '../../common/errors.js';
 import { openBucket, slotOf, TTL_MS } from './bucket.js';
 import { decodeRecord, type NodeRecord } from './node-record.js';
 
@@ -15,6 +16,7 @@ const AFTER_OUTAGE_MS = 30_000;
 export class MemberWatch {
   readonly #connection: NatsConnection;
   readonly #changed: (members: Members) => void;
+  readonly #trouble: (message: string) => void;
   readonly #seen = new Map<number, { readonly record: NodeRecord; readonly at: number }>();
   /** When anything was last heard. */
   #heardAt = performance.now();
@@ -25,18 +27,31 @@ export class MemberWatch {
   #timer: NodeJS.Timeout | undefined;
   #stop: (() => void) | undefined;
   #isStopped = false;
+  /** Whether something has changed that was not told yet. */
+  #isNews = false;
+  #lastTrouble = '';
 
-  private constructor(connection: NatsConnection, changed: (members: Members) => void) {
+  private constructor(
+    connection: NatsConnection,
+    changed: (members: Members) => void,
+    trouble: (message: string) => void,
+  ) {
     this.#connection = connection;
     this.#changed = changed;
+    this.#trouble = trouble;
   }
 
   /**
    * @param changed called with the members as soon as all that are written down are known, and when one has come, has gone, has
    *   another address or begins to drain.
+   * @param trouble called with the reason when they cannot be known, once for each; it is tried again.
    */
-  static start(connection: NatsConnection, changed: (members: Members) => void): MemberWatch {
-    const watch = new MemberWatch(connection, changed);
+  static start(
+    connection: NatsConnection,
+    changed: (members: Members) => void,
+    trouble: (message: string) => void,
+  ): MemberWatch {
+    const watch = new MemberWatch(connection, changed, trouble);
     watch.#timer = setInterval(() => watch.#expire(), LOOK_MS);
     void watch.#follow();
     void watch.#beginAnewAfterOutages();
@@ -60,32 +75,33 @@ export class MemberWatch {
         const watch = await bucket.watch({ key: 'slot.*' });
         this.#stop = () => watch.stop();
         this.#askedAt = performance.now();
-        let isNews = false;
+        this.#lastTrouble = '';
         for await (const { key, operation, value, isUpdate } of watch) {
           const slot = slotOf(key);
-          if (slot !== undefined) isNews = this.#take(slot, operation === 'PUT' ? value : undefined) || isNews;
+          if (slot !== undefined) this.#take(slot, operation === 'PUT' ? value : undefined);
           // Those that are written down come one by one, and are known together: the first one alone would be all there is.
-          if (!isUpdate || !isNews) continue;
-          isNews = false;
+          if (!isUpdate || !this.#isNews) continue;
+          this.#isNews = false;
           this.#changed(this.members);
         }
-      } catch {
-        // The server is away, or has lost the bucket.
+      } catch (cause) {
+        // The server is away; or the bucket is not as it should be.
+        if (!this.#isStopped && messageOf(cause) !== this.#lastTrouble) this.#trouble(messageOf(cause));
+        this.#lastTrouble = messageOf(cause);
       }
       if (!this.#isStopped) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
-  /** @returns whether proxies should know. */
-  #take(slot: number, value: Uint8Array | undefined): boolean {
+  #take(slot: number, value: Uint8Array | undefined): void {
     const now = performance.now();
     if (now - this.#heardAt > TTL_MS) this.#patientUntil = now + AFTER_OUTAGE_MS;
     this.#heardAt = now;
     const before = this.#seen.get(slot)?.record;
     const record = value === undefined ? undefined : decodeRecord(value);
-    if (record === undefined) return this.#seen.delete(slot);
-    this.#seen.set(slot, { record, at: now });
-    return before === undefined || placeOf(before) !== placeOf(record);
+    if (record === undefined) this.#seen.delete(slot);
+    else this.#seen.set(slot, { record, at: now });
+    this.#isNews ||= placeOf(before) !== placeOf(record);
   }
 
   #expire(): void {
@@ -106,10 +122,14 @@ export class MemberWatch {
   async #beginAnewAfterOutages(): Promise<void> {
     for await (const { type } of this.#connection.status()) {
       if (this.#isStopped) return;
-      if (type === 'reconnect') this.#stop?.();
+      if (type !== 'reconnect') continue;
+      // What nodes said meanwhile is lost.
+      this.#patientUntil = performance.now() + AFTER_OUTAGE_MS;
+      this.#stop?.();
     }
   }
 }
 
 /** What proxies know of a node. */
-const placeOf = ({ http, grpc, tls, draining }: NodeRecord) => JSON.stringify([http, grpc, tls, draining]);
+const placeOf = (record: NodeRecord | undefined) =>
+  record && JSON.stringify([record.http, record.grpc, record.tls, record.draining]);

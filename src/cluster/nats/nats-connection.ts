@@ -2,6 +2,8 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 
 const RECONNECT_MS = 250;
+/** A host that takes no connection and refuses none must not hold up the end of this process. */
+const CONNECT_MS = 5_000;
 const PACKAGES = '@nats-io/transport-node @nats-io/jetstream @nats-io/kv';
 
 /**
@@ -23,7 +25,7 @@ export async function connectNats(url: string, name: string): Promise<NatsConnec
     return await connect({
       ...{ servers: urls.map(({ host }) => host), name, ...credentials, ...tls },
       ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS, pingInterval: 10_000 },
-      waitOnFirstConnect: false,
+      ...{ waitOnFirstConnect: false, timeout: CONNECT_MS },
       // It would make two errors for each publication in advance, and their traces take a tenth of a worker's time.
       noAsyncTraces: true,
     });

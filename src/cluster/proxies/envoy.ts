@@ -20,6 +20,11 @@ ${cluster('rest', http, http)}${cluster('rest_any', http, http)}${withGrpc ? clu
 const ADMIN = `# What Envoy does, for this machine alone.
 admin:
   address: { socket_address: { address: 127.0.0.1, port_value: 9901 } }
+# Envoy refuses regular expressions above a size, which is too small for those that find the model in a path.
+layered_runtime:
+  layers:
+    - name: expressions
+      static_layer: { re2: { max_program_size: { error_level: 1000 } } }
 `;
 
 const at = ({ host, port }: Address) => `{ socket_address: { address: "${host}", port_value: ${port} } }`;
@@ -140,7 +145,7 @@ const REST_ROUTES = `                        # A run of a model changes nothing,
                           route: { cluster: rest_any, timeout: 600s }
 `;
 
-const SERVICE = '/inference.GRPCInferenceService';
+const SERVICE = '/inference\\\\.GRPCInferenceService';
 
 const GRPC_ROUTES = `                        # Envoy does not look into messages. The model must be in the metadata x-infermux-model, as
                         # infermux/client puts it there. ModelInfer may run twice, and so may questions.

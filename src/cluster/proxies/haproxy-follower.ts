@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.js';
 import { parseAddress, textOf } from '../addresses.js';
 import type { Members } from '../membership/members.js';
@@ -7,6 +8,10 @@ import { askHaproxy } from './runtime-socket.js';
 
 /** HAProxy may have been started again, and then knows no node. */
 const LOOK_MS = 1_000;
+/** Time for all nodes to be heard of, at the beginning. Those that HAProxy has meanwhile stay: it has probes of its own. */
+const SETTLE_MS = 10_000;
+/** After that the last address of a node is used. */
+const LOOKUP_MS = 1_000;
 
 export interface FollowerLog {
   info(message: string): void;
@@ -21,6 +26,7 @@ export class HaproxyFollower {
   #members: Members | undefined;
   #turn: Promise<void> = Promise.resolve();
   #isWaiting = false;
+  #settlesAt: number | undefined;
   #wasInTrouble = false;
   /** Nodes with their addresses as they were last found, by that of REST. */
   #found = new Map<string, PlacedNode>();
@@ -36,6 +42,7 @@ export class HaproxyFollower {
   /** The members have changed. */
   tell(members: Members): void {
     this.#members = members;
+    this.#settlesAt ??= performance.now() + SETTLE_MS;
     this.#look();
   }
 
@@ -85,7 +92,7 @@ export class HaproxyFollower {
             `HAProxy has ${slots} slots, and none for ${node}, which has slot ${slot}: make its configuration with more --slots`,
           );
         else {
-          const placed = await placedNode(http, grpc).catch((cause: unknown) => {
+          const placed = await withinTime(placedNode(http, grpc)).catch((cause: unknown) => {
             problems.push(`the address of ${node} cannot be looked up: ${messageOf(cause)}`);
             return this.#found.get(http);
           });
@@ -97,13 +104,22 @@ export class HaproxyFollower {
     );
     this.#found = found;
     this.#warn(problems);
-    const commands = commandsFor(servers, nodes);
+    const isSettled = performance.now() >= (this.#settlesAt ?? 0);
+    const commands = commandsFor(servers, nodes, (slot) => isSettled || members.has(slot));
     if (commands.length === 0) return;
     const answers = await askHaproxy(this.#socket, ...commands);
     for (const command of commands) this.#log.info(command);
     const refused = answers.split('\n').filter((line) => /not found|invalid|denied|unknown|require/i.test(line));
     if (refused.length > 0) throw new Error(refused.join('; '));
   }
+}
+
+/** @throws Error when it takes too long: one name must not hold up the others. */
+async function withinTime<T>(looking: Promise<T>): Promise<T> {
+  const late = sleep(LOOKUP_MS, undefined, { ref: false }).then(() => {
+    throw new Error(`no answer within ${LOOKUP_MS} ms`);
+  });
+  return Promise.race([looking, late]);
 }
 
 /** Looks the addresses of a node up: HAProxy takes no names while it runs. */

@@ -49,8 +49,13 @@ export function readServers(text: string): HaproxyServer[] {
  * Returns the commands that make the servers those that are there: the server `n3` of each backend is the node of slot 3.
  *
  * @param nodes by slot.
+ * @param isGone whether a slot without a node is to get no requests; otherwise it is left as it is.
  */
-export function commandsFor(servers: readonly HaproxyServer[], nodes: ReadonlyMap<number, PlacedNode>): string[] {
+export function commandsFor(
+  servers: readonly HaproxyServer[],
+  nodes: ReadonlyMap<number, PlacedNode>,
+  isGone: (slot: number) => boolean = () => true,
+): string[] {
   return servers.flatMap((server) => {
     const [, digits] = /^n(\d+)$/.exec(server.server) ?? [];
     if (digits === undefined) return [];
@@ -58,7 +63,9 @@ export function commandsFor(servers: readonly HaproxyServer[], nodes: ReadonlyMa
     const isGrpc = /^grpc(_|$)/.test(server.backend);
     const wanted = isGrpc ? node?.grpc : node?.http;
     const set = `set server ${server.backend}/${server.server}`;
-    if (node === undefined || wanted === undefined) return server.isDisabled ? [] : [`${set} state maint`];
+    if (node === undefined || wanted === undefined) {
+      return server.isDisabled || !(node !== undefined || isGone(Number(digits))) ? [] : [`${set} state maint`];
+    }
     const { host, port } = parseAddress(wanted);
     const isThere = server.address === host && server.port === port;
     return [

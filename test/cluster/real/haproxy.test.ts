@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { affinity, moves } from '../../../bench/cluster/affinity.js';
 import { cutOff, killed, rollingRestart } from '../../../bench/cluster/faults.js';
-import { OWN_CORES, overhead } from '../../../bench/cluster/overhead.js';
+import { overhead, ownCores } from '../../../bench/cluster/overhead.js';
 import { slowNode } from '../../../bench/cluster/slow.js';
 import { median } from '../../../bench/load/measurements.js';
 import { createNetwork, isInstalled } from '../../support/cluster/hosts.js';
@@ -59,7 +59,7 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
 
   const hasCallers = isInstalled('h2load') && isInstalled('taskset') && availableParallelism() > 1;
   it.skipIf(!hasCallers)('keep four fifths of the throughput that a node has alone on its core', async () => {
-    const { alone, generated } = await overhead(5, 1, OWN_CORES);
+    const { alone, generated } = await overhead(5, 1, ownCores());
     expect(median(generated.map((rate, index) => rate / (alone[index] as number)))).toBeGreaterThanOrEqual(0.8);
   });
 });

@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -10,6 +12,7 @@ import { isInstalled, LOOPBACK } from '../../support/cluster/hosts.js';
 import { NatsServer } from '../../support/cluster/nats.js';
 import { Node } from '../../support/cluster/nodes.js';
 import { startProgram, until } from '../../support/cluster/programs.js';
+import { directory } from '../../support/directories.js';
 
 const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 const hasServers = isInstalled('haproxy') && isInstalled('nats-server');
@@ -92,7 +95,11 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       const answer = await fetch(`http://${proxy.http}/v2/models/m1`);
       expect(answer.status).toBe(200);
       await nats.start();
-      // A node dies, and its slot is another's when it has expired.
+      const startedAt = performance.now();
+      // Whoever was not heard of by then would have been taken for gone.
+      await until(() => performance.now() > startedAt + 6_000, 'the time in which records expire');
+      expect(follower.output()).not.toContain(' state maint');
+      // A node dies, and is started again.
       const before = await serversUp(proxy);
       await first.kill();
       await until(async () => (await serversUp(proxy)).length === 2, 'the others');
@@ -143,6 +150,28 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       expect(await node?.program.exited).toBe(0);
       expect(performance.now() - began).toBeLessThan(3_000);
     }
+  });
+
+  it('that follow one directory agree on a version soon after it is there', async () => {
+    const models = directory();
+    const file = fileURLToPath(new URL('../../../native-models/digits-mlp/model.onnx', import.meta.url));
+    const put = (version: string) => {
+      mkdirSync(join(models, 'm', `.${version}`), { recursive: true });
+      cpSync(file, join(models, 'm', `.${version}`, 'model.onnx'));
+      renameSync(join(models, 'm', `.${version}`), join(models, 'm', version));
+    };
+    put('1');
+    const nodes = await Promise.all(['1', '2'].map(() => Node.start(LOOPBACK, { models, flags: ['--poll', '1'] })));
+    const list = nodes.map(({ http }) => http).join();
+    expect(await statusOf('--nodes', list)).toMatchObject({ models: [{ name: 'm', current: 1 }], differences: [] });
+    put('2');
+    await until(async () => {
+      const { models: found, differences } = await statusOf('--nodes', list);
+      // Until then they say where they differ.
+      for (const difference of differences) expect(difference).toMatch(/^model m: versions: 1(, 2)? on /);
+      return differences.length === 0 && found[0]?.current === 2;
+    }, 'version 2 on both');
+    await Promise.all(nodes.map((node) => node.stop()));
   });
 
   it('are announced again when the server has refused them for a while', async () => {

@@ -3,6 +3,8 @@ import { type NpyArray, openNpy } from './npy-file.js';
 
 /** How long a file stays open that no job reads. */
 const IDLE_MS = 1_000;
+/** Where more are open, such a file is closed at once. */
+const MANY = 256;
 
 interface Entry {
   /** Which file it is: another one may be put in its place. */
@@ -55,7 +57,8 @@ export class OpenArrays {
       await (await entry.opening).close();
     };
     // Nothing is to be done about a file that cannot be closed.
-    entry.closing = setTimeout(() => close().catch(() => undefined), IDLE_MS);
-    entry.closing.unref();
+    const closing = () => void close().catch(() => undefined);
+    if (this.#entries.size > MANY) closing();
+    else entry.closing = setTimeout(closing, IDLE_MS).unref();
   }
 }
