@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import type { Threads } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { addClusterCommands } from './cluster/cluster-commands.js';
+import { endingSoon } from './ending-soon.js';
 import {
   addInputShape,
   integersUpTo,
@@ -149,7 +150,8 @@ const serving = program
   .action(async (directory: string | undefined, flags: ServeFlags) => {
     const { serve } = await import('./serve/serve.js');
     const models = directory ?? process.env['INFERMUX_MODELS'];
-    await serve(models === undefined ? flags : { ...flags, models });
+    const run = () => serve(models === undefined ? flags : { ...flags, models });
+    await (flags.nats === undefined ? run() : endingSoon(run));
   });
 withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);

@@ -227,21 +227,22 @@ describe('the memory for files of jobs', () => {
 describe('a job that has failed', () => {
   it('is tried again while that may help, after pauses that grow, and then is dead', () => {
     const passing = new InfermuxError('REPLICA_FAILED', 'gone');
-    const fates = Array.from({ length: MOST_TRIES }, (_, index) => fateOf(passing, index + 1, 1));
+    const fates = Array.from({ length: MOST_TRIES }, (_, index) => fateOf(passing, index + 1, 0));
     const waits = fates.map((fate) => (fate.kind === 'again' ? fate.afterMs : undefined));
     expect(waits.at(-1)).toBeUndefined();
     const grown = waits.slice(0, -1) as number[];
     expect(grown).toStrictEqual([...grown].sort((left, right) => left - right));
-    expect(fateOf(new InfermuxError('INVALID_ARGUMENT', 'no'), 1, 1)).toStrictEqual({ kind: 'dead', reason: 'no' });
+    expect(fateOf(new InfermuxError('INVALID_ARGUMENT', 'no'), 1, 0)).toStrictEqual({ kind: 'dead', reason: 'no' });
   });
 
   it('is given to other workers where the fault may be this one, and then is dead', () => {
     const own = new InfermuxError('MODEL_NOT_FOUND', 'not here');
+    expect(fateOf(own, 1, 0)).toStrictEqual({ kind: 'elsewhere', afterMs: 1_000 });
     expect(fateOf(own, 1, 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 10_000 });
-    expect(fateOf(own, 1, 2)).toStrictEqual({ kind: 'dead', reason: 'not here (given out 2 times)' });
+    expect(fateOf(own, 1, 2)).toStrictEqual({ kind: 'dead', reason: 'not here (given out 3 times)' });
     // A load that failed a moment ago is tried again when it says so.
     const late = new InfermuxError('MODEL_LOAD_FAILED', 'later', { retryable: true, retryAfterMs: 40_000 });
-    expect(fateOf(late, 1, 1)).toStrictEqual({ kind: 'again', afterMs: 40_000 });
+    expect(fateOf(late, 1, 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 40_000 });
   });
 });
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Address } from '../../cluster/addresses.js';
+import { endingSoon } from '../ending-soon.js';
 import { parseCount, parsePath } from '../flags.js';
 import { messageOf, quoted } from '../terminal/printable.js';
 
@@ -71,7 +72,7 @@ function addHaproxy(config: Command): void {
       process.stdout.write(haproxyConfig({ nodes: [], bind, bindGrpc }, { socket, slots }));
       if (flags.once === true) return;
       const { followHaproxy } = await import('./follow-haproxy.js');
-      await followHaproxy(nats, socket);
+      await endingSoon(() => followHaproxy(nats, socket));
     });
 }
 
@@ -144,7 +145,7 @@ function addStatus(cluster: Command, print: Print): void {
       }
       const { clusterStatus } = await import('./cluster-status.js');
       const { statusTables } = await import('./status-tables.js');
-      const report = await clusterStatus({ nodes, nats, apiKeys });
+      const report = await endingSoon(() => clusterStatus({ nodes, nats, apiKeys }));
       print(json, report, statusTables);
       if (report.differences.length > 0) process.exitCode = FAILED;
     });

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { Print } from '../cluster/cluster-commands.js';
+import { endingSoon } from '../ending-soon.js';
 import { parseCount, parsePath } from '../flags.js';
 import { LOG_LEVELS, SERVE_OPTIONS } from '../serve/serve-options.js';
 import { renderFacts } from '../terminal/tables.js';
@@ -42,7 +43,7 @@ export function addJobCommands(program: Command, print: Print): void {
   worker.action(async (directory: string | undefined, flags: WorkerFlags) => {
     const { runWorker } = await import('./run-worker.js');
     const models = directory ?? process.env['INFERMUX_MODELS'];
-    await runWorker(models === undefined ? flags : { ...flags, models });
+    await endingSoon(() => runWorker(models === undefined ? flags : { ...flags, models }));
   });
   addSubmit(program, print);
 }
@@ -76,7 +77,7 @@ function addSubmit(program: Command, print: Print): void {
         isWaiting = true;
         bar.update(count, total);
       };
-      const report = await submit(file, flags, { submitted, ended }).finally(() => bar.stop());
+      const report = await endingSoon(() => submit(file, flags, { submitted, ended })).finally(() => bar.stop());
       print(json, report, submitTable);
       if ((report.dead ?? 0) > 0) process.exitCode = FAILED;
     });

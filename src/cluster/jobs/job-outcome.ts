@@ -10,12 +10,13 @@ export type JobFate =
 export const MOST_ENDED = 3;
 /** Tries of a job by one worker. */
 export const MOST_TRIES = 8;
-/** Pause before a job is given out again that only another worker, or this one in a while, may be able to do. */
-export const ELSEWHERE_MS = 10_000;
-/** Deliveries of such a job. */
-export const MOST_DELIVERIES = 2;
-/** From this delivery on a job is done alone: workers have died with it, by its fault or by that of another one beside it. */
-export const ALONE_FROM = MOST_DELIVERIES + 1;
+/** Pauses before a job is given out again that only another worker, or this one in a while, may be able to do. */
+export const ELSEWHERE_MS: readonly number[] = [1_000, 10_000];
+/**
+ * From this delivery on, those not counted after which it was given back, a job is done alone: workers have died with it, by its
+ * fault or by that of another one beside it.
+ */
+export const ALONE_FROM = 3;
 const FIRST_DELAY_MS = 500;
 const MOST_DELAY_MS = 30_000;
 
@@ -29,12 +30,13 @@ const OF_THE_WORKER: ReadonlySet<ErrorCode> = new Set([
  * fault is given back; everything else is dead.
  *
  * @param tries by this worker so far.
- * @param deliveries to all workers so far.
+ * @param givenBack how often workers have given it back.
  */
-export function fateOf(error: InfermuxError, tries: number, deliveries: number): JobFate {
-  if (OF_THE_WORKER.has(error.code) && !error.retryable) {
-    if (deliveries < MOST_DELIVERIES) return { kind: 'elsewhere', afterMs: ELSEWHERE_MS };
-    return { kind: 'dead', reason: `${error.message} (given out ${deliveries} times)` };
+export function fateOf(error: InfermuxError, tries: number, givenBack: number): JobFate {
+  if (OF_THE_WORKER.has(error.code)) {
+    const pause = ELSEWHERE_MS[givenBack];
+    if (pause !== undefined) return { kind: 'elsewhere', afterMs: Math.max(pause, error.retryAfterMs ?? 0) };
+    return { kind: 'dead', reason: `${error.message} (given out ${givenBack + 1} times)` };
   }
   if (!error.retryable) return { kind: 'dead', reason: error.message };
   if (tries >= MOST_TRIES) return { kind: 'dead', reason: `${error.message} (tried ${tries} times)` };

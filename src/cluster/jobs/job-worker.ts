@@ -5,9 +5,9 @@ import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.j
 import { natsPackage } from '../nats/nats-connection.js';
 import { JobEnds, pauseUnless } from './job-ends.js';
 import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
+import { JobMemory } from './job-memory.js';
 import { ALONE_FROM, fateOf, MOST_ENDED } from './job-outcome.js';
 import { ACK_WAIT_MS, CONSUMER, type JobStreams, keyOf, openStreams } from './job-streams.js';
-import { Suspects } from './suspects.js';
 
 /** A job as its worker gets it. */
 export interface Job {
@@ -66,7 +66,7 @@ export class JobWorker {
   readonly #connection: NatsConnection;
   readonly #options: JobWorkerOptions;
   readonly #ends: JobEnds;
-  readonly #memory: Suspects;
+  readonly #memory: JobMemory;
   readonly #jetstream: JetStreamClient;
   #batch: ConsumerMessages | undefined;
   #isStopped = false;
@@ -87,7 +87,7 @@ export class JobWorker {
     jetstream: JetStreamClient,
     manager: JetStreamManager,
     makeHeaders: () => MsgHdrs,
-    memory: Suspects,
+    memory: JobMemory,
     options: JobWorkerOptions,
   ) {
     this.#memory = memory;
@@ -104,7 +104,7 @@ export class JobWorker {
     const { jetstream } = await natsPackage(() => import('@nats-io/jetstream'));
     const { headers } = await natsPackage(() => import('@nats-io/transport-node'));
     const manager = await openStreams(connection, options.streams);
-    const memory = await Suspects.open(connection, options.streams);
+    const memory = await JobMemory.open(connection, options.streams);
     return new JobWorker(connection, jetstream(connection), manager, headers, memory, options);
   }
 
@@ -128,7 +128,7 @@ export class JobWorker {
     for (const message of this.#underWay.keys()) message.nak();
     this.#underWay.clear();
     // It did not end this worker: a signal did.
-    const innocent = this.#alone === undefined ? undefined : this.#memory.ends(keyOf(this.#alone.subject));
+    const innocent = this.#alone === undefined ? undefined : this.#memory.survived(keyOf(this.#alone.subject));
     const last = Promise.all([innocent, this.#connection.flush()]).catch(() => undefined);
     // The server may be away.
     await Promise.race([last, sleep(FLUSH_MS, undefined, { ref: false })]);
@@ -168,11 +168,27 @@ export class JobWorker {
 
   #begin(message: JsMsg): void {
     if (this.#isStopped) {
-      message.nak();
+      message.nak(GIVEN_BACK_MS);
       return;
     }
     this.#underWay.set(message, performance.now());
-    (message.info.deliveryCount >= ALONE_FROM ? this.#suspects : this.#waiting).push(message);
+    if (message.info.deliveryCount >= ALONE_FROM) void this.#judge(message);
+    else this.#waiting.push(message);
+    this.#goOn();
+  }
+
+  /** Finds out whether workers may have died by a job that was delivered often. Never rejects. */
+  async #judge(message: JsMsg): Promise<void> {
+    const past = this.#memory.read(keyOf(message.subject));
+    const givenBack = await past.then((each) => each.givenBack).catch(() => 0);
+    if (this.#isStopped) {
+      message.nak(GIVEN_BACK_MS);
+      this.#underWay.delete(message);
+      this.#wake?.();
+      return;
+    }
+    const isSuspect = message.info.deliveryCount - givenBack >= ALONE_FROM;
+    (isSuspect ? this.#suspects : this.#waiting).push(message);
     this.#goOn();
   }
 
@@ -190,16 +206,17 @@ export class JobWorker {
 
   async #doAlone(message: JsMsg): Promise<void> {
     const key = keyOf(message.subject);
-    const ended = await this.#memory.begins(key);
+    const { begunAlone, givenBack } = await this.#memory.read(key);
+    await this.#memory.write(key, { begunAlone: begunAlone + 1, givenBack });
     try {
-      if (ended < MOST_ENDED) await this.#do(message);
+      if (begunAlone < MOST_ENDED) await this.#do(message);
       else {
-        const reason = `it has ended ${ended} workers in which nothing else was under way`;
+        const reason = `it has ended ${begunAlone} workers in which nothing else was under way`;
         this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
       }
     } finally {
       // Only the end of the process leaves it there.
-      await this.#memory.ends(key).catch(() => undefined);
+      await this.#memory.survived(key).catch(() => undefined);
     }
   }
 
@@ -238,14 +255,18 @@ export class JobWorker {
         // It was given back meanwhile.
         if (!this.#underWay.has(message)) return;
         const error = toInfermuxError(cause);
-        const fate = fateOf(error, tries, message.info.deliveryCount);
+        const key = keyOf(message.subject);
+        const past = await this.#memory.read(key);
+        const fate = fateOf(error, tries, past.givenBack);
         if (fate.kind === 'dead') {
+          if (past.givenBack > 0) await this.#memory.forget(key);
           this.counts[await this.#ends.bury(message, error.code, fate.reason)] += 1;
           return;
         }
         this.counts.retried += 1;
         if (fate.kind === 'elsewhere') {
-          this.#options.log('warn', { id: keyOf(message.subject), reason: error.message }, 'a job is given back');
+          this.#options.log('warn', { id: key, reason: error.message }, 'a job is given back');
+          await this.#memory.write(key, { begunAlone: 0, givenBack: past.givenBack + 1 });
           message.nak(fate.afterMs);
           return;
         }

@@ -14,8 +14,7 @@ const MOST_SLOTS = 1_000;
  * Tells others that a node is there: writes its record into the bucket each second, and takes it out when the node leaves. A
  * record that is not written again expires.
  *
- * Each node has a slot, the lowest that is free, which proxies know it by: so all proxies agree, and a node that is started
- * again has its place back.
+ * Each node has a slot, the lowest that is free, which proxies know it by: so all proxies agree.
  */
 export class NodeAnnouncer {
   readonly #connection: NatsConnection;
@@ -23,7 +22,7 @@ export class NodeAnnouncer {
   readonly #trouble: Trouble;
   #bucket: KV | undefined;
   #place: { readonly slot: number; revision: number } | undefined;
-  /** The slot that it had last: it is asked for first. */
+  /** The slot that it had last. */
   #last: number | undefined;
   #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
@@ -42,9 +41,16 @@ export class NodeAnnouncer {
    *
    * @param read tells what the node is now.
    * @param trouble told when the server cannot be reached, which is tried again.
+   * @param last the slot that the node had before: it is asked for first.
    */
-  static async start(connection: NatsConnection, read: () => NodeRecord, trouble: Trouble): Promise<NodeAnnouncer> {
+  static async start(
+    connection: NatsConnection,
+    read: () => NodeRecord,
+    trouble: Trouble,
+    last?: number,
+  ): Promise<NodeAnnouncer> {
     const announcer = new NodeAnnouncer(connection, read, trouble);
+    announcer.#last = last;
     await announcer.#beat();
     announcer.#timer = setInterval(() => void announcer.tell(), BEAT_MS);
     return announcer;

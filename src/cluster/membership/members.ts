@@ -114,7 +114,8 @@ export class MemberWatch {
     }
     if (now < this.#patientUntil) return;
     const before = this.#seen.size;
-    for (const [slot, { at }] of this.#seen) if (at < now - TTL_MS) this.#seen.delete(slot);
+    // Against the others: while the server is away, all are silent.
+    for (const [slot, { at }] of this.#seen) if (at < this.#heardAt - TTL_MS) this.#seen.delete(slot);
     if (this.#seen.size !== before) this.#changed(this.members);
   }
 

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.js';
 import { parseAddress, textOf } from '../addresses.js';
 import type { Members } from '../membership/members.js';
+import type { NodeRecord } from '../membership/node-record.js';
 import { commandsFor, type PlacedNode, readServers } from './haproxy-servers.js';
 import { askHaproxy } from './runtime-socket.js';
 
@@ -12,6 +13,8 @@ const LOOK_MS = 1_000;
 const SETTLE_MS = 10_000;
 /** After that the last address of a node is used. */
 const LOOKUP_MS = 1_000;
+/** How long the result of a lookup counts: longer than from one look to the next. */
+const KEEP_MS = 1_500;
 
 export interface FollowerLog {
   info(message: string): void;
@@ -30,6 +33,8 @@ export class HaproxyFollower {
   #wasInTrouble = false;
   /** Nodes with their addresses as they were last found, by that of REST. */
   #found = new Map<string, PlacedNode>();
+  /** Lookups that go on, or have ended a moment ago. */
+  readonly #looking = new Map<string, Promise<PlacedNode>>();
   /** What keeps nodes out, as it was last said. */
   #said = new Set<string>();
 
@@ -75,37 +80,60 @@ export class HaproxyFollower {
     this.#said = new Set(problems);
   }
 
+  /** Looks a node up, in the background where that takes long. @throws Error meanwhile: one name must not hold up the others. */
+  async #place(http: string, grpc: string | undefined): Promise<PlacedNode> {
+    let looking = this.#looking.get(http);
+    if (looking === undefined) {
+      looking = placedNode(http, grpc).finally(() => {
+        // The next look takes what came late.
+        setTimeout(() => this.#looking.delete(http), KEEP_MS).unref();
+      });
+      this.#looking.set(http, looking);
+    }
+    const late = sleep(LOOKUP_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`no answer within ${LOOKUP_MS} ms`);
+    });
+    return Promise.race([looking, late]);
+  }
+
+  /** Finds out where the nodes are that are to get requests. */
+  async #placeAll(members: Members, slots: number): Promise<Placing> {
+    const placing: Placing = { nodes: new Map(), unknown: new Set(), problems: [] };
+    const found = new Map<string, PlacedNode>();
+    const place = async (
+      slot: number,
+      { node, http, grpc, tls, draining }: NodeRecord,
+    ): Promise<string | undefined> => {
+      // HAProxy lets a server in maintenance answer what it has.
+      if (draining === true) return undefined;
+      if (tls === true) return `${node} has TLS, which this configuration does not use towards nodes: it gets nothing`;
+      if (slot > slots)
+        return `HAProxy has ${slots} slots, and none for ${node}, which has slot ${slot}: make its configuration with more --slots`;
+      let problem: string | undefined;
+      const placed = await this.#place(http, grpc).catch((cause: unknown) => {
+        problem = `the address of ${node} cannot be looked up: ${messageOf(cause)}`;
+        return this.#found.get(http);
+      });
+      if (placed === undefined) placing.unknown.add(slot);
+      else {
+        placing.nodes.set(slot, placed);
+        found.set(http, placed);
+      }
+      return problem;
+    };
+    const problems = await Promise.all([...members].map(([slot, record]) => place(slot, record)));
+    placing.problems.push(...problems.filter((problem) => problem !== undefined));
+    this.#found = found;
+    return placing;
+  }
+
   async #apply(members: Members): Promise<void> {
     const servers = readServers(await askHaproxy(this.#socket, 'show servers state'));
     const slots = servers.filter(({ backend, server }) => backend === 'rest' && /^n\d+$/.test(server)).length;
-    const problems: string[] = [];
-    const nodes = new Map<number, PlacedNode>();
-    const found = new Map<string, PlacedNode>();
-    await Promise.all(
-      [...members].map(async ([slot, { node, http, grpc, tls, draining }]) => {
-        // HAProxy lets a server in maintenance answer what it has.
-        if (draining === true) return;
-        if (tls === true)
-          problems.push(`${node} has TLS, which this configuration does not use towards nodes: it gets nothing`);
-        else if (slot > slots)
-          problems.push(
-            `HAProxy has ${slots} slots, and none for ${node}, which has slot ${slot}: make its configuration with more --slots`,
-          );
-        else {
-          const placed = await withinTime(placedNode(http, grpc)).catch((cause: unknown) => {
-            problems.push(`the address of ${node} cannot be looked up: ${messageOf(cause)}`);
-            return this.#found.get(http);
-          });
-          if (placed === undefined) return;
-          found.set(http, placed);
-          nodes.set(slot, placed);
-        }
-      }),
-    );
-    this.#found = found;
+    const { nodes, unknown, problems } = await this.#placeAll(members, slots);
     this.#warn(problems);
     const isSettled = performance.now() >= (this.#settlesAt ?? 0);
-    const commands = commandsFor(servers, nodes, (slot) => isSettled || members.has(slot));
+    const commands = commandsFor(servers, nodes, (slot) => (members.has(slot) ? !unknown.has(slot) : isSettled));
     if (commands.length === 0) return;
     const answers = await askHaproxy(this.#socket, ...commands);
     for (const command of commands) this.#log.info(command);
@@ -114,12 +142,11 @@ export class HaproxyFollower {
   }
 }
 
-/** @throws Error when it takes too long: one name must not hold up the others. */
-async function withinTime<T>(looking: Promise<T>): Promise<T> {
-  const late = sleep(LOOKUP_MS, undefined, { ref: false }).then(() => {
-    throw new Error(`no answer within ${LOOKUP_MS} ms`);
-  });
-  return Promise.race([looking, late]);
+interface Placing {
+  readonly nodes: Map<number, PlacedNode>;
+  /** Slots of nodes that are there, and of which nobody knows where. */
+  readonly unknown: Set<number>;
+  readonly problems: string[];
 }
 
 /** Looks the addresses of a node up: HAProxy takes no names while it runs. */

@@ -91,6 +91,9 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       );
       // The server goes away and comes back: nothing changes.
       await nats.stop('SIGKILL');
+      const stoppedAt = performance.now();
+      await until(() => performance.now() > stoppedAt + 6_000, 'the time in which records expire');
+      expect(follower.output()).not.toContain(' state maint');
       const [first] = nodes as [Node];
       const answer = await fetch(`http://${proxy.http}/v2/models/m1`);
       expect(answer.status).toBe(200);

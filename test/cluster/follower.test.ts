@@ -1,0 +1,99 @@
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { NodeRecord } from '../../dist/cluster/membership/node-record.js';
+import { HaproxyFollower } from '../../dist/cluster/proxies/haproxy-follower.js';
+import { until } from '../support/cluster/programs.js';
+import { directory } from '../support/directories.js';
+
+/** What HAProxy says of two servers of REST that are up. */
+const STATE = `1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_check_port
+4 rest 1 n1 10.0.0.1 2 0 8000 0
+4 rest 2 n2 10.0.0.2 2 0 8000 0
+`;
+
+describe('a follower of HAProxy', () => {
+  const socket = join(directory(), 'haproxy.sock');
+  let server: Server;
+  let looks = 0;
+  let commands: string[] = [];
+  let warnings: string[] = [];
+  let follower: HaproxyFollower;
+  beforeEach(async () => {
+    [looks, commands, warnings] = [0, [], []];
+    server = createServer((connection) => {
+      connection.once('data', (bytes) => {
+        const lines = bytes.toString().trim().split(';');
+        const isLook = lines[0] === 'show servers state';
+        if (isLook) looks += 1;
+        else commands.push(...lines);
+        connection.end(isLook ? STATE : '\n');
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    follower = new HaproxyFollower(socket, {
+      info: () => undefined,
+      warn: (message) => void warnings.push(message),
+    });
+  });
+  afterEach(async () => {
+    await follower.stop();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  const record = (host: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
+    ...{ node: host, http: `${host}:8000`, version: '1', ready: true },
+    ...{ load: { ongoing: 0, queued: 0, cpu: 0 }, ...more },
+  });
+  const seen = async () => {
+    const before = looks;
+    // The look that may have begun before ends before the next one begins.
+    await until(() => looks > before + 1, 'two looks');
+  };
+
+  it('takes no server out at the beginning whose node it has not heard of', async () => {
+    follower.tell(new Map([[1, record('10.0.0.1')]]));
+    await seen();
+    expect(commands).toStrictEqual([]);
+  });
+
+  it('takes a server out whose node drains', async () => {
+    follower.tell(
+      new Map([
+        [1, record('10.0.0.1')],
+        [2, record('10.0.0.2', { draining: true })],
+      ]),
+    );
+    await until(() => commands.length > 0, 'a command');
+    expect(commands[0]).toBe('set server rest/n2 state maint');
+  });
+
+  it('leaves a server as it is whose name cannot be looked up, and says so once', async () => {
+    follower.tell(
+      new Map([
+        [1, record('no-such-host.invalid')],
+        [2, record('10.0.0.3')],
+      ]),
+    );
+    await seen();
+    await seen();
+    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n2 addr 10.0.0.3 port 8000']));
+    expect(warnings).toStrictEqual([
+      expect.stringContaining('the address of no-such-host.invalid cannot be looked up'),
+    ]);
+  });
+
+  it('says which nodes get nothing, and why', async () => {
+    follower.tell(
+      new Map([
+        [1, record('10.0.0.1', { tls: true })],
+        [9, record('10.0.0.9')],
+      ]),
+    );
+    await seen();
+    expect(warnings).toStrictEqual([
+      expect.stringContaining('10.0.0.1 has TLS'),
+      expect.stringContaining('none for 10.0.0.9, which has slot 9: make its configuration with more --slots'),
+    ]);
+  });
+});
