@@ -1,4 +1,4 @@
-/** Time for what is written to be read. */
+/** Time for the process to end by itself. */
 const END_MS = 1_000;
 
 /**
@@ -9,6 +9,7 @@ export async function endingSoon<T>(command: () => Promise<T>): Promise<T> {
   try {
     return await command();
   } finally {
-    setTimeout(() => process.exit(), END_MS).unref();
+    // What is written before goes first.
+    setTimeout(() => process.stdout.write('', () => process.exit()), END_MS).unref();
   }
 }

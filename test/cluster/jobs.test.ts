@@ -243,6 +243,9 @@ describe('a job that has failed', () => {
     // A load that failed a moment ago is tried again when it says so.
     const late = new InfermuxError('MODEL_LOAD_FAILED', 'later', { retryable: true, retryAfterMs: 40_000 });
     expect(fateOf(late, 1, 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 40_000 });
+    const passing = new InfermuxError('MODEL_LOAD_FAILED', 'away', { retryable: true });
+    expect(fateOf(passing, 1, MOST_TRIES - 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 30_000 });
+    expect(fateOf(passing, 1, MOST_TRIES)).toMatchObject({ kind: 'dead' });
   });
 });
 

@@ -145,7 +145,8 @@ function addStatus(cluster: Command, print: Print): void {
       }
       const { clusterStatus } = await import('./cluster-status.js');
       const { statusTables } = await import('./status-tables.js');
-      const report = await endingSoon(() => clusterStatus({ nodes, nats, apiKeys }));
+      const ask = () => clusterStatus({ nodes, nats, apiKeys });
+      const report = await (nats === undefined ? ask() : endingSoon(ask));
       print(json, report, statusTables);
       if (report.differences.length > 0) process.exitCode = FAILED;
     });

@@ -77,14 +77,13 @@ export async function joinCluster(
    * rejects.
    */
   async function announce(): Promise<void> {
-    let slot: number | undefined;
     for (let last = ''; !isEnding; ) {
       try {
         connection = await connectNats(url, `infermux node ${server.node}`);
         // It may have begun to end meanwhile.
         if (isEnding) break;
-        announcer = await NodeAnnouncer.start(connection, record, trouble, slot);
-        slot = announcer.slot;
+        announcer = await NodeAnnouncer.start(connection, record, trouble, announcer?.last);
+        const { slot } = announcer;
         if (slot !== undefined) log.info({ slot, ...addresses }, 'announced by NATS');
         last = '';
         const cause = await connection.closed();

@@ -8,7 +8,8 @@ import { ServedNames } from '../../server/inference/served-names.js';
 import { InferenceStatistics } from '../../server/inference/statistics.js';
 import { readJob } from './bodies/job-body.js';
 import type { JobFiles } from './bodies/job-files.js';
-import type { Job, JobResult } from './job-worker.js';
+import type { Job } from './job-message.js';
+import type { JobResult } from './job-worker.js';
 
 /** How long a job waits where its engine is full: pulling as much as the engine takes makes that rare. */
 const FULL_MS = 100;

@@ -27,15 +27,16 @@ const OF_THE_WORKER: ReadonlySet<ErrorCode> = new Set([
 
 /**
  * Decides about a job that has failed: what another try may mend is tried again, after pauses that double; what is the worker's
- * fault is given back; everything else is dead.
+ * fault is given back, more often where the fault may pass; everything else is dead.
  *
  * @param tries by this worker so far.
  * @param givenBack how often workers have given it back.
  */
 export function fateOf(error: InfermuxError, tries: number, givenBack: number): JobFate {
   if (OF_THE_WORKER.has(error.code)) {
-    const pause = ELSEWHERE_MS[givenBack];
-    if (pause !== undefined) return { kind: 'elsewhere', afterMs: Math.max(pause, error.retryAfterMs ?? 0) };
+    const most = error.retryable ? MOST_TRIES : ELSEWHERE_MS.length;
+    const pause = Math.max(ELSEWHERE_MS[givenBack] ?? MOST_DELAY_MS, error.retryAfterMs ?? 0);
+    if (givenBack < most) return { kind: 'elsewhere', afterMs: pause };
     return { kind: 'dead', reason: `${error.message} (given out ${givenBack + 1} times)` };
   }
   if (!error.retryable) return { kind: 'dead', reason: error.message };

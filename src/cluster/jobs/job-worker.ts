@@ -1,24 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConsumerMessages, JetStreamClient, JetStreamManager, JsMsg } from '@nats-io/jetstream';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
-import { InfermuxError, messageOf, toInfermuxError } from '../../common/errors.js';
+import { messageOf, toInfermuxError } from '../../common/errors.js';
 import { natsPackage } from '../nats/nats-connection.js';
 import { JobEnds, pauseUnless } from './job-ends.js';
-import { LENGTH_HEADER, MODEL_HEADER } from './job-headers.js';
 import { JobMemory } from './job-memory.js';
+import { type Job, jobOf } from './job-message.js';
 import { ALONE_FROM, fateOf, MOST_ENDED } from './job-outcome.js';
 import { ACK_WAIT_MS, CONSUMER, type JobStreams, keyOf, openStreams } from './job-streams.js';
-
-/** A job as its worker gets it. */
-export interface Job {
-  readonly model: string;
-  readonly body: Uint8Array;
-  /** Bytes of its JSON, when tensors in binary form follow it. */
-  readonly jsonBytes: number | undefined;
-  readonly traceparent: string | undefined;
-  readonly tracestate: string | undefined;
-  readonly id: string;
-}
 
 /** The body of a result, in the same form. */
 export interface JobResult {
@@ -53,7 +42,8 @@ const RETRY_MS = 500;
 const GIVEN_BACK_MS = 1_000;
 /** Most jobs of a pull: the server ends connections that are to take more than 64 MB at once. */
 const MOST_OF_A_PULL = 32;
-const FLUSH_MS = 1_000;
+/** Time for the server's last answers to a worker that ends. */
+const ANSWER_MS = 1_000;
 /** How long the server keeps a pull for which there are no jobs. */
 const PULL_MS = 5_000;
 
@@ -125,13 +115,12 @@ export class JobWorker {
     }
     while (this.#underWay.size > 0 && !isOver) await this.#settled();
     clearInterval(this.#keeping);
-    for (const message of this.#underWay.keys()) message.nak();
+    const left = [...this.#underWay.keys()];
     this.#underWay.clear();
     // It did not end this worker: a signal did.
-    const innocent = this.#alone === undefined ? undefined : this.#memory.survived(keyOf(this.#alone.subject));
-    const last = Promise.all([innocent, this.#connection.flush()]).catch(() => undefined);
-    // The server may be away.
-    await Promise.race([last, sleep(FLUSH_MS, undefined, { ref: false })]);
+    if (this.#alone !== undefined) await unlessAway(this.#memory.survived(keyOf(this.#alone.subject)));
+    for (const message of left) message.nak();
+    await unlessAway(this.#connection.flush());
   }
 
   /** Pulls as many jobs as there is room for: what is pulled is under way, and waits nowhere else. */
@@ -207,8 +196,8 @@ export class JobWorker {
   async #doAlone(message: JsMsg): Promise<void> {
     const key = keyOf(message.subject);
     const { begunAlone, givenBack } = await this.#memory.read(key);
-    await this.#memory.write(key, { begunAlone: begunAlone + 1, givenBack });
     try {
+      await this.#memory.write(key, { begunAlone: begunAlone + 1, givenBack });
       if (begunAlone < MOST_ENDED) await this.#do(message);
       else {
         const reason = `it has ended ${begunAlone} workers in which nothing else was under way`;
@@ -252,15 +241,15 @@ export class JobWorker {
       try {
         result = await this.#options.run(jobOf(message));
       } catch (cause) {
-        // It was given back meanwhile.
-        if (!this.#underWay.has(message)) return;
         const error = toInfermuxError(cause);
         const key = keyOf(message.subject);
         const past = await this.#memory.read(key);
+        // It was given back meanwhile.
+        if (!this.#underWay.has(message)) return;
         const fate = fateOf(error, tries, past.givenBack);
         if (fate.kind === 'dead') {
-          if (past.givenBack > 0) await this.#memory.forget(key);
           this.counts[await this.#ends.bury(message, error.code, fate.reason)] += 1;
+          if (past.givenBack > 0) await this.#memory.forget(key).catch(() => undefined);
           return;
         }
         this.counts.retried += 1;
@@ -273,27 +262,16 @@ export class JobWorker {
         await pauseUnless(() => this.#isStopped, fate.afterMs);
         continue;
       }
-      if (this.#underWay.has(message)) this.counts[await this.#ends.store(message, result)] += 1;
+      if (!this.#underWay.has(message)) return;
+      this.counts[await this.#ends.store(message, result)] += 1;
+      // Under its name another job may come.
+      if (message.info.deliveryCount > 1) await this.#memory.forget(keyOf(message.subject)).catch(() => undefined);
       return;
     }
   }
 }
 
-function jobOf(message: JsMsg): Job {
-  const { headers, data, subject } = message;
-  const model = headers?.get(MODEL_HEADER) ?? '';
-  if (model === '')
-    throw new InfermuxError('INVALID_ARGUMENT', `the job has no header ${MODEL_HEADER}, which names the model`);
-  const length = headers?.get(LENGTH_HEADER) ?? '';
-  if (length !== '' && !/^\d{1,10}$/.test(length)) {
-    throw new InfermuxError(
-      'INVALID_ARGUMENT',
-      `${LENGTH_HEADER} must be a number of bytes, got ${JSON.stringify(length)}`,
-    );
-  }
-  return {
-    ...{ model, body: data, jsonBytes: length === '' ? undefined : Number(length), id: keyOf(subject) },
-    traceparent: headers?.get('traceparent') || undefined,
-    tracestate: headers?.get('tracestate') || undefined,
-  };
+/** Waits for the server's answer, which may be away. Never rejects. */
+async function unlessAway(asked: Promise<void>): Promise<void> {
+  await Promise.race([asked.catch(() => undefined), sleep(ANSWER_MS, undefined, { ref: false })]);
 }

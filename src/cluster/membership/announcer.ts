@@ -61,6 +61,11 @@ export class NodeAnnouncer {
     return this.#place?.slot;
   }
 
+  /** The slot that it has, or had last. */
+  get last(): number | undefined {
+    return this.#last;
+  }
+
   /** Writes the record now: something has changed. Resolves when it is written, or cannot be. */
   tell(): Promise<void> {
     // One that is to come tells what there is by then.

@@ -34,9 +34,9 @@ export class HaproxyFollower {
   /** Nodes with their addresses as they were last found, by that of REST. */
   #found = new Map<string, PlacedNode>();
   /** Lookups that go on, or have ended a moment ago. */
-  readonly #looking = new Map<string, Promise<PlacedNode>>();
+  readonly #looking = new Map<string, { readonly since: number; readonly placed: Promise<PlacedNode> }>();
   /** What keeps nodes out, as it was last said. */
-  #said = new Set<string>();
+  #said: ReadonlySet<string> = new Set();
 
   constructor(socket: string, log: FollowerLog) {
     this.#socket = socket;
@@ -75,43 +75,43 @@ export class HaproxyFollower {
   }
 
   /** Says what keeps nodes out, each once as long as it does. */
-  #warn(problems: readonly string[]): void {
-    for (const problem of problems) if (!this.#said.has(problem)) this.#log.warn(problem);
-    this.#said = new Set(problems);
+  #warn(problems: readonly Problem[]): void {
+    for (const { what, why } of problems) if (!this.#said.has(what)) this.#log.warn(`${what}: ${why}`);
+    this.#said = new Set(problems.map(({ what }) => what));
   }
 
   /** Looks a node up, in the background where that takes long. @throws Error meanwhile: one name must not hold up the others. */
   async #place(http: string, grpc: string | undefined): Promise<PlacedNode> {
     let looking = this.#looking.get(http);
     if (looking === undefined) {
-      looking = placedNode(http, grpc).finally(() => {
+      const placed = placedNode(http, grpc).finally(() => {
         // The next look takes what came late.
         setTimeout(() => this.#looking.delete(http), KEEP_MS).unref();
       });
+      looking = { since: performance.now(), placed };
       this.#looking.set(http, looking);
     }
-    const late = sleep(LOOKUP_MS, undefined, { ref: false }).then(() => {
+    const left = Math.max(0, LOOKUP_MS - (performance.now() - looking.since));
+    const late = sleep(left, undefined, { ref: false }).then(() => {
       throw new Error(`no answer within ${LOOKUP_MS} ms`);
     });
-    return Promise.race([looking, late]);
+    return Promise.race([looking.placed, late]);
   }
 
   /** Finds out where the nodes are that are to get requests. */
   async #placeAll(members: Members, slots: number): Promise<Placing> {
     const placing: Placing = { nodes: new Map(), unknown: new Set(), problems: [] };
     const found = new Map<string, PlacedNode>();
-    const place = async (
-      slot: number,
-      { node, http, grpc, tls, draining }: NodeRecord,
-    ): Promise<string | undefined> => {
+    const place = async (slot: number, { node, http, grpc, tls, draining }: NodeRecord): Promise<void> => {
       // HAProxy lets a server in maintenance answer what it has.
-      if (draining === true) return undefined;
-      if (tls === true) return `${node} has TLS, which this configuration does not use towards nodes: it gets nothing`;
-      if (slot > slots)
-        return `HAProxy has ${slots} slots, and none for ${node}, which has slot ${slot}: make its configuration with more --slots`;
-      let problem: string | undefined;
+      if (draining === true) return;
+      const unfit = unfitness(slot, slots, tls === true);
+      if (unfit !== undefined) {
+        placing.problems.push({ what: `${node} gets no requests`, why: unfit });
+        return;
+      }
       const placed = await this.#place(http, grpc).catch((cause: unknown) => {
-        problem = `the address of ${node} cannot be looked up: ${messageOf(cause)}`;
+        placing.problems.push({ what: `the address of ${node} cannot be looked up`, why: messageOf(cause) });
         return this.#found.get(http);
       });
       if (placed === undefined) placing.unknown.add(slot);
@@ -119,10 +119,8 @@ export class HaproxyFollower {
         placing.nodes.set(slot, placed);
         found.set(http, placed);
       }
-      return problem;
     };
-    const problems = await Promise.all([...members].map(([slot, record]) => place(slot, record)));
-    placing.problems.push(...problems.filter((problem) => problem !== undefined));
+    await Promise.all([...members].map(([slot, record]) => place(slot, record)));
     this.#found = found;
     return placing;
   }
@@ -146,7 +144,20 @@ interface Placing {
   readonly nodes: Map<number, PlacedNode>;
   /** Slots of nodes that are there, and of which nobody knows where. */
   readonly unknown: Set<number>;
-  readonly problems: string[];
+  readonly problems: Problem[];
+}
+
+/** Why a node is not among the servers. */
+interface Problem {
+  readonly what: string;
+  readonly why: string;
+}
+
+/** Why a node cannot be a server; undefined where it can. */
+function unfitness(slot: number, slots: number, isSecure: boolean): string | undefined {
+  if (isSecure) return 'it has TLS, which this configuration does not use towards nodes';
+  if (slot <= slots) return undefined;
+  return `it has slot ${slot}, and HAProxy has ${slots}: make its configuration with more --slots`;
 }
 
 /** Looks the addresses of a node up: HAProxy takes no names while it runs. */
