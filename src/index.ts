@@ -87,6 +87,7 @@ export type { Manifest, ModelSettings, VersionPolicy } from './models/sources/ma
 export { type ModelSource, readModelSource } from './models/sources/model-sources.js';
 export { readTritonConfig, type TritonConfig } from './models/sources/triton/triton-config.js';
 export type { EngineEventName, EngineEvents } from './observability/engine-events.js';
+export type { InferTrace, LoadTrace, RunTrace } from './observability/traces/operations.js';
 export type { HarmfulModel } from './routing/bars/run-bars.js';
 export {
   chooseTwo,

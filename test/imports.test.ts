@@ -33,6 +33,8 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
     ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
+  // It listens to channels, as anybody may.
+  opentelemetry: [...FOUNDATION, 'index', '@opentelemetry/api'],
   cluster: [
     ...[...FOUNDATION, 'index', 'open-inference', 'server'],
     ...['@nats-io/jetstream', '@nats-io/kv', '@nats-io/transport-node'],
@@ -44,6 +46,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
       'open-inference',
       'server',
       'cluster',
+      'opentelemetry',
       '@nats-io/transport-node',
       'cli-progress',
       'cli-table3',

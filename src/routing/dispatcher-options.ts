@@ -2,6 +2,7 @@ import type { InfermuxError } from '../common/errors.js';
 import type { Batching } from '../contracts/batching.js';
 import type { Order, RequestRouter, RouterName } from '../contracts/request-router.js';
 import type { Bar } from './bars/run-bars.js';
+import type { PendingDispatch } from './batches/take-dispatch.js';
 import type { RoutedModel, RoutedRequest, RoutedResult } from './pending-request.js';
 import type { RouterFault } from './routers/guarded-router.js';
 
@@ -37,8 +38,14 @@ export interface DispatcherObserver {
   submitted(): void;
   /** The request is accepted, in the event-loop turn in which it was submitted. It must not change from now on. */
   accepted(request: RoutedRequest): void;
-  /** Requests are given to the replica. */
-  given(replica: string, requests: number): void;
+  /** The dispatch is given to the replica, to run with this model. */
+  given(replica: string, model: RoutedModel, dispatch: PendingDispatch): void;
+  /**
+   * The dispatch has an answer, or none because of an error. Called if `given` has set its trace.
+   *
+   * @param loadMs milliseconds that it waited for a load.
+   */
+  ended(dispatch: PendingDispatch, loadMs: number, error: InfermuxError | undefined): void;
   /** A request that is given to a replica waited for `queueMs` milliseconds. */
   waited(queueMs: number): void;
   /** A request was answered. */

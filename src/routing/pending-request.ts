@@ -39,6 +39,8 @@ export interface RoutedRequest {
   readonly hints: RequestHints | undefined;
   /** Whether it is a shadow of another request: shadows are refused first when many requests wait. */
   readonly isShadow: boolean;
+  /** What the observer tells of the request; undefined when it tells nothing. */
+  readonly trace: object | undefined;
   /** Called once the request is answered or refused: its feeds are not read any more. */
   readonly releaseFeeds: (() => void) | undefined;
 }
@@ -142,6 +144,7 @@ export class PendingRequest implements Omit<RoutedRequest, 'model' | 'takeOver' 
   readonly apartBytes: number;
   readonly payload: RequestPayload | undefined;
   readonly isShadow: boolean;
+  readonly trace: object | undefined;
   readonly outputs: readonly string[] | undefined;
   readonly shardKey: string | undefined;
   readonly labels: Readonly<Record<string, string>> | undefined;
@@ -180,6 +183,7 @@ export class PendingRequest implements Omit<RoutedRequest, 'model' | 'takeOver' 
     this.apartBytes = request.apartBytes;
     this.payload = request.payload;
     this.isShadow = request.isShadow;
+    this.trace = request.trace;
     this.outputs = request.outputs;
     this.shardKey = request.shardKey;
     this.labels = request.labels;

@@ -58,6 +58,18 @@ describe('infermux serve', () => {
     expect(await ended).toMatchObject({ code: 0, signal: null, stderr: '' });
   });
 
+  it('makes spans of OpenTelemetry for a provider that was registered before', async () => {
+    const telemetry = new URL('../support/telemetry.mjs', import.meta.url);
+    const { greeting, child, ended } = await start([], { NODE_OPTIONS: `--import ${telemetry}` });
+    const [, address, body] = /curl (\S+) -d '(.*)'/.exec(greeting) as unknown as [string, string, string];
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    expect((await fetch(address, { method: 'POST', body, headers: { traceparent } })).status).toBe(200);
+    child.kill('SIGINT');
+    const { code, stderr } = await ended;
+    expect(code).toBe(0);
+    expect(stderr).toContain('span infermux.infer in 0af7651916cd43dd8448eb211c80319c');
+  });
+
   it('serves a flat directory of KServe under the name that it has there', async () => {
     const { http } = await start([directory({ 'model.onnx': scaleModel(2) }), '--model-name', 'iris']);
     const client = await connect(http);

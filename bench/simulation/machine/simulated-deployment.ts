@@ -21,6 +21,7 @@ const TERMS = {
     labels: undefined,
     hints: undefined,
     isShadow: false,
+    trace: undefined,
   },
 };
 /** Milliseconds until a new thread takes work. */
@@ -71,7 +72,15 @@ export class SimulatedDeployment {
     this.#observer = observer;
     const { router, maxQueuedRequests, wide } = options;
     const dispatcherObserver: DispatcherObserver = {
-      ...{ busy: nothing, idle: nothing, submitted: nothing, accepted: nothing, given: nothing, waited: nothing },
+      ...{
+        busy: nothing,
+        idle: nothing,
+        submitted: nothing,
+        accepted: nothing,
+        given: nothing,
+        ended: nothing,
+        waited: nothing,
+      },
       ...{ answered: nothing, called: nothing, batchingSwitchedOff: nothing },
       sought: () => undefined,
       unsought: () => undefined,

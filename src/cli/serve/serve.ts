@@ -42,6 +42,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
   process.env['GRPC_VERBOSITY'] ??= 'NONE';
   // The first signal may come while it starts.
   const end = new AbortController();
+  if (hasTelemetry()) await traceRequests();
   let [engine, server, membership]: [InferenceEngine?, InferenceServer?, Membership?] = [];
   const signals = onSignals(end, log, () => Promise.allSettled([server?.destroy(), engine?.destroy()]));
   try {
@@ -97,6 +98,17 @@ async function endAtOnce(signal: (typeof SIGNALS)[number], destroy: () => Promis
   await destroy();
   clearTimeout(timer);
   process.exit(128 + constants.signals[signal]);
+}
+
+/** Whether the program that `--import` names, for example, has registered a provider of OpenTelemetry. */
+function hasTelemetry(): boolean {
+  const api = Reflect.get(globalThis, Symbol.for('opentelemetry.js.api.1')) as { readonly trace?: unknown } | undefined;
+  return api?.trace !== undefined;
+}
+
+async function traceRequests(): Promise<void> {
+  const { InfermuxInstrumentation } = await import('../../opentelemetry/index.js');
+  new InfermuxInstrumentation().enable();
 }
 
 /** Gives the only model another name, as KServe has it: its file is always named `model.onnx`. */

@@ -1,10 +1,10 @@
 import { InfermuxError } from '../../common/errors.js';
 import { toErrorRecord } from '../../common/values/error-record.js';
+import type { RunOptions } from '../../contracts/run-options.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { Dispatcher } from '../../routing/dispatcher.js';
-import { toOutputs } from './inference-result.js';
-import type { RequestIntake } from './request-intake.js';
+import type { RequestScope } from './request-intake.js';
 import { readRunOptions } from './run-options.js';
 
 type EngineRun = Extract<ReplicaEvent, { readonly kind: 'engine-run' }>;
@@ -12,12 +12,15 @@ type EngineRun = Extract<ReplicaEvent, { readonly kind: 'engine-run' }>;
 /** A handler that calls itself, perhaps by way of others, would go on until memory is used up. */
 const MOST_DEPTH = 16;
 
+/** Submits a request that is part of another one. */
+type SubmitNested = (target: string, request: unknown, options: RunOptions, within: RequestScope) => Promise<unknown>;
+
 /** Runs in the engine what requests of handlers ask for, with the deadline of their own request. */
 export class NestedRequests {
-  readonly #intake: RequestIntake;
+  readonly #submit: SubmitNested;
 
-  constructor(intake: RequestIntake) {
-    this.#intake = intake;
+  constructor(submit: SubmitNested) {
+    this.#submit = submit;
   }
 
   /** @param dispatcher of the replica's deployment. */
@@ -35,7 +38,8 @@ export class NestedRequests {
       if (path.length >= MOST_DEPTH) throw tooDeep([...path, target]);
       const own = readRunOptions({ ...options, signal });
       if (own.waitForCapacityMs !== undefined) throw waits();
-      return this.#intake.submit(target, request, own, toOutputs, { path, deadline, isShadow, stream: undefined });
+      const within = { path, deadline, isShadow, stream: undefined, trace: undefined };
+      return this.#submit(target, request, own, within);
     };
     answer()
       .then(

@@ -6,6 +6,7 @@ import type { Endpoints, Route } from '../../endpoints/endpoints.js';
 import type { ManagedModels } from '../../models/managed-models.js';
 import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
+import type { InferTrace } from '../../observability/traces/operations.js';
 import { isSought, NESTED_PRIORITY, type RequestStream } from '../../routing/pending-request.js';
 import type { Slabs } from '../../tensors/memory/slabs.js';
 import type { Feeds } from '../../tensors/tensor.js';
@@ -40,9 +41,18 @@ export interface RequestScope {
   readonly stream: RequestStream | undefined;
   /** Whether nobody reads the answer. */
   readonly isShadow: boolean;
+  /** What is told of the request; undefined if nobody wants to hear of it. */
+  readonly trace: InferTrace | undefined;
 }
 
-const ALONE: RequestScope = { path: [], deadline: undefined, stream: undefined, isShadow: false };
+/** The scope of a request that is part of no other one. */
+export const ALONE: RequestScope = {
+  path: [],
+  deadline: undefined,
+  stream: undefined,
+  isShadow: false,
+  trace: undefined,
+};
 
 /** Takes requests in: resolves the target, copies or takes over the feeds, and hands the request to a dispatcher. */
 export class RequestIntake {
@@ -65,7 +75,7 @@ export class RequestIntake {
     request: unknown,
     options: RunOptions,
     reader: ResultReader<T>,
-    within: RequestScope = ALONE,
+    within: RequestScope,
     route: Route | undefined = this.#parts.endpoints.route(target, options.shardKey),
   ): Promise<T> {
     const { targets, metrics } = this.#parts;
@@ -87,11 +97,6 @@ export class RequestIntake {
       metrics.endpointError(target);
       throw cause;
     }
-  }
-
-  /** Like {@link submit}, for a request whose answer goes to the stream item by item. */
-  stream(target: string, request: unknown, options: RunOptions, stream: RequestStream, route?: Route): Promise<void> {
-    return this.submit(target, request, options, toNothing, { ...ALONE, stream }, route);
   }
 
   /** How a request stands that is not submitted yet. */
@@ -135,7 +140,7 @@ export class RequestIntake {
       const terms = { shardKey, labels, hints, requestId, traceContext, method };
       const own = { ...terms, outputs, timeoutMs, deadline, signal, priority: LOWEST_PRIORITY };
       const { path, deadline: latest } = within;
-      const scope = { path, deadline: latest, stream: undefined, isShadow: true };
+      const scope = { path, deadline: latest, stream: undefined, isShadow: true, trace: undefined };
       this.#submitTo(targets.resolve(target, undefined), request, own, toNothing, scope).catch(failed);
     } catch (cause) {
       failed(cause);
@@ -181,6 +186,7 @@ export class RequestIntake {
         labels,
         hints,
         isShadow,
+        trace: scope.trace,
         releaseFeeds,
       },
       reader(destination),

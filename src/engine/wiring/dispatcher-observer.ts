@@ -2,6 +2,9 @@ import { isHandlerKey, NO_MODEL } from '../../contracts/handler.js';
 import type { EventHub } from '../../observability/engine-events.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
+import { begin, finish, runChannel } from '../../observability/traces/channels.js';
+import type { InferTrace, RunTrace } from '../../observability/traces/operations.js';
+import type { PendingDispatch } from '../../routing/batches/take-dispatch.js';
 import type { DispatcherObserver } from '../../routing/dispatcher-options.js';
 import { isSought, type RoutedModel } from '../../routing/pending-request.js';
 import type { KeepAlive } from '../keep-alive.js';
@@ -26,7 +29,16 @@ export function observeDispatcher(
     busy: () => keepAlive.hold(),
     idle: () => keepAlive.release(),
     accepted: ({ model }) => metrics.requestAccepted(labelOf(model)),
-    given: (replica, given) => metrics.sessions.asked(replica, given),
+    given: (replica, model, dispatch) => {
+      metrics.sessions.asked(replica, dispatch.requests);
+      if (runChannel.hasSubscribers) dispatch.trace = begin(runChannel, traceOf(deployment, replica, model, dispatch));
+    },
+    ended: ({ trace }, loadMs, error) => {
+      const told = trace as RunTrace;
+      if (error === undefined) told.loadMs = loadMs;
+      else told.error = error;
+      finish(runChannel, told);
+    },
     waited: (queueMs) => metrics.requestWaited(queueMs),
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),
     failed: (model, { code }, isShadow) => {
@@ -55,6 +67,17 @@ export function observeDispatcher(
       log.write('error', { deployment, fault, err: error }, 'the router failed');
       events.emit('routerFailed', () => ({ deployment, kind: fault, reason: error.message }));
     },
+  };
+}
+
+function traceOf(deployment: string, replica: string, model: RoutedModel, dispatch: PendingDispatch): RunTrace {
+  const { id, version } = model;
+  const requests = dispatch.groups.flatMap((group) =>
+    group.requests.flatMap(({ trace }) => (trace as InferTrace) ?? []),
+  );
+  return {
+    ...{ model: id, version, deployment, replica, isWide: dispatch.wide !== undefined },
+    ...{ size: dispatch.requests, requests },
   };
 }
 

@@ -26,10 +26,11 @@ import { EngineCheckpoint } from '../engine-checkpoint.js';
 import { KeepAlive } from '../keep-alive.js';
 import { defaultReplicas, type ResolvedOptions } from '../options.js';
 import { CapacityWaits, type Submit } from '../requests/capacity-waits.js';
-import type { ResultReader } from '../requests/inference-result.js';
+import { type ResultReader, toNothing, toOutputs } from '../requests/inference-result.js';
 import { NestedRequests } from '../requests/nested-requests.js';
-import { RequestIntake } from '../requests/request-intake.js';
+import { ALONE, RequestIntake, type RequestScope } from '../requests/request-intake.js';
 import { Targets } from '../requests/targets.js';
+import { isInferTraced, tracedRequest } from '../requests/traced-request.js';
 import { CapacityCheck } from './capacity-check.js';
 import { deployedReplicas, replicasWithSessions } from './deployed-replicas.js';
 import { DeploymentFactory } from './deployment-factory.js';
@@ -103,7 +104,9 @@ export class EngineParts {
       failed: ({ code }) => this.metrics.requestFailed(code),
       most: () => this.defaultOptions.maxQueuedRequests,
     });
-    this.nestedRequests = new NestedRequests(this.intake);
+    this.nestedRequests = new NestedRequests((target, request, options, within) =>
+      this.submit(target, request, options, toOutputs, within),
+    );
     this.#replicaEvents = new ReplicaEvents(this);
   }
 
@@ -113,16 +116,32 @@ export class EngineParts {
   }
 
   /** As {@link RequestIntake.submit}, for a request that may wait for somebody who can take it. */
-  submit<T>(target: string, request: unknown, options: RunOptions, reader: ResultReader<T>): Promise<T> {
-    // Most requests do not wait, and need no closure.
-    if (options.waitForCapacityMs === undefined) return this.intake.submit(target, request, options, reader);
-    const submit: Submit<T> = (own, left, route) => this.intake.submit(target, own, left, reader, undefined, route);
-    return this.waits.run(target, request, options, submit);
+  submit<T>(
+    target: string,
+    request: unknown,
+    options: RunOptions,
+    reader: ResultReader<T>,
+    within: RequestScope = ALONE,
+  ): Promise<T> {
+    // Most requests are not traced and do not wait: they need no closure.
+    if (!isInferTraced()) return this.#submit(target, request, options, reader, within);
+    return tracedRequest(target, options, reader, within, (...traced) => this.#submit(target, request, ...traced));
   }
 
-  /** As {@link RequestIntake.stream}, likewise. */
+  /** As {@link submit}, for a request whose answer goes to the stream item by item. */
   stream(target: string, request: unknown, options: RunOptions, stream: RequestStream): Promise<void> {
-    const submit: Submit<void> = (own, left, route) => this.intake.stream(target, own, left, stream, route);
+    return this.submit(target, request, options, toNothing, { ...ALONE, stream });
+  }
+
+  #submit<T>(
+    target: string,
+    request: unknown,
+    options: RunOptions,
+    reader: ResultReader<T>,
+    within: RequestScope,
+  ): Promise<T> {
+    if (options.waitForCapacityMs === undefined) return this.intake.submit(target, request, options, reader, within);
+    const submit: Submit<T> = (own, left, route) => this.intake.submit(target, own, left, reader, within, route);
     return this.waits.run(target, request, options, submit);
   }
 

@@ -7,6 +7,7 @@ import type { ModelCatalog } from '../../models/model-catalog.js';
 import type { EventHub } from '../../observability/engine-events.js';
 import type { EngineMetrics } from '../../observability/engine-metrics.js';
 import type { Log } from '../../observability/log.js';
+import { LoadTraces } from '../../observability/traces/load-traces.js';
 import type { ReplicaEvent } from '../../protocol/events.js';
 import type { Replica } from '../../replicas/replica.js';
 import type { WeightSharing } from '../../replicas/sharing/weight-sharing.js';
@@ -30,6 +31,7 @@ export interface ReplicaEventsEnvironment {
 /** Passes on the events of replicas to the dispatcher, the model manager, the metrics and the log. */
 export class ReplicaEvents {
   readonly #environment: ReplicaEventsEnvironment;
+  readonly #traces = new LoadTraces();
 
   constructor(environment: ReplicaEventsEnvironment) {
     this.#environment = environment;
@@ -71,6 +73,7 @@ export class ReplicaEvents {
     switch (event.kind) {
       case 'model-loading':
         log.write('debug', { replica: id, ...session }, 'model is loading');
+        this.#traces.begin(replica, event.key, () => ({ ...place, isWide }));
         break;
       case 'model-loaded': {
         const { loadMs, nextLoadMs, bytes, memoryBytes, weights, metadata } = event;
@@ -90,6 +93,7 @@ export class ReplicaEvents {
         metrics.sessions.loaded(id, label, type, loadMs);
         log.write('info', { replica: id, ...session, loadMs, bytes, memoryBytes, weights }, 'model loaded');
         events.emit('modelLoaded', () => ({ ...place, loadMs, bytes }));
+        this.#traces.finish(replica, event.key, { loadMs, bytes });
         if (loadMs > SLOW_LOAD_MS) log.write('warn', { replica: id, model, loadMs }, 'slow model load');
         break;
       }
@@ -121,8 +125,10 @@ export class ReplicaEvents {
     if (refusal !== undefined) this.#loadFailed(replica, key, refusal, refusal.retryAfterMs ?? 0);
   }
 
-  #loadFailed({ id }: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
+  #loadFailed(replica: Replica, key: string, error: InfermuxError, nextTryInMs: number): void {
     const { catalog, managed, metrics, log, events } = this.#environment;
+    const { id } = replica;
+    this.#traces.finish(replica, key, { error });
     const registered = catalog.byKey(key);
     if (registered !== undefined && !isWideKey(key)) managed.modelLoadFailed(id, key, error, nextTryInMs);
     metrics.sessions.loadFailed(id, registered?.format ?? 'handler', error.code);

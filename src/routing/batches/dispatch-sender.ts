@@ -71,7 +71,6 @@ export class DispatchSender<R extends RoutableReplica> {
     if (dispatch.requests === 0) return;
     dispatch.accepted = accepted.size;
     dispatch.wide = wide;
-    this.#observer.given(replica.id, dispatch.requests);
     const now = this.#clock.now();
     queue.lastGivenAt = now;
     for (const { requests } of dispatch.groups) {
@@ -86,10 +85,12 @@ export class DispatchSender<R extends RoutableReplica> {
     placement.given(candidate, queue, dispatch, this.#environment.nextSequence());
     given.add(replica, dispatch);
     const model = wide ?? narrow;
+    this.#observer.given(replica.id, model, dispatch);
     const spare = replica.models.has(model.key) ? NONE : placement.spareOn(candidate);
     replica.run({ model, groups: dispatch.groups.map(toRoutedGroup), spare, verify: batching.needsProof }).then(
       (answer) => {
         given.delete(replica, dispatch);
+        if (dispatch.trace !== undefined) this.#observer.ended(dispatch, answer.loadMs, undefined);
         // Waiting requests go first, then the answers: their callers will ask again, and the replica must not wait.
         placement.router.completed(candidate, dispatch, answer);
         placement.answered(candidate, queue, dispatch, this.#environment.nextSequence());
@@ -104,6 +105,7 @@ export class DispatchSender<R extends RoutableReplica> {
       },
       (cause: unknown) => {
         const isAlone = given.failed(replica, dispatch, cause);
+        if (dispatch.trace !== undefined) this.#observer.ended(dispatch, 0, toInfermuxError(cause));
         // Before the requests wait again: then they have other times.
         placement.router.completed(candidate, dispatch, toInfermuxError(cause));
         failures.failAll(dispatch, cause, isAlone);

@@ -37,6 +37,8 @@ export interface PendingDispatch {
   readonly isMethod: boolean;
   /** The model as it runs with several threads; undefined for a narrow run. */
   wide: RoutedModel | undefined;
+  /** What the observer tells of it; undefined when it tells nothing. */
+  trace: object | undefined;
 }
 
 /** Requests that cannot be joined share a message up to this much expected work. */
@@ -129,6 +131,7 @@ export function takeDispatch(queue: ModelQueue, most: number, scope?: DispatchSc
     isRetry,
     isMethod: first !== undefined && namesMethod(first),
     wide: undefined,
+    trace: undefined,
   };
 }
 

@@ -1,11 +1,7 @@
-import { readFileSync } from 'node:fs';
-
-const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
+import { PACKAGE_VERSION } from '../../common/package-version.js';
 
 /** The server's name, and the package's version. */
-export const SERVER_NAME = { name: 'infermux', version } as const;
+export const SERVER_NAME = { name: 'infermux', version: PACKAGE_VERSION } as const;
 
 /** What the server says of itself. */
 export interface ServerMetadata {

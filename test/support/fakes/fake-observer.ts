@@ -9,6 +9,7 @@ export function fakeObserver(overrides: Partial<DispatcherObserver> = {}): Dispa
     submitted: nothing,
     accepted: nothing,
     given: nothing,
+    ended: nothing,
     waited: nothing,
     answered: nothing,
     failed: nothing,

@@ -19,6 +19,7 @@ export function fakeRequest(model: RoutedModel, feeds: TensorFeeds = {}): Routed
     labels: undefined,
     hints: undefined,
     isShadow: false,
+    trace: undefined,
   };
   return { model, feeds, outputs: undefined, checked: true, ...terms };
 }

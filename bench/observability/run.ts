@@ -1,0 +1,97 @@
+/**
+ * `npm run bench:observability`: measures what it costs to be watched. One engine, 256 callers of a small model; what
+ * listens changes from turn to turn, so that each is measured beside the others. Prints medians of the rounds.
+ * `--rounds N` runs N rounds instead of nine.
+ */
+import { parseArgs } from 'node:util';
+import { type TracerProvider, trace } from '@opentelemetry/api';
+import { BasicTracerProvider, SamplingDecision } from '@opentelemetry/sdk-trace-base';
+import { closedLoop } from '../../dist/cli/bench/load.js';
+import { isInferTraced } from '../../dist/engine/requests/traced-request.js';
+import { createEngine } from '../../dist/index.js';
+import { runChannel } from '../../dist/observability/traces/channels.js';
+import { InfermuxInstrumentation } from '../../dist/opentelemetry/index.js';
+import { median } from '../load/measurements.js';
+import { type Goal, goalTable, judge, place, writeIntoReadme } from '../report.js';
+
+const { rounds = '9' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
+const ROUNDS = Number(rounds);
+if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error(`--rounds must be a positive integer, got ${rounds}`);
+
+const CALLERS = 256;
+const DURATION = { warmUpMs: 400, milliseconds: 1_000 };
+const models = new URL('../../native-models', import.meta.url);
+const nobody = { shouldSample: () => ({ decision: SamplingDecision.NOT_RECORD }), toString: () => 'nobody' };
+
+/** Who listens, and the provider of its tracers. */
+const LISTENERS: Readonly<Record<string, TracerProvider | undefined>> = {
+  nobody: undefined,
+  'no provider': trace.getTracerProvider(),
+  'no sample': new BasicTracerProvider({ sampler: nobody }),
+  'every request': new BasicTracerProvider(),
+};
+
+const engine = await createEngine({ models, replicas: 2 });
+const instrumentation = new InfermuxInstrumentation();
+const images = Array.from({ length: CALLERS }, (_, caller) => new Float32Array(64).fill(caller % 17));
+const call = (caller: number) =>
+  engine.run('digits-mlp', { image: { dims: [1, 64], data: images[caller] as Float32Array } });
+
+async function throughputWith(provider: TracerProvider | undefined): Promise<number> {
+  if (provider !== undefined) {
+    instrumentation.setTracerProvider(provider);
+    instrumentation.enable();
+  }
+  try {
+    return (await closedLoop(call, { callers: CALLERS, ...DURATION })).throughput;
+  } finally {
+    instrumentation.disable();
+  }
+}
+
+/** Nanoseconds that it takes to see that nobody listens: what each request and each message to a replica asks. */
+function lookNs(): number {
+  const times = 2_000_000;
+  const loop = () => {
+    let heard = 0;
+    const startedAt = performance.now();
+    for (let index = 0; index < times; index += 1) if (isInferTraced() || runChannel.hasSubscribers) heard += 1;
+    if (heard > 0) throw new Error('somebody listens');
+    return (1e6 * (performance.now() - startedAt)) / times;
+  };
+  return median(Array.from({ length: 9 }, loop));
+}
+
+const figures = new Map(Object.keys(LISTENERS).map((name) => [name, [] as number[]]));
+await throughputWith(undefined);
+// Before anybody listens: later V8 knows the channels as objects of two kinds.
+const looks = Array.from({ length: ROUNDS }, lookNs);
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (const [name, provider] of Object.entries(LISTENERS)) figures.get(name)?.push(await throughputWith(provider));
+}
+await engine.close();
+
+const quiet = figures.get('nobody') ?? [];
+const against = (name: string) => (figures.get(name) ?? []).map((value, round) => value / (quiet[round] ?? Number.NaN));
+const goals: Goal[] = [
+  {
+    what: 'time of a request that goes into the question whether somebody listens',
+    values: looks.map((ns, round) => 100 * ((ns * (quiet[round] ?? 0)) / 1e9)),
+    ...{ unit: '%', limit: 1, aim: 0.5, atMost: true },
+  },
+  {
+    what: 'throughput with the instrumentation and no provider of OpenTelemetry, against without it',
+    values: against('no provider'),
+    ...{ unit: '×', limit: 0.97, aim: 1 },
+  },
+];
+const judged = goals.map(judge);
+const table = [
+  place,
+  '',
+  `digits-mlp, ${CALLERS} callers, ${ROUNDS} rounds, ${Math.round(median(quiet)).toLocaleString('en')} requests/s while nobody listens. Not goals: with a provider that samples no request ${median(against('no sample')).toFixed(2)}×, with one that records the spans of every request, and exports none, ${median(against('every request')).toFixed(2)}×.`,
+  '',
+  goalTable(judged),
+].join('\n');
+process.stdout.write(`${table}\n`);
+if (ROUNDS >= 9) writeIntoReadme('bench:observability', table, 'bench/README.md');

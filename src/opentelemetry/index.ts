@@ -1,0 +1,1 @@
+export { InfermuxInstrumentation } from './instrumentation.js';
