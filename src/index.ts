@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './common/errors.js';
 export type { Batching, BatchingOptions } from './contracts/batching.js';
 export type { EvictionName } from './contracts/eviction.js';
@@ -25,7 +26,7 @@ export type {
   RouterName,
   RoutingStats,
 } from './contracts/request-router.js';
-export type { RunOptions } from './contracts/run-options.js';
+export type { ModelRunOptions, RunOptions } from './contracts/run-options.js';
 export type { ExecutionProvider, SessionOptions } from './contracts/session-settings.js';
 export type { TraceContext } from './contracts/trace-context.js';
 export type { AutoscalingOptions, ResolvedAutoscaling } from './deployments/autoscaling/autoscaler.js';
@@ -47,9 +48,10 @@ export type { Goal, GoalStatus } from './deployments/goals.js';
 export type { EndpointReport, Endpoints } from './endpoints/endpoints.js';
 export type { EndpointOptions } from './endpoints/traffic.js';
 export { createEngine } from './engine/create-engine.js';
-export type { CloseOptions, InferenceEngine } from './engine/engine.js';
+export type { InferenceEngine } from './engine/engine.js';
 export type {
   CheckpointOptions,
+  CloseOptions,
   EngineOptions,
   MetricsOptions,
   ModelCacheSettings,
@@ -58,7 +60,7 @@ export type {
 } from './engine/engine-options.js';
 export type { AnswerStream } from './engine/requests/handler-stream.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
-export type { InferenceRequest } from './engine/requests/run-options.js';
+export type { InferenceRequest, ModelRequest } from './engine/requests/run-options.js';
 export type {
   DeploymentStatus,
   EngineState,
@@ -96,6 +98,7 @@ export {
   selectAvailableReplicas,
 } from './routing/routers/ranks.js';
 export type { NumericType } from './tensors/memory/allocated-tensors.js';
+export type { AnyModels, FeedOf, ModelTypes } from './tensors/model-types.js';
 export type {
   Feeds,
   ModelMetadata,

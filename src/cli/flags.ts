@@ -113,3 +113,10 @@ export function parseAdmin(text: string): boolean | { readonly host?: string; re
   if (['true', '1', 'yes', 'on'].includes(text)) return true;
   return ['false', '0', 'no', 'off'].includes(text) ? false : parseAddress(text);
 }
+
+/** Of commands that load a model, which they do in a process of its own. */
+export const TIMEOUT = [
+  '--timeout <seconds>',
+  'longest time for a load, and for a run; 10 and one more for each 20 MB of the model if not said',
+  parseSeconds,
+] as const;

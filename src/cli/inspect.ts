@@ -1,6 +1,6 @@
 import { createEngine, type ModelInspection, type ValueMetadata } from '../index.js';
 import type { Signs } from './children/jobs.js';
-import { nameModel } from './named-model.js';
+import { nameModel } from './models/named-model.js';
 import { renderFacts } from './terminal/tables.js';
 
 /** The result of `infermux inspect`. */

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { randomUUID } from 'node:crypto';
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { Threads } from './bench/bench.js';
@@ -16,28 +15,20 @@ import {
   parseSeconds,
   parseThreads,
   parseWritableFile,
+  TIMEOUT,
 } from './flags.js';
 import { addJobCommands } from './jobs/job-commands.js';
-import type { ModelPlace } from './model-place.js';
+import { addModelCommands } from './models/model-commands.js';
+import { replaceFile } from './replace-file.js';
 import { SERVE_OPTIONS, type ServeFlags, withoutRefusals } from './serve/serve-options.js';
+import { FAILED, print, progressOf, WRONG_USAGE } from './terminal/print.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
 
 // Each command imports what it needs when it begins: a quarter of a second for the engine, and as much for a server.
 
-/** Exit codes: 0 for success, 1 for a failure, 2 for wrong usage. */
-const FAILED = 1;
-const WRONG_USAGE = 2;
-
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
-
-/** Of commands that load a model, which they do in a process of its own. */
-const TIMEOUT = [
-  '--timeout <seconds>',
-  'longest time for a load, and for a run; 10 and one more for each 20 MB of the model if not said',
-  parseSeconds,
-] as const;
 
 const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
@@ -46,17 +37,6 @@ const program = new Command('infermux')
   // Its errors repeat what was typed, or what a script took from somewhere.
   .configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) })
   .exitOverride();
-
-/** Prints a report as JSON or as tables. The tables escape what they show, the JSON only some of it. */
-function print<T>(json: boolean | undefined, report: T, tables: (report: T) => string): void {
-  const text = json === true ? printableLines(JSON.stringify(report, null, 2)) : tables(report);
-  process.stdout.write(`${text}\n`);
-}
-
-async function progressOf(what: string) {
-  const { progressBar } = await import('./terminal/progress-bar.js');
-  return progressBar(what);
-}
 
 program
   .command('demo')
@@ -156,78 +136,10 @@ const serving = program
 withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
 
-addClusterCommands(program, print);
-addJobCommands(program, print);
+addClusterCommands(program);
+addJobCommands(program);
 
-const models = program.command('models').description('Look at models as an engine does.').exitOverride();
-
-const ofModels = (name: string, description: string) =>
-  models
-    .command(name)
-    .description(description)
-    .argument(
-      '[where...]',
-      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder ids of models, all that it lists if none is named',
-    )
-    .option('--finder <file>', 'a module whose default or export named finder is a finder', parsePath)
-    .option('--json', 'print one JSON object instead of a table')
-    .exitOverride();
-
-/** @param where as typed. */
-function placeOf(where: readonly string[], finder: string | undefined, command: Command): ModelPlace {
-  if (finder !== undefined) return { finder, ids: where };
-  const [directory] = where;
-  if (directory !== undefined && where.length === 1) {
-    try {
-      return { directory: parsePath(directory) };
-    } catch (error) {
-      command.error(`error: ${messageOf(error)}`, { exitCode: WRONG_USAGE });
-    }
-  }
-  return command.error('error: name one directory, or a finder with --finder', { exitCode: WRONG_USAGE });
-}
-
-interface ModelsFlags {
-  readonly isolated?: boolean;
-  readonly finder?: string;
-  readonly json?: boolean;
-  readonly timeout?: number;
-}
-
-ofModels('list', 'Show the models that would be served, and what keeps others from it.').action(
-  async (where: string[], { finder, json }: ModelsFlags, command: Command) => {
-    const place = placeOf(where, finder, command);
-    const { listModels, repositoryTables } = await import('./models.js');
-    print(json, await listModels(place), repositoryTables);
-  },
-);
-
-ofModels(
-  'check',
-  'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
-)
-  .option(...TIMEOUT)
-  .option('--isolated', 'check each model in a process of its own, not one after the other in one that outlives them')
-  .action(async (where: string[], { finder, json, timeout, isolated = false }: ModelsFlags, command: Command) => {
-    const place = placeOf(where, finder, command);
-    const { checkModels, repositoryTables } = await import('./models.js');
-    const progress = await progressOf('models');
-    const limits = { timeoutSeconds: timeout };
-    const report = await checkModels(place, limits, isolated, progress.update).finally(progress.stop);
-    print(json, report, repositoryTables);
-    if (report.problems.length > 0) process.exitCode = FAILED;
-  });
-
-/** Puts a file in the place of another, and follows no link: one may have been put there since the path was read. */
-function replaceFile(path: string, text: string): void {
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  try {
-    writeFileSync(temporary, text, { flag: 'wx' });
-    renameSync(temporary, path);
-  } finally {
-    rmSync(temporary, { force: true });
-  }
-}
+addModelCommands(program);
 
 interface DemoFlags {
   readonly json?: boolean;

@@ -1,10 +1,11 @@
 import { check, isMilliseconds, satisfies } from '../common/checks.js';
 import { isPlainObject } from '../common/values/realm.js';
-import type { RunOptions } from '../contracts/run-options.js';
+import type { ModelRunOptions, RunOptions } from '../contracts/run-options.js';
 import { isTraceContext } from '../contracts/trace-context.js';
 import type { InferenceResult } from '../index.js';
 import { DETAILS_PARAMETER } from '../open-inference/own-keys.js';
 import { checkFeeds } from '../tensors/check-feeds.js';
+import type { AnyModels, FeedsOf, ModelTypes, OutputNameOf, OutputsOf, TargetOf } from '../tensors/model-types.js';
 import { readFeeds } from '../tensors/read-feeds.js';
 import { type Feeds, isTensorType, type Outputs, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
 import { CallsUnderWay } from './calls-under-way.js';
@@ -20,17 +21,7 @@ export interface ClientRequest<Request = Feeds> extends RunOptions {
   readonly feeds: Request;
 }
 
-/** Inputs and outputs of models, by model id: what an interface or a type of one's own must be. */
-export type ModelTypes<Models = Readonly<Record<string, unknown>>> = {
-  readonly [Id in keyof Models]: { readonly inputs: Feeds; readonly outputs: Outputs };
-};
-
-/** Any model has any inputs and outputs. */
-export type AnyModels = Readonly<Record<string, { readonly inputs: Feeds; readonly outputs: Outputs }>>;
-
 const isTrace = satisfies(isTraceContext, 'a W3C trace context, { traceparent, tracestate }');
-
-type Name<Models> = Extract<keyof Models, string>;
 
 /** A client of a server of the Open Inference Protocol, with the methods of an engine. `connect` makes it. */
 export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
@@ -71,11 +62,11 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
    * @throws InfermuxError by rejection, with the codes of the engine. `REPLICA_FAILED` also when the server cannot be
    *   reached.
    */
-  run<Target extends Name<Models>>(
+  run<Target extends TargetOf<Models>, const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>>(
     target: Target,
-    feeds: Models[Target]['inputs'],
-    options?: RunOptions,
-  ): Promise<Models[Target]['outputs']>;
+    feeds: FeedsOf<Models, Target>,
+    options?: ModelRunOptions<Name>,
+  ): Promise<OutputsOf<Models, Target, Name>>;
   async run(target: string, request: unknown, options: RunOptions = {}): Promise<unknown> {
     return outputsOf(await this.#calls.track(() => this.#infer(target, request, options, {})));
   }

@@ -1,14 +1,17 @@
+/// <reference types="node" preserve="true" />
 import { check, checkOptions, isInteger, isMilliseconds, isObject, isText, type Rule } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
-import { type AnyModels, InferenceClient, type ModelTypes } from './client.js';
+import type { AnyModels, ModelTypes } from '../tensors/model-types.js';
+import { InferenceClient } from './client.js';
 import type { Transport } from './transports/transport.js';
 
 export { ERROR_CODES, type ErrorCode, InfermuxError } from '../common/errors.js';
 export type { RunOptions } from '../contracts/run-options.js';
 export type { InferenceResult, InferenceTimings } from '../index.js';
+export type { AnyModels, FeedOf, ModelTypes } from '../tensors/model-types.js';
 export type { Feeds, Outputs, Tensor, TensorInput, TensorType, ValueMetadata } from '../tensors/tensor.js';
-export type { AnyModels, ClientRequest, InferenceClient, ModelTypes } from './client.js';
+export type { ClientRequest, InferenceClient } from './client.js';
 export type { ClientModels, DescribedModel, ListedModel } from './client-models.js';
 
 export interface ConnectOptions {

@@ -57,3 +57,8 @@ export interface RunOptions {
    */
   readonly waitForCapacityMs?: number | undefined;
 }
+
+/** The terms of a request for a model that has outputs of these names. */
+export type ModelRunOptions<Name extends string> = Omit<RunOptions, 'outputs'> & {
+  readonly outputs?: readonly Name[] | undefined;
+};

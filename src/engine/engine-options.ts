@@ -97,3 +97,11 @@ export interface WeightStoreOptions {
   /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */
   readonly maxBytes?: number | undefined;
 }
+
+export interface CloseOptions {
+  /**
+   * Milliseconds that accepted work may go on. Requests without an answer by then are rejected with `ENGINE_CLOSED`.
+   * Default: `gracefulShutdownTimeoutMs`.
+   */
+  readonly graceMs?: number | undefined;
+}

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client';
 import { check, checkOptions, isFunction, isMilliseconds, isOneOf } from '../common/checks.js';
 import { readingInput, unreadableInput } from '../common/errors.js';
-import type { RunOptions } from '../contracts/run-options.js';
+import type { ModelRunOptions, RunOptions } from '../contracts/run-options.js';
 import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
@@ -10,28 +10,31 @@ import { type EngineEventName, type EngineEvents, EVENT_NAMES } from '../observa
 import type { ReplicaPoolEnvironment } from '../replicas/replica-pool.js';
 import type { RequestStream } from '../routing/pending-request.js';
 import { allocateTensor, type NumericType } from '../tensors/memory/allocated-tensors.js';
-import type { Feeds, Outputs, TensorOf } from '../tensors/tensor.js';
+import type { AnyModels, FeedsOf, ModelTypes, OutputNameOf, OutputsOf, TargetOf } from '../tensors/model-types.js';
+import type { TensorOf } from '../tensors/tensor.js';
+import type { CloseOptions } from './engine-options.js';
 import { EngineShutdown } from './engine-shutdown.js';
 import type { ResolvedOptions } from './options.js';
 import { type AnswerStream, HandlerStream } from './requests/handler-stream.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
 import { cloneRequest } from './requests/owned-request.js';
-import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
+import {
+  type InferenceRequest,
+  type ModelRequest,
+  readInferenceRequest,
+  readRunOptions,
+} from './requests/run-options.js';
 import { areReady, type EngineStatus, readStatus } from './status.js';
 import type { ApplyOptions, ApplyReport, WantedState } from './wanted/wanted-state.js';
 import { WantedStates } from './wanted/wanted-states.js';
 import { EngineParts } from './wiring/engine-parts.js';
 
-export interface CloseOptions {
-  /**
-   * Milliseconds that accepted work may go on. Requests without an answer by then are rejected with `ENGINE_CLOSED`.
-   * Default: `gracefulShutdownTimeoutMs`.
-   */
-  readonly graceMs?: number | undefined;
-}
-
-/** Many models on a pool of worker threads. `createEngine` makes it. Close it when it is no longer needed. */
-export class InferenceEngine {
+/**
+ * Many models on a pool of worker threads. `createEngine` makes it. Close it when it is no longer needed.
+ *
+ * @typeParam Models what `infermux types` writes: then a wrong name or type is an error of the compiler.
+ */
+export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   readonly #options: ResolvedOptions;
   /**
    * Loads, unloads, deploys and lists models.
@@ -71,12 +74,12 @@ export class InferenceEngine {
   }
 
   /** @internal */
-  static async start(
+  static async start<Models extends ModelTypes<Models>>(
     options: ResolvedOptions,
     checkpoint: Checkpoint | undefined,
     environment: ReplicaPoolEnvironment,
-  ): Promise<InferenceEngine> {
-    const engine = new InferenceEngine(options, checkpoint, environment);
+  ): Promise<InferenceEngine<Models>> {
+    const engine = new InferenceEngine<Models>(options, checkpoint, environment);
     try {
       await engine.#parts.keepAlive.during(() => engine.#begin());
       return engine;
@@ -119,7 +122,11 @@ export class InferenceEngine {
    * @param feeds every input by name; you may change the arrays as soon as this returns its promise.
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
-  run(target: string, feeds: Feeds, runOptions?: RunOptions): Promise<Outputs>;
+  run<Target extends TargetOf<Models>, const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>>(
+    target: Target,
+    feeds: FeedsOf<Models, Target>,
+    runOptions?: ModelRunOptions<Name>,
+  ): Promise<OutputsOf<Models, Target, Name>>;
   run(target: string, request: unknown, runOptions?: RunOptions): Promise<unknown> {
     return this.#submit(() => this.#parts.submit(target, request, readRunOptions(runOptions), toOutputs));
   }
@@ -129,7 +136,10 @@ export class InferenceEngine {
     request: [Result] extends [never] ? never : InferenceRequest<unknown>,
   ): Promise<InferenceResult<NoInfer<Result>>>;
   /** {@link run}, with details of the answer. */
-  infer(request: InferenceRequest): Promise<InferenceResult>;
+  infer<
+    Target extends TargetOf<Models>,
+    const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>,
+  >(request: ModelRequest<Models, Target, Name>): Promise<InferenceResult<OutputsOf<Models, Target, Name>>>;
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
     return this.#submit(() => {
       const options = readInferenceRequest(request);

@@ -1,1 +1,2 @@
+/// <reference types="node" preserve="true" />
 export { InfermuxInstrumentation } from './instrumentation.js';

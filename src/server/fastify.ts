@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 import type { FastifyInstance } from 'fastify';
 import { type InferenceEngine, InfermuxError } from '../index.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';

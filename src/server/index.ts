@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 export { defineConfig, type ServeConfig } from './config.js';
 export type { NodeLoad } from './node/node-load.js';
 export type { NodeModel, NodeReport } from './node/this-node.js';

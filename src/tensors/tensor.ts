@@ -63,7 +63,7 @@ export function isDim(size: unknown): size is number {
 export type TensorData = DataByType[TensorType];
 
 /** A typed array that holds float16 numbers, in versions of Node that have one. */
-interface Float16ArrayLike extends ArrayBufferView {
+export interface Float16ArrayLike extends ArrayBufferView {
   readonly [Symbol.toStringTag]: 'Float16Array';
   readonly length: number;
 }

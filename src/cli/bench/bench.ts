@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import type { Feeds } from '../../index.js';
 import { createEngine, type InferenceEngine } from '../../index.js';
 import type { Signs } from '../children/jobs.js';
-import { type NamedModel, nameModel } from '../named-model.js';
+import { type NamedModel, nameModel } from '../models/named-model.js';
 import { closedLoop, type Load } from './load.js';
 import { bytesOfFeeds, type InputShapes, randomFeeds } from './random-feeds.js';
 

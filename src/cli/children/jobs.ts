@@ -1,14 +1,14 @@
-import type { ErrorCode } from '../../index.js';
+import type { ErrorCode, ModelInspection } from '../../index.js';
 import type { BenchOptions, BenchReport } from '../bench/bench.js';
 import type { ModelReport } from '../inspect.js';
-import type { ModelPlace } from '../model-place.js';
+import type { ModelPlace } from '../models/model-place.js';
 
 /** What a child process does with a model. */
 export interface Jobs {
-  /** Loads a model: its hash is checked, and its warm-up runs. */
+  /** Loads a model: its hash is checked, and its warm-up runs. Tells what it takes and gives. */
   readonly check: {
     readonly given: { readonly place: ModelPlace; readonly model: string };
-    readonly result: undefined;
+    readonly result: Pick<ModelInspection, 'inputs' | 'outputs'>;
   };
   readonly inspect: { readonly given: { readonly path: string }; readonly result: ModelReport };
   readonly bench: { readonly given: BenchOptions; readonly result: BenchReport };

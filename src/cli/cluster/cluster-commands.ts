@@ -2,18 +2,13 @@ import type { Command } from 'commander';
 import type { Address } from '../../cluster/addresses.js';
 import { endingSoon } from '../ending-soon.js';
 import { parseCount, parsePath } from '../flags.js';
+import { FAILED, print, WRONG_USAGE } from '../terminal/print.js';
 import { messageOf, quoted } from '../terminal/printable.js';
-
-const WRONG_USAGE = 2;
-const FAILED = 1;
-
-/** Prints a report as JSON, or as tables. */
-export type Print = <T>(json: boolean | undefined, report: T, tables: (report: T) => string) => void;
 
 const NODES = '--nodes <list>';
 
 /** Commands for several nodes. */
-export function addClusterCommands(program: Command, print: Print): void {
+export function addClusterCommands(program: Command): void {
   const cluster = program.command('cluster').description('Run several nodes behind a proxy.').exitOverride();
   const config = cluster
     .command('config')
@@ -21,7 +16,7 @@ export function addClusterCommands(program: Command, print: Print): void {
     .exitOverride();
   addHaproxy(config);
   addEnvoy(config);
-  addStatus(cluster, print);
+  addStatus(cluster);
 }
 
 interface ConfigFlags {
@@ -127,7 +122,7 @@ interface StatusFlags {
   readonly json?: true;
 }
 
-function addStatus(cluster: Command, print: Print): void {
+function addStatus(cluster: Command): void {
   cluster
     .command('status')
     .description(

@@ -1,14 +1,11 @@
 import { type Command, Option } from 'commander';
-import type { Print } from '../cluster/cluster-commands.js';
 import { endingSoon } from '../ending-soon.js';
 import { parseCount, parsePath } from '../flags.js';
 import { LOG_LEVELS, SERVE_OPTIONS } from '../serve/serve-options.js';
+import { FAILED, print, WRONG_USAGE } from '../terminal/print.js';
 import { renderFacts } from '../terminal/tables.js';
 import type { WorkerFlags } from './run-worker.js';
 import type { SubmitFlags, SubmitReport } from './submit.js';
-
-const FAILED = 1;
-const WRONG_USAGE = 2;
 
 /** Options of `infermux serve` that are those of its engine. */
 const OF_ENGINES = ['config', 'replicas', 'isolation', 'maxModels', 'loadOnStart', 'poll', 'grace'];
@@ -28,7 +25,7 @@ const withStream = (command: Command) =>
     );
 
 /** Commands for work that nobody waits for. */
-export function addJobCommands(program: Command, print: Print): void {
+export function addJobCommands(program: Command): void {
   const worker = withStream(
     program
       .command('worker')
@@ -45,10 +42,10 @@ export function addJobCommands(program: Command, print: Print): void {
     const models = directory ?? process.env['INFERMUX_MODELS'];
     await endingSoon(() => runWorker(models === undefined ? flags : { ...flags, models }));
   });
-  addSubmit(program, print);
+  addSubmit(program);
 }
 
-function addSubmit(program: Command, print: Print): void {
+function addSubmit(program: Command): void {
   withStream(
     program
       .command('submit')

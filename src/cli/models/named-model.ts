@@ -1,5 +1,5 @@
 import { basename, extname } from 'node:path';
-import { type ModelSource, readModelSource } from '../index.js';
+import { type ModelSource, readModelSource } from '../../index.js';
 
 /** A model that a command names by its file. */
 export interface NamedModel {

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path';
-import { createEngine, type InferenceEngine, type ModelReport } from '../index.js';
-import { type Limits, ModelProcess } from './children/model-process.js';
+import { createEngine, type InferenceEngine, type ModelReport } from '../../index.js';
+import type { Jobs } from '../children/jobs.js';
+import { type Limits, ModelProcess } from '../children/model-process.js';
+import { messageOf, printable } from '../terminal/printable.js';
+import { renderFacts } from '../terminal/tables.js';
+import type { DeclaredModel } from './declarations.js';
 import { idsOf, type ModelPlace, optionsOf } from './model-place.js';
-import { messageOf, printable } from './terminal/printable.js';
-import { renderFacts } from './terminal/tables.js';
 
 /** Models as an engine sees them: of a directory, or of a finder. */
 export interface RepositoryReport {
@@ -37,26 +39,51 @@ export function listModels(place: ModelPlace): Promise<RepositoryReport> {
  * @param isIsolated whether each gets a process of its own; otherwise one checks them all, until a model ends it.
  * @throws Error as {@link listModels}.
  */
-export function checkModels(
+export async function checkModels(
   place: ModelPlace,
   limits: Limits,
   isIsolated: boolean,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
+  return (await examineModels(place, { limits, isIsolated, wanted: () => true }, progress)).report;
+}
+
+/** What is found out about models by loading them. */
+export interface Examined {
+  readonly report: RepositoryReport;
+  /** Those that can be loaded. */
+  readonly loaded: readonly DeclaredModel[];
+}
+
+interface ExamineOptions {
+  readonly limits: Limits;
+  readonly isIsolated: boolean;
+  /** Which models to load. */
+  wanted(model: ModelReport): boolean;
+}
+
+/** As {@link checkModels}, and tells what those take and give that can be loaded. */
+export function examineModels(
+  place: ModelPlace,
+  { limits, isIsolated, wanted }: ExamineOptions,
+  progress: (done: number, total: number) => void,
+): Promise<Examined> {
   // Its process starts while this one looks for the models.
   const checker = new ModelChecker(place, limits, isIsolated);
   return withModels(place, async (engine, problems) => {
     const failures: Problem[] = [...problems];
-    const models = engine.models.list().filter(({ version }) => version !== undefined);
+    const models = engine.models.list().filter((model) => model.version !== undefined && wanted(model));
+    const loaded: DeclaredModel[] = [];
     for (const [done, { id, version }] of models.entries()) {
       const model = `${id}@${version}`;
       progress(done, models.length);
       // A finder need not know the version by its number.
-      const problem = await checker.check('directory' in place ? model : id);
-      if (problem !== undefined) failures.push({ model, problem });
+      const found = await checker.check('directory' in place ? model : id);
+      if ('problem' in found) failures.push({ model, ...found });
+      else loaded.push({ id, ...found });
     }
     progress(models.length, models.length);
-    return report(place, engine, failures);
+    return { report: await report(place, engine, failures), loaded };
   }).finally(() => checker.close());
 }
 
@@ -74,17 +101,17 @@ class ModelChecker {
     this.#child = new ModelProcess(limits);
   }
 
-  /** Returns what is wrong with the model; undefined when it can be loaded. */
-  async check(model: string): Promise<string | undefined> {
+  /** Returns what the model takes and gives, or what is wrong with it. */
+  async check(model: string): Promise<Jobs['check']['result'] | { readonly problem: string }> {
     if (this.#isIsolated && !this.#child.isFresh) this.#child.close();
     for (;;) {
       if (!this.#child.isAlive) this.#child = new ModelProcess(this.#limits);
       const { isFresh } = this.#child;
       const answer = await this.#child.ask('check', { place: this.#place, model });
-      if (answer.kind === 'result') return undefined;
-      if (answer.kind === 'error') return messageOf(answer.error);
+      if (answer.kind === 'result') return answer.result;
+      if (answer.kind === 'error') return { problem: messageOf(answer.error) };
       // Otherwise the models before it may have left behind what killed the process.
-      if (isFresh || answer.cause === 'time') return answer.reason;
+      if (isFresh || answer.cause === 'time') return { problem: answer.reason };
     }
   }
 

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { EngineOptions, ModelFinder } from '../index.js';
-import { messageOf } from './terminal/printable.js';
+import type { EngineOptions, ModelFinder } from '../../index.js';
+import { messageOf } from '../terminal/printable.js';
 
 /** Where a command looks for models. */
 export type ModelPlace =
