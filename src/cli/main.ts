@@ -136,6 +136,19 @@ const serving = program
 withoutRefusals(process.env);
 for (const option of SERVE_OPTIONS) serving.addOption(option);
 
+program
+  .command('doctor')
+  .description('Say whether infermux works on this machine, and what to change. The exit code is 1 if it does not.')
+  .option('--json', 'print one JSON object instead of lines')
+  .exitOverride()
+  .action(async ({ json }: { json?: boolean }) => {
+    const { doctorLines, examine } = await import('./doctor/doctor.js');
+    const progress = await progressOf('execution providers');
+    const report = await examine(progress.update).finally(progress.stop);
+    print(json, report, doctorLines);
+    if (!report.isWell) process.exitCode = FAILED;
+  });
+
 addClusterCommands(program);
 addJobCommands(program);
 

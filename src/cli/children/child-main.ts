@@ -6,6 +6,7 @@ import { inspectModel } from '../inspect.js';
 import { messageOf } from '../terminal/printable.js';
 import { checkModel } from './check-model.js';
 import type { ChildMessage, JobMessage, JobName, Jobs, Signs } from './jobs.js';
+import { tryProvider } from './try-provider.js';
 
 const MEMORY_CHECK_MS = 50;
 
@@ -22,6 +23,8 @@ function perform(message: JobMessage): Promise<Jobs[JobName]['result']> {
   switch (message.job) {
     case 'check':
       return checkModel(message.given, signs);
+    case 'provider':
+      return tryProvider(message.given, signs);
     case 'inspect':
       return inspectModel(message.given.path, signs);
     case 'bench':

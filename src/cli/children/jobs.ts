@@ -10,6 +10,8 @@ export interface Jobs {
     readonly given: { readonly place: ModelPlace; readonly model: string };
     readonly result: Pick<ModelInspection, 'inputs' | 'outputs'>;
   };
+  /** Runs a small model with an execution provider. */
+  readonly provider: { readonly given: { readonly provider: string }; readonly result: undefined };
   readonly inspect: { readonly given: { readonly path: string }; readonly result: ModelReport };
   readonly bench: { readonly given: BenchOptions; readonly result: BenchReport };
 }
