@@ -91,6 +91,7 @@ export { readTritonConfig, type TritonConfig } from './models/sources/triton/tri
 export type { EngineEventName, EngineEvents } from './observability/engine-events.js';
 export type { InferTrace, LoadTrace, RunTrace } from './observability/traces/operations.js';
 export type { HarmfulModel } from './routing/bars/run-bars.js';
+export type { ReplicaWork } from './routing/batches/given-dispatches.js';
 export {
   chooseTwo,
   rankReplicasViaLocality,

@@ -29,8 +29,10 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   // What the protocol is, for both of its sides. Neither loads the engine by it.
   'open-inference': [...FOUNDATION, 'protobufjs/minimal.js', '@grpc/proto-loader'],
   client: [...FOUNDATION, 'open-inference', 'index', '@grpc/grpc-js', '@grpc/proto-loader', 'undici'],
+  // Its page runs in browsers, and imports types of the rest alone.
+  console: [...FOUNDATION, 'index', 'uplot'],
   server: [
-    ...[...FOUNDATION, 'index', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
+    ...[...FOUNDATION, 'index', 'console', 'open-inference', '@fastify/cors', '@grpc/grpc-js', '@grpc/proto-loader'],
     ...['@grpc/reflection', 'fastify', 'prom-client', 'protobufjs/minimal.js'],
   ],
   // It listens to channels, as anybody may.

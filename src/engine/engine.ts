@@ -288,7 +288,7 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   /** Makes a rejection of a refusal too, so that `run` and `infer` never throw. */
   #refuse(cause: unknown): Promise<never> {
     const error = unreadableInput('the request', cause);
-    this.#parts.metrics.requestFailed(error.code);
+    this.#parts.requestFailed(error);
     return Promise.reject(error);
   }
 }

@@ -8,6 +8,7 @@ import type { ModelCatalog } from '../models/model-catalog.js';
 import type { ReplicaPlace } from '../replicas/replica-pool.js';
 import { isFinal, type ReplicaState } from '../replicas/replica-state.js';
 import type { HarmfulModel } from '../routing/bars/run-bars.js';
+import type { ReplicaWork } from '../routing/batches/given-dispatches.js';
 import type { EngineDeployment } from './requests/targets.js';
 
 /** A snapshot of the engine. It does not change later. */
@@ -53,6 +54,8 @@ export interface ReplicaStatus {
   readonly pid: number | undefined;
   /** Requests given to the replica and not finished. */
   readonly ongoing: number;
+  /** What it works on: the first of it runs, or waits for a load; what follows was given ahead. */
+  readonly work: readonly ReplicaWork[];
   /** Requests answered with outputs, and with an error, since the replica last started. */
   readonly completed: number;
   readonly failed: number;
@@ -151,6 +154,7 @@ function replicaStatus({ name, queue }: EngineDeployment, place: ReplicaPlace, c
     labels: { ...settings.labels },
     pid: replica?.pid,
     ongoing: counters?.ongoing ?? 0,
+    work: counters === undefined || replica === undefined ? [] : queue.given.workOf(replica),
     completed: counters?.completed ?? 0,
     failed: counters?.failed ?? 0,
     models: [...(replica?.models ?? [])]

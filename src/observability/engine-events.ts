@@ -1,4 +1,4 @@
-import { messageOf } from '../common/errors.js';
+import { type ErrorCode, messageOf } from '../common/errors.js';
 import type { UnloadReason } from '../contracts/eviction.js';
 import type { Log } from './log.js';
 
@@ -27,6 +27,13 @@ export interface EngineEvents {
     readonly deployment: string;
     readonly status: 'pending' | 'reached' | 'superseded' | 'failed';
     readonly reason: string | undefined;
+  };
+  /** A request was refused or answered with an error. One without a deployment did not get so far. */
+  readonly requestFailed: {
+    readonly model: string | undefined;
+    readonly deployment: string | undefined;
+    readonly code: ErrorCode;
+    readonly reason: string;
   };
   readonly modelLoaded: ModelInReplica & { readonly loadMs: number; readonly bytes: number };
   /** A load has failed; the replica tries none for so long. */
@@ -67,7 +74,14 @@ export type EngineEventName = keyof EngineEvents;
 
 export const EVENT_NAMES: readonly string[] = [
   ...(['replicaState', 'replicaRestarting', 'outage', 'scaled', 'goal', 'modelLoaded', 'modelLoadFailed'] as const),
-  ...(['modelUnloaded', 'modelReleaseFailed', 'batchingSwitchedOff', 'requestBarred', 'routerFailed'] as const),
+  ...([
+    'modelUnloaded',
+    'modelReleaseFailed',
+    'batchingSwitchedOff',
+    'requestBarred',
+    'routerFailed',
+    'requestFailed',
+  ] as const),
 ] satisfies EngineEventName[];
 
 type Listener = (fact: never) => unknown;

@@ -70,7 +70,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
   readonly sought: SoughtRequests;
   /** What handlers do beside answering. */
   readonly handled: HandledWork<R>;
-  readonly #given = new GivenDispatches<R>();
+  readonly given = new GivenDispatches<R>();
   readonly #unwanted: UnwantedRuns<R>;
   readonly #answers: AnsweredDispatches<R>;
   readonly #failures: FailedRequests;
@@ -127,7 +127,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
       reject: (pending, error) => this.#accepted.reject(pending, () => error),
     });
     this.#waiting = new WaitingRequests(this.#queues, this.#accepted, this.#limit, this.#placement);
-    this.#unwanted = new UnwantedRuns(this.#given, () => (this.#replicas.free.length > 0 ? 0 : this.#limit.queued));
+    this.#unwanted = new UnwantedRuns(this.given, () => (this.#replicas.free.length > 0 ? 0 : this.#limit.queued));
     const waits = {
       ...{ accepted: this.#accepted, limit: this.#limit, outage: () => this.#admission.outage },
       enqueue: (pending: PendingRequest) => this.#enqueue(pending),
@@ -150,7 +150,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     );
     this.#sender = new DispatchSender(
       {
-        ...{ placement: this.#placement, accepted: this.#accepted, limit: this.#limit, given: this.#given },
+        ...{ placement: this.#placement, accepted: this.#accepted, limit: this.#limit, given: this.given },
         ...{ answers: this.#answers, failures: this.#failures },
       },
       clock,
@@ -251,7 +251,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
    *   for a while, since the load might do the same to the next replica.
    */
   removeReplica(replica: R, crash?: InfermuxError): void {
-    this.#given.removed(replica, crash);
+    this.given.removed(replica, crash);
     this.#unwanted.removed(replica);
     const keys = new Set([...replica.models.keys()].map(narrowKeyOf));
     const own = [...keys].flatMap((key) => this.#queues.find(key) ?? []);
@@ -267,7 +267,7 @@ export class Dispatcher<R extends RoutableReplica = RoutableReplica> {
     const { loadUnderWay: model, gone, isFailed } = replica;
     if (model === undefined) return;
     const error = crash ?? (isFailed ? new InfermuxError('REPLICA_FAILED', 'it did not stop in time') : undefined);
-    this.loads.replicaLeft(model, this.#given.isLoadToBlame(replica, error) ? error : undefined, gone);
+    this.loads.replicaLeft(model, this.given.isLoadToBlame(replica, error) ? error : undefined, gone);
     void gone.then(() => {
       this.loads.loadEnded(model.key);
       const queue = this.#queues.find(model.key);

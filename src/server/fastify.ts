@@ -28,7 +28,7 @@ export async function infermuxPlugin(fastify: FastifyInstance, options: Infermux
   if (typeof engine?.infer !== 'function') {
     throw new InfermuxError('INVALID_ARGUMENT', 'infermuxPlugin needs the option engine, which createEngine makes');
   }
-  const parts = new ServerParts(engine, resolveRest('infermuxPlugin', rest, false));
+  const parts = new ServerParts(engine, resolveRest('infermuxPlugin', rest, { admin: false, console: false }));
   fastify.addHook('preClose', async () => {
     parts.drain();
     parts.keepNoConnection();

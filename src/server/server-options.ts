@@ -65,6 +65,11 @@ export interface RestOptions {
    * alone or has keys, otherwise false.
    */
   readonly admin?: boolean | undefined;
+  /**
+   * The console: a page at `/console` that shows what the engine does. It needs no key, but what it shows does. Default:
+   * true for a server, false for the plugin.
+   */
+  readonly console?: boolean | undefined;
   /** Who may ask. Default: everybody. */
   readonly auth?: AuthOptions | undefined;
   /** Origins whose pages may ask, like `https://app.example.com`; `'*'` for all. Default: none. */
@@ -109,6 +114,7 @@ export type ResolvedLimits = { readonly [K in keyof LimitOptions]-?: number };
 
 export interface ResolvedRest {
   readonly admin: boolean;
+  readonly console: boolean;
   readonly auth: AuthOptions;
   readonly cors: readonly string[];
   readonly limits: ResolvedLimits;
@@ -176,6 +182,7 @@ export const isNodeName = satisfies(
 
 const REST_RULES: Readonly<Record<keyof RestOptions, Rule>> = {
   admin: isBoolean,
+  console: isBoolean,
   auth: isObject,
   cors: areOrigins,
   limits: isObject,
@@ -200,10 +207,17 @@ const SERVER_RULES: Readonly<Record<keyof ServerOptions, Rule>> = {
   drainDelayMs: isMilliseconds({ lowest: 0 }),
 };
 
+/** What whoever mounts the REST side has if the options do not say. Keys allow the admin part anyway. */
+interface RestDefaults {
+  readonly admin: boolean;
+  readonly console: boolean;
+}
+
 /** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
-export function resolveRest(where: string, options: RestOptions, isLocal: boolean): ResolvedRest {
+export function resolveRest(where: string, options: RestOptions, byDefault: RestDefaults): ResolvedRest {
   const {
     admin,
+    console = byDefault.console,
     auth = {},
     cors = [],
     limits = {},
@@ -216,9 +230,9 @@ export function resolveRest(where: string, options: RestOptions, isLocal: boolea
   for (const list of ['keys', 'adminKeys'] as const) checkKeys(`${where}.auth.${list}`, checkedAuth[list]);
   const hasKeys = checkedAuth.keys !== undefined || checkedAuth.adminKeys !== undefined;
   return {
-    ...{ cors, nonFinite, logger, logRequests, node, auth: checkedAuth },
+    ...{ cors, nonFinite, logger, logRequests, node, console, auth: checkedAuth },
     limits: resolveLimits(`${where}.limits`, limits),
-    admin: admin ?? (isLocal || hasKeys),
+    admin: admin ?? (byDefault.admin || hasKeys),
   };
 }
 
@@ -249,7 +263,8 @@ export function resolveServer(options: ServerOptions): ResolvedServer {
   const isLocal = [addresses.http, addresses.grpc].every(
     (address) => address === undefined || isLoopback(address.host),
   );
-  const own = resolveRest(where, { ...rest, ...(typeof admin === 'boolean' ? { admin } : {}) }, isLocal);
+  const restOptions = { ...rest, ...(typeof admin === 'boolean' ? { admin } : {}) };
+  const own = resolveRest(where, restOptions, { admin: isLocal, console: true });
   return { ...own, ...addresses, admin: own.admin && !isApart, adminAddress, tls, drainDelayMs };
 }
 

@@ -1,4 +1,5 @@
 import { DenseList, type Positioned } from '../common/dense-list.js';
+import { Console } from '../console/console.js';
 import type { InferenceEngine } from '../index.js';
 import type { Allocate } from '../open-inference/raw-tensors.js';
 import { AccessControl } from './access-control.js';
@@ -37,6 +38,8 @@ export class ServerParts {
   readonly metrics: ServerMetrics;
   readonly node: ThisNode;
   readonly logSettings: LogSettings;
+  /** The page that shows what the engine does, if it is wanted. */
+  readonly console: Console | undefined;
   /** Requests over HTTP that have come so far. */
   begun = 0;
   #isDraining = false;
@@ -57,6 +60,7 @@ export class ServerParts {
     this.node = new ThisNode(engine, this.admission, options.node);
     this.access = new AccessControl(options.auth, options.logger);
     this.logSettings = new LogSettings(options.logger);
+    this.console = options.console ? new Console(engine, options.admin) : undefined;
     this.metrics = new ServerMetrics(engine.metrics, this.admission);
   }
 
@@ -68,6 +72,7 @@ export class ServerParts {
   /** The server is being ended: it is not ready from now on. */
   drain(): void {
     this.#isDraining = true;
+    this.console?.end();
   }
 
   /** Each answer from now on tells the client that its connection is not kept. */
@@ -93,6 +98,7 @@ export class ServerParts {
   }
 
   close(): void {
+    this.console?.close();
     this.access.close();
     this.node.load.close();
     this.metrics.close();

@@ -12,7 +12,7 @@ export async function greeting(
   engine: InferenceEngine,
   server: InferenceServer,
   models: EngineOptions['models'],
-  { tls, auth }: ServerOptions = {},
+  { tls, auth, console = true }: ServerOptions = {},
 ): Promise<string> {
   const ids = [...new Set(engine.models.list().map(({ id }) => id))];
   const from = models === undefined ? '' : sourceOf(models);
@@ -36,6 +36,7 @@ export async function greeting(
     lines.push(
       `  grpcurl${tls === undefined ? ' -plaintext' : ''}${key} ${hostPort(grpc)} inference.GRPCInferenceService/ServerReady`,
     );
+  if (http !== undefined && console) lines.push(`  open ${urlOf(http)}/console in a browser`);
   if (http !== undefined) lines.push(`  open ${urlOf(http)}/openapi.json in a browser`);
   return `${lines.map(printable).join('\n')}\n`;
 }

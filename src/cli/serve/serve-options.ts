@@ -15,6 +15,7 @@ export interface ServeFlags {
   readonly http?: false;
   readonly grpc?: false;
   readonly admin?: boolean | ListenOptions;
+  readonly console?: false;
   readonly replicas?: number;
   readonly isolation?: 'thread' | 'process';
   readonly maxModels?: number;
@@ -58,6 +59,7 @@ export const SERVE_OPTIONS: readonly Option[] = [
     .env('INFERMUX_ADMIN')
     .argParser(parseAdmin),
   flag('--no-admin', 'allow no loads and unloads'),
+  flag('--no-console', 'no page at /console'),
   flag('--replicas <count>', 'threads or processes that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
   flag('--isolation <kind>', 'what each replica is; thread if not said, process for models that you do not trust')
     .env('INFERMUX_ISOLATION')

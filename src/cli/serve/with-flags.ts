@@ -32,6 +32,7 @@ function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
   if (flags.grpc === false) own.grpc = false;
   else if (flags.grpcPort !== undefined) own.grpc = { ...(server.grpc || {}), port: flags.grpcPort };
   if (admin !== undefined) own.admin = admin;
+  if (flags.console === false) own.console = false;
   if (cors !== undefined) own.cors = cors.split(',').map((origin) => origin.trim());
   if (logRequests !== undefined) own.logRequests = true;
   if (drainDelay !== undefined) own.drainDelayMs = drainDelay * 1_000;

@@ -41,11 +41,12 @@ export function observeDispatcher(
     },
     waited: (queueMs) => metrics.requestWaited(queueMs),
     answered: (model, result) => metrics.requestAnswered(labelOf(model), result),
-    failed: (model, { code }, isShadow) => {
+    failed: (model, { code, message: reason }, isShadow) => {
       metrics.deploymentError(deployment);
       if (isShadow) return;
       metrics.requestFailed(code);
       metrics.modelRequestFailed(labelOf(model));
+      events.emit('requestFailed', () => ({ model: model.id, deployment, code, reason }));
     },
     called: (model, called, isWide) => metrics.called(labelOf(model), called, isWide),
     batchingSwitchedOff: (model, reason) => {

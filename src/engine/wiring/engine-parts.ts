@@ -1,4 +1,4 @@
-import { messageOf } from '../../common/errors.js';
+import { type InfermuxError, messageOf } from '../../common/errors.js';
 import type { RunOptions } from '../../contracts/run-options.js';
 import { machineCapacity } from '../../deployments/capacity.js';
 import type { Checkpoint } from '../../deployments/checkpoint/checkpoint.js';
@@ -101,7 +101,7 @@ export class EngineParts {
       ...{ clock: environment.clock, during: this.#during },
       outlookOf: (target, options) => this.intake.outlookOf(target, options),
       lookFor: (model) => this.managed.search.join(model),
-      failed: ({ code }) => this.metrics.requestFailed(code),
+      failed: (error) => this.requestFailed(error),
       most: () => this.defaultOptions.maxQueuedRequests,
     });
     this.nestedRequests = new NestedRequests((target, request, options, within) =>
@@ -149,6 +149,12 @@ export class EngineParts {
   #targetsChanged(): void {
     this.targets.forget();
     this.waits.changed();
+  }
+
+  /** A request was refused before any deployment had it. */
+  requestFailed({ code, message: reason }: InfermuxError): void {
+    this.metrics.requestFailed(code);
+    this.events.emit('requestFailed', () => ({ model: undefined, deployment: undefined, code, reason }));
   }
 
   readonly #write: Log['write'] = (level, fields, message) => this.log.write(level, fields, message);

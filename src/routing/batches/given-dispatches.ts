@@ -2,6 +2,15 @@ import { InfermuxError } from '../../common/errors.js';
 import type { RoutableReplica } from '../placement/replicas/candidate.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
+/** Requests that a replica was given together, and has not answered. */
+export interface ReplicaWork {
+  /** The model's id; for a handler that runs what it likes, empty. */
+  readonly model: string;
+  readonly requests: number;
+  /** Whether they run with several threads. */
+  readonly wide: boolean;
+}
+
 /** The unanswered dispatches of each replica, in order. They tell which requests may have caused a replica's death. */
 export class GivenDispatches<R extends Pick<RoutableReplica, 'handles' | 'isFailed'>> {
   readonly #given = new WeakMap<R, PendingDispatch[]>();
@@ -19,6 +28,15 @@ export class GivenDispatches<R extends Pick<RoutableReplica, 'handles' | 'isFail
   delete(replica: R, dispatch: PendingDispatch): void {
     const given = this.#given.get(replica);
     given?.splice(given.indexOf(dispatch), 1);
+  }
+
+  /** What the replica works on, the first of it first. */
+  workOf(replica: R): readonly ReplicaWork[] {
+    return (this.#given.get(replica) ?? []).map(({ groups, requests, wide }) => ({
+      model: groups[0]?.requests[0]?.model.id ?? '',
+      requests,
+      wide: wide !== undefined,
+    }));
   }
 
   /** @param crash why the replica takes no requests any more; undefined when it was told to stop. */

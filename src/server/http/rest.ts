@@ -8,6 +8,7 @@ import { targetOf } from '../inference/served-names.js';
 import { serverMetadata } from '../inference/server-metadata.js';
 import type { ServerParts } from '../server-parts.js';
 import { checkedJson } from './bodies/small-json.js';
+import { addConsole } from './console-routes.js';
 import { InferRoutes } from './infer-routes.js';
 import { MODEL_ACTIONS, type ModelAction, type ModelPath, readModelPath } from './model-path.js';
 import { openApi } from './open-api.js';
@@ -25,6 +26,8 @@ export interface RestAreas {
 export function addRest(fastify: FastifyInstance, parts: ServerParts, areas: RestAreas): void {
   addHealth(fastify, parts);
   if (areas.inference) addInference(fastify, parts, areas);
+  if (areas.inference && parts.console !== undefined)
+    addConsole(fastify, parts.console, parts.options.limits.bodyBytes);
   if (areas.admin) addAdmin(fastify, parts);
 }
 
