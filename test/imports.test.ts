@@ -48,6 +48,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
       'open-inference',
       'server',
       'cluster',
+      'console',
       'opentelemetry',
       '@nats-io/transport-node',
       'cli-progress',

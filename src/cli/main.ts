@@ -23,6 +23,7 @@ import { replaceFile } from './replace-file.js';
 import { SERVE_OPTIONS, type ServeFlags, withoutRefusals } from './serve/serve-options.js';
 import { FAILED, print, progressOf, WRONG_USAGE } from './terminal/print.js';
 import { messageOf, printableLines, quoted } from './terminal/printable.js';
+import type { TopFlags } from './top/top.js';
 
 // Each command imports what it needs when it begins: a quarter of a second for the engine, and as much for a server.
 
@@ -147,6 +148,19 @@ program
     const report = await examine(progress.update).finally(progress.stop);
     print(json, report, doctorLines);
     if (!report.isWell) process.exitCode = FAILED;
+  });
+
+program
+  .command('top')
+  .description('Show what a server does, second by second: replicas, models, latency and errors.')
+  .option('--url <url>', 'address of the server', process.env['INFERMUX_URL'] ?? 'http://127.0.0.1:8000')
+  .option('--api-keys <file>', 'a file with the key that the server needs, on its first line', parsePath)
+  .option('--once', 'show it once, after a second, and end')
+  .option('--json', 'print each second as one line of JSON')
+  .exitOverride()
+  .action(async (flags: TopFlags) => {
+    const { top } = await import('./top/top.js');
+    await top(flags);
   });
 
 addClusterCommands(program);

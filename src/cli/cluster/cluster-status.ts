@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MemberWatch } from '../../cluster/membership/members.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
 import { type ClusterReport, clusterReport } from '../../cluster/status/cluster-report.js';
 import { readNodes } from '../../cluster/status/read-nodes.js';
 import { InfermuxError } from '../../index.js';
+import { firstKey } from '../key-file.js';
 
 /** Time for the members to be told. */
 const MEMBERS_MS = 3_000;
@@ -45,15 +45,4 @@ async function announced(url: string): Promise<string[]> {
   } finally {
     await connection.close();
   }
-}
-
-/** @throws InfermuxError `INVALID_ARGUMENT` for a file without a key. */
-function firstKey(path: string): string {
-  try {
-    const [key = ''] = readFileSync(path, 'utf8').split(/\r?\n/);
-    if (key.trim() !== '') return key.trim();
-  } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${path} cannot be read`, { cause });
-  }
-  throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${path} has no key on its first line`);
 }
