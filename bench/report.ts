@@ -15,6 +15,7 @@ export interface Goal {
     | 's'
     | 'runs'
     | 'services'
+    | 'frames'
     | 'seeds'
     | 'times'
     | 'items'

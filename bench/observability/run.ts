@@ -13,6 +13,7 @@ import { runChannel } from '../../dist/observability/traces/channels.js';
 import { InfermuxInstrumentation } from '../../dist/opentelemetry/index.js';
 import { median } from '../load/measurements.js';
 import { type Goal, goalTable, judge, place, writeIntoReadme } from '../report.js';
+import { measureConsole } from './console.js';
 
 const { rounds = '9' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
 const ROUNDS = Number(rounds);
@@ -70,6 +71,7 @@ for (let round = 0; round < ROUNDS; round += 1) {
   for (const [name, provider] of Object.entries(LISTENERS)) figures.get(name)?.push(await throughputWith(provider));
 }
 await engine.close();
+const { percent, frames } = await measureConsole(models, ROUNDS);
 
 const quiet = figures.get('nobody') ?? [];
 const against = (name: string) => (figures.get(name) ?? []).map((value, round) => value / (quiet[round] ?? Number.NaN));
@@ -84,6 +86,22 @@ const goals: Goal[] = [
     values: against('no provider'),
     ...{ unit: '×', limit: 0.97, aim: 1 },
   },
+  {
+    what: 'time of the calling thread for an open console, 12 models in each of 8 replicas',
+    values: percent,
+    ...{ unit: '%', limit: 1, aim: 0.5, atMost: true },
+  },
+  ...(frames.length === 0
+    ? []
+    : [
+        {
+          what: 'frames that a browser draws of it in a second',
+          values: frames,
+          unit: 'frames',
+          limit: 59,
+          aim: 60,
+        } as const,
+      ]),
 ];
 const judged = goals.map(judge);
 const table = [
