@@ -88,8 +88,8 @@ export function goalTable(goals: readonly JudgedGoal[]): string {
   return markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], goals.map(goalLine));
 }
 
-/** Writes the text between the marks of the bench in a README. */
-export function writeIntoReadme(bench: string, text: string, file = 'README.md'): void {
+/** Writes the text between the marks of the bench in a page. */
+export function writeInto(bench: string, text: string, file: string): void {
   const readme = new URL(`../${file}`, import.meta.url);
   const [begin, end] = [`<!-- ${bench}: written by npm run ${bench} -->`, `<!-- end of ${bench} -->`];
   const before = readFileSync(readme, 'utf8');

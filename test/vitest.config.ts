@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     root: fileURLToPath(new URL('..', import.meta.url)),
     include: ['test/**/*.test.ts'],
-    exclude: ['test/cluster/real/**'],
+    exclude: ['test/cluster/real/**', 'test/examples/**'],
     // Real threads: the tests of one file already use both cores.
     pool: 'forks',
     maxWorkers: 2,

@@ -6,7 +6,7 @@
  */
 import { parseArgs } from 'node:util';
 import { median } from '../load/measurements.js';
-import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, markdown, place, writeInto } from '../report.js';
 import { watchStolenTime } from '../stolen-time.js';
 import { affinity, moves } from './affinity.js';
 import { cutOff, frozen, killed, type LossOutcome, rollingRestart } from './faults.js';
@@ -206,5 +206,5 @@ const stolen = stolenTime();
 const how = `${place}. ${ROUNDS} rounds, medians${stolen === undefined ? '' : `; ${stolen}`}.`;
 const text = [how, goalTable(judged), ...details].join('\n\n');
 process.stdout.write(`${text}\n`);
-if (values.only === undefined) writeIntoReadme('bench:cluster', text, 'docs/scaling-out.md');
+if (values.only === undefined) writeInto('bench:cluster', text, 'docs/scaling-out.md');
 process.exit(judged.every(({ isReached }) => isReached) ? 0 : 1);

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { median } from '../load/measurements.js';
-import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, markdown, place, writeInto } from '../report.js';
 
 const { rounds = '5' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
 const ROUNDS = Number(rounds);
@@ -127,7 +127,7 @@ const rate = median(measured.map(({ memory }) => (LARGE_MODELS * LARGE_BYTES) / 
 const summary = `${downloaded} models are downloaded in ${TRAFFIC.warmUpSeconds + TRAFFIC.seconds} s; the large ones come at ${rate.toFixed(0)} MB/s.`;
 const table = goalTable(goals);
 process.stdout.write(`${details}\n\n${summary}\n\n${table}\n`);
-writeIntoReadme(
+writeInto(
   'bench:finder',
   `${place}. ${ROUNDS} rounds, medians.\n\n${details}\n\n${summary}\n\n${table}`,
   'docs/finder.md',

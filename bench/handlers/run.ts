@@ -5,7 +5,7 @@
 import { parseArgs } from 'node:util';
 import { createEngine, type DeploymentOptions, type InferenceEngine } from '../../dist/index.js';
 import { median } from '../load/measurements.js';
-import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, markdown, place, writeInto } from '../report.js';
 
 const { rounds = '5' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
 const ROUNDS = Number(rounds);
@@ -144,4 +144,4 @@ const details = markdown(
 );
 const table = goalTable(goals);
 process.stdout.write(`${details}\n\n${table}\n`);
-writeIntoReadme('bench:handlers', `${place}. ${ROUNDS} rounds, medians.\n\n${details}\n\n${table}`, 'docs/handlers.md');
+writeInto('bench:handlers', `${place}. ${ROUNDS} rounds, medians.\n\n${details}\n\n${table}`, 'docs/handlers.md');

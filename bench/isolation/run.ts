@@ -18,7 +18,7 @@ import { processesWith } from '../../test/support/processes.js';
 import { writePictureModels } from '../load/large/pictures.js';
 import { median } from '../load/measurements.js';
 import { type BenchModel, temporaryFolder, writeModels } from '../load/models.js';
-import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, markdown, place, writeInto } from '../report.js';
 import { watchStolenTime } from '../stolen-time.js';
 
 const { values } = parseArgs({
@@ -306,5 +306,5 @@ const killed = `${REQUESTS} requests in ${survived.seconds.toFixed(0)} s on four
 const stolen = stolenTime();
 const how = `${place}. ${ROUNDS} rounds, medians${stolen === undefined ? '' : `; ${stolen}`}.`;
 process.stdout.write(`${details}\n\n${table}\n\n${killed}\n${how}\n`);
-writeIntoReadme('bench:isolation', `${how}\n\n${details}\n\n${table}\n\n${killed}`, 'docs/isolation.md');
+writeInto('bench:isolation', `${how}\n\n${details}\n\n${table}\n\n${killed}`, 'docs/isolation.md');
 process.exit(goals.every(({ isReached }) => isReached) ? 0 : 1);

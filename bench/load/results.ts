@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Load } from '../../dist/cli/bench/load.js';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
-import { goalTable, type JudgedGoal, machine, markdown, place, writeIntoReadme } from '../report.js';
+import { goalTable, type JudgedGoal, machine, markdown, place, writeInto } from '../report.js';
 import { callersLoad } from './goals.js';
 import type { HeavyMeasurements } from './heavy/measure.js';
 import type { Mix } from './heavy/mix.js';
@@ -21,7 +21,10 @@ export interface Results {
   readonly judged: readonly JudgedGoal[];
 }
 
-/** Writes `bench/results/` and the README's table. */
+/** Where the charts of the documentation lie. */
+const IMAGES = new URL('../../docs/images/', import.meta.url);
+
+/** Writes `bench/results/`, and the table and the charts of the documentation. */
 export function writeResults({ models, measured, heavy, large, method, judged }: Results): void {
   const folder = new URL('../results/', import.meta.url);
   const table = goalTable(judged);
@@ -90,9 +93,9 @@ export function writeResults({ models, measured, heavy, large, method, judged }:
       'own',
     ),
   };
-  for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, folder), chart);
+  for (const [name, chart] of Object.entries(charts)) writeFileSync(new URL(name, IMAGES), chart);
 
-  writeIntoReadme('bench', `${place}. ${method}.\n\n${table}`);
+  writeInto('bench', `${place}. ${method}.\n\n${table}`, 'docs/performance.md');
 }
 
 /** Tells what each contender reached with heavy models, "none" where it was not measured, and the short runs' latency. */

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { writePictureModels } from '../load/large/pictures.js';
 import { median } from '../load/measurements.js';
 import type { BenchModel } from '../load/models.js';
-import { type Goal, goalTable, judge, machine, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, machine, markdown, place, writeInto } from '../report.js';
 import { type WeightyModel, writeWeightyModels } from './models.js';
 
 const { rounds = '3' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
@@ -207,5 +207,5 @@ writeFileSync(
   new URL('../results/memory.json', import.meta.url),
   `${JSON.stringify({ machine, method, goals: judged, rounds: [...measured.values()] }, undefined, 2)}\n`,
 );
-writeIntoReadme('bench:memory', `${place}. ${method}.\n\n${details}\n\n${table}`);
+writeInto('bench:memory', `${place}. ${method}.\n\n${details}\n\n${table}`, 'docs/shared-weights.md');
 if (![...measured.values()].flat().every(({ runs }) => runs.same)) process.exitCode = 1;

@@ -12,7 +12,7 @@ import { createEngine } from '../../dist/index.js';
 import { runChannel } from '../../dist/observability/traces/channels.js';
 import { InfermuxInstrumentation } from '../../dist/opentelemetry/index.js';
 import { median } from '../load/measurements.js';
-import { type Goal, goalTable, judge, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, place, writeInto } from '../report.js';
 import { measureConsole } from './console.js';
 
 const { rounds = '9' } = parseArgs({ options: { rounds: { type: 'string' } } }).values;
@@ -112,4 +112,4 @@ const table = [
   goalTable(judged),
 ].join('\n');
 process.stdout.write(`${table}\n`);
-if (ROUNDS >= 9) writeIntoReadme('bench:observability', table, 'bench/README.md');
+if (ROUNDS >= 9) writeInto('bench:observability', table, 'bench/README.md');

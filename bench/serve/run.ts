@@ -14,7 +14,7 @@ import { connect } from '../../dist/client/index.js';
 import { encodeRequest, encodeResponse } from '../../dist/open-inference/grpc/infer-codec.js';
 import { encodeModel } from '../../native-models/build/onnx.js';
 import { median } from '../load/measurements.js';
-import { type Goal, goalTable, judge, markdown, place, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, judge, markdown, place, writeInto } from '../report.js';
 import { watchStolenTime } from '../stolen-time.js';
 import { askOnce, Child, hasH2load, openIdle, percentile99, requestsPerSecond } from './load.js';
 
@@ -271,4 +271,4 @@ process.stdout.write(`${details}\n\n${table}\n`);
 const stolen = stolenTime();
 const how = `${place}. ${ROUNDS} rounds, medians${stolen === undefined ? '' : `; ${stolen}`}.`;
 process.stdout.write(`${how}\n`);
-writeIntoReadme('bench:serve', `${how}\n\n${details}\n\n${table}`, 'docs/serving.md');
+writeInto('bench:serve', `${how}\n\n${details}\n\n${table}`, 'docs/serving.md');

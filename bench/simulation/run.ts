@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
 import type { RequestRouter, RouterName } from '../../dist/contracts/request-router.js';
 import { readmeRouter } from '../../test/support/readme-router.js';
-import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeIntoReadme } from '../report.js';
+import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeInto } from '../report.js';
 import { simulateBurst } from './burst.js';
 import type { Case } from './case.js';
 import { CONTENDERS, COST_AWARE, DEFAULT, goals, isSettled, meanOf, nameOf, type Result, Results } from './goals.js';
@@ -145,5 +145,5 @@ if (!quick && only === undefined) {
     .filter(isSettled)
     .map((result) => ({ group: result.setting.name, label: nameOf(result.contender), value: meanOf(result, 'mean') }));
   writeFileSync(new URL('simulation.svg', folder), barChart('Mean time of a request', 'services', bars, 'own'));
-  writeIntoReadme('simulate', `${verdicts(results)}\n\n${burstTable}\n\n${goalTable(judged)}`, 'bench/README.md');
+  writeInto('simulate', `${verdicts(results)}\n\n${burstTable}\n\n${goalTable(judged)}`, 'bench/README.md');
 }

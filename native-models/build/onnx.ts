@@ -23,9 +23,11 @@ const DATA_TYPES = {
   int4: 22,
 } as const;
 const EXTERNAL = 1;
-const ATTRIBUTE_TYPES = { INT: 2, GRAPH: 5, INTS: 7 } as const;
+const ATTRIBUTE_TYPES = { INT: 2, GRAPH: 5, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
 /** The domain of functions, which a model brings with it. */
 const LOCAL_DOMAIN = 'local';
+/** The operators of classical machine learning, and the version of them that all runtimes know. */
+const ML_OPERATORS = { domain: 'ai.onnx.ml', version: 3 } as const;
 
 /** The oldest IR version of each operator set; a newer one is refused by older runtimes. */
 const IR_VERSIONS = { 17: 8, 21: 10 } as const;
@@ -37,10 +39,12 @@ export interface OnnxNode {
   readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
   /** Whether it calls a function of the model. Default: an operator. */
   readonly isLocal?: boolean;
+  /** Whether the operator is one of `ai.onnx.ml`. */
+  readonly isMl?: boolean;
 }
 
 /** A graph is the body of a loop. */
-type OnnxAttribute = number | readonly number[] | OnnxBody;
+type OnnxAttribute = number | readonly number[] | readonly string[] | Float32Array | OnnxBody;
 
 export interface OnnxInitializer {
   readonly name: string;
@@ -85,8 +89,11 @@ export interface OnnxGraph extends OnnxBody {
 /** Returns the bytes of an ONNX file. The same graph gives the same bytes. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
   const { opset = 17, functions = [] } = graph;
-  const operators = { domain: '', version: opset };
-  const opsetImport = functions.length === 0 ? [operators] : [operators, { domain: LOCAL_DOMAIN, version: 1 }];
+  const opsetImport = [
+    { domain: '', version: opset },
+    ...(functions.length === 0 ? [] : [{ domain: LOCAL_DOMAIN, version: 1 }]),
+    ...(graph.nodes.some(({ isMl }) => isMl) ? [ML_OPERATORS] : []),
+  ];
   return ModelProto.encode(
     ModelProto.create({
       irVersion: IR_VERSIONS[opset],
@@ -118,18 +125,26 @@ function encodeGraph({ name, nodes, initializers, inputs, outputs }: OnnxBody) {
   };
 }
 
-function encodeNode({ opType, input, output, attributes = {}, isLocal = false }: OnnxNode, index: number): object {
+function encodeNode(
+  { opType, input, output, attributes = {}, isLocal = false, isMl = false }: OnnxNode,
+  index: number,
+): object {
   return {
     name: `${opType}_${index}`,
     ...{ opType, input, output },
     ...(isLocal && { domain: LOCAL_DOMAIN }),
+    ...(isMl && { domain: ML_OPERATORS.domain }),
     attribute: Object.entries(attributes).map(encodeAttribute),
   };
 }
 
 function encodeAttribute([name, value]: [string, OnnxAttribute]) {
   if (typeof value === 'number') return { name, type: ATTRIBUTE_TYPES.INT, i: value };
+  if (value instanceof Float32Array) return { name, type: ATTRIBUTE_TYPES.FLOATS, floats: [...value] };
   if ('nodes' in value) return { name, type: ATTRIBUTE_TYPES.GRAPH, g: encodeGraph(value) };
+  if (value.some((each) => typeof each === 'string')) {
+    return { name, type: ATTRIBUTE_TYPES.STRINGS, strings: value.map((each) => Buffer.from(String(each))) };
+  }
   return { name, type: ATTRIBUTE_TYPES.INTS, ints: value };
 }
 

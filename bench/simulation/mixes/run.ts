@@ -6,7 +6,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { goalTable, judge, markdown, writeIntoReadme } from '../../report.js';
+import { goalTable, judge, markdown, writeInto } from '../../report.js';
 import { runCases } from '../run-cases.js';
 import type { MixCase } from './case.js';
 import { MIXES, type Mix } from './mix.js';
@@ -76,5 +76,5 @@ if (!quick && only === undefined) {
   const data = { goals: judged, results: results.all.map(({ mix, ...result }) => ({ mix: mix.name, ...result })) };
   writeFileSync(new URL('mixes.json', folder), `${JSON.stringify(data, undefined, 1)}\n`);
   writeFileSync(new URL('mixes.md', folder), `# npm run simulate:mixes\n\n${text}\n`);
-  writeIntoReadme('simulate:mixes', `${times()}\n\n${goalTable(judged)}`, 'bench/README.md');
+  writeInto('simulate:mixes', `${times()}\n\n${goalTable(judged)}`, 'bench/README.md');
 }

@@ -42,6 +42,7 @@ export function barChart(title: string, unit: string, bars: readonly Bar[], scal
   }
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="system-ui, sans-serif" font-size="12">`,
+    `<title>${escaped(`${title}, ${unit}`)}</title>`,
     '<rect width="100%" height="100%" fill="#ffffff"/>',
     text(12, 24, title, 'font-size="15" font-weight="600"'),
     text(WIDTH - 12, 24, unit, 'text-anchor="end" fill="#475569"'),
@@ -56,7 +57,10 @@ function formatted(value: number): string {
 }
 
 function text(x: number, y: number, content: string, attributes: string): string {
-  const escaped = printable(content).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
   const fill = attributes.includes('fill=') ? '' : ' fill="#0f172a"';
-  return `<text x="${x.toFixed(1)}" y="${y}"${fill}${attributes === '' ? '' : ` ${attributes}`}>${escaped}</text>`;
+  return `<text x="${x.toFixed(1)}" y="${y}"${fill}${attributes === '' ? '' : ` ${attributes}`}>${escaped(content)}</text>`;
+}
+
+function escaped(content: string): string {
+  return printable(content).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

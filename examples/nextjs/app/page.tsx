@@ -1,0 +1,3 @@
+export default function Page() {
+  return <p>POST 64 numbers to /api/digits.</p>;
+}
