@@ -28,14 +28,17 @@ it('ships the build, the models and the documents, and nothing else', () => {
   ]) {
     expect(paths).toContain(needed);
   }
+  expect(paths.filter((path) => /node_modules|\.next|^examples\/[^/]+\/dist/.test(path))).toEqual([]);
   const folders = new Set(paths.map((path) => path.split('/')[0]));
   expect([...folders].sort()).toEqual([
     'CHANGELOG.md',
+    'CONTRIBUTING.md',
     'LICENSE',
     'README.md',
     'deploy',
     'dist',
     'docs',
+    'examples',
     'native-models',
     'package.json',
     'proto',

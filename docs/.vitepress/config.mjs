@@ -38,7 +38,7 @@ export const SIDEBAR = [
       page('Configuration', 'configuration'),
       page('Scaling out', 'scaling-out'),
       page('Observability', 'observability'),
-      page('Starting and ending', 'lifecycle'),
+      page('Closing and process exit', 'lifecycle'),
       page('Bundlers and tests', 'bundlers-and-tests'),
       page('Troubleshooting', 'troubleshooting'),
     ],

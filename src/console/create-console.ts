@@ -33,6 +33,14 @@ const STATUSES: Readonly<Partial<Record<InfermuxError['code'], number>>> = {
   ENGINE_CLOSED: 503,
 };
 
+/** A request as routers pass it on. */
+interface RoutedMessage extends IncomingMessage {
+  /** The address before a router has taken a part of it. */
+  readonly originalUrl?: string;
+  /** What a parser has made of the body. */
+  readonly body?: unknown;
+}
+
 const isPath = satisfies(
   (value) => typeof value === 'string' && /^(\/[\w.~-]+)*$/.test(value),
   "a path like '/console', or '' for the root",
@@ -72,6 +80,8 @@ async function answer(own: Console, path: string, request: IncomingMessage, resp
 
 async function route(own: Console, path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [pathname = '', query] = (request.url ?? '/').split('?', 2);
+  // Express takes the path away, and keeps it here.
+  const { originalUrl = pathname } = request as RoutedMessage;
   // Routers take the path away, or leave it.
   const within = pathname === path || pathname.startsWith(`${path}/`) ? pathname.slice(path.length) : pathname;
   const name = within.replace(/^\//, '');
@@ -91,13 +101,14 @@ async function route(own: Console, path: string, request: IncomingMessage, respo
   } else if (name === 'api/events') {
     if (!own.watch(response)) send(response, 503, { error: 'too many pages are open' });
   } else if (name === 'api/model') send(response, 200, await own.describe(model));
-  else sendAsset(own, name, within, path, response);
+  else sendAsset(own, name, originalUrl.split('?', 1)[0] as string, response);
 }
 
-function sendAsset(own: Console, name: string, within: string, path: string, response: ServerResponse): void {
+/** @param pathname as the browser sees it. */
+function sendAsset(own: Console, name: string, pathname: string, response: ServerResponse): void {
   // The page's addresses are relative to it.
-  if (within === '' && path !== '') {
-    response.writeHead(302, { location: `${path.slice(path.lastIndexOf('/') + 1)}/` }).end();
+  if (name === '' && !pathname.endsWith('/')) {
+    response.writeHead(302, { location: `${pathname.slice(pathname.lastIndexOf('/') + 1)}/` }).end();
     return;
   }
   const asset = own.asset(name);
@@ -112,7 +123,13 @@ function checkSite({ headers }: IncomingMessage): void {
   throw new InfermuxError('INVALID_ARGUMENT', `pages of ${origin} may not ask`);
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
+async function bodyOf(request: RoutedMessage): Promise<string> {
+  // A parser of bodies comes before the console in some servers.
+  if (request.body !== undefined) return typeof request.body === 'string' ? request.body : JSON.stringify(request.body);
+  if (request.readableEnded) {
+    const message = 'the body was read before the console got the request: mount the console before parsers of bodies';
+    throw new InfermuxError('FAILED_PRECONDITION', message);
+  }
   const pieces: Buffer[] = [];
   let bytes = 0;
   for await (const piece of request as AsyncIterable<Buffer>) {

@@ -80,5 +80,6 @@ function topOf(dims: readonly number[], data: Tensor['data']): TrialOutput['top'
     index,
     value: Number(data[index]),
   }));
-  return row.sort((left, right) => right.value - left.value).slice(0, MOST_TOP);
+  const numbers = row.filter(({ value }) => Number.isFinite(value));
+  return numbers.sort((left, right) => right.value - left.value).slice(0, MOST_TOP);
 }

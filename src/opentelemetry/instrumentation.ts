@@ -92,7 +92,9 @@ export class InfermuxInstrumentation {
 
 /** Whether the tracer makes spans for nobody. The span of a provider has an id, even if it is not recorded. */
 function isNothing(tracer: Tracer): boolean {
-  return !isSpanContextValid(tracer.startSpan('probe', {}, ROOT_CONTEXT).spanContext());
+  const span = tracer.startSpan('infermux.probe', {}, ROOT_CONTEXT);
+  span.end();
+  return !isSpanContextValid(span.spanContext());
 }
 
 /** @returns ends the subscriptions. */

@@ -61,7 +61,11 @@ export class Spans {
 
   /** Only a run that several requests share has a span of its own: that of another would say what its request's says. */
   runBegan(run: RunTrace): void {
-    if (run.size === 1) return;
+    if (run.size === 1) {
+      // One that is tried again, alone, has no more to do with the others.
+      for (const request of run.requests) this.#shared.delete(request);
+      return;
+    }
     const spans = run.requests.flatMap((request) => this.#requests.get(request)?.span ?? []);
     const links = spans.filter((span) => span.isRecording()).map((span) => ({ context: span.spanContext() }));
     if (links.length === 0) return;
@@ -105,8 +109,9 @@ export class Spans {
     const { timings } = request;
     if (timings === undefined) return;
     const { queueMs, loadMs, runMs, totalMs } = timings;
-    const answeredAt = startedAt + totalMs;
-    const givenAt = startedAt + queueMs;
+    // A request may have waited for somebody who can take it, before the engine counts its time.
+    const answeredAt = Math.max(startedAt + totalMs, this.#now());
+    const givenAt = answeredAt - totalMs + queueMs;
     const shared = this.#shared.get(request);
     this.#add('infermux.queue', context, startedAt, givenAt);
     if (loadMs > 0) this.#add('infermux.load', context, givenAt, Math.min(answeredAt, givenAt + loadMs));

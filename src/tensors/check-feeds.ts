@@ -26,7 +26,9 @@ export function checkFeeds(
 ): asserts feeds is TensorFeeds {
   for (const input of inputs) {
     if (!Object.hasOwn(feeds, input.name)) {
-      throw invalid(`model ${show(model)}: input ${show(input.name)} is missing; expected ${names(inputs)}`);
+      throw invalid(
+        `model ${show(model)}: input ${show(input.name)} is missing; expected ${names(inputs)}, got ${showNames(Object.keys(feeds)) || 'no inputs'}`,
+      );
     }
     const tensor = feeds[input.name] as Tensor | UntypedTensor;
     if (tensor.type !== input.type) {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { DoctorReport } from '../../dist/cli/doctor/doctor.js';
 import type { Facts } from '../../dist/cli/doctor/facts.js';
 import { findingsOf } from '../../dist/cli/doctor/findings.js';
-import { infermux } from '../support/infermux.js';
+import { infermux, infermuxWith } from '../support/infermux.js';
 
 const GB = 2 ** 30;
 
@@ -81,6 +81,12 @@ describe('infermux doctor', () => {
     expect(isWell).toBe(true);
     const verdicts = Object.fromEntries(findings.map(({ what, verdict }) => [what, verdict]));
     expect(verdicts).toMatchObject({ 'Node.js': 'ok', 'onnxruntime-node': 'ok', 'provider cpu': 'ok' });
+  });
+
+  it('says that a weight store cannot be where a file is', async () => {
+    const { stdout } = await infermuxWith({ XDG_CACHE_HOME: '/dev/null' }, 'doctor', '--json');
+    const { findings } = JSON.parse(stdout) as DoctorReport;
+    expect(findings.find(({ what }) => what === 'weight store')?.verdict).toBe('warning');
   });
 
   it('prints a line for each finding, and below it what to do', async () => {

@@ -160,6 +160,10 @@ describe('infermux types', () => {
     expect(stdout).toContain('  good: {');
     expect(stdout).not.toContain('bad');
     expect(stderr).toContain('infermux: bad@1: ');
+    // A file that knows all of them is not replaced by one that does not.
+    const old = join(directory({ 'models.d.ts': 'before' }), 'models.d.ts');
+    expect((await infermux('types', models, '-o', old)).stderr).toContain('stays as it is');
+    expect(readFileSync(old, 'utf8')).toBe('before');
   });
 
   it.each([

@@ -101,7 +101,18 @@ describe('the console of one’s own server', () => {
     expect(await (await fetch(`${deep}/admin/models`)).text()).toContain('<title>infermux</title>');
     const root = await serve({ path: '' });
     expect(await (await fetch(root)).text()).toContain('<title>infermux</title>');
-    // As a router gives it, which takes the path away.
+    // As Express gives it, which takes the path away.
+    const mounted = createConsole(engine);
+    const server = createHttpServer((request, response) => {
+      const { url = '' } = request;
+      const given = Object.assign(request, { originalUrl: url, url: url.replace(/^\/console/, '') || '/' });
+      mounted.handler(given, response);
+    });
+    open.push({ server, console: mounted });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const express = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    expect((await fetch(`${express}/console`)).url).toBe(`${express}/console/`);
+    expect((await fetch(`${express}/console/app.js`)).status).toBe(200);
     expect((await fetch(`${usual}/app.js`)).status).toBe(200);
   });
 
@@ -168,6 +179,21 @@ describe('the console of one’s own server', () => {
         batchSize: 1,
       },
     });
+  });
+
+  it('takes what a parser has made of the body, and says so where nothing is left of it', async () => {
+    const mounted = createConsole(engine);
+    const body = { target: 'times-2', inputs: { x: { type: 'float32', dims: [1, 4], data: [1, 2, 3, 4] } } };
+    let given: unknown = body;
+    const server = createHttpServer((request, response) => {
+      request.resume().on('end', () => mounted.handler(Object.assign(request, { body: given }), response));
+    });
+    open.push({ server, console: mounted });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/console/api/infer`;
+    expect((await post(address, 'is parsed')).status).toBe(200);
+    given = undefined;
+    expect((await post(address, 'is read')).answer.error).toContain('mount the console before parsers of bodies');
   });
 
   it('takes elements of every type, and shows them exactly', async () => {
@@ -244,6 +270,46 @@ describe('the console of one’s own server', () => {
     ['GET', '/page/app.js', 404],
   ])('answers %s %s with %d', async (method, path, status) => {
     expect((await fetch(`${await serve()}/console${path}`, { method })).status).toBe(status);
+  });
+
+  it('keeps no place for clients that left while a login was checked', async () => {
+    const mounted = createConsole(engine);
+    const waiting: (() => void)[] = [];
+    const server = createHttpServer((request, response) => {
+      if (request.url?.endsWith('?slow')) waiting.push(() => mounted.handler(request, response));
+      else mounted.handler(request, response);
+    });
+    open.push({ server, console: mounted });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/console`;
+    const leaving = new AbortController();
+    const gone = Array.from({ length: 70 }, () => fetch(`${address}/api/events?slow`, { signal: leaving.signal }));
+    await expect.poll(() => waiting.length).toBe(70);
+    leaving.abort();
+    await Promise.allSettled(gone);
+    await expect
+      .poll(() => new Promise((resolve) => server.getConnections((_, count) => resolve(count))), { timeout: 5_000 })
+      .toBe(0);
+    for (const login of waiting) login();
+    expect((await snapshotWith(address, () => true)).isReady).toBe(true);
+  });
+
+  it('shows the traffic of a model once, whatever versions it has', async () => {
+    const two = modelDirectory({ 'm/1/model': scaleModel(2), 'm/2/model': scaleModel(3) });
+    const own = await createEngine({ models: two, replicas: 1, repository: { versions: 'all' } });
+    const mounted = createConsole(own);
+    const server = createHttpServer(mounted.handler);
+    open.push({ server, console: mounted });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/console`;
+    const seen = snapshotWith(address, ({ models }) => models.some(({ requests }) => requests > 0));
+    const load = setInterval(() => void own.run('m@1', { x }).catch(() => undefined), 5);
+    const { models } = await seen.finally(() => clearInterval(load));
+    expect(models.map(({ version, requests }) => [version, requests > 0])).toStrictEqual([
+      [1, false],
+      [2, true],
+    ]);
+    await own.close();
   });
 
   it('ends the streams of its pages when it is closed', async () => {

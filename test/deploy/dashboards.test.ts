@@ -175,6 +175,18 @@ describe.skipIf(!hasPrometheus)('with a real Prometheus', () => {
 
   it('no alert fires while all is well', async () => expect(await firing(calm)).toStrictEqual([]));
 
+  // The series of a rare event does not exist before the first one.
+  const first: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    InfermuxReplicaRestarts: Object.fromEntries(
+      [1, 2, 3].map((id) => [`infermux_replica_restarts_total{${at}, replica="default-${id}"}`, '_x35 1x20']),
+    ),
+    InfermuxLoadFailures: { [`infermux_load_model_exceptions_total{${at}, code="INTERNAL"}`]: '_x35 1x20' },
+    InfermuxHarmfulRequests: { [`infermux_killing_requests_total{${at}, deployment="other"}`]: '_x35 1x20' },
+  };
+  it.each(Object.entries(first))('%s fires for the first events there are', async (alert, values) => {
+    expect(await firing({ ...calm, ...values })).toStrictEqual([alert]);
+  });
+
   it.each(Object.entries(trouble))('%s fires when it should, and no other alert', async (alert, values) => {
     expect(rules.map((rule) => rule.alert)).toStrictEqual(Object.keys(trouble));
     expect(await firing({ ...calm, ...values })).toStrictEqual([alert]);

@@ -83,6 +83,18 @@ describe('a request', () => {
     expect(load.parentSpanContext).toBeUndefined();
   });
 
+  it('that waits for somebody who can take it waits in its queue all the while', async () => {
+    const late = served.engine.run('later/times-2', feeds, { waitForCapacityMs: 10_000 });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await (await served.engine.deployments.create('later', { replicas: 1 })).done;
+    await late;
+    const [own, queue, run] = ['infer', 'queue', 'run'].map((name) => only(`infermux.${name}`)) as ReadableSpan[];
+    expect(msOf((queue as ReadableSpan).startTime)).toBe(msOf((own as ReadableSpan).startTime));
+    expect(msOf((run as ReadableSpan).endTime)).toBeLessThanOrEqual(msOf((own as ReadableSpan).endTime) + 0.001);
+    expect(msOf((own as ReadableSpan).endTime) - msOf((run as ReadableSpan).endTime)).toBeLessThan(50);
+    await (await served.engine.deployments.delete('later')).done;
+  });
+
   it('that fails says why, whether it is refused at once or later', async () => {
     expect(await codeOf(served.engine.run('times-2', {}))).toBe('INVALID_ARGUMENT');
     expect(await codeOf(served.engine.run('slow-run', single, { timeoutMs: 1 }))).toBe('DEADLINE_EXCEEDED');

@@ -69,6 +69,11 @@ describe('the console of the server', () => {
     }
   });
 
+  it('answers HEAD like GET, without a body', async () => {
+    const response = await fetch(`${served.http}/console/api/events`, { method: 'HEAD' });
+    expect([response.status, response.headers.get('content-type')]).toStrictEqual([200, 'text/event-stream']);
+  });
+
   it('does not hold up the end of the server', async () => {
     const startedAt = performance.now();
     await withServer({}, async (http) => {

@@ -61,6 +61,8 @@ export class ModelProcess {
       // What native code writes must not reach the terminal.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       serialization: 'advanced',
+      // Its telemetry may leave a file in the working directory.
+      env: { ...process.env, ORT_DISABLE_TELEMETRY: '1' },
     });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {

@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, statfsSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statfsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { dirname } from 'node:path';
@@ -161,8 +161,8 @@ async function weightStore(): Promise<Facts['weightStore']> {
   const engine = await createEngine({ replicas: 0 });
   const { directory } = engine.status().weightStore;
   await engine.close();
-  const place = existing(directory);
   try {
+    const place = existing(directory);
     accessSync(place, constants.W_OK);
     const { bavail, bsize } = statfsSync(place);
     return { directory, problem: undefined, freeBytes: bavail * bsize };
@@ -174,12 +174,13 @@ async function weightStore(): Promise<Facts['weightStore']> {
 /** The directory, or the nearest one above it that is there: the store is made when it is needed. */
 function existing(directory: string): string {
   try {
-    accessSync(directory);
-    return directory;
-  } catch {
+    if (statSync(directory).isDirectory()) return directory;
+  } catch (cause) {
     const above = dirname(directory);
-    return above === directory ? directory : existing(above);
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT' && above !== directory) return existing(above);
+    throw cause;
   }
+  throw new Error(`${directory} is no directory`);
 }
 
 /** The text of a file of the system; empty where there is none. */

@@ -21,7 +21,7 @@ const LEAST_STORE = 2 ** 30;
 /** Each connection of a server is an open file. */
 const LEAST_OPEN_FILES = 4_096;
 const NO_DRIVER: Readonly<Record<string, string>> = {
-  cuda: 'for NVIDIA GPUs install the driver, and CUDA and cuDNN of the versions that onnxruntime names; then npm rebuild onnxruntime-node fetches its libraries',
+  cuda: 'for NVIDIA GPUs install the driver, and CUDA and cuDNN of the versions that onnxruntime names; then npm rebuild onnxruntime-node --ignore-scripts=false fetches its libraries',
   tensorrt: 'as for cuda, and TensorRT',
   webgpu: 'install a driver of Vulkan (on Debian libvulkan1 and mesa-vulkan-drivers, or that of the GPU)',
 };

@@ -116,13 +116,18 @@ async function writeTypes(place: ModelPlace, { output, check, timeout }: TypesFl
     process.stderr.write('infermux: no model was found, so there is nothing to write\n');
     process.exitCode = FAILED;
   } else if (output === undefined) process.stdout.write(text);
-  else if (await hasText(output, text)) process.stderr.write(`${quoted(output)} is up to date: ${models} models\n`);
+  else if (problems.length > 0) process.stderr.write(`infermux: ${quoted(output)} stays as it is\n`);
+  else if (await hasText(output, text)) process.stderr.write(`${quoted(output)} is up to date: ${counted(models)}\n`);
   else if (check === true) {
     process.stderr.write(`infermux: ${quoted(output)} is not up to date: run infermux types again\n`);
     process.exitCode = FAILED;
   } else {
     const { replaceFile } = await import('../replace-file.js');
     replaceFile(output, text);
-    process.stderr.write(`${quoted(output)} is written: ${models} models\n`);
+    process.stderr.write(`${quoted(output)} is written: ${counted(models)}\n`);
   }
+}
+
+function counted(models: number): string {
+  return models === 1 ? '1 model' : `${models} models`;
 }

@@ -42,7 +42,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
   process.env['GRPC_VERBOSITY'] ??= 'NONE';
   // The first signal may come while it starts.
   const end = new AbortController();
-  if (hasTelemetry()) await traceRequests();
+  if (hasTelemetry()) await traceRequests(log);
   let [engine, server, membership]: [InferenceEngine?, InferenceServer?, Membership?] = [];
   const signals = onSignals(end, log, () => Promise.allSettled([server?.destroy(), engine?.destroy()]));
   try {
@@ -106,9 +106,14 @@ function hasTelemetry(): boolean {
   return api?.trace !== undefined;
 }
 
-async function traceRequests(): Promise<void> {
-  const { InfermuxInstrumentation } = await import('../../opentelemetry/index.js');
-  new InfermuxInstrumentation().enable();
+/** An agent may bring the package of its own: then it is not to be found here, and the server starts all the same. */
+async function traceRequests(log: Logger): Promise<void> {
+  try {
+    const { InfermuxInstrumentation } = await import('../../opentelemetry/index.js');
+    new InfermuxInstrumentation().enable();
+  } catch (err) {
+    log.warn({ err }, 'requests are not traced: install @opentelemetry/api beside infermux');
+  }
 }
 
 /** Gives the only model another name, as KServe has it: its file is always named `model.onnx`. */

@@ -29,7 +29,7 @@ function headLines({ at, isReady, version, total, modelCount }: Snapshot): strin
   const failed = errors > 0 ? colors.red(`${rate(errors)} errors/s`) : '0 errors/s';
   const batches = batch === undefined ? '' : `, ${rate(batch)} a call`;
   return [
-    `${colors.bold('infermux')} ${version}  ${state}  ${new Date(at).toLocaleTimeString('en-GB')}  ${modelCount} models`,
+    `${colors.bold('infermux')} ${printable(version)}  ${state}  ${new Date(at).toLocaleTimeString('en-GB')}  ${modelCount === 1 ? '1 model' : `${modelCount} models`}`,
     `${rate(requests)} requests/s${batches}, ${failed}, ${queued} waiting, ${ongoing} with replicas`,
     `p50 ${ms(latency?.p50)}  p95 ${ms(latency?.p95)}  p99 ${ms(latency?.p99)}  ${rate(loads)} loads/s, ${rate(evictions)} evictions/s`,
   ];
@@ -40,11 +40,11 @@ function deploymentLines(deployments: readonly DeploymentLine[]): string[] {
     ['deployment', 'state', 'replicas', 'waiting', 'with replicas', 'last change'],
     deployments.map(({ name, state, isReady, running, target, queued, ongoing, goal, lastFailure }) => [
       printable(name),
-      isReady ? colors.green(state) : colors.red(state),
+      isReady ? colors.green(printable(state)) : colors.red(printable(state)),
       `${running}/${target}`,
       String(queued),
       String(ongoing),
-      lastFailure === undefined ? goal : `${goal}; ${colors.red(printable(lastFailure))}`,
+      lastFailure === undefined ? printable(goal) : `${printable(goal)}; ${colors.red(printable(lastFailure))}`,
     ]),
   );
 }
@@ -54,7 +54,7 @@ function replicaLines(replicas: readonly ReplicaLine[]): string[] {
     ['replica', 'state', 'req/s', 'works on', 'models'],
     replicas.map(({ id, state, perSecond, work, models, restarts }) => [
       printable(id),
-      `${state === 'running' ? colors.green(state) : colors.yellow(state)}${restarts > 0 ? ` (${restarts} restarts)` : ''}`,
+      `${state === 'running' ? colors.green(state) : colors.yellow(printable(state))}${restarts > 0 ? ` (${restarts} restarts)` : ''}`,
       rate(perSecond),
       work === undefined ? '' : `${printable(work.model) || 'its handler'} ×${work.requests}`,
       models
@@ -80,7 +80,7 @@ function modelLines(models: readonly ModelLine[]): string[] {
 }
 
 function errorLines(errors: readonly ErrorLine[]): string[] {
-  return errors.map(({ code, count, message }) => `${colors.red(code)} ×${count}  ${printable(message)}`);
+  return errors.map(({ code, count, message }) => `${colors.red(printable(code))} ×${count}  ${printable(message)}`);
 }
 
 /** Cells one below the other. */

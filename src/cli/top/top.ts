@@ -43,8 +43,8 @@ export async function top({ url, apiKeys, once, json }: TopFlags): Promise<void>
     let count = 0;
     for await (const snapshot of snapshots(eventsOf(url), apiKeys, ending.signal)) {
       count += 1;
-      if (isOnce && count < FIRST_WITH_RATES) continue;
-      if (json === true) stdout.write(`${JSON.stringify(snapshot)}\n`);
+      if (!isScreen && count < FIRST_WITH_RATES) continue;
+      if (json === true) stdout.write(`${printable(JSON.stringify(snapshot))}\n`);
       else if (isScreen) draw(snapshot);
       else stdout.write(`${topLines(snapshot, { height: Number.POSITIVE_INFINITY, width: WIDTH }).join('\n')}\n`);
       if (isOnce) return;
@@ -59,7 +59,8 @@ export async function top({ url, apiKeys, once, json }: TopFlags): Promise<void>
 
 function draw(snapshot: Snapshot): void {
   const { stdout } = process;
-  const { rows: height = HEIGHT, columns: width = WIDTH } = stdout;
+  // A terminal that does not know its size says 0.
+  const [height, width] = [stdout.rows || HEIGHT, stdout.columns || WIDTH];
   cursorTo(stdout, 0, 0);
   for (const line of topLines(snapshot, { height: height - 1, width })) stdout.write(`${line}\u001b[K\n`);
   clearScreenDown(stdout);

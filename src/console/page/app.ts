@@ -19,12 +19,21 @@ const made = new Map<string, View>();
 let view: View | undefined;
 let latest: Snapshot | undefined;
 
+/** An address that somebody has typed may not be one. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function viewAt(address: string): View {
   const [, name = '', id = ''] = address.split('/');
   const key = name === 'model' ? address : name;
   const known = made.get(key);
   if (known !== undefined) return known;
-  const created = name === 'model' ? modelPage(decodeURIComponent(id)) : (views[name] ?? (() => overview(history)))();
+  const created = name === 'model' ? modelPage(decoded(id)) : (views[name] ?? (() => overview(history)))();
   made.set(key, created);
   return created;
 }

@@ -146,7 +146,7 @@ function inputField(input: ValueDescription): Field {
   const form = pictureForm(input);
   const drop =
     form &&
-    pictureField(name, form, (pixels) => {
+    pictureField(name, type, form, (pixels) => {
       picture = pixels;
       dims.value = form.dims.join(' × ');
       elements.value = 'the picture above';
@@ -182,9 +182,14 @@ function inputField(input: ValueDescription): Field {
   };
 }
 
-function pictureField(name: string, form: PictureForm, chosen: (pixels: Float32Array) => void): HTMLElement {
+function pictureField(
+  name: string,
+  type: string,
+  form: PictureForm,
+  chosen: (pixels: Float32Array) => void,
+): HTMLElement {
   let latest: ImageBitmap | undefined;
-  const usual = form.dims.length === 2 ? 'ink, 0 to 16' : '0 to 1';
+  const usual = form.dims.length === 2 ? 'ink, 0 to 16' : type.includes('int') ? '0 to 255' : '0 to 1';
   const options = Object.keys(RANGES).map((range) => h('option', { selected: range === usual }, range));
   const range = h('select', { id: `range-${name}`, onchange: () => draw() }, ...options);
   const draw = () => {

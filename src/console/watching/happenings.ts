@@ -68,6 +68,7 @@ export class Happenings {
   noteErrors(isWanted: boolean): void {
     if (isWanted === (this.#endErrors !== undefined)) return;
     this.#endErrors?.();
+    this.#errors.clear();
     this.#endErrors = isWanted ? this.#engine.on('requestFailed', (fact) => this.#note(fact)) : undefined;
   }
 

@@ -29,7 +29,10 @@ export function snapshotOf(
   const { second, while: recent } = moment;
   const lines = models.map((model): ModelLine => {
     const { id, version, bytes, queued: waiting } = model;
-    return { id, version, bytes, queued: waiting, replicas: model.replicas.length, ...recent.ofModel(id) };
+    // The metrics know models by their id: the version that the id stands for shows what all of them do.
+    const isShown = engine.models.get(id)?.version === version;
+    const activity = isShown ? recent.ofModel(id) : { requests: 0, errors: 0, latency: undefined };
+    return { id, version, bytes, queued: waiting, replicas: model.replicas.length, ...activity };
   });
   return {
     at: moment.at,

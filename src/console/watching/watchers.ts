@@ -35,6 +35,8 @@ export class Watchers {
 
   /** Sends a snapshot now, and each second from now on, as server-sent events. */
   add(response: ServerResponse): void {
+    // Its client may have gone while a login was checked, for example: that is not told again.
+    if (response.destroyed || response.closed) return;
     response.writeHead(200, {
       'content-type': 'text/event-stream',
       'cache-control': 'no-store',
@@ -45,8 +47,8 @@ export class Watchers {
     response.on('error', () => undefined);
     response.on('close', () => this.#remove(response));
     this.#happenings.noteErrors(true);
-    this.#timer ??= setInterval(() => void this.#look(), EVERY_MS).unref();
-    void this.#look();
+    this.#timer ??= setInterval(() => void this.#look(this.#responses), EVERY_MS).unref();
+    void this.#look([response]);
   }
 
   /** Ends all pages' connections, and takes no more. */
@@ -70,17 +72,21 @@ export class Watchers {
     this.#happenings.noteErrors(false);
   }
 
-  async #look(): Promise<void> {
+  /** @param responses those that get the snapshot: all of them each second, and a new one at once. */
+  async #look(responses: Iterable<ServerResponse>): Promise<void> {
     const now = await readCounts(this.#engine, performance.now());
     if (this.#responses.size === 0) return;
     const before = this.#counts.at(-1) ?? now;
     const longBefore = this.#counts[0] ?? now;
-    this.#counts = [...this.#counts, now].slice(-TABLE_SECONDS);
+    // Rates are those of whole seconds, however many pages are opened in between.
+    if (responses === this.#responses || this.#counts.length === 0)
+      this.#counts = [...this.#counts, now].slice(-TABLE_SECONDS);
     const moment = { at: Date.now(), second: new Interval(before, now), while: new Interval(longBefore, now) };
     const snapshot = snapshotOf(this.#engine, this.#happenings, moment, this.#isAdmin);
     const message = `data: ${JSON.stringify(snapshot)}\n\n`;
-    for (const response of this.#responses) {
-      if (response.writableLength > MOST_UNREAD_BYTES) response.destroy();
+    for (const response of responses) {
+      if (response.destroyed) this.#remove(response);
+      else if (response.writableLength > MOST_UNREAD_BYTES) response.destroy();
       else response.write(message);
     }
   }

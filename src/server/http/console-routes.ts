@@ -20,7 +20,11 @@ export function addConsole(fastify: FastifyInstance, page: Console, maxBytes: nu
     reply.code(302).header('location', 'console/').send();
   });
   addPath(fastify, `${PATH}/*`, open('Console'), (request, reply) => sendAsset(page, request, reply));
-  addPath(fastify, `${PATH}/api/events`, read('ConsoleEvents'), (_, reply) => {
+  addPath(fastify, `${PATH}/api/events`, read('ConsoleEvents'), (request, reply) => {
+    if (request.method === 'HEAD') {
+      sendText(reply, 'text/event-stream', '');
+      return;
+    }
     if (!page.watch(reply.raw))
       throw new InfermuxError('QUEUE_FULL', 'too many pages are open, or the server is ending');
     reply.hijack();

@@ -131,7 +131,7 @@ export function notListening(protocol: string, { host, port }: Address, cause: u
   const { message } = cause as Error;
   // grpc-js gives no code.
   const reason = message.includes('EADDRINUSE')
-    ? 'another program listens there; name another port, or 0 for any free one'
+    ? 'another program listens there; name another port (--http-port, --grpc-port), or 0 for any free one'
     : message;
   return new InfermuxError('FAILED_PRECONDITION', `cannot listen for ${protocol} on ${host}:${port}: ${reason}`, {
     cause,
