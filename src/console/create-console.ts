@@ -5,20 +5,20 @@ import type { InferenceEngine } from '../index.js';
 import { Console, PAGE_HEADERS } from './console.js';
 
 export interface ConsoleOptions {
-  /** Path at which your server has the page. Default `'/console'`. */
+  /** Path of the page on your server. Default `'/console'`. */
   readonly path?: string | undefined;
-  /** Whether models may be loaded and unloaded on the page. Default false. */
+  /** Whether the page can load and unload models. Default false. */
   readonly admin?: boolean | undefined;
 }
 
 /** The console as a part of your own server. */
 export interface MountedConsole {
   /**
-   * Answers a request for the page or what belongs to it. Fits `node:http`, and `app.use(path, handler)` of Express and
-   * others. Who may ask is for you to say, before you call it.
+   * Answers a request for the page and its data. Works with `node:http`, and with `app.use(path, handler)` of Express
+   * and others. Check before the call whether the user may see it.
    */
   readonly handler: (request: IncomingMessage, response: ServerResponse) => void;
-  /** Ends the connections of the pages that are open, and listens to the engine no more. Idempotent. */
+  /** Closes the connections of open pages, and stops listening to the engine. Idempotent. */
   close(): void;
 }
 
@@ -47,8 +47,8 @@ const isPath = satisfies(
 );
 
 /**
- * Makes the console of an engine: a page that shows what the engine does, second by second, and runs requests of its
- * form. While nobody has it open, it costs nothing.
+ * Creates the console of an engine: a page that shows live what the engine does, and has a form to try models. While no
+ * browser has it open, it costs nothing.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the option.
  */
@@ -119,8 +119,12 @@ function sendAsset(own: Console, name: string, pathname: string, response: Serve
 /** Refuses what a page of another site sends by the browser of somebody who can reach this server. */
 function checkSite({ headers }: IncomingMessage): void {
   const { origin, host } = headers;
-  if (origin === undefined || (URL.canParse(origin) && new URL(origin).host === host)) return;
-  throw new InfermuxError('INVALID_ARGUMENT', `pages of ${origin} may not ask`);
+  if (origin === undefined) return;
+  // Browsers say it themselves, also where a proxy has replaced the host; older ones do not.
+  const { 'sec-fetch-site': site = URL.canParse(origin) && new URL(origin).host === host ? 'same-origin' : '' } =
+    headers;
+  if (site === 'same-origin') return;
+  throw new InfermuxError('INVALID_ARGUMENT', `pages of ${origin} may not send requests`);
 }
 
 async function bodyOf(request: RoutedMessage): Promise<string> {

@@ -260,7 +260,17 @@ describe('the console of one’s own server', () => {
     const { status, answer } = await post(`${address}/api/admin/load?model=times-3`, '', {
       origin: 'http://evil.example',
     });
-    expect([status, answer.error]).toStrictEqual([400, 'pages of http://evil.example may not ask']);
+    expect([status, answer.error]).toStrictEqual([400, 'pages of http://evil.example may not send requests']);
+  });
+
+  it.each([
+    ['same-origin', 200],
+    ['cross-site', 400],
+    ['same-site', 400],
+  ])('asks the browser which site is its own, where a proxy replaces the host: %s', async (site, status) => {
+    const address = `${await serve({ admin: true })}/console`;
+    const headers = { origin: 'https://public.example', 'sec-fetch-site': site };
+    expect((await post(`${address}/api/admin/load?model=times-3`, '', headers)).status).toBe(status);
   });
 
   it.each([

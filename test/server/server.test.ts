@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect as connectSocket } from 'node:net';
 import { join } from 'node:path';
@@ -200,6 +201,24 @@ describe('pages of other sites', () => {
     expect(refused.status).toBe(403);
     expect(refused.headers.get('access-control-allow-origin')).toBe(null);
     expect((await infer(url, undefined, { origin: url })).status).toBe(200);
+  });
+
+  it('are not the pages of the server itself, by any name, if they send a key', async () => {
+    const { url } = await start({ auth: { keys: ['a-long-key'] } });
+    const { port } = new URL(url);
+    const ask = (host: string, origin: string, key: string) =>
+      new Promise((resolve, reject) => {
+        const headers = { host, origin, 'x-api-key': key };
+        request(`${url}/v2/repository/index`, { method: 'POST', headers }, (answer) => {
+          answer.resume();
+          resolve(answer.statusCode);
+        })
+          .once('error', reject)
+          .end('{}');
+      });
+    expect(await ask(`node.example:${port}`, `http://node.example:${port}`, 'a-long-key')).toBe(200);
+    expect(await ask(`node.example:${port}`, `http://node.example:${port}`, 'another-key')).toBe(401);
+    expect(await ask(`node.example:${port}`, 'http://evil.example', 'a-long-key')).toBe(403);
   });
 
   it('may ask when they are named, and read what they need', async () => {

@@ -54,10 +54,12 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
     if (isTooFarAhead(request, reply)) return;
     request.infermuxVisit = new Visit(parts, request, reply);
     try {
+      const { access } = parts;
+      const { area = 'inference' } = request.routeOptions.config;
+      if (!access.isOpen) access.check(area, (name) => headerOf(request, name));
       const { origin } = request.raw.headers;
-      if (origin !== undefined) checkOrigin(origin, request.host, options.cors);
-      if (!parts.access.isOpen)
-        parts.access.check(request.routeOptions.config.area ?? 'inference', (name) => headerOf(request, name));
+      const isKeyed = access.hasKeys && area !== 'health';
+      if (origin !== undefined) checkOrigin(origin, request.host, options.cors, isKeyed);
     } catch (error) {
       sendError(reply, error);
       return;
@@ -71,11 +73,13 @@ export async function addRestSide(fastify: FastifyInstance, parts: ServerParts, 
  * Refuses what a page of another site sends by the browser of somebody who can reach this server: the browser asks no
  * one before a simple POST.
  */
-function checkOrigin(origin: string, host: string, allowed: readonly string[]): void {
+function checkOrigin(origin: string, host: string, allowed: readonly string[], isKeyed: boolean): void {
   if (allowed.includes('*') || allowed.includes(origin)) return;
-  // Any name can be made to stand for this machine, so a page's own host says nothing unless it is an address.
-  if (URL.canParse(origin) && new URL(origin).host === host && isAddress(new URL(origin).hostname)) return;
-  throw refusal('forbidden', `pages of ${origin} may not ask: name the origin in the option cors`);
+  const own = URL.canParse(origin) ? new URL(origin) : undefined;
+  // Any name can be made to stand for this machine, so a page's own host says nothing unless it is an address, or the
+  // page has sent a key.
+  if (own?.host === host && (isKeyed || isAddress(own.hostname))) return;
+  throw refusal('forbidden', `pages of ${origin} may not send requests: add the origin to the option cors`);
 }
 
 function isAddress(hostname: string): boolean {
