@@ -26,7 +26,7 @@ export type {
   RouterName,
   RoutingStats,
 } from './contracts/request-router.js';
-export type { ModelRunOptions, RunOptions } from './contracts/run-options.js';
+export type { ModelRequest, ModelRunOptions, RunOptions } from './contracts/run-options.js';
 export type { ExecutionProvider, SessionOptions } from './contracts/session-settings.js';
 export type { TraceContext } from './contracts/trace-context.js';
 export type { AutoscalingOptions, ResolvedAutoscaling } from './deployments/autoscaling/autoscaler.js';
@@ -60,7 +60,7 @@ export type {
 } from './engine/engine-options.js';
 export type { AnswerStream } from './engine/requests/handler-stream.js';
 export type { InferenceResult, InferenceTimings } from './engine/requests/inference-result.js';
-export type { InferenceRequest, ModelRequest } from './engine/requests/run-options.js';
+export type { InferenceRequest } from './engine/requests/run-options.js';
 export type {
   DeploymentStatus,
   EngineState,

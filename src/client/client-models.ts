@@ -8,15 +8,15 @@ import type { CallTerms, IndexInfo, ModelInfo, Transport, WireMetadata } from '.
 /** A model as the server lists it. */
 export interface ListedModel {
   readonly id: string;
-  /** Undefined when the server does not say. */
+  /** Undefined if the server does not report it. */
   readonly version: number | undefined;
-  /** Whether a request for it would be taken now; undefined when the server does not say. */
+  /** Whether a request for it would be accepted now; undefined if the server does not report it. */
   readonly isReady: boolean | undefined;
   /** Why it is not ready. */
   readonly problem: string | undefined;
 }
 
-/** What the server tells of a model. */
+/** A model as the server describes it. */
 export interface DescribedModel {
   readonly id: string;
   readonly versions: readonly number[];
@@ -42,17 +42,17 @@ export class ClientModels {
     this.#terms = terms;
   }
 
-  /** Lists the models. A server whose admin part is switched off tells the names alone. */
+  /** Lists the models. If the admin part of the server is switched off, only their names are known. */
   async list(options: TermOptions = {}): Promise<ListedModel[]> {
     return (await this.#safe(options, (terms) => this.#transport.index(terms))).map(listed);
   }
 
-  /** Tells the inputs and outputs of a model. @throws InfermuxError `MODEL_NOT_FOUND` and others, as the engine. */
+  /** Returns the inputs and outputs of a model. @throws InfermuxError `MODEL_NOT_FOUND` and others, as the engine. */
   async get(target: string, options: TermOptions = {}): Promise<DescribedModel> {
     return described(await this.#safe(options, (terms) => this.#transport.metadata(target, terms)));
   }
 
-  /** Whether a request for the model would be taken now. False also for a model that is not there. */
+  /** Whether a request for the model would be accepted now. False also if there is no such model. */
   ready(target: string, options: TermOptions = {}): Promise<boolean> {
     return this.#safe(options, (terms) => this.#transport.isReady(target, terms));
   }

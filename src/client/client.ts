@@ -1,13 +1,13 @@
 import { check, isMilliseconds, satisfies } from '../common/checks.js';
 import { isPlainObject } from '../common/values/realm.js';
-import type { ModelRunOptions, RunOptions } from '../contracts/run-options.js';
+import type { ModelRequest, ModelRunOptions, RunOptions } from '../contracts/run-options.js';
 import { isTraceContext } from '../contracts/trace-context.js';
 import type { InferenceResult } from '../index.js';
 import { DETAILS_PARAMETER } from '../open-inference/own-keys.js';
 import { checkFeeds } from '../tensors/check-feeds.js';
 import type { AnyModels, FeedsOf, ModelTypes, OutputNameOf, OutputsOf, TargetOf } from '../tensors/model-types.js';
 import { readFeeds } from '../tensors/read-feeds.js';
-import { type Feeds, isTensorType, type Outputs, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
+import { type Feeds, isTensorType, type ReadFeeds, type Tensor } from '../tensors/tensor.js';
 import { CallsUnderWay } from './calls-under-way.js';
 import { ClientModels } from './client-models.js';
 import { inferCallOf } from './handler-call.js';
@@ -17,13 +17,15 @@ import type { CallTerms, HandlerCall, InferCall, InferReply, Transport } from '.
 
 /** A request for {@link InferenceClient.infer}. */
 export interface ClientRequest<Request = Feeds> extends RunOptions {
+  /** A model id, `id@version`, or any other name that the server has. */
   readonly target: string;
+  /** Every input by name; for a deployment with a handler, the handler's request. */
   readonly feeds: Request;
 }
 
 const isTrace = satisfies(isTraceContext, 'a W3C trace context, { traceparent, tracestate }');
 
-/** A client of a server of the Open Inference Protocol, with the methods of an engine. `connect` makes it. */
+/** A client of a server of the Open Inference Protocol, with the methods of an engine. Created by `connect`. */
 export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   /**
    * Lists, describes, loads and unloads the models of the server.
@@ -46,8 +48,8 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Gives a request to a deployment with a handler, and returns the handler's answer. It goes as JSON. In TypeScript name
-   * the type `Result`.
+   * Sends a request to a deployment with a handler, as JSON, and returns the handler's answer. In TypeScript, pass its
+   * type as `Result`.
    */
   run<Result = never>(
     target: string,
@@ -71,12 +73,15 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
     return outputsOf(await this.#calls.track(() => this.#infer(target, request, options, {})));
   }
 
-  /**
-   * {@link run}, with details of the answer. What another server than this package's does not tell is 0 or empty.
-   *
-   * @param request `feeds` is the request of a handler, if one answers.
-   */
-  infer<Result = Outputs>(request: ClientRequest<unknown>): Promise<InferenceResult<NoInfer<Result>>>;
+  /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
+  infer<Result = never>(
+    request: [Result] extends [never] ? never : ClientRequest<unknown>,
+  ): Promise<InferenceResult<NoInfer<Result>>>;
+  /** {@link run}, with details of the answer. Details that another server does not send are 0 or empty. */
+  infer<
+    Target extends TargetOf<Models>,
+    const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>,
+  >(request: ModelRequest<Models, Target, Name>): Promise<InferenceResult<OutputsOf<Models, Target, Name>>>;
   async infer(request: ClientRequest<unknown>): Promise<InferenceResult<unknown>> {
     const { target, feeds, ...options } = request;
     const details = { [DETAILS_PARAMETER]: true };
@@ -101,8 +106,8 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Gives a request to a deployment whose handler answers with a stream, and yields the items as they come. To end the
-   * iteration early ends the handler's generator.
+   * Sends a request to a deployment whose handler answers with a stream, and yields the items as they arrive. Ending
+   * the iteration early ends the handler's generator.
    */
   stream<Item = unknown>(target: string, request: unknown, options: RunOptions = {}): AsyncIterable<Item> {
     const terms = this.#terms(options);
@@ -125,7 +130,7 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
     }
   }
 
-  /** Takes no more requests, and ends the connections after those under way. Idempotent. */
+  /** Accepts no more requests, and closes the connections when those in progress are answered. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#calls.close().then(() => this.#transport.close());
     return this.#closing;

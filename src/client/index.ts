@@ -17,18 +17,21 @@ export type { ClientModels, DescribedModel, ListedModel } from './client-models.
 export interface ConnectOptions {
   /** Sent as `Authorization: Bearer`. Default: none. */
   readonly apiKey?: string | undefined;
-  /** More headers, or metadata in gRPC. Default: none. */
+  /** Additional headers, or metadata in gRPC. Default: none. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Most connections of REST. gRPC has one. Default 64. */
+  /** Maximum number of REST connections. gRPC uses one. Default 64. */
   readonly connections?: number | undefined;
-  /** Milliseconds for each request that names no time. Default -1: no limit. */
+  /** Timeout in milliseconds of requests that set none. Default -1: no limit. */
   readonly timeoutMs?: number | undefined;
   /**
-   * Further tries of what is safe to repeat, when the server cannot be reached or cannot answer: runs of models, and
-   * whatever only reads. A handler's request is only repeated if it was never sent. Default 2.
+   * How often a request that is safe to repeat is sent again when the server cannot be reached or cannot answer: model
+   * runs and reads. A request for a handler is sent again only if it never reached the server. Default 2.
    */
   readonly retries?: number | undefined;
-  /** PEM texts for `https:` and `grpcs:`: of who signs the server's certificate, and the client's own for mutual TLS. */
+  /**
+   * PEM texts for `https:` and `grpcs:`: the authority that signed the server's certificate, and the client's own
+   * certificate and key for mutual TLS.
+   */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
 }
 

@@ -1,36 +1,37 @@
+import type { FeedsOf } from '../tensors/model-types.js';
 import type { RequestHints } from './request-router.js';
 import type { TraceContext } from './trace-context.js';
 
-/** The terms of one request. */
+/** The options of one request. */
 export interface RunOptions {
   /**
-   * Aborting it rejects the call with `CANCELLED`. A run under way still ends, and its answer is dropped. Many requests
-   * may share a signal: its limit of listeners is lifted, and when it is aborted, none of them is begun any more, and
-   * their calls are rejected in portions, over several turns of the event loop. Default: none.
+   * Aborting it rejects the call with `CANCELLED`. A run in progress continues, and its result is discarded. Many
+   * requests can share a signal: its limit of listeners is removed, and when it is aborted, none of them starts any
+   * more, and their calls are rejected in groups, over several turns of the event loop. Default: none.
    */
   readonly signal?: AbortSignal | undefined;
   /**
    * Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. Default: the
-   * deployment's `defaultTimeoutMs`; with a `deadline`, only that counts.
+   * deployment's `defaultTimeoutMs`; with a `deadline`, only that applies.
    */
   readonly timeoutMs?: number | undefined;
-  /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two counts. Default: none. */
+  /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two applies. Default: none. */
   readonly deadline?: number | undefined;
   /**
-   * An integer. Among the requests of a model, a higher priority goes first: while such requests never cease, those
-   * with a lower priority wait. Other models are not held up: models take turns, or go in the order of arrival (`order:
-   * 'fifo'`), whatever the priorities. Default 0.
+   * An integer. Among the requests for one model, a higher priority goes first. If such requests never stop, those with
+   * a lower priority wait forever. Other models are not delayed: models take turns, or go in the order of arrival
+   * (`order: 'fifo'`), regardless of priorities. Default 0.
    */
   readonly priority?: number | undefined;
   /** Names of the outputs to return. Default: all. */
   readonly outputs?: readonly string[] | undefined;
   /**
-   * Takes over the arrays of the feeds instead of copying them: the caller's arrays are empty once the request is
-   * accepted. An array that covers only a part of its ArrayBuffer is copied all the same. If the replica dies, the
-   * request fails with `REPLICA_FAILED`, because nobody else has the arrays. Default false.
+   * Transfers the arrays of the feeds instead of copying them: the caller's arrays are empty when the request is
+   * accepted. An array that covers only a part of its ArrayBuffer is copied nevertheless. If the replica dies, the
+   * request fails with `REPLICA_FAILED`, because there is no copy of the arrays. Default false.
    */
   readonly transfer?: boolean | undefined;
-  /** The deployment that answers. Default: the one that the target names, otherwise the one named `default`. */
+  /** The deployment that answers. Default: the one in the target, or `default`. */
   readonly deployment?: string | undefined;
   /**
    * Requests for an endpoint with the same key go to the same target while the endpoint's weights stay the same; with
@@ -40,25 +41,34 @@ export interface RunOptions {
   /** Names and values for routers: `rankReplicasViaLocality` reads `device` and `group`. Default: none. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /**
-   * What routers and handlers may know of the request: tokens, cost, tenant. At most 1,024 strings, numbers and booleans.
-   * Default: none.
+   * Facts about the request for routers and handlers, such as tokens, cost or tenant. At most 1,024 strings, numbers
+   * and booleans. Default: none.
    */
   readonly hints?: RequestHints | undefined;
-  /** For handlers: names the request. Default: one of its own, which the handler sees as `context.requestId`. */
+  /** For handlers: the id of the request, `context.requestId`. Default: a generated id. */
   readonly requestId?: string | undefined;
-  /** For handlers: which trace the request is part of. Requests that the handler makes are part of it, too. Default: none. */
+  /**
+   * For handlers: the trace that the request belongs to. Requests that the handler makes belong to it too. Default:
+   * none.
+   */
   readonly traceContext?: TraceContext | undefined;
-  /** For handlers: the function of the handler's module that takes the request, in place of `handle`. Default: none. */
+  /** For handlers: the function of the module that gets the request instead of `handle`. Default: none. */
   readonly method?: string | undefined;
   /**
-   * Milliseconds for which the request may wait for somebody who can take it, instead of being refused at once: where the
-   * deployment has no replicas, or does not exist yet, or the target is no endpoint and no model yet. Of `timeoutMs` it is a
-   * part. Default 0.
+   * Maximum milliseconds to wait until the target can accept the request, instead of being refused at once: if the
+   * deployment has no replicas or does not exist yet, or if there is no endpoint or model with this name yet. This time
+   * counts toward `timeoutMs`. Default 0.
    */
   readonly waitForCapacityMs?: number | undefined;
 }
 
-/** The terms of a request for a model that has outputs of these names. */
+/** The options of a request for a model that has outputs of these names. */
 export type ModelRunOptions<Name extends string> = Omit<RunOptions, 'outputs'> & {
   readonly outputs?: readonly Name[] | undefined;
+};
+
+/** A request for a model, with its options. */
+export type ModelRequest<Models, Target extends string, Name extends string> = ModelRunOptions<Name> & {
+  readonly target: Target;
+  readonly feeds: FeedsOf<Models, Target>;
 };

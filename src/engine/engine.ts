@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client';
 import { check, checkOptions, isFunction, isMilliseconds, isOneOf } from '../common/checks.js';
 import { readingInput, unreadableInput } from '../common/errors.js';
-import type { ModelRunOptions, RunOptions } from '../contracts/run-options.js';
+import type { ModelRequest, ModelRunOptions, RunOptions } from '../contracts/run-options.js';
 import type { Checkpoint } from '../deployments/checkpoint/checkpoint.js';
 import type { Deployments } from '../deployments/deployments.js';
 import type { Endpoints } from '../endpoints/endpoints.js';
@@ -18,21 +18,16 @@ import type { ResolvedOptions } from './options.js';
 import { type AnswerStream, HandlerStream } from './requests/handler-stream.js';
 import { type InferenceResult, toOutputs, toResult } from './requests/inference-result.js';
 import { cloneRequest } from './requests/owned-request.js';
-import {
-  type InferenceRequest,
-  type ModelRequest,
-  readInferenceRequest,
-  readRunOptions,
-} from './requests/run-options.js';
+import { type InferenceRequest, readInferenceRequest, readRunOptions } from './requests/run-options.js';
 import { areReady, type EngineStatus, readStatus } from './status.js';
 import type { ApplyOptions, ApplyReport, WantedState } from './wanted/wanted-state.js';
 import { WantedStates } from './wanted/wanted-states.js';
 import { EngineParts } from './wiring/engine-parts.js';
 
 /**
- * Many models on a pool of worker threads. `createEngine` makes it. Close it when it is no longer needed.
+ * Many models on a pool of worker threads. Created by `createEngine`. Close it when you no longer need it.
  *
- * @typeParam Models what `infermux types` writes: then a wrong name or type is an error of the compiler.
+ * @typeParam Models the types that `infermux types` writes. A wrong name or type is then a compile error.
  */
 export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   readonly #options: ResolvedOptions;
@@ -49,7 +44,7 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
    */
   readonly deployments: Deployments;
   /**
-   * Shares requests among targets.
+   * Distributes requests over targets.
    *
    * @readonly
    */
@@ -95,20 +90,20 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Whether requests are answered: each deployment has a running replica. A deployment that is meant to have no
-   * replicas, at all or until its first request, does not count. `engine.deployments.get(name).ready` is about one
-   * deployment.
+   * Whether requests are answered: each deployment has a running replica. Deployments that should have no replicas, at
+   * all or until their first request, are not counted. `engine.deployments.get(name).ready` is about one deployment.
    */
   get ready(): boolean {
     return areReady(this.#shutdown.state, this.#parts.deployments.all);
   }
 
   /**
-   * Gives a request to a deployment's handler and returns the handler's answer. In TypeScript name the type `Result`.
+   * Sends a request to a deployment's handler and returns the handler's answer. In TypeScript, pass its type as
+   * `Result`.
    *
    * @param target a deployment with a handler, `deployment/model` for one of its models, or an endpoint.
-   * @param request anything that can be cloned; you may change it as soon as this returns its promise. A view on a part
-   *   of an ArrayBuffer is sent without the rest of the buffer.
+   * @param request any value that can be cloned; you may change it as soon as the call has returned its promise. A view
+   *   on a part of an ArrayBuffer is sent without the rest of the buffer.
    */
   run<Result = never>(
     target: string,
@@ -119,7 +114,7 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
    * Runs a model and returns its outputs.
    *
    * @param target an endpoint, a model id (its latest version), `id@version`, or `deployment/model`.
-   * @param feeds every input by name; you may change the arrays as soon as this returns its promise.
+   * @param feeds every input by name; you may change the arrays as soon as the call has returned its promise.
    * @throws InfermuxError by rejection; see `ERROR_CODES`.
    */
   run<Target extends TargetOf<Models>, const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>>(
@@ -148,15 +143,15 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Gives a request to a deployment's handler that answers with a stream: an async iterable or a generator.
+   * Sends a request to a deployment whose handler answers with a stream: an async iterable or a generator.
    *
-   * The request is copied at once, and sent when the first item is asked for. It is under way until the stream ends, and
-   * its time-out is for the whole stream. At most 64 items lie ahead of the one that was last taken. To end the iteration
+   * The request is copied at once, and sent when the first item is requested. It is ongoing until the stream ends, and
+   * its timeout is for the whole stream. The handler runs at most 64 items ahead of the caller. Ending the iteration
    * early, by `break` or `return()`, ends the handler's generator; so does the signal.
    *
    * @param target a deployment with a handler, `deployment/model` for one of its models, or an endpoint.
-   * @returns the items, to be iterated once. The error of a failed request comes after the items before it;
-   *   `REPLICA_FAILED` when the replica died after the first item; `FAILED_PRECONDITION` when the answer is no stream.
+   * @returns the items, which can be iterated once. If the request fails, the error follows the items before it:
+   *   `REPLICA_FAILED` if the replica died after the first item, `FAILED_PRECONDITION` if the answer is not a stream.
    */
   stream<Item = unknown>(target: string, request: unknown, runOptions?: RunOptions): AnswerStream<Item> {
     let begin: (stream: RequestStream, signal: AbortSignal) => Promise<unknown>;
@@ -174,15 +169,16 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Returns a tensor to be filled in place, by a decoder or a socket for example, and then fed: large ones lie in memory
-   * that the replicas see, so they are not copied on this thread. The elements are not cleared: fill them all.
+   * Returns a tensor to fill in place, for example by a decoder or from a socket, and then to pass to `run`. Large ones
+   * are in memory that replicas can read, so they are not copied on this thread. The elements are not cleared: fill all
+   * of them.
    *
-   * It is yours until `run` or `infer` accepts it, and can be fed once. After that its memory belongs to the engine,
-   * which uses it for other requests: do not write or read it any more.
+   * You can use it until `run` or `infer` accepts it, and pass it once. After that the engine uses its memory for other
+   * requests: do not read or write it any more.
    *
    * @param dims the shape.
-   * @throws InfermuxError `INVALID_ARGUMENT` for a type without numbers, or for dims that need more memory than there is;
-   *   `ENGINE_CLOSED`.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a type without numbers, or for dims that need more memory than there
+   *   is; `ENGINE_CLOSED`.
    */
   allocate<T extends NumericType>(type: T, dims: readonly number[]): TensorOf<T> {
     this.#shutdown.checkRunning();
@@ -190,9 +186,9 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Brings deployments, endpoints and registered models to the wanted state: what is not there is created, what differs is
-   * changed, and what is not wanted is deleted. All of it is checked before anything changes; then the changes are made one
-   * by one, and the first that fails ends the call.
+   * Makes deployments, endpoints and registered models equal to the wanted state: creates what is missing, changes what
+   * differs, and deletes what is not wanted. Everything is checked before anything changes. Then the changes are made
+   * one by one; the first that fails ends the call.
    *
    * @returns what changed, or with `dryRun` what would change.
    * @throws InfermuxError as `models.register`, `deployments.apply`, `endpoints.set` and others; `ENGINE_CLOSED`.
@@ -203,8 +199,9 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Calls the listener for each event of this name: states of replicas, models that come, go and fail, goals, scaling and
-   * more. It is called after the running code, in the order of the events. A listener that throws is told to the logger.
+   * Calls the listener for each event of this name: states of replicas, loads, evictions and failures of models, goals,
+   * scaling and more. It is called after the current code, in the order of the events. An error that a listener throws
+   * is logged.
    *
    * @returns ends it.
    * @throws InfermuxError `INVALID_ARGUMENT`.
@@ -226,10 +223,10 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Takes no new work, finishes accepted work and ends the threads. Idempotent: the first call's grace counts, and
-   * `destroy()` cuts it short.
+   * Accepts no new requests, finishes the accepted ones and ends the threads. Idempotent: the `graceMs` of the first
+   * call applies, and `destroy()` ends it early.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the engine then goes on.
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the engine then keeps running.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     const { graceMs = this.#parts.defaultOptions.gracefulShutdownTimeoutMs } = readingInput('close', () =>
@@ -239,9 +236,9 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Rejects all work at once with `ENGINE_CLOSED`, and ends each thread as soon as it is in no native call. Resolves
-   * when all threads are gone, or after `gracefulShutdownTimeoutMs`; a thread that is still in a call ends after the
-   * call. Idempotent.
+   * Rejects all requests at once with `ENGINE_CLOSED`, and ends each thread as soon as it is outside native calls.
+   * Resolves when all threads have ended, or after `gracefulShutdownTimeoutMs`; a thread that is still in a call ends
+   * after the call. Idempotent.
    */
   destroy(): Promise<void> {
     return this.#shutdown.destroy();

@@ -13,8 +13,8 @@ export interface ModelType {
 export type ModelTypes<Models = Readonly<Record<string, unknown>>> = { readonly [Id in keyof Models]: ModelType };
 
 /**
- * Nothing is known of the models: each id may have any inputs and outputs. An engine or a client with the types of some
- * models fits where one of any models is wanted, which holds for no other type than `any`.
+ * The type of unknown models: any id, with any inputs and outputs. An engine or a client with types can be used as one
+ * without, which is possible only with `any`.
  */
 // biome-ignore lint/suspicious/noExplicitAny: see above.
 export type AnyModels = any;
@@ -36,7 +36,7 @@ interface InferredData {
   string: readonly string[];
 }
 
-/** An input of this type, as a caller passes it. A tensor of onnxruntime of the type fits. */
+/** An input of this type. A tensor of onnxruntime of the same type is accepted as well. */
 export type FeedOf<T extends TensorType> =
   // The type is only needed where the array could hold another one, as for `bool` and `float16`.
   | { readonly type: T; readonly dims: readonly number[]; readonly data: TensorOf<T>['data'] }
@@ -47,7 +47,7 @@ type IdOf<Models> = Extract<keyof Models, string>;
 /** What a request may name: any text if nothing is known of the models. */
 export type TargetOf<Models> = string extends keyof Models
   ? string
-  : IdOf<Models> | `${IdOf<Models>}@${number}` | `${string}/${IdOf<Models>}`;
+  : IdOf<Models> | `${IdOf<Models>}@${number}` | `${string}/${IdOf<Models>}` | `${string}/${IdOf<Models>}@${number}`;
 
 /** The model that a target means. */
 type ModelOf<Models, Target extends string> = string extends keyof Models

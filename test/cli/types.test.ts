@@ -45,7 +45,7 @@ const GOOD: Readonly<Record<string, string>> = {
   'reads outputs by name, as arrays of their type':
     "const { y } = await engine.run('times-2', { x }); export const data: Float32Array = y.data;",
   'names a version, or a deployment':
-    "export const all = [(await engine.run('times-2@1', { x })).y, (await engine.run('gpu/times-2', { x })).y, (await engine.run(\"it's odd\", { x })).y];",
+    "export const all = [(await engine.run('times-2@1', { x })).y, (await engine.run('gpu/times-2', { x })).y, (await engine.run('gpu/times-2@1', { x })).y, (await engine.run(\"it's odd\", { x })).y];",
   'gets the outputs that it names': `
     const { outputs } = await engine.infer({ target: 'every-type', feeds, outputs: ['out9', 'out12'] });
     export const [ids, texts]: [BigInt64Array, readonly string[]] = [outputs.out9.data, outputs.out12.data];`,
@@ -56,6 +56,10 @@ const GOOD: Readonly<Record<string, string>> = {
   'gives handlers what they take': "export const answer: number = await engine.run<number>('app', { any: 'thing' });",
   'asks a server as it asks an engine':
     "export const data: Float32Array = (await client.run('times-2', { x }, { timeoutMs: 100 })).y.data;",
+  'asks a server for details, too': `
+    const { outputs } = await client.infer({ target: 'times-2', feeds: { x } });
+    export const data: Float32Array = outputs.y.data;
+    export const answer: number = (await client.infer<number>({ target: 'app', feeds: 'thing' })).outputs;`,
   'passes its engine on as an engine of any models':
     'export const any: InferenceEngine = engine; await createServer(engine);',
   'does without types': `
@@ -167,7 +171,7 @@ describe('infermux types', () => {
   });
 
   it.each([
-    [['--check'], 2, "option '--check' goes with '--output'"],
+    [['--check'], 2, "option '--check' needs '--output'"],
     [[], 1, 'no model was found'],
     [['-o', '/no/such/folder/models.d.ts'], 2, 'expected a file that can be written'],
   ])('%j is a mistake', async (flags, code, message) => {

@@ -9,10 +9,9 @@ import {
   satisfies,
 } from '../../common/checks.js';
 import { InfermuxError, show } from '../../common/errors.js';
-import type { ModelRunOptions, RunOptions } from '../../contracts/run-options.js';
+import type { RunOptions } from '../../contracts/run-options.js';
 import { isTraceContext, type TraceContext } from '../../contracts/trace-context.js';
 import { areOutputNames } from '../../tensors/check-feeds.js';
-import type { FeedsOf } from '../../tensors/model-types.js';
 import type { Feeds } from '../../tensors/tensor.js';
 
 export interface InferenceRequest<Request = Feeds> extends RunOptions {
@@ -21,12 +20,6 @@ export interface InferenceRequest<Request = Feeds> extends RunOptions {
   /** Every input by name; for a deployment with a handler, the handler's request. */
   readonly feeds: Request;
 }
-
-/** A request for a model, and its terms. */
-export type ModelRequest<Models, Target extends string, Name extends string> = ModelRunOptions<Name> & {
-  readonly target: Target;
-  readonly feeds: FeedsOf<Models, Target>;
-};
 
 /** A router looks at few. */
 const MOST_NAMED = 1_024;
