@@ -117,6 +117,6 @@ export function parseAdmin(text: string): boolean | { readonly host?: string; re
 /** Of commands that load a model, which they do in a process of its own. */
 export const TIMEOUT = [
   '--timeout <seconds>',
-  'longest time for a load, and for a run; 10 and one more for each 20 MB of the model if not said',
+  'maximum time of a load, and of a run (default: 10, plus 1 for each 20 MB of the model)',
   parseSeconds,
 ] as const;

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import type { Threads } from './bench/bench.js';
 import type { InputShapes } from './bench/random-feeds.js';
 import { addClusterCommands } from './cluster/cluster-commands.js';
@@ -34,7 +34,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
   .version(version)
-  .showHelpAfterError('(infermux --help shows what there is)')
+  .showHelpAfterError('(infermux --help lists all commands)')
   // Its errors repeat what was typed, or what a script took from somewhere.
   .configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) })
   .exitOverride();
@@ -43,12 +43,12 @@ program
   .command('demo')
   .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
   .option('--json', 'print one JSON object instead of tables')
-  .option('--control', 'instead change replicas, settings and traffic under load, and show what the callers notice')
-  .option('--hold <seconds>', 'with --control: how long to go on after each change; 1.5 if not said', parseSeconds)
+  .option('--control', 'change replicas, settings and traffic under load instead, and show what the callers notice')
+  .option('--hold <seconds>', 'with --control: how long to continue after each change (default: 1.5)', parseSeconds)
   .exitOverride()
   .action(async ({ json, control, hold = 1.5 }: DemoFlags, command: Command) => {
     if (control !== true && command.getOptionValueSource('hold') === 'cli') {
-      command.error("error: option '--hold' goes with '--control'", { exitCode: WRONG_USAGE });
+      command.error("error: option '--hold' needs '--control'", { exitCode: WRONG_USAGE });
     }
     if (control === true) {
       const { runControlDemo } = await import('./demo/control-demo.js');
@@ -68,7 +68,7 @@ program
 
 program
   .command('inspect')
-  .description('Show what a model takes and gives, and whether its requests can be joined.')
+  .description('Show the inputs and outputs of a model, and whether its requests can be batched.')
   .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
   .option('--json', 'print one JSON object instead of tables')
   .option(...TIMEOUT)
@@ -88,16 +88,23 @@ program
   .command('bench')
   .description('Measure a model with several numbers of replicas, threads and concurrent callers.')
   .argument('<model>', 'an ONNX or ORT file: its path or file: URL', parsePath)
-  .option('--input <name=dims>', 'shape of an input, like image=1x3x224x224; repeatable', addInputShape)
-  .option('--callers <list>', 'concurrent callers to try', integersUpTo(MAX_CALLERS), [1, 4, 16, 64, 256])
-  .option('--replicas <list>', 'replicas to try', integersUpTo(MAX_REPLICAS), [...new Set([1, availableParallelism()])])
+  .option('--input <name=dims>', 'shape of an input, for example image=1x3x224x224; can be repeated', addInputShape)
+  .option(
+    '--callers <list>',
+    'numbers of concurrent callers to measure',
+    integersUpTo(MAX_CALLERS),
+    [1, 4, 16, 64, 256],
+  )
+  .option('--replicas <list>', 'numbers of replicas to measure', integersUpTo(MAX_REPLICAS), [
+    ...new Set([1, availableParallelism()]),
+  ])
   .option(
     '--threads <list>',
-    'threads of a session to try, like auto,1,2; auto, 1 and the cores divided by the replicas if not said',
+    'numbers of threads of a session to measure, for example auto,1,2 (default: auto, 1, and cores / replicas)',
     parseThreads,
   )
   .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 0.5)
-  .option('--svg <file>', 'write a bar chart too', parseWritableFile)
+  .option('--svg <file>', 'also write a bar chart', parseWritableFile)
   .option(...TIMEOUT)
   .option('--json', 'print one JSON object instead of a table')
   .exitOverride()
@@ -120,13 +127,10 @@ const serving = program
   .description('Serve models over the Open Inference Protocol, by REST and gRPC.')
   .argument(
     '[models]',
-    "a directory of models, Triton's and KServe's layouts included; the package's own models if not said",
+    'a directory of models, also in the layout of Triton or KServe (default: the models of the package)',
     parsePath,
   )
-  .addHelpText(
-    'after',
-    '\nEach variable in brackets stands for its flag. A flag goes before a variable, that before the file.',
-  )
+  .addHelpText('after', '\nFlags override environment variables (env), and these override the file of --config.')
   .exitOverride()
   .action(async (directory: string | undefined, flags: ServeFlags) => {
     const { serve } = await import('./serve/serve.js');
@@ -139,7 +143,9 @@ for (const option of SERVE_OPTIONS) serving.addOption(option);
 
 program
   .command('doctor')
-  .description('Say whether infermux works on this machine, and what to change. The exit code is 1 if it does not.')
+  .description(
+    'Check whether infermux works on this machine, and show what to change. The exit code is 1 if it does not.',
+  )
   .option('--json', 'print one JSON object instead of lines')
   .exitOverride()
   .action(async ({ json }: { json?: boolean }) => {
@@ -152,11 +158,11 @@ program
 
 program
   .command('top')
-  .description('Show what a server does, second by second: replicas, models, latency and errors.')
-  .option('--url <url>', 'address of the server', process.env['INFERMUX_URL'] ?? 'http://127.0.0.1:8000')
-  .option('--api-keys <file>', 'a file with the key that the server needs, on its first line', parsePath)
-  .option('--once', 'show it once, after a second, and end')
-  .option('--json', 'print each second as one line of JSON')
+  .description('Show the replicas, models, latency and errors of a running server, updated every second.')
+  .addOption(new Option('--url <url>', 'address of the server').env('INFERMUX_URL').default('http://127.0.0.1:8000'))
+  .option('--api-keys <file>', 'a file whose first line is a key of the server', parsePath)
+  .option('--once', 'show one second, and exit')
+  .option('--json', 'print one line of JSON for each second')
   .exitOverride()
   .action(async (flags: TopFlags) => {
     const { top } = await import('./top/top.js');

@@ -315,7 +315,7 @@ describe('the command line', () => {
     [['dmo'], "unknown command 'dmo'"],
     [['demo', 'now'], 'too many arguments'],
     [['demo', '--control', '--hold', 'long'], 'expected a number from 0.01 to 10000'],
-    [['demo', '--hold', '1'], "option '--hold' goes with '--control'"],
+    [['demo', '--hold', '1'], "option '--hold' needs '--control'"],
     [['inspect'], "missing required argument 'model'"],
     [['inspect', 'https://example.org/a.onnx'], 'must be a path or a file: URL (The URL must be of scheme file'],
     [['inspect', 'file://server/a.onnx'], 'expected a path or a file: URL of this machine: File URL host must be'],

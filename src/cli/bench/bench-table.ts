@@ -1,6 +1,6 @@
 import Table from 'cli-table3';
-import colors from 'picocolors';
 import { type Bar, barChart } from '../terminal/bar-chart.js';
+import { colors } from '../terminal/colors.js';
 import { type BenchReport, type BenchRow, type BenchSetting, MOST_OVERRUN } from './bench.js';
 
 const BAR_WIDTH = 24;

@@ -9,10 +9,13 @@ const NODES = '--nodes <list>';
 
 /** Commands for several nodes. */
 export function addClusterCommands(program: Command): void {
-  const cluster = program.command('cluster').description('Run several nodes behind a proxy.').exitOverride();
+  const cluster = program
+    .command('cluster')
+    .description('Configure a proxy for several nodes, and show their state.')
+    .exitOverride();
   const config = cluster
     .command('config')
-    .description('Print a complete configuration of a proxy, which explains itself.')
+    .description('Print a complete, commented configuration for a proxy.')
     .exitOverride();
   addHaproxy(config);
   addEnvoy(config);
@@ -35,17 +38,20 @@ interface HaproxyFlags extends ConfigFlags {
 
 const withAddresses = (command: Command) =>
   command
-    .option(NODES, 'REST addresses of the nodes, like 10.0.0.1:8000,10.0.0.2:8000')
+    .option(NODES, 'REST addresses of the nodes, for example 10.0.0.1:8000,10.0.0.2:8000')
     .option('--grpc <list>', 'their gRPC addresses, in the same order')
-    .option('--bind <address>', 'where the proxy listens for REST', '0.0.0.0:8000')
-    .option('--bind-grpc <address>', 'where the proxy listens for gRPC', '0.0.0.0:8001');
+    .option('--bind <address>', 'address on which the proxy listens for REST', '0.0.0.0:8000')
+    .option('--bind-grpc <address>', 'address on which the proxy listens for gRPC', '0.0.0.0:8001');
 
 function addHaproxy(config: Command): void {
-  withAddresses(config.command('haproxy').description('HAProxy, 2.6 or later.'))
-    .option('--nats <url>', 'take the nodes from NATS instead of --nodes, and update HAProxy when they come and go')
+  withAddresses(config.command('haproxy').description('For HAProxy, 2.6 or later.'))
+    .option(
+      '--nats <url>',
+      'find the nodes through NATS instead of --nodes, and keep HAProxy up to date (env: INFERMUX_NATS)',
+    )
     .option('--socket <path>', "HAProxy's runtime socket, with --nats", '/run/haproxy/infermux.sock')
-    .option('--slots <count>', 'most nodes at a time, with --nats', parseCount, 32)
-    .option('--once', 'with --nats: print the configuration, and end')
+    .option('--slots <count>', 'maximum number of nodes, with --nats', parseCount, 32)
+    .option('--once', 'with --nats: print the configuration, and exit')
     .exitOverride()
     .action(async (given: HaproxyFlags, command: Command) => {
       const flags = withNats(given);
@@ -72,7 +78,7 @@ function addHaproxy(config: Command): void {
 }
 
 function addEnvoy(config: Command): void {
-  withAddresses(config.command('envoy').description('Envoy, with the API v3.'))
+  withAddresses(config.command('envoy').description('For Envoy, with the API v3.'))
     .exitOverride()
     .action(async (flags: ConfigFlags, command: Command) => {
       if (flags.nodes === undefined) command.error('error: name the nodes with --nodes', { exitCode: WRONG_USAGE });
@@ -126,10 +132,10 @@ function addStatus(cluster: Command): void {
   cluster
     .command('status')
     .description(
-      'Show the nodes, where models are loaded, and what the nodes do not agree on. The exit code is 1 if they differ.',
+      'Show the nodes, which models they have loaded, and how they differ. The exit code is 1 if they differ.',
     )
-    .option(NODES, 'REST addresses of the nodes, like 10.0.0.1:8000,https://node-2:8000')
-    .option('--nats <url>', 'take the nodes from NATS instead of --nodes')
+    .option(NODES, 'REST addresses of the nodes, for example 10.0.0.1:8000,https://node-2:8000')
+    .option('--nats <url>', 'find the nodes through NATS instead of --nodes (env: INFERMUX_NATS)')
     .option('--api-keys <file>', 'a file whose first line is a key of the nodes', parsePath)
     .option('--json', 'print one JSON object instead of tables')
     .exitOverride()

@@ -1,5 +1,5 @@
 import { clearScreenDown, cursorTo, moveCursor } from 'node:readline';
-import colors from 'picocolors';
+import { colors } from '../terminal/colors.js';
 import { percent, renderTable } from '../terminal/tables.js';
 import type { ControlFrame, ControlReport } from './control-demo.js';
 

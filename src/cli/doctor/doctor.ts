@@ -1,4 +1,4 @@
-import pc from 'picocolors';
+import { colors } from '../terminal/colors.js';
 import { printable } from '../terminal/printable.js';
 import { gatherFacts } from './facts.js';
 import { type Finding, findingsOf, type Verdict } from './findings.js';
@@ -16,10 +16,10 @@ export async function examine(progress: (done: number, total: number) => void): 
 }
 
 const MARKS: Readonly<Record<Verdict, string>> = {
-  ok: pc.green('ok     '),
-  note: pc.cyan('note   '),
-  warning: pc.yellow('warning'),
-  problem: pc.red('problem'),
+  ok: colors.green('ok     '),
+  note: colors.cyan('note   '),
+  warning: colors.yellow('warning'),
+  problem: colors.red('problem'),
 };
 
 /** One line for each finding, and one below it where something can be done. */

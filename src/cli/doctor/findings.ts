@@ -123,7 +123,7 @@ function storeFinding({ weightStore: { directory, problem, freeBytes } }: Facts)
   const what = 'weight store';
   if (problem !== undefined) {
     const advice =
-      'set weightStore.directory (XDG_CACHE_HOME moves it too): without it each replica keeps weights of its own';
+      'set weightStore.directory (XDG_CACHE_HOME moves it too): without it each replica keeps its own copy of the weights';
     return { verdict: 'warning', what, found: `${directory}: ${problem}`, advice };
   }
   const found = `${directory}, ${freeBytes === undefined ? 'space not known' : `${size(freeBytes)} free`}`;

@@ -12,28 +12,25 @@ const OF_ENGINES = ['config', 'replicas', 'isolation', 'maxModels', 'loadOnStart
 
 const withStream = (command: Command) =>
   command
-    .requiredOption(
-      '--nats <url>',
-      'the NATS server, with JetStream, like nats://10.0.0.9:4222',
-      process.env['INFERMUX_NATS'],
+    .addOption(
+      // As a default its password would be in the help.
+      new Option('--nats <url>', 'the NATS server, with JetStream, for example nats://10.0.0.9:4222')
+        .env('INFERMUX_NATS')
+        .makeOptionMandatory(),
     )
-    .requiredOption('--stream <name>', 'the stream of jobs; it is made if it is not there')
-    .option(
-      '--files <directory>',
-      'where jobs may name files: a directory that submitters and workers share',
-      parsePath,
-    );
+    .requiredOption('--stream <name>', 'name of the stream with the jobs; it is created if it does not exist')
+    .option('--files <directory>', 'a directory that submitters and workers share, for the files of jobs', parsePath);
 
 /** Commands for work that nobody waits for. */
 export function addJobCommands(program: Command): void {
   const worker = withStream(
     program
       .command('worker')
-      .description('Do jobs from a stream of NATS, and store their results in another one.')
-      .argument('[models]', "a directory of models, as for serve; the package's own models if not said", parsePath),
+      .description('Process jobs from a NATS stream, and store the results in another one.')
+      .argument('[models]', 'a directory of models, as for serve (default: the models of the package)', parsePath),
   )
-    .option('--node-name <name>', 'name of the worker, for results; host name and process if not said')
-    .addOption(new Option('--log-level <level>', 'level of the log on stderr; info if not said').choices(LOG_LEVELS))
+    .option('--node-name <name>', 'name of the worker in the results (default: host name and process id)')
+    .addOption(new Option('--log-level <level>', 'level of the log on stderr (default: info)').choices(LOG_LEVELS))
     .exitOverride();
   for (const option of SERVE_OPTIONS.filter((each) => OF_ENGINES.includes(each.attributeName())))
     worker.addOption(option);
@@ -49,14 +46,14 @@ function addSubmit(program: Command): void {
   withStream(
     program
       .command('submit')
-      .description('Put jobs into a stream of NATS: each line of a .jsonl file, or rows of a .npy file.')
-      .argument('<file>', 'JSON lines with inputs or a request each; or a .npy file', parsePath),
+      .description('Send jobs to a NATS stream: the lines of a .jsonl file, or the rows of a .npy file.')
+      .argument('<file>', 'a file of JSON lines, each with inputs or a request; or a .npy file', parsePath),
   )
-    .option('--model <name>', 'the model, endpoint or deployment with a handler, for jobs that name none')
-    .option('--input <name>', 'the input that the rows of a .npy file are for')
-    .option('--rows <count>', 'rows of a .npy file in each job; as many as make 256 kB if not said', parseCount)
-    .option('--run <name>', 'name of these jobs together, to put an interrupted file in again; a new one if not said')
-    .option('--results <file>', 'wait for the results, and write them there as JSON lines', parsePath)
+    .option('--model <name>', 'the model, endpoint or handler of jobs that name none')
+    .option('--input <name>', 'the input that gets the rows of a .npy file')
+    .option('--rows <count>', 'rows of a .npy file in each job (default: as many as 256 kB hold)', parseCount)
+    .option('--run <name>', 'name of the run, to continue an interrupted one (default: a new name)')
+    .option('--results <file>', 'wait for the results, and write them to this file as JSON lines', parsePath)
     .option('--json', 'print one JSON object instead of a table')
     .exitOverride()
     .action(async (file: string, { json, ...flags }: SubmitFlags & { json?: true }, command: Command) => {

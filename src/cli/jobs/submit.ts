@@ -55,7 +55,7 @@ export async function submit(file: string, flags: SubmitFlags, progress: Progres
     // A file that cannot be written must be known before hours of work.
     out = results === undefined ? undefined : await open(results, 'w');
     if (flags.run === undefined) {
-      process.stderr.write(`infermux: run ${run}: if this is interrupted, go on with --run ${run}\n`);
+      process.stderr.write(`infermux: run ${run}: if this is interrupted, continue with --run ${run}\n`);
     }
     const waiting = sayOnce('NATS does not answer, and is asked again');
     const { accepted, known, digests } = await submitJobs(

@@ -23,7 +23,10 @@ interface TypesFlags {
 
 /** Commands that look at models as an engine does. */
 export function addModelCommands(program: Command): void {
-  const models = program.command('models').description('Look at models as an engine does.').exitOverride();
+  const models = program
+    .command('models')
+    .description('List and check the models of a directory or a finder.')
+    .exitOverride();
   addList(models);
   addCheck(models);
   addTypes(program);
@@ -36,9 +39,9 @@ function ofModels(parent: Command, name: string, description: string): Command {
     .description(description)
     .argument(
       '[where...]',
-      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder ids of models, all that it lists if none is named',
+      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder, ids of models (default: all that it lists)',
     )
-    .option('--finder <file>', 'a module whose default or export named finder is a finder', parsePath)
+    .option('--finder <file>', 'a module with a finder as its default export, or as the export named finder', parsePath)
     .exitOverride();
 }
 
@@ -57,7 +60,7 @@ function placeOf(where: readonly string[], finder: string | undefined, command: 
 }
 
 function addList(models: Command): void {
-  ofModels(models, 'list', 'Show the models that would be served, and what keeps others from it.')
+  ofModels(models, 'list', 'List the models that an engine would serve, and the problems of the others.')
     .option('--json', 'print one JSON object instead of a table')
     .action(async (where: string[], { finder, json }: ModelsFlags, command: Command) => {
       const place = placeOf(where, finder, command);
@@ -70,11 +73,11 @@ function addCheck(models: Command): void {
   ofModels(
     models,
     'check',
-    'Load each model too: hashes are checked, warm-up runs run. The exit code is 1 if there is a problem.',
+    'Load each model, check its hash, and do its warm-up runs. The exit code is 1 if there is a problem.',
   )
     .option('--json', 'print one JSON object instead of a table')
     .option(...TIMEOUT)
-    .option('--isolated', 'check each model in a process of its own, not one after the other in one that outlives them')
+    .option('--isolated', 'check each model in a separate process instead of one process for all')
     .action(async (where: string[], { finder, json, timeout, isolated = false }: CheckFlags, command: Command) => {
       const place = placeOf(where, finder, command);
       const { checkModels, repositoryTables } = await import('./check-models.js');
@@ -87,19 +90,19 @@ function addCheck(models: Command): void {
 }
 
 function addTypes(program: Command): void {
-  ofModels(program, 'types', 'Write TypeScript types of models: ids, inputs and outputs.')
+  ofModels(program, 'types', 'Write TypeScript types of the ids, inputs and outputs of models.')
     .option(
       '-o, --output <file>',
-      'file to write, like models.d.ts; the standard output if not said',
+      'file to write, for example models.d.ts (default: the standard output)',
       parseWritableFile,
     )
-    .option('--check', 'write nothing; the exit code is 1 if the file of --output is not up to date')
+    .option('--check', 'write nothing; the exit code is 1 if the file of --output is out of date')
     .option(...TIMEOUT)
     .action(async (where: string[], flags: TypesFlags, command: Command) => {
       const { finder, output, check } = flags;
       const place = placeOf(where, finder, command);
       if (check === true && output === undefined) {
-        command.error("error: option '--check' goes with '--output'", { exitCode: WRONG_USAGE });
+        command.error("error: option '--check' needs '--output'", { exitCode: WRONG_USAGE });
       }
       await writeTypes(place, flags);
     });

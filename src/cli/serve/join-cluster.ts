@@ -48,7 +48,7 @@ export async function joinCluster(
   if (isLoopback(parseAddress(addresses.http).host)) {
     log.warn(
       { ...addresses },
-      'announced with an address of this machine: say --host 0.0.0.0, or --advertise, if others are to reach it',
+      'announced with an address of this machine: use --host 0.0.0.0 or --advertise if others should reach it',
     );
   }
   let isEnding = false;

@@ -45,50 +45,73 @@ const flag = (flags: string, description: string) => new Option(flags, descripti
 /** The flags. Each that has a variable of the environment says so in the help. */
 export const SERVE_OPTIONS: readonly Option[] = [
   flag('--config <file>', 'a file with { engine, server }: .json, .js, .mjs or .ts').env('INFERMUX_CONFIG'),
-  flag('--print-config', 'print what would be served with, and end'),
-  flag('--model-name <name>', 'a name for the only model, beside its own').env('INFERMUX_MODEL_NAME'),
-  flag('--node-name <name>', 'name among several nodes, for answers; host and port of REST if not said').env(
+  flag('--print-config', 'print the settings, and exit'),
+  flag('--model-name <name>', 'an additional name for the model, if there is only one').env('INFERMUX_MODEL_NAME'),
+  flag('--node-name <name>', 'name of this node in the headers of answers (default: host and port of REST)').env(
     'INFERMUX_NODE_NAME',
   ),
-  flag('--host <address>', 'address to listen on; 127.0.0.1 if not said, 0.0.0.0 for all').env('INFERMUX_HOST'),
-  flag('--http-port <port>', 'port of REST; 8000 if not said').env('INFERMUX_HTTP_PORT').argParser(parsePort),
-  flag('--grpc-port <port>', 'port of gRPC; 8001 if not said').env('INFERMUX_GRPC_PORT').argParser(parsePort),
-  flag('--no-http', 'no REST'),
-  flag('--no-grpc', 'no gRPC'),
-  flag('--admin [address]', 'allow loads and unloads: on the same ports, or on host:port')
+  flag('--host <address>', 'address to listen on (default: 127.0.0.1; 0.0.0.0 for all)').env('INFERMUX_HOST'),
+  flag('--http-port <port>', 'port of REST (default: 8000; 0 for any free port)')
+    .env('INFERMUX_HTTP_PORT')
+    .argParser(parsePort),
+  flag('--grpc-port <port>', 'port of gRPC (default: 8001; 0 for any free port)')
+    .env('INFERMUX_GRPC_PORT')
+    .argParser(parsePort),
+  flag('--no-http', 'turn off REST'),
+  flag('--no-grpc', 'turn off gRPC'),
+  flag('--admin [address]', 'allow requests that load, unload and add models, on the same ports or on host:port')
     .env('INFERMUX_ADMIN')
     .argParser(parseAdmin),
-  flag('--no-admin', 'allow no loads and unloads'),
-  flag('--no-console', 'no page at /console'),
-  flag('--replicas <count>', 'threads or processes that run models').env('INFERMUX_REPLICAS').argParser(parseCount),
-  flag('--isolation <kind>', 'what each replica is; thread if not said, process for models that you do not trust')
+  flag('--no-admin', 'refuse requests that load, unload or add models'),
+  flag('--no-console', 'turn off the page at /console'),
+  flag('--replicas <count>', 'number of threads or processes that run models')
+    .env('INFERMUX_REPLICAS')
+    .argParser(parseCount),
+  flag(
+    '--isolation <kind>',
+    'run each replica as a thread, or as a process for models that you do not trust (default: thread)',
+  )
     .env('INFERMUX_ISOLATION')
     .choices(['thread', 'process']),
-  flag('--max-models <count>', 'models that each of them holds').env('INFERMUX_MAX_MODELS').argParser(parseCount),
+  flag('--max-models <count>', 'maximum number of models in each replica')
+    .env('INFERMUX_MAX_MODELS')
+    .argParser(parseCount),
   flag('--load-on-start', 'load all models at the start').env('INFERMUX_LOAD_ON_START'),
-  flag('--poll <seconds>', 'look for changed models so often; 0 for never').env('INFERMUX_POLL').argParser(parseDelay),
-  flag('--api-keys <file>', 'a file with one key a line; each request needs one').env('INFERMUX_API_KEYS'),
-  flag('--admin-keys <file>', 'the same for loads and unloads').env('INFERMUX_ADMIN_KEYS'),
-  flag('--tls-key <file>', 'private key, for TLS').env('INFERMUX_TLS_KEY'),
-  flag('--tls-cert <file>', 'certificate, for TLS').env('INFERMUX_TLS_CERT'),
-  flag('--tls-ca <file>', 'certificate that signs those of clients: each client needs one').env('INFERMUX_TLS_CA'),
-  flag('--cors <origins>', 'origins whose pages may ask, with commas between').env('INFERMUX_CORS'),
-  flag('--max-body <megabytes>', 'most of a body; 64 if not said').env('INFERMUX_MAX_BODY').argParser(parseCount),
-  flag('--triton-metrics', "show the counts of models under Triton's names, too").env('INFERMUX_TRITON_METRICS'),
-  flag('--log-level <level>', 'level of the log on stderr; warn if not said')
+  flag('--poll <seconds>', 'how often to look for changed models (0 for never)')
+    .env('INFERMUX_POLL')
+    .argParser(parseDelay),
+  flag('--api-keys <file>', 'a file with one key on each line; all requests except health checks need one').env(
+    'INFERMUX_API_KEYS',
+  ),
+  flag('--admin-keys <file>', 'a file with the keys that may load, unload and add models').env('INFERMUX_ADMIN_KEYS'),
+  flag('--tls-key <file>', 'private key of the server, for TLS').env('INFERMUX_TLS_KEY'),
+  flag('--tls-cert <file>', 'certificate of the server, for TLS').env('INFERMUX_TLS_CERT'),
+  flag('--tls-ca <file>', 'certificate of the authority for clients: every client needs a certificate').env(
+    'INFERMUX_TLS_CA',
+  ),
+  flag('--cors <origins>', 'origins whose pages may send requests, separated by commas').env('INFERMUX_CORS'),
+  flag('--max-body <mebibytes>', 'maximum size of a body (default: 64)').env('INFERMUX_MAX_BODY').argParser(parseCount),
+  flag('--triton-metrics', "add metrics with Triton's names").env('INFERMUX_TRITON_METRICS'),
+  flag('--log-level <level>', 'level of the log on stderr (default: warn, or info with --log-requests)')
     .env('INFERMUX_LOG_LEVEL')
     .choices(LOG_LEVELS),
-  flag('--log-requests', 'log each request, at info').env('INFERMUX_LOG_REQUESTS'),
-  flag('--drain-delay <seconds>', 'go on so long after the signal to end, not ready')
+  flag('--log-requests', 'log each request, at level info').env('INFERMUX_LOG_REQUESTS'),
+  flag(
+    '--drain-delay <seconds>',
+    'how long to accept requests after SIGTERM, while the readiness check fails already (default: 0)',
+  )
     .env('INFERMUX_DRAIN_DELAY')
     .argParser(parseDelay),
-  flag('--grace <seconds>', 'time for accepted requests at the end; 30 if not said')
+  flag('--grace <seconds>', 'how long to wait for accepted requests before exiting (default: 30)')
     .env('INFERMUX_GRACE')
     .argParser(parseDelay),
-  flag('--nats <url>', 'announce this node to proxies by NATS, like nats://10.0.0.9:4222').env('INFERMUX_NATS'),
-  flag('--advertise <host>', 'with --nats: the address that others reach this node by; its first one if not said').env(
-    'INFERMUX_ADVERTISE',
+  flag('--nats <url>', 'announce this node to proxies through NATS, for example nats://10.0.0.9:4222').env(
+    'INFERMUX_NATS',
   ),
+  flag(
+    '--advertise <host>',
+    'with --nats: the address by which others reach this node (default: that of --host, or the first of the machine)',
+  ).env('INFERMUX_ADVERTISE'),
 ];
 
 /** commander takes any value of a variable for a yes. */

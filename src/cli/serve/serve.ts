@@ -18,7 +18,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 /**
  * Serves models until a signal ends it.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` for wrong options; `FAILED_PRECONDITION` when a port cannot be had.
+ * @throws InfermuxError `INVALID_ARGUMENT` for wrong options; `FAILED_PRECONDITION` if a port is not available.
  */
 export async function serve(flags: ServeFlags): Promise<void> {
   const { tlsKey, tlsCert, tlsCa } = flags;

@@ -1,6 +1,6 @@
 import Table, { type TableConstructorOptions } from 'cli-table3';
-import colors from 'picocolors';
 import type { Percentiles } from '../demo/demo-figures.js';
+import { colors } from './colors.js';
 import { printable } from './printable.js';
 
 /** Draws a table for a terminal: numbers to the right, and no head when all its names are empty. */

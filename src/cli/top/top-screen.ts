@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
-import colors from 'picocolors';
 import type { DeploymentLine, ErrorLine, ModelLine, ReplicaLine, Snapshot } from '../../console/messages.js';
+import { colors } from '../terminal/colors.js';
 import { printable } from '../terminal/printable.js';
 
 export interface Screen {
