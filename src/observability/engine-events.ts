@@ -2,9 +2,9 @@ import { type ErrorCode, messageOf } from '../common/errors.js';
 import type { UnloadReason } from '../contracts/eviction.js';
 import type { Log } from './log.js';
 
-/** What `engine.on` tells, by the name of the event: the facts that the log tells. Times are in milliseconds. */
+/** The events of `engine.on`, by name. They have the same fields as the log. Times are in milliseconds. */
 export interface EngineEvents {
-  /** A replica takes requests (`running`), takes no more (`draining`), or has ended (`stopped`, `failed`). */
+  /** A replica accepts requests (`running`), accepts no more (`draining`), or has ended (`stopped`, `failed`). */
   readonly replicaState: {
     readonly replica: string;
     readonly deployment: string;
@@ -21,14 +21,14 @@ export interface EngineEvents {
   readonly outage: { readonly deployment: string; readonly reason: string };
   /** The target number of replicas has changed. */
   readonly scaled: { readonly deployment: string; readonly from: number; readonly to: number };
-  /** A change of a deployment has a goal (`pending`), or its goal was decided. */
+  /** A change of a deployment got a goal (`pending`), or its goal ended. */
   readonly goal: {
     readonly id: string;
     readonly deployment: string;
     readonly status: 'pending' | 'reached' | 'superseded' | 'failed';
     readonly reason: string | undefined;
   };
-  /** A request was refused or answered with an error. One without a deployment did not get so far. */
+  /** A request was refused or answered with an error. It has no deployment if it was refused before one was chosen. */
   readonly requestFailed: {
     readonly model: string | undefined;
     readonly deployment: string | undefined;
@@ -36,21 +36,23 @@ export interface EngineEvents {
     readonly reason: string;
   };
   readonly modelLoaded: ModelInReplica & { readonly loadMs: number; readonly bytes: number };
-  /** A load has failed; the replica tries none for so long. */
+  /** A load has failed; the replica does not try again for this time. */
   readonly modelLoadFailed: ModelInReplica & {
     readonly code: string;
     readonly reason: string;
     readonly nextTryInMs: number;
   };
-  /** A session has left, because it was `evicted` for another one, `unloaded`, `expired`, `replaced`, or at the end. */
+  /**
+   * A session was removed: `evicted` for another one, `unloaded`, `expired`, `replaced`, or because the replica ended.
+   */
   readonly modelUnloaded: ModelInReplica & { readonly reason: UnloadReason };
-  /** A session that has left could not be released: its memory may stay. */
+  /** A session was removed but could not be released; its memory may still be in use. */
   readonly modelReleaseFailed: ModelInReplica & { readonly reason: string };
-  /** Requests of the model are not joined any more: it gave other results in a batch than alone. */
+  /** Requests for the model are not batched any more, because a batch gave other results than single runs. */
   readonly batchingSwitchedOff: { readonly model: string; readonly deployment: string; readonly reason: string };
   /**
-   * A request ended two replicas, the second one alone, or took longer than `runTimeoutMs` allows. It is not run again
-   * for a while; nor is any other request of the model if `isModelBarred`.
+   * A request killed two replicas, the second one while it ran alone, or took longer than `runTimeoutMs`. It is not run
+   * again for a while; neither is any other request for the model if `isModelBarred`.
    */
   readonly requestBarred: {
     readonly model: string;
@@ -59,7 +61,7 @@ export interface EngineEvents {
     readonly isModelBarred: boolean;
     readonly nextTryInMs: number;
   };
-  /** The router made a fault of this kind for the first time. */
+  /** The router made this kind of error for the first time. */
   readonly routerFailed: { readonly deployment: string; readonly kind: string; readonly reason: string };
 }
 

@@ -88,65 +88,80 @@ export class EngineMetrics {
     this.#hasModelLabels = modelLabels;
 
     const requests = models.lines((series) => series.requests);
-    metrics.counterOf('router_requests_total', 'Requests accepted for routing.', requests);
+    metrics.counterOf('router_requests_total', 'Accepted requests.', requests);
     const failures = models.lines((series) => series.errors);
-    metrics.counterOf('model_request_errors_total', 'Requests of a model answered with an error.', failures);
-    this.#errors = metrics.counter('request_errors_total', 'Requests answered with an error, by its code.', ['code']);
+    metrics.counterOf('model_request_errors_total', 'Requests for a model that were answered with an error.', failures);
+    this.#errors = metrics.counter(
+      'request_errors_total',
+      'Requests that were answered with an error, by error code.',
+      ['code'],
+    );
     const deployment = ['deployment'];
-    this.#deploymentRequests = metrics.counter('deployment_requests_total', 'Requests, copies included.', deployment);
+    this.#deploymentRequests = metrics.counter(
+      'deployment_requests_total',
+      'Accepted requests of a deployment, including shadow copies.',
+      deployment,
+    );
     this.#deploymentErrors = metrics.counter(
       'deployment_errors_total',
-      'Requests that were refused or answered with an error, copies included.',
+      'Requests of a deployment that were refused or answered with an error, including shadow copies.',
       deployment,
     );
     const endpoint = ['endpoint'];
-    this.#endpointRequests = metrics.counter('endpoint_requests_total', 'Requests for endpoints.', endpoint);
+    this.#endpointRequests = metrics.counter('endpoint_requests_total', 'Accepted requests for an endpoint.', endpoint);
     this.#endpointErrors = metrics.counter(
       'endpoint_errors_total',
-      'Requests for endpoints answered with an error.',
+      'Requests for an endpoint that were answered with an error.',
       endpoint,
     );
     const shadow = ['endpoint', 'target'];
-    this.#shadowRequests = metrics.counter('shadow_requests_total', 'Copies of requests for shadow targets.', shadow);
-    this.#shadowErrors = metrics.counter('shadow_errors_total', 'Copies without an answer, by error code.', [
+    this.#shadowRequests = metrics.counter('shadow_requests_total', 'Shadow copies of requests.', shadow);
+    this.#shadowErrors = metrics.counter('shadow_errors_total', 'Shadow copies that failed, by error code.', [
       ...shadow,
       'code',
     ]);
-    this.#queueWait = metrics.histogram('queue_wait_seconds', 'From acceptance to a replica.', [], seconds).at();
+    this.#queueWait = metrics
+      .histogram('queue_wait_seconds', 'Time from acceptance until a request is sent to a replica.', [], seconds)
+      .at();
     metrics.histogramOf(
       'run_duration_seconds',
-      'The onnxruntime call of a request.',
+      'Time of the onnxruntime call of a request.',
       seconds,
       models.lines((series) => series.runDuration),
     );
     metrics.histogramOf(
       'request_duration_seconds',
-      'From acceptance to the answer.',
+      'Time from acceptance to the answer.',
       seconds,
       models.lines((series) => series.requestDuration),
     );
-    this.#batchSize = metrics.histogram('batch_size', 'Requests that shared an onnxruntime call.', [], SIZES).at();
+    this.#batchSize = metrics.histogram('batch_size', 'Number of requests in one onnxruntime call.', [], SIZES).at();
     const batches = models.lines((series) => series.batches);
-    metrics.counterOf('batches_total', 'Calls that more than one request shared.', batches);
+    metrics.counterOf('batches_total', 'onnxruntime calls with more than one request.', batches);
     const batchedRequests = models.lines((series) => series.batchedRequests);
-    metrics.counterOf('batched_requests_total', 'Requests that shared a call with others.', batchedRequests);
-    this.#wideRuns = metrics.counter('wide_runs_total', 'Calls with several threads, for lone or few requests.', model);
+    metrics.counterOf(
+      'batched_requests_total',
+      'Requests that shared an onnxruntime call with others.',
+      batchedRequests,
+    );
+    this.#wideRuns = metrics.counter(
+      'wide_runs_total',
+      'onnxruntime calls with several threads, for requests that run alone or with few others.',
+      model,
+    );
     this.#verificationFailures = metrics.counter(
       'batch_verification_failures_total',
-      'Models that gave other results in a batch than alone.',
+      'Models that gave other results in a batch than in single runs.',
       model,
     );
     this.#killingRequests = metrics.counter(
       'killing_requests_total',
-      'Requests that ended two replicas, or took longer than runTimeoutMs allows.',
+      'Requests that killed two replicas, or took longer than runTimeoutMs.',
       ['deployment', ...model],
     );
-    this.#routerErrors = metrics.counter('router_errors_total', 'Faults of the router, by kind.', [
-      'deployment',
-      'kind',
-    ]);
+    this.#routerErrors = metrics.counter('router_errors_total', 'Errors of a router, by kind.', ['deployment', 'kind']);
     this.sessions = new SessionMetrics(metrics, seconds, model, (id) => this.#label(id));
-    this.#restarts = metrics.counter('replica_restarts_total', 'Replicas started again after a failure.', ['replica']);
+    this.#restarts = metrics.counter('replica_restarts_total', 'Restarts of replicas after a failure.', ['replica']);
     this.searches = new SearchMetrics(metrics, seconds);
     registerGauges(metrics, source, this.#census);
     if (modelLabels) registerModelGauges(metrics, source, this.#census);

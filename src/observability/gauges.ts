@@ -11,25 +11,25 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
   metrics.gauge('deployment_target_replicas', 'Replicas that the deployment should have.', () =>
     samples(source.deployments(), ({ name, targetReplicas }) => [{ deployment: name }, targetReplicas]),
   );
-  metrics.gauge('deployment_running_replicas', 'Replicas that take requests, without the express replica.', () =>
+  metrics.gauge('deployment_running_replicas', 'Running replicas, without the express replica.', () =>
     samples(source.deployments(), ({ name, runningReplicas }) => [{ deployment: name }, runningReplicas]),
   );
-  metrics.gauge('deployment_express_replica', '1 when an express replica takes requests.', () =>
+  metrics.gauge('deployment_express_replica', '1 if the deployment has an express replica.', () =>
     samples(source.deployments(), ({ name, express }) => [{ deployment: name }, express ? 1 : 0]),
   );
-  metrics.gauge('ongoing_requests', 'Requests given to a replica and not finished.', () =>
+  metrics.gauge('ongoing_requests', 'Requests that were sent to a replica and are not finished.', () =>
     samples(source.replicas(), ({ id, ongoing }) => [{ replica: id }, ongoing]),
   );
-  metrics.gauge('replica_up', '1 when the replica runs.', () =>
+  metrics.gauge('replica_up', '1 if the replica runs.', () =>
     samples(source.replicas(), ({ id, isRunning }) => [{ replica: id }, isRunning ? 1 : 0]),
   );
-  metrics.gauge('replica_models', 'Sessions that a replica has or is loading.', () =>
+  metrics.gauge('replica_models', 'Sessions that a replica has loaded or is loading.', () =>
     samples(source.replicas(), ({ id, models }) => [{ replica: id }, models]),
   );
-  metrics.gauge('loaded_models', 'Sessions that are loaded, in all replicas.', async () =>
+  metrics.gauge('loaded_models', 'Loaded sessions in all replicas.', async () =>
     samples((await census.take()).loaded, ([type, { models }]) => [{ type }, models]),
   );
-  metrics.gauge('loading_models', 'Sessions that are being loaded, in all replicas.', async () =>
+  metrics.gauge('loading_models', 'Sessions that are being loaded in all replicas.', async () =>
     samples((await census.take()).loading, ([type, models]) => [{ type }, models]),
   );
   metrics.gauge(
@@ -40,7 +40,7 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
       return samples(Object.entries({ used: usedBytes, free: freeBytes }), ([state, bytes]) => [{ state }, bytes]);
     },
   );
-  const size = 'Bytes of model files whose sessions are loaded, in all replicas.';
+  const size = 'Bytes of the files of loaded sessions in all replicas.';
   metrics.gauge('total_loaded_models_size_bytes', size, async () =>
     samples((await census.take()).loaded, ([type, { bytes }]) => [{ type }, bytes]),
   );
@@ -48,10 +48,10 @@ export function registerGauges(metrics: MetricsRegistration, source: MetricsSour
 
 /** Registers the gauges of each model. */
 export function registerModelGauges(metrics: MetricsRegistration, source: MetricsSource, census: SessionCensus): void {
-  metrics.gauge('model_queued_requests', 'Requests of a model that wait for a replica.', () =>
+  metrics.gauge('model_queued_requests', 'Requests for a model that wait for a replica.', () =>
     samples(census.byLabel(source.queuedModels()), ([model, queued]) => [{ model }, queued]),
   );
-  metrics.gauge('registered_model_id', "A model's sessions that a replica has or is loading.", async () => {
+  metrics.gauge('registered_model_id', 'Sessions of a model that a replica has loaded or is loading.', async () => {
     const { held } = await census.take();
     return [...held].flatMap(([replica, models]) =>
       samples(models, ([model, sessions]) => [{ replica, model }, sessions]),

@@ -8,11 +8,18 @@ export class SearchMetrics {
 
   /** @param seconds bounds of the buckets. */
   constructor(metrics: MetricsRegistration, seconds: readonly number[]) {
-    this.#searches = metrics.counter('model_searches_total', 'Searches for models, by what came of them.', ['outcome']);
+    this.#searches = metrics.counter('model_searches_total', 'Searches for models by a finder, by outcome.', [
+      'outcome',
+    ]);
     this.#duration = metrics
-      .histogram('model_search_duration_seconds', 'Searches for models, downloads included.', [], seconds)
+      .histogram(
+        'model_search_duration_seconds',
+        'Time of a search for a model by a finder, including downloads.',
+        [],
+        seconds,
+      )
       .at();
-    this.#bytes = metrics.counter('model_download_bytes_total', 'Bytes of models that came from elsewhere.', []).at();
+    this.#bytes = metrics.counter('model_download_bytes_total', 'Downloaded bytes of models.', []).at();
   }
 
   searched(outcome: string, milliseconds: number): void {

@@ -34,28 +34,36 @@ export class SessionMetrics {
     const replica = ['replica'];
     this.#getModel = metrics.counter(
       'get_model_requests_total',
-      "Requests that asked a replica's session cache.",
+      'Requests that used the session cache of a replica.',
       replica,
     );
-    this.#loads = metrics.counter('model_loads_total', 'Sessions loaded.', ['replica', ...model]);
-    this.#loadSeconds = metrics.counter('model_load_seconds_total', 'Time of loads of sessions.', model);
-    this.#loadExceptions = metrics.counter('load_model_exceptions_total', 'Loads that failed.', [
+    this.#loads = metrics.counter('model_loads_total', 'Loads of sessions.', ['replica', ...model]);
+    this.#loadSeconds = metrics.counter('model_load_seconds_total', 'Total time of loads of sessions.', model);
+    this.#loadExceptions = metrics.counter('load_model_exceptions_total', 'Loads of sessions that failed.', [
       'replica',
       'type',
       'code',
     ]);
-    this.#unloads = metrics.counter('model_unloads_total', 'Sessions released, by reason.', ['replica', 'reason']);
-    this.#loadDuration = metrics.histogram('load_model_duration_seconds', 'Loads of sessions.', ['type'], seconds);
+    this.#unloads = metrics.counter('model_unloads_total', 'Sessions that were released, by reason.', [
+      'replica',
+      'reason',
+    ]);
+    this.#loadDuration = metrics.histogram(
+      'load_model_duration_seconds',
+      'Time of a load of a session.',
+      ['type'],
+      seconds,
+    );
     this.#ageAtEviction = metrics
       .histogram(
         'model_age_at_eviction_seconds',
-        'Time since an evicted session was last used; short ages mean thrashing.',
+        'Time between the last use of a session and its eviction. Short times mean thrashing.',
         [],
         AGES,
       )
       .at();
     this.#unloadDuration = metrics
-      .histogram('model_unload_duration_seconds', 'Releases of sessions.', [], seconds)
+      .histogram('model_unload_duration_seconds', 'Time of the release of a session.', [], seconds)
       .at();
     this.#releaseFailures = metrics.counter(
       'model_release_failures_total',

@@ -179,7 +179,11 @@ describe('the tables', () => {
   });
 
   it('list every option of the engine, and no other', () => {
-    expect(namesIn('options').sort()).toEqual([...OPTION_NAMES].sort());
+    const tables = pageOf('options')
+      .text.split('\n\n')
+      .filter((part) => part.startsWith('| option |'));
+    const names = tables.flatMap((table) => [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name));
+    expect(names.sort()).toEqual([...OPTION_NAMES].sort());
   });
 
   it('list every metric, span and channel, and no other', async () => {
@@ -189,6 +193,8 @@ describe('the tables', () => {
     const spans = ['infer', 'queue', 'load', 'run', 'batch', 'model_load'].map((name) => `infermux.${name}`);
     const channels = ['infer', 'run', 'load'].map((name) => `infermux:${name}`);
     expect(namesIn('observability').sort()).toEqual([...metrics, ...spans, ...channels].sort());
+    for (const { name, help } of engine.metrics.getMetricsAsArray())
+      expect(codeRows(pageOf('observability')).find((row) => row.startsWith(`| \`${name}\``))).toContain(`| ${help} |`);
   });
 
   it('list every event, and no other', () => {

@@ -101,7 +101,7 @@ export class MetricsRegistration {
     if (other === undefined) return;
     throw new InfermuxError(
       'FAILED_PRECONDITION',
-      `options.registry has a metric ${other.name} already: give each engine a registry of its own, or close the other first`,
+      `options.registry has a metric ${other.name} already: give each engine its own registry, or close the other engine first`,
     );
   }
 

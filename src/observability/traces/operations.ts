@@ -1,17 +1,17 @@
 import type { InfermuxError } from '../../common/errors.js';
 import type { TraceContext } from '../../contracts/trace-context.js';
 
-/** A request, as the channel `infermux:infer` tells of it. Each fact is set as soon as it is known. */
+/** A request on the channel `infermux:infer`. Each property is set as soon as it is known. */
 export interface InferTrace {
   readonly target: string;
-  /** The caller's; undefined if it named none. */
+  /** The caller's; undefined if it set none. */
   readonly requestId: string | undefined;
   /**
-   * The trace that the request is part of. A subscriber of `start` may set another one: a handler's requests are then part
-   * of that.
+   * The trace that the request belongs to. A subscriber of `start` may replace it; requests that the handler makes then
+   * belong to the new one.
    */
   traceContext: TraceContext | undefined;
-  /** Whether a handler made the request, within one of its own. */
+  /** Whether a handler made the request. */
   readonly isNested: boolean;
   /** Undefined until the target is resolved. */
   model?: string;
@@ -26,11 +26,11 @@ export interface InferTrace {
   timings?: { readonly queueMs: number; readonly loadMs: number; readonly runMs: number; readonly totalMs: number };
   /** The answer; undefined until then. */
   result?: unknown;
-  /** Why the request failed, an `InfermuxError` as its caller gets it. */
+  /** The error, the same `InfermuxError` that the caller gets. */
   error?: unknown;
 }
 
-/** A load of a session, as the channel `infermux:load` tells of it. */
+/** A load of a session, on the channel `infermux:load`. */
 export interface LoadTrace {
   readonly model: string;
   /** Undefined for a handler's own model. */
@@ -45,7 +45,7 @@ export interface LoadTrace {
   error?: InfermuxError;
 }
 
-/** Requests that a replica was given in one message, as the channel `infermux:run` tells of them. */
+/** Requests that were sent to a replica in one message, on the channel `infermux:run`. */
 export interface RunTrace {
   readonly model: string;
   /** Undefined for a handler. */
@@ -54,12 +54,14 @@ export interface RunTrace {
   readonly replica: string;
   /** Whether the session has several threads. */
   readonly isWide: boolean;
-  /** How many requests there are. Those that can be joined run as one onnxruntime call, the others one by one. */
+  /** Number of requests. Those that can be batched run as one onnxruntime call, the others one by one. */
   readonly size: number;
-  /** Those of them that `infermux:infer` has told of. */
+  /** Those of them that were published on `infermux:infer`. */
   readonly requests: readonly InferTrace[];
   /** Milliseconds that they waited for a load of the model; undefined until the answer. */
   loadMs?: number;
-  /** Why the message has no answer; its requests may run elsewhere. A request that failed by itself is told by its own trace. */
+  /**
+   * Why the message has no answer; its requests may run elsewhere. The error of a single request is in its own trace.
+   */
   error?: InfermuxError;
 }
