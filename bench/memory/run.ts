@@ -191,7 +191,7 @@ const head = [
   ...[
     'private MB with 1 / 2 / 3 / 4 replicas',
     'MB per further replica',
-    'of them its thread',
+    'of which: the thread',
     'MB per wide session',
     'run ms, batch 1 / 16',
     'results',

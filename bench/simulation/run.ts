@@ -8,7 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { barChart } from '../../dist/cli/terminal/bar-chart.js';
 import type { RequestRouter, RouterName } from '../../dist/contracts/request-router.js';
-import { readmeRouter } from '../../test/support/readme-router.js';
+import { documentedRouter } from '../../test/support/documented-router.js';
 import { type Goal, goalTable, type JudgedGoal, judge, markdown, writeInto } from '../report.js';
 import { simulateBurst } from './burst.js';
 import type { Case } from './case.js';
@@ -90,13 +90,13 @@ async function measureLargest(): Promise<number> {
 
 /** Routers that place requests by what models replicas have; the last two are a user's. */
 async function burstRouters(): Promise<(readonly [name: string, router: RouterName | RequestRouter])[]> {
-  const own = await readmeRouter();
+  const own = await documentedRouter();
   const itself: RequestRouter = { spill: 'router', chooseReplicas: (...given) => own.chooseReplicas(...given) };
   const names = ['power-of-two-choices', 'least-loaded', 'expected-completion', 'throughput-aware'] as const;
-  return [...names.map((name) => [name, name] as const), ["the README's", own], [ITSELF, itself]];
+  return [...names.map((name) => [name, name] as const), ['the documented one', own], [ITSELF, itself]];
 }
 
-const ITSELF = "the README's, with spill: 'router'";
+const ITSELF = "the documented one, with spill: 'router'";
 const bursts = (await burstRouters()).map(([name, router]) => ({ name, ...simulateBurst(router) }));
 const burstTable = markdown(
   ['', 'copies', 'evictions'],

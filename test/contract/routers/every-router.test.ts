@@ -2,21 +2,21 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type RequestRouter, ROUTER_NAMES, type RouterName } from '../../../dist/contracts/request-router.js';
+import { documentedRouter } from '../../support/documented-router.js';
 import type { FakeReplica } from '../../support/fakes/fake-replica.js';
 import { flush } from '../../support/flush.js';
-import { readmeRouter } from '../../support/readme-router.js';
 import { type Step, step } from '../../support/routing/router-steps.js';
 import { MODELS, RouterWorld } from '../../support/routing/router-world.js';
 
-let fromReadme: RequestRouter;
+let documented: RequestRouter;
 
 beforeAll(async () => {
-  fromReadme = await readmeRouter();
+  documented = await documentedRouter();
 });
 
 const ROUTERS: readonly (readonly [string, () => RouterName | RequestRouter])[] = [
   ...ROUTER_NAMES.map((name) => [name, () => name] as const),
-  ["the README's", () => fromReadme],
+  ['the documented one', () => documented],
 ];
 
 describe.each(ROUTERS)('router %s', (_, routerOf) => {
