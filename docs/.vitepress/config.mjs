@@ -25,7 +25,7 @@ export const SIDEBAR = [
       page('Deployments', 'deployments'),
       page('Endpoints', 'endpoints'),
       page('Routing', 'routing'),
-      page('Routers of your own', 'routers'),
+      page('Example: a router', 'routers'),
       page('Isolation', 'isolation'),
       page('GPUs', 'gpus'),
       page('Performance', 'performance'),

@@ -42,7 +42,7 @@ app.post('/digits', async (request, reply) => {
 // All models, over the Open Inference Protocol, and the console.
 await app.register(infermuxPlugin, { engine, prefix: '/ml', console: true });
 
-// Requests under way are answered first.
+// Requests in progress are answered first.
 app.addHook('onClose', () => engine.close());
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => app.close());
 

@@ -104,7 +104,7 @@ export function isLength(value: unknown, most: number): value is number {
 /**
  * Returns the value; of a list a copy, as {@link ownList} makes it.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function check<T>(where: string, value: T, isRight: Rule): T {
   const own = isRight.isForLists === true && Array.isArray(value) ? (ownList(where, value) as T) : value;

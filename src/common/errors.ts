@@ -10,13 +10,13 @@ export const ERROR_CODES = {
   MODEL_LOAD_FAILED: { retryable: false, meaning: 'The model could not be loaded; the message has the reason.' },
   FAILED_PRECONDITION: { retryable: false, meaning: 'The call does not fit the present state or configuration.' },
   QUEUE_FULL: { retryable: true, meaning: 'Too many requests wait already; `retryAfterMs` says when to come back.' },
-  DEADLINE_EXCEEDED: { retryable: true, meaning: 'The time-out or deadline passed before the answer was there.' },
+  DEADLINE_EXCEEDED: { retryable: true, meaning: 'The timeout or deadline passed before there was an answer.' },
   CANCELLED: { retryable: false, meaning: "The caller's signal was aborted; `cause` is the signal's reason." },
   INFERENCE_FAILED: {
     retryable: false,
     meaning: 'onnxruntime refused or failed the run, or a handler did; `cause` has its message and stack.',
   },
-  REPLICA_FAILED: { retryable: true, meaning: 'Worker threads died under the request, or none can start.' },
+  REPLICA_FAILED: { retryable: true, meaning: 'The replicas that ran the request failed, or no replica can start.' },
   ENGINE_CLOSED: { retryable: false, meaning: 'The engine is closing or closed.' },
   INTERNAL: { retryable: false, meaning: 'A defect in infermux; please report it.' },
 } as const;

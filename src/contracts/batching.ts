@@ -4,21 +4,22 @@ import { expectedMs, type LatencyEstimate, largestWithin } from '../common/estim
 import type { ModelMetadata, ValueMetadata } from '../tensors/tensor.js';
 
 export interface BatchingOptions {
-  /** Most rows (along axis 0) of one call, or most requests of a handler's `handleBatch`. A request with more rows runs alone.
-   * Default 128. */
+  /**
+   * Maximum number of rows (along axis 0) of one call, or of requests in a handler's `handleBatch`. A request with more
+   * rows runs alone. Default 128.
+   */
   readonly maxSize?: number | undefined;
   /**
-   * Milliseconds that a request may wait for company: no longer than half of the time to its deadline, and not when
-   * enough rows for a full batch wait. The requests that have gathered go to one replica together. Default 0: no
-   * request waits.
+   * Milliseconds that a request may wait for others to form a batch: at most half of the time to its deadline, and not
+   * if enough rows for a full batch wait. These requests go to one replica together. Default 0: no waiting.
    */
   readonly maxWaitMs?: number | undefined;
   /**
-   * Milliseconds that one call may take. Batches become as large as this allows, by the times of recent calls. Default:
-   * 5, or 1.5 times as long as a request alone, whichever is more.
+   * Maximum milliseconds of one call. Batches become as large as this allows, according to the times of recent calls.
+   * Default: 5, or 1.9 times as long as a request alone, whichever is longer.
    */
   readonly targetLatencyMs?: number | undefined;
-  /** Whether the first batch of a model is compared with single runs. Default true. */
+  /** Whether the first batches of a model are compared with single runs. Default true. */
   readonly verify?: boolean | undefined;
 }
 
@@ -65,7 +66,7 @@ const AUTO: BatchingPolicy = {
 
 /**
  * @param where names the option in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function checkBatching(where: string, batching: unknown): Batching {
   if (batching === 'auto' || batching === false) return batching;

@@ -5,13 +5,13 @@ import type { RunOptions } from './run-options.js';
 import type { TraceContext } from './trace-context.js';
 
 /**
- * The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. It has a `handle`
- * or a `handleBatch`; with both, `handleBatch` takes the requests. Any other function that it exports is a method: requests
- * that name it (`runOptions.method`) go to it one by one, as to `handle`.
+ * The exports of a handler's module, by name or as its default. A handler runs in the replica's thread. It has a
+ * `handle` or a `handleBatch`; with both, `handleBatch` takes the requests. Any other function that it exports is a
+ * method: requests with its name as the option `method` go to it one by one, as to `handle`.
  */
 export interface Handler {
   /**
-   * Answers one request. Up to `maxOngoingRequests` calls are under way at once, and take turns where they wait.
+   * Answers one request. Up to `maxOngoingRequests` calls are in progress at once; while one waits, another continues.
    *
    * @param request a copy of the caller's request.
    * @returns the caller's answer: anything that can be cloned. A view on a part of an ArrayBuffer is sent without the
@@ -20,26 +20,27 @@ export interface Handler {
    */
   handle?(request: unknown, context: HandlerContext): unknown;
   /**
-   * Answers the requests that wait, up to `batching.maxSize`, in one call. The next call comes after this one.
+   * Answers waiting requests in one call, at most `batching.maxSize`. The next call begins after this one.
    *
-   * @param requests copies of the callers' requests; they name the same model, or none.
-   * @returns as many answers, in the order of the requests. An `Error` fails the request in its place alone.
+   * @param requests copies of the callers' requests. All name the same model, or none does.
+   * @returns one answer for each request, in the same order. An `Error` in the list fails only the request in its
+   *   place.
    */
   handleBatch?(requests: readonly unknown[], context: HandlerContext): unknown;
   /**
-   * Loads a model of the handler's own, for `context.getModel`. The model counts as one of `maxModelsPerReplica`. When
-   * it leaves the cache, its `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
+   * Loads the handler's own model for `context.getModel`. It counts toward `maxModelsPerReplica`. When it is evicted,
+   * its `[Symbol.asyncDispose]`, `[Symbol.dispose]` or `dispose` is called.
    *
-   * @returns the model; or `{ model, bytes }`: the model, and the bytes that it counts for in `maxModelBytesPerReplica`.
+   * @returns the model; or `{ model, bytes }`, where `bytes` count toward `maxModelBytesPerReplica`.
    */
   loadModel?(id: string): unknown;
-  /** Takes the deployment's `userConfig`, if it has one: before the first request, and after each change. */
+  /** Is called with the deployment's `userConfig`, if it has one: before the first request, and after each change. */
   reconfigure?(userConfig: unknown): unknown;
-  /** Throws when the replica should be replaced. */
+  /** Throws if the replica should be replaced. */
   checkHealth?(): unknown;
   /**
-   * Returns a plain object of statistics of the replica, for routers and `engine.status()`; the last one counts. The
-   * deployment's option `routingStats` says when it is called.
+   * Returns a plain object with statistics of the replica, for routers and `engine.status()`. The deployment's option
+   * `routingStats` sets how often it is called.
    */
   recordRoutingStats?(): unknown;
 }
@@ -49,7 +50,7 @@ export const HANDLER_FUNCTIONS = [
   ...(['handle', 'handleBatch', 'loadModel', 'reconfigure', 'checkHealth', 'recordRoutingStats'] as const),
 ] as const satisfies readonly (keyof Handler)[];
 
-/** What a handler may know of a request beside the request itself. */
+/** What a handler can know of a request in addition to its content. */
 export interface RequestTerms {
   /** `runOptions.requestId`; one of its own for a request that names none. Requests that the handler makes have it, too. */
   readonly requestId: string;
@@ -65,9 +66,9 @@ export interface RequestTerms {
   readonly hints: RequestHints;
   /** `runOptions.priority`. */
   readonly priority: number;
-  /** When its caller stops waiting, in milliseconds as of `Date.now()`; undefined: never. */
+  /** The request's deadline, in milliseconds as of `Date.now()`; undefined: none. */
   readonly deadline: number | undefined;
-  /** Whether it is a copy for a shadow target: nobody reads the answer. */
+  /** Whether it is a copy for a shadow target, whose answer is discarded. */
   readonly isShadow: boolean;
 }
 
@@ -89,35 +90,34 @@ export type NestedRunOptions = Omit<RunOptions, 'priority' | 'transfer' | 'waitF
 /** The engine, as a handler sees it. */
 export interface HandlerEngine {
   /**
-   * Runs a model, a deployment or an endpoint of the engine, through the calling thread. The request goes before others:
-   * while it waits, the handler's own request keeps a replica.
+   * Runs a model, a deployment or an endpoint of the engine, through the calling thread. The request goes before
+   * others, because the handler's own request occupies a replica while it waits.
    *
    * @param target as in `engine.run`.
    * @param request feeds of a model, or a request for a handler.
-   * @throws InfermuxError by rejection, like `engine.run`; `FAILED_PRECONDITION` for the sixteenth request within each
-   *   other.
+   * @throws InfermuxError by rejection, like `engine.run`; `FAILED_PRECONDITION` for the sixteenth nested request.
    */
   run<Result = Outputs>(target: string, request: unknown, options?: NestedRunOptions): Promise<Result>;
 }
 
 /**
- * The second argument of {@link Handler.handle}, {@link Handler.handleBatch} and other methods: each call has its own. Its
- * terms are those of the request; in a batch, of the first one.
+ * The second argument of {@link Handler.handle}, {@link Handler.handleBatch} and other methods: each call gets its own.
+ * It has the options of the request; in a batch, of the first one.
  */
 export interface HandlerContext extends RequestTerms {
-  /** The terms of all requests of the call, in their order: one, but for `handleBatch`. */
+  /** The options of all requests of the call, in their order: one, except in `handleBatch`. */
   readonly requests: readonly RequestTerms[];
   /** The replica that the handler runs in. */
   readonly replica: string;
-  /** The model that the request names, as in `engine.run('deployment/model', request)`. */
+  /** The model in the request's target, as in `engine.run('deployment/model', request)`. */
   readonly modelId: string | undefined;
-  /** Aborted when no caller wants an answer any more, and when the replica has to stop at once. */
+  /** Aborted when no caller waits for an answer any more, and when the replica must stop at once. */
   readonly signal: AbortSignal;
-  /** Reaches what this replica does not have. */
+  /** Runs models and handlers of other deployments and replicas. */
   readonly engine: HandlerEngine;
   /**
-   * Runs a model of the engine in this replica, and loads it first if it is cold. Calls of requests that are under way at
-   * once are joined, as requests of the model are: see the deployment's `batching`.
+   * Runs a model of the engine in this replica, and loads it first if necessary. Calls of concurrent requests are
+   * batched like requests for the model: see the deployment's `batching`.
    *
    * @param model a model id or `id@version`.
    * @param outputs names of the outputs to return. Default: all.
@@ -125,8 +125,8 @@ export interface HandlerContext extends RequestTerms {
    */
   run(model: string, feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
   /**
-   * Writes to the engine's logger at once. Output to the console may appear late or not at all, because the thread
-   * sleeps between requests.
+   * Writes to the engine's logger at once. `console` output can appear late or not at all, because the thread sleeps
+   * between requests.
    */
   log(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void;
   /**

@@ -1,31 +1,32 @@
-/** What each replica of a deployment is: a thread of this process, or a process of its own. */
+/** What each replica of a deployment is: a thread of this process, or a separate process. */
 export type Isolation = 'thread' | 'process' | ProcessIsolation;
 
 /** Settings of replicas that are processes. */
 export interface ProcessIsolation {
   readonly kind: 'process';
   /**
-   * Most bytes of a replica's resident memory, with its models and its Node (about 80 MB, of which it shares a half). A
-   * process that has more is killed, and its requests go on as after a crash. Checked ten times a second. Linux only.
-   * Default: no limit.
+   * Maximum resident memory of a replica in bytes, including its models and Node (about 80 MB, half of it shared). A
+   * process that uses more is killed, and its requests run again as after a crash. Checked ten times a second. Linux
+   * only. Default: no limit.
    */
   readonly memoryLimitBytes?: number | undefined;
   /**
-   * Milliseconds that one run may take. A run that takes longer is killed with its process: a request that ran alone gets
-   * `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. With a handler: milliseconds that its
-   * process may give no sign of life; it is killed after one to two times that. Loads have `loadTimeoutMs`. -1: no limit,
-   * the default.
+   * Maximum milliseconds of one run. If a run takes longer, its process is killed: a request that ran alone fails with
+   * `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. With a handler: milliseconds that the
+   * process may be unresponsive; it is killed after one to two times that. Loads have `loadTimeoutMs`. Default -1: no
+   * limit.
    */
   readonly runTimeoutMs?: number | undefined;
   /**
-   * Kills a run that nobody waits for any more, since its requests were cancelled or came too late, when other requests
-   * need a replica. Default false.
+   * Whether to kill a run whose requests were all cancelled or are past their deadline, if other requests need a
+   * replica. Default false.
    */
   readonly killCancelled?: boolean | undefined;
-  /** Processes that are started in advance, to take the place of dead ones; about 60 MB each. Default 1. */
+  /** Number of spare processes that replace dead ones; about 60 MB each. Default 1. */
   readonly spares?: number | undefined;
   /**
-   * Environment variables of the processes, beside the few that each process gets: `docs/isolation.md` lists them.
+   * Environment variables of the processes, in addition to the few that each process gets: `docs/isolation.md` lists
+   * them.
    */
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Options of Node for the processes, such as `--permission`. Default: none. */

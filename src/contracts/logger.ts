@@ -1,6 +1,6 @@
 export type LoggedFields = Readonly<Record<string, unknown>>;
 
-/** The methods that the engine needs of a logger. A pino logger has them; so have `console` and a winston logger. */
+/** The methods of a logger that the engine needs. A pino logger, a winston logger and `console` have them. */
 export interface EngineLogger {
   debug(fields: LoggedFields, message: string): unknown;
   info(fields: LoggedFields, message: string): unknown;

@@ -6,7 +6,7 @@ export type ModelFormat = 'onnx' | 'ort';
 /** Where a session's weights are: in its own memory, or in pages that all sessions of the model map. */
 export type SessionWeights = 'private' | 'shared';
 
-/** Where the weights of a model's sessions are to be. `auto`: private at first, and shared as soon as that is worth it. */
+/** Where the weights of a model's sessions are. `auto`: private at first, and shared when that saves enough memory. */
 export type WeightPlacement = 'auto' | SessionWeights;
 
 /** The names of a model. */

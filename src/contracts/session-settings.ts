@@ -4,19 +4,19 @@ import { InfermuxError, messageOf } from '../common/errors.js';
 import { absolutePath, isPath } from '../common/files/paths.js';
 import { clone } from '../common/values/clone.js';
 
-/** An execution provider by name, or with options of its own: `{ name: 'cuda', deviceId: 0 }`. */
+/** An execution provider by name, or with its options: `{ name: 'cuda', deviceId: 0 }`. */
 export type ExecutionProvider = string | { readonly name: string };
 
 /**
- * Options that are passed through to onnxruntime-node's `InferenceSession.create`. Its own `SessionOptions` fit as they
- * are. It ignores unknown keys.
+ * Options that are passed to onnxruntime-node's `InferenceSession.create`. Its own type `SessionOptions` is accepted.
+ * It ignores unknown keys.
  */
 export interface SessionOptions {
   /** In order of preference. Default `['cpu']`. An unavailable provider fails the load. */
   readonly executionProviders?: readonly ExecutionProvider[] | undefined;
   /**
-   * Threads within one operator; 0 for onnxruntime's own default. Default `'auto'`: one, because the replicas are the
-   * parallelism, and as many as the machine has cores for a request that is alone, or one of few, if that is clearly faster.
+   * Threads within one operator; 0 for onnxruntime's own default. Default `'auto'`: one, because replicas run in
+   * parallel; but one for each core for a request that runs alone, or with few others, if that is clearly faster.
    */
   readonly intraOpNumThreads?: number | 'auto' | undefined;
   readonly interOpNumThreads?: number | undefined;
@@ -26,18 +26,18 @@ export interface SessionOptions {
   readonly enableMemPattern?: boolean | undefined;
   readonly enableGraphCapture?: boolean | undefined;
   readonly enableProfiling?: boolean | undefined;
-  /** A path or a `file:` URL, to which onnxruntime adds the time. */
+  /** A path or a `file:` URL; onnxruntime appends the time. */
   readonly profileFilePrefix?: string | URL | undefined;
   /** A path or a `file:` URL. */
   readonly optimizedModelFilePath?: string | URL | undefined;
   readonly logId?: string | undefined;
-  /** From 0 (verbose) to 4 (fatal). Default 4, because errors come as exceptions. */
+  /** From 0 (verbose) to 4 (fatal). Default 4, because errors are thrown as exceptions. */
   readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined;
   readonly logVerbosityLevel?: number | undefined;
   readonly externalData?: readonly unknown[] | undefined;
   readonly preferredOutputLocation?: unknown;
   readonly freeDimensionOverrides?: Readonly<Record<string, number>> | undefined;
-  /** Further settings of onnxruntime, by its own names, as nested objects of strings. */
+  /** More settings of onnxruntime, with its own names, as nested objects of strings. */
   readonly extra?: Readonly<Record<string, unknown>> | undefined;
 }
 

@@ -1,8 +1,11 @@
-/** Which trace a request is part of, as in W3C Trace Context (https://www.w3.org/TR/trace-context/). */
+/** The trace that a request belongs to, as in W3C Trace Context (https://www.w3.org/TR/trace-context/). */
 export interface TraceContext {
-  /** Like `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`: version, trace, span of the caller, flags. */
+  /**
+   * Version, trace, span of the caller and flags, for example
+   * `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`.
+   */
   readonly traceparent: string;
-  /** What tracing systems add. Default: none. */
+  /** Data of tracing systems. Default: none. */
   readonly tracestate?: string | undefined;
 }
 

@@ -12,9 +12,9 @@ export interface DeploymentReport {
   readonly ready: boolean;
   /** The target number of replicas. */
   readonly targetReplicas: number;
-  /** Number of replicas that take requests, without the express replica. */
+  /** Number of running replicas, without the express replica. */
   readonly runningReplicas: number;
-  /** Whether an express replica takes requests: one thread more, for short runs only. */
+  /** Whether the deployment has an express replica: an additional thread for short runs. */
   readonly express: boolean;
   /** Number of pending requests. */
   readonly queued: number;

@@ -1,8 +1,8 @@
 import type { GoalStatus } from './goals.js';
 
 /**
- * State of a deployment. `healthy`: its replicas match its target. `updating`: it is on the way there. `unhealthy`: its
- * goal failed, or replicas fail. An express replica does not count.
+ * State of a deployment. `healthy`: its replicas match its options. `updating`: a change is in progress. `unhealthy`:
+ * its goal failed, or replicas fail. The express replica is not considered.
  */
 export type DeploymentState = 'updating' | 'healthy' | 'unhealthy' | 'deleting';
 

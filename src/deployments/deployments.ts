@@ -19,9 +19,11 @@ import { Goals } from './goal-register.js';
 import { type Goal, reachedGoal } from './goals.js';
 
 export interface DeleteOptions {
-  /** Reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: answer them first. */
+  /**
+   * Whether to reject accepted requests at once, with `FAILED_PRECONDITION`. Default false: they are answered first.
+   */
   readonly force?: boolean | undefined;
-  /** Whether a deployment that does not exist counts as deleted. Default false: it is `FAILED_PRECONDITION`. */
+  /** Whether deleting a deployment that does not exist succeeds. Default false: it fails with `FAILED_PRECONDITION`. */
   readonly missingOk?: boolean | undefined;
 }
 
@@ -33,7 +35,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   /** The latest change of each deployment. */
   readonly #latest = new KeyedTasks();
   readonly #routers = new RouterLoader();
-  /** What has become of the goals of changes. @readonly */
+  /** The goals of changes. @readonly */
   readonly goals: Goals;
   #closed: InfermuxError | undefined;
 
@@ -45,11 +47,11 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Creates and starts a deployment. A deployment that exists with equal options stays as it is. While one of the same
-   * name is being deleted, creation waits for its end.
+   * Creates and starts a deployment. An existing deployment with equal options stays as it is. If a deployment of the
+   * same name is being deleted, it waits for that.
    *
-   * @returns the goal, when the deployment is in the checkpoint, if there is one; the goal is reached when its replicas
-   *   run.
+   * @returns the goal, as soon as the deployment is saved in the checkpoint, if there is one. The goal is reached when
+   *   its replicas run.
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` when it exists with other options, or the
    *   checkpoint cannot be written; `ENGINE_CLOSED`.
    */
@@ -65,8 +67,8 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Creates a deployment, or changes one that exists to exactly these options: those that are not named go back to their
-   * defaults. While one of the same name is being deleted, it waits for its end.
+   * Creates a deployment, or gives an existing one exactly these options; all others get their defaults. If a
+   * deployment of the same name is being deleted, it waits for that.
    *
    * @throws InfermuxError as {@link create} and {@link update}.
    */
@@ -75,9 +77,10 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
   }
 
   /**
-   * Changes the named options and keeps the others; an option that is undefined goes back to its default. A new number
-   * of replicas scales. Limits, batching, routing, time-outs and checks apply at once. `userConfig` is given to
-   * handlers that take it while they run. Any other change replaces the replicas in steps, while the rest go on.
+   * Changes the given options and keeps the others; an option that is undefined gets its default. A new number of
+   * replicas adds or stops some. Limits, batching, routing, timeouts and checks apply at once. A new `userConfig` is
+   * passed to the handler's `reconfigure`. Any other change replaces the replicas in steps, while the others keep
+   * running.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for an unknown name, for adding or removing a
    *   handler, or when the checkpoint cannot be written; `ENGINE_CLOSED`.
@@ -101,7 +104,7 @@ export class Deployments<Q extends DeploymentQueue = DeploymentQueue> {
 
   /**
    * Deletes a deployment: new requests are refused, accepted ones are answered within its `gracefulShutdownTimeoutMs`,
-   * then its replicas end. A thread that is in a native call by then ends after the call.
+   * then its replicas end. A thread in a native call ends after the call.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`; `FAILED_PRECONDITION` for an unknown name, or when the checkpoint cannot
    *   be written; `ENGINE_CLOSED`.

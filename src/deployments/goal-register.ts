@@ -19,7 +19,7 @@ interface Known {
   reason: string | undefined;
 }
 
-/** The goals of all deployments, `engine.deployments.goals`: those that are pursued, and the last thousand. */
+/** The goals of all deployments, `engine.deployments.goals`: the current ones, and the last thousand. */
 export class Goals {
   readonly #known = new Map<string, Known>();
   readonly #changed: (goal: GoalReport) => void;
@@ -29,7 +29,7 @@ export class Goals {
     this.#changed = changed;
   }
 
-  /** What has become of a goal; undefined for one that is not known any more. */
+  /** Returns the state of a goal; undefined if it is too old. */
   get(id: string): GoalReport | undefined {
     const known = this.#known.get(id);
     return known && reportOf(id, known);

@@ -3,7 +3,7 @@ import type { InfermuxError } from '../common/errors.js';
 
 export type GoalStatus = 'pending' | 'reached' | 'superseded' | 'failed';
 
-/** The promise that a changed target of a deployment is reached. */
+/** The goal of a change of a deployment: that its replicas match its options. */
 export interface Goal {
   readonly id: string;
   readonly status: GoalStatus;

@@ -33,7 +33,7 @@ export interface Route {
   readonly shadows: readonly string[];
 }
 
-/** The endpoints of an engine, `engine.endpoints`: public names whose requests are shared among targets. */
+/** The endpoints of an engine, `engine.endpoints`: names whose requests are distributed over targets. */
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
   #endpoints: ReadonlyMap<string, Traffic> = new Map();
@@ -46,8 +46,8 @@ export class Endpoints {
   }
 
   /**
-   * Creates or changes an endpoint; the next request follows it. An endpoint with the name of a model takes its
-   * requests.
+   * Creates or changes an endpoint. It applies from the next request on. An endpoint with the name of a model gets the
+   * requests for that name.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_NOT_FOUND` or `FAILED_PRECONDITION` for an unknown target;
    *   `FAILED_PRECONDITION` when the checkpoint cannot be written; `ENGINE_CLOSED`.

@@ -4,13 +4,13 @@ import { InfermuxError, show } from '../common/errors.js';
 export interface EndpointOptions {
   /**
    * Share of the requests for each target, from 0 to 1; the shares add up to 1, give or take a millionth. A target with
-   * share 0 is kept, and gets nothing. A target is a model id, `id@version`, a deployment with a handler, or
+   * share 0 is kept, and gets no requests. A target is a model id, `id@version`, a deployment with a handler, or
    * `deployment/model`.
    */
   readonly traffic: Readonly<Record<string, number>>;
   /**
-   * Share of the requests, from 0 to 1, of which a target gets a copy; the answer to a copy is dropped.
-   * Default: no copies.
+   * Share of the requests, from 0 to 1, that a target gets a copy of; the answers to copies are discarded. Default: no
+   * copies.
    */
   readonly shadow?: Readonly<Record<string, number>> | undefined;
 }
@@ -30,7 +30,7 @@ const MOST_TARGETS = 1_024;
  * Checks the options.
  *
  * @returns a copy of them, with the defaults filled in.
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function readTraffic(where: string, options: EndpointOptions): Traffic {
   const { traffic, shadow = {} } = checkOptions(where, options, { traffic: isObject, shadow: isObject });

@@ -9,14 +9,13 @@ import type { EngineOptions } from './engine-options.js';
 import { resolveOptions } from './options.js';
 
 /**
- * Starts an engine: reads the models, and resolves when the replicas run and the models to load at the start are
- * loaded; usually there are none to load. A model of a directory that cannot be served is logged, and requests for it
- * are refused.
+ * Starts an engine. Resolves when the replicas run and the models that must be loaded at the start (by default, only
+ * pinned ones) are loaded. A model in a directory that cannot be served is logged, and requests for it are refused.
  *
  * @typeParam Models the models, with their inputs and outputs, as `infermux types` writes them. Default: any models.
- * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory, or a model named by
- *   its path, that cannot be read, for a checkpoint that is damaged or newer or that anybody could have written, and when
- *   infermux is part of a bundle, `REPLICA_FAILED` when no replica of a deployment starts.
+ * @throws InfermuxError `INVALID_ARGUMENT` for bad options, `FAILED_PRECONDITION` for a directory or a model file that
+ *   cannot be read, for a checkpoint that is damaged, from a newer version, or writable by everybody, and if infermux
+ *   is part of a bundle; `REPLICA_FAILED` if no replica of a deployment starts.
  */
 export function createEngine<Models extends ModelTypes<Models> = AnyModels>(
   options?: EngineOptions,

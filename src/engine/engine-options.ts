@@ -5,7 +5,7 @@ import type { ModelFinder } from '../models/finder/finder.js';
 import type { RepositoryOptions } from '../models/model-manager-options.js';
 import type { ModelSources } from '../models/sources/model-sources.js';
 
-/** Options of the engine. The options of a deployment among them are those of the deployment named `default`. */
+/** Options of the engine. Those of a deployment apply to the deployment `default`. */
 export interface EngineOptions extends DeploymentOptions {
   /**
    * A directory of models, by its path or `file:` URL; models by id: the path, the `file:` URL or the bytes of each; or a
@@ -14,32 +14,32 @@ export interface EngineOptions extends DeploymentOptions {
   readonly models?: string | URL | ModelSources | ModelFinder | undefined;
   /** Finds the models that are not in `models`: see `httpFinder`. Default: none. */
   readonly finder?: ModelFinder | undefined;
-  /** Where models are kept that a finder has found elsewhere, and how many bytes of them. */
+  /** Where models from a finder are cached, and the maximum bytes of the cache. */
   readonly modelCache?: ModelCacheSettings | undefined;
-  /** Most bytes of a model that a finder has found; a larger one is refused. -1: no limit, the default. */
+  /** Maximum bytes of a model that a finder has found; a larger one is refused. Default -1: no limit. */
   readonly maxModelBytes?: number | undefined;
-  /** How the directory is followed, and when models are loaded. */
+  /** How the directory is watched, and when models are loaded. */
   readonly repository?: RepositoryOptions | undefined;
   /** More deployments, by name. Default: none. */
   readonly deployments?: Readonly<Record<string, DeploymentOptions>> | undefined;
   /**
-   * A file that records the wanted deployments, endpoints, models and pins, so that the next engine continues where
-   * this one stopped. Default: none.
+   * A file that saves the wanted deployments, endpoints, models and pins, so that the next engine continues where this
+   * one stopped. Default: none.
    */
   readonly checkpoint?: CheckpointOptions | undefined;
   /**
-   * What becomes of more replicas than fit on the machine, by its cores and its memory and by the `resources` that
-   * deployments declare. `'warn'`: they start, and a warning says how many would fit. `'refuse'`: a deployment or a change
-   * that does not fit is `FAILED_PRECONDITION`, and autoscaling goes no further. Default `'warn'`.
+   * What happens if more replicas are wanted than fit into the memory and the cores of the machine, according to
+   * `resources`. `'warn'`: they start, and a warning says how many would fit. `'refuse'`: a deployment or a change that
+   * does not fit fails with `FAILED_PRECONDITION`, and autoscaling adds only replicas that fit. Default `'warn'`.
    */
   readonly overcommit?: Overcommit | undefined;
-  /** Where compiled models with shared weights are kept, and how many bytes of them. */
+  /** Where compiled models with shared weights are stored, and the maximum bytes of the store. */
   readonly weightStore?: WeightStoreOptions | undefined;
-  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
+  /** A pino logger, `console`, or another object with these four methods. Default: no log. */
   readonly logger?: EngineLogger | undefined;
-  /** Where the metrics are registered. Default: a registry of the engine's own, `engine.metrics`. */
+  /** The prom-client registry of the metrics. Default: a new one, `engine.metrics`. */
   readonly registry?: Registry | undefined;
-  /** Which series the metrics have. */
+  /** Which metrics there are. */
   readonly metrics?: MetricsOptions | undefined;
 }
 
@@ -51,8 +51,8 @@ export interface MetricsOptions {
   /** Whether metrics are labelled with model ids. Default true. */
   readonly modelLabels?: boolean | undefined;
   /**
-   * Most models with series of their own: the busiest ones. The others share series with the label `(other)`, and so do
-   * models that are gone. Default 200.
+   * Maximum number of models with their own time series: the busiest ones. The others, and models that were removed,
+   * share the label `(other)`. Default 200.
    */
   readonly maxModels?: number | undefined;
   /**
@@ -61,47 +61,51 @@ export interface MetricsOptions {
    */
   readonly buckets?: readonly number[] | undefined;
   /**
-   * Whether the counts of models are there under Triton's names, too, like `nv_inference_request_success` and
-   * `nv_inference_pending_request_count`: for dashboards, autoscalers and endpoint pickers that know these. Default false.
+   * Whether to add metrics with Triton's names, such as `nv_inference_request_success` and
+   * `nv_inference_pending_request_count`, for dashboards, autoscalers and endpoint pickers that expect them. Default
+   * false.
    */
   readonly triton?: boolean | undefined;
 }
 
 export interface CheckpointOptions {
   /**
-   * Path or `file:` URL of the file. Only one engine may use it at a time. It names code that is run: the engine writes
-   * it with mode 600, and refuses one that anybody could have written.
+   * Path or `file:` URL of the file. Only one engine may use it at a time. It says which code is run: the engine writes
+   * it with mode 600, and refuses a file that everybody may write.
    */
   readonly file: string | URL;
 }
 
-/** Where models are kept that a finder has found elsewhere. */
+/** Where models from a finder are cached. */
 export interface ModelCacheSettings {
   /**
    * Path or `file:` URL of the directory. Several processes of one user may share it. Default: `infermux/models` in the
    * user's cache folder.
    */
   readonly directory?: string | URL | undefined;
-  /** Most bytes in it; those leave that were not used for longest, but none that is in use. Default 16 GiB. */
+  /** Maximum bytes in it. The least recently used models are deleted, except those in use. Default 16 GiB. */
   readonly maxBytes?: number | undefined;
 }
 
-/** Where compiled models with shared weights are kept. */
+/** Where compiled models with shared weights are stored. */
 export interface WeightStoreOptions {
   /**
    * Path or `file:` URL of the directory. Several processes of one user may share it. One that belongs to another user,
-   * or that anybody may change, is not used: models are then loaded with weights of their own, and a warning says so.
-   * Default: `infermux/weights` in the user's cache folder.
+   * or that everybody may write, is not used: models are then loaded with private weights, with a warning. Default:
+   * `infermux/weights` in the user's cache folder.
    */
   readonly directory?: string | URL | undefined;
-  /** Most bytes in it; the least recently used leave. A compiled model takes up to twice its file. Default 8 GiB. */
+  /**
+   * Maximum bytes in it. The least recently used models are deleted. A compiled model is up to twice as large as its
+   * file. Default 8 GiB.
+   */
   readonly maxBytes?: number | undefined;
 }
 
 export interface CloseOptions {
   /**
-   * Milliseconds that accepted work may go on. Requests without an answer by then are rejected with `ENGINE_CLOSED`.
-   * Default: `gracefulShutdownTimeoutMs`.
+   * Milliseconds for accepted requests. Those without an answer by then are rejected with `ENGINE_CLOSED`. Default:
+   * `gracefulShutdownTimeoutMs`.
    */
   readonly graceMs?: number | undefined;
 }

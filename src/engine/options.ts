@@ -238,7 +238,7 @@ function readCheckpoint(given: CheckpointOptions): ResolvedOptions['checkpoint']
   return { file: absolutePath('options.checkpoint.file', file) };
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function resolveModels(models: Exclude<EngineOptions['models'], ModelFinder | undefined>): ResolvedModels {
   const where = 'options.models';
   return typeof models === 'string' || isUrl(models) ? absolutePath(where, models) : checkSources(where, models);

@@ -14,14 +14,14 @@ import type { EngineDeployment } from './requests/targets.js';
 /** A snapshot of the engine. It does not change later. */
 export interface EngineStatus {
   readonly state: EngineState;
-  /** Whether requests are answered: each deployment that is meant to have replicas has one that runs. */
+  /** Whether requests are answered: each deployment that should have replicas has a running one. */
   readonly ready: boolean;
   /** Pending requests of all deployments. */
   readonly queued: number;
   readonly deployments: Readonly<Record<string, DeploymentStatus>>;
   readonly replicas: readonly ReplicaStatus[];
   readonly models: readonly ModelStatus[];
-  /** Where compiled models with shared weights are kept, and at most how many bytes of them. */
+  /** Where compiled models with shared weights are stored, and the maximum bytes of the store. */
   readonly weightStore: { readonly directory: string; readonly maxBytes: number };
 }
 
@@ -33,37 +33,37 @@ export interface DeploymentStatus {
   readonly targetReplicas: number;
   /** Without the express replica. */
   readonly runningReplicas: number;
-  /** Whether an express replica takes requests: one thread more, for short runs only. */
+  /** Whether the deployment has an express replica: an additional thread for short runs. */
   readonly express: boolean;
   /** Requests that wait for a replica of the deployment. */
   readonly queued: number;
   /** Why a replica last failed; undefined when none has. */
   readonly lastFailure: string | undefined;
-  /** Models whose runs have ended replicas. */
+  /** Models whose runs have killed replicas. */
   readonly harmful: readonly HarmfulModel[];
 }
 
 export interface ReplicaStatus {
   readonly id: string;
   readonly deployment: string;
-  /** Whether it is the deployment's express replica, which is none of its target. */
+  /** Whether it is the deployment's express replica, which does not count toward the target number. */
   readonly express: boolean;
   readonly state: ReplicaState;
   readonly labels: Readonly<Record<string, string>>;
   /** Id of the replica's process; undefined for a thread. */
   readonly pid: number | undefined;
-  /** Requests given to the replica and not finished. */
+  /** Requests sent to the replica and not finished. */
   readonly ongoing: number;
-  /** What it works on: the first of it runs, or waits for a load; what follows was given ahead. */
+  /** Its current work: the first item runs or waits for a load; the others were sent in advance. */
   readonly work: readonly ReplicaWork[];
   /** Requests answered with outputs, and with an error, since the replica last started. */
   readonly completed: number;
   readonly failed: number;
   readonly models: readonly SessionStatus[];
-  /** Bytes of the model files whose sessions the replica has. */
+  /** Bytes of the files of the models that the replica has loaded. */
   readonly modelBytes: number;
   readonly restarts: number;
-  /** The replica's statistics, as routers see them; undefined while it takes no requests. */
+  /** The replica's statistics, as routers see them; undefined while it accepts no requests. */
   readonly routingStats: RoutingStats | undefined;
 }
 
@@ -72,9 +72,12 @@ export interface SessionStatus {
   readonly id: string;
   readonly version: number;
   readonly state: 'loading' | 'loaded';
-  /** Whether it has several threads, for requests that are alone, or few. A model may have a narrow session beside it. */
+  /**
+   * Whether it has several threads, for requests that run alone or with few others. The model can have a session with
+   * one thread in the same replica.
+   */
   readonly wide: boolean;
-  /** Whether its weights are pages that other sessions map, too; undefined while it is loading. */
+  /** Whether its weights are shared with other sessions; undefined while it is loading. */
   readonly weights: SessionWeights | undefined;
 }
 

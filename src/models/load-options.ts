@@ -72,5 +72,5 @@ export function readDeployOptions(
 export async function within(clock: Clock, work: Promise<void>, timeoutMs: number, what: string): Promise<void> {
   if (timeoutMs === -1) return work;
   if (await settlesWithin(clock, work, timeoutMs)) return;
-  throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms; it goes on`);
+  throw new InfermuxError('DEADLINE_EXCEEDED', `the ${what} took longer than ${timeoutMs} ms; it continues`);
 }

@@ -139,7 +139,7 @@ export class ManagedModels {
     const owner = this.catalog.ownerOf(id);
     if (owner === 'finder') {
       if (settings === undefined) return;
-      const message = `model ${show(id)} was found, and has the settings that its finder tells: change them there`;
+      const message = `model ${show(id)} comes from a finder, which also sets its settings: change them there`;
       throw new InfermuxError('FAILED_PRECONDITION', message);
     }
     await (owner === 'sources' ? this.registrations : this.repository?.followed)?.configure(id, settings);

@@ -3,26 +3,34 @@ import type { ModelFormat, WeightPlacement } from '../contracts/model-reference.
 import type { ReplicaModelState } from './reports/load-records.js';
 import type { VersionPolicy } from './sources/manifest.js';
 
-/** Options for following a directory of models and for loading models. */
+/** Options for watching a directory of models and for loading models. */
 export interface RepositoryOptions {
-  /** Load a model at its first request. Otherwise requests for a model that is not loaded are refused. Default true. */
+  /**
+   * Whether the first request for a model loads it. If false, requests for a model that is not loaded are refused.
+   * Default true.
+   */
   readonly lazy?: boolean | undefined;
-  /** Load every model in one replica each: at the start, and what a later look finds. Default false. */
+  /** Whether to load every model in one replica: at the start, and new ones when they are found. Default false. */
   readonly loadOnStart?: boolean | undefined;
-  /** Whether `createEngine` waits for the loads of pinned models, and with `loadOnStart` of all. Default true. */
+  /**
+   * Whether `createEngine` waits for the loads of pinned models, and with `loadOnStart` of all models. Default true.
+   */
   readonly waitForInitialLoad?: boolean | undefined;
   /**
-   * Further attempts at loads that name none: of requests, at the start, and of what a look finds. The first after 1 s,
-   * each later one after twice the pause; requests wait meanwhile. Default 0.
+   * Number of retries of failed loads that set none: loads for requests, at the start, and of new models. The first is
+   * after 1 s, each further one after twice the delay; requests wait meanwhile. Default 0.
    */
   readonly retries?: number | undefined;
-  /** Milliseconds between two looks at the directory. Default 0: it is looked at again only while a model is unsettled. */
+  /** Milliseconds between two checks of the directory for changes. Default 0: only while a model is incomplete. */
   readonly pollMs?: number | undefined;
-  /** Milliseconds. A model whose files change within them is still being written: a later look takes it. Default 50. */
+  /**
+   * Milliseconds for which a model's files must not change before it is served; until then they count as being written.
+   * Default 50.
+   */
   readonly settleMs?: number | undefined;
-  /** Whether `pinned` in a `model.json` counts. Default true. */
+  /** Whether `pinned` in a `model.json` applies. Default true. */
   readonly pinned?: boolean | undefined;
-  /** The versions that are served of a model whose `model.json` does not say. Default `'latest'`. */
+  /** Which versions of a model are served if its `model.json` does not set them. Default `'latest'`. */
   readonly versions?: VersionPolicy | undefined;
 }
 
@@ -35,25 +43,30 @@ export interface LoadOptions {
   readonly deployment?: string | undefined;
   /** How many replicas load it. Default 1. */
   readonly replicas?: number | 'all' | undefined;
-  /** Never evict it there until it is unloaded, and load it again when such a replica is replaced. Default false. */
+  /**
+   * Whether these replicas never evict it until it is unloaded; if one of them is replaced, the new one loads it.
+   * Default false.
+   */
   readonly pin?: boolean | undefined;
   /** Whether the promise waits for the load. If not, a failure is logged. Default true. */
   readonly wait?: boolean | undefined;
-  /** Further attempts after a failed one: the first after 1 s, each later one after twice the pause. Default 0. */
+  /**
+   * Maximum number of retries after a failed load: the first after 1 s, each further one after twice the delay. Default
+   * 0.
+   */
   readonly retries?: number | undefined;
-  /** Milliseconds until the promise is rejected with `DEADLINE_EXCEEDED`; the load goes on. Default -1: never. */
+  /** Milliseconds until the promise is rejected with `DEADLINE_EXCEEDED`; the load continues. Default -1: never. */
   readonly timeoutMs?: number | undefined;
 }
 
-/** What is done with a model that is deployed or registered. */
+/** What happens with a model that is deployed or registered. */
 export interface DeployOptions {
   /**
-   * Whether it must be shown to load before it is served: a replica loads it, and unloads it again unless `load` or `pin`
-   * says otherwise. Default true. While no replica runs, nothing is tried. A version that takes the place of
-   * one that is served is always tried.
+   * Whether a replica loads it as a test before it is served. It is unloaded again, except with `load` or `pin`.
+   * Default true. If no replica runs, there is no test. A version that replaces one in use is always tested.
    */
   readonly verify?: boolean | undefined;
-  /** Load it. Default: only with `replicas` or `pin`. */
+  /** Whether to load it. Default: only with `replicas` or `pin`. */
   readonly load?: boolean | undefined;
   /** How many replicas of the default deployment load it. Default 1. */
   readonly replicas?: number | 'all' | undefined;
@@ -75,27 +88,27 @@ export interface ModelReport {
   readonly id: string;
   /** Undefined for a model with a problem and no served version. */
   readonly version: number | undefined;
-  /** Whether the id alone stands for this version. */
+  /** Whether the id alone means this version. */
   readonly isDefault: boolean;
   readonly path: string | undefined;
   readonly format: ModelFormat | undefined;
-  /** Where a finder has found it: a URL without its query, a path, `stream` or `memory`. Undefined for other models. */
+  /** Where a finder found it: a URL without its query, a path, `stream` or `memory`. Undefined for other models. */
   readonly origin: string | undefined;
-  /** When the finder last said so: milliseconds as of `Date.now()`. */
+  /** When the finder last returned it: milliseconds as of `Date.now()`. */
   readonly lookedAt: number | undefined;
   /** Size of its files. */
   readonly bytes: number;
   /** Bytes of memory that a session is expected to take. */
   readonly estimatedBytes: number;
-  /** The configured placement. Small models, and models that cannot be compiled, are private all the same. */
+  /** The configured placement. Small models, and models that cannot be compiled, are always private. */
   readonly weights: WeightPlacement;
   readonly isPinned: boolean;
   readonly licence: string | undefined;
   /** Why its current files are not served; undefined when they are. Earlier files, if any, are still served. */
   readonly problem: string | undefined;
   /**
-   * Whether a request for it would be taken now. False for a model that is not loaded if `repository.lazy` is false, and
-   * for one whose last load failed in every replica.
+   * Whether a request for it would be accepted now. False for a model that is not loaded if `repository.lazy` is false,
+   * and for one whose last load failed in every replica.
    */
   readonly isReady: boolean;
   readonly replicas: readonly ReplicaModelState[];

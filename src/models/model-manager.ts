@@ -35,7 +35,7 @@ export class ModelManager {
     this.#environment = environment;
   }
 
-  /** Absolute path of the directory of models, which `deploy` writes into; undefined when the models are in none. */
+  /** Absolute path of the directory of models, into which `deploy` writes; undefined if there is none. */
   get directory(): string | undefined {
     return this.#models.repository?.directory;
   }
@@ -79,8 +79,8 @@ export class ModelManager {
    * registered. Pins of `load` are removed. A model that its `model.json` pins is loaded again in each replica that
    * starts.
    *
-   * @returns bytes of memory that the released sessions took, as {@link estimateSize} tells; 0 when there was none. One
-   *   that could not be released is none of them: it is logged and counted.
+   * @returns bytes of memory of the released sessions, according to {@link estimateSize}; 0 if there were none. A
+   *   session that could not be released is not included; this is logged and counted.
    * @throws InfermuxError `INVALID_ARGUMENT` for an invalid id.
    */
   async unload(target: string): Promise<number> {
@@ -118,8 +118,8 @@ export class ModelManager {
   }
 
   /**
-   * Bytes of memory that a session of the model is expected to take. After a load it is what loads took. Before, it is
-   * the size of the model's files times the memory that models of its kind take for each byte.
+   * Estimated bytes of memory of a session of the model. After a load, they are measured. Before, they are the size of
+   * the model's files times the memory that models of its kind need for each byte.
    *
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`.
    */
@@ -156,7 +156,7 @@ export class ModelManager {
   }
 
   /**
-   * Loads a model as {@link retrieve} does, and tells its inputs and outputs, and whether its requests are batched.
+   * Finds and loads a model, and returns its inputs and outputs, and whether its requests are batched.
    *
    * @throws InfermuxError as {@link retrieve}.
    */
@@ -172,8 +172,8 @@ export class ModelManager {
    * @param files bytes or texts by name: `model.onnx` and its other files, or `<version>/model.onnx` and so on.
    * @throws InfermuxError `INVALID_ARGUMENT` for names or links that lead out of the model's folder, or files without a
    *   model; `MODEL_ALREADY_EXISTS`; `FAILED_PRECONDITION` when it cannot be written or the models are in no directory;
-   *   `MODEL_LOAD_FAILED` when it does not load, `REPLICA_FAILED` when none tried it: then its files are removed again.
-   *   When only a load that `load`, `pin` or `replicas` asks for fails, it stays deployed.
+   *   `MODEL_LOAD_FAILED` if it does not load, `REPLICA_FAILED` if no replica tried: its files are removed again then.
+   *   If only a load for `load`, `pin` or `replicas` fails, it stays deployed.
    */
   async deploy(target: string, files: ModelFiles, options: DeployOptions = {}): Promise<ModelReport> {
     this.#models.checkOpen();
@@ -186,12 +186,13 @@ export class ModelManager {
   }
 
   /**
-   * Serves all versions of a model with other settings than its source or its `model.json` has, and keeps no file of
-   * that. It holds until it is called again, the model is gone or the engine ends.
+   * Serves all versions of a model with other settings than those of its source or its `model.json`, without changing a
+   * file. This applies until the next call, until the model is removed, or until the engine ends.
    *
-   * @param settings in place of those of the source, key by key; undefined: those of the source again.
-   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` when it does not load so,
-   *   `REPLICA_FAILED` when none tried it: then all is as before; `FAILED_PRECONDITION` for settings of a model that was found.
+   * @param settings override those of the source, key by key; undefined: those of the source again.
+   * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` if it does not load with these
+   *   settings, `REPLICA_FAILED` if no replica tried: nothing changes then; `FAILED_PRECONDITION` for settings of a
+   *   model that was found.
    */
   async configure(id: string, settings?: ModelSettings): Promise<ModelReport> {
     this.#models.checkOpen();
@@ -201,8 +202,8 @@ export class ModelManager {
   }
 
   /**
-   * Takes a model out of the repository. Accepted requests are answered, then its sessions are released. Its files are
-   * gone when the promise resolves.
+   * Removes a model from the repository. Accepted requests are answered, then its sessions are released. Its files are
+   * deleted when the promise resolves.
    *
    * @param target a model id, or `id@version` for one version of it.
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `FAILED_PRECONDITION` when it cannot be removed or is
@@ -219,16 +220,16 @@ export class ModelManager {
   }
 
   /**
-   * Registers a model that lies in no directory: requests can name it from now on. A version that is registered already
-   * is replaced. A checkpoint keeps what has a path.
+   * Registers a model that is not in a directory: requests can use it from now on. A version that is registered already
+   * is replaced. A checkpoint saves models with a path.
    *
    * @param target a model id, or `id@version` to add a version to it.
-   * @param source the path or `file:` URL of a file, bytes, one of them with settings, or a finder that is asked when the
-   *   model is first wanted.
+   * @param source the path or `file:` URL of a file, bytes, one of them with settings, or a finder that is asked when
+   *   the model is first wanted.
    * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_ALREADY_EXISTS` for an id of the directory, or that was found;
-   *   `FAILED_PRECONDITION` when the file cannot be read or the checkpoint not be written; `MODEL_LOAD_FAILED` when the
-   *   model does not load, `REPLICA_FAILED` when none tried it: then all is as before. When only a load that `load`, `pin`
-   *   or `replicas` asks for fails, it stays registered.
+   *   `FAILED_PRECONDITION` when the file cannot be read or the checkpoint not be written; `MODEL_LOAD_FAILED` if the
+   *   model does not load, `REPLICA_FAILED` if no replica tried: nothing changes then. If only a load for `load`, `pin`
+   *   or `replicas` fails, it stays registered.
    */
   async register(
     target: string,
@@ -245,12 +246,12 @@ export class ModelManager {
   }
 
   /**
-   * Takes back a registration, or a model that the options name: accepted requests are answered, then its sessions are
+   * Undoes a registration, or removes a model of the options: accepted requests are answered, then its sessions are
    * released. The next engine has the models of its options again.
    *
    * @param target a model id, or `id@version` for one version of it.
-   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_NOT_FOUND` for a model that is not registered; `FAILED_PRECONDITION`
-   *   when the checkpoint cannot be written.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_NOT_FOUND` for a model that is not registered;
+   *   `FAILED_PRECONDITION` when the checkpoint cannot be written.
    */
   async unregister(target: string): Promise<void> {
     this.#models.checkOpen();
@@ -258,8 +259,9 @@ export class ModelManager {
   }
 
   /**
-   * Looks at the directory now. New models are registered. A changed model replaces the old one once it is known to
-   * load. Removed models are unloaded. A model that cannot be served is reported, and the one before is still served.
+   * Looks for changes in the directory now. New models are registered. A changed model replaces the old one if it
+   * loads. Removed models are unloaded. A model that cannot be served is reported, and its previous version is still
+   * served.
    *
    * @throws InfermuxError `FAILED_PRECONDITION` when the models are in no directory, or it cannot be read: then nothing
    *   changes.

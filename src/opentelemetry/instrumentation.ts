@@ -12,13 +12,13 @@ const LOOK_MS = 1_000;
 type Subscribers<Trace extends object> = Partial<TracingChannelSubscribers<Trace>>;
 
 /**
- * Makes OpenTelemetry spans of all engines of this process, from their diagnostics channels. It has the form of an
- * instrumentation: give it to `registerInstrumentations` or to the `instrumentations` of a `NodeSDK`, or call
+ * Creates OpenTelemetry spans for all engines of this process, from their diagnostics channels. It is an
+ * instrumentation: pass it to `registerInstrumentations` or to the `instrumentations` of a `NodeSDK`, or call
  * {@link enable}.
  *
  * A request has a span `infermux.infer` with the spans `infermux.queue`, `infermux.load` (if it waited for a load) and
- * `infermux.run` in it. Requests that went to a replica together share a span `infermux.batch`, which has links to theirs,
- * and `infermux.run` a link to it. Each load of a session is a span `infermux.model_load`.
+ * `infermux.run` in it. Requests that went to a replica together share a span `infermux.batch`, which has links to
+ * theirs, and `infermux.run` a link to it. Each load of a session is a span `infermux.model_load`.
  *
  * While no provider of tracers is registered, it subscribes to nothing, and costs nothing.
  */
@@ -38,13 +38,13 @@ export class InfermuxInstrumentation {
     this.#begin();
   }
 
-  /** Ends: spans under way are not ended. Idempotent. */
+  /** Stops creating spans. Open spans are not ended. Idempotent. */
   disable(): void {
     this.#isEnabled = false;
     this.#end();
   }
 
-  /** Takes another provider than the global one. */
+  /** Uses another provider than the global one. */
   setTracerProvider(provider: TracerProvider): void {
     this.#provider = provider;
     if (!this.#isEnabled) return;
@@ -52,7 +52,7 @@ export class InfermuxInstrumentation {
     this.#begin();
   }
 
-  /** Does nothing: metrics are Prometheus's, as `engine.metrics`. */
+  /** Does nothing: for metrics, see `engine.metrics`. */
   setMeterProvider(): void {}
 
   getConfig(): object {

@@ -177,7 +177,7 @@ export interface DefinedModel {
   readonly batching: BatchingPolicy;
 }
 
-/** Cancels a request for a handler: nobody wants the answer any more. */
+/** Cancels a request for a handler: no caller waits for the answer any more. */
 export interface CancelMessage {
   readonly kind: 'cancel';
   readonly ticket: number;

@@ -124,7 +124,7 @@ export class Replica {
     return isFinal(this.state) ? 0 : this.handler.nested.awaiting;
   }
 
-  /** Requests given to the replica and not finished. */
+  /** Requests sent to the replica and not finished. */
   get ongoing(): number {
     return isFinal(this.state) ? 0 : this.counters.ongoing;
   }

@@ -9,7 +9,7 @@ export interface ServeConfig {
   readonly server?: ServerOptions | undefined;
 }
 
-/** Returns the configuration as it is; an editor knows its options by it. */
+/** Returns the configuration unchanged. It lets editors check and complete the options. */
 export function defineConfig(config: ServeConfig): ServeConfig {
   return config;
 }

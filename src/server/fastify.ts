@@ -12,13 +12,13 @@ export interface InfermuxPluginOptions extends RestOptions {
   readonly engine: InferenceEngine;
   /** Default: none. */
   readonly prefix?: string | undefined;
-  /** Default false: who mounts it decides who can reach it. */
+  /** Default false, because your server decides who can reach it. */
   readonly admin?: boolean | undefined;
 }
 
 /**
- * The REST side of the server as a plugin of fastify 5. Its hooks, its parsers and its errors are those of its own paths.
- * Limits of connections and headers are those of your server.
+ * The REST API of the server as a plugin for fastify 5. Its hooks, parsers and error handlers apply only to its own
+ * paths. Your server sets the limits of connections and headers.
  *
  * @throws InfermuxError `INVALID_ARGUMENT` naming the option.
  */

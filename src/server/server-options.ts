@@ -16,7 +16,7 @@ import type { NonFinite } from '../open-inference/rest/infer-answer.js';
 import { checkKeys } from './api-keys.js';
 import { checkTls, type TlsOptions } from './tls-options.js';
 
-/** Where a part of the server listens. */
+/** An address to listen on. */
 export interface ListenOptions {
   /** Default: the server's `host`. */
   readonly host?: string | undefined;
@@ -24,88 +24,88 @@ export interface ListenOptions {
   readonly port?: number | undefined;
 }
 
-/** Who may ask. */
+/** Keys of the server. */
 export interface AuthOptions {
   /**
-   * Keys, one of which each request needs: in the header `Authorization: Bearer <key>` or `X-API-Key`; in gRPC the
-   * metadata of these names. Or a file with one key a line, which is read again when it changes. Probes of health need
-   * none.
+   * Keys: each request needs one in the header `Authorization: Bearer <key>` or `X-API-Key`, or in gRPC metadata with
+   * these names. Either a list, or a file with one key on each line, which is read again when it changes. Health checks
+   * need no key.
    */
   readonly keys?: readonly string[] | { readonly file: string } | undefined;
-  /** The same for the admin part. Default: `keys`. */
+  /** Keys for the admin part; they are also valid for everything else. Default: `keys`. */
   readonly adminKeys?: readonly string[] | { readonly file: string } | undefined;
 }
 
-/** What a request, and all requests together, may take. */
+/** Limits of requests and connections. */
 export interface LimitOptions {
-  /** Most bytes of a body or a gRPC message, after its decompression. Default 64 MiB. */
+  /** Maximum bytes of a body or a gRPC message, after decompression. Default 64 MiB. */
   readonly bodyBytes?: number | undefined;
-  /** Most bytes of the bodies of all requests under way. Default 1 GiB. */
+  /** Maximum bytes of the bodies of all requests in progress. Default 1 GiB. */
   readonly totalBodyBytes?: number | undefined;
-  /** Most bytes of a request's headers, or of a call's metadata. Default 16 KiB. */
+  /** Maximum bytes of a request's headers, or of a call's metadata. Default 16 KiB. */
   readonly headerBytes?: number | undefined;
-  /** Most connections of each protocol. Default 20,000. */
+  /** Maximum number of connections of each protocol. Default 20,000. */
   readonly connections?: number | undefined;
-  /** Most requests under way. Default 8,192. */
+  /** Maximum number of requests in progress. Default 8,192. */
   readonly requests?: number | undefined;
-  /** Milliseconds for a client to send its headers. Default 30,000. */
+  /** Maximum milliseconds for a client to send the headers. Default 30,000. */
   readonly headersTimeoutMs?: number | undefined;
-  /** Milliseconds for a client to send a whole request. Default 120,000. */
+  /** Maximum milliseconds for a client to send a whole request. Default 120,000. */
   readonly requestTimeoutMs?: number | undefined;
-  /** Milliseconds for which a client may read nothing of its answer. Default 60,000. */
+  /** Maximum milliseconds in which a client reads nothing of its answer. Default 60,000. */
   readonly writeTimeoutMs?: number | undefined;
-  /** Milliseconds that an idle connection is kept. Default 75,000, which is more than proxies keep theirs. */
+  /** Milliseconds that an idle connection stays open. Default 75,000, which is longer than in most proxies. */
   readonly keepAliveTimeoutMs?: number | undefined;
 }
 
-/** What the REST side does, wherever it is mounted. */
+/** Options of the REST API, in a server or as a plugin. */
 export interface RestOptions {
   /**
-   * The admin part: loads and unloads models, and takes new ones. Default: true when the server listens on this machine
-   * alone or has keys, otherwise false.
+   * The admin part: requests that load, unload and add models. Default: true if only this machine can connect or if
+   * there are keys, otherwise false.
    */
   readonly admin?: boolean | undefined;
   /**
-   * The console: a page at `/console` that shows what the engine does. It needs no key, but what it shows does. Default:
-   * true for a server, false for the plugin.
+   * The console: a page at `/console` that shows what the engine does. The page needs no key, but its data does.
+   * Default: true for a server, false for the plugin.
    */
   readonly console?: boolean | undefined;
-  /** Who may ask. Default: everybody. */
+  /** Keys of the server. Default: none, everybody may send requests. */
   readonly auth?: AuthOptions | undefined;
-  /** Origins whose pages may ask, like `https://app.example.com`; `'*'` for all. Default: none. */
+  /** Origins whose pages may send requests, for example `https://app.example.com`; `'*'` for all. Default: none. */
   readonly cors?: readonly string[] | undefined;
-  /** What requests may take. */
+  /** Limits of requests and connections. */
   readonly limits?: LimitOptions | undefined;
   /** How NaN and infinity are written in JSON: as Triton writes them, as `null`, or as an error. Default `'literal'`. */
   readonly nonFinite?: NonFinite | undefined;
-  /** A pino logger, `console`, or another object with these four methods. Default: nobody logs. */
+  /** A pino logger, `console`, or another object with these four methods. Default: no log. */
   readonly logger?: EngineLogger | undefined;
-  /** Whether each request is logged, on one line at `info`. Default false. */
+  /** Whether to log each request, with one line at level `info`. Default false. */
   readonly logRequests?: boolean | undefined;
   /**
-   * Name of this node among several: each answer has it in the header `X-Infermux-Node`. Default: the host's name, with
-   * the port of REST where this package listens itself.
+   * Name of this node in the header `X-Infermux-Node` of each answer. Default: the host name, and the port of REST
+   * unless it is a plugin.
    */
   readonly node?: string | undefined;
 }
 
 export interface ServerOptions extends Omit<RestOptions, 'admin'> {
-  /** The address to listen on. Default `'127.0.0.1'`: this machine alone. `'0.0.0.0'` or `'::'`: all addresses. */
+  /**
+   * The address to listen on. Default `'127.0.0.1'`: only this machine can connect. `'0.0.0.0'` or `'::'`: all
+   * addresses.
+   */
   readonly host?: string | undefined;
   /** REST, metrics and health. Default: port 8000. `false`: none. */
   readonly http?: ListenOptions | false | undefined;
   /** gRPC. Default: port 8001. `false`: none. */
   readonly grpc?: ListenOptions | false | undefined;
-  /**
-   * The admin part, as in {@link RestOptions}; or where it listens, apart from the rest: then neither protocol has it on
-   * its own port.
-   */
+  /** The admin part, as in {@link RestOptions}; or a separate address for it; the other ports then do not have it. */
   readonly admin?: boolean | ListenOptions | undefined;
-  /** Default: none, so that everything is readable on the way. */
+  /** Default: none; requests and answers are not encrypted. */
   readonly tls?: TlsOptions | undefined;
   /**
-   * Milliseconds between the signal to end, which makes the server not ready, and the moment from which it takes no
-   * more connections: proxies need a while to notice. Default 0.
+   * Milliseconds for which `close()` still accepts requests while the server reports that it is not ready, so that
+   * proxies can notice. Default 0.
    */
   readonly drainDelayMs?: number | undefined;
 }
@@ -213,7 +213,7 @@ interface RestDefaults {
   readonly console: boolean;
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function resolveRest(where: string, options: RestOptions, byDefault: RestDefaults): ResolvedRest {
   const {
     admin,
@@ -236,7 +236,7 @@ export function resolveRest(where: string, options: RestOptions, byDefault: Rest
   };
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function resolveServer(options: ServerOptions): ResolvedServer {
   const where = 'server';
   const {

@@ -8,12 +8,12 @@ import { type Address, type ResolvedServer, resolveServer, type ServerOptions } 
 import { ServerParts } from './server-parts.js';
 
 export interface ServerCloseOptions {
-  /** Milliseconds for which accepted requests may go on; what is left is ended. Default 30,000. */
+  /** Milliseconds for accepted requests; those without an answer by then are ended. Default 30,000. */
   readonly graceMs?: number | undefined;
 }
 
 const GRACE_MS = 30_000;
-/** A server for an engine over the Open Inference Protocol. `createServer` makes it. */
+/** A server for an engine over the Open Inference Protocol. Created by `createServer`. */
 export class InferenceServer {
   readonly #parts: ServerParts;
   readonly #options: ResolvedServer;
@@ -36,22 +36,22 @@ export class InferenceServer {
     this.#admin = admin;
   }
 
-  /** Where REST listens; undefined without it. */
+  /** Address of REST; undefined if it is off. */
   get http(): Address | undefined {
     return this.#http?.address;
   }
 
-  /** Where gRPC listens; undefined without it. */
+  /** Address of gRPC; undefined if it is off. */
   get grpc(): Address | undefined {
     return this.#grpc?.address;
   }
 
-  /** Where the admin part listens, if it does so apart from the rest. */
+  /** Address of the admin part, if it is separate. */
   get admin(): Address | undefined {
     return this.#admin?.address;
   }
 
-  /** Its name among several: each answer has it. */
+  /** Name of this node, which each answer contains. */
   get node(): string {
     return this.#parts.node.name;
   }
@@ -61,7 +61,7 @@ export class InferenceServer {
     return this.#parts.isReady;
   }
 
-  /** Whether {@link close} was called: the server is not ready, and answers what still comes. */
+  /** Whether {@link close} was called: the server is not ready, but still answers requests. */
   get draining(): boolean {
     return this.#parts.isDraining;
   }
@@ -72,10 +72,10 @@ export class InferenceServer {
   }
 
   /**
-   * Ends the server: it is not ready from now on, takes no more connections after `drainDelayMs`, and answers what it has
-   * accepted. The engine goes on. Idempotent: the first call's grace counts.
+   * Closes the server: it reports that it is not ready, accepts no more connections after `drainDelayMs`, and answers
+   * the accepted requests. The engine stays open. Idempotent: the `graceMs` of the first call applies.
    *
-   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the server then goes on.
+   * @throws InfermuxError `INVALID_ARGUMENT` for an invalid `graceMs`; the server then keeps running.
    */
   async close(options: ServerCloseOptions = {}): Promise<void> {
     const { graceMs = GRACE_MS } = checkOptions('close', options, { graceMs: isMilliseconds({ lowest: 0 }) });
@@ -130,7 +130,7 @@ export class InferenceServer {
 /**
  * Starts a server for an engine, over REST and gRPC.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` naming the option; `FAILED_PRECONDITION` when a port cannot be had.
+ * @throws InfermuxError `INVALID_ARGUMENT` naming the option; `FAILED_PRECONDITION` if a port is not available.
  */
 export async function createServer(engine: InferenceEngine, options: ServerOptions = {}): Promise<InferenceServer> {
   checkByteOrder();

@@ -7,7 +7,9 @@ import { InfermuxError } from '../index.js';
 export interface TlsOptions {
   readonly key: string;
   readonly cert: string;
-  /** Certificates of those who sign the clients' certificates. With it each client needs one: mutual TLS. */
+  /**
+   * Certificates of the authorities that sign the clients' certificates. With it, each client needs one: mutual TLS.
+   */
   readonly ca?: string | undefined;
 }
 

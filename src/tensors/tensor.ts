@@ -68,11 +68,11 @@ export interface Float16ArrayLike extends ArrayBufferView {
   readonly length: number;
 }
 
-/** One input as a caller passes it. An `ort.Tensor` on the CPU fits as it is. */
+/** One input. An `ort.Tensor` on the CPU is accepted as well. */
 export interface TensorInput {
   /**
-   * The elements in row-major order. Elements of an array of numbers, bigints or booleans become the type that the
-   * model declares, or the named `type`, if all are in its range. Arrays in arrays are refused.
+   * The elements in row-major order. An array of numbers, bigints or booleans is converted to the model's type, or to
+   * `type`, if all elements are in its range. Nested arrays are refused.
    */
   readonly data:
     | TensorData
@@ -83,7 +83,9 @@ export interface TensorInput {
     | readonly boolean[];
   /** The shape, at most 64 dimensions; its product is the length of `data`. `[]` is a scalar. */
   readonly dims: readonly number[];
-  /** Default: inferred from the class of `data`. For a `Uint8Array` of `bool` and a `Uint16Array` of `float16` name it. */
+  /**
+   * Default: inferred from the class of `data`. Required for a `Uint8Array` of `bool` and a `Uint16Array` of `float16`.
+   */
   readonly type?: TensorType | (string & Record<never, never>) | undefined;
 }
 
@@ -94,7 +96,7 @@ export interface TensorOf<T extends TensorType> {
   readonly data: DataByType[T];
 }
 
-/** A tensor of any type; `type` tells the class of `data`. */
+/** A tensor of any type; the class of `data` depends on `type`. */
 export type Tensor = { [T in TensorType]: TensorOf<T> }[TensorType];
 
 /** Inputs by name. */
@@ -120,11 +122,11 @@ export type Outputs = Readonly<Record<string, Tensor>>;
 export interface ValueMetadata {
   readonly name: string;
   readonly type: TensorType;
-  /** A number is a fixed dimension, a string (possibly empty) is a free one. `[]` also stands for "no shape". */
+  /** A number is a fixed dimension, a string (possibly empty) is a free one. `[]` is a scalar or an unknown shape. */
   readonly shape: readonly (number | string)[];
 }
 
-/** An output that no request can have, for example a sequence of maps. */
+/** An output that cannot be returned, for example a sequence of maps. */
 export interface OmittedOutput {
   readonly name: string;
   /** Why it cannot be returned. */
@@ -135,7 +137,7 @@ export interface OmittedOutput {
 export interface ModelMetadata {
   readonly inputs: readonly ValueMetadata[];
   readonly outputs: readonly ValueMetadata[];
-  /** Further outputs, which onnxruntime-node cannot carry. */
+  /** Outputs that onnxruntime-node does not support; they are omitted. */
   readonly omittedOutputs: readonly OmittedOutput[];
 }
 

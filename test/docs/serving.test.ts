@@ -1,5 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +15,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const page = (name: string) => readFileSync(`${ROOT}docs/${name}.md`, 'utf8');
 const serving = page('serving');
 const configuration = page('configuration');
+const makesKeys = 'head -c 32 /dev/urandom | base64 > keys';
 const blocks = (language: string) =>
   [...serving.matchAll(new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``, 'g'))].map(([, code = '']) => code);
 const rowsOf = (text: string) =>
@@ -37,13 +39,36 @@ describe('the page about serving', () => {
   it('has commands that are answered', async () => {
     const commands = blocks('sh').flatMap((code) => code.trim().split('\n'));
     const curls = commands.filter((command) => command.startsWith('curl '));
-    expect(curls).toHaveLength(3);
-    for (const command of curls) {
+    expect(curls).toHaveLength(4);
+    for (const command of curls.filter((command) => !command.includes('keys'))) {
       const own = command.replace('localhost:8000', `localhost:${server.http?.port}`).replace('curl', 'curl -sf');
       const { stdout } = await promisify(execFile)('bash', ['-c', own]);
       expect(JSON.parse(stdout)).not.toHaveProperty('error');
     }
-    expect(commands.filter((command) => !command.startsWith('curl '))).toStrictEqual(['npx infermux serve ./models']);
+    expect(commands.filter((command) => !command.startsWith('curl '))).toStrictEqual([
+      'npx infermux serve ./models',
+      'pip install grpcio grpcio-tools',
+      expect.stringMatching(/^python3 /),
+      makesKeys,
+      'npx infermux serve ./models --api-keys keys',
+    ]);
+  });
+
+  it('has commands that make a key, and send it', async () => {
+    const cwd = directory();
+    const curl = /^curl .*keys.*$/m.exec(serving)?.[0] as string;
+    execFileSync('bash', ['-c', makesKeys], { cwd });
+    const withKeys = { auth: { keys: { file: join(cwd, 'keys') } }, http: { port: 0 }, grpc: false } as const;
+    const closed = await createServer(engine, withKeys);
+    try {
+      const own = curl.replace('localhost:8000', `localhost:${closed.http?.port}`).replace('curl', 'curl -sf');
+      const { stdout } = await promisify(execFile)('bash', ['-c', own], { cwd });
+      expect(JSON.parse(stdout)).toHaveProperty('models');
+      const keyless = promisify(execFile)('bash', ['-c', own.replace(/-H "[^"]*"/, '')], { cwd });
+      await expect(keyless).rejects.toThrow('curl');
+    } finally {
+      await closed.close();
+    }
   });
 
   const python = '/usr/bin/python3';
@@ -58,7 +83,7 @@ describe('the page about serving', () => {
 
   it.skipIf(!hasPackages)('has an example in Python that runs', async () => {
     const stubs = directory();
-    const made = /`python3 (-m grpc_tools.protoc [^`]+)`/.exec(serving)?.[1] as string;
+    const made = /^python3 (-m grpc_tools.protoc .+)$/m.exec(serving)?.[1] as string;
     const args = made.replace('node_modules/infermux/proto', `${ROOT}proto`).split(' ');
     execFileSync(python, args, { cwd: stubs, stdio: 'pipe' });
     const [code = ''] = blocks('python');

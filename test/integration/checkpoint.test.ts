@@ -206,7 +206,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
     chmodSync(file, 0o666);
     await expect(start()).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
-      message: expect.stringContaining('may be written by anybody (mode 666)'),
+      message: expect.stringContaining('may be written by everybody (mode 666)'),
     });
     expect(existsSync(ran)).toBe(false);
     chmodSync(file, 0o600);
@@ -227,7 +227,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
     const told = () => warnings.filter(([, message]) => message.includes('changed by others'));
     await until(() => told().length === 4);
     expect(told().map(([{ path }]) => path)).toEqual([undefined, ...open]);
-    expect(told()[0]?.[0]['reason']).toContain('lies in a folder that may be written by anybody (mode 777)');
+    expect(told()[0]?.[0]['reason']).toContain('lies in a folder that may be written by everybody (mode 777)');
     expect(told()[3]?.[1]).toBe('a handler may be changed by others: use chmod go-w');
   });
 

@@ -200,7 +200,7 @@ export class JobWorker {
       await this.#memory.write(key, { begunAlone: begunAlone + 1, givenBack });
       if (begunAlone < MOST_ENDED) await this.#do(message);
       else {
-        const reason = `it has ended ${begunAlone} workers in which nothing else was under way`;
+        const reason = `it has ended ${begunAlone} workers that processed nothing else at that time`;
         this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
       }
     } finally {

@@ -17,7 +17,7 @@ export async function openBucket(connection: NatsConnection): Promise<KV> {
   const { ttl } = await bucket.status();
   if (ttl === TTL_MS) return bucket;
   // Nodes that have died would keep their slots.
-  const message = `the bucket ${BUCKET} keeps its values for ${ttl} ms, and ${TTL_MS} are needed: delete it, and it is made anew`;
+  const message = `the bucket ${BUCKET} keeps its values for ${ttl} ms, and ${TTL_MS} are needed: delete it, and it is created again`;
   throw new InfermuxError('FAILED_PRECONDITION', message);
 }
 

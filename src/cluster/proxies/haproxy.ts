@@ -57,7 +57,7 @@ resolvers system
 `;
 
 const MODELS_TABLE = `
-# Requests under way, by model.
+# Requests in progress, by model.
 backend models from common
   stick-table type string len 256 size 100k expire 10m store conn_cur
 `;
@@ -154,7 +154,7 @@ const MOST_OF_ONE_NODE = 16;
 
 /** The end of a frontend: which backend takes a request. */
 function choice(name: Side): string {
-  return `  # Requests under way for the model, and one and a half times as many as a node has on average.
+  return `  # Requests in progress for the model, and one and a half times as many as a node has on average.
   http-request track-sc0 var(txn.model) table models if { var(txn.model) -m found }
   http-request set-var(txn.steady) nbsrv(${name})
   http-request set-var(txn.spread) be_conn(${name}_spread)

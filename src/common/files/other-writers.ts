@@ -13,7 +13,7 @@ export type Ownership = Pick<Stats, 'uid' | 'gid' | 'mode'>;
 export interface OtherWriters {
   /** `owner`: it belongs to another user. `group`: it is this user's, and others are in its group. */
   readonly who: 'anybody' | 'owner' | 'group';
-  /** A predicate, such as `may be written by anybody (mode 666)`. */
+  /** A predicate, such as `may be written by everybody (mode 666)`. */
   readonly what: string;
 }
 
@@ -27,7 +27,7 @@ export interface OtherWriters {
 export function otherWriters({ uid, gid, mode }: Ownership, user: number | undefined): OtherWriters | undefined {
   if (user === undefined) return undefined;
   const octal = (mode & PERMISSIONS).toString(8);
-  if ((mode & MAY_WRITE.anybody) !== 0) return { who: 'anybody', what: `may be written by anybody (mode ${octal})` };
+  if ((mode & MAY_WRITE.anybody) !== 0) return { who: 'anybody', what: `may be written by everybody (mode ${octal})` };
   if (uid !== user && uid !== ROOT) return { who: 'owner', what: `belongs to user ${uid}` };
   const isShared = (mode & MAY_WRITE.group) !== 0 && gid !== ROOT && gid !== uid;
   return isShared ? { who: 'group', what: `may be written by group ${gid} (mode ${octal})` } : undefined;

@@ -15,7 +15,7 @@ export interface View {
 export class History {
   readonly throughput = new Chart('Requests per second', [{ name: 'answered' }, { name: 'failed' }]);
   readonly latency = new Chart('Latency, ms', [{ name: 'p50' }, { name: 'p95' }, { name: 'p99' }]);
-  readonly queue = new Chart('Requests under way', [{ name: 'waiting' }, { name: 'with replicas' }]);
+  readonly queue = new Chart('Requests in progress', [{ name: 'waiting' }, { name: 'with replicas' }]);
   readonly loads = new Chart('Sessions per second', [{ name: 'loaded' }, { name: 'evicted' }]);
 
   add({ at, total }: Snapshot): void {

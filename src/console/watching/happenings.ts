@@ -49,7 +49,7 @@ export class Happenings {
       on('batchingSwitchedOff', (fact) =>
         this.#add('warning', `${fact.model} is not batched any more: ${fact.reason}`),
       ),
-      on('requestBarred', (fact) => this.#add('warning', `a request of ${fact.model} is barred: ${fact.reason}`)),
+      on('requestBarred', (fact) => this.#add('warning', `a request of ${fact.model} is blocked: ${fact.reason}`)),
       on('routerFailed', (fact) => this.#add('warning', `the router of ${fact.deployment} failed: ${fact.reason}`)),
     ];
   }

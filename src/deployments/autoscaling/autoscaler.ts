@@ -2,7 +2,7 @@ import { checkOptions, isInteger, isMilliseconds, type Rule, satisfies } from '.
 import { InfermuxError } from '../../common/errors.js';
 
 export interface AutoscalingOptions {
-  /** Fewest replicas. 0: none while there are no requests; the first request starts one. Default 1. */
+  /** Minimum number of replicas. 0: none while there are no requests; the first request starts one. Default 1. */
   readonly minReplicas?: number | undefined;
   /** Most replicas. */
   readonly maxReplicas: number;
@@ -35,7 +35,7 @@ const isFactor = satisfies(
  * Checks the options and fills in the defaults.
  *
  * @param where names the options in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function readAutoscaling(where: string, given: AutoscalingOptions, mostReplicas: number): ResolvedAutoscaling {
   const rules: Readonly<Record<keyof AutoscalingOptions, Rule>> = {

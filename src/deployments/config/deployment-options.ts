@@ -12,30 +12,33 @@ import type { ResolvedRouterModule } from './router-module.js';
 export interface DeploymentOptions {
   /**
    * Worker threads, each with its own sessions; about 10 MB each. 0: none, and requests are refused. Default: one for
-   * each core that this process may use; 1 for a deployment other than `default`. With `autoscaling`: the number to
-   * begin with; default `minReplicas`.
+   * each core that this process may use; 1 for a deployment other than `default`. With `autoscaling`: the number at the
+   * start; default `minReplicas`.
    */
   readonly replicas?: number | undefined;
-  /** Most sessions in one replica; `eviction` says which one makes room for a new one. -1: no limit. Default 3. */
+  /**
+   * Maximum number of sessions in one replica; `eviction` chooses which one is removed for a new one. -1: no limit.
+   * Default 3.
+   */
   readonly maxModelsPerReplica?: number | undefined;
-  /** Most bytes of model files with a session in one replica. -1: no limit, the default. */
+  /** Maximum bytes of the files of the models that one replica has loaded. Default -1: no limit. */
   readonly maxModelBytesPerReplica?: number | undefined;
-  /** Milliseconds after which an unused session is evicted. -1: never, the default. */
+  /** Milliseconds after which an unused session is evicted. Default -1: never. */
   readonly modelIdleTimeoutMs?: number | undefined;
   /**
-   * Most ongoing requests of one replica. With a handler: how many it has at once, and the default is 5; for one that
-   * computes all the time 1 is enough. Otherwise, and for `handleBatch`, the default is -1: as many as two dispatches
-   * hold, one that runs and, when the runs are short, one given ahead; with 1 no request is joined with another or given
-   * ahead.
+   * Maximum number of ongoing requests of one replica. With a handler: how many calls it has at once, and the default
+   * is 5; for one that computes all the time 1 is enough. Otherwise, and for `handleBatch`, the default is -1: as many
+   * as two messages hold, one that runs and, if runs are short, one sent in advance. With 1, requests are neither
+   * joined nor sent in advance.
    */
   readonly maxOngoingRequests?: number | undefined;
-  /** Most pending requests; one more is refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
+  /** Maximum number of pending requests; more are refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
   readonly maxQueuedRequests?: number | undefined;
-  /** Time-out in milliseconds of a request that names none. -1: no limit, the default. */
+  /** Timeout in milliseconds of requests that set none. Default -1: no limit. */
   readonly defaultTimeoutMs?: number | undefined;
   /**
-   * Joins requests for one model into one call where the results stay the same. Default `'auto'`; a model's
-   * `model.json` may override it for that model.
+   * Joins requests for one model into one call if the results stay the same. Default `'auto'`; a model's `model.json`
+   * may override it for that model.
    */
   readonly batching?: Batching | undefined;
   readonly session?: SessionOptions | undefined;
@@ -52,36 +55,36 @@ export interface DeploymentOptions {
    */
   readonly weights?: WeightPlacement | undefined;
   /**
-   * Milliseconds that one load of a model may take, with its warm-up runs and, for `weights: 'shared'`, its compilation. Then
-   * its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is not loaded again for a growing while,
-   * nor while the old thread is still in that load. -1: no bound. Default: two minutes, and one second more for each
-   * 5 MB of the model's files.
+   * Maximum milliseconds of one load of a model, including its warm-up runs and, for `weights: 'shared'`, its
+   * compilation. After that its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is not loaded
+   * again until a delay is over that increases each time, and until the old thread has left that load. -1: no limit.
+   * Default: two minutes, and one second more for each 5 MB of the model's files.
    */
   readonly loadTimeoutMs?: number | undefined;
   /**
-   * Milliseconds that a stopping replica has to finish its ongoing requests; then it is abandoned, and its requests go
-   * to others. For the deployment `default` also: milliseconds that `close()` lets accepted work go on, and that
-   * `close()` and `destroy()` wait for threads in a native call. Default 20000.
+   * Milliseconds in which a stopping replica must finish its ongoing requests; after that they go to other replicas.
+   * For the deployment `default` also the time that `close()` waits for accepted requests, and that `close()` and
+   * `destroy()` wait for threads in a native call. Default 20000.
    */
   readonly gracefulShutdownTimeoutMs?: number | undefined;
   /**
-   * A module that Node can import: its path (from the working directory) or its `file:` URL. A query or a hash in the
-   * URL names another instance of the module. Its `handle` takes the requests in the replica, in place of a model; a
-   * request is any value that can be cloned. It cannot be added or removed later.
+   * A module that Node can import: its path (from the working directory) or its `file:` URL. A URL with another query
+   * or hash loads the module again. Its `handle` gets the requests in the replica, instead of a model; a request is any
+   * value that can be cloned. A handler cannot be added or removed later.
    */
   readonly handler?: string | URL | undefined;
   readonly handlerTimeouts?: HandlerTimeoutOptions | undefined;
-  /** What each replica takes of the machine; the engine's `overcommit` says what becomes of more than fits. */
+  /** Memory and cores that each replica needs; the engine's `overcommit` decides what happens if they do not fit. */
   readonly resources?: ResourceOptions | undefined;
   /** JSON data for the handler's `reconfigure`. */
   readonly userConfig?: unknown;
-  /** Names and values that tell replicas apart. The entries of a list are spread over the replicas. */
+  /** Names and values that distinguish replicas, for routers. The entries of a list are spread over the replicas. */
   readonly labels?: Labels | readonly Labels[] | undefined;
   readonly healthCheck?: HealthCheckOptions | undefined;
   readonly rollingUpdate?: RollingUpdateOptions | undefined;
   /**
-   * How a replica is chosen for a request: a name, a router of your own, or the module that exports one. Default
-   * `'power-of-two-choices'`.
+   * How a replica is chosen for a request: the name of a router, your own router, or the module that exports one.
+   * Default `'power-of-two-choices'`.
    */
   readonly router?: RouterName | RequestRouter | RouterModule | undefined;
   /**
@@ -92,8 +95,8 @@ export interface DeploymentOptions {
    */
   readonly order?: Order | undefined;
   /**
-   * Which session a replica evicts for a new one: the least recently used, or the least valuable by its requests, its
-   * load time and its bytes. Default `'lru'`.
+   * Which session a replica evicts to load another one: the least recently used, or the one with the lowest value of
+   * requests × load time ÷ bytes. Default `'lru'`.
    */
   readonly eviction?: EvictionName | undefined;
   readonly routingStats?: RoutingStatsOptions | undefined;
@@ -108,19 +111,19 @@ export interface DeploymentOptions {
    * neither end this process nor hold it for ever: see `docs/isolation.md`. An object has its settings. Default `'thread'`.
    */
   readonly isolation?: Isolation | undefined;
-  /** Scales the replicas by the number of requests. Default: none, the number is `replicas`. */
+  /** Adapts the number of replicas to the number of requests. Default: none, the number is `replicas`. */
   readonly autoscaling?: AutoscalingOptions | undefined;
 }
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** What one replica takes of the machine. */
+/** Memory, cores and devices that one replica needs. */
 export interface ResourceOptions {
-  /** Bytes of memory. Default: what running replicas hold on average is expected. */
+  /** Bytes of memory. Default: the average of the running replicas. */
   readonly memoryBytes?: number | undefined;
-  /** Cores, whole or not. Default: 1, and none for one that computes on other devices. */
+  /** Number of cores, can be a fraction. Default: 1, or 0 if the replica computes on other devices. */
   readonly cores?: number | undefined;
-  /** Devices of the deployment's `devices`, whole or not. Default: not counted. */
+  /** Number of the deployment's `devices`, can be a fraction. Default: not counted. */
   readonly devices?: number | undefined;
 }
 
@@ -128,8 +131,8 @@ export interface HealthCheckOptions {
   /** Milliseconds between two checks. Default 10000. */
   readonly periodMs?: number | undefined;
   /**
-   * Milliseconds that a replica has to answer a check. A run that outlasts all the checks that may fail counts as
-   * endless; a load has a bound of its own, `loadTimeoutMs`. Default 30000.
+   * Milliseconds in which a replica must answer a check. A run that lasts longer than all checks that may fail counts
+   * as endless. Loads have their own limit, `loadTimeoutMs`. Default 30000.
    */
   readonly timeoutMs?: number | undefined;
   /** Failed checks in a row after which the replica is replaced. Default 3. */
@@ -138,24 +141,26 @@ export interface HealthCheckOptions {
 
 /** How often `recordRoutingStats` of the handlers is called. */
 export interface RoutingStatsOptions {
-  /** Milliseconds between two calls, give or take a tenth. Default 10000. */
+  /** Milliseconds between two calls, with a random deviation of up to 10 %. Default 10000. */
   readonly periodMs?: number | undefined;
-  /** Milliseconds after which an unanswered call is given up. Default 30000. */
+  /** Maximum milliseconds of a call. Default 30000. */
   readonly timeoutMs?: number | undefined;
 }
 
-/** How long functions of the handler may take. -1: no limit. */
+/** Timeouts of the handler's functions. -1: no limit. */
 export interface HandlerTimeoutOptions {
-  /** Milliseconds of `loadModel`; what it returns later is disposed of. Default 60000. */
+  /** Maximum milliseconds of `loadModel`; a model that it returns later is disposed of. Default 60000. */
   readonly loadModelMs?: number | undefined;
-  /** Milliseconds of the disposal of a model of its own; then it counts as not released. Default 10000. */
+  /**
+   * Maximum milliseconds for disposing of the handler's own model; after that it counts as not released. Default 10000.
+   */
   readonly disposeMs?: number | undefined;
-  /** Milliseconds of `reconfigure`; then the configuration counts as refused. Default 60000. */
+  /** Maximum milliseconds of `reconfigure`; after that the configuration counts as refused. Default 60000. */
   readonly reconfigureMs?: number | undefined;
 }
 
 export interface RollingUpdateOptions {
-  /** Share of the replicas, from 0 to 1, that is replaced at a time; at least one replica. Default 0.2. */
+  /** Share of the replicas, from 0 to 1, that are replaced at a time; at least one. Default 0.2. */
   readonly fraction?: number | undefined;
 }
 

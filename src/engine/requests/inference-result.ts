@@ -2,7 +2,7 @@ import type { RoutedResult } from '../../routing/pending-request.js';
 import type { Outputs } from '../../tensors/tensor.js';
 import type { Destination } from './targets.js';
 
-/** The answer to one request, with the model, replica and times that it took. */
+/** The answer to one request, with its model, replica and times. */
 export interface InferenceResult<Result = Outputs> {
   readonly outputs: Result;
   readonly model: string;
@@ -16,9 +16,9 @@ export interface InferenceResult<Result = Outputs> {
 
 /** Times of one request, in milliseconds. */
 export interface InferenceTimings {
-  /** From the call until a replica was given the request. */
+  /** From the call until the request was sent to a replica. */
   readonly queueMs: number;
-  /** Waiting for the load of the model; 0 when the replica had the model. */
+  /** Waiting for the load of the model; 0 if the replica had loaded it. */
   readonly loadMs: number;
   /** In onnxruntime, or in the handler. */
   readonly runMs: number;

@@ -9,11 +9,11 @@ import type { ModelFinder } from '../../models/finder/finder.js';
 import { readRegistrations, type WantedModels } from '../../models/registrations/registration-changes.js';
 import type { ModelSources } from '../../models/sources/model-sources.js';
 
-/** What an engine should have. A part that is not named stays as it is. */
+/** What an engine should have. A missing property means that nothing of that kind changes. */
 export interface WantedState {
   /**
-   * Deployments by name, each with all its options. Others are deleted, but for `default`, which stays as it is unless it
-   * is named.
+   * Deployments by name, each with all its options. Others are deleted, except `default`, which stays as it is unless
+   * it is listed.
    */
   readonly deployments?: Readonly<Record<string, DeploymentOptions>> | undefined;
   /** Endpoints by name. Others are removed. */
@@ -23,7 +23,7 @@ export interface WantedState {
 }
 
 export interface ApplyOptions {
-  /** Whether only to say what would change. Default false. */
+  /** Whether only to return what would change. Default false. */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -33,14 +33,14 @@ export interface AppliedChange {
   /** `id@version` for a model, or the id for one with a finder of its own. */
   readonly name: string;
   readonly action: 'create' | 'change' | 'delete';
-  /** Names of the options that change; for a change alone. */
+  /** Names of the options that change; only if the action is a change. */
   readonly options: readonly string[];
 }
 
 export interface ApplyReport {
   /** In the order in which they are made. */
   readonly changes: readonly AppliedChange[];
-  /** Goals of the wanted deployments that change, or whose last change is not made yet; none after a dry run. */
+  /** Goals of the wanted deployments that change, or whose last change is not complete yet; none after a dry run. */
   readonly goals: readonly Goal[];
 }
 

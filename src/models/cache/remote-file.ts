@@ -1,6 +1,6 @@
 import { InfermuxError, messageOf } from '../../common/errors.js';
 
-/** Makes a request one that the server accepts: with a signature in its headers or in its URL. */
+/** Signs a request: returns it with a signature in its headers or in its URL. */
 export type SignRequest = (request: {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;

@@ -4,7 +4,7 @@ import { checkModelId } from '../../common/model-id.js';
 import { discardFound, keepErrorsOf, type ResolvedFinder } from './finder.js';
 
 /**
- * Asks the finder. It is not waited for when it takes too long, or when nobody wants the answer any more.
+ * Asks the finder. It is not waited for when it takes too long, or when no caller waits for the answer any more.
  *
  * @throws InfermuxError `MODEL_LOAD_FAILED` with what it throws; the reason of the signal.
  */

@@ -16,55 +16,58 @@ import { iteratorOf, keepErrors } from '../../common/values/streams.js';
 import { hasCredentials, type RemoteFile, type SignRequest } from '../cache/remote-file.js';
 import { checkManifest, isHash, type Manifest } from '../sources/manifest.js';
 
-/** Finds models that lie in no directory. It is called on the thread of `createEngine`. */
+/** Finds models that are not in a directory. It is called on the thread of `createEngine`. */
 export interface ModelFinder {
   /**
-   * Says where a model is. It is called once for all requests that wait for the model.
+   * Returns where a model is. It is called once for all requests that wait for the model.
    *
    * @param id as requests name it.
-   * @returns undefined when there is no such model.
+   * @returns undefined if there is no such model.
    */
   find(id: string, terms: FindTerms): FoundSource | undefined | null | Promise<FoundSource | undefined | null>;
   /** Ids of the models that can be found, for `repository.loadOnStart` and `infermux models`. */
   list?(): Iterable<string> | AsyncIterable<string> | Promise<Iterable<string>>;
-  /** Milliseconds within which `find` must answer. Default 30000. */
+  /** Maximum milliseconds of `find`. Default 30000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * Milliseconds after which a request for a found model has it looked for again, while the model serves. Default -1:
-   * never.
+   * After how many milliseconds a request for a found model makes the engine look for it again, while it is still
+   * served. Default -1: never.
    */
   readonly refreshMs?: number | undefined;
 }
 
 export interface FindTerms {
-  /** The version that requests name, as in `id@2`; undefined for the version that the id alone stands for. */
+  /** The requested version, as in `id@2`; undefined for the id alone. */
   readonly version: number | undefined;
-  /** Aborted when nobody waits for the model any more, and when it takes too long. */
+  /** Aborted when no request waits for the model any more, and when `find` takes too long. */
   readonly signal: AbortSignal;
 }
 
-/** Where a model is: its path, its `https:` URL, its bytes, a stream of them, or one of these with more. */
+/**
+ * Where a model is: its path, its `https:` URL, its bytes, a stream of them, or an object with one of these and more
+ * facts.
+ */
 export type FoundSource = string | URL | Bytes | AsyncIterable<Uint8Array> | DescribedSource;
 
-/** Where a model is, with what is known of it. One of `path`, `url`, `bytes` and `stream`. */
+/** Where a model is, with facts about it. Exactly one of `path`, `url`, `bytes` and `stream` is required. */
 export interface DescribedSource {
   /** Path or `file:` URL. */
   readonly path?: string | URL | undefined;
-  /** It is downloaded into the cache. External data lies beside it. */
+  /** It is downloaded into the cache, with external data from the same folder. */
   readonly url?: string | URL | undefined;
-  /** For the request of the URL. */
+  /** Headers of the request for the URL. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Signs each request. */
   readonly sign?: SignRequest | undefined;
-  /** Whether the URL may be a plain `http:` one. Default false. */
+  /** Whether the URL may begin with `http:`. Default false. */
   readonly allowHttp?: boolean | undefined;
-  /** The model itself. It goes into the cache. */
+  /** The model itself. It is written to the cache. */
   readonly bytes?: Bytes | undefined;
-  /** A web stream, a `Readable` or another async iterable of bytes. It goes into the cache. */
+  /** A web stream, a `Readable` or another async iterable of bytes. It is written to the cache. */
   readonly stream?: AsyncIterable<Uint8Array> | undefined;
-  /** A positive integer. Default: that of the manifest, the one that was asked for, or 1. */
+  /** A positive integer. Default: the version in the manifest, the requested one, or 1. */
   readonly version?: number | undefined;
-  /** Of the model's file, in hexadecimal digits. A file in the cache with this hash is not downloaded again. */
+  /** SHA-256 of the model's file, in hexadecimal digits. A file in the cache with this hash is not downloaded again. */
   readonly sha256?: string | undefined;
   /** Bytes of the model's file. */
   readonly size?: number | undefined;
@@ -126,7 +129,7 @@ const RULES: Readonly<Record<keyof DescribedSource, Rule>> = {
   manifest: isObject,
 };
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function checkFinder(where: string, finder: unknown): ResolvedFinder {
   const expectation = hasMethods('a finder', ['find'])(finder);
   if (expectation !== undefined) throw new InfermuxError('INVALID_ARGUMENT', `${where} must be ${expectation}`);
@@ -144,7 +147,7 @@ export function checkFinder(where: string, finder: unknown): ResolvedFinder {
  * Reads what a finder has answered.
  *
  * @param where names the answer in messages.
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function checkFound(where: string, answer: unknown): CheckedFind {
   if (isWebUrl(answer)) return checkDescribed(where, { url: answer as URL });

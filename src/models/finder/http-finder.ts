@@ -5,17 +5,20 @@ import { isHash, type Manifest, MOST_MANIFEST_BYTES, parseManifest } from '../so
 import { checkHeaders, checkUrl, type DescribedSource, type FindTerms, type ModelFinder } from './finder.js';
 
 export interface HttpFinderOptions {
-  /** The URL under which the models are: `<baseUrl>/<id>/model.onnx` or `<baseUrl>/<id>/<version>/model.onnx`. */
+  /** The URL of the folder with the models: `<baseUrl>/<id>/model.onnx` or `<baseUrl>/<id>/<version>/model.onnx`. */
   readonly baseUrl: string | URL;
-  /** For each request. They go to no other server, if there are redirects. Default: none. */
+  /** Headers of each request. They are not sent to another server after a redirect. Default: none. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Signs each request, for stores that want that. Default: none. */
+  /** Signs each request, for stores that require it. Default: none. */
   readonly sign?: SignRequest | undefined;
-  /** Whether plain `http:` will do, where anybody on the way can change a model. Default false. */
+  /** Whether to allow `http:`. Anyone on the network path can then change a model. Default false. */
   readonly allowHttp?: boolean | undefined;
-  /** Milliseconds after which a model in use is looked for again. -1: never. Default 300000, five minutes. */
+  /**
+   * After how many milliseconds a request makes the engine look for a new version. -1: never. Default 300000, five
+   * minutes.
+   */
   readonly refreshMs?: number | undefined;
-  /** Milliseconds within which the documents of a model must be there. Default 30000. */
+  /** Maximum milliseconds for the request of an index or a `model.json`. Default 30000. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -46,11 +49,11 @@ const RULES: Readonly<Record<keyof HttpFinderOptions, Rule>> = {
 };
 
 /**
- * Finds models on a server, or in a store that answers like one. Beside a model's file may be a `model.json` and external
- * data. `<baseUrl>/<id>/index.json` may say which versions there are: `{ "versions": { "1": { "sha256": "…" }, … } }`;
- * the id alone then stands for the highest. Without it the id alone stands for `<baseUrl>/<id>/model.onnx`.
+ * Finds models on an HTTP server or in an object store. A `model.json` and external data are taken from the same folder
+ * as the model's file. `<baseUrl>/<id>/index.json` can list versions: `{ "versions": { "1": { "sha256": "…" }, … } }`;
+ * the id alone then means the highest one. Without it, the id alone means `<baseUrl>/<id>/model.onnx`.
  *
- * @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value.
+ * @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value.
  */
 export function httpFinder(options: HttpFinderOptions): ModelFinder {
   const { baseUrl, headers, sign, allowHttp, refreshMs, timeoutMs } = readingInput('httpFinder', () =>
@@ -61,7 +64,7 @@ export function httpFinder(options: HttpFinderOptions): ModelFinder {
     throw new InfermuxError('INVALID_ARGUMENT', 'httpFinder.baseUrl must end with its path: add to URLs with sign');
   if (base.protocol === 'http:' && allowHttp !== true) {
     const message =
-      'httpFinder.baseUrl must be an https: URL: anybody on the way can change what comes by http:. allowHttp: true allows it';
+      'httpFinder.baseUrl must be an https: URL: anyone on the network path can change what is sent over http:. allowHttp: true allows it';
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   if (!base.pathname.endsWith('/')) base.pathname += '/';

@@ -134,7 +134,7 @@ export class ModelSearch {
       search.waiters -= 1;
       if (search.waiters > 0) return;
       if (this.#searches.get(target) === search) this.#searches.delete(target);
-      search.controller.abort(new InfermuxError('CANCELLED', `nobody waits for model ${show(target)} any more`));
+      search.controller.abort(new InfermuxError('CANCELLED', `no request waits for model ${show(target)} any more`));
     };
     return { found: search.found, leave };
   }

@@ -9,11 +9,16 @@ import type { RegisteredModel } from '../registered-model.js';
 
 /** The report on a loaded model, with its inputs and outputs, the facts in its file, and whether it is batched. */
 export interface ModelInspection extends ModelReport, ModelMetadata {
-  /** The tool that wrote the file; undefined for the ORT format, models in memory, and files that are gone or no ONNX. */
+  /**
+   * The tool that wrote the file; undefined for the ORT format, models in memory, and files that no longer exist or are
+   * not ONNX.
+   */
   readonly producer: string | undefined;
   /** Version of each operator set by its domain; `ai.onnx` is ONNX itself. Undefined when `producer` is. */
   readonly opsets: Readonly<Record<string, number>> | undefined;
-  /** Why requests are not joined under `batching: 'auto'`, whatever a deployment's options say; undefined when they are. */
+  /**
+   * Why requests are not batched with `batching: 'auto'`, regardless of a deployment's options; undefined if they are.
+   */
   readonly whyNotBatched: string | undefined;
 }
 

@@ -13,19 +13,19 @@ import { ChangeLog } from './change-log.js';
 import { unsettledOf } from './repository-changes.js';
 import type { ModelScanner, RepositoryScan, ScannedModel } from './scanned-model.js';
 
-/** The result of a look at the directory, by ids of models. */
+/** The result of a check of the directory, by ids of models. */
 export interface SyncReport {
   readonly added: readonly string[];
   readonly changed: readonly string[];
   readonly removed: readonly string[];
   /**
-   * Models that a later look takes: their files are still being written, an earlier look still changes them, the system
-   * could not answer, no replica could try them, or all files of the directory are gone at once.
+   * Models that a later check will include: their files are still being written, an earlier check still changes them,
+   * the system could not answer, no replica could test them, or all files of the directory disappeared at once.
    */
   readonly unsettled: readonly string[];
   /** Models whose current files are not served, while earlier ones still are, and served models that did not load. */
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
-  /** Names that look like models and are none, and `id/name` of folders that look like versions, with the reason. */
+  /** Names that look like models but are not, and `id/name` of folders that look like versions, with the reason. */
   readonly passedOver: Readonly<Record<string, string>>;
 }
 

@@ -22,16 +22,16 @@ export type VersionPolicy = 'latest' | 'all' | readonly number[];
 export interface Manifest {
   /** A positive integer. */
   readonly version?: number;
-  /** In a model's folder with folders of versions: the versions that are served. */
+  /** Which versions are served, if the model's folder has folders of versions. */
   readonly versions?: VersionPolicy;
   /**
-   * How its requests are joined. Overrides the engine's option, key by key. `maxSize` is at most 65,536, `maxWaitMs` and
-   * `targetLatencyMs` at most 60,000.
+   * How its requests are batched. Overrides the engine's option, key by key. `maxSize` is at most 65,536, `maxWaitMs`
+   * and `targetLatencyMs` at most 60,000.
    */
   readonly batching?: Batching;
   /**
-   * For `InferenceSession.create`. Overrides the engine's option, key by key. Only options that harm no one are allowed;
-   * `intraOpNumThreads` and `interOpNumThreads` are cut to the cores of this machine.
+   * For `InferenceSession.create`. Overrides the engine's option, key by key. Only options that cannot harm other
+   * models are allowed; `intraOpNumThreads` and `interOpNumThreads` are limited to the cores of this machine.
    */
   readonly session?: Readonly<Record<string, unknown>>;
   readonly weights?: WeightPlacement;
@@ -39,12 +39,12 @@ export interface Manifest {
   readonly pinned?: boolean;
   /** Inputs of the runs at the end of each load: at most 100 runs, each with at most 2^24 elements in all its inputs. */
   readonly warmUp?: readonly WarmUpInputs[];
-  /** Checked at every load: SHA-256 of the model's file, or of several files by name. */
+  /** SHA-256 of the model's file, or of several files by name. It is checked at every load. */
   readonly sha256?: string | Readonly<Record<string, string>>;
   readonly licence?: string;
 }
 
-/** The settings of a model that say nothing of its files. */
+/** The settings of a model that do not depend on its files. */
 export interface ModelSettings {
   /** As in {@link Manifest}. */
   readonly batching?: Manifest['batching'] | undefined;

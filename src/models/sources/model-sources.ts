@@ -20,7 +20,7 @@ export interface ModelSource {
   readonly bytes?: Bytes | undefined;
   /** A positive integer; default 1. */
   readonly version?: number | undefined;
-  /** How its requests are joined. Overrides the engine's option, key by key. */
+  /** How its requests are batched. Overrides the engine's option, key by key. */
   readonly batching?: Batching | undefined;
   /** For `InferenceSession.create`. Overrides the engine's option, key by key. */
   readonly session?: Readonly<Record<string, unknown>> | undefined;
@@ -57,14 +57,14 @@ const RULES: Readonly<Record<keyof ModelSource, Rule>> = {
   pinned: isBoolean,
 };
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function checkSources(where: string, sources: ModelSources): Record<string, CheckedSource> {
   return Object.fromEntries(
     Object.entries(sources).map(([id, source]) => [id, checkSource(`${where}[${show(id)}]`, source)]),
   );
 }
 
-/** @throws InfermuxError `INVALID_ARGUMENT` naming path, expectation and value. */
+/** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function checkSource(where: string, given: ModelSources[string]): CheckedSource {
   if (typeof given === 'string' || isUrl(given)) return { path: absolutePath(where, given), bytes: undefined };
   if (isBytes(given)) return { path: undefined, bytes: bytesOf(given) };

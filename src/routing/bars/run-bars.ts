@@ -44,16 +44,16 @@ interface Suspect {
   trial: PendingRequest | undefined;
 }
 
-/** A model whose runs have ended replicas. */
+/** A model whose runs have killed replicas. */
 export interface HarmfulModel {
   readonly model: string;
-  /** Requests that ended two replicas, the second one alone, or took longer than `runTimeoutMs` allows. */
+  /** Requests that killed two replicas, the second one while they ran alone, or took longer than `runTimeoutMs`. */
   readonly requests: number;
   /** How the last replica ended. */
   readonly reason: string;
-  /** Whether the model is barred, and not only those requests. */
+  /** Whether the whole model is blocked, not only these requests. */
   readonly isBarred: boolean;
-  /** Milliseconds until one request may try a barred model again; 0 when one may now. */
+  /** Milliseconds until one request may try a blocked model again; 0 if one may now. */
   readonly nextTryInMs: number;
 }
 
@@ -121,7 +121,7 @@ export class RunBars {
     const ofRequestMs = this.#barRequest(suspect, fingerprintOf(request), error);
     const wasBarred = suspect.isBarred;
     suspect.isBarred ||= suspect.deaths >= DEATHS_IN_A_ROW;
-    const reason = barError(`model ${show(model.id)} is barred for a while`, error);
+    const reason = barError(`model ${show(model.id)} is blocked for a while`, error);
     if (suspect.isBarred && (isNext || !wasBarred)) this.#failures.record(model.key, reason);
     const { isBarred } = suspect;
     const nextTryInMs = isBarred ? this.#failures.msLeft(model.key) : ofRequestMs;
@@ -185,7 +185,7 @@ function isPending(request: PendingRequest | undefined): boolean {
 }
 
 function onTrial({ model, reason }: Suspect): InfermuxError {
-  const message = `model ${show(model.id)} was barred and is tried by one request now, whose answer decides: ${reason}`;
+  const message = `model ${show(model.id)} was blocked, and one request tries it now: ${reason}`;
   return new InfermuxError('REPLICA_FAILED', message);
 }
 

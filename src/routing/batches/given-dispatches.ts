@@ -2,9 +2,9 @@ import { InfermuxError } from '../../common/errors.js';
 import type { RoutableReplica } from '../placement/replicas/candidate.js';
 import type { PendingDispatch } from './take-dispatch.js';
 
-/** Requests that a replica was given together, and has not answered. */
+/** Requests that were sent to a replica together and are not answered yet. */
 export interface ReplicaWork {
-  /** The model's id; for a handler that runs what it likes, empty. */
+  /** The model's id; empty for a handler. */
   readonly model: string;
   readonly requests: number;
   /** Whether they run with several threads. */

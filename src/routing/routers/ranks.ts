@@ -25,8 +25,8 @@ export function rankReplicasViaLocality(
 }
 
 /**
- * Returns the replicas that can take the request now. A replica that has to load the model must be idle. A warm replica
- * that is about to be free can take the request ahead, unless an idle replica has the model.
+ * Returns the replicas that can take the request now. A replica that has to load the model must be idle. A replica that
+ * has the model and will be free soon can take the request in advance, unless an idle replica has the model.
  */
 export function selectAvailableReplicas(
   candidates: readonly ReplicaView[],
@@ -40,7 +40,7 @@ export function selectAvailableReplicas(
 }
 
 /**
- * Draws two distinct replicas at random, every pair with the same probability, and returns them in the order of the
+ * Chooses two distinct replicas at random, every pair with the same probability, and returns them in the order of the
  * list. Returns all of them when there are at most two.
  *
  * @param random uniform in [0, 1).

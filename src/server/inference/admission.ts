@@ -16,7 +16,7 @@ export class Admission {
     this.#maxBytes = maxBytes;
   }
 
-  /** Requests under way. */
+  /** Requests in progress. */
   get requests(): number {
     return this.#requests;
   }
@@ -33,7 +33,7 @@ export class Admission {
    * @throws InfermuxError `QUEUE_FULL` when there are too many.
    */
   enter(bytes: number): void {
-    if (this.#requests >= this.#maxRequests) throw full(`${this.#maxRequests} requests are under way already`);
+    if (this.#requests >= this.#maxRequests) throw full(`${this.#maxRequests} requests are in progress already`);
     if (bytes > 0 && this.#bytes + bytes > this.#maxBytes) throw this.#tooMuch();
     this.#requests += 1;
   }

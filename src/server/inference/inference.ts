@@ -166,7 +166,7 @@ export class Inference {
 const tooLate = () =>
   new InfermuxError(
     'DEADLINE_EXCEEDED',
-    'the time-out passed before the answer was there: the request goes on, and a further try with its key gets the answer',
+    'the timeout passed before the answer was there: the request continues, and another try with the same key gets its answer',
   );
 
 /** A text that differs where the inputs do. */

@@ -90,6 +90,6 @@ export class RepeatedRequests {
 
 function usedTwice(): InfermuxError {
   const message =
-    'Idempotency-Key was used for another request: give each request one of its own, and each try of it the same';
+    'Idempotency-Key was used for another request: use a new key for each request, and the same key when you send it again';
   return new InfermuxError('INVALID_ARGUMENT', message);
 }

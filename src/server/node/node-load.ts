@@ -5,17 +5,20 @@ import type { Admission } from '../inference/admission.js';
 
 /** How loaded a node is. */
 export interface NodeLoad {
-  /** Requests that it has accepted and not answered. */
+  /** Number of accepted requests that are not answered yet. */
   readonly ongoing: number;
-  /** Of these, the requests that wait for a replica. */
+  /** Number of these that wait for a replica. */
   readonly queued: number;
-  /** Fraction of the cores that the process used lately, with its threads. Processes of isolated replicas do not count. */
+  /**
+   * Fraction of the cores that the process used recently, including its threads, but not the processes of isolated
+   * replicas.
+   */
   readonly cpu: number;
-  /** Fraction of the memory that the process has. */
+  /** Fraction of the available memory that the process uses. */
   readonly memory: number;
   readonly requestsPerSecond: number;
   readonly errorsPerSecond: number;
-  /** Mean of the milliseconds by which the event loop's timers were late lately: more than a few where cores are wanting. */
+  /** Mean delay of the event loop's timers in milliseconds. More than a few mean that there are too few cores. */
   readonly delayMs: number;
 }
 

@@ -9,7 +9,7 @@ export interface NodeModel {
   readonly name: string;
   /** The versions that are served, in ascending order, with the bytes of their files. */
   readonly versions: readonly { readonly version: number; readonly bytes: number }[];
-  /** The version that requests get that name none; undefined when none is served. */
+  /** The version for requests that name none; undefined if none is served. */
   readonly current: number | undefined;
   /** The versions that a replica has loaded. */
   readonly loaded: readonly number[];
@@ -17,7 +17,7 @@ export interface NodeModel {
   readonly problem?: string | undefined;
 }
 
-/** What a node says of itself. */
+/** The report of a node. */
 export interface NodeReport {
   readonly node: string;
   readonly server: string;

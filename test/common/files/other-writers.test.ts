@@ -23,8 +23,8 @@ describe('who may write a file beside this user', () => {
       ['group', 'may be written by group 1000 (mode 2775)'],
     ],
     ['another user', { uid: 1001, gid: 1000, mode: 0o600 }, ['owner', 'belongs to user 1001']],
-    ['anybody', { uid: 1000, gid: 1000, mode: 0o666 }, ['anybody', 'may be written by anybody (mode 666)']],
-    ['anybody, of root too', { uid: 0, gid: 0, mode: 0o1777 }, ['anybody', 'may be written by anybody (mode 1777)']],
+    ['anybody', { uid: 1000, gid: 1000, mode: 0o666 }, ['anybody', 'may be written by everybody (mode 666)']],
+    ['anybody, of root too', { uid: 0, gid: 0, mode: 0o1777 }, ['anybody', 'may be written by everybody (mode 1777)']],
   ])('%s', (_, found, expected) => {
     const others = otherWriters({ ...found, mode: FILE | found.mode }, 1000);
     expect(others && [others.who, others.what]).toEqual(expected);

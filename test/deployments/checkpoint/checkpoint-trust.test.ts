@@ -30,7 +30,7 @@ it.each([
     of(USER, 0o100600),
     of(0, 0o40777),
     USER,
-    'lies in a folder that may be written by anybody (mode 777)',
+    'lies in a folder that may be written by everybody (mode 777)',
   ],
 ])('a checkpoint of %s is doubtful, and no more', (_, file, folder, user, reason) => {
   expect(doubtCheckpoint(file, folder, user)).toEqual({ isRefused: false, reason: expect.stringContaining(reason) });

@@ -106,7 +106,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
     const file = fileIn();
     writeFileSync(file, EMPTY);
     chmodSync(file, mode);
-    const message = expect.stringMatching(`may be written by anybody \\(mode ${mode.toString(8)}\\).*chmod 600 it`);
+    const message = expect.stringMatching(`may be written by everybody \\(mode ${mode.toString(8)}\\).*chmod 600 it`);
     await expect(Checkpoint.open(file)).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', message });
     expect(readFileSync(file, 'utf8')).toBe(EMPTY);
     chmodSync(file, 0o600);
@@ -120,7 +120,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
       chmodSync(join(file, '..'), mode);
       return (await Checkpoint.open(file)).doubt;
     };
-    expect(await doubtOf(0o777)).toContain('may be written by anybody (mode 777): use chmod go-w on the folder');
+    expect(await doubtOf(0o777)).toContain('may be written by everybody (mode 777): use chmod go-w on the folder');
     expect([await doubtOf(0o1777), await doubtOf(0o700)]).toEqual([undefined, undefined]);
   });
 });

@@ -127,7 +127,7 @@ it('a deployment is barred from a model that always dies, and the others are ser
     const endless = (more: bigint) => outcome(own.run('counting', { x: integers(2n ** 62n + more) }));
     expect(await endless(1n)).toMatch(/^DEADLINE_EXCEEDED/);
     expect(await endless(2n)).toMatch(/^DEADLINE_EXCEEDED/);
-    expect(await endless(3n)).toMatch(/^REPLICA_FAILED: model "counting" is barred for a while/);
+    expect(await endless(3n)).toMatch(/^REPLICA_FAILED: model "counting" is blocked for a while/);
     expect(await outcome(own.run('double', row(1)))).toEqual([2, 2, 2, 2]);
     expect(barred).toMatchObject([{ isModelBarred: false }, { model: 'counting', isModelBarred: true }]);
     expect(own.status().deployments['default']?.harmful).toMatchObject([{ model: 'counting', isBarred: true }]);

@@ -506,7 +506,7 @@ describe('the cache', () => {
     chmodSync(folder, 0o777);
     server.serve('m', bytes(1));
     expect(await outcome(cacheOf().fetch(remote('m'), never))).toMatch(
-      /FAILED_PRECONDITION.*may be written by anybody/,
+      /FAILED_PRECONDITION.*may be written by everybody/,
     );
   });
 

@@ -54,7 +54,7 @@ async function ask(content: number, model = A): Promise<string> {
 }
 
 const BARRED = /^REPLICA_FAILED: .*not run again for a while/;
-const MODEL_BARRED = /^REPLICA_FAILED: model "a" is barred for a while, since its runs end replicas/;
+const MODEL_BARRED = /^REPLICA_FAILED: model "a" is blocked for a while, since its runs end replicas/;
 
 describe('a request that ended two replicas', () => {
   it('is refused for 1 s, and twice as long after each further time; other requests are not', async () => {

@@ -202,7 +202,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
   it('a store that anybody may change is not used, and one like /tmp is', async () => {
     await find(storeOf(), a);
     chmodSync(root, 0o777);
-    await expect(find(storeOf(), a)).rejects.toThrow('may be written by anybody (mode 777): use chmod go-w on it');
+    await expect(find(storeOf(), a)).rejects.toThrow('may be written by everybody (mode 777): use chmod go-w on it');
     chmodSync(root, 0o1777);
     expect((await find(storeOf(), a)).folder).toBe(join(root, a));
     expect(builds).toEqual([a]);
@@ -228,7 +228,7 @@ describe.skipIf(process.platform === 'win32')('where others may write', () => {
     ['of this user', { uid: 7, gid: 7, mode: 0o775 }, undefined],
     ['of root, shared with a group', { uid: 0, gid: 7, mode: 0o2775 }, undefined],
     ['of another user', { uid: 8, gid: 8, mode: 0o700 }, 'belongs to user 8: name a folder of this user in options.'],
-    ['of root, for anybody', { uid: 0, gid: 0, mode: 0o777 }, 'may be written by anybody (mode 777)'],
+    ['of root, for anybody', { uid: 0, gid: 0, mode: 0o777 }, 'may be written by everybody (mode 777)'],
     ['like /tmp', { uid: 0, gid: 0, mode: 0o1777 }, undefined],
   ])('a store %s: %j', (_, found, refusal) => {
     const reason = whyNotTrusted('/store', found, 7);

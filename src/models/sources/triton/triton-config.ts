@@ -5,10 +5,10 @@ import type { TensorType } from '../../../tensors/tensor.js';
 import { checkManifest, type Manifest, MOST_WARM_UPS } from '../manifest.js';
 import { parseTextFormat } from './text-format.js';
 
-/** What a configuration of Triton says of a model, in the terms of a `model.json`. */
+/** The settings of a model in a configuration of Triton, as in a `model.json`. */
 export interface TritonConfig {
   readonly manifest: Manifest;
-  /** What has no counterpart, in words. */
+  /** Settings without a counterpart, as texts. */
   readonly ignored: readonly string[];
 }
 

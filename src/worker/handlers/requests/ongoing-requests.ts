@@ -53,7 +53,7 @@ export class OngoingCall {
 }
 
 function unwanted(): InfermuxError {
-  return new InfermuxError('CANCELLED', 'nobody wants the answer any more');
+  return new InfermuxError('CANCELLED', 'no caller waits for the answer any more');
 }
 
 /** What a handler does after it was given up is waited for so long. */
