@@ -1,7 +1,12 @@
 /// <reference types="node" preserve="true" />
+/**
+ * The engine.
+ *
+ * @module infermux
+ */
 export { ERROR_CODES, type ErrorCode, InfermuxError } from './common/errors.js';
 export type { Batching, BatchingOptions } from './contracts/batching.js';
-export type { EvictionName } from './contracts/eviction.js';
+export type { EvictionName, UnloadReason } from './contracts/eviction.js';
 export type {
   Handler,
   HandlerContext,
@@ -13,7 +18,13 @@ export type {
 } from './contracts/handler.js';
 export type { Isolation, ProcessIsolation, ResolvedIsolation, ResolvedProcesses } from './contracts/isolation.js';
 export type { EngineLogger, LoggedFields } from './contracts/logger.js';
-export type { WarmUpInput, WarmUpInputs, WeightPlacement } from './contracts/model-reference.js';
+export type {
+  ModelFormat,
+  SessionWeights,
+  WarmUpInput,
+  WarmUpInputs,
+  WeightPlacement,
+} from './contracts/model-reference.js';
 export type {
   ModelState,
   Order,
@@ -66,6 +77,7 @@ export type {
   EngineState,
   EngineStatus,
   ModelStatus,
+  ReplicaState,
   ReplicaStatus,
   SessionStatus,
 } from './engine/status.js';

@@ -42,7 +42,7 @@ export class ClientModels {
     this.#terms = terms;
   }
 
-  /** Lists the models. If the admin part of the server is switched off, only their names are known. */
+  /** Lists the models. If the server refuses admin requests, only their names are returned. */
   async list(options: TermOptions = {}): Promise<ListedModel[]> {
     return (await this.#safe(options, (terms) => this.#transport.index(terms))).map(listed);
   }

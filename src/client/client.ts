@@ -73,11 +73,17 @@ export class InferenceClient<Models extends ModelTypes<Models> = AnyModels> {
     return outputsOf(await this.#calls.track(() => this.#infer(target, request, options, {})));
   }
 
-  /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
+  /**
+   * Like {@link run} for a handler, but also returns details such as the replica and the times. Pass the request as
+   * `feeds`; the answer is in `outputs`.
+   */
   infer<Result = never>(
     request: [Result] extends [never] ? never : ClientRequest<unknown>,
   ): Promise<InferenceResult<NoInfer<Result>>>;
-  /** {@link run}, with details of the answer. Details that another server does not send are 0 or empty. */
+  /**
+   * Like {@link run}, but also returns details such as the replica and the times. Details that another server does not
+   * send are 0 or empty.
+   */
   infer<
     Target extends TargetOf<Models>,
     const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>,

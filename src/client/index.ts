@@ -1,4 +1,9 @@
 /// <reference types="node" preserve="true" />
+/**
+ * A client of servers of the Open Inference Protocol.
+ *
+ * @module infermux/client
+ */
 import { check, checkOptions, isInteger, isMilliseconds, isObject, isText, type Rule } from '../common/checks.js';
 import { InfermuxError, show } from '../common/errors.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
@@ -24,8 +29,9 @@ export interface ConnectOptions {
   /** Timeout in milliseconds of requests that set none. Default -1: no limit. */
   readonly timeoutMs?: number | undefined;
   /**
-   * How often a request that is safe to repeat is sent again when the server cannot be reached or cannot answer: model
-   * runs and reads. A request for a handler is sent again only if it never reached the server. Default 2.
+   * How often a request is sent again if the server cannot be reached or cannot answer. This applies to model runs and
+   * read-only requests, which are safe to repeat. A request for a handler is sent again only if it never reached the
+   * server. Default 2.
    */
   readonly retries?: number | undefined;
   /**

@@ -63,7 +63,9 @@ export class InfermuxError extends Error {
 
   override readonly name = 'InfermuxError';
   readonly code: ErrorCode;
+  /** Whether the same call may succeed later. */
   readonly retryable: boolean;
+  /** Milliseconds after which another try makes sense, if known. */
   readonly retryAfterMs?: number;
 
   constructor(code: ErrorCode, message: string, options: InfermuxErrorOptions = {}) {

@@ -10,8 +10,9 @@ export interface BatchingOptions {
    */
   readonly maxSize?: number | undefined;
   /**
-   * Milliseconds that a request may wait for others to form a batch: at most half of the time to its deadline, and not
-   * if enough rows for a full batch wait. These requests go to one replica together. Default 0: no waiting.
+   * Maximum milliseconds that a request waits for others to form a batch. It never waits longer than half of the time
+   * to its deadline, and does not wait if there are enough rows for a full batch. The batch then goes to one replica.
+   * Default 0: no waiting.
    */
   readonly maxWaitMs?: number | undefined;
   /**
@@ -24,8 +25,9 @@ export interface BatchingOptions {
 }
 
 /**
- * `'auto'`: batches models whose inputs and outputs all have the same symbolic first dimension. `false`: batches no
- * model. An object: like `'auto'`, with these settings.
+ * `'auto'`: batches models whose inputs and outputs all have a free first dimension with the same name. `false`: batches
+ * no model. An object: like `'auto'`, with these settings. If it is set for one model, the free first dimensions of that
+ * model may also have different names or none.
  */
 export type Batching = 'auto' | false | BatchingOptions;
 

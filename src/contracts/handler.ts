@@ -52,7 +52,7 @@ export const HANDLER_FUNCTIONS = [
 
 /** What a handler can know of a request in addition to its content. */
 export interface RequestTerms {
-  /** `runOptions.requestId`; one of its own for a request that names none. Requests that the handler makes have it, too. */
+  /** `runOptions.requestId`, or a generated id. Requests that the handler makes get the same id. */
   readonly requestId: string;
   /** `runOptions.traceContext`. Requests that the handler makes have it, too. */
   readonly traceContext: TraceContext | undefined;
@@ -84,7 +84,10 @@ export interface HandlerTimeouts {
 
 export type LogFields = Readonly<Record<string, string | number | boolean>>;
 
-/** The options of a request that a handler makes. It has the signal and the deadline of the handler's own request, too. */
+/**
+ * The options of a request that a handler makes. The nested request also ends with the signal and the deadline of the
+ * handler's own request.
+ */
 export type NestedRunOptions = Omit<RunOptions, 'priority' | 'transfer' | 'waitForCapacityMs'>;
 
 /** The engine, as a handler sees it. */
@@ -95,7 +98,8 @@ export interface HandlerEngine {
    *
    * @param target as in `engine.run`.
    * @param request feeds of a model, or a request for a handler.
-   * @throws InfermuxError by rejection, like `engine.run`; `FAILED_PRECONDITION` for the sixteenth nested request.
+   * @throws InfermuxError by rejection, like `engine.run`; `FAILED_PRECONDITION` if handlers call each other more than
+   *   16 levels deep.
    */
   run<Result = Outputs>(target: string, request: unknown, options?: NestedRunOptions): Promise<Result>;
 }

@@ -12,9 +12,9 @@ export interface ProcessIsolation {
   readonly memoryLimitBytes?: number | undefined;
   /**
    * Maximum milliseconds of one run. If a run takes longer, its process is killed: a request that ran alone fails with
-   * `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. With a handler: milliseconds that the
-   * process may be unresponsive; it is killed after one to two times that. Loads have `loadTimeoutMs`. Default -1: no
-   * limit.
+   * `DEADLINE_EXCEEDED`, requests that ran together run once more, each alone. With a handler: maximum milliseconds
+   * without a sign of life from the process; it is killed between one and two times `runTimeoutMs` after the last one.
+   * Loads have `loadTimeoutMs`. Default -1: no limit.
    */
   readonly runTimeoutMs?: number | undefined;
   /**

@@ -9,8 +9,8 @@ export interface ReplicaView {
   /** Requests sent to the replica and not finished, from the shared counters. */
   readonly ongoing: number;
   /**
-   * Maximum number of ongoing requests at the moment: `maxOngoingRequests`, or infinite. While the replica accepts no
-   * requests, because it loads a model or has one running and one waiting message, this is the number that it has.
+   * Maximum number of ongoing requests: `maxOngoingRequests`, or infinite. While the replica cannot accept requests,
+   * because it loads a model or has one batch running and one waiting, it is the same as `ongoing`.
    */
   readonly capacity: number;
   /** Sessions that it has or is loading, by {@link PendingRequestView.modelKey}; wide ones with a separate key. */
@@ -35,7 +35,10 @@ export interface RoutingStats {
   readonly runMs: number;
   /** Milliseconds that a load takes; recent ones count most. 0 before the first. */
   readonly loadMs: number;
-  /** The handler's own statistics. A number with one of the names above replaces it. */
+  /**
+   * The handler's own statistics. If it returns a number named `throughput`, `runMs` or `loadMs`, that replaces the
+   * built-in one.
+   */
   readonly [name: string]: unknown;
 }
 
@@ -78,13 +81,14 @@ export interface PendingRequestView {
   /** Requests that wait for the model, this one included while it waits. */
   readonly queued: number;
   /**
-   * Total milliseconds that these requests have waited since the model's last load ended; so it is 0 while a replica
-   * loads the model.
+   * Total milliseconds that the `queued` requests have waited since the model's last load ended; so it is 0 while a
+   * replica loads the model.
    */
   readonly totalWaitedMs: number;
   /**
-   * Expected milliseconds until the replicas that have the model or are loading it have run these requests, in batches
-   * as large as possible; 0 before its first load and run. If no replica has the model: until one replica has run them.
+   * Expected milliseconds until the replicas that have the model or are loading it have run the `queued` requests, in
+   * batches as large as possible; 0 before the model's first load and run. If no replica has the model: until one
+   * replica has run them.
    */
   readonly expectedDrainMs: number;
   /** Bytes of the model, as {@link ReplicaView.freeBytes} counts them. */
@@ -124,13 +128,13 @@ export interface RequestRouter {
   /**
    * It cannot return a promise. If it needs data from elsewhere, fetch it in a hook or a timer.
    *
-   * @param candidates the running replicas of the deployment, at least one: those that have the model or are loading
-   *   it, and the others if none has it, or as {@link spill} says. Shortly after a failed load of the model, only the
-   *   replicas that have it.
+   * @param candidates the deployment's running replicas that have the model or are loading it, at least one. The other
+   *   replicas are included if no replica has the model, or if {@link spill} allows it, but not shortly after a failed
+   *   load of the model.
    * @returns ranks, most preferred first. The request goes to the first rank that has a replica with a free slot, and
    *   there to the replica with the fewest requests. If no rank has one, the request waits, and the router is called
-   *   again when a slot is free. So to wait for a busy replica, rank it. While replicas without the model are not
-   *   candidates, a router may rank none, to wait for one of those.
+   *   again when a slot is free. To wait for a busy replica, include it. An empty result is allowed only while replicas
+   *   without the model are not candidates: the request then waits for one of the candidates.
    */
   chooseReplicas(candidates: readonly ReplicaView[], request: PendingRequestView): readonly (readonly ReplicaView[])[];
   /** The request was sent to the replica. */

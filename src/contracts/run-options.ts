@@ -6,16 +6,20 @@ import type { TraceContext } from './trace-context.js';
 export interface RunOptions {
   /**
    * Aborting it rejects the call with `CANCELLED`. A run in progress continues, and its result is discarded. Many
-   * requests can share a signal: its limit of listeners is removed, and when it is aborted, none of them starts any
-   * more, and their calls are rejected in groups, over several turns of the event loop. Default: none.
+   * requests can share one signal: infermux removes its limit of listeners (`setMaxListeners`). After an abort, no
+   * waiting request starts. With very many requests, the rejections are spread over several turns of the event loop.
+   * Default: none.
    */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. Default: the
-   * deployment's `defaultTimeoutMs`; with a `deadline`, only that applies.
+   * Milliseconds from now after which the call is rejected with `DEADLINE_EXCEEDED`. -1: no limit. Default: no limit if
+   * `deadline` is set, otherwise the deployment's `defaultTimeoutMs`. If both are set, the earlier one applies.
    */
   readonly timeoutMs?: number | undefined;
-  /** The same limit as a time, in milliseconds as of `Date.now()`. The earlier of the two applies. Default: none. */
+  /**
+   * The time by which the answer is needed, in milliseconds, like `Date.now() + 500`. If `timeoutMs` is set too, the
+   * earlier one applies. Default: none.
+   */
   readonly deadline?: number | undefined;
   /**
    * An integer. Among the requests for one model, a higher priority goes first. If such requests never stop, those with

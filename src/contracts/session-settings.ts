@@ -8,8 +8,8 @@ import { clone } from '../common/values/clone.js';
 export type ExecutionProvider = string | { readonly name: string };
 
 /**
- * Options that are passed to onnxruntime-node's `InferenceSession.create`. Its own type `SessionOptions` is accepted.
- * It ignores unknown keys.
+ * Options that are passed to onnxruntime-node's `InferenceSession.create`. A value of onnxruntime-node's type
+ * `SessionOptions` is accepted too. onnxruntime ignores unknown keys.
  */
 export interface SessionOptions {
   /** In order of preference. Default `['cpu']`. An unavailable provider fails the load. */

@@ -70,8 +70,8 @@ export interface MetricsOptions {
 
 export interface CheckpointOptions {
   /**
-   * Path or `file:` URL of the file. Only one engine may use it at a time. It says which code is run: the engine writes
-   * it with mode 600, and refuses a file that everybody may write.
+   * Path or `file:` URL of the file. Only one engine may use it at a time. It contains the paths of modules that the
+   * engine will run, so it is written with mode 600, and a world-writable file is refused.
    */
   readonly file: string | URL;
 }
@@ -91,7 +91,7 @@ export interface ModelCacheSettings {
 export interface WeightStoreOptions {
   /**
    * Path or `file:` URL of the directory. Several processes of one user may share it. One that belongs to another user,
-   * or that everybody may write, is not used: models are then loaded with private weights, with a warning. Default:
+   * or that is world-writable, is not used: models are then loaded with private weights, with a warning. Default:
    * `infermux/weights` in the user's cache folder.
    */
   readonly directory?: string | URL | undefined;

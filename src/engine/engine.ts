@@ -90,8 +90,8 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
   }
 
   /**
-   * Whether requests are answered: each deployment has a running replica. Deployments that should have no replicas, at
-   * all or until their first request, are not counted. `engine.deployments.get(name).ready` is about one deployment.
+   * Whether requests are answered: each deployment has a running replica. Deployments with 0 replicas, or scaled to 0
+   * until the first request, are ignored. `engine.deployments.get(name).ready` is about one deployment.
    */
   get ready(): boolean {
     return areReady(this.#shutdown.state, this.#parts.deployments.all);
@@ -126,11 +126,14 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
     return this.#submit(() => this.#parts.submit(target, request, readRunOptions(runOptions), toOutputs));
   }
 
-  /** {@link run} of a handler, with details of the answer: `feeds` is the request, `outputs` the handler's answer. */
+  /**
+   * Like {@link run} for a handler, but also returns details such as the replica and the times. Pass the request as
+   * `feeds`; the answer is in `outputs`.
+   */
   infer<Result = never>(
     request: [Result] extends [never] ? never : InferenceRequest<unknown>,
   ): Promise<InferenceResult<NoInfer<Result>>>;
-  /** {@link run}, with details of the answer. */
+  /** Like {@link run}, but also returns details such as the replica and the times. */
   infer<
     Target extends TargetOf<Models>,
     const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>,

@@ -11,6 +11,8 @@ import type { HarmfulModel } from '../routing/bars/run-bars.js';
 import type { ReplicaWork } from '../routing/batches/given-dispatches.js';
 import type { EngineDeployment } from './requests/targets.js';
 
+export type { ReplicaState };
+
 /** A snapshot of the engine. It does not change later. */
 export interface EngineStatus {
   readonly state: EngineState;
@@ -56,8 +58,9 @@ export interface ReplicaStatus {
   readonly ongoing: number;
   /** Its current work: the first item runs or waits for a load; the others were sent in advance. */
   readonly work: readonly ReplicaWork[];
-  /** Requests answered with outputs, and with an error, since the replica last started. */
+  /** Requests answered with outputs since the replica last started. */
   readonly completed: number;
+  /** Requests answered with an error since the replica last started. */
   readonly failed: number;
   readonly models: readonly SessionStatus[];
   /** Bytes of the files of the models that the replica has loaded. */

@@ -17,11 +17,14 @@ export interface RepositoryOptions {
    */
   readonly waitForInitialLoad?: boolean | undefined;
   /**
-   * Number of retries of failed loads that set none: loads for requests, at the start, and of new models. The first is
-   * after 1 s, each further one after twice the delay; requests wait meanwhile. Default 0.
+   * Number of retries after a failed load, if the call did not set `retries`: loads for requests, at the start, and of
+   * new models. The first retry is after 1 s; each further delay is twice as long. Requests wait meanwhile. Default 0.
    */
   readonly retries?: number | undefined;
-  /** Milliseconds between two checks of the directory for changes. Default 0: only while a model is incomplete. */
+  /**
+   * Milliseconds between two checks of the directory for changes. Default 0: no regular checks. The directory is still
+   * checked at the start, for an unknown id, after a load that found changed files, and while files are being written.
+   */
   readonly pollMs?: number | undefined;
   /**
    * Milliseconds for which a model's files must not change before it is served; until then they count as being written.

@@ -191,8 +191,8 @@ export class ModelManager {
    *
    * @param settings override those of the source, key by key; undefined: those of the source again.
    * @throws InfermuxError `INVALID_ARGUMENT`, `MODEL_NOT_FOUND`; `MODEL_LOAD_FAILED` if it does not load with these
-   *   settings, `REPLICA_FAILED` if no replica tried: nothing changes then; `FAILED_PRECONDITION` for settings of a
-   *   model that was found.
+   *   settings, `REPLICA_FAILED` if no replica tried: nothing changes then; `FAILED_PRECONDITION` for a model that
+   *   comes from a finder.
    */
   async configure(id: string, settings?: ModelSettings): Promise<ModelReport> {
     this.#models.checkOpen();
@@ -226,10 +226,10 @@ export class ModelManager {
    * @param target a model id, or `id@version` to add a version to it.
    * @param source the path or `file:` URL of a file, bytes, one of them with settings, or a finder that is asked when
    *   the model is first wanted.
-   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_ALREADY_EXISTS` for an id of the directory, or that was found;
-   *   `FAILED_PRECONDITION` when the file cannot be read or the checkpoint not be written; `MODEL_LOAD_FAILED` if the
-   *   model does not load, `REPLICA_FAILED` if no replica tried: nothing changes then. If only a load for `load`, `pin`
-   *   or `replicas` fails, it stays registered.
+   * @throws InfermuxError `INVALID_ARGUMENT`; `MODEL_ALREADY_EXISTS` if the id is already used by a model of the
+   *   directory or of a finder; `FAILED_PRECONDITION` when the file cannot be read or the checkpoint not be written;
+   *   `MODEL_LOAD_FAILED` if the model does not load, `REPLICA_FAILED` if no replica tried: nothing changes then. If
+   *   only a load for `load`, `pin` or `replicas` fails, it stays registered.
    */
   async register(
     target: string,

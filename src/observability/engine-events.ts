@@ -36,7 +36,7 @@ export interface EngineEvents {
     readonly reason: string;
   };
   readonly modelLoaded: ModelInReplica & { readonly loadMs: number; readonly bytes: number };
-  /** A load has failed; the replica does not try again for this time. */
+  /** A load has failed. The replica does not try again until `nextTryInMs` milliseconds have passed. */
   readonly modelLoadFailed: ModelInReplica & {
     readonly code: string;
     readonly reason: string;
@@ -51,8 +51,8 @@ export interface EngineEvents {
   /** Requests for the model are not batched any more, because a batch gave other results than single runs. */
   readonly batchingSwitchedOff: { readonly model: string; readonly deployment: string; readonly reason: string };
   /**
-   * A request killed two replicas, the second one while it ran alone, or took longer than `runTimeoutMs`. It is not run
-   * again for a while; neither is any other request for the model if `isModelBarred`.
+   * A request is blocked for a while, because it killed replicas or took longer than `runTimeoutMs`. If
+   * `isModelBarred`, all requests for the model are blocked.
    */
   readonly requestBarred: {
     readonly model: string;

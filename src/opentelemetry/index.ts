@@ -1,2 +1,7 @@
 /// <reference types="node" preserve="true" />
+/**
+ * OpenTelemetry spans.
+ *
+ * @module infermux/opentelemetry
+ */
 export { InfermuxInstrumentation } from './instrumentation.js';

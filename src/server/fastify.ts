@@ -1,4 +1,9 @@
 /// <reference types="node" preserve="true" />
+/**
+ * The REST API of the server as a plugin for fastify.
+ *
+ * @module infermux/fastify
+ */
 import type { FastifyInstance } from 'fastify';
 import { type InferenceEngine, InfermuxError } from '../index.js';
 import { checkByteOrder } from '../open-inference/raw-tensors.js';
@@ -10,9 +15,12 @@ export type { AuthOptions, LimitOptions, RestOptions } from './server-options.js
 
 export interface InfermuxPluginOptions extends RestOptions {
   readonly engine: InferenceEngine;
-  /** Default: none. */
+  /** Prefix of the paths of all routes, as in fastify's `register`. Default: none. */
   readonly prefix?: string | undefined;
-  /** Default false, because your server decides who can reach it. */
+  /**
+   * Whether to add the requests that load, unload and add models. Default false, because your server decides who can
+   * reach them.
+   */
   readonly admin?: boolean | undefined;
 }
 

@@ -1,4 +1,11 @@
 /// <reference types="node" preserve="true" />
+/**
+ * A server of the Open Inference Protocol, over REST and gRPC.
+ *
+ * @module infermux/server
+ */
+
+export type { NonFinite } from '../open-inference/rest/infer-answer.js';
 export { defineConfig, type ServeConfig } from './config.js';
 export type { NodeLoad } from './node/node-load.js';
 export type { NodeModel, NodeReport } from './node/this-node.js';

@@ -18,9 +18,9 @@ import { checkTls, type TlsOptions } from './tls-options.js';
 
 /** An address to listen on. */
 export interface ListenOptions {
-  /** Default: the server's `host`. */
+  /** Default: the server's `host`; for `admin`, `'127.0.0.1'`. */
   readonly host?: string | undefined;
-  /** 0: any free port. */
+  /** Default: 8000 for `http`, 8001 for `grpc`, 8002 for `admin`. 0: any free port. */
   readonly port?: number | undefined;
 }
 
@@ -32,7 +32,10 @@ export interface AuthOptions {
    * need no key.
    */
   readonly keys?: readonly string[] | { readonly file: string } | undefined;
-  /** Keys for the admin part; they are also valid for everything else. Default: `keys`. */
+  /**
+   * Keys for the admin part; they are also valid for everything else. Set `keys` too: with `adminKeys` alone, all other
+   * requests need no key. Default: `keys`.
+   */
   readonly adminKeys?: readonly string[] | { readonly file: string } | undefined;
 }
 
@@ -76,7 +79,10 @@ export interface RestOptions {
   readonly cors?: readonly string[] | undefined;
   /** Limits of requests and connections. */
   readonly limits?: LimitOptions | undefined;
-  /** How NaN and infinity are written in JSON: as Triton writes them, as `null`, or as an error. Default `'literal'`. */
+  /**
+   * How NaN and infinity are written in JSON. `'literal'`: as `NaN` and `Infinity`, like Triton; `'null'`: as null;
+   * `'error'`: the request fails. Default `'literal'`.
+   */
   readonly nonFinite?: NonFinite | undefined;
   /** A pino logger, `console`, or another object with these four methods. Default: no log. */
   readonly logger?: EngineLogger | undefined;
@@ -90,10 +96,7 @@ export interface RestOptions {
 }
 
 export interface ServerOptions extends Omit<RestOptions, 'admin'> {
-  /**
-   * The address to listen on. Default `'127.0.0.1'`: only this machine can connect. `'0.0.0.0'` or `'::'`: all
-   * addresses.
-   */
+  /** The address to listen on. Default `'127.0.0.1'`: this machine only. `'0.0.0.0'` or `'::'`: all addresses. */
   readonly host?: string | undefined;
   /** REST, metrics and health. Default: port 8000. `false`: none. */
   readonly http?: ListenOptions | false | undefined;
@@ -248,9 +251,7 @@ export function resolveServer(options: ServerOptions): ResolvedServer {
     drainDelayMs = 0,
     ...rest
   } = checkOptions(where, options, SERVER_RULES);
-  if (tls !== undefined) {
-    checkTls(`${where}.tls`, tls);
-  }
+  if (tls !== undefined) checkTls(`${where}.tls`, tls);
   const isApart = typeof admin === 'object';
   const adminAddress = isApart ? addressOf(`${where}.admin`, admin, '127.0.0.1', ADMIN_PORT) : undefined;
   const addresses = {
@@ -260,9 +261,7 @@ export function resolveServer(options: ServerOptions): ResolvedServer {
   if (addresses.http === undefined && addresses.grpc === undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', 'server: http and grpc must not both be false');
   }
-  const isLocal = [addresses.http, addresses.grpc].every(
-    (address) => address === undefined || isLoopback(address.host),
-  );
+  const isLocal = Object.values(addresses).every((address) => address === undefined || isLoopback(address.host));
   const restOptions = { ...rest, ...(typeof admin === 'boolean' ? { admin } : {}) };
   const own = resolveRest(where, restOptions, { admin: isLocal, console: true });
   return { ...own, ...addresses, admin: own.admin && !isApart, adminAddress, tls, drainDelayMs };

@@ -13,8 +13,8 @@ export interface ModelType {
 export type ModelTypes<Models = Readonly<Record<string, unknown>>> = { readonly [Id in keyof Models]: ModelType };
 
 /**
- * The type of unknown models: any id, with any inputs and outputs. An engine or a client with types can be used as one
- * without, which is possible only with `any`.
+ * The type of unknown models: any id, with any inputs and outputs. It is `any`, so that a typed engine or client can be
+ * passed where an untyped one is expected.
  */
 // biome-ignore lint/suspicious/noExplicitAny: see above.
 export type AnyModels = any;

@@ -27,9 +27,9 @@ export interface DeploymentOptions {
   readonly modelIdleTimeoutMs?: number | undefined;
   /**
    * Maximum number of ongoing requests of one replica. With a handler: how many calls it has at once, and the default
-   * is 5; for one that computes all the time 1 is enough. Otherwise, and for `handleBatch`, the default is -1: as many
-   * as two messages hold, one that runs and, if runs are short, one sent in advance. With 1, requests are neither
-   * joined nor sent in advance.
+   * is 5; for one that computes all the time 1 is enough. Without a handler, and for `handleBatch`, the default is -1,
+   * no fixed number: a replica has one batch running and, if runs are short, one more sent in advance. With 1, requests
+   * are neither batched nor sent in advance.
    */
   readonly maxOngoingRequests?: number | undefined;
   /** Maximum number of pending requests; more are refused with `QUEUE_FULL`. -1: no limit. Default 4096. */
@@ -41,6 +41,7 @@ export interface DeploymentOptions {
    * may override it for that model.
    */
   readonly batching?: Batching | undefined;
+  /** Options of onnxruntime, such as execution providers and threads. */
   readonly session?: SessionOptions | undefined;
   /**
    * Ids of devices over which the replicas are spread: `deviceId` of the execution providers other than `cpu`. Default:
@@ -56,9 +57,9 @@ export interface DeploymentOptions {
   readonly weights?: WeightPlacement | undefined;
   /**
    * Maximum milliseconds of one load of a model, including its warm-up runs and, for `weights: 'shared'`, its
-   * compilation. After that its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is not loaded
-   * again until a delay is over that increases each time, and until the old thread has left that load. -1: no limit.
-   * Default: two minutes, and one second more for each 5 MB of the model's files.
+   * compilation. After that its callers get `MODEL_LOAD_FAILED`, and the replica is replaced. The model is loaded again
+   * only after a delay, which grows with each failure, and only after the old thread has finished the load. -1: no
+   * limit. Default: two minutes, and one second more for each 5 MB of the model's files.
    */
   readonly loadTimeoutMs?: number | undefined;
   /**
@@ -73,6 +74,7 @@ export interface DeploymentOptions {
    * value that can be cloned. A handler cannot be added or removed later.
    */
   readonly handler?: string | URL | undefined;
+  /** Timeouts of `loadModel`, `reconfigure` and disposal in the handler's module. */
   readonly handlerTimeouts?: HandlerTimeoutOptions | undefined;
   /** Memory and cores that each replica needs; the engine's `overcommit` decides what happens if they do not fit. */
   readonly resources?: ResourceOptions | undefined;
@@ -80,18 +82,20 @@ export interface DeploymentOptions {
   readonly userConfig?: unknown;
   /** Names and values that distinguish replicas, for routers. The entries of a list are spread over the replicas. */
   readonly labels?: Labels | readonly Labels[] | undefined;
+  /** How often replicas are checked, and when they are replaced. */
   readonly healthCheck?: HealthCheckOptions | undefined;
+  /** How replicas are replaced when options change. */
   readonly rollingUpdate?: RollingUpdateOptions | undefined;
   /**
-   * How a replica is chosen for a request: the name of a router, your own router, or the module that exports one.
-   * Default `'power-of-two-choices'`.
+   * How a replica is chosen for a request: the name of a router (`docs/routing.md` describes them), your own router, or
+   * the module that exports one. Default `'power-of-two-choices'`.
    */
   readonly router?: RouterName | RequestRouter | RouterModule | undefined;
   /**
-   * `'model'`: models take turns, so that no model keeps another waiting for long. `'fifo'`: requests go strictly in
-   * the order of their arrival, whatever their model; all wait while the first has no replica, unless its model is being
-   * loaded for the first time. In both, priorities order the requests of one model: one that goes before others takes the
-   * place of its model's first one. Default `'model'`.
+   * `'model'`: models take turns, so that no model delays another for long. `'fifo'`: requests go strictly in the order
+   * of their arrival, whatever their model. If no replica can take the first request, all others wait, except while its
+   * model is loaded for the first time. In both orders, `priority` only changes the order within one model: the request
+   * with the highest priority takes the position of that model's oldest request. Default `'model'`.
    */
   readonly order?: Order | undefined;
   /**
@@ -99,11 +103,13 @@ export interface DeploymentOptions {
    * requests × load time ÷ bytes. Default `'lru'`.
    */
   readonly eviction?: EvictionName | undefined;
+  /** How often the handler's `recordRoutingStats` is called. */
   readonly routingStats?: RoutingStatsOptions | undefined;
   /**
-   * `'auto'`: while short runs wait behind long ones, the deployment has one thread more, which takes short runs only. It
-   * is none of the `replicas`: no target, goal, bound or pin counts it. There is none with a `handler`, with a router that
-   * goes by requests and in order `'fifo'`. False: none. Default `'auto'`.
+   * `'auto'`: if short runs wait behind long ones, the deployment starts an additional thread for short runs only. It
+   * does not count as one of the `replicas`, in any number or limit. It is not used with a `handler`, with `order:
+   * 'fifo'`, with your own router, or with the routers `consistent-hash`, `throughput-aware`, `round-robin` and
+   * `uniform`. `false`: never. Default `'auto'`.
    */
   readonly express?: 'auto' | false | undefined;
   /**
@@ -131,8 +137,9 @@ export interface HealthCheckOptions {
   /** Milliseconds between two checks. Default 10000. */
   readonly periodMs?: number | undefined;
   /**
-   * Milliseconds in which a replica must answer a check. A run that lasts longer than all checks that may fail counts
-   * as endless. Loads have their own limit, `loadTimeoutMs`. Default 30000.
+   * Milliseconds in which a replica must answer a check. If a run blocks the replica until `failures` checks in a row
+   * have failed, it counts as endless, and the replica is replaced. Loads have their own limit, `loadTimeoutMs`.
+   * Default 30000.
    */
   readonly timeoutMs?: number | undefined;
   /** Failed checks in a row after which the replica is replaced. Default 3. */

@@ -30,8 +30,8 @@ export interface ModelFinder {
   /** Maximum milliseconds of `find`. Default 30000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * After how many milliseconds a request for a found model makes the engine look for it again, while it is still
-   * served. Default -1: never.
+   * Minimum milliseconds between two searches for the same model. A request after that time starts a new search; until
+   * it ends, the old version is served. Default -1: never.
    */
   readonly refreshMs?: number | undefined;
 }

@@ -14,8 +14,8 @@ export interface HttpFinderOptions {
   /** Whether to allow `http:`. Anyone on the network path can then change a model. Default false. */
   readonly allowHttp?: boolean | undefined;
   /**
-   * After how many milliseconds a request makes the engine look for a new version. -1: never. Default 300000, five
-   * minutes.
+   * Minimum milliseconds between two checks for a new version of a model. A request after that time starts a check;
+   * until it ends, the old version is served. -1: never. Default 300000, five minutes.
    */
   readonly refreshMs?: number | undefined;
   /** Maximum milliseconds for the request of an index or a `model.json`. Default 30000. */

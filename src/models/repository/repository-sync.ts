@@ -19,11 +19,11 @@ export interface SyncReport {
   readonly changed: readonly string[];
   readonly removed: readonly string[];
   /**
-   * Models that a later check will include: their files are still being written, an earlier check still changes them,
-   * the system could not answer, no replica could test them, or all files of the directory disappeared at once.
+   * Models that are left for a later check, because their files are still being written, an earlier check is still
+   * applying a change, the file system gave an error, no replica could test them, or all files disappeared at once.
    */
   readonly unsettled: readonly string[];
-  /** Models whose current files are not served, while earlier ones still are, and served models that did not load. */
+  /** Models with an error: their new files are not usable and the earlier ones are still served, or a load failed. */
   readonly failed: readonly { readonly id: string; readonly error: InfermuxError }[];
   /** Names that look like models but are not, and `id/name` of folders that look like versions, with the reason. */
   readonly passedOver: Readonly<Record<string, string>>;

@@ -1,7 +1,10 @@
 import type { InfermuxError } from '../../common/errors.js';
 import type { TraceContext } from '../../contracts/trace-context.js';
 
-/** A request on the channel `infermux:infer`. Each property is set as soon as it is known. */
+/**
+ * The message of the tracing channel `infermux:infer` of `node:diagnostics_channel`: a request. Each property is set as
+ * soon as it is known.
+ */
 export interface InferTrace {
   readonly target: string;
   /** The caller's; undefined if it set none. */
@@ -30,7 +33,7 @@ export interface InferTrace {
   error?: unknown;
 }
 
-/** A load of a session, on the channel `infermux:load`. */
+/** The message of the tracing channel `infermux:load` of `node:diagnostics_channel`: a load of a session. */
 export interface LoadTrace {
   readonly model: string;
   /** Undefined for a handler's own model. */
@@ -45,7 +48,10 @@ export interface LoadTrace {
   error?: InfermuxError;
 }
 
-/** Requests that were sent to a replica in one message, on the channel `infermux:run`. */
+/**
+ * The message of the tracing channel `infermux:run` of `node:diagnostics_channel`: requests that were sent to a replica
+ * together.
+ */
 export interface RunTrace {
   readonly model: string;
   /** Undefined for a handler. */
@@ -61,7 +67,8 @@ export interface RunTrace {
   /** Milliseconds that they waited for a load of the model; undefined until the answer. */
   loadMs?: number;
   /**
-   * Why the message has no answer; its requests may run elsewhere. The error of a single request is in its own trace.
+   * Why the replica did not answer; the requests may run again in another one. The error of a single request is in its
+   * own trace.
    */
   error?: InfermuxError;
 }

@@ -47,7 +47,10 @@ interface Suspect {
 /** A model whose runs have killed replicas. */
 export interface HarmfulModel {
   readonly model: string;
-  /** Requests that killed two replicas, the second one while they ran alone, or took longer than `runTimeoutMs`. */
+  /**
+   * Number of requests that killed two replicas (the second one while they ran alone), or ran alone and took longer
+   * than `runTimeoutMs`.
+   */
   readonly requests: number;
   /** How the last replica ended. */
   readonly reason: string;

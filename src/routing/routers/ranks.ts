@@ -3,7 +3,13 @@ import type { PendingRequestView, ReplicaView } from '../../contracts/request-ro
 /** Replicas of equal preference. */
 type Rank = readonly ReplicaView[];
 
-/** Divides the replicas: those that have the model, those with the fewest models of the others, and the rest. */
+/**
+ * Splits the replicas into three ranks: those that have the model; among the others, those with the fewest models; and
+ * the rest.
+ *
+ * @param candidates running replicas.
+ * @param request the request to place.
+ */
 export function rankReplicasViaMultiplex(
   candidates: readonly ReplicaView[],
   { modelKey }: PendingRequestView,
@@ -13,7 +19,13 @@ export function rankReplicasViaMultiplex(
   return [warm, ...divide(cold, ({ models }) => models.size === fewest)];
 }
 
-/** Divides the replicas: those with the request's label `device`, those with its label `group`, and the rest. */
+/**
+ * Splits the replicas into three ranks: those whose label `device` has the same value as the request's, those whose
+ * label `group` has, and the rest.
+ *
+ * @param candidates running replicas.
+ * @param request the request to place.
+ */
 export function rankReplicasViaLocality(
   candidates: readonly ReplicaView[],
   { labels }: PendingRequestView,
@@ -27,6 +39,9 @@ export function rankReplicasViaLocality(
 /**
  * Returns the replicas that can take the request now. A replica that has to load the model must be idle. A replica that
  * has the model and will be free soon can take the request in advance, unless an idle replica has the model.
+ *
+ * @param candidates running replicas.
+ * @param request the request to place.
  */
 export function selectAvailableReplicas(
   candidates: readonly ReplicaView[],
