@@ -51,15 +51,19 @@ function parseList<T extends Threads>(
   );
 }
 
+const isSeconds = (number: number) => number >= LEAST_SECONDS && number <= MOST_SECONDS;
+
 export function parseSeconds(text: string): number {
   const number = Number(text);
-  if (number >= LEAST_SECONDS && number <= MOST_SECONDS) return number;
-  throw new InvalidArgumentError(`expected a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
+  if (isSeconds(number)) return number;
+  throw new InvalidArgumentError(`expected seconds: a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
 /** Reads a time that may be none. */
 export function parseDelay(text: string): number {
-  return /^0+(\.0*)?$/.test(text) ? 0 : parseSeconds(text);
+  const number = Number(text);
+  if (isSeconds(number) || /^0+(\.0*)?$/.test(text)) return number;
+  throw new InvalidArgumentError(`expected seconds: 0, or a number from ${LEAST_SECONDS} to ${MOST_SECONDS}.`);
 }
 
 /** Returns the path that a `file:` URL stands for, and any other text as it is. */

@@ -34,7 +34,6 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 const program = new Command('infermux')
   .description('Many ONNX models on a pool of worker threads inside one Node.js process.')
   .version(version)
-  .showHelpAfterError('(infermux --help lists all commands)')
   // Its errors repeat what was typed, or what a script took from somewhere.
   .configureOutput({ writeErr: (text) => process.stderr.write(printableLines(text)) })
   .exitOverride();
@@ -100,7 +99,7 @@ program
   ])
   .option(
     '--threads <list>',
-    'numbers of threads of a session to measure, for example auto,1,2 (default: auto, 1, and cores / replicas)',
+    'numbers of threads of a session to measure, for example auto,1,2; auto: infermux chooses (default: auto, 1, and cores / replicas)',
     parseThreads,
   )
   .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 0.5)
@@ -173,6 +172,13 @@ addClusterCommands(program);
 addJobCommands(program);
 
 addModelCommands(program);
+nameHelp(program, program.name());
+
+/** Errors of usage end with the command that helps. */
+function nameHelp(command: Command, name: string): void {
+  for (const each of command.commands) nameHelp(each, `${name} ${each.name()}`);
+  command.showHelpAfterError(`(${name} --help lists its arguments and options)`);
+}
 
 interface DemoFlags {
   readonly json?: boolean;

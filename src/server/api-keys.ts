@@ -1,9 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
 import { isObject, isText } from '../common/checks.js';
+import { messageOf } from '../common/errors.js';
 import { type EngineLogger, InfermuxError } from '../index.js';
 
-/** How often the file of keys is looked at. */
+/** How often the key file is looked at. */
 const LOOK_MS = 1_000;
 
 /**
@@ -73,18 +74,18 @@ function readKeys(file: string): string[] {
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${file} cannot be read`, { cause });
+    throw new InfermuxError('INVALID_ARGUMENT', `the key file ${file} cannot be read: ${messageOf(cause)}`, { cause });
   }
   const keys = text
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
   if (!keys.every(isKey)) {
-    const message = `the file of keys ${file} must have keys of at least ${LEAST_KEY_CHARACTERS} printable characters, one on each line`;
+    const message = `the key file ${file} must have keys of at least ${LEAST_KEY_CHARACTERS} printable characters, one on each line`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   if (keys.length > 0) return keys;
-  throw new InfermuxError('INVALID_ARGUMENT', `the file of keys ${file} has no key; one on each line is expected`);
+  throw new InfermuxError('INVALID_ARGUMENT', `the key file ${file} has no key; one on each line is expected`);
 }
 
 /** Returns the key in the headers of a request, or in the metadata of a call. @param read one of them. */

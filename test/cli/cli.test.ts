@@ -159,7 +159,7 @@ describe('infermux models', () => {
     expect(code).toBe(1);
     for (const text of [
       ...['problem: manifest: ', 'problem: cut@1: ', 'is not an ONNX or ORT model', 'problem: hash@1: ', 'SHA-256'],
-      ...['passed over: odd@name.onnx', '4 to be served, 3 problems'],
+      ...['skipped: odd@name.onnx', '4 models can be served, 3 problems'],
     ]) {
       expect(stdout).toContain(text);
     }
@@ -171,7 +171,7 @@ describe('infermux models', () => {
       'check',
       fileURLToPath(new URL('../../native-models', import.meta.url)),
     );
-    expect(stdout).toContain('12 to be served, 0 problems');
+    expect(stdout).toContain('12 models can be served, 0 problems');
     expect(code).toBe(0);
   });
 
@@ -314,7 +314,7 @@ describe('the command line', () => {
     [['demo', '--jsn'], "unknown option '--jsn'"],
     [['dmo'], "unknown command 'dmo'"],
     [['demo', 'now'], 'too many arguments'],
-    [['demo', '--control', '--hold', 'long'], 'expected a number from 0.01 to 10000'],
+    [['demo', '--control', '--hold', 'long'], 'expected seconds: a number from 0.01 to 10000'],
     [['demo', '--hold', '1'], "option '--hold' needs '--control'"],
     [['inspect'], "missing required argument 'model'"],
     [['inspect', 'https://example.org/a.onnx'], 'must be a path or a file: URL (The URL must be of scheme file'],
@@ -323,7 +323,7 @@ describe('the command line', () => {
     [['models', 'list', 'https://example.org/'], 'must be a path or a file: URL (The URL must be of scheme file'],
     [['bench', 'm.onnx', '--svg', 'file:///nowhere/chart.svg'], 'expected a file that can be written: ENOENT'],
     [['bench', 'm.onnx', '--callers', '1,x'], 'expected integers from 1 to 10000 with commas between'],
-    [['bench', 'm.onnx', '--seconds', '0'], 'expected a number from 0.01 to 10000'],
+    [['bench', 'm.onnx', '--seconds', '0'], 'expected seconds: a number from 0.01 to 10000'],
     [['bench', 'm.onnx', '--replicas', '1,1025'], 'expected integers from 1 to 1024 with commas between'],
     [['bench', 'm.onnx', '--threads', 'auto,0'], 'expected auto and integers from 1 to 1024 with commas between, like'],
     [['bench', 'm.onnx', '--threads', 'all'], 'expected auto and integers from 1 to 1024 with commas between, like'],

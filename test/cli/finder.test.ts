@@ -41,8 +41,8 @@ describe('infermux models --finder', () => {
     [['--finder', moduleOf('export const find = 1;')], 1, 'must export a finder, as its default or by the name finder'],
     [['--finder', '/none.mjs'], 1, 'could not be imported'],
     [['--finder', moduleOf('export default { find: FIND };')], 1, 'lists no models: name their ids'],
-    [[], 2, 'name one directory, or a finder with --finder'],
-    [['a', 'b'], 2, 'name one directory, or a finder with --finder'],
+    [[], 2, 'give exactly one directory, or --finder'],
+    [['a', 'b'], 2, 'give exactly one directory, or --finder'],
   ])('says what is wrong with %j', async (args, code, message) => {
     const result = await infermux('models', 'check', ...args);
     expect(result.code).toBe(code);

@@ -122,7 +122,10 @@ describe('a model whose load or run does not end', () => {
     ['--timeout', '0'],
   ])('%s %s is no limit', async (...limit) => {
     const { code, stderr } = await infermux('inspect', join(root, 'a.onnx'), ...limit);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('expected a number from 0.01') });
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringContaining('expected seconds: a number from 0.01'),
+    });
   });
 
   it.runIf(process.platform === 'linux').each(['SIGINT', 'SIGTERM', 'SIGKILL'] as const)(

@@ -147,7 +147,11 @@ describe('infermux serve', () => {
     [['--admin', 'nowhere'], 2, 'expected host:port'],
     [['--config', '/nowhere/config.json'], 2, 'the configuration "/nowhere/config.json" cannot be read'],
     [['--tls-key', 'key.pem'], 2, '--tls-key and --tls-cert go together'],
-    [['--tls-key', '/nowhere/key', '--tls-cert', '/nowhere/cert'], 2, 'the file of TLS /nowhere/key cannot be read'],
+    [
+      ['--tls-key', '/nowhere/key', '--tls-cert', '/nowhere/cert'],
+      2,
+      '--tls-key: "/nowhere/key" cannot be read: ENOENT',
+    ],
     [['--cors', 'example.com', '--http-port', '0'], 2, 'server.cors must be a list of origins'],
     [['--no-http', '--no-grpc'], 2, 'http and grpc must not both be false'],
     [['/nowhere/models'], 1, 'ENOENT'],

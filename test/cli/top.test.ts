@@ -55,7 +55,7 @@ describe('infermux top', () => {
 
   it.each([
     ['ftp://x', 2, '--url must be like http://localhost:8000, got "ftp://x"'],
-    ['127.0.0.1:2', 1, 'http://127.0.0.1:2 cannot be asked: '],
+    ['127.0.0.1:2', 1, 'cannot get the state of http://127.0.0.1:2: '],
   ])('says what is wrong with the address %s', async (url, code, message) => {
     const result = await infermux('top', '--url', url);
     expect(result.code).toBe(code);

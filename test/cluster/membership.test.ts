@@ -177,6 +177,6 @@ describe('the report about a cluster', () => {
       'two nodes are named a: name each with --node-name',
       'the version of infermux: 1 on a; 2 on a',
     ]);
-    expect(differencesOf(one, { address: 'x:1', problem: 'no' })).toStrictEqual(['x:1 cannot be asked: no']);
+    expect(differencesOf(one, { address: 'x:1', problem: 'no' })).toStrictEqual(['x:1 does not answer: no']);
   });
 });

@@ -50,7 +50,7 @@ describe('options', () => {
     [{ host: '' }, 'server.host must be a non-empty string'],
     [{ auth: { keys: [] } }, 'server.auth.keys must be a list of keys'],
     [{ auth: { keys: ['short'] } }, 'server.auth.keys must be a list of keys'],
-    [{ auth: { keys: { file: '/nowhere/keys' } } }, 'the file of keys /nowhere/keys cannot be read'],
+    [{ auth: { keys: { file: '/nowhere/keys' } } }, 'the key file /nowhere/keys cannot be read: ENOENT'],
     [{ cors: ['example.com'] }, 'server.cors must be a list of origins'],
     [{ limits: { body: 1 } }, 'server.limits: unknown key "body"'],
     [{ limits: { bodyBytes: 0 } }, 'server.limits.bodyBytes must be'],

@@ -44,10 +44,10 @@ const withAddresses = (command: Command) =>
     .option('--bind-grpc <address>', 'address on which the proxy listens for gRPC', '0.0.0.0:8001');
 
 function addHaproxy(config: Command): void {
-  withAddresses(config.command('haproxy').description('For HAProxy, 2.6 or later.'))
+  withAddresses(config.command('haproxy').description('Print a configuration for HAProxy 2.6 or later.'))
     .option(
       '--nats <url>',
-      'find the nodes through NATS instead of --nodes, and keep HAProxy up to date (env: INFERMUX_NATS)',
+      'find the nodes through NATS instead of --nodes; the command keeps running and updates HAProxy through --socket (env: INFERMUX_NATS)',
     )
     .option('--socket <path>', "HAProxy's runtime socket, with --nats", '/run/haproxy/infermux.sock')
     .option('--slots <count>', 'maximum number of nodes, with --nats', parseCount, 32)
@@ -57,7 +57,7 @@ function addHaproxy(config: Command): void {
       const flags = withNats(given);
       const { haproxyConfig } = await import('../../cluster/proxies/haproxy.js');
       if ((flags.nats === undefined) === (flags.nodes === undefined)) {
-        command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
+        command.error('error: give either --nodes or --nats', { exitCode: WRONG_USAGE });
       }
       if (flags.nats === undefined) {
         process.stdout.write(haproxyConfig(await settingsOf(command, flags)));
@@ -78,10 +78,10 @@ function addHaproxy(config: Command): void {
 }
 
 function addEnvoy(config: Command): void {
-  withAddresses(config.command('envoy').description('For Envoy, with the API v3.'))
+  withAddresses(config.command('envoy').description('Print a configuration for Envoy (API v3).'))
     .exitOverride()
     .action(async (flags: ConfigFlags, command: Command) => {
-      if (flags.nodes === undefined) command.error('error: name the nodes with --nodes', { exitCode: WRONG_USAGE });
+      if (flags.nodes === undefined) command.error('error: give the nodes with --nodes', { exitCode: WRONG_USAGE });
       const { envoyConfig } = await import('../../cluster/proxies/envoy.js');
       process.stdout.write(envoyConfig(await settingsOf(command, flags)));
     });
@@ -142,7 +142,7 @@ function addStatus(cluster: Command): void {
     .action(async (given: StatusFlags, command: Command) => {
       const { nodes, nats, apiKeys, json } = withNats(given);
       if ((nats === undefined) === (nodes === undefined)) {
-        command.error('error: name the nodes with --nodes, or a NATS server with --nats', { exitCode: WRONG_USAGE });
+        command.error('error: give either --nodes or --nats', { exitCode: WRONG_USAGE });
       }
       const { clusterStatus } = await import('./cluster-status.js');
       const { statusTables } = await import('./status-tables.js');

@@ -8,7 +8,7 @@ const MOST_MODELS = 50;
 export function statusTables({ nodes, models, differences }: ClusterReport): string {
   const head = ['node', 'address', 'state', 'ongoing', 'queued', 'req/s', 'cpu', 'replicas', 'loaded', 'models'];
   const nodeRows = nodes.map((node) => {
-    if ('problem' in node) return ['?', node.address, 'cannot be asked', ...Array(head.length - 3).fill('')];
+    if ('problem' in node) return ['?', node.address, 'no answer', ...Array(head.length - 3).fill('')];
     const { report, address } = node;
     const { load, replicas } = report;
     return [

@@ -21,9 +21,9 @@ const LEAST_STORE = 2 ** 30;
 /** Each connection of a server is an open file. */
 const LEAST_OPEN_FILES = 4_096;
 const NO_DRIVER: Readonly<Record<string, string>> = {
-  cuda: 'for NVIDIA GPUs install the driver, and CUDA and cuDNN of the versions that onnxruntime names; then npm rebuild onnxruntime-node --ignore-scripts=false fetches its libraries',
-  tensorrt: 'as for cuda, and TensorRT',
-  webgpu: 'install a driver of Vulkan (on Debian libvulkan1 and mesa-vulkan-drivers, or that of the GPU)',
+  cuda: 'for NVIDIA GPUs, install the driver, and CUDA and cuDNN in the versions that the documentation of onnxruntime lists; then run npm rebuild onnxruntime-node --ignore-scripts=false',
+  tensorrt: 'the same as for cuda, and TensorRT',
+  webgpu: 'install a Vulkan driver (on Debian libvulkan1 and mesa-vulkan-drivers, or that of the GPU)',
 };
 
 /** Judges what was found. */
@@ -111,7 +111,7 @@ function memoryFinding({ memory: { total, free, limit, heap } }: Facts): Finding
   const bound = limit ?? total;
   const found = `${size(bound)}${limit === undefined ? '' : ' for the container'}, ${size(Math.min(free, bound))} free, at most ${size(heap)} of JavaScript heap`;
   if (bound < LEAST_MEMORY) {
-    const advice = `a replica with a small model takes some 60 MB beside the application: allow ${size(LEAST_MEMORY)} or more`;
+    const advice = `a replica with a small model takes about 60 MB in addition to the application: allow ${size(LEAST_MEMORY)} or more`;
     return { verdict: 'warning', what, found, advice };
   }
   if (heap <= bound) return { verdict: 'ok', what, found };
@@ -128,7 +128,12 @@ function storeFinding({ weightStore: { directory, problem, freeBytes } }: Facts)
   }
   const found = `${directory}, ${freeBytes === undefined ? 'space not known' : `${size(freeBytes)} free`}`;
   if (freeBytes === undefined || freeBytes >= LEAST_STORE) return { verdict: 'ok', what, found };
-  return { verdict: 'warning', what, found, advice: 'large models may not find room there: set weightStore.directory' };
+  return {
+    verdict: 'warning',
+    what,
+    found,
+    advice: 'there may not be enough space for large models: set weightStore.directory',
+  };
 }
 
 function limitFindings({ openFiles, mallocThreshold, platform }: Facts): Finding[] {
@@ -138,8 +143,14 @@ function limitFindings({ openFiles, mallocThreshold, platform }: Facts): Finding
     findings.push({ verdict: 'note', what: 'open files', found: `at most ${openFiles}`, advice });
   }
   if (platform.startsWith('linux') && mallocThreshold === undefined) {
-    const advice = 'MALLOC_MMAP_THRESHOLD_=1048576 gives freed memory back, at some cost for outputs of megabytes';
-    findings.push({ verdict: 'note', what: 'malloc', found: 'glibc may keep 32 MB of freed memory a thread', advice });
+    const advice =
+      'to return freed memory to the system, set the environment variable MALLOC_MMAP_THRESHOLD_=1048576; models with outputs of several MB become slower';
+    findings.push({
+      verdict: 'note',
+      what: 'malloc',
+      found: 'glibc may keep 32 MB of freed memory per thread',
+      advice,
+    });
   }
   return findings;
 }

@@ -19,7 +19,11 @@ const withStream = (command: Command) =>
         .makeOptionMandatory(),
     )
     .requiredOption('--stream <name>', 'name of the stream with the jobs; it is created if it does not exist')
-    .option('--files <directory>', 'a directory that submitters and workers share, for the files of jobs', parsePath);
+    .option(
+      '--files <directory>',
+      'a directory that submitters and workers share; jobs then name rows of a .npy file in it instead of containing them',
+      parsePath,
+    );
 
 /** Commands for work that nobody waits for. */
 export function addJobCommands(program: Command): void {

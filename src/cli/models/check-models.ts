@@ -161,8 +161,8 @@ export function repositoryTables({ models, problems, passedOver }: RepositoryRep
     head: ['model', 'version', 'format', 'bytes', 'pinned', 'licence'],
     colAligns: ['left', 'right', 'left', 'right', 'left', 'left'],
   });
-  const notes = Object.entries(passedOver).map(([name, reason]) => printable(`passed over: ${name}: ${reason}`));
+  const notes = Object.entries(passedOver).map(([name, reason]) => printable(`skipped: ${name}: ${reason}`));
   const bad = problems.map(({ model, problem }) => printable(`problem: ${model}: ${problem}`));
-  const count = `${models.length} to be served, ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}`;
+  const count = `${models.length === 1 ? '1 model' : `${models.length} models`} can be served, ${problems.length === 1 ? '1 problem' : `${problems.length} problems`}`;
   return [table, ...notes, ...bad, count].join('\n');
 }

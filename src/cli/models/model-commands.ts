@@ -39,7 +39,7 @@ function ofModels(parent: Command, name: string, description: string): Command {
     .description(description)
     .argument(
       '[where...]',
-      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder, ids of models (default: all that it lists)',
+      'a directory with <id>.onnx, <id>/model.onnx or <id>/<version>/model.onnx; with --finder, ids of models (default with --finder: all that the finder lists)',
     )
     .option('--finder <file>', 'a module with a finder as its default export, or as the export named finder', parsePath)
     .exitOverride();
@@ -56,7 +56,7 @@ function placeOf(where: readonly string[], finder: string | undefined, command: 
       command.error(`error: ${messageOf(error)}`, { exitCode: WRONG_USAGE });
     }
   }
-  return command.error('error: name one directory, or a finder with --finder', { exitCode: WRONG_USAGE });
+  return command.error('error: give exactly one directory, or --finder', { exitCode: WRONG_USAGE });
 }
 
 function addList(models: Command): void {

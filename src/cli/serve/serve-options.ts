@@ -45,11 +45,12 @@ const flag = (flags: string, description: string) => new Option(flags, descripti
 /** The flags. Each that has a variable of the environment says so in the help. */
 export const SERVE_OPTIONS: readonly Option[] = [
   flag('--config <file>', 'a file with { engine, server }: .json, .js, .mjs or .ts').env('INFERMUX_CONFIG'),
-  flag('--print-config', 'print the settings, and exit'),
+  flag('--print-config', 'print the options of engine and server, and exit'),
   flag('--model-name <name>', 'an additional name for the model, if there is only one').env('INFERMUX_MODEL_NAME'),
-  flag('--node-name <name>', 'name of this node in the headers of answers (default: host and port of REST)').env(
-    'INFERMUX_NODE_NAME',
-  ),
+  flag(
+    '--node-name <name>',
+    'name of this node in the headers of answers (default: host name of the machine and port of REST)',
+  ).env('INFERMUX_NODE_NAME'),
   flag('--host <address>', 'address to listen on (default: 127.0.0.1; 0.0.0.0 for all)').env('INFERMUX_HOST'),
   flag('--http-port <port>', 'port of REST (default: 8000; 0 for any free port)')
     .env('INFERMUX_HTTP_PORT')
@@ -59,12 +60,15 @@ export const SERVE_OPTIONS: readonly Option[] = [
     .argParser(parsePort),
   flag('--no-http', 'turn off REST'),
   flag('--no-grpc', 'turn off gRPC'),
-  flag('--admin [address]', 'allow requests that load, unload and add models, on the same ports or on host:port')
+  flag(
+    '--admin [address]',
+    'allow requests that load, unload and add models, on the same ports or on host:port (default: on the same ports, if only this machine can connect or if there are keys)',
+  )
     .env('INFERMUX_ADMIN')
     .argParser(parseAdmin),
   flag('--no-admin', 'refuse requests that load, unload or add models'),
   flag('--no-console', 'turn off the page at /console'),
-  flag('--replicas <count>', 'number of threads or processes that run models')
+  flag('--replicas <count>', 'number of threads or processes that run models (default: one for each core)')
     .env('INFERMUX_REPLICAS')
     .argParser(parseCount),
   flag(
@@ -73,20 +77,23 @@ export const SERVE_OPTIONS: readonly Option[] = [
   )
     .env('INFERMUX_ISOLATION')
     .choices(['thread', 'process']),
-  flag('--max-models <count>', 'maximum number of models in each replica')
+  flag('--max-models <count>', 'maximum number of models in each replica (default: 3)')
     .env('INFERMUX_MAX_MODELS')
     .argParser(parseCount),
   flag('--load-on-start', 'load all models at the start').env('INFERMUX_LOAD_ON_START'),
-  flag('--poll <seconds>', 'how often to look for changed models (0 for never)')
+  flag('--poll <seconds>', 'time between two checks for changed models (default: 0, no regular checks)')
     .env('INFERMUX_POLL')
     .argParser(parseDelay),
   flag('--api-keys <file>', 'a file with one key on each line; all requests except health checks need one').env(
     'INFERMUX_API_KEYS',
   ),
-  flag('--admin-keys <file>', 'a file with the keys that may load, unload and add models').env('INFERMUX_ADMIN_KEYS'),
+  flag(
+    '--admin-keys <file>',
+    'a file with the keys that may load, unload and add models; without --api-keys, other requests need no key',
+  ).env('INFERMUX_ADMIN_KEYS'),
   flag('--tls-key <file>', 'private key of the server, for TLS').env('INFERMUX_TLS_KEY'),
   flag('--tls-cert <file>', 'certificate of the server, for TLS').env('INFERMUX_TLS_CERT'),
-  flag('--tls-ca <file>', 'certificate of the authority for clients: every client needs a certificate').env(
+  flag('--tls-ca <file>', 'CA certificate; with it, every client must present a certificate that this CA signed').env(
     'INFERMUX_TLS_CA',
   ),
   flag('--cors <origins>', 'origins whose pages may send requests, separated by commas').env('INFERMUX_CORS'),
@@ -98,7 +105,7 @@ export const SERVE_OPTIONS: readonly Option[] = [
   flag('--log-requests', 'log each request, at level info').env('INFERMUX_LOG_REQUESTS'),
   flag(
     '--drain-delay <seconds>',
-    'how long to accept requests after SIGTERM, while the readiness check fails already (default: 0)',
+    'how long to accept requests after SIGTERM; the readiness check fails during this time (default: 0)',
   )
     .env('INFERMUX_DRAIN_DELAY')
     .argParser(parseDelay),
@@ -110,7 +117,7 @@ export const SERVE_OPTIONS: readonly Option[] = [
   ),
   flag(
     '--advertise <host>',
-    'with --nats: the address by which others reach this node (default: that of --host, or the first of the machine)',
+    'with --nats: the address by which others reach this node (default: that of --host, or the first network address of the machine)',
   ).env('INFERMUX_ADVERTISE'),
 ];
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { type EngineOptions, InfermuxError } from '../../index.js';
 import type { ServeConfig } from '../../server/config.js';
 import type { ServerOptions } from '../../server/server-options.js';
+import { messageOf, quoted } from '../terminal/printable.js';
 import type { ServeFlags } from './serve-options.js';
 
 type Defined<T> = { -readonly [K in keyof T]: T[K] };
@@ -41,7 +42,11 @@ function serverWith(server: ServerOptions, flags: ServeFlags): ServerOptions {
   if (auth !== undefined) own.auth = { ...server.auth, ...auth };
   const { tlsKey: key, tlsCert: cert, tlsCa: ca } = flags;
   if (key !== undefined && cert !== undefined)
-    own.tls = { key: readPem(key), cert: readPem(cert), ...(ca === undefined ? {} : { ca: readPem(ca) }) };
+    own.tls = {
+      key: readPem('--tls-key', key),
+      cert: readPem('--tls-cert', cert),
+      ...(ca === undefined ? {} : { ca: readPem('--tls-ca', ca) }),
+    };
   return own;
 }
 
@@ -54,10 +59,12 @@ function authWith({ apiKeys, adminKeys }: ServeFlags): ServerOptions['auth'] {
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for a file that cannot be read. */
-function readPem(path: string): string {
+function readPem(flag: string, path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new InfermuxError('INVALID_ARGUMENT', `the file of TLS ${path} cannot be read`, { cause });
+    throw new InfermuxError('INVALID_ARGUMENT', `${flag}: ${quoted(path)} cannot be read: ${messageOf(cause)}`, {
+      cause,
+    });
   }
 }

@@ -92,7 +92,7 @@ async function* snapshots(url: URL, apiKeys: string | undefined, signal: AbortSi
     if (cause instanceof InfermuxError) throw cause;
     // fetch hides what went wrong.
     const reason = (cause as { cause?: Error }).cause?.message ?? (cause as Error).message;
-    throw new InfermuxError('FAILED_PRECONDITION', `${url.origin} cannot be asked: ${reason}`, { cause });
+    throw new InfermuxError('FAILED_PRECONDITION', `cannot get the state of ${url.origin}: ${reason}`, { cause });
   }
 }
 

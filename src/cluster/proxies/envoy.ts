@@ -37,7 +37,7 @@ function listener(name: 'rest' | 'grpc', bind: Address, routes: string): string 
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-                # What Envoy counts for it begins so.
+                # Prefix of Envoy's statistics for this listener.
                 stat_prefix: ${name}
                 # Each try of a request has the same X-Request-Id: the client's, or one that Envoy makes.
                 preserve_external_request_id: true
@@ -184,7 +184,7 @@ const RING = `      # Models hash onto a ring of nodes: when a node comes or goe
       common_lb_config:
         # Where less than half of the nodes are healthy, requests go to all: better late than not at all.
         healthy_panic_threshold: { value: 50 }
-        # A node with this many percent of the average under way passes on what comes beyond, to the next on the ring.
+        # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
         consistent_hashing_lb_config: { hash_balance_factor: 200 }
 `;
 
@@ -234,7 +234,7 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
         enforcing_success_rate: 0
         base_ejection_time: 2s
         interval: 1s
-      # A node that is cut off does not answer the system either.
+      # TCP keepalive detects a node that is cut off from the network.
       upstream_connection_options:
         tcp_keepalive: { keepalive_probes: 2, keepalive_time: 1, keepalive_interval: 1 }
       # The nodes have limits of their own.

@@ -105,7 +105,7 @@ defaults rest from common
 
 const GRPC_DEFAULTS = `
 defaults grpc from common
-  # What is asked and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
+  # Read-only calls and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
   # be answered.
   # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
   retry-on conn-failure empty-response
@@ -163,7 +163,8 @@ function choice(name: Side): string {
   # Most nodes are ready, but not steady: better late than not at all.
   http-request set-var(txn.unsteady) nbsrv(${name}_ready),div(2),sub(txn.steady)
   use_backend ${name}_ready if { var(txn.unsteady) -m int gt 0 } or { nbsrv(${name}) eq 0 }
-  # A hot model is more than one node should have alone. A node does not know which keys another one has seen.
+  # A model with very many requests is spread over several nodes, but not its requests with an idempotency key, which only one
+  # node knows.
   use_backend ${name}_spread if { sc_conn_cur(0) gt ${MOST_OF_ONE_NODE} } { var(txn.excess) -m int gt 0 } !{ req.hdr(idempotency-key) -m found }
   use_backend ${name} if { var(txn.model) -m found }
   default_backend ${name}_spread
@@ -195,7 +196,7 @@ backend ${name} from ${name}
   # Requests hash by model onto a ring of nodes: when a node comes or goes, only its share of the models moves.
   balance hash var(txn.model)
   hash-type consistent sdbm avalanche
-  # A node with this many percent of the average under way passes on what comes beyond, to the next on the ring.
+  # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
   hash-balance-factor ${BALANCE_FACTOR}
 ${SERVERS[template === undefined ? 'fixed' : 'template']}${steady(isProbed)}`,
     `

@@ -32,7 +32,7 @@ export function clusterReport(nodes: readonly NodeView[]): ClusterReport {
       loadedOn: of(name).flatMap(({ node, model }) => ((model?.loaded.length ?? 0) > 0 ? [node] : [])),
     })),
     differences: [
-      ...nodes.flatMap((node) => ('problem' in node ? [`${node.address} cannot be asked: ${node.problem}`] : [])),
+      ...nodes.flatMap((node) => ('problem' in node ? [`${node.address} does not answer: ${node.problem}`] : [])),
       ...twoOfOneName(reports),
       ...differencesIn(
         'the version of infermux',

@@ -37,7 +37,7 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
       parameters: {
         ...PARAMETERS,
         description:
-          'timeout: microseconds. priority: 1 is the highest. sequence_id: requests with the same one go the same way. binary_data_output: all outputs in binary form.',
+          'timeout: microseconds. priority: 1 is the highest. sequence_id: the shardKey of an engine. binary_data_output: all outputs in binary form.',
       },
       inputs: list(ref('Tensor')),
       outputs: list(object({ name: text, parameters: PARAMETERS }, ['name'])),

@@ -72,7 +72,7 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       expect(tables).toMatchObject({ code: 1, text: expect.stringContaining('The nodes differ:') });
       const gone = await statusOf('--nodes', `${first.http},127.0.0.1:2`);
       expect(gone.differences).toStrictEqual([
-        expect.stringContaining('127.0.0.1:2 cannot be asked: connect ECONNREFUSED'),
+        expect.stringContaining('127.0.0.1:2 does not answer: connect ECONNREFUSED'),
       ]);
     });
 

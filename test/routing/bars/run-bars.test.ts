@@ -118,7 +118,7 @@ describe('a model of whose requests two in a row ended replicas', () => {
   it('is tried by one request after the while, and the others are refused until that one is answered', async () => {
     world.clock.advance(1_000);
     const trial = codeOf(request(3));
-    expect(await codeOf(request(4))).toMatch(/tried by one request now/);
+    expect(await codeOf(request(4))).toMatch(/one request tries it now/);
     const replica = addReplica();
     await work(replica);
     expect(await trial).toBe('answered');
