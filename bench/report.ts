@@ -64,10 +64,21 @@ function placeOf({ cores, processor, memoryGiB, platform, node, versions }: type
 /** A figure of something that never came is infinite, so that it is above every limit. */
 const amount = (value: number, unit: Goal['unit']) =>
   !Number.isFinite(value)
-    ? 'none'
+    ? 'never'
     : unit === '×'
       ? `${value.toFixed(2)}×`
-      : `${value.toFixed(value < 1_000 ? 2 : 0)} ${unit}`;
+      : COUNTED.has(unit) && Number.isInteger(value)
+        ? count(value, unit)
+        : `${value.toFixed(value < 1_000 ? 2 : 0)} ${unit}`;
+
+const COUNTED: ReadonlySet<Goal['unit']> = new Set(['runs', 'frames', 'seeds', 'times', 'items', 'sessions']);
+
+/** How often something happened is a bare number. */
+function count(value: number, unit: Goal['unit']): string {
+  if (unit === 'times') return String(value);
+  return `${value} ${value === 1 ? unit.slice(0, -1) : unit}`;
+}
+
 function goalLine({ what, values, value, unit, limit, aim, atMost, isReached, bound }: JudgedGoal): string[] {
   const spread = `${amount(Math.min(...values), unit)} to ${amount(Math.max(...values), unit)}`;
   const side = atMost === true ? '≤' : '≥';
@@ -85,7 +96,7 @@ export function markdown(head: readonly string[], lines: readonly (readonly stri
 }
 
 export function goalTable(goals: readonly JudgedGoal[]): string {
-  return markdown(['what', 'median', 'spread', 'at least or at most', 'aim', ''], goals.map(goalLine));
+  return markdown(['what', 'median', 'lowest to highest', 'goal', 'ambitious goal', 'goal is'], goals.map(goalLine));
 }
 
 /** Writes the text between the marks of the bench in a page. */

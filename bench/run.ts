@@ -60,7 +60,7 @@ if (only === 'large' && large !== undefined) process.stdout.write(`${describeLar
 process.stdout.write(`${goalTable(judged)}\n`);
 if (only === 'large' && !quick && large !== undefined) writeLargeResults(large, judged, describeLarge(extent));
 if (!quick && measured !== undefined && heavy !== undefined && large !== undefined) {
-  const method = `${describeMethod(extent)}; ${describeHeavy(extent)}; ${describeLarge(extent)}`;
+  const method = `${describeMethod(extent)}. ${describeHeavy(extent)}. ${describeLarge(extent)}`;
   writeResults({ models, measured, heavy, large, method, judged });
 }
 isDone = true;

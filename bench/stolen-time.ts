@@ -22,6 +22,6 @@ export function watchStolenTime(): () => string | undefined {
     const after = times();
     if (before === undefined || after === undefined) return undefined;
     const share = (after[1] - before[1]) / (after[0] - before[0]);
-    return `the host took ${(100 * share).toFixed(1)} % of the processors' time`;
+    return `steal time ${(100 * share).toFixed(1)} %`;
   };
 }

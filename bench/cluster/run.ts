@@ -56,32 +56,34 @@ if (isWanted('affinity')) {
     const title = `${models} models, Zipf ${exponent}`;
     const loads = (name: keyof (typeof outcomes)[number]) => median(outcomes.map((outcome) => outcome[name].loads));
     goal(
-      `${title}: hit rate against one node with 32 sessions`,
+      `${title}: hit rate, relative to one node with 32 sessions`,
       outcomes.map(({ hashed, alone }) => hashed.hitRate / alone.hitRate),
       '×',
       0.9,
     );
     goal(
-      `${title}: loads against round robin`,
+      `${title}: loads, relative to round robin`,
       ...([outcomes.map(({ hashed, roundRobin }) => hashed.loads / roundRobin.loads), '×', 0.25, true] as const),
       // What one node with all the sessions needs, nobody can be below.
       loads('alone') / loads('roundRobin'),
     );
     rows.push([title, ...(['roundRobin', 'hashed', 'alone'] as const).map((name) => loads(name).toFixed(0))]);
   }
-  details.push(markdown(['loads per 1,000 requests', 'round robin', 'generated', 'one node, 32 sessions'], rows));
+  details.push(
+    markdown(['loads per 1,000 requests', 'round robin', 'generated configuration', 'one node, 32 sessions'], rows),
+  );
 }
 if (isWanted('moves')) {
   const outcomes = await each(() => moves(4, 200));
   goal(
-    'a node added to four: share of the models that move, against 1 / 5',
+    'a fifth node is added: share of the models that move to it, relative to 1/5',
     outcomes.map(({ moved }) => moved * 5),
     '×',
     1.3,
     true,
   );
   goal(
-    '… that move between the others',
+    '… share of the models that move between the other nodes',
     outcomes.map(({ toOthers }) => toOthers),
     '×',
     0,
@@ -116,13 +118,13 @@ if (isWanted('losses')) {
       outcomes.map(({ grpc }) => grpc.failed),
     );
     const after = outcomes.map(({ p99Ms }) => Math.max(...p99Ms.after.slice(3)) / p99Ms.before);
-    goal(`${title}: p99 from 3 s on, against before`, after, '×', 1.5, true);
+    goal(`${title}: p99 from 3 s after it, relative to before`, after, '×', 1.5, true);
   }
 }
 if (isWanted('slow')) {
   const outcomes = await each(() => slowNode(6));
   goal(
-    'a node with a tenth of its time: p99 against four healthy nodes',
+    'one of four nodes gets only a tenth of its CPU time: p99, relative to four healthy nodes',
     outcomes.map(({ healthy, slow }) => slow.p99Ms / healthy.p99Ms),
     '×',
     1.5,
@@ -139,11 +141,16 @@ if (isWanted('overhead')) {
     const { alone, bare, generated } = await overhead(ROUNDS, 4, cores);
     const shares = (rates: readonly number[]) => rates.map((rate, index) => rate / (alone[index] as number));
     if (cores === own)
-      goal(`throughput behind HAProxy, JSON, against a node alone: ${where}`, shares(generated), '×', 0.8);
+      goal(`throughput behind HAProxy, JSON, relative to a node alone: ${where}`, shares(generated), '×', 0.8);
     const shown = [bare, generated].map((rates) => `${median(shares(rates)).toFixed(2)}×`);
     rows.push([where, median(alone).toFixed(0), ...shown]);
   }
-  details.push(markdown(['requests per second, JSON', 'node alone', 'bare HAProxy', 'generated'], rows));
+  details.push(
+    markdown(
+      ['JSON', 'node alone, requests/s', 'bare HAProxy, relative to it', 'generated configuration, relative to it'],
+      rows,
+    ),
+  );
 }
 
 if (isWanted('membership')) {
@@ -169,10 +176,10 @@ if (isWanted('membership')) {
 }
 if (isWanted('survival')) {
   const { jobs, results, dead, wrong, doubled, kills, seconds } = await survival(JOBS);
-  never(`${jobs} jobs: lost or dead`, [jobs - results + dead]);
-  never('… results that are wrong, or there twice', [wrong + doubled]);
+  never(`${jobs} jobs: lost, or in the dead-letter stream`, [jobs - results + dead]);
+  never('… results that are wrong or stored twice', [wrong + doubled]);
   details.push(
-    `${jobs} jobs in ${seconds.toFixed(0)} s: workers were killed ${kills} times, one each two seconds, and the server twice.`,
+    `${jobs} jobs took ${seconds.toFixed(0)} s. In this time a worker was killed every two seconds (${kills} times), and nats-server twice.`,
   );
 }
 if (isWanted('throughput')) {
@@ -188,7 +195,7 @@ if (isWanted('throughput')) {
     // It is for files that the goal is: large tensors go by reference.
     if (isReferring)
       goal(
-        `${title}, digits-cnn: against calls of an engine`,
+        `${title}, digits-cnn: relative to calls to an engine`,
         outcomes.map(({ direct, jobs }) => jobs / direct),
         '×',
         0.5,

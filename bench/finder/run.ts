@@ -91,19 +91,19 @@ const goal = (what: string, read: (round: Round) => number, unit: Goal['unit'], 
 });
 const goals = [
   goal(
-    `${MODELS} models by Zipf's law, 2 × 50 sessions: most downloads of a model`,
+    `${MODELS} models requested by Zipf's law, two replicas with 50 sessions each: downloads of the model that was downloaded most often`,
     ({ downloads }) => Math.max(...downloads),
     'times',
     1,
   ),
   goal(
-    'p99 of requests for loaded models while others are downloaded, against the same requests with all in the cache',
+    'p99 of requests for loaded models while others are downloaded, relative to p99 when the others come from the cache',
     ({ meanwhile, before }) => meanwhile.warm.p99 / before.warm.p99,
     '×',
     1.2,
   ),
   goal(
-    `resident memory while ${LARGE_MODELS} models of ${LARGE_BYTES / 1e6} MB are downloaded, beyond what there was`,
+    `additional resident memory while ${LARGE_MODELS} models of ${LARGE_BYTES / 1e6} MB are downloaded`,
     ({ memory }) => memory.bytes / 1e6,
     'MB',
     30,
@@ -124,7 +124,7 @@ const details = markdown(
 );
 const downloaded = median(measured.map(({ downloads }) => downloads.length));
 const rate = median(measured.map(({ memory }) => (LARGE_MODELS * LARGE_BYTES) / 1e3 / memory.downloadMs));
-const summary = `${downloaded} models are downloaded in ${TRAFFIC.warmUpSeconds + TRAFFIC.seconds} s; the large ones come at ${rate.toFixed(0)} MB/s.`;
+const summary = `The benchmark downloaded ${downloaded} models in ${TRAFFIC.warmUpSeconds + TRAFFIC.seconds} s, and those of ${LARGE_BYTES / 1e6} MB at ${rate.toFixed(0)} MB/s.`;
 const table = goalTable(goals);
 process.stdout.write(`${details}\n\n${summary}\n\n${table}\n`);
 writeInto(

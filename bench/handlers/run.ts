@@ -116,18 +116,18 @@ const goal = (
 const ideal = (1_000 * WAITING) / WAIT_MS;
 const goals = [
   goal(
-    `a handler that waits ${WAIT_MS} ms and then runs digits-mlp, ${WAITING} at once, against the ideal ${ideal} requests/s`,
+    `a handler that waits ${WAIT_MS} ms and then runs digits-mlp, ${WAITING} at once, relative to the ideal ${ideal} requests/s`,
     ({ waiting }) => waiting / ideal,
     '×',
     0.85,
   ),
   goal(
-    'a handler that runs digits-mlp, five at once against one',
+    'a handler that runs digits-mlp: five at once, relative to one at a time',
     ({ several, single }) => several / single,
     '×',
     0.95,
   ),
-  goal('the same in batches, against five at once', ({ batches, several }) => batches / several, '×', 3),
+  goal('the same handler: in batches, relative to five at once', ({ batches, several }) => batches / several, '×', 3),
   goal(`stream of ${ITEMS} small items`, ({ items }) => items, 'items/s', 100_000),
   goal('items ahead of a slow reader', ({ ahead }) => ahead, 'items', 64, true),
 ].map(judge);
@@ -139,7 +139,7 @@ const details = markdown(
     ['five at once (the default)', rate(({ several }) => several)],
     [`${WAITING} at once`, rate(({ many }) => many)],
     ['in batches (`handleBatch`)', rate(({ batches }) => batches)],
-    [`after a wait of ${WAIT_MS} ms, ${WAITING} at once`, rate(({ waiting }) => waiting)],
+    [`with a wait of ${WAIT_MS} ms before the run, ${WAITING} at once`, rate(({ waiting }) => waiting)],
   ],
 );
 const table = goalTable(goals);

@@ -23,7 +23,7 @@ export function goals(measured: Measurements, models: readonly { id: string; tit
   for (const id of ['mlp-8', 'mlp-64', 'mlp-512']) {
     const own = rounds(id, INFERMUX, many, throughput);
     all.push({
-      what: `${title(id)}, 256 callers, against Piscina with 32 tasks per worker`,
+      what: `${title(id)}, 256 callers, relative to Piscina with 32 tasks per worker`,
       values: against(own, rounds(id, PISCINA_32, many, throughput)),
       bound: median(against(measured.limit(id, 64), rounds(id, PISCINA_32, many, throughput))),
       ...{ unit: '×', limit: 10, aim: 15 },
@@ -35,7 +35,7 @@ export function goals(measured: Measurements, models: readonly { id: string; tit
     ['mlp-512', 17, 22],
   ] as const) {
     all.push({
-      what: `${title(id)}, 256 callers, against the main thread`,
+      what: `${title(id)}, 256 callers, relative to the main thread`,
       values: against(rounds(id, INFERMUX, many, throughput), rounds(id, MAIN_THREAD, many, throughput)),
       bound: median(against(measured.limit(id, 64), rounds(id, MAIN_THREAD, many, throughput))),
       ...{ unit: '×', limit, aim },
@@ -48,7 +48,7 @@ export function goals(measured: Measurements, models: readonly { id: string; tit
   });
   const some = callersLoad(64);
   all.push({
-    what: `${title('mlp-8')}, not batched, 64 callers, against Piscina with 1 task per worker`,
+    what: `${title('mlp-8')}, not batched, 64 callers, relative to Piscina with 1 task per worker`,
     values: against(
       rounds('mlp-8', INFERMUX_UNBATCHED, some, throughput),
       rounds('mlp-8', PISCINA_1, some, throughput),
@@ -57,21 +57,21 @@ export function goals(measured: Measurements, models: readonly { id: string; tit
   });
   const few = callersLoad(16);
   all.push({
-    what: `${title('conv')}, 16 callers, against the main thread`,
+    what: `${title('conv')}, 16 callers, relative to the main thread`,
     values: against(rounds('conv', INFERMUX, few, throughput), rounds('conv', MAIN_THREAD, few, throughput)),
     bound: median(against(measured.limit('conv', 1), rounds('conv', MAIN_THREAD, few, throughput))),
     ...{ unit: '×', limit: 1.85, aim: 1.95 },
   });
   const one = callersLoad(1);
   all.push({
-    what: `${title('mlp-8')}, one caller, p50 against Piscina`,
+    what: `${title('mlp-8')}, one caller, p50 relative to Piscina`,
     values: against(rounds('mlp-8', INFERMUX, one, p50), rounds('mlp-8', PISCINA_1, one, p50)),
     ...{ unit: '×', limit: 1, aim: 0.8, atMost: true },
   });
   for (const id of ['mlp-8', 'mlp-64']) {
     const load = openLoad(PISCINA_1.name);
     all.push({
-      what: `${title(id)}, ${load}'s capacity, p99 against it`,
+      what: `${title(id)}, open loop at 70 % of the capacity of Piscina with 1 task per worker, p99 relative to Piscina's`,
       values: against(rounds(id, INFERMUX, load, p99), rounds(id, PISCINA_1, load, p99)),
       ...{ unit: '×', limit: 0.5, aim: 0.33, atMost: true },
     });

@@ -45,7 +45,7 @@ function lengthsOf(quick: boolean) {
 
 export function describeMethod({ rounds, quick }: Extent): string {
   const { each, openLoop: open, mostCompileMs } = lengthsOf(quick);
-  return `${rounds} rounds, contenders in turn; ${each.milliseconds} ms for each measurement (open loop: ${open.milliseconds} ms) after ${each.warmUpMs} ms of warm-up, and ${COMPILE_MS} to ${mostCompileMs} ms before the first; ${THREADS} threads in every pool, one onnxruntime thread in each session; medians`;
+  return `Medians of ${rounds} rounds, in which the contenders take turns. Every pool has ${THREADS} threads, and every session one onnxruntime thread. A measurement takes ${each.milliseconds} ms (open loop: ${open.milliseconds} ms). The warm-up before it takes ${each.warmUpMs} ms, and ${COMPILE_MS} to ${mostCompileMs} ms before the first one`;
 }
 
 /** Measures every contender with small models, and one that takes 10 ms, model by model and round by round. */

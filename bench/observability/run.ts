@@ -77,17 +77,17 @@ const quiet = figures.get('nobody') ?? [];
 const against = (name: string) => (figures.get(name) ?? []).map((value, round) => value / (quiet[round] ?? Number.NaN));
 const goals: Goal[] = [
   {
-    what: 'time of a request that goes into the question whether somebody listens',
+    what: 'time for checking whether anybody listens, as a share of a request',
     values: looks.map((ns, round) => 100 * ((ns * (quiet[round] ?? 0)) / 1e9)),
     ...{ unit: '%', limit: 1, aim: 0.5, atMost: true },
   },
   {
-    what: 'throughput with the instrumentation and no provider of OpenTelemetry, against without it',
+    what: 'throughput with the instrumentation and no OpenTelemetry provider, relative to that without the instrumentation',
     values: against('no provider'),
     ...{ unit: '×', limit: 0.97, aim: 1 },
   },
   {
-    what: 'time of the calling thread for an open console, 12 models in each of 8 replicas',
+    what: 'CPU share of the calling thread for an open console, 12 models in each of 8 replicas',
     values: percent,
     ...{ unit: '%', limit: 1, aim: 0.5, atMost: true },
   },
@@ -95,7 +95,7 @@ const goals: Goal[] = [
     ? []
     : [
         {
-          what: 'frames that a browser draws of it in a second',
+          what: 'frames per second in a browser',
           values: frames,
           unit: 'frames',
           limit: 59,

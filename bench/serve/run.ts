@@ -211,21 +211,21 @@ const ratios = (read: (round: Round) => readonly [number, number]) =>
   measured.map(read).map(([ours, bare]) => ours / bare);
 const goals = [
   goal(
-    'JSON, digits-mlp, 64 connections, against a bare fastify route',
+    'JSON, digits-mlp, 64 connections, relative to a fastify route without a model',
     ratios((round) => round.json),
     '×',
     0.6,
     0.8,
   ),
   goal(
-    'binary, 3×224×224, 16 connections, against a bare node:http server',
+    'binary, 3×224×224, 16 connections, relative to a node:http server without a model',
     ratios((round) => round.binary),
     '×',
     0.6,
     0.8,
   ),
   goal(
-    'gRPC raw, digits-mlp, 64 streams, against a bare grpc-js server',
+    'gRPC raw, digits-mlp, 64 streams, relative to a grpc-js server without a model',
     ratios((round) => round.grpc),
     '×',
     0.6,
@@ -249,7 +249,7 @@ const goals = [
   ),
   goal(`memory of each of ${IDLE} idle connections`, [idleBytes / 1_000], 'kB', 20, 20, true),
   goal(
-    'from the start to the first answer, twelve models',
+    'from the start of the process to the first answer, twelve models',
     measured.map((round) => round.startMs / 1_000),
     's',
     1.5,

@@ -95,8 +95,8 @@ export function goals(results: Results): Goal[] {
   });
   const ofAll = `of ${stable.length} settings that settle`;
   return [
-    atMost(`default's mean to that of the best router, the worst ${ofAll}`, Math.max(...worst('mean')), 1.5),
-    atMost(`default's p99 to that of the best router, the worst ${ofAll}`, Math.max(...worst('p99')), 1.5),
+    atMost(`the default's mean, relative to the best router's, the worst ${ofAll}`, Math.max(...worst('mean')), 1.5),
+    atMost(`the default's p99, relative to the best router's, the worst ${ofAll}`, Math.max(...worst('p99')), 1.5),
     atMost(`default's mean, ${NAMED.name}`, meanOf(results.of(NAMED, DEFAULT), 'mean'), 2.5, 'services'),
     atMost(
       `seeds of it in which Ray Serve's rule settles`,
@@ -106,7 +106,7 @@ export function goals(results: Results): Goal[] {
     ),
     ...LOADS_OF_200.map((setting) =>
       atMost(
-        `expected-completion's mean to that of the best router, ${setting.name}`,
+        `expected-completion's mean, relative to the best router's, ${setting.name}`,
         meanOf(results.of(setting, expected), 'mean') / results.best(setting, 'mean'),
         1.1,
       ),

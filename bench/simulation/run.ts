@@ -76,7 +76,7 @@ function verdicts(results: Results): string {
     const saved = isSettled(costAware) && meanOf(costAware, 'mean') < 0.9 * meanOf(own, 'mean');
     return [setting.name, good.join(', '), number(meanOf(own, 'mean') / best), saved ? 'cost-aware' : 'either'];
   });
-  return markdown(['', 'best routers, within a tenth', "default's mean to the best", 'eviction'], rows);
+  return markdown(['', 'best routers, within a tenth', "the default's mean, relative to the best", 'eviction'], rows);
 }
 
 /** Measures the seconds of the largest simulation, in a thread of its own. */

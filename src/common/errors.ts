@@ -14,7 +14,8 @@ export const ERROR_CODES = {
   CANCELLED: { retryable: false, meaning: "The caller's signal was aborted; `cause` is the signal's reason." },
   INFERENCE_FAILED: {
     retryable: false,
-    meaning: 'onnxruntime refused or failed the run, or a handler did; `cause` has its message and stack.',
+    meaning:
+      'onnxruntime rejected the inputs, the run failed, or a handler threw an error; `cause` has the message and stack.',
   },
   REPLICA_FAILED: { retryable: true, meaning: 'The replicas that ran the request failed, or no replica can start.' },
   ENGINE_CLOSED: { retryable: false, meaning: 'The engine is closing or closed.' },

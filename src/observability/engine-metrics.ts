@@ -156,7 +156,7 @@ export class EngineMetrics {
     );
     this.#killingRequests = metrics.counter(
       'killing_requests_total',
-      'Requests that killed two replicas, or took longer than runTimeoutMs.',
+      'Harmful requests: they killed replicas, or ran alone for longer than runTimeoutMs.',
       ['deployment', ...model],
     );
     this.#routerErrors = metrics.counter('router_errors_total', 'Errors of a router, by kind.', ['deployment', 'kind']);

@@ -26,23 +26,23 @@ export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements)
     all.push(
       ...[PLAIN_DEFAULT, PLAIN_CORES].map(
         (kind): Goal => ({
-          what: `${title}, one caller, p50 against ${kind.name}`,
+          what: `${title}, one caller, p50 relative to ${kind.name}`,
           values: against(own(1).map(p50), peers.rounds(id, kind.name, callersLoad(1)).map(p50)),
           ...{ unit: '×', limit: 1.1, aim: 1.02, atMost: true },
         }),
       ),
       {
-        what: `${title}, 2 callers, against the best of onnxruntime-node and Piscina with default threads or one`,
+        what: `${title}, 2 callers, relative to the best of onnxruntime-node and Piscina with default threads or one thread`,
         values: against(own(2).map(throughput), best(COMMON_PEERS, 2, most)),
         ...{ unit: '×', limit: 0.95, aim: 1 },
       },
       {
-        what: `${title}, 2 callers, against the best of these and of those with a thread for each core`,
+        what: `${title}, 2 callers, relative to the best of onnxruntime-node and Piscina with default threads, one thread, or one thread per core`,
         values: against(own(2).map(throughput), best(PEERS, 2, most)),
         ...{ unit: '×', limit: 0.95, aim: 1 },
       },
       {
-        what: `${title}, 16 callers, against the best fixed number of threads`,
+        what: `${title}, 16 callers, relative to the best fixed number of threads`,
         values: against(own(16).map(throughput), best(FIXED, 16, most)),
         ...{ unit: '×', limit: 0.97, aim: 1 },
       },
@@ -54,17 +54,17 @@ export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements)
   const beside = `${short.title} beside 8 callers of ${long.title}`;
   all.push(
     {
-      what: `${title}, 1 → 16 → 1 callers, until the figures of the steady state are there`,
+      what: `${title}, from 1 to 16 and back to 1 caller: runs until the steady state is reached`,
       values: changing(({ settlingRuns }) => settlingRuns),
       ...{ unit: 'runs', limit: 10, aim: 3, atMost: true },
     },
     {
-      what: `${title}, a core's time that the process takes while nothing is asked`,
+      what: `${title}, CPU time of the idle process, as a share of one core`,
       values: changing(({ idleShare }) => 100 * idleShare),
       ...{ unit: '%', limit: 1, aim: 1, atMost: true },
     },
     {
-      what: `${title}, 16 callers of a cold engine, from two loads after the first request on, against its steady state`,
+      what: `${title}, 16 callers of a cold engine, when two load times have passed since the first request: throughput relative to the steady state`,
       values: changing(({ coldShare }) => coldShare),
       ...{ unit: '×', limit: 0.9, aim: 1 },
     },
@@ -74,7 +74,7 @@ export function heavyGoals({ models, peers, changes, mixes }: HeavyMeasurements)
       ...{ unit: 'ms', limit: 8, aim: 3, atMost: true },
     },
     {
-      what: `${beside}: throughput of the long one, against without the short one`,
+      what: `${beside}: throughput of the long one, relative to that without the short one`,
       values: mixed(({ longShare }) => longShare),
       ...{ unit: '×', limit: 0.93, aim: 0.97 },
     },

@@ -60,5 +60,5 @@ export async function measureHeavy(models: HeavyModels, { rounds, quick }: Exten
 
 export function describeHeavy({ quick }: Extent): string {
   const { peers, changes, mix } = quick ? QUICK : FULL;
-  return `heavy models: ${peers.few.milliseconds} ms for each measurement with one or two callers and ${peers.many.milliseconds} ms with 16, ${changes.idle} ms without callers, ${mix.measured} ms of short requests beside long ones`;
+  return `Heavy models: a measurement takes ${peers.few.milliseconds} ms with one or two callers, ${peers.many.milliseconds} ms with 16, ${changes.idle} ms for the idle process, and ${mix.measured} ms for short requests beside long ones`;
 }

@@ -13,7 +13,7 @@ export function largeGoals({ models, ways }: LargeMeasurements): Goal[] {
   const against = (id: PictureId, way: Way, peer: Way, limit: number, aim: number): Goal => {
     const peers = rounds(id, peer);
     const values = rounds(id, way).map(({ throughput }, round) => throughput / (peers[round] as Load).throughput);
-    return { what: `${titleOf(id)}: ${way}, against ${peer}`, values, ...{ unit: '×', limit, aim } };
+    return { what: `${titleOf(id)}: ${way}, relative to ${peer}`, values, ...{ unit: '×', limit, aim } };
   };
   const delay = (id: PictureId, way: Way, limit: number, aim: number): Goal => ({
     what: `${titleOf(id)}: ${way}, event-loop delay p99`,

@@ -45,5 +45,5 @@ export async function measureLarge(
 }
 
 export function describeLarge({ quick }: Extent): string {
-  return `pictures: ${LARGE_CALLERS} callers, ${lengthsOf(quick).milliseconds} ms for each measurement`;
+  return `Pictures: ${LARGE_CALLERS} callers, and ${lengthsOf(quick).milliseconds} ms for a measurement`;
 }
