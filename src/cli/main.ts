@@ -102,7 +102,7 @@ program
     'numbers of threads of a session to measure, for example auto,1,2; auto: infermux chooses (default: auto, 1, and cores / replicas)',
     parseThreads,
   )
-  .option('--seconds <seconds>', 'length of each measurement', parseSeconds, 0.5)
+  .option('--seconds <seconds>', 'length of each measurement; use 3 or more on a busy machine', parseSeconds, 0.5)
   .option('--svg <file>', 'also write a bar chart', parseWritableFile)
   .option(...TIMEOUT)
   .option('--json', 'print one JSON object instead of a table')

@@ -216,6 +216,7 @@ describe('infermux bench', () => {
     expect(chart.match(/<rect/g)).toHaveLength(1 + rows.length);
     const table = (await infermux(...args)).stdout;
     expect(table).toMatch(/█[\s\S]*best: \d replicas?, (auto|2) threads and \d callers?/);
+    expect(table).not.toContain('requests are not batched');
     for (const callers of ['1 caller', '8 callers']) {
       expect(table).toMatch(new RegExp(`best with ${callers}: \\d replicas?, (auto|2) threads, [\\d,]+ requests/s`));
     }

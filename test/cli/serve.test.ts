@@ -1,4 +1,5 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { connect } from '../../dist/client/index.js';
 import type { InfermuxError } from '../../dist/index.js';
@@ -56,6 +57,15 @@ describe('infermux serve', () => {
     expect(greeting).toContain(`open ${http}/openapi.json in a browser`);
     child.kill('SIGINT');
     expect(await ended).toMatchObject({ code: 0, signal: null, stderr: '' });
+  });
+
+  it('says how to send a request that is too long for a command line', async () => {
+    const { greeting, child, ended } = await start([directory({ "it's.onnx": scaleModel(2, 1_000) })]);
+    const [command = ''] = /node -p .*/.exec(greeting) ?? [];
+    const { stdout } = await promisify(execFile)('sh', ['-c', command], { maxBuffer: 2 ** 20 });
+    expect(JSON.parse(stdout)).toMatchObject({ model_name: "it's", outputs: [{ name: 'y', shape: [1, 1_000] }] });
+    child.kill('SIGINT');
+    expect(await ended).toMatchObject({ code: 0 });
   });
 
   it('makes spans of OpenTelemetry for a provider that was registered before', async () => {

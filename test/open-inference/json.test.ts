@@ -195,19 +195,9 @@ describe('a message', () => {
   });
 
   it.each([
-    [
-      'another number of elements',
-      '[1,2]',
-      { datatype: 'FP32', shape: [3] },
-      /needs 3 elements, data has at most 2|data has 2/,
-    ],
+    ['another number of elements', '[1,2]', { datatype: 'FP32', shape: [3] }, /needs 3 elements, data has (fewer|2)/],
     ['more elements', '[1,2,3,4]', { datatype: 'FP32', shape: [3] }, /needs 3 elements, data has more/],
-    [
-      'a shape of more elements than there are bytes',
-      '[1]',
-      { datatype: 'FP32', shape: [2e9, 2e9] },
-      /data has at most 2/,
-    ],
+    ['a shape of more elements than there are bytes', '[1]', { datatype: 'FP32', shape: [2e9, 2e9] }, /data has fewer/],
     ['a negative dimension', '[1]', { datatype: 'FP32', shape: [-1] }, /shape must be a list of at most 64 integers/],
     ['a shape that is none', '[1]', { datatype: 'FP32', shape: '1' }, /shape must be a list/],
     ['FP16', '[1]', { datatype: 'FP16', shape: [1] }, /FP16 has no JSON form/],

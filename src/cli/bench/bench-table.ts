@@ -5,7 +5,7 @@ import { type BenchReport, type BenchRow, type BenchSetting, MOST_OVERRUN } from
 
 const BAR_WIDTH = 24;
 
-export function benchTable({ seconds, rows, skipped, bestAt, best }: BenchReport): string {
+export function benchTable({ seconds, rows, skipped, whyNotBatched, bestAt, best }: BenchReport): string {
   const head = ['replicas', 'threads', 'callers', 'requests/s', '', 'p50 ms', 'p95 ms', 'p99 ms', 'requests per call'];
   const table = new Table({ head, style: { head: [], border: [] } });
   for (const row of rows) {
@@ -27,6 +27,7 @@ export function benchTable({ seconds, rows, skipped, bestAt, best }: BenchReport
     ({ throughput, ...row }) =>
       `not measured: ${setting(row)} and ${amount(row.callers, 'caller')}: at ${throughput.toPrecision(2)} requests/s that takes over ${MOST_OVERRUN} times --seconds ${seconds}`,
   );
+  if (whyNotBatched !== undefined) lines.push(`requests are not batched: ${whyNotBatched}`);
   lines.push(...bestAt.map((row) => bestLine(row, rows)));
   lines.push(`best: ${setting(best)} and ${amount(best.callers, 'caller')}, ${rate(best)} requests/s`);
   return [table, ...lines].join('\n');

@@ -46,6 +46,8 @@ export interface BenchReport {
   readonly rows: readonly BenchRow[];
   /** Measurements that would have taken more than {@link MOST_OVERRUN} times `seconds`, at the throughput of the row before. */
   readonly skipped: readonly SkippedRow[];
+  /** Why requests never share a call; undefined if they may. */
+  readonly whyNotBatched: string | undefined;
   /** The row with the highest throughput, for each number of callers that was measured. */
   readonly bestAt: readonly BenchRow[];
   /** The row with the highest throughput of all. */
@@ -81,15 +83,17 @@ export async function benchModel(options: BenchOptions, { begins, progress }: Si
   const total = callers.length * settings.length;
   const rows: BenchRow[] = [];
   const skipped: SkippedRow[] = [];
+  let whyNotBatched: string | undefined;
   const signs: Signs = { begins, progress: (done) => progress(rows.length + skipped.length + done, total) };
   for (const setting of settings) {
     const compileMs = rows.length === 0 ? COMPILE_MS : 0;
     const measured = await benchSetting(model, setting, options, compileMs, signs);
     rows.push(...measured.rows);
     skipped.push(...measured.skipped);
+    whyNotBatched = measured.whyNotBatched;
   }
   const bestAt = [...new Set(callers)].flatMap((count) => fastest(rows.filter((row) => row.callers === count)));
-  return { path, seconds, rows, skipped, bestAt, best: fastest(rows)[0] as BenchRow };
+  return { path, seconds, rows, skipped, whyNotBatched, bestAt, best: fastest(rows)[0] as BenchRow };
 }
 
 /** Returns fixed numbers of threads too, but not so many that all replicas together take each core several times. */
@@ -113,7 +117,7 @@ async function benchSetting(
   { shapes, callers, seconds }: BenchOptions,
   compileMs: number,
   { begins, progress }: Signs,
-): Promise<Pick<BenchReport, 'rows' | 'skipped'>> {
+): Promise<Pick<BenchReport, 'rows' | 'skipped' | 'whyNotBatched'>> {
   const rows: BenchRow[] = [];
   const skipped: SkippedRow[] = [];
   const engine = await createEngine({
@@ -129,7 +133,7 @@ async function benchSetting(
     const bytes = engine.models.size(id);
     begins('load', bytes);
     const startedAt = performance.now();
-    const { inputs } = await engine.models.inspect(id);
+    const { inputs, whyNotBatched } = await engine.models.inspect(id);
     const loadsMs = WARM_UP_LOADS * (performance.now() - startedAt);
     const warmUpMs = WARM_UP_MS + Math.min(loadsMs, MOST_WARM_UP * seconds * 1_000);
     let throughput = Number.POSITIVE_INFINITY;
@@ -147,10 +151,10 @@ async function benchSetting(
       }
       progress(rows.length + skipped.length, callers.length);
     }
+    return { rows, skipped, whyNotBatched };
   } finally {
     await engine.close();
   }
-  return { rows, skipped };
 }
 
 /** @param goesOn is called at the start, and again and again as long as requests are answered. */

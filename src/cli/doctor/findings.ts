@@ -21,7 +21,7 @@ const LEAST_STORE = 2 ** 30;
 /** Each connection of a server is an open file. */
 const LEAST_OPEN_FILES = 4_096;
 const NO_DRIVER: Readonly<Record<string, string>> = {
-  cuda: 'for NVIDIA GPUs, install the driver, and CUDA and cuDNN in the versions that the documentation of onnxruntime lists; then run npm rebuild onnxruntime-node --ignore-scripts=false',
+  cuda: 'for NVIDIA GPUs, install the driver, and CUDA and cuDNN in the versions that the documentation of onnxruntime lists; then run ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node --ignore-scripts=false',
   tensorrt: 'the same as for cuda, and TensorRT',
   webgpu: 'install a Vulkan driver (on Debian libvulkan1 and mesa-vulkan-drivers, or that of the GPU)',
 };

@@ -6,6 +6,8 @@ import { printable } from '../terminal/printable.js';
 
 /** Elements of an input that fit on a line. */
 const MOST_SHOWN = 64;
+/** Elements of all inputs that fit into a request with the default limit of its body: a zero and a comma each. */
+const MOST_SENT = 16_000_000;
 
 /** What the user reads when the server is ready: where it listens, and what to try. */
 export async function greeting(
@@ -28,9 +30,8 @@ export async function greeting(
   lines.push('Try:');
   const [first] = ids;
   if (http !== undefined && first !== undefined) {
-    const url = `${urlOf(http)}/v2/models/${encodeURIComponent(first)}`;
-    const body = await sampleBody(engine, first);
-    lines.push(body === undefined ? `  curl${key} ${url}` : `  curl${key} ${url}/infer -d '${body}'`);
+    const url = `${urlOf(http)}/v2/models/${encodeForShell(first)}`;
+    lines.push(`  ${await sampleCommand(engine, first, `curl${key} ${url}`)}`);
   }
   if (grpc !== undefined)
     lines.push(
@@ -41,24 +42,44 @@ export async function greeting(
   return `${lines.map(printable).join('\n')}\n`;
 }
 
-/** A request whose elements are all zero; undefined when that does not fit on a line. */
-async function sampleBody(engine: InferenceEngine, id: string): Promise<string | undefined> {
+/**
+ * Returns a command for a shell that sends a request whose elements are all zero. Node writes the request if it is too
+ * long for a line. Where JSON cannot have it, the command asks for the description of the model.
+ */
+async function sampleCommand(engine: InferenceEngine, id: string, curl: string): Promise<string> {
   let inspection: ModelInspection;
   try {
     inspection = await engine.models.inspect(id);
   } catch {
     // A model that does not load is no reason not to start.
-    return undefined;
+    return curl;
   }
   const inputs = inspection.inputs.map(({ name, type, shape }) => {
     const dims = shape.map((size) => (typeof size === 'string' ? 1 : size));
     const elements = dims.reduce((product, size) => product * size, 1);
     const zero = type === 'string' ? '' : type === 'bool' ? false : 0;
-    const isShort = elements <= MOST_SHOWN && type !== 'float16';
-    return { name, datatype: datatypeOf(type), shape: dims, data: isShort ? Array(elements).fill(zero) : undefined };
+    return { head: { name, datatype: datatypeOf(type), shape: dims }, elements, zero };
   });
-  const isShort = inputs.every(({ data }) => data !== undefined);
-  return isShort ? JSON.stringify({ inputs }).replaceAll("'", "'\\''") : undefined;
+  const total = inputs.reduce((sum, { elements }) => sum + elements, 0);
+  if (total > MOST_SENT || inputs.some(({ head }) => head.datatype === 'FP16')) return curl;
+  if (inputs.every(({ elements }) => elements <= MOST_SHOWN)) {
+    const body = inputs.map(({ head, elements, zero }) => ({ ...head, data: Array(elements).fill(zero) }));
+    return `${curl}/infer -d ${quoteForShell(JSON.stringify({ inputs: body }))}`;
+  }
+  const body = inputs.map(({ head, elements, zero }) => {
+    const data = `Array(${elements}).fill(${JSON.stringify(zero)})`;
+    return `{...${JSON.stringify(head)},data:${data}}`;
+  });
+  return `node -p ${quoteForShell(`JSON.stringify({inputs:[${body}]})`)} | ${curl}/infer -d @-`;
+}
+
+/** Also escapes what a shell would read as its own. */
+function encodeForShell(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16)}`);
+}
+
+function quoteForShell(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function hostPort({ host, port }: Address): string {

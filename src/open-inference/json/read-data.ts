@@ -44,7 +44,7 @@ export function* readData(
   const elements = elementsOf(shape);
   // Before any memory is taken: an element and the comma after it are two bytes.
   const most = Math.floor((end - start + 1) / 2);
-  if (elements > most) throw wrongCount(where, shape, `at most ${most}`);
+  if (elements > most) throw wrongCount(where, shape, 'fewer');
   if (type === 'string') return { type, dims: shape, data: yield* readStrings(where, bytes, range, shape) };
   if (type === 'float16') {
     const message = `${where}: FP16 has no JSON form; send the binary form, with Inference-Header-Content-Length`;

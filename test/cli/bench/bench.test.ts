@@ -45,9 +45,11 @@ it('says which threads are best at each number of callers, and what auto reaches
   const rows = [row('auto', 1, 99), row('auto', 16, 80), row(1, 1, 40), row(1, 16, 100)];
   const [one, , , many] = rows as [BenchRow, BenchRow, BenchRow, BenchRow];
   const skipped = [{ replicas: 1, threads: 4, callers: 256, throughput: 7 }];
-  const report = { path, seconds: 1, rows, skipped, bestAt: [one, many], best: many };
-  expect(benchTable(report).split('\n').slice(-4)).toEqual([
+  const whyNotBatched = 'it has no inputs';
+  const report = { path, seconds: 1, rows, skipped, whyNotBatched, bestAt: [one, many], best: many };
+  expect(benchTable(report).split('\n').slice(-5)).toEqual([
     'not measured: 1 replica, 4 threads and 256 callers: at 7.0 requests/s that takes over 10 times --seconds 1',
+    'requests are not batched: it has no inputs',
     'best with 1 caller: 2 replicas, auto threads, 99 requests/s',
     'best with 16 callers: 2 replicas, 1 thread, 100 requests/s; auto reaches 80 % of it',
     'best: 2 replicas, 1 thread and 16 callers, 100 requests/s',
