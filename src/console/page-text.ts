@@ -24,6 +24,7 @@ export const PAGE = `<!doctype html>
 <a href="#/events">Events</a>
 </nav>
 </header>
+<div id="login"></div>
 <main id="main" tabindex="-1"></main>
 <noscript>This page needs JavaScript.</noscript>
 </body>

@@ -68,7 +68,7 @@ button:disabled { opacity: .55; cursor: default; }
 .row { display: flex; flex-wrap: wrap; gap: .5em .9em; align-items: center; }
 .drop { border: 2px dashed var(--line); border-radius: .5em; padding: .8em; text-align: center; color: var(--faint); } .drop.over { border-color: var(--accent); }
 .drop input { width: 22em; } .drop select { max-width: 100%; }
-.drop canvas[hidden] { display: none; }
+[hidden] { display: none !important; }
 .drop canvas { display: block; margin: .6em auto 0; max-width: 100%; max-height: 220px; image-rendering: pixelated; }
 pre { overflow: auto; max-height: 16em; background: var(--ground); padding: .6em .8em; border-radius: .4em; font-size: .85em; margin: .4em 0 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .top { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: .25em .7em; align-items: center; font-variant-numeric: tabular-nums; }

@@ -1,5 +1,6 @@
 import { InfermuxError, show } from '../common/errors.js';
 import type { Feeds, InferenceEngine, Tensor, TensorInput } from '../index.js';
+import { fromFloat16 } from '../tensors/float16.js';
 import { arrayTypeOf, isTensorType } from '../tensors/tensor.js';
 import type { ModelDescription, TrialInput, TrialOutput, TrialRequest, TrialResult } from './messages.js';
 
@@ -67,18 +68,28 @@ function readInteger(name: string, element: unknown): bigint {
   throw new InfermuxError('INVALID_ARGUMENT', `input ${JSON.stringify(name)} must have integers, got ${show(element)}`);
 }
 
-function outputOf({ type, dims, data }: Tensor): TrialOutput {
-  const shown = Array.from({ length: Math.min(data.length, MOST_ELEMENTS) }, (_, index) => String(data[index]));
-  return { type, dims, data: shown, length: data.length, top: topOf(dims, data) };
+function outputOf(tensor: Tensor): TrialOutput {
+  const { type, dims, data } = tensor;
+  const shown = Array.from({ length: Math.min(data.length, MOST_ELEMENTS) }, (_, index) =>
+    String(elementAt(tensor, index)),
+  );
+  return { type, dims, data: shown, length: data.length, top: topOf(tensor) };
+}
+
+/** A float16 is kept as its bits. */
+function elementAt({ type, data }: Tensor, index: number): Tensor['data'][number] | undefined {
+  const element = data[index];
+  return type === 'float16' ? fromFloat16(element as number) : element;
 }
 
 /** The largest numbers of the first row. */
-function topOf(dims: readonly number[], data: Tensor['data']): TrialOutput['top'] {
+function topOf(tensor: Tensor): TrialOutput['top'] {
+  const { type, dims, data } = tensor;
   const width = dims.at(-1) ?? 0;
-  if (dims.length > 2 || width < 2 || typeof data[0] === 'string') return [];
+  if (dims.length > 2 || width < 2 || type === 'string') return [];
   const row = Array.from({ length: Math.min(width, data.length) }, (_, index) => ({
     index,
-    value: Number(data[index]),
+    value: Number(elementAt(tensor, index)),
   }));
   const numbers = row.filter(({ value }) => Number.isFinite(value));
   return numbers.sort((left, right) => right.value - left.value).slice(0, MOST_TOP);

@@ -109,12 +109,24 @@ describe.skipIf(BROWSER === undefined)('the page of the console, in a browser', 
     await page.getByText('loaded in no replica').waitFor();
   });
 
+  it('offers no loads and unloads where they are not allowed', async () => {
+    const guarded = await createServer(engine, { http: { port: 0 }, grpc: false, admin: false });
+    const page = await open('#/model/digits-mlp', {}, `http://127.0.0.1:${guarded.http?.port}`);
+    await page.getByText(/^version 1 · loaded in/).waitFor();
+    expect(await page.getByRole('button', { name: 'Run' }).isVisible()).toBe(true);
+    expect(await page.getByRole('button', { name: /load/i }).count()).toBe(0);
+    await page.context().close();
+    await guarded.close({ graceMs: 1_000 });
+  });
+
   it('can be used by the keyboard alone', async () => {
     const page = await open();
     await page.getByRole('article').or(page.locator('.tile')).first().waitFor();
     await page.keyboard.press('Tab');
     expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to the content');
-    for (let tabs = 0; tabs < 3; tabs += 1) await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    expect(await page.evaluate('[document.activeElement.id, location.hash]')).toStrictEqual(['main', '#/']);
+    for (let tabs = 0; tabs < 3; tabs += 1) await page.keyboard.press('Shift+Tab');
     await page.keyboard.press('Enter');
     await expect.poll(() => page.evaluate('location.hash')).toBe('#/models');
     expect(await page.evaluate('document.activeElement.id')).toBe('main');
@@ -142,9 +154,17 @@ describe.skipIf(BROWSER === undefined)('the page of the console, in a browser', 
     const port = own.http?.port as number;
     const at = `http://127.0.0.1:${port}`;
     const page = await open('#/', {}, at);
-    await page.getByLabel('This server needs a key').fill('a-secret-of-some-length');
-    await page.getByRole('button', { name: 'Use it' }).click();
+    const give = async (key: string) => {
+      await page.getByLabel('This server needs a key').fill(key);
+      await page.getByRole('button', { name: 'Use it' }).click();
+    };
+    await give('a-secret-of-another-length');
+    await page.getByText('The server refused the last key.').waitFor();
+    await page.getByRole('link', { name: 'Models' }).click();
+    await page.goto(`${at}/console#/model/times-2`);
+    await give('a-secret-of-some-length');
     await expect.poll(() => page.locator('#state').textContent()).toMatch(/^ready/);
+    await page.getByLabel('Elements').waitFor();
     await own.close({ graceMs: 5_000 });
     await expect.poll(() => page.locator('#state').getAttribute('class')).toBe('bad');
     own = await createServer(other, { http: { port }, grpc: false, auth });

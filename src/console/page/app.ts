@@ -55,6 +55,11 @@ function show(isMove: boolean): void {
 }
 
 addEventListener('hashchange', () => show(true));
+// The part of the address after the # names the view, so the link must not change it.
+document.querySelector('.skip')?.addEventListener('click', (event) => {
+  event.preventDefault();
+  main.focus();
+});
 show(false);
 
 void follow(

@@ -10,13 +10,15 @@ function headers(): Record<string, string> {
   return key === null ? {} : { authorization: `Bearer ${key}` };
 }
 
-/** Asks the server, with the key if one is known. @throws Error with the server's message. */
+/** Asks the server, again when the reader has given a key that it needs. @throws Error with the server's message. */
 export async function ask<Answer>(path: string, init: RequestInit = {}): Promise<Answer> {
-  const response = await fetch(path, { ...init, headers: headers() });
-  const answer = (await response.json().catch(() => ({}))) as { readonly error?: string };
-  if (response.ok) return answer as Answer;
-  if (response.status === 401) askForKey();
-  throw new Error(answer.error ?? `the server answered ${response.status}`);
+  for (;;) {
+    const response = await fetch(path, { ...init, headers: headers() });
+    const answer = (await response.json().catch(() => ({}))) as { readonly error?: string };
+    if (response.ok) return answer as Answer;
+    if (response.status !== 401) throw new Error(answer.error ?? `the server answered ${response.status}`);
+    await askForKey();
+  }
 }
 
 /** Hears of snapshots until the page is closed; connects again when the connection ends. */
@@ -65,7 +67,7 @@ async function* messages(body: ReadableStream<Uint8Array>): AsyncGenerator<strin
 
 let asking: Promise<void> | undefined;
 
-/** Shows a form for the key; resolves when one was given. */
+/** Shows a form for the key, above whatever the page shows; resolves when one was given. */
 function askForKey(): Promise<void> {
   asking ??= new Promise<void>((resolve) => {
     const input = h('input', { type: 'password', id: 'key', autocomplete: 'current-password', required: true });
@@ -82,9 +84,11 @@ function askForKey(): Promise<void> {
         },
       },
       h('label', { for: 'key' }, 'This server needs a key'),
+      sessionStorage.getItem(KEY) !== null &&
+        h('p', { class: 'bad', role: 'alert' }, 'The server refused the last key.'),
       h('div', { class: 'row' }, input, h('button', { class: 'act main' }, 'Use it')),
     );
-    document.querySelector('main')?.prepend(form);
+    document.querySelector('#login')?.replaceChildren(form);
     input.focus();
   });
   return asking;
