@@ -7,12 +7,11 @@ import webpack from 'webpack';
 const EXTERNAL = ['infermux', 'onnxruntime-node'];
 const ENTRY = 'src/main.mjs';
 
-/** @param external packages to leave out; none, to see what happens. */
-export const withEsbuild = (outfile, external = EXTERNAL) =>
+export const withEsbuild = (outfile) =>
   esbuild({
     entryPoints: [ENTRY],
     outfile,
-    external,
+    external: EXTERNAL,
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -32,7 +31,8 @@ export const withVite = (outfile) =>
     },
   });
 
-export const withWebpack = (outfile) =>
+/** @param external packages to leave out; fewer, to see what happens. */
+export const withWebpack = (outfile, external = EXTERNAL) =>
   new Promise((done, failed) => {
     const config = {
       mode: 'production',
@@ -40,7 +40,7 @@ export const withWebpack = (outfile) =>
       entry: resolve(ENTRY),
       experiments: { outputModule: true },
       output: { path: resolve('dist'), filename: outfile.replace('dist/', ''), module: true },
-      externals: Object.fromEntries(EXTERNAL.map((name) => [name, `module ${name}`])),
+      externals: Object.fromEntries(external.map((name) => [name, `module ${name}`])),
     };
     webpack(config, (error, stats) => {
       if (error ?? stats.hasErrors()) failed(error ?? new Error(stats.toString()));

@@ -7,6 +7,7 @@ import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../common/clock.js';
 import { messageOf } from '../../common/errors.js';
+import { ownFile } from '../../common/files/own-file.js';
 import type { ModelReference } from '../../contracts/model-reference.js';
 import type { CompileMessage, CompileRequest, CompileResult } from '../../protocol/compile-messages.js';
 
@@ -124,7 +125,7 @@ function start(): ChildProcess {
   if (process.getBuiltinModule?.('node:sea')?.isSea() === true) throw new Error('this is a single executable');
   // Not with the options of this process: two debuggers would want one port, and instruments the same files.
   const { NODE_OPTIONS: _, ...env } = process.env;
-  const child = fork(fileURLToPath(new URL(PROGRAM, import.meta.url).href), [], {
+  const child = fork(fileURLToPath(ownFile(PROGRAM, import.meta.url).href), [], {
     ...{ env, execArgv: [], serialization: 'advanced' },
     // Not detached: Linux gives each session of processes its share of the cores, whatever their priority.
     stdio: ['pipe', 'ignore', 'pipe', 'ipc'],

@@ -8,6 +8,7 @@ import {
 } from 'node:worker_threads';
 import { ArrayTaskQueue, Piscina } from 'piscina';
 import { messageOf } from '../../common/errors.js';
+import { ownFile } from '../../common/files/own-file.js';
 import { isError } from '../../common/values/realm.js';
 import { explainMissing } from './replica-entry.js';
 
@@ -100,7 +101,7 @@ export class PooledThread<Settings> {
   #start(): MessagePort {
     const { port1: port, port2 } = new MessageChannel();
     const pool = new Piscina({
-      filename: new URL(THREAD_ENTRY, import.meta.url).href,
+      filename: ownFile(THREAD_ENTRY, import.meta.url).href,
       workerData: { entry: this.#entry.href },
       minThreads: 0,
       maxThreads: 1,

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { InfermuxError, messageOf } from '../../common/errors.js';
+import { ownFile } from '../../common/files/own-file.js';
 
 /** The module that a replica's thread runs, as seen from this module. */
 const ENTRY = '../../worker/replica-worker.js';
@@ -31,10 +32,9 @@ function missing(what: string, cause?: Error): InfermuxError {
   return new InfermuxError('FAILED_PRECONDITION', `${what}: ${advice}`, { cause });
 }
 
-/** Not `new URL(ENTRY, import.meta.url)`: a bundler takes that for an asset, and copies the file without its imports. */
 function pathFrom(base: string | undefined): string | undefined {
   try {
-    return fileURLToPath(new URL(ENTRY, base).href);
+    return base === undefined ? undefined : fileURLToPath(ownFile(ENTRY, base).href);
   } catch {
     return undefined;
   }

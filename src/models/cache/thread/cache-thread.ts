@@ -1,5 +1,6 @@
 import type { Clock } from '../../../common/clock.js';
 import { InfermuxError, messageOf, readingInput } from '../../../common/errors.js';
+import { ownFile } from '../../../common/files/own-file.js';
 import { fromErrorRecord, toErrorRecord } from '../../../common/values/error-record.js';
 import { iteratorOf } from '../../../common/values/streams.js';
 import { entryFolderOf } from '../entry-files.js';
@@ -158,7 +159,7 @@ export class CacheThread {
   }
 
   #start(): SideThread {
-    const thread = this.#environment.startThread(new URL(ENTRY, import.meta.url), this.#options, {
+    const thread = this.#environment.startThread(ownFile(ENTRY, import.meta.url), this.#options, {
       received: (message) => this.#receive(message as FromCache, thread),
       unreadable: (error) => this.#thread === thread && this.#lost(error),
     });
