@@ -49,14 +49,14 @@ export type TargetOf<Models> = string extends keyof Models
   ? string
   : IdOf<Models> | `${IdOf<Models>}@${number}` | `${string}/${IdOf<Models>}` | `${string}/${IdOf<Models>}@${number}`;
 
-/** The model that a target means. */
+/** The model that a target means: a version may have an entry of its own. */
 type ModelOf<Models, Target extends string> = string extends keyof Models
   ? ModelType
   : Target extends keyof Models
     ? Models[Target]
-    : Target extends `${infer Id}@${number}`
+    : Target extends `${string}/${infer Id}`
       ? ModelOf<Models, Id>
-      : Target extends `${string}/${infer Id}`
+      : Target extends `${infer Id}@${number}`
         ? ModelOf<Models, Id>
         : never;
 

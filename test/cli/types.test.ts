@@ -16,6 +16,11 @@ const TSC = join(ROOT, 'node_modules', 'typescript', 'lib', 'tsc.js');
 const user = directory({
   'models/times-2.onnx': scaleModel(2),
   "models/it's odd/1/model.onnx": scaleModel(3),
+  // Three versions: the first takes something else.
+  'models/moved/model.json': '{ "versions": "all" }',
+  'models/moved/1/model.onnx': identityModel(['int64']),
+  'models/moved/2/model.onnx': scaleModel(2),
+  'models/moved/3/model.onnx': scaleModel(3),
   'models/every-type.onnx': identityModel(TENSOR_TYPES),
 });
 const types = join(user, 'models.d.ts');
@@ -46,6 +51,8 @@ const GOOD: Readonly<Record<string, string>> = {
     "const { y } = await engine.run('times-2', { x }); export const data: Float32Array = y.data;",
   'names a version, or a deployment':
     "export const all = [(await engine.run('times-2@1', { x })).y, (await engine.run('gpu/times-2', { x })).y, (await engine.run('gpu/times-2@1', { x })).y, (await engine.run(\"it's odd\", { x })).y];",
+  'names a version that takes something else':
+    "export const all = [(await engine.run('moved', { x })).y, (await engine.run('moved@2', { x })).y, (await engine.run('moved@1', { in0: { dims: [1], data: [1] } })).out0, (await engine.run('gpu/moved@1', { in0: { dims: [1], data: [1] } })).out0];",
   'gets the outputs that it names': `
     const { outputs } = await engine.infer({ target: 'every-type', feeds, outputs: ['out9', 'out12'] });
     export const [ids, texts]: [BigInt64Array, readonly string[]] = [outputs.out9.data, outputs.out12.data];`,
@@ -72,6 +79,11 @@ const GOOD: Readonly<Record<string, string>> = {
 const BAD: Readonly<Record<string, readonly [string, string]>> = {
   'a model that is not there': ["await engine.run('times-3', { x });", '"times-3"'],
   'an input that is not there': ["await engine.run('times-2', { image: x });", "'image' does not exist"],
+  'an input that this version does not have': ["await engine.run('moved@1', { x });", "'x' does not exist"],
+  'an input that only another version has': [
+    "await engine.run('gpu/moved@3', { in0: { dims: [1], data: [1] } });",
+    "'in0' does not exist",
+  ],
   'an input that is missing': ["await engine.run('times-2', {});", "Property 'x' is missing"],
   'elements of another type': [
     "await engine.run('times-2', { x: { dims: [4], data: new Float64Array(4) } });",
@@ -148,7 +160,7 @@ describe('infermux types', () => {
     const { mtimeMs } = statSync(types);
     const again = await infermux('types', join(user, 'models'), '--output', types, '--check');
     expect(again).toMatchObject({ code: 0 });
-    expect(again.stderr).toContain('is up to date: 3 models');
+    expect(again.stderr).toContain('is up to date: 4 models');
     expect(statSync(types).mtimeMs).toBe(mtimeMs);
     const old = directory({ 'models.d.ts': 'export interface Models {}\n' });
     const checked = await infermux('types', join(user, 'models'), '-o', join(old, 'models.d.ts'), '--check');
@@ -164,6 +176,9 @@ describe('infermux types', () => {
     expect(stdout).toContain('  good: {');
     expect(stdout).not.toContain('bad');
     expect(stderr).toContain('infermux: bad@1: ');
+    const fresh = join(directory({}), 'models.d.ts');
+    expect(await infermux('types', models, '-o', fresh)).toMatchObject({ code: 1 });
+    expect(readFileSync(fresh, 'utf8')).toBe(stdout);
     // A file that knows all of them is not replaced by one that does not.
     const old = join(directory({ 'models.d.ts': 'before' }), 'models.d.ts');
     expect((await infermux('types', models, '-o', old)).stderr).toContain('stays as it is');
@@ -183,11 +198,11 @@ describe('infermux types', () => {
   it('shows any name as what it is', () => {
     const text = declarationsOf([
       {
-        id: 'a\'b"c\\d\n',
+        ...{ id: 'a\'b"c\\d\n', version: 1, isDefault: true },
         inputs: [{ name: '__proto__', type: 'float32', shape: ['*/ evil', '', 3] }],
         outputs: [{ name: 'is fine', type: 'int64', shape: [] }],
       },
-      { id: 'nothing', inputs: [], outputs: [] },
+      { id: 'nothing', version: 1, isDefault: true, inputs: [], outputs: [] },
     ]);
     expect(text).toContain('  "a\'b\\"c\\\\d\\n": {');
     expect(text).toContain('      /** [*\\/ evil, ?, 3] */\n      __proto__: FeedOf<');

@@ -4,7 +4,6 @@ import type { Jobs } from '../children/jobs.js';
 import { type Limits, ModelProcess } from '../children/model-process.js';
 import { messageOf, printable } from '../terminal/printable.js';
 import { renderFacts } from '../terminal/tables.js';
-import type { DeclaredModel } from './declarations.js';
 import { idsOf, type ModelPlace, optionsOf } from './model-place.js';
 
 /** Models as an engine sees them: of a directory, or of a finder. */
@@ -45,42 +44,43 @@ export async function checkModels(
   isIsolated: boolean,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
-  return (await examineModels(place, { limits, isIsolated, wanted: () => true }, progress)).report;
+  return (await examineModels(place, limits, isIsolated, progress)).report;
 }
+
+/** A version of a model, and what it takes and gives. */
+export type LoadedVersion = Pick<ModelReport, 'id' | 'isDefault'> & {
+  readonly version: number;
+} & Jobs['check']['result'];
 
 /** What is found out about models by loading them. */
 export interface Examined {
   readonly report: RepositoryReport;
   /** Those that can be loaded. */
-  readonly loaded: readonly DeclaredModel[];
-}
-
-interface ExamineOptions {
-  readonly limits: Limits;
-  readonly isIsolated: boolean;
-  /** Which models to load. */
-  wanted(model: ModelReport): boolean;
+  readonly loaded: readonly LoadedVersion[];
 }
 
 /** As {@link checkModels}, and tells what those take and give that can be loaded. */
 export function examineModels(
   place: ModelPlace,
-  { limits, isIsolated, wanted }: ExamineOptions,
+  limits: Limits,
+  isIsolated: boolean,
   progress: (done: number, total: number) => void,
 ): Promise<Examined> {
   // Its process starts while this one looks for the models.
   const checker = new ModelChecker(place, limits, isIsolated);
   return withModels(place, async (engine, problems) => {
     const failures: Problem[] = [...problems];
-    const models = engine.models.list().filter((model) => model.version !== undefined && wanted(model));
-    const loaded: DeclaredModel[] = [];
-    for (const [done, { id, version }] of models.entries()) {
+    const models = engine.models
+      .list()
+      .flatMap(({ id, version, isDefault }) => (version === undefined ? [] : [{ id, version, isDefault }]));
+    const loaded: LoadedVersion[] = [];
+    for (const [done, { id, version, isDefault }] of models.entries()) {
       const model = `${id}@${version}`;
       progress(done, models.length);
       // A finder need not know the version by its number.
       const found = await checker.check('directory' in place ? model : id);
       if ('problem' in found) failures.push({ model, ...found });
-      else loaded.push({ id, ...found });
+      else loaded.push({ id, version, isDefault, ...found });
     }
     progress(models.length, models.length);
     return { report: await report(place, engine, failures), loaded };

@@ -1,16 +1,26 @@
 import type { ValueMetadata } from '../../index.js';
 
-/** A model, as its declaration shows it. */
+/** A version of a model, as its declaration shows it. */
 export interface DeclaredModel {
   readonly id: string;
+  readonly version: number;
+  /** Whether requests that name no version go to it. */
+  readonly isDefault: boolean;
   readonly inputs: readonly ValueMetadata[];
   readonly outputs: readonly ValueMetadata[];
 }
 
 const IDENTIFIER = /^[A-Za-z_$][\w$]*$/;
 
-/** Returns the TypeScript module that declares the models as an interface `Models`. */
-export function declarationsOf(models: readonly DeclaredModel[]): string {
+/**
+ * Returns the TypeScript module that declares the models as an interface `Models`. A version that is not the default
+ * one has an entry of its own if it takes or gives something else.
+ */
+export function declarationsOf(versions: readonly DeclaredModel[]): string {
+  const defaults = versions.filter(({ isDefault }) => isDefault);
+  const known = new Map(defaults.map((model) => [model.id, valuesOf(model).join('\n')]));
+  const others = versions.filter((model) => !model.isDefault && valuesOf(model).join('\n') !== known.get(model.id));
+  const models = [...defaults, ...others];
   const used = new Set(
     models.flatMap(({ inputs, outputs }) => [inputs.length && 'FeedOf', outputs.length && 'TensorOf']),
   );
@@ -27,13 +37,13 @@ export function declarationsOf(models: readonly DeclaredModel[]): string {
   ].join('\n');
 }
 
-function modelLines({ id, inputs, outputs }: DeclaredModel): string[] {
-  return [
-    `  ${key(id)}: {`,
-    ...valueLines('inputs', 'FeedOf', inputs),
-    ...valueLines('outputs', 'TensorOf', outputs),
-    '  };',
-  ];
+function modelLines(model: DeclaredModel): string[] {
+  const { id, version, isDefault } = model;
+  return [`  ${key(isDefault ? id : `${id}@${version}`)}: {`, ...valuesOf(model), '  };'];
+}
+
+function valuesOf({ inputs, outputs }: DeclaredModel): string[] {
+  return [...valueLines('inputs', 'FeedOf', inputs), ...valueLines('outputs', 'TensorOf', outputs)];
 }
 
 function valueLines(what: string, type: string, values: readonly ValueMetadata[]): string[] {

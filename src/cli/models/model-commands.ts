@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { parsePath, parseWritableFile, TIMEOUT } from '../flags.js';
 import { FAILED, print, progressOf, WRONG_USAGE } from '../terminal/print.js';
@@ -119,7 +120,8 @@ async function writeTypes(place: ModelPlace, { output, check, timeout }: TypesFl
     process.stderr.write('infermux: no model was found, so there is nothing to write\n');
     process.exitCode = FAILED;
   } else if (output === undefined) process.stdout.write(text);
-  else if (problems.length > 0) process.stderr.write(`infermux: ${quoted(output)} stays as it is\n`);
+  else if (problems.length > 0 && existsSync(output))
+    process.stderr.write(`infermux: ${quoted(output)} stays as it is\n`);
   else if (await hasText(output, text)) process.stderr.write(`${quoted(output)} is up to date: ${counted(models)}\n`);
   else if (check === true) {
     process.stderr.write(`infermux: ${quoted(output)} is not up to date: run infermux types again\n`);

@@ -11,15 +11,15 @@ export interface DeclaredTypes {
   readonly problems: readonly { readonly model: string; readonly problem: string }[];
 }
 
-/** Loads each model in a child process, and declares what it takes and gives. */
+/** Loads each version of each model in a child process, and declares what it takes and gives. */
 export async function declareModels(
   place: ModelPlace,
   limits: Limits,
   progress: (done: number, total: number) => void,
 ): Promise<DeclaredTypes> {
-  const wanted = ({ isDefault }: { readonly isDefault: boolean }) => isDefault;
-  const { loaded, report } = await examineModels(place, { limits, isIsolated: false, wanted }, progress);
-  return { text: declarationsOf(loaded), models: loaded.length, problems: report.problems };
+  const { loaded, report } = await examineModels(place, limits, false, progress);
+  const models = new Set(loaded.map(({ id }) => id)).size;
+  return { text: declarationsOf(loaded), models, problems: report.problems };
 }
 
 /** Whether the file has this text already. Line ends do not count: a version control system may change them. */
