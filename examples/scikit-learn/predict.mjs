@@ -13,6 +13,7 @@ const { label, probabilities } = await engine.run('churn', {
   usage: { dims, data: Float32Array.from(customers, ({ usage }) => usage) },
 });
 for (const [row, customer] of customers.entries()) {
-  console.log(JSON.stringify(customer), label.data[row], probabilities.data.slice(2 * row, 2 * row + 2).join(' '));
+  const shares = Array.from(probabilities.data.slice(2 * row, 2 * row + 2), (share) => share.toFixed(2)).join(' ');
+  console.log(JSON.stringify(customer), label.data[row], shares);
 }
 await engine.close();

@@ -100,6 +100,7 @@ const pipeline: OnnxGraph = {
         coefficients: Float32Array.of(-2, 0.5, 1, -0.8, 2, -0.5, -1, 0.8),
         intercepts: Float32Array.of(0.4, -0.4),
         classlabels_strings: ['leaves', 'stays'],
+        post_transform: 'LOGISTIC',
       },
     },
   ],

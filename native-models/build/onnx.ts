@@ -23,7 +23,7 @@ const DATA_TYPES = {
   int4: 22,
 } as const;
 const EXTERNAL = 1;
-const ATTRIBUTE_TYPES = { INT: 2, GRAPH: 5, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
+const ATTRIBUTE_TYPES = { INT: 2, STRING: 3, GRAPH: 5, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
 /** The domain of functions, which a model brings with it. */
 const LOCAL_DOMAIN = 'local';
 /** The operators of classical machine learning, and the version of them that all runtimes know. */
@@ -44,7 +44,7 @@ export interface OnnxNode {
 }
 
 /** A graph is the body of a loop. */
-type OnnxAttribute = number | readonly number[] | readonly string[] | Float32Array | OnnxBody;
+type OnnxAttribute = number | string | readonly number[] | readonly string[] | Float32Array | OnnxBody;
 
 export interface OnnxInitializer {
   readonly name: string;
@@ -140,6 +140,7 @@ function encodeNode(
 
 function encodeAttribute([name, value]: [string, OnnxAttribute]) {
   if (typeof value === 'number') return { name, type: ATTRIBUTE_TYPES.INT, i: value };
+  if (typeof value === 'string') return { name, type: ATTRIBUTE_TYPES.STRING, s: Buffer.from(value) };
   if (value instanceof Float32Array) return { name, type: ATTRIBUTE_TYPES.FLOATS, floats: [...value] };
   if ('nodes' in value) return { name, type: ATTRIBUTE_TYPES.GRAPH, g: encodeGraph(value) };
   if (value.some((each) => typeof each === 'string')) {
