@@ -6,6 +6,7 @@ import { getHeapStatistics } from 'node:v8';
 import { createEngine } from '../../index.js';
 import { type Answer, ModelProcess } from '../children/model-process.js';
 import { messageOf } from '../terminal/printable.js';
+import { coreQuota } from './core-quota.js';
 
 /** What `infermux doctor` finds out about this machine. Memory in bytes; undefined is not known here. */
 export interface Facts {
@@ -85,7 +86,7 @@ export async function gatherFacts(progress: (done: number, total: number) => voi
     processor: cpus()[0]?.model ?? 'unknown',
     features: processorFeatures(),
     cores: availableParallelism(),
-    coreQuota: coreQuota(),
+    coreQuota: coreQuota(textOf),
     memory: {
       total: totalmem(),
       free: freemem(),
@@ -143,17 +144,6 @@ function problemOf(answer: Answer<undefined>): string | undefined {
 function processorFeatures(): string[] {
   const flags = new Set(/^(?:flags|Features)\s*:(.*)$/m.exec(textOf('/proc/cpuinfo'))?.[1]?.trim().split(' '));
   return FEATURES.filter((name) => flags.has(name));
-}
-
-/** From the control group, version 2 or 1. */
-function coreQuota(): number | undefined {
-  const [, quota, period] =
-    /^(\d+) (\d+)/.exec(textOf('/sys/fs/cgroup/cpu.max')) ??
-    /^(\d+)\n(\d+)/.exec(
-      `${textOf('/sys/fs/cgroup/cpu/cpu.cfs_quota_us')}${textOf('/sys/fs/cgroup/cpu/cpu.cfs_period_us')}`,
-    ) ??
-    [];
-  return quota === undefined ? undefined : Number(quota) / Number(period);
 }
 
 /** Where an engine keeps compiled models by default, and whether it can. */
