@@ -84,13 +84,19 @@ describe('a screen', () => {
       ...{ id: `model-${index}\u001b[2J`, version: 1, bytes: 1, queued: 0, replicas: 0, requests: index, errors: 0 },
       latency: undefined,
     })),
-    ...{ replicas: [], deployments: [], endpoints: [], events: [] },
+    ...{ replicas: [], deployments: [] },
+    endpoints: [
+      { name: 'digits', perSecond: 12, traffic: [{ target: 'a', share: 0.9 }], shadows: [{ target: 'b', share: 0.1 }] },
+    ],
+    events: Array.from({ length: 9 }, (_, index) => ({
+      ...{ number: index, at: 0, kind: 'load' as const, text: `r0 loaded m${index}\u001b[2J` },
+    })),
     errors: [{ code: 'QUEUE_FULL', message: 'full', model: 'a', count: 9, at: 0 }],
   };
 
   it('has room for the busiest models and the last errors, and steers no terminal', () => {
-    const lines = topLines(snapshot, { height: 20, width: 60 });
-    expect(lines).toHaveLength(20);
+    const lines = topLines(snapshot, { height: 30, width: 60 });
+    expect(lines).toHaveLength(30);
     expect(lines.every((line) => line.length <= 60)).toBe(true);
     const text = lines.join('\n');
     expect(text).toContain('1,235 requests/s, 4 a call');
@@ -98,6 +104,9 @@ describe('a screen', () => {
     expect(text).toContain('model-49\\u001b[2J@1');
     expect(text).not.toContain('model-3\\');
     expect(text).toContain('QUEUE_FULL ×9  full');
+    expect(text).toMatch(/digits +12 +a 90 % +b 10 %/);
+    expect(text).toContain('r0 loaded m8\\u001b[2J');
+    expect(text).not.toContain('r0 loaded m5');
     expect(text).not.toContain('\u001b[2J');
   });
 });

@@ -1,5 +1,13 @@
 import { stripVTControlCharacters } from 'node:util';
-import type { DeploymentLine, ErrorLine, ModelLine, ReplicaLine, Snapshot } from '../../console/messages.js';
+import type {
+  DeploymentLine,
+  EndpointLine,
+  ErrorLine,
+  EventLine,
+  ModelLine,
+  ReplicaLine,
+  Snapshot,
+} from '../../console/messages.js';
 import { colors } from '../terminal/colors.js';
 import { printable } from '../terminal/printable.js';
 
@@ -9,14 +17,22 @@ export interface Screen {
 }
 
 const MOST_ERRORS = 3;
+const MOST_EVENTS = 3;
 const LEAST_MODELS = 3;
 const GAP = 2;
 
 /** Returns the lines of one second, as many as the screen has room for: the busiest models first. */
 export function topLines(snapshot: Snapshot, { height, width }: Screen): string[] {
-  const { deployments, replicas, models, errors } = snapshot;
-  const head = [...headLines(snapshot), '', ...deploymentLines(deployments), '', ...replicaLines(replicas), ''];
-  const tail = errors.length === 0 ? [] : ['', ...errorLines(errors.slice(0, MOST_ERRORS))];
+  const { deployments, replicas, models, endpoints, errors, events } = snapshot;
+  const head = [
+    ...[...headLines(snapshot), '', ...deploymentLines(deployments), ''],
+    ...(endpoints.length === 0 ? [] : [...endpointLines(endpoints), '']),
+    ...[...replicaLines(replicas), ''],
+  ];
+  const tail = [
+    ...(errors.length === 0 ? [] : ['', ...errorLines(errors.slice(0, MOST_ERRORS))]),
+    ...(events.length === 0 ? [] : ['', ...eventLines(events.slice(-MOST_EVENTS))]),
+  ];
   const room = Math.max(LEAST_MODELS, height - head.length - tail.length - 1);
   const busiest = [...models].sort((left, right) => right.requests - left.requests || right.replicas - left.replicas);
   const lines = [...head, ...modelLines(busiest.slice(0, room)), ...tail];
@@ -45,6 +61,17 @@ function deploymentLines(deployments: readonly DeploymentLine[]): string[] {
       String(queued),
       String(ongoing),
       lastFailure === undefined ? printable(goal) : `${printable(goal)}; ${colors.red(printable(lastFailure))}`,
+    ]),
+  );
+}
+
+function endpointLines(endpoints: readonly EndpointLine[]): string[] {
+  const shares = (of: EndpointLine['traffic']) =>
+    of.map(({ target, share }) => `${printable(target)} ${rate(100 * share)} %`).join(', ');
+  return columns(
+    ['endpoint', 'req/s', 'traffic', 'copies'],
+    endpoints.map(({ name, perSecond, traffic, shadows }) => [
+      ...[printable(name), rate(perSecond), shares(traffic), shares(shadows)],
     ]),
   );
 }
@@ -81,6 +108,11 @@ function modelLines(models: readonly ModelLine[]): string[] {
 
 function errorLines(errors: readonly ErrorLine[]): string[] {
   return errors.map(({ code, count, message }) => `${colors.red(printable(code))} ×${count}  ${printable(message)}`);
+}
+
+/** The newest last. */
+function eventLines(events: readonly EventLine[]): string[] {
+  return events.map(({ at, text }) => `${colors.dim(new Date(at).toLocaleTimeString('en-GB'))}  ${printable(text)}`);
 }
 
 /** Cells one below the other. */
