@@ -123,7 +123,7 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
     runOptions?: ModelRunOptions<Name>,
   ): Promise<OutputsOf<Models, Target, Name>>;
   run(target: string, request: unknown, runOptions?: RunOptions): Promise<unknown> {
-    return this.#submit(() => this.#parts.submit(target, request, readRunOptions(runOptions), toOutputs));
+    return this.#submit(target, () => this.#parts.submit(target, request, readRunOptions(runOptions), toOutputs));
   }
 
   /**
@@ -139,10 +139,13 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
     const Name extends OutputNameOf<Models, Target> = OutputNameOf<Models, Target>,
   >(request: ModelRequest<Models, Target, Name>): Promise<InferenceResult<OutputsOf<Models, Target, Name>>>;
   infer(request: InferenceRequest<unknown>): Promise<InferenceResult<unknown>> {
-    return this.#submit(() => {
-      const options = readInferenceRequest(request);
-      return this.#parts.submit(options.target, options.feeds, options, toResult);
-    });
+    let options: InferenceRequest<unknown>;
+    try {
+      options = readInferenceRequest(request);
+    } catch (cause) {
+      return this.#refuse(undefined, cause);
+    }
+    return this.#submit(options.target, () => this.#parts.submit(options.target, options.feeds, options, toResult));
   }
 
   /**
@@ -164,9 +167,10 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
       const value = cloneRequest(request);
       const options = readRunOptions(runOptions);
       own = options.signal;
-      begin = (stream, signal) => this.#submit(() => this.#parts.stream(target, value, { ...options, signal }, stream));
+      begin = (stream, signal) =>
+        this.#submit(target, () => this.#parts.stream(target, value, { ...options, signal }, stream));
     } catch (cause) {
-      begin = () => this.#refuse(cause);
+      begin = () => this.#refuse(target, cause);
     }
     return new HandlerStream<Item>(begin, own);
   }
@@ -276,19 +280,19 @@ export class InferenceEngine<Models extends ModelTypes<Models> = AnyModels> {
     await others.look('the weight store', this.#options.weightStore.directory);
   }
 
-  #submit<T>(submit: () => Promise<T>): Promise<T> {
+  #submit<T>(target: unknown, submit: () => Promise<T>): Promise<T> {
     try {
       this.#shutdown.checkRunning();
       return submit();
     } catch (cause) {
-      return this.#refuse(cause);
+      return this.#refuse(target, cause);
     }
   }
 
   /** Makes a rejection of a refusal too, so that `run` and `infer` never throw. */
-  #refuse(cause: unknown): Promise<never> {
+  #refuse(target: unknown, cause: unknown): Promise<never> {
     const error = unreadableInput('the request', cause);
-    this.#parts.requestFailed(error);
+    this.#parts.requestFailed(error, target);
     return Promise.reject(error);
   }
 }

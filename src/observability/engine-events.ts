@@ -28,7 +28,10 @@ export interface EngineEvents {
     readonly status: 'pending' | 'reached' | 'superseded' | 'failed';
     readonly reason: string | undefined;
   };
-  /** A request was refused or answered with an error. It has no deployment if it was refused before one was chosen. */
+  /**
+   * A request was refused or answered with an error. If it was refused before a deployment was chosen, `deployment` is
+   * undefined, and `model` is the target of the request.
+   */
   readonly requestFailed: {
     readonly model: string | undefined;
     readonly deployment: string | undefined;

@@ -38,6 +38,9 @@ import { metricsSource } from './metrics-source.js';
 import { OtherWritersLog } from './other-writers-log.js';
 import { ReplicaEvents } from './replica-events.js';
 
+/** Longest target that an event repeats. */
+const MOST_OF_TARGET = 500;
+
 /** Creates the layers of one engine, and gives each the others that it needs. */
 export class EngineParts {
   readonly keepAlive = new KeepAlive();
@@ -152,9 +155,10 @@ export class EngineParts {
   }
 
   /** A request was refused before any deployment had it. */
-  requestFailed({ code, message: reason }: InfermuxError): void {
+  requestFailed({ code, message: reason }: InfermuxError, target?: unknown): void {
     this.metrics.requestFailed(code);
-    this.events.emit('requestFailed', () => ({ model: undefined, deployment: undefined, code, reason }));
+    const model = typeof target === 'string' ? target.slice(0, MOST_OF_TARGET) : undefined;
+    this.events.emit('requestFailed', () => ({ model, deployment: undefined, code, reason }));
   }
 
   readonly #write: Log['write'] = (level, fields, message) => this.log.write(level, fields, message);
