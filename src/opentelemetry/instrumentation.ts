@@ -92,9 +92,8 @@ export class InfermuxInstrumentation {
 
 /** Whether the tracer makes spans for nobody. The span of a provider has an id, even if it is not recorded. */
 function isNothing(tracer: Tracer): boolean {
-  const span = tracer.startSpan('infermux.probe', {}, ROOT_CONTEXT);
-  span.end();
-  return !isSpanContextValid(span.spanContext());
+  // It is not ended, so that no provider exports it.
+  return !isSpanContextValid(tracer.startSpan('infermux.probe', {}, ROOT_CONTEXT).spanContext());
 }
 
 /** @returns ends the subscriptions. */

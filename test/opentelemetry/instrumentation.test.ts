@@ -50,6 +50,12 @@ const only = (name: string) => {
 const idOf = (span: ReadableSpan) => span.spanContext().spanId;
 const msOf = ([seconds, nanos]: readonly [number, number]) => seconds * 1_000 + nanos / 1e6;
 
+it('exports no span of its own', () => {
+  exporter.reset();
+  instrumentation.setTracerProvider(provider);
+  expect(exporter.getFinishedSpans()).toStrictEqual([]);
+});
+
 describe('a request', () => {
   it('is a span within the active one, and has its queue and its run in it, within its time', async () => {
     const outer = tracer.startSpan('outer');
