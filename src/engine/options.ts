@@ -124,6 +124,9 @@ const METRICS_RULES: Readonly<Record<keyof MetricsOptions, Rule>> = {
   triton: isBoolean,
 };
 
+/** Names of the options of `metrics`. */
+export const METRICS_OPTION_NAMES: readonly string[] = Object.keys(METRICS_RULES);
+
 const STORE_RULES: Readonly<Record<keyof WeightStoreOptions & keyof ModelCacheSettings, Rule>> = {
   directory: isPath,
   maxBytes: isInteger({ lowest: 1 }),

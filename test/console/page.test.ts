@@ -113,7 +113,7 @@ describe.skipIf(BROWSER === undefined)('the page of the console, in a browser', 
     const guarded = await createServer(engine, { http: { port: 0 }, grpc: false, admin: false });
     const page = await open('#/model/digits-mlp', {}, `http://127.0.0.1:${guarded.http?.port}`);
     await page.getByText(/^version 1 · loaded in/).waitFor();
-    expect(await page.getByRole('button', { name: 'Run' }).isVisible()).toBe(true);
+    await page.getByRole('button', { name: 'Run' }).waitFor();
     expect(await page.getByRole('button', { name: /load/i }).count()).toBe(0);
     await page.context().close();
     await guarded.close({ graceMs: 1_000 });

@@ -3,11 +3,12 @@ import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { OPTION_NAMES } from '../../dist/engine/options.js';
+import { METRICS_OPTION_NAMES, OPTION_NAMES, resolveOptions } from '../../dist/engine/options.js';
+import { RUN_OPTION_NAMES } from '../../dist/engine/requests/run-options.js';
 import { createEngine, ERROR_CODES } from '../../dist/index.js';
 import { EVENT_NAMES } from '../../dist/observability/engine-events.js';
 import { infermux } from '../support/infermux.js';
-import { anchorsOf, BLOCKS, codeRows, PAGES, pageOf, README, ROOT } from './pages.js';
+import { anchorsOf, BLOCKS, codeRows, OTHER_PAGES, PAGES, pageOf, README, ROOT, tableOf } from './pages.js';
 
 /** A user's folder: the package is installed in it. */
 const USER = join(ROOT, '.cache', 'docs');
@@ -115,6 +116,12 @@ declare global {
     expect(Object.keys(PACKAGE.peerDependencies).filter((name) => !isOptional(name))).toEqual(['onnxruntime-node']);
   });
 
+  it('of JSON is JSON', () => {
+    const blocks = BLOCKS.filter(({ language }) => language === 'json');
+    expect(blocks.length).toBeGreaterThan(3);
+    for (const { name, code } of blocks) expect(() => JSON.parse(code), name).not.toThrow();
+  });
+
   it('is of a known kind', () => {
     const kinds = ['js', 'ts', 'typescript', 'sh', 'text', 'json', 'python', 'yaml'];
     expect(
@@ -140,8 +147,9 @@ describe('the README', () => {
 
 describe('the pages', () => {
   it('have links that lead somewhere, to the very heading', () => {
-    const byPath = new Map([README, ...PAGES].map((page) => [page.path, page]));
-    const broken = [README, ...PAGES].flatMap((page) =>
+    const all = [README, ...PAGES, ...OTHER_PAGES];
+    const byPath = new Map(all.map((page) => [page.path, page]));
+    const broken = all.flatMap((page) =>
       [...page.text.matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link = '']) => {
         if (/^https?:/.test(link)) return [];
         const [file = '', anchor] = link.split('#');
@@ -178,12 +186,30 @@ describe('the tables', () => {
     }
   });
 
-  it('list every option of the engine, and no other', () => {
-    const tables = pageOf('options')
-      .text.split('\n\n')
-      .filter((part) => part.startsWith('| option |'));
-    const names = tables.flatMap((table) => [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name));
-    expect(names.sort()).toEqual([...OPTION_NAMES].sort());
+  const options = pageOf('options');
+  const ofEngine = [
+    tableOf(options, '## Options of a deployment'),
+    tableOf(options, '## Options of the engine'),
+  ].flat();
+  const namesOf = (rows: readonly (readonly string[])[]) => rows.flatMap(([names = '']) => names.split(', ')).sort();
+
+  it('list every option of the engine, its metrics and its requests, and no other', () => {
+    expect(namesOf(ofEngine)).toEqual([...OPTION_NAMES].sort());
+    expect(namesOf(tableOf(options, '| option of `metrics` |'))).toEqual([...METRICS_OPTION_NAMES].sort());
+    expect(namesOf(tableOf(options, '## Options of a request'))).toEqual([...RUN_OPTION_NAMES].sort());
+  });
+
+  it('have the defaults that there are, where a default is a value', () => {
+    const { deployments, ...own } = resolveOptions({});
+    const resolved: Readonly<Record<string, unknown>> = { ...own, ...deployments.default };
+    const isValue = /^(-?[\d.]+|'[^']*'|true|false|\{( \w+: [\d.]+,?)+ \})$/;
+    const values = ofEngine.filter(([, value = '']) => isValue.test(value));
+    expect(values.length).toBeGreaterThan(15);
+    for (const [name = '', value = ''] of values) {
+      // These two are kept in another form.
+      const kept = { ...resolved, isolation: 'thread', maxModelBytes: -1 }[name];
+      expect(kept, name).toEqual(new Function(`return (${value})`)());
+    }
   });
 
   it('list every metric, span and channel, and no other', async () => {

@@ -18,6 +18,22 @@ export const PAGES: readonly Page[] = readdirSync(join(ROOT, 'docs'))
   .filter((name) => name.endsWith('.md'))
   .map((name) => read(`docs/${name}`));
 
+/** Texts of the repository beside the documentation. */
+export const OTHER_PAGES: readonly Page[] = [
+  ...['CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md', 'examples/README.md'],
+  ...readdirSync(join(ROOT, 'examples'), { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? [`examples/${entry.name}/README.md`] : [],
+  ),
+].map(read);
+
+/** The rows of the first table from a text on, without its head; cells have no quotes of code. */
+export function tableOf({ text }: Page, from: string): string[][] {
+  const [, after = ''] = text.split(from);
+  const [table = ''] = `${from}${after}`.slice(from.startsWith('|') ? 0 : from.length).match(/(^\|.*\n)+/m) ?? [];
+  const rows = table.trim().split('\n').slice(2);
+  return rows.map((row) => row.split(' | ').map((cell) => cell.replace(/^\| | \|$|`/g, '')));
+}
+
 export const pageOf = (name: string): Page => PAGES.find(({ path }) => path === `docs/${name}.md`) as Page;
 
 /** A block of code. */

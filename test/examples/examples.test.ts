@@ -19,10 +19,16 @@ const npm = (name: string, ...args: string[]) =>
     );
   });
 
+/** They run until a signal ends them; their own tests start them. */
+const SERVERS = ['fastify', 'nestjs', 'nextjs', 'node-http'];
+
 describe('the examples', () => {
-  it.each(names)('%s runs by itself: npm install, npm test', async (name) => {
+  it.each(names)('%s runs by itself: npm install, npm start, npm test', async (name) => {
     const installed = await npm(name, 'install', '--no-audit', '--no-fund', '--no-package-lock');
     expect(installed.code, installed.output).toBe(0);
+    const started = SERVERS.includes(name) ? undefined : await npm(name, 'start', '--silent');
+    if (started !== undefined)
+      expect(started, started.output).toMatchObject({ code: 0, output: expect.stringMatching(/\w/) });
     const tested = await npm(name, 'test');
     expect(tested.code, tested.output).toBe(0);
   });

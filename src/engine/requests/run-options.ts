@@ -76,6 +76,9 @@ const RULES: Readonly<Record<keyof RunOptions, Rule>> = {
   method: isText,
 };
 
+/** Names of the options of a request. */
+export const RUN_OPTION_NAMES: readonly string[] = Object.keys(RULES);
+
 const REQUEST_RULES = { target: anything, feeds: anything, ...RULES };
 
 const NONE: RunOptions = Object.freeze({});
