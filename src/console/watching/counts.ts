@@ -1,4 +1,4 @@
-import type { InferenceEngine } from '../../index.js';
+import type { EngineStatus, InferenceEngine } from '../../index.js';
 import type { Activity, Latency } from '../messages.js';
 
 /** A histogram so far: how many values are at most as large as each bound, in seconds. */
@@ -32,10 +32,18 @@ interface Sample {
 
 const NO_LABEL = '';
 
-/** Reads the counts of now. */
-export async function readCounts(engine: InferenceEngine, at: number): Promise<Counts> {
+/**
+ * Reads the counts of now.
+ *
+ * @param status of the engine, now.
+ */
+export async function readCounts(
+  { metrics }: InferenceEngine,
+  { replicas }: EngineStatus,
+  at: number,
+): Promise<Counts> {
   const read = async (name: string): Promise<readonly Sample[]> =>
-    (await engine.metrics.getSingleMetric(`infermux_${name}`)?.get())?.values ?? [];
+    (await metrics.getSingleMetric(`infermux_${name}`)?.get())?.values ?? [];
   const [durations, modelErrors, errors, batches, endpoints, loads, unloads] = await Promise.all(
     [
       ...['request_duration_seconds', 'model_request_errors_total', 'request_errors_total', 'batch_size'],
@@ -51,7 +59,7 @@ export async function readCounts(engine: InferenceEngine, at: number): Promise<C
     endpoints: sums(endpoints ?? [], 'endpoint'),
     loads: total(loads ?? []),
     evictions: total((unloads ?? []).filter(({ labels }) => labels['reason'] === 'evicted')),
-    completed: new Map(engine.status().replicas.map(({ id, completed, failed }) => [id, completed + failed])),
+    completed: new Map(replicas.map(({ id, completed, failed }) => [id, completed + failed])),
   };
 }
 
@@ -70,18 +78,22 @@ function sums(samples: readonly Sample[], label: string): Map<string, number> {
   return found;
 }
 
-/** The samples of a histogram come in the order of their bounds. */
+/** The samples of a histogram come in the order of its bounds, which all series have. */
 function histograms(samples: readonly Sample[], label: string): Map<string, Histogram> {
-  const found = new Map<string, { bounds: number[]; counts: number[]; count: number; sum: number }>();
+  const found = new Map<string, { bounds: readonly number[]; counts: number[]; count: number; sum: number }>();
+  const bounds: number[] = [];
   for (const { metricName = '', labels, value } of samples) {
     const name = String(labels[label] ?? NO_LABEL);
-    const own = found.get(name) ?? { bounds: [], counts: [], count: 0, sum: 0 };
-    found.set(name, own);
+    let own = found.get(name);
+    if (own === undefined) {
+      own = { bounds, counts: [], count: 0, sum: 0 };
+      found.set(name, own);
+    }
     if (metricName.endsWith('_sum')) own.sum = value;
     else if (metricName.endsWith('_count')) own.count = value;
     else if (labels['le'] !== '+Inf') {
-      own.bounds.push(Number(labels['le']));
       own.counts.push(value);
+      if (own.counts.length > bounds.length) bounds.push(Number(labels['le']));
     }
   }
   return found;

@@ -1,5 +1,5 @@
 import { PACKAGE_VERSION } from '../../common/package-version.js';
-import type { InferenceEngine, ReplicaStatus } from '../../index.js';
+import type { EngineStatus, InferenceEngine, ReplicaStatus } from '../../index.js';
 import type { DeploymentLine, EndpointLine, ModelLine, ReplicaLine, Snapshot } from '../messages.js';
 import type { Interval } from './counts.js';
 import type { Happenings } from './happenings.js';
@@ -18,19 +18,21 @@ export interface Moment {
   readonly while: Interval;
 }
 
-/** Describes the engine as it is now. */
+/** Describes the engine as its status says. */
 export function snapshotOf(
   engine: InferenceEngine,
+  { ready, replicas, models, queued }: EngineStatus,
   happenings: Happenings,
   moment: Moment,
   isAdmin: boolean,
 ): Snapshot {
-  const { ready, replicas, models, queued } = engine.status();
   const { second, while: recent } = moment;
+  const versions = new Map<string, number>();
+  for (const { id } of models) versions.set(id, (versions.get(id) ?? 0) + 1);
   const lines = models.map((model): ModelLine => {
     const { id, version, bytes, queued: waiting } = model;
     // The metrics know models by their id: the version that the id stands for shows what all of them do.
-    const isShown = engine.models.get(id)?.version === version;
+    const isShown = versions.get(id) === 1 || engine.models.get(id)?.version === version;
     const activity = isShown ? recent.ofModel(id) : { requests: 0, errors: 0, latency: undefined };
     return { id, version, bytes, queued: waiting, replicas: model.replicas.length, ...activity };
   });

@@ -74,7 +74,8 @@ export class Watchers {
 
   /** @param responses those that get the snapshot: all of them each second, and a new one at once. */
   async #look(responses: Iterable<ServerResponse>): Promise<void> {
-    const now = await readCounts(this.#engine, performance.now());
+    const status = this.#engine.status();
+    const now = await readCounts(this.#engine, status, performance.now());
     if (this.#responses.size === 0) return;
     const before = this.#counts.at(-1) ?? now;
     const longBefore = this.#counts[0] ?? now;
@@ -82,7 +83,7 @@ export class Watchers {
     if (responses === this.#responses || this.#counts.length === 0)
       this.#counts = [...this.#counts, now].slice(-TABLE_SECONDS);
     const moment = { at: Date.now(), second: new Interval(before, now), while: new Interval(longBefore, now) };
-    const snapshot = snapshotOf(this.#engine, this.#happenings, moment, this.#isAdmin);
+    const snapshot = snapshotOf(this.#engine, status, this.#happenings, moment, this.#isAdmin);
     const message = `data: ${JSON.stringify(snapshot)}\n\n`;
     for (const response of responses) {
       if (response.destroyed) this.#remove(response);

@@ -49,7 +49,10 @@ export class ReplicaRoster {
         configRevision: config.revision,
         isReconfiguring: config.isReconfiguring,
         startsInMs: startsAt - now,
-        soleModels: models.filter(isSole).length,
+        // Counted only for decisions that need it: it looks at all models of all replicas.
+        get soleModels() {
+          return models.filter(isSole).length;
+        },
         ongoing: replica?.ongoing ?? 0,
         models: models.length,
       };

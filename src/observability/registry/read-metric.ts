@@ -34,7 +34,7 @@ export class ReadMetric {
 
   /** Returns the values, with all labels in `labels`. */
   get() {
-    return this.#read(({ sharedLabels, labels, ...sample }) => ({ ...sample, labels: { ...labels, ...sharedLabels } }));
+    return this.#read(withAllLabels);
   }
 
   /** Returns the values, as prom-client writes them to the text. */
@@ -68,4 +68,10 @@ export class ReadMetric {
     for await (const piece of this.pieces()) for (const sample of piece) values.push(form(sample));
     return this.with(values);
   }
+}
+
+/** Not by spreads of the whole: there are thousands of samples, and such objects take several times the memory. */
+function withAllLabels({ labels, value, metricName, sharedLabels }: Sample): Sample {
+  const all = sharedLabels === undefined ? labels : { ...labels, ...sharedLabels };
+  return metricName === undefined ? { labels: all, value } : { labels: all, value, metricName };
 }
