@@ -40,7 +40,9 @@ const program = new Command('infermux')
 
 program
   .command('demo')
-  .description('Send 1,797 handwritten digits to twelve models on two replicas that hold three models each.')
+  .description(
+    'Send 1,797 handwritten digits to twelve models on two replicas with room for three models each, and then for all.',
+  )
   .option('--json', 'print one JSON object instead of tables')
   .option('--control', 'change replicas, settings and traffic under load instead, and show what the callers notice')
   .option('--hold <seconds>', 'with --control: how long to continue after each change (default: 1.5)', parseSeconds)

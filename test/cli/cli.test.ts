@@ -43,11 +43,20 @@ describe('infermux demo', () => {
     expect(report.replicas.reduce((sum, { requests }) => sum + requests, 0)).toBe(report.requests);
     expect(report.latencyMs.p50).toBeLessThanOrEqual(report.latencyMs.p99);
     expect(report.requestsPerSecond).toBeGreaterThan(0);
+    const { modelsPerReplica, requestsPerSecond } = report.withRoomForAll;
+    expect(modelsPerReplica).toBe(12);
+    expect(requestsPerSecond).toBeGreaterThan(report.requestsPerSecond);
   }, 40_000);
 
   it('prints tables', async () => {
     const { stdout } = await infermux('demo');
-    for (const text of ['digits-cnn', 'requests per second', 'event-loop delay', 'evictions'])
+    for (const text of [
+      'digits-cnn',
+      'requests per second',
+      'event-loop delay',
+      'evictions',
+      'maxModelsPerReplica: 12: ',
+    ])
       expect(stdout).toContain(text);
   }, 40_000);
 });

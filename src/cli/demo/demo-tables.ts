@@ -52,7 +52,7 @@ function replicaTable({ replicas }: DemoReport): string {
 }
 
 /** Explains the last table, which looks as if the cache did not work. */
-function hint({ models, modelsPerReplica }: DemoReport): string {
+function hint({ models, modelsPerReplica, withRoomForAll: roomy }: DemoReport): string {
   return `${models.length} models, ${modelsPerReplica} places in each replica: so they load and evict all the time, and several requests wait for each load.
-With maxModelsPerReplica: ${models.length} each replica would load each model once.`;
+The same with maxModelsPerReplica: ${roomy.modelsPerReplica}: ${roomy.requestsPerSecond} requests per second, p50 / p95 / p99 ${milliseconds(roomy.latencyMs)}.`;
 }

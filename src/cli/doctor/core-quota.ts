@@ -11,8 +11,8 @@ export function coreQuota(read: (path: string) => string): number | undefined {
   const unified = groups.find((line) => line.startsWith('0::'))?.slice('0::'.length) ?? '/';
   const [, old = '/'] = groups.map((line) => /^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:(.*)$/.exec(line)).find(Boolean) ?? [];
   const quotas = [
-    ...pathsUp(unified).map((path) => read(`${ROOT}${path}/cpu.max`)),
-    ...pathsUp(old).map((path) =>
+    ...withParents(unified).map((path) => read(`${ROOT}${path}/cpu.max`)),
+    ...withParents(old).map((path) =>
       ['quota', 'period'].map((name) => read(`${ROOT}/cpu${path}/cpu.cfs_${name}_us`)).join(' '),
     ),
   ].flatMap((text) => {
@@ -22,13 +22,8 @@ export function coreQuota(read: (path: string) => string): number | undefined {
   return quotas.length === 0 ? undefined : Math.min(...quotas);
 }
 
-/** The path, and those above it; the last one is empty. In a container the path may not be there, but the root is. */
-function pathsUp(path: string): string[] {
-  const parts = path.split('/').filter((part) => part !== '');
-  return Array.from({ length: parts.length + 1 }, (_, up) =>
-    parts
-      .slice(0, parts.length - up)
-      .map((part) => `/${part}`)
-      .join(''),
-  );
+/** The path and those above it, from the root on, which is empty. In a container the path may not be there. */
+function withParents(path: string): string[] {
+  const names = path.split('/').filter((name) => name !== '');
+  return Array.from({ length: names.length + 1 }, (_, depth) => ['', ...names.slice(0, depth)].join('/'));
 }

@@ -4,6 +4,7 @@ import type { Jobs } from '../children/jobs.js';
 import { type Limits, ModelProcess } from '../children/model-process.js';
 import { messageOf, printable } from '../terminal/printable.js';
 import { renderFacts } from '../terminal/tables.js';
+import type { DeclaredModel } from './declarations.js';
 import { idsOf, type ModelPlace, optionsOf } from './model-place.js';
 
 /** Models as an engine sees them: of a directory, or of a finder. */
@@ -44,26 +45,20 @@ export async function checkModels(
   isIsolated: boolean,
   progress: (done: number, total: number) => void,
 ): Promise<RepositoryReport> {
-  return (await examineModels(place, limits, isIsolated, progress)).report;
+  return (await examineModels(place, { limits, isIsolated }, progress)).report;
 }
-
-/** A version of a model, and what it takes and gives. */
-export type LoadedVersion = Pick<ModelReport, 'id' | 'isDefault'> & {
-  readonly version: number;
-} & Jobs['check']['result'];
 
 /** What is found out about models by loading them. */
 export interface Examined {
   readonly report: RepositoryReport;
   /** Those that can be loaded. */
-  readonly loaded: readonly LoadedVersion[];
+  readonly loaded: readonly DeclaredModel[];
 }
 
 /** As {@link checkModels}, and tells what those take and give that can be loaded. */
 export function examineModels(
   place: ModelPlace,
-  limits: Limits,
-  isIsolated: boolean,
+  { limits, isIsolated }: { readonly limits: Limits; readonly isIsolated: boolean },
   progress: (done: number, total: number) => void,
 ): Promise<Examined> {
   // Its process starts while this one looks for the models.
@@ -73,7 +68,7 @@ export function examineModels(
     const models = engine.models
       .list()
       .flatMap(({ id, version, isDefault }) => (version === undefined ? [] : [{ id, version, isDefault }]));
-    const loaded: LoadedVersion[] = [];
+    const loaded: DeclaredModel[] = [];
     for (const [done, { id, version, isDefault }] of models.entries()) {
       const model = `${id}@${version}`;
       progress(done, models.length);

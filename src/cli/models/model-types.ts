@@ -17,7 +17,7 @@ export async function declareModels(
   limits: Limits,
   progress: (done: number, total: number) => void,
 ): Promise<DeclaredTypes> {
-  const { loaded, report } = await examineModels(place, limits, false, progress);
+  const { loaded, report } = await examineModels(place, { limits, isIsolated: false }, progress);
   const models = new Set(loaded.map(({ id }) => id)).size;
   return { text: declarationsOf(loaded), models, problems: report.problems };
 }

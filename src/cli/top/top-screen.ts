@@ -24,19 +24,17 @@ const GAP = 2;
 /** Returns the lines of one second, as many as the screen has room for: the busiest models first. */
 export function topLines(snapshot: Snapshot, { height, width }: Screen): string[] {
   const { deployments, replicas, models, endpoints, errors, events } = snapshot;
-  const head = [
-    ...[...headLines(snapshot), '', ...deploymentLines(deployments), ''],
-    ...(endpoints.length === 0 ? [] : [...endpointLines(endpoints), '']),
-    ...[...replicaLines(replicas), ''],
-  ];
-  const tail = [
-    ...(errors.length === 0 ? [] : ['', ...errorLines(errors.slice(0, MOST_ERRORS))]),
-    ...(events.length === 0 ? [] : ['', ...eventLines(events.slice(-MOST_EVENTS))]),
-  ];
-  const room = Math.max(LEAST_MODELS, height - head.length - tail.length - 1);
+  const head = [headLines(snapshot), deploymentLines(deployments), endpointLines(endpoints), replicaLines(replicas)];
+  const tail = [errorLines(errors.slice(0, MOST_ERRORS)), eventLines(events.slice(-MOST_EVENTS))];
+  const room = Math.max(LEAST_MODELS, height - parts([...head, [''], ...tail]).length);
   const busiest = [...models].sort((left, right) => right.requests - left.requests || right.replicas - left.replicas);
-  const lines = [...head, ...modelLines(busiest.slice(0, room)), ...tail];
+  const lines = parts([...head, modelLines(busiest.slice(0, room)), ...tail]);
   return lines.slice(0, height).map((line) => cut(line, width));
+}
+
+/** The lines of those parts that have any, with an empty one between two. */
+function parts(all: readonly (readonly string[])[]): string[] {
+  return all.filter((lines) => lines.length > 0).flatMap((lines, index) => (index === 0 ? lines : ['', ...lines]));
 }
 
 function headLines({ at, isReady, version, total, modelCount }: Snapshot): string[] {
@@ -66,6 +64,7 @@ function deploymentLines(deployments: readonly DeploymentLine[]): string[] {
 }
 
 function endpointLines(endpoints: readonly EndpointLine[]): string[] {
+  if (endpoints.length === 0) return [];
   const shares = (of: EndpointLine['traffic']) =>
     of.map(({ target, share }) => `${printable(target)} ${rate(100 * share)} %`).join(', ');
   return columns(
