@@ -61,7 +61,7 @@ function placeOf({ cores, processor, memoryGiB, platform, node, versions }: type
   return `${cores} cores (${processor}), ${memoryGiB} GiB, ${platform}, Node ${node}, ${packages.join(', ')}`;
 }
 
-/** A figure of something that never came is infinite, so that it is above every limit. */
+/** A figure that could not be measured is infinite, so that it is above every limit. */
 const amount = (value: number, unit: Goal['unit']) =>
   !Number.isFinite(value)
     ? 'never'
@@ -96,7 +96,7 @@ export function markdown(head: readonly string[], lines: readonly (readonly stri
 }
 
 export function goalTable(goals: readonly JudgedGoal[]): string {
-  return markdown(['what', 'median', 'lowest to highest', 'goal', 'ambitious goal', 'goal is'], goals.map(goalLine));
+  return markdown(['what', 'median', 'lowest to highest', 'goal', 'ambitious goal', 'result'], goals.map(goalLine));
 }
 
 /** Writes the text between the marks of the bench in a page. */

@@ -103,9 +103,9 @@ if (isWanted('restarts')) {
 }
 if (isWanted('losses')) {
   const losses: readonly (readonly [string, () => Promise<LossOutcome>])[] = [
-    ['SIGKILL', () => killed(6)],
-    ['cut off', () => cutOff(6)],
-    ['SIGSTOP', () => frozen(6)],
+    ['a node is killed (SIGKILL)', () => killed(6)],
+    ['a node is cut off from the network', () => cutOff(6)],
+    ['a node is stopped (SIGSTOP)', () => frozen(6)],
   ];
   for (const [title, lose] of losses) {
     const outcomes = await each(lose);
@@ -118,7 +118,7 @@ if (isWanted('losses')) {
       outcomes.map(({ grpc }) => grpc.failed),
     );
     const after = outcomes.map(({ p99Ms }) => Math.max(...p99Ms.after.slice(3)) / p99Ms.before);
-    goal(`${title}: p99 from 3 s after it, relative to before`, after, '×', 1.5, true);
+    goal(`${title}: p99 from 3 s later on, relative to before`, after, '×', 1.5, true);
   }
 }
 if (isWanted('slow')) {
@@ -141,7 +141,7 @@ if (isWanted('overhead')) {
     const { alone, bare, generated } = await overhead(ROUNDS, 4, cores);
     const shares = (rates: readonly number[]) => rates.map((rate, index) => rate / (alone[index] as number));
     if (cores === own)
-      goal(`throughput behind HAProxy, JSON, relative to a node alone: ${where}`, shares(generated), '×', 0.8);
+      goal(`throughput behind HAProxy, JSON, relative to a node without it (${where})`, shares(generated), '×', 0.8);
     const shown = [bare, generated].map((rates) => `${median(shares(rates)).toFixed(2)}×`);
     rows.push([where, median(alone).toFixed(0), ...shown]);
   }

@@ -45,7 +45,7 @@ function lengthsOf(quick: boolean) {
 
 export function describeMethod({ rounds, quick }: Extent): string {
   const { each, openLoop: open, mostCompileMs } = lengthsOf(quick);
-  return `Medians of ${rounds} rounds, in which the contenders take turns. Every pool has ${THREADS} threads, and every session one onnxruntime thread. A measurement takes ${each.milliseconds} ms (open loop: ${open.milliseconds} ms). The warm-up before it takes ${each.warmUpMs} ms, and ${COMPILE_MS} to ${mostCompileMs} ms before the first one`;
+  return `Medians of ${rounds} rounds, in which the contenders take turns. Every pool has ${THREADS} threads, and every session one onnxruntime thread. A measurement takes ${each.milliseconds} ms (open loop: ${open.milliseconds} ms). Before each measurement there is a warm-up of ${each.warmUpMs} ms, before the first one of ${COMPILE_MS} to ${mostCompileMs} ms`;
 }
 
 /** Measures every contender with small models, and one that takes 10 ms, model by model and round by round. */

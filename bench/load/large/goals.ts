@@ -22,19 +22,19 @@ export function largeGoals({ models, ways }: LargeMeasurements): Goal[] {
   });
   return [
     ...(['mean-640', 'mean-1280'] as const).flatMap((id) => [
-      against(id, 'infermux, run', 'Piscina, copied', 1.3, 2),
-      against(id, 'infermux, transfer', 'Piscina, transferred', 1, 1.5),
-      against(id, 'infermux, allocate', 'Piscina, transferred', 1.5, 3),
+      against(id, 'infermux (run)', 'Piscina (copied)', 1.3, 2),
+      against(id, 'infermux (transfer)', 'Piscina (transferred)', 1, 1.5),
+      against(id, 'infermux (allocate)', 'Piscina (transferred)', 1.5, 3),
     ]),
-    against('relu-640', 'infermux, run', 'Piscina, transferred', 1.3, 2),
-    against('relu-640', 'infermux, allocate', 'Piscina, transferred', 1.3, 2),
-    delay('mean-640', 'infermux, run', 5, 2),
-    delay('mean-640', 'infermux, transfer', 5, 2),
-    delay('mean-640', 'infermux, allocate', 5, 2),
-    delay('mean-1280', 'infermux, transfer', 5, 2),
-    delay('mean-1280', 'infermux, allocate', 5, 2),
-    delay('relu-640', 'infermux, run', 5, 2),
-    delay('relu-640', 'infermux, allocate', 5, 2),
-    delay('mean-1280', 'infermux, run', 15, 8),
+    against('relu-640', 'infermux (run)', 'Piscina (transferred)', 1.3, 2),
+    against('relu-640', 'infermux (allocate)', 'Piscina (transferred)', 1.3, 2),
+    delay('mean-640', 'infermux (run)', 5, 2),
+    delay('mean-640', 'infermux (transfer)', 5, 2),
+    delay('mean-640', 'infermux (allocate)', 5, 2),
+    delay('mean-1280', 'infermux (transfer)', 5, 2),
+    delay('mean-1280', 'infermux (allocate)', 5, 2),
+    delay('relu-640', 'infermux (run)', 5, 2),
+    delay('relu-640', 'infermux (allocate)', 5, 2),
+    delay('mean-1280', 'infermux (run)', 15, 8),
   ];
 }

@@ -45,5 +45,5 @@ export async function measureLarge(
 }
 
 export function describeLarge({ quick }: Extent): string {
-  return `Pictures: ${LARGE_CALLERS} callers, and ${lengthsOf(quick).milliseconds} ms for a measurement`;
+  return `Large images: ${LARGE_CALLERS} callers, and ${lengthsOf(quick).milliseconds} ms for a measurement`;
 }

@@ -8,14 +8,14 @@ import type { BenchModel } from '../models.js';
 
 /** How a picture gets to a model. */
 export const WAYS = [
-  'Piscina, copied',
-  'Piscina, transferred',
-  'infermux, run',
-  'infermux, transfer',
-  'infermux, allocate',
-  'Piscina, transferred, from a file',
-  'infermux, transfer, from a file',
-  'infermux, allocate, from a file',
+  'Piscina (copied)',
+  'Piscina (transferred)',
+  'infermux (run)',
+  'infermux (transfer)',
+  'infermux (allocate)',
+  'Piscina (transferred, from a file)',
+  'infermux (transfer, from a file)',
+  'infermux (allocate, from a file)',
 ] as const;
 export type Way = (typeof WAYS)[number];
 
@@ -38,18 +38,18 @@ export async function startWays(model: BenchModel, folder: string): Promise<Ways
   const transferToPool = (data: Float32Array) => pool.run({ data }, { transferList: [data.buffer as ArrayBuffer] });
   const run = (data: Float32Array, transfer = false) => engine.run(id, { [name]: { data, dims } }, { transfer });
   const ways: Record<Way, (picture: Float32Array) => Promise<unknown>> = {
-    'Piscina, copied': (data) => pool.run({ data }),
-    'Piscina, transferred': (picture) => transferToPool(picture.slice()),
-    'infermux, run': (picture) => run(picture),
-    'infermux, transfer': (picture) => run(picture.slice(), true),
-    'infermux, allocate': (picture) => {
+    'Piscina (copied)': (data) => pool.run({ data }),
+    'Piscina (transferred)': (picture) => transferToPool(picture.slice()),
+    'infermux (run)': (picture) => run(picture),
+    'infermux (transfer)': (picture) => run(picture.slice(), true),
+    'infermux (allocate)': (picture) => {
       const tensor = engine.allocate('float32', dims);
       tensor.data.set(picture);
       return engine.run(id, { [name]: tensor });
     },
-    'Piscina, transferred, from a file': async ({ byteLength }) => transferToPool(await readNew(file, byteLength)),
-    'infermux, transfer, from a file': async ({ byteLength }) => run(await readNew(file, byteLength), true),
-    'infermux, allocate, from a file': async () => {
+    'Piscina (transferred, from a file)': async ({ byteLength }) => transferToPool(await readNew(file, byteLength)),
+    'infermux (transfer, from a file)': async ({ byteLength }) => run(await readNew(file, byteLength), true),
+    'infermux (allocate, from a file)': async () => {
       const tensor = engine.allocate('float32', dims);
       const { buffer, byteOffset, byteLength } = tensor.data;
       await file.read(new Uint8Array(buffer, byteOffset, byteLength), 0, byteLength, 0);
