@@ -41,7 +41,7 @@ const program = new Command('infermux')
 program
   .command('demo')
   .description(
-    'Send 1,797 handwritten digits to twelve models on two replicas with room for three models each, and then for all.',
+    'Send 1,797 handwritten digits to twelve models on two replicas, with room for all models and with room for three.',
   )
   .option('--json', 'print one JSON object instead of tables')
   .option('--control', 'change replicas, settings and traffic under load instead, and show what the callers notice')

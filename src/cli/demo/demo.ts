@@ -5,7 +5,11 @@ import { type Percentiles, percentiles, round } from './demo-figures.js';
 import { type Digit, MODELS, PIXELS, readDigits } from './digits.js';
 
 const REPLICAS = 2;
-const MODELS_PER_REPLICA = 3;
+const NO_LIMIT = -1;
+/** Models that a replica holds in the second part. */
+const FEW_PLACES = 3;
+/** In the second part a request takes ten times as long. */
+const SHARE_WITH_FEW_PLACES = 1 / 4;
 /** Callers, each of which sends its next request when it has its answer: this many requests are under way at a time. */
 const CALLERS = 64;
 /** Interval at which the event loop's delay is sampled. The histogram holds whole intervals between samples. */
@@ -13,26 +17,27 @@ const LOOP_TICK_MS = 1;
 /** The traffic is mixed in the same way every time. */
 const SEED = 20_481;
 
-/** How quickly all requests were answered. */
+/** How quickly requests were answered. */
 export interface Speed {
+  readonly requests: number;
   readonly seconds: number;
   readonly requestsPerSecond: number;
   /** From the call to the answer. */
   readonly latencyMs: Percentiles;
   /** Delay of the calling thread's event loop meanwhile. */
   readonly eventLoopDelayMs: Percentiles;
-  /** Most models that a replica holds at a time. */
-  readonly modelsPerReplica: number;
 }
 
+/** Speed where each replica has room for all models, and what follows from less room. */
 export interface DemoReport extends Speed {
   readonly digits: number;
-  readonly requests: number;
   readonly callers: number;
-  /** The same requests again, where each replica has room for all models. */
-  readonly withRoomForAll: Speed;
   readonly models: readonly ModelReport[];
-  readonly replicas: readonly ReplicaReport[];
+  /** A part of the same requests, where a replica has room for few models. */
+  readonly withFewPlaces: Speed & {
+    readonly modelsPerReplica: number;
+    readonly replicas: readonly ReplicaReport[];
+  };
 }
 
 export interface ModelReport {
@@ -71,8 +76,8 @@ interface Score {
 }
 
 /**
- * Sends every digit to each of the package's models, as mixed traffic, and reports accuracy, speed and cache use. Then
- * it sends the same again to replicas that have room for all models.
+ * Sends every digit to each of the package's models, as mixed traffic, and reports accuracy and speed. Then it sends a
+ * part of them again to replicas that have room for few models, and reports how these use their caches.
  *
  * @param onProgress called with the number of answered requests, and of all requests.
  */
@@ -80,39 +85,37 @@ export async function runDemo(onProgress: (done: number, total: number) => void)
   const digits = readDigits();
   const scores = new Map<string, Score>();
   const caches = new Map<string, CacheUse>();
-  let done = 0;
   let tasks: readonly Task[] = [];
-  const progress = () => {
-    done += 1;
-    onProgress(done, 2 * tasks.length);
-  };
-  const { replicas, ...speed } = await withEngine(MODELS_PER_REPLICA, async (engine) => {
+  const speed = await withEngine(NO_LIMIT, (engine) => {
     tasks = mixedTraffic(
       digits,
       engine.status().models.map(({ id }) => id),
     );
-    const measured = await measure(engine, tasks, (task, { outputs, replica, timings }) => {
+    const total = tasks.length * (1 + SHARE_WITH_FEW_PLACES);
+    return measure(engine, tasks, (task, { outputs }, done) => {
       score(scores, task, outputs);
-      countUse(caches, replica, timings.loadMs === 0);
-      progress();
+      onProgress(done, total);
     });
-    return { ...measured, replicas: await replicaReports(engine, caches) };
   });
-  const roomy = await withEngine(scores.size, (engine) => measure(engine, tasks, progress));
+  const few = tasks.slice(0, tasks.length * SHARE_WITH_FEW_PLACES);
+  const withFewPlaces = await withEngine(FEW_PLACES, async (engine) => {
+    const measured = await measure(engine, few, (_, { replica, timings }, done) => {
+      countUse(caches, replica, timings.loadMs === 0);
+      onProgress(tasks.length + done, tasks.length + few.length);
+    });
+    return { ...measured, modelsPerReplica: FEW_PLACES, replicas: await replicaReports(engine, caches) };
+  });
   return {
     digits: digits.length,
-    requests: tasks.length,
     ...speed,
     callers: CALLERS,
-    modelsPerReplica: MODELS_PER_REPLICA,
     models: [...scores].sort(byId).map(([id, { unseen, unseenRight, all, allRight }]) => ({
       id,
       requests: all,
       accuracyUnseen: round(unseenRight / unseen, 4),
       accuracyAll: round(allRight / all, 4),
     })),
-    replicas,
-    withRoomForAll: { ...roomy, modelsPerReplica: scores.size },
+    withFewPlaces,
   };
 }
 
@@ -129,19 +132,20 @@ async function withEngine<T>(maxModelsPerReplica: number, use: (engine: Inferenc
 async function measure(
   engine: InferenceEngine,
   tasks: readonly Task[],
-  onAnswer: (task: Task, result: InferenceResult) => void,
-): Promise<Omit<Speed, 'modelsPerReplica'>> {
+  onAnswer: (task: Task, result: InferenceResult, done: number) => void,
+): Promise<Speed> {
   const latency = createHistogram();
   const loopDelay = monitorEventLoopDelay({ resolution: LOOP_TICK_MS });
   const startedAt = performance.now();
   loopDelay.enable();
-  await runAll(engine, tasks, (task, result) => {
+  await runAll(engine, tasks, (task, result, done) => {
     latency.record(Math.max(1, Math.round(result.timings.totalMs * 1_000)));
-    onAnswer(task, result);
+    onAnswer(task, result, done);
   });
   loopDelay.disable();
   const seconds = (performance.now() - startedAt) / 1_000;
   return {
+    requests: tasks.length,
     seconds: round(seconds, 2),
     requestsPerSecond: Math.round(tasks.length / seconds),
     latencyMs: percentiles(latency, 1_000),
@@ -152,15 +156,17 @@ async function measure(
 async function runAll(
   engine: InferenceEngine,
   tasks: readonly Task[],
-  onAnswer: (task: Task, result: InferenceResult) => void,
+  onAnswer: (task: Task, result: InferenceResult, done: number) => void,
 ): Promise<void> {
   const queue = tasks.values();
+  let done = 0;
   const caller = async () => {
     // All callers share one iterator: each takes the next free task.
     for (const task of queue) {
       const feeds = { image: { dims: [1, PIXELS], data: task.digit.pixels } };
       const result = await engine.infer({ target: task.model, feeds });
-      onAnswer(task, result);
+      done += 1;
+      onAnswer(task, result, done);
     }
   };
   await Promise.all(Array.from({ length: CALLERS }, caller));
