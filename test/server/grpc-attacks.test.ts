@@ -35,14 +35,12 @@ const STREAM_PATH = '/inference.GRPCInferenceService/ModelStreamInfer';
 const REFLECTION_PATH = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const HUGE = 1_000_000;
 
-function hugeRequest(): Buffer {
-  const input = { name: 'x', datatype: 'FP32', shape: [1, HUGE], parameters: {}, contents: undefined };
-  return encodeRequest({
-    ...{ model_name: 'huge', model_version: '', id: '', parameters: {}, outputs: [] },
-    inputs: [input],
-    raw_input_contents: [Buffer.alloc(HUGE * 4)],
-  });
-}
+/** Made once: while it is made, no connection does what the server waits for. */
+const HUGE_REQUEST = encodeRequest({
+  ...{ model_name: 'huge', model_version: '', id: '', parameters: {}, outputs: [] },
+  inputs: [{ name: 'x', datatype: 'FP32', shape: [1, HUGE], parameters: {}, contents: undefined }],
+  raw_input_contents: [Buffer.alloc(HUGE * 4)],
+});
 
 function framed(message: Buffer, announced = message.length, isCompressed = false): Buffer {
   const prefix = Buffer.alloc(5);
@@ -94,7 +92,7 @@ describe('over gRPC a client that', () => {
   it('never reads its answers keeps their places, and is cut off', async () => {
     const { call, closed } = open(0);
     const calls = Array.from({ length: 4 }, () => call());
-    for (const { stream } of calls) stream.end(framed(hugeRequest()));
+    for (const { stream } of calls) stream.end(framed(HUGE_REQUEST));
     await expect.poll(() => gauge('ongoing_requests'), { timeout: 10_000 }).toBe(4);
     await closed;
     await expectNothingLeft();
@@ -105,7 +103,7 @@ describe('over gRPC a client that', () => {
     for (let round = 0; round < 20; round += 1) {
       const calls = Array.from({ length: 10 }, () => call());
       for (const { stream } of calls) {
-        stream.end(framed(hugeRequest().subarray(0, 60)));
+        stream.end(framed(HUGE_REQUEST.subarray(0, 60)));
         stream.close(constants.NGHTTP2_CANCEL);
       }
       await Promise.all(calls.map(({ status }) => status));
@@ -124,14 +122,14 @@ describe('over gRPC a client that', () => {
   it('sends its message and never says that there is no more is given up', async () => {
     const { call } = open();
     const { stream, status } = call();
-    stream.write(framed(hugeRequest()));
+    stream.write(framed(HUGE_REQUEST));
     expect(await status).toBe('4');
   });
 
   it('leaves a stream open without a word may stay', async () => {
     const { call } = open();
     const { stream, status } = call({ ':path': STREAM_PATH });
-    stream.write(framed(hugeRequest()));
+    stream.write(framed(HUGE_REQUEST));
     const first = await Promise.race([status, new Promise((resolve) => setTimeout(resolve, 2_500, 'open'))]);
     expect(first).toBe('open');
     stream.end();
@@ -159,7 +157,7 @@ describe('over gRPC a client that', () => {
       // RESOURCE_EXHAUSTED, of as many as there is no room for.
       expect(await Promise.any(calls.map(({ status }) => status))).toBe('8');
       const small = call();
-      small.stream.end(framed(hugeRequest()));
+      small.stream.end(framed(HUGE_REQUEST));
       expect(await small.status).toBe('0');
     });
 
@@ -182,7 +180,7 @@ describe('over gRPC a client that', () => {
 
   it('mixes messages that are compressed and that are not leaves nothing behind', async () => {
     const { call } = open();
-    const plain = hugeRequest();
+    const plain = HUGE_REQUEST;
     const small = gzipSync(plain);
     for (let round = 0; round < 5; round += 1) {
       const { stream, status } = call({ ':path': STREAM_PATH, 'grpc-encoding': 'gzip' });
@@ -197,7 +195,7 @@ describe('over gRPC a client that', () => {
 
   it('leaves the answers of a stream unread has no more in memory than its requests may take', async () => {
     const { call, closed } = open(0);
-    const small = gzipSync(hugeRequest());
+    const small = gzipSync(HUGE_REQUEST);
     const { stream } = call({ ':path': STREAM_PATH, 'grpc-encoding': 'gzip' });
     let most = 0;
     const timer = setInterval(async () => (most = Math.max(most, await gauge('body_bytes'))), 20);
@@ -233,7 +231,7 @@ describe('over gRPC a client that', () => {
     const stream = session.request({
       ...{ ':method': 'POST', ':path': PATH, 'content-type': 'application/grpc', te: 'trailers' },
     });
-    stream.end(framed(hugeRequest()));
+    stream.end(framed(HUGE_REQUEST));
     let bytes = 0;
     for await (const piece of stream) {
       bytes += piece.length;
@@ -279,11 +277,11 @@ describe('over gRPC a client that', () => {
   ])('sends messages in %s is understood, if they are that', async (encoding, compress, wanted) => {
     const { call } = open();
     const { stream, status } = call({ 'grpc-encoding': encoding });
-    const message = compress(hugeRequest());
+    const message = compress(HUGE_REQUEST);
     stream.end(framed(message, message.length, true));
     expect(await status).toBe(wanted);
     const plain = call({ 'grpc-encoding': encoding });
-    plain.stream.end(framed(hugeRequest()));
+    plain.stream.end(framed(HUGE_REQUEST));
     expect(await plain.status).toBe('0');
     await expectNothingLeft();
   });
@@ -380,7 +378,7 @@ describe('over gRPC a key', () => {
     // UNAUTHENTICATED
     expect(await status).toBe('16');
     const right = call({ authorization: 'Bearer a-right-key' });
-    right.stream.end(framed(hugeRequest()));
+    right.stream.end(framed(HUGE_REQUEST));
     expect(await right.status).toBe('0');
   });
 });
