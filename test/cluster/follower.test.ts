@@ -91,7 +91,7 @@ describe('a follower of HAProxy', () => {
     );
     await seen();
     expect(warnings).toStrictEqual([
-      expect.stringMatching(/^10\.0\.0\.1 gets no requests: it has TLS/),
+      expect.stringMatching(/^10\.0\.0\.1 gets no requests: it has TLS: .* --node-ca/),
       '10.0.0.9 gets no requests: it has slot 9, and HAProxy has 2: make its configuration with more --slots',
     ]);
   });

@@ -9,6 +9,7 @@ import { envoyConfig } from '../../dist/cluster/proxies/envoy.js';
 import { BACKENDS, haproxyConfig } from '../../dist/cluster/proxies/haproxy.js';
 import { AFTER_MODEL, BEFORE_MODEL, pairNodes, serverIds } from '../../dist/cluster/proxies/proxied-nodes.js';
 import { MODEL_ACTIONS, readModelPath } from '../../dist/server/http/model-path.js';
+import { makeCertificates } from '../support/certificates.js';
 import { isInstalled } from '../support/cluster/hosts.js';
 import { directory } from '../support/directories.js';
 import { envoyFaults } from '../support/schemas/envoy.js';
@@ -91,7 +92,16 @@ describe('a configuration of HAProxy', () => {
       { nodes: [], bind, bindGrpc: { host: '::', port: 2 } },
       { slots: 8, socket: '/tmp/s.sock' },
     ),
+    ...(isInstalled('openssl') ? secureConfigs(makeCertificates([]).file('ca.crt')) : {}),
   };
+
+  function secureConfigs(nodeCa: string) {
+    const settings = { nodes, bind, bindGrpc: { host: '127.0.0.1', port: 2 }, nodeCa };
+    return {
+      secure: haproxyConfig(settings),
+      secureTemplate: haproxyConfig({ ...settings, nodes: [] }, { slots: 2, socket: '/tmp/s.sock' }),
+    };
+  }
 
   it('has each node in each backend, at its place, and gRPC only where it is wanted', () => {
     for (const text of ['10.0.0.1:8000 id', '[fd00::2]:8000 id']) {
@@ -153,6 +163,17 @@ describe('a configuration of Envoy', () => {
   it('has the fields that the definitions of its API have', () => {
     expect(envoyFaults(both)).toStrictEqual([]);
     expect(envoyFaults(read(envoyConfig({ nodes, bind, bindGrpc: undefined })))).toStrictEqual([]);
+    const secure = read(envoyConfig({ nodes, bind, bindGrpc: { host: '::', port: 2 }, nodeCa: '/etc/ca.crt' }));
+    expect(envoyFaults(secure)).toStrictEqual([]);
+    for (const { name, transport_socket, health_checks } of secure.static_resources.clusters) {
+      const isGrpc = name.startsWith('grpc');
+      expect(transport_socket.typed_config.common_tls_context).toStrictEqual({
+        alpn_protocols: [isGrpc ? 'h2' : 'http/1.1'],
+        validation_context: { trusted_ca: { filename: '/etc/ca.crt' } },
+      });
+      // The probes are of HTTP/1.1, whatever the requests are.
+      expect(health_checks[0].tls_options?.alpn_protocols).toStrictEqual(isGrpc ? ['http/1.1'] : undefined);
+    }
   });
 
   it('would be refused with a wrong field, a wrong name or a wrong kind of value', () => {

@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { request as httpsRequest } from 'node:https';
@@ -12,6 +12,7 @@ import { connect } from '../../dist/client/index.js';
 import { createEngine, type InferenceEngine } from '../../dist/index.js';
 import { encodeRequest } from '../../dist/open-inference/grpc/infer-codec.js';
 import { createServer, type InferenceServer, type ServerOptions } from '../../dist/server/index.js';
+import { type Certificates, makeCertificates } from '../support/certificates.js';
 import { codeOf } from '../support/code-of.js';
 import { directory } from '../support/directories.js';
 import { SERVING_HANDLER, scaleRequest, servedModels } from '../support/engines/served-engine.js';
@@ -326,65 +327,13 @@ describe('numbers that JSON does not have', () => {
 });
 
 describe('TLS', () => {
-  const files = directory();
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: files, stdio: 'pipe' });
-  const pem = (name: string) => execFileSync('cat', [join(files, name)], { encoding: 'utf8' });
-
+  let certificates: Certificates;
   beforeAll(() => {
-    openssl(
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-days',
-      '1',
-      '-keyout',
-      'ca.key',
-      '-out',
-      'ca.crt',
-      '-subj',
-      '/CN=ca',
-    );
-    for (const name of ['server', 'client']) {
-      openssl(
-        'req',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-keyout',
-        `${name}.key`,
-        '-out',
-        `${name}.csr`,
-        '-subj',
-        `/CN=${name}`,
-      );
-      writeFileSync(join(files, 'ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1');
-      openssl(
-        'x509',
-        '-req',
-        '-in',
-        `${name}.csr`,
-        '-CA',
-        'ca.crt',
-        '-CAkey',
-        'ca.key',
-        '-CAcreateserial',
-        '-days',
-        '1',
-        '-out',
-        `${name}.crt`,
-        '-extfile',
-        'ext',
-      );
-    }
+    certificates = makeCertificates(['server', 'client']);
   });
 
   it('secures both protocols, and asks clients for certificates', async () => {
+    const { pem } = certificates;
     const tls = { key: pem('server.key'), cert: pem('server.crt'), ca: pem('ca.crt') };
     await start({ tls });
     const own = { ca: pem('ca.crt'), key: pem('client.key'), cert: pem('client.crt') };

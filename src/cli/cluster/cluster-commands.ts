@@ -27,6 +27,7 @@ interface ConfigFlags {
   readonly grpc?: string;
   readonly bind: string;
   readonly bindGrpc: string;
+  readonly nodeCa?: string;
 }
 
 interface HaproxyFlags extends ConfigFlags {
@@ -41,7 +42,11 @@ const withAddresses = (command: Command) =>
     .option(NODES, 'REST addresses of the nodes, for example 10.0.0.1:8000,10.0.0.2:8000')
     .option('--grpc <list>', 'their gRPC addresses, in the same order')
     .option('--bind <address>', 'address on which the proxy listens for REST', '0.0.0.0:8000')
-    .option('--bind-grpc <address>', 'address on which the proxy listens for gRPC', '0.0.0.0:8001');
+    .option('--bind-grpc <address>', 'address on which the proxy listens for gRPC', '0.0.0.0:8001')
+    .option(
+      '--node-ca <file>',
+      'the nodes use TLS, and this CA signed their certificates: a path on the machine of the proxy',
+    );
 
 function addHaproxy(config: Command): void {
   withAddresses(config.command('haproxy').description('Print a configuration for HAProxy 2.6 or later.'))
@@ -64,16 +69,17 @@ function addHaproxy(config: Command): void {
         return;
       }
       const { socket, slots, nats } = flags;
-      if (!/^\/[\w./-]+$/.test(socket)) {
-        const message = `error: --socket must be an absolute path without spaces, got ${quoted(socket)}`;
-        command.error(message, { exitCode: WRONG_USAGE });
-      }
-      const bind = await readFlag(command, '--bind', flags.bind);
-      const bindGrpc = await readFlag(command, '--bind-grpc', flags.bindGrpc);
-      process.stdout.write(haproxyConfig({ nodes: [], bind, bindGrpc }, { socket, slots }));
+      checkPath(command, '--socket', socket);
+      const settings = {
+        nodes: [],
+        bind: await readFlag(command, '--bind', flags.bind),
+        bindGrpc: await readFlag(command, '--bind-grpc', flags.bindGrpc),
+        nodeCa: nodeCaOf(command, flags),
+      };
+      process.stdout.write(haproxyConfig(settings, { socket, slots }));
       if (flags.once === true) return;
       const { followHaproxy } = await import('./follow-haproxy.js');
-      await endingSoon(() => followHaproxy(nats, socket));
+      await endingSoon(() => followHaproxy(nats, socket, settings.nodeCa !== undefined));
     });
 }
 
@@ -93,7 +99,8 @@ function withNats<T extends { readonly nats?: string; readonly nodes?: string }>
   return flags.nats !== undefined || flags.nodes !== undefined || own === '' ? flags : { ...flags, nats: own };
 }
 
-async function settingsOf(command: Command, { nodes = '', grpc, bind, bindGrpc }: ConfigFlags) {
+async function settingsOf(command: Command, flags: ConfigFlags) {
+  const { nodes = '', grpc, bind, bindGrpc } = flags;
   const { parseAddresses } = await import('../../cluster/addresses.js');
   const { pairNodes } = await import('../../cluster/proxies/proxied-nodes.js');
   const http: Address[] = reading(command, '--nodes', () => parseAddresses(nodes));
@@ -105,7 +112,20 @@ async function settingsOf(command: Command, { nodes = '', grpc, bind, bindGrpc }
     nodes: paired,
     bind: await readFlag(command, '--bind', bind),
     bindGrpc: grpc === undefined ? undefined : await readFlag(command, '--bind-grpc', bindGrpc),
+    nodeCa: nodeCaOf(command, flags),
   };
+}
+
+function nodeCaOf(command: Command, { nodeCa }: ConfigFlags): string | undefined {
+  if (nodeCa !== undefined) checkPath(command, '--node-ca', nodeCa);
+  return nodeCa;
+}
+
+/** Paths stand in configurations without quotes, and are read by programs that run elsewhere. */
+function checkPath(command: Command, flag: string, path: string): void {
+  if (/^\/[\w./-]+$/.test(path)) return;
+  const message = `error: ${flag} must be an absolute path without spaces, got ${quoted(path)}`;
+  command.error(message, { exitCode: WRONG_USAGE });
 }
 
 async function readFlag(command: Command, flag: string, text: string): Promise<Address> {

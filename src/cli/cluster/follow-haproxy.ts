@@ -5,11 +5,15 @@ import { HaproxyFollower } from '../../cluster/proxies/haproxy-follower.js';
 import { InfermuxError } from '../../index.js';
 import { untilSignal } from '../until-signal.js';
 
-/** Keeps the servers of a running HAProxy the nodes that announce themselves, until a signal ends it. */
-export async function followHaproxy(nats: string, socket: string): Promise<void> {
+/**
+ * Keeps the servers of a running HAProxy the nodes that announce themselves, until a signal ends it.
+ *
+ * @param isSecure whether HAProxy uses TLS towards nodes.
+ */
+export async function followHaproxy(nats: string, socket: string, isSecure: boolean): Promise<void> {
   const log = pino({ level: 'info' }, pino.destination(2));
   const connection = await connectNats(nats, 'infermux cluster config haproxy');
-  const follower = new HaproxyFollower(socket, log);
+  const follower = new HaproxyFollower(socket, log, isSecure);
   const watch = MemberWatch.start(
     connection,
     (members) => follower.tell(members),

@@ -12,6 +12,8 @@ const OLD = 'digits-mlp';
 const NEW = 'digits-cnn';
 /** Time between two frames. */
 const FRAME_MS = 100;
+/** Answers after which the shares of the models are near to their weights. */
+const LEAST_ANSWERS = 500;
 
 export interface ControlReport {
   readonly callers: number;
@@ -65,7 +67,7 @@ const STEPS: readonly Step[] = [
 /**
  * Changes a deployment and the traffic of an endpoint under load, and reports what the callers notice.
  *
- * @param holdSeconds how long to go on after each change.
+ * @param holdSeconds how long to go on after each change; longer if there are too few answers by then.
  */
 export async function runControlDemo(
   holdSeconds: number,
@@ -111,6 +113,8 @@ async function makeStep(
     fewestReplicas = Math.min(fewestReplicas, running());
     const after = load.begin();
     await sleep(1_000 * holdSeconds);
+    // On a busy machine there would be too few to have shares.
+    while (after.requests < LEAST_ANSWERS) await sleep(FRAME_MS);
     return {
       step: name,
       takenMs: round(takenMs, 1),

@@ -2,15 +2,17 @@ import { type Command, Option } from 'commander';
 import { endingSoon } from '../ending-soon.js';
 import { parseCount, parsePath } from '../flags.js';
 import { LOG_LEVELS, SERVE_OPTIONS } from '../serve/serve-options.js';
-import { FAILED, print, WRONG_USAGE } from '../terminal/print.js';
-import { renderFacts } from '../terminal/tables.js';
+import { FAILED, print, progressOf, WRONG_USAGE } from '../terminal/print.js';
+import { printable } from '../terminal/printable.js';
+import { renderFacts, renderTable } from '../terminal/tables.js';
 import type { WorkerFlags } from './run-worker.js';
+import type { RunFlags, RunState } from './runs.js';
 import type { SubmitFlags, SubmitReport } from './submit.js';
 
 /** Options of `infermux serve` that are those of its engine. */
 const OF_ENGINES = ['config', 'replicas', 'isolation', 'maxModels', 'loadOnStart', 'poll', 'grace'];
 
-const withStream = (command: Command) =>
+const withStream = (command: Command, stream: string) =>
   command
     .addOption(
       // As a default its password would be in the help.
@@ -18,12 +20,16 @@ const withStream = (command: Command) =>
         .env('INFERMUX_NATS')
         .makeOptionMandatory(),
     )
-    .requiredOption('--stream <name>', 'name of the stream with the jobs; it is created if it does not exist')
-    .option(
-      '--files <directory>',
-      'a directory that submitters and workers share; jobs then name rows of a .npy file in it instead of containing them',
-      parsePath,
-    );
+    .requiredOption('--stream <name>', stream);
+
+const MADE_STREAM = 'name of the stream with the jobs; it is created if it does not exist';
+
+const FILES = [
+  '--files <directory>',
+  'a directory that submitters and workers share; jobs then name rows of a .npy file in it instead of containing them',
+] as const;
+
+const RESULTS = '--results <file>';
 
 /** Commands for work that nobody waits for. */
 export function addJobCommands(program: Command): void {
@@ -32,7 +38,9 @@ export function addJobCommands(program: Command): void {
       .command('worker')
       .description('Process jobs from a NATS stream, and store the results in another one.')
       .argument('[models]', 'a directory of models, as for serve (default: the models of the package)', parsePath),
+    MADE_STREAM,
   )
+    .option(...FILES, parsePath)
     .option('--node-name <name>', 'name of the worker in the results (default: host name and process id)')
     .addOption(new Option('--log-level <level>', 'level of the log on stderr (default: info)').choices(LOG_LEVELS))
     .exitOverride();
@@ -44,6 +52,7 @@ export function addJobCommands(program: Command): void {
     await endingSoon(() => runWorker(models === undefined ? flags : { ...flags, models }));
   });
   addSubmit(program);
+  addJobs(program);
 }
 
 function addSubmit(program: Command): void {
@@ -52,12 +61,14 @@ function addSubmit(program: Command): void {
       .command('submit')
       .description('Send jobs to a NATS stream: the lines of a .jsonl file, or the rows of a .npy file.')
       .argument('<file>', 'a file of JSON lines, each with inputs or a request; or a .npy file', parsePath),
+    MADE_STREAM,
   )
+    .option(...FILES, parsePath)
     .option('--model <name>', 'the model, endpoint or handler of jobs that name none')
     .option('--input <name>', 'the input that gets the rows of a .npy file')
     .option('--rows <count>', 'rows of a .npy file in each job (default: as many as 256 kB hold)', parseCount)
     .option('--run <name>', 'name of the run, to continue an interrupted one (default: a new name)')
-    .option('--results <file>', 'wait for the results, and write them to this file as JSON lines', parsePath)
+    .option(RESULTS, 'wait for the results, and write them to this file as JSON lines', parsePath)
     .option('--json', 'print one JSON object instead of a table')
     .exitOverride()
     .action(async (file: string, { json, ...flags }: SubmitFlags & { json?: true }, command: Command) => {
@@ -81,13 +92,48 @@ function addSubmit(program: Command): void {
     });
 }
 
+function addJobs(program: Command): void {
+  withStream(
+    program.command('jobs').description('Show how far the runs of a NATS stream are, or fetch the results of one.'),
+    'name of the stream with the jobs',
+  )
+    .option('--run <name>', 'only this run')
+    .option(RESULTS, 'with --run: wait for its results, and write them to this file as JSON lines', parsePath)
+    .option('--json', 'print one JSON object instead of a table')
+    .exitOverride()
+    .action(async ({ json, ...flags }: RunFlags & { json?: true }, command: Command) => {
+      const { run, results } = flags;
+      if (results !== undefined && run === undefined)
+        command.error('error: --results needs the name of a run: --run', { exitCode: WRONG_USAGE });
+      const { fetchRun, showRuns } = await import('./runs.js');
+      const bar = await progressOf('results');
+      const states = await endingSoon(async () =>
+        run !== undefined && results !== undefined
+          ? [await fetchRun({ ...flags, run, results }, bar.update)]
+          : await showRuns(flags),
+      ).finally(() => bar.stop());
+      print(json, { stream: flags.stream, runs: states }, runsTable);
+      if (results !== undefined && states.some(({ dead }) => dead > 0)) process.exitCode = FAILED;
+    });
+}
+
+function runsTable({ stream, runs }: { readonly stream: string; readonly runs: readonly RunState[] }): string {
+  if (runs.length === 0) return `the stream ${stream} has no jobs and no results`;
+  return renderTable(
+    ['run', 'waiting', 'done', 'dead'],
+    runs.map(({ run, waiting, done, dead }) => [printable(run), waiting, done, dead]),
+  );
+}
+
 function submitTable({ file, stream, run, jobs, known, done, dead }: SubmitReport): string {
   return renderFacts([
     ['file', file],
     ['stream', stream],
     ['run', run],
     ['jobs', known === 0 ? jobs : `${jobs}, of which ${known} were there already`],
-    ...(done === undefined ? [] : [['done', done]]),
+    ...(done === undefined
+      ? [['results', `infermux jobs --stream ${stream} --run ${run} --results FILE`]]
+      : [['done', done]]),
     ...(dead === undefined || dead === 0 ? [] : [['dead', `${dead}: their lines say why`]]),
   ]);
 }

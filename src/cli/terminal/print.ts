@@ -15,3 +15,12 @@ export async function progressOf(what: string) {
   const { progressBar } = await import('./progress-bar.js');
   return progressBar(what);
 }
+
+/** Says on stderr what holds a command up, once. */
+export function sayOnce(what: string): (reason: string) => void {
+  let wasSaid = false;
+  return (reason) => {
+    if (!wasSaid) process.stderr.write(`infermux: ${what}: ${reason}\n`);
+    wasSaid = true;
+  };
+}

@@ -25,6 +25,7 @@ export function progressBar(what: string) {
     update: (done: number, total: number) => {
       if (!isStarted) bar.start(total, 0);
       isStarted = true;
+      bar.setTotal(total);
       bar.update(done);
     },
     stop: () => bar.stop(),

@@ -71,7 +71,7 @@ function checkStream({ name, subjects, retention }: StreamConfig, subject: strin
 }
 
 /** Undefined where the server has no such stream or consumer. */
-async function orMissing<T>(asked: Promise<T>): Promise<T | undefined> {
+export async function orMissing<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
     return await asked;
   } catch (cause) {
@@ -93,4 +93,11 @@ export function keyOf(subject: string): string {
 /** Whether a text can be the name of a run, or the id of a job: a part of a subject. */
 export function isPartOfSubject(text: string): boolean {
   return /^[\w:=+-]{1,200}$/.test(text);
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT` for what cannot be the name of a run. */
+export function checkRun(run: string): void {
+  if (isPartOfSubject(run)) return;
+  const message = `a run is named by up to 200 letters, digits and any of _ - : = +, got ${show(run)}`;
+  throw new InfermuxError('INVALID_ARGUMENT', message);
 }

@@ -6,15 +6,16 @@ import { AFTER_MODEL, BEFORE_MODEL, type ProxySettings } from './proxied-nodes.j
  * Returns a complete static configuration of Envoy, with each part explained. As {@link haproxyConfig}: requests for one model
  * go to one node. Envoy does not look into messages of gRPC, so there the model must be in the metadata.
  */
-export function envoyConfig({ nodes, bind, bindGrpc }: ProxySettings): string {
+export function envoyConfig({ nodes, bind, bindGrpc, nodeCa }: ProxySettings): string {
   const http = nodes.map((node) => node.http);
   const grpc = nodes.flatMap((node) => (node.grpc === undefined ? [] : [node.grpc]));
   const withGrpc = bindGrpc !== undefined && grpc.length > 0;
+  const clusterOf = (name: string, addresses: readonly Address[]) => cluster(name, addresses, http, nodeCa);
   return `# Envoy for infermux: one model, one node. Made by "infermux cluster config envoy".
 static_resources:
   listeners:
 ${listener('rest', bind, REST_ROUTES)}${withGrpc ? listener('grpc', bindGrpc, GRPC_ROUTES) : ''}  clusters:
-${cluster('rest', http, http)}${cluster('rest_any', http, http)}${withGrpc ? cluster('grpc', grpc, http) + cluster('grpc_any', grpc, http) : ''}${ADMIN}`;
+${clusterOf('rest', http)}${clusterOf('rest_any', http)}${withGrpc ? clusterOf('grpc', grpc) + clusterOf('grpc_any', grpc) : ''}${ADMIN}`;
 }
 
 const ADMIN = `# What Envoy does, for this machine alone.
@@ -202,7 +203,28 @@ const HTTP2 = `      # Each connection to a node carries the calls of many clien
             http2_protocol_options: { connection_keepalive: { interval: 1s, timeout: 2s } }
 `;
 
-function cluster(name: string, addresses: readonly Address[], probed: readonly Address[]): string {
+const tls = (
+  nodeCa: string,
+  isGrpc: boolean,
+) => `      # The CA must have signed the certificate of a node. Names in it are not compared.
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [${isGrpc ? 'h2' : 'http/1.1'}]
+            validation_context: { trusted_ca: { filename: "${nodeCa}" } }
+`;
+
+const PROBES_BY_HTTP1 = `          tls_options: { alpn_protocols: [http/1.1] }
+`;
+
+function cluster(
+  name: string,
+  addresses: readonly Address[],
+  probed: readonly Address[],
+  nodeCa: string | undefined,
+): string {
   const isGrpc = name.startsWith('grpc');
   const endpoints = addresses.map((address, index) => {
     const own = probed[index] as Address;
@@ -224,7 +246,7 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
           unhealthy_threshold: 2
           healthy_threshold: 1
           http_health_check: { path: /v2/health/steady${isGrpc ? ', codec_client_type: HTTP1' : ''} }
-      # Two failed connections in a row take a node out before the probes do.
+${nodeCa !== undefined && isGrpc ? PROBES_BY_HTTP1 : ''}      # Two failed connections in a row take a node out before the probes do.
       outlier_detection:
         split_external_local_origin_errors: true
         consecutive_local_origin_failure: 2
@@ -240,7 +262,7 @@ ${name.endsWith('_any') ? TWO_CHOICES : RING}      # A node says itself whether 
       # The nodes have limits of their own.
       circuit_breakers:
         thresholds: [{ max_connections: 20000, max_pending_requests: 20000, max_requests: 20000, max_retries: 100 }]
-${isGrpc ? HTTP2 : ''}      load_assignment:
+${isGrpc ? HTTP2 : ''}${nodeCa === undefined ? '' : tls(nodeCa, isGrpc)}      load_assignment:
         cluster_name: ${name}
         endpoints:
           # The place on the ring follows from the address of REST, so that a model is on the same node in both protocols. Those of

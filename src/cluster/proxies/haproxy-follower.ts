@@ -25,6 +25,7 @@ export interface FollowerLog {
 export class HaproxyFollower {
   readonly #socket: string;
   readonly #log: FollowerLog;
+  readonly #isSecure: boolean;
   readonly #timer: NodeJS.Timeout;
   #members: Members | undefined;
   #turn: Promise<void> = Promise.resolve();
@@ -38,9 +39,11 @@ export class HaproxyFollower {
   /** What keeps nodes out, as it was last said. */
   #said: ReadonlySet<string> = new Set();
 
-  constructor(socket: string, log: FollowerLog) {
+  /** @param isSecure whether HAProxy uses TLS towards nodes. */
+  constructor(socket: string, log: FollowerLog, isSecure = false) {
     this.#socket = socket;
     this.#log = log;
+    this.#isSecure = isSecure;
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
   }
 
@@ -105,7 +108,7 @@ export class HaproxyFollower {
     const place = async (slot: number, { node, http, grpc, tls, draining }: NodeRecord): Promise<void> => {
       // HAProxy lets a server in maintenance answer what it has.
       if (draining === true) return;
-      const unfit = unfitness(slot, slots, tls === true);
+      const unfit = unfitness(slot, slots) ?? mismatch(tls === true, this.#isSecure);
       if (unfit !== undefined) {
         placing.problems.push({ what: `${node} gets no requests`, why: unfit });
         return;
@@ -154,10 +157,16 @@ interface Problem {
 }
 
 /** Why a node cannot be a server; undefined where it can. */
-function unfitness(slot: number, slots: number, isSecure: boolean): string | undefined {
-  if (isSecure) return 'it has TLS, which this configuration does not use towards nodes';
+function unfitness(slot: number, slots: number): string | undefined {
   if (slot <= slots) return undefined;
   return `it has slot ${slot}, and HAProxy has ${slots}: make its configuration with more --slots`;
+}
+
+function mismatch(hasTls: boolean, isSecure: boolean): string | undefined {
+  if (hasTls === isSecure) return undefined;
+  return hasTls
+    ? 'it has TLS: make the configuration of HAProxy with --node-ca, and give it to this command, too'
+    : 'it has no TLS, and with --node-ca each node needs it';
 }
 
 /** Looks the addresses of a node up: HAProxy takes no names while it runs. */

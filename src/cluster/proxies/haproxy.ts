@@ -173,17 +173,23 @@ function choice(name: Side): string {
 
 function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate | undefined): readonly string[] {
   const ids = serverIds(settings.nodes);
+  const isGrpc = name === 'grpc';
+  const { nodeCa } = settings;
+  const isSecure = nodeCa !== undefined;
+  const settingsOfAll = `${UNHEARD}${isSecure ? ` ssl verify required ca-file ${nodeCa}${isGrpc ? ' alpn h2' : ''}` : ''}`;
   // The probes are of HTTP/1.1, whatever the requests are.
-  const proto = name === 'grpc' ? ' check-proto h1' : '';
-  const addresses = settings.nodes.map(({ http, grpc }) => textOf(name === 'grpc' && grpc !== undefined ? grpc : http));
+  const proto = isGrpc ? ` check-proto h1${isSecure ? ' check-ssl check-alpn http/1.1' : ''}` : '';
+  const addresses = settings.nodes.map(({ http, grpc }) => textOf(isGrpc && grpc !== undefined ? grpc : http));
   /** @param tracked the backend of REST whose probes tell the state; undefined: these servers have probes of their own. */
   const servers = (tracked: string | undefined) => {
     if (template !== undefined)
       // `server-template` gives these settings to its first server alone.
-      return Array.from({ length: template.slots }, (_, index) => slotLine(index + 1, `${UNHEARD}${proto}`)).join('');
+      return Array.from({ length: template.slots }, (_, index) => slotLine(index + 1, `${settingsOfAll}${proto}`)).join(
+        '',
+      );
     const lines = addresses.map((address, index) => {
       const state = tracked === undefined ? '' : ` track ${tracked}/n${index + 1}`;
-      return `  server n${index + 1} ${address} id ${ids[index]} ${UNHEARD}${state}${lookedUp(settings.nodes[index])}\n`;
+      return `  server n${index + 1} ${address} id ${ids[index]} ${settingsOfAll}${state}${lookedUp(settings.nodes[index])}\n`;
     });
     return lines.join('');
   };
@@ -198,7 +204,7 @@ backend ${name} from ${name}
   hash-type consistent sdbm avalanche
   # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
   hash-balance-factor ${BALANCE_FACTOR}
-${SERVERS[template === undefined ? 'fixed' : 'template']}${steady(isProbed)}`,
+${SERVERS[template === undefined ? 'fixed' : 'template']}${isSecure ? SECURE : ''}${steady(isProbed)}`,
     `
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
@@ -214,6 +220,9 @@ ${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')
 
 const UNHEARD_TOO = `tcp-ut ends connections to
   # a node that does not take what is sent; TCP keepalive does that for one that owes an answer.
+`;
+
+const SECURE = `  # TLS: the CA must have signed the certificate of a node. Names in it are not compared.
 `;
 
 const SERVERS = {

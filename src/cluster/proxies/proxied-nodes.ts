@@ -15,6 +15,8 @@ export interface ProxySettings {
   readonly bind: Address;
   /** Where it listens for gRPC; undefined: it does not. */
   readonly bindGrpc: Address | undefined;
+  /** File of the CA that signed the certificates of the nodes; undefined: they have no TLS. */
+  readonly nodeCa?: string | undefined;
 }
 
 /**

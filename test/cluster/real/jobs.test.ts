@@ -12,6 +12,7 @@ import { openStreams, streamsOf } from '../../../dist/cluster/jobs/job-streams.j
 import { type JobResult, JobWorker } from '../../../dist/cluster/jobs/job-worker.js';
 import { submitJobs } from '../../../dist/cluster/jobs/submit-jobs.js';
 import { connectNats } from '../../../dist/cluster/nats/nats-connection.js';
+import { InfermuxError } from '../../../dist/index.js';
 import { isInstalled } from '../../support/cluster/hosts.js';
 import { NatsServer } from '../../support/cluster/nats.js';
 import { type Program, startProgram, until } from '../../support/cluster/programs.js';
@@ -155,28 +156,24 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       await nats.stop();
     });
 
+    /** Runs a command of the CLI on the stream `night`, or on the one that the flags name. */
+    async function run(command: string, ...flags: readonly string[]) {
+      const args = [CLI, command, '--nats', nats.url, '--stream', 'night', '--json', ...flags];
+      const ended = promisify(execFile)(process.execPath, args);
+      return ended.then(
+        ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+        ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({ code, stdout, stderr }),
+      );
+    }
+    const readLines = (file: string) =>
+      readFileSync(file, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
     async function submit(file: string, ...flags: readonly string[]) {
       const results = join(folder, 'results.jsonl');
-      const args = [
-        CLI,
-        'submit',
-        file,
-        '--nats',
-        nats.url,
-        '--stream',
-        'night',
-        '--results',
-        results,
-        '--json',
-        ...flags,
-      ];
-      const run = promisify(execFile)(process.execPath, args);
-      const { code, stdout } = await run.then(
-        ({ stdout: text }) => ({ code: 0, stdout: text }),
-        (error: { code: number; stdout: string }) => ({ code: error.code, stdout: error.stdout }),
-      );
-      const lines = readFileSync(results, 'utf8').trim().split('\n');
-      return { code, report: JSON.parse(stdout), lines: lines.map((line) => JSON.parse(line)) };
+      const { code, stdout } = await run('submit', file, '--results', results, ...flags);
+      return { code, report: JSON.parse(stdout), lines: readLines(results) };
     }
     const image = (fill: number, width = 64) => ({
       name: 'image',
@@ -211,6 +208,15 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       // The same run: nothing is done twice, and its results are there.
       const again = await submit(file, '--model', 'digits-mlp', '--run', 'first');
       expect(again.report).toMatchObject({ jobs: 4, known: 4, done: 2, dead: 2 });
+      // They can be fetched later, without the file of jobs.
+      const later = join(folder, 'later.jsonl');
+      const fetched = await run('jobs', '--run', 'first', '--results', later);
+      expect([fetched.code, JSON.parse(fetched.stdout)]).toStrictEqual([
+        1,
+        { stream: 'night', runs: [{ run: 'first', waiting: 0, done: 2, dead: 2 }] },
+      ]);
+      const sorted = (all: readonly { id: string }[]) => all.toSorted((one, two) => (one.id < two.id ? -1 : 1));
+      expect(sorted(readLines(later))).toStrictEqual(sorted(lines));
       // Other jobs of the same run have no results: those that are there are of the first.
       writeFileSync(file, JSON.stringify({ inputs: [image(2)] }));
       const args = [file, '--model', 'digits-mlp', '--run', 'first', '--nats', nats.url, '--stream', 'night'];
@@ -224,6 +230,58 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       // Nothing is left, and nothing comes again: the job that was put in twice is done.
       const manager = await jetstreamManager(connection);
       await until(async () => (await manager.streams.info('night')).state.messages === 0, 'the end of all jobs');
+      await connection.close();
+    });
+
+    it('are shown by run, and those that are not done are awaited', async () => {
+      const connection = await connectNats(nats.url, 'test');
+      const streams = streamsOf('later');
+      const ids = ['a', 'b', 'c'];
+      async function* jobs() {
+        for (const id of ids) yield { id, model: 'm', body: Buffer.from('{}'), jsonBytes: undefined };
+      }
+      expect(await run('jobs', '--stream', 'later')).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('there is no stream later'),
+      });
+      for (const name of ['one', 'two']) {
+        await submitJobs(connection, streams, name, { count: 3, jobs }, () => undefined);
+      }
+      const runsOf = async (...flags: readonly string[]) =>
+        JSON.parse((await run('jobs', '--stream', 'later', ...flags)).stdout).runs;
+      const untouched = { waiting: 3, done: 0, dead: 0 };
+      expect(await runsOf()).toStrictEqual([
+        { run: 'one', ...untouched },
+        { run: 'two', ...untouched },
+      ]);
+      const file = join(folder, 'two.jsonl');
+      writeFileSync(file, 'as it was');
+      expect(await run('jobs', '--stream', 'later', '--run', 'three', '--results', file)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('the stream later has no run "three": it has one, two'),
+      });
+      expect(readFileSync(file, 'utf8')).toBe('as it was');
+      const awaited = run('jobs', '--stream', 'later', '--run', 'two', '--results', file);
+      const body = Buffer.from('{"outputs":[]}');
+      await until(() => readFileSync(file, 'utf8') === '', 'the wait for results');
+      const doing = await JobWorker.start(connection, {
+        ...{ streams, node: 'w', concurrency: 1, log: () => undefined },
+        run: async ({ id }) => {
+          if (id === 'two.b') throw new InfermuxError('INVALID_ARGUMENT', 'odd');
+          return { body, jsonBytes: undefined };
+        },
+      });
+      expect(JSON.parse((await awaited).stdout).runs).toStrictEqual([{ run: 'two', waiting: 0, done: 2, dead: 1 }]);
+      // Results and dead jobs come from two streams.
+      expect(new Map(readLines(file).map(({ id, code }) => [id, code]))).toStrictEqual(
+        new Map([
+          ['a', undefined],
+          ['b', 'INVALID_ARGUMENT'],
+          ['c', undefined],
+        ]),
+      );
+      await doing.stop(1_000);
+      expect(await runsOf('--run', 'one')).toStrictEqual([{ run: 'one', waiting: 0, done: 3, dead: 0 }]);
       await connection.close();
     });
 

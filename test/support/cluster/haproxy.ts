@@ -27,14 +27,20 @@ export async function startHaproxy(
     slots,
     socket = join(directory(), 'haproxy.sock'),
     prefix = [],
-  }: { readonly slots?: number; readonly socket?: string; readonly prefix?: readonly string[] } = {},
+    nodeCa,
+  }: {
+    readonly slots?: number;
+    readonly socket?: string;
+    readonly prefix?: readonly string[];
+    readonly nodeCa?: string;
+  } = {},
 ): Promise<Haproxy> {
   const [http, grpc] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
   const paired = pairNodes(
     nodes.map((node) => parseAddress(node.http)),
     nodes.map((node) => parseAddress(node.grpc)),
   );
-  const settings = { nodes: paired, bind: parseAddress(http), bindGrpc: parseAddress(grpc) };
+  const settings = { nodes: paired, bind: parseAddress(http), bindGrpc: parseAddress(grpc), nodeCa };
   const template = slots === undefined ? undefined : { slots, socket };
   const config = haproxyConfig(settings, template);
   const file = join(directory(), 'haproxy.cfg');

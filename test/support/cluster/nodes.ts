@@ -3,7 +3,7 @@ import type { NodeReport } from '../../../dist/server/index.js';
 import { freePort, type Host } from './hosts.js';
 import { type Program, startProgram, until } from './programs.js';
 
-const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
+export const CLI = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 
 export interface NodeSettings {
   readonly models: string;
