@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Haproxy, serversUp, startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { type Answer, ClosedLoop, grpcSender, restSender } from '../../test/support/cluster/load.js';
+import { type Answer, FixedRate, grpcSender, restSender } from '../../test/support/cluster/load.js';
 import type { Node } from '../../test/support/cluster/nodes.js';
 import { until } from '../../test/support/cluster/programs.js';
 import {
@@ -16,7 +16,9 @@ import {
 } from './setting.js';
 
 const MODELS = 16;
-const CALLERS = 8;
+/** Of each protocol: far less than the nodes can do, so that one that is gone takes nothing off the others. */
+const PER_SECOND = 200;
+const CONNECTIONS = 64;
 const NODES = 4;
 /** What `infermux serve` needs to go out of rotation before it takes no more connections. */
 const DRAIN = ['--drain-delay', '2', '--max-models', String(MODELS)];
@@ -37,8 +39,8 @@ export async function underLoad<T>(
   const cluster = await startCluster(NODES, { models: modelsDirectory(MODELS), flags: DRAIN });
   const proxy = await startHaproxy(cluster.nodes);
   const next = zipf(modelNames(MODELS), 1, seeded(1));
-  const senders = [restSender(proxy.http, DIGIT, CALLERS), grpcSender(proxy.grpc, DIGIT)] as const;
-  const [rest, grpc] = senders.map(({ send }) => new ClosedLoop(send, CALLERS, next)) as [ClosedLoop, ClosedLoop];
+  const senders = [restSender(proxy.http, DIGIT, CONNECTIONS), grpcSender(proxy.grpc, DIGIT)] as const;
+  const [rest, grpc] = senders.map(({ send }) => new FixedRate(send, PER_SECOND, next)) as [FixedRate, FixedRate];
   try {
     await until(() => rest.answers.length > 500 && grpc.answers.length > 500, 'the load');
     const result = await act({ cluster, proxy, now: () => ({ rest: rest.answers, grpc: grpc.answers }) });

@@ -1,14 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { ClosedLoop, restSender } from '../../test/support/cluster/load.js';
+import { FixedRate, restSender } from '../../test/support/cluster/load.js';
 import { startProgram } from '../../test/support/cluster/programs.js';
 import { DIGIT, modelNames, modelsDirectory, type Outcome, outcomeOf, seeded, startCluster, zipf } from './setting.js';
 
 const THROTTLE = fileURLToPath(new URL('../../test/support/cluster/throttle.mjs', import.meta.url));
 const NODES = 4;
 const MODELS = 16;
-const CALLERS = 8;
+/** Far less than they can do: a node that gets less time must not leave more to the others. */
+const PER_SECOND = 200;
+const CONNECTIONS = 64;
 /** What it takes the proxy to notice. */
 const SETTLE_MS = 4_000;
 
@@ -19,10 +21,10 @@ export async function slowNode(seconds: number): Promise<{ healthy: Outcome; slo
     flags: ['--max-models', String(MODELS)],
   });
   const proxy = await startHaproxy(cluster.nodes);
-  const sender = restSender(proxy.http, DIGIT, CALLERS);
+  const sender = restSender(proxy.http, DIGIT, CONNECTIONS);
   const next = zipf(modelNames(MODELS), 1, seeded(1));
   const measure = async () => {
-    const loop = new ClosedLoop(sender.send, CALLERS, next);
+    const loop = new FixedRate(sender.send, PER_SECOND, next);
     await sleep(SETTLE_MS);
     const from = performance.now();
     await sleep(seconds * 1_000);

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { InfermuxError, show } from '../common/errors.js';
 
 /** Where something listens. */
@@ -7,8 +8,8 @@ export interface Address {
 }
 
 const MOST_PORT = 65_535;
-/** Names and addresses of hosts: what a configuration can hold without quotes. */
-const HOST = /^[\w.-]+$|^[\da-f:.]+$/i;
+/** Names of hosts, and addresses of IPv4. */
+const NAME = /^[a-z\d_]([\w-]*[a-z\d_])?(\.[a-z\d_]([\w-]*[a-z\d_])?)*\.?$/i;
 
 /**
  * Reads `host:port` or `[host]:port`.
@@ -17,9 +18,10 @@ const HOST = /^[\w.-]+$|^[\da-f:.]+$/i;
  */
 export function parseAddress(text: string): Address {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
+  const host = bracketed ?? plain ?? '';
   const port = Number(digits);
-  if (host !== undefined && HOST.test(host) && port > 0 && port <= MOST_PORT) return { host, port };
+  const isHost = bracketed === undefined ? NAME.test(host) : isIPv6(host);
+  if (isHost && port > 0 && port <= MOST_PORT) return { host, port };
   throw new InfermuxError('INVALID_ARGUMENT', `expected host:port, like 10.0.0.1:8000, got ${show(text)}`);
 }
 

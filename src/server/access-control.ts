@@ -6,13 +6,21 @@ import type { AuthOptions } from './server-options.js';
 /** Part of the server that a request is for. */
 export type Area = 'health' | 'inference' | 'admin';
 
+/** A proxy on this machine says by these that it speaks for somebody else. */
+const OF_PROXIES = ['x-forwarded-for', 'forwarded', 'x-real-ip', 'via'];
+
 /** Decides who may ask for what, by the key of the request. */
 export class AccessControl {
   readonly #keys: ApiKeys | undefined;
   readonly #adminKeys: ApiKeys | undefined;
+  readonly #isAdminLocal: boolean;
 
-  /** @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read. */
-  constructor({ keys, adminKeys }: AuthOptions, logger: EngineLogger | undefined) {
+  /**
+   * @param isAdminLocal whether the admin part is there without keys because only this machine can connect.
+   * @throws InfermuxError `INVALID_ARGUMENT` for a file of keys that cannot be read.
+   */
+  constructor({ keys, adminKeys }: AuthOptions, isAdminLocal: boolean, logger: EngineLogger | undefined) {
+    this.#isAdminLocal = isAdminLocal;
     this.#keys = keys === undefined ? undefined : new ApiKeys(keys, logger);
     this.#adminKeys = adminKeys === undefined ? undefined : new ApiKeys(adminKeys, logger);
   }
@@ -22,19 +30,24 @@ export class AccessControl {
     return this.#keys !== undefined;
   }
 
-  /** Whether no request needs a key. */
+  /** Whether everybody may ask for everything. */
   get isOpen(): boolean {
-    return this.#keys === undefined && this.#adminKeys === undefined;
+    return this.#keys === undefined && this.#adminKeys === undefined && !this.#isAdminLocal;
   }
 
   /**
-   * Checks the key of a request. Health needs none.
+   * Checks where a request comes from and its key. Health needs none.
    *
    * @param read returns a header, or metadata of a call.
    * @throws InfermuxError that says that there is no key, or that it is not a right one.
    */
   check(area: Area, read: (name: string) => string | undefined): void {
     if (area === 'health') return;
+    if (area === 'admin' && this.#isAdminLocal && OF_PROXIES.some((name) => read(name) !== undefined)) {
+      const message =
+        'the admin part is open for this machine alone, and a proxy passes this request on: set keys for it (--admin-keys), or switch it on (--admin)';
+      throw refusal('forbidden', message);
+    }
     const keys = area === 'admin' ? (this.#adminKeys ?? this.#keys) : this.#keys;
     if (keys === undefined) return;
     const given = keyIn(read);

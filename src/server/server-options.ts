@@ -117,6 +117,8 @@ export type ResolvedLimits = { readonly [K in keyof LimitOptions]-?: number };
 
 export interface ResolvedRest {
   readonly admin: boolean;
+  /** The admin part is there, without keys, because only this machine can connect: nobody asked for it. */
+  readonly isAdminLocal: boolean;
   readonly console: boolean;
   readonly auth: AuthOptions;
   readonly cors: readonly string[];
@@ -200,7 +202,7 @@ const isListen = satisfies(
   'true, false or { host, port }',
 );
 
-const SERVER_RULES: Readonly<Record<keyof ServerOptions, Rule>> = {
+const RULES: Readonly<Record<keyof ServerOptions, Rule>> = {
   ...REST_RULES,
   host: isText,
   http: isListen,
@@ -236,21 +238,14 @@ export function resolveRest(where: string, options: RestOptions, byDefault: Rest
     ...{ cors, nonFinite, logger, logRequests, node, console, auth: checkedAuth },
     limits: resolveLimits(`${where}.limits`, limits),
     admin: admin ?? (byDefault.admin || hasKeys),
+    isAdminLocal: admin === undefined && byDefault.admin && !hasKeys,
   };
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` with the path of the option, what was expected, and its value. */
 export function resolveServer(options: ServerOptions): ResolvedServer {
   const where = 'server';
-  const {
-    host = '127.0.0.1',
-    http,
-    grpc,
-    admin,
-    tls,
-    drainDelayMs = 0,
-    ...rest
-  } = checkOptions(where, options, SERVER_RULES);
+  const { host = '127.0.0.1', http, grpc, admin, tls, drainDelayMs = 0, ...rest } = checkOptions(where, options, RULES);
   if (tls !== undefined) checkTls(`${where}.tls`, tls);
   const isApart = typeof admin === 'object';
   const adminAddress = isApart ? addressOf(`${where}.admin`, admin, '127.0.0.1', ADMIN_PORT) : undefined;
@@ -263,7 +258,7 @@ export function resolveServer(options: ServerOptions): ResolvedServer {
   }
   const isLocal = Object.values(addresses).every((address) => address === undefined || isLoopback(address.host));
   const restOptions = { ...rest, ...(typeof admin === 'boolean' ? { admin } : {}) };
-  const own = resolveRest(where, restOptions, { admin: isLocal, console: true });
+  const own = resolveRest(where, restOptions, { admin: isLocal && !isApart, console: true });
   return { ...own, ...addresses, admin: own.admin && !isApart, adminAddress, tls, drainDelayMs };
 }
 

@@ -58,7 +58,7 @@ export class ServerParts {
     this.repository = new RepositoryAdmin(engine, this.names, options.logger);
     this.admission = new Admission(options.limits.requests, options.limits.totalBodyBytes);
     this.node = new ThisNode(engine, this.admission, options.node);
-    this.access = new AccessControl(options.auth, options.logger);
+    this.access = new AccessControl(options.auth, options.isAdminLocal, options.logger);
     this.logSettings = new LogSettings(options.logger);
     this.console = options.console ? new Console(engine, options.admin) : undefined;
     this.metrics = new ServerMetrics(engine.metrics, this.admission);

@@ -6,11 +6,12 @@ import { HaproxyFollower } from '../../dist/cluster/proxies/haproxy-follower.js'
 import { until } from '../support/cluster/programs.js';
 import { directory } from '../support/directories.js';
 
-/** What HAProxy says of two servers of REST that are up. */
+/** What HAProxy says of servers of REST: two are up, and the probes of the third have failed. */
 const STATE = `1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_check_port
 4 rest 1 n1 10.0.0.1 2 0 8000 0
 4 rest 2 n2 10.0.0.2 2 0 8000 0
+4 rest 3 n3 10.0.0.3 0 0 8000 0
 `;
 
 describe('a follower of HAProxy', () => {
@@ -51,10 +52,11 @@ describe('a follower of HAProxy', () => {
     await until(() => looks > before + 1, 'two looks');
   };
 
-  it('takes no server out at the beginning whose node it has not heard of', async () => {
+  it('takes a server out whose node it does not hear of only if its probes fail, too', async () => {
     follower.tell(new Map([[1, record('10.0.0.1')]]));
     await seen();
-    expect(commands).toStrictEqual([]);
+    await seen();
+    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n3 state maint']));
   });
 
   it('takes a server out whose node drains', async () => {
@@ -62,6 +64,7 @@ describe('a follower of HAProxy', () => {
       new Map([
         [1, record('10.0.0.1')],
         [2, record('10.0.0.2', { draining: true })],
+        [3, record('10.0.0.3')],
       ]),
     );
     await until(() => commands.length > 0, 'a command');
@@ -73,12 +76,13 @@ describe('a follower of HAProxy', () => {
       new Map([
         // Longer than names may be: nobody has to be asked.
         [1, record('x'.repeat(64))],
-        [2, record('10.0.0.3')],
+        [2, record('10.0.0.4')],
+        [3, record('10.0.0.3')],
       ]),
     );
     await seen();
     await seen();
-    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n2 addr 10.0.0.3 port 8000']));
+    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n2 addr 10.0.0.4 port 8000']));
     expect(warnings).toStrictEqual([expect.stringContaining('xx cannot be looked up: ')]);
   });
 
@@ -92,7 +96,7 @@ describe('a follower of HAProxy', () => {
     await seen();
     expect(warnings).toStrictEqual([
       expect.stringMatching(/^10\.0\.0\.1 gets no requests: it has TLS: .* --node-ca/),
-      '10.0.0.9 gets no requests: it has slot 9, and HAProxy has 2: make its configuration with more --slots',
+      '10.0.0.9 gets no requests: it has slot 9, and HAProxy has 3: make its configuration with more --slots',
     ]);
   });
 });

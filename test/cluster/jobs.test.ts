@@ -9,7 +9,7 @@ import { openNpy } from '../../dist/cluster/jobs/bodies/npy-file.js';
 import { OpenArrays } from '../../dist/cluster/jobs/bodies/open-arrays.js';
 import { fateOf, MOST_TRIES } from '../../dist/cluster/jobs/job-outcome.js';
 import { type NewJob, openJobs, type SourceOptions } from '../../dist/cluster/jobs/job-source.js';
-import { isPartOfSubject, keyOf, streamsOf } from '../../dist/cluster/jobs/job-streams.js';
+import { checkRun, isPartOfSubject, keyOf, streamsOf } from '../../dist/cluster/jobs/job-streams.js';
 import { InfermuxError } from '../../dist/index.js';
 import type { Allocate } from '../../dist/open-inference/raw-tensors.js';
 import { arrayTypeOf, elementsOf, newTensor } from '../../dist/tensors/tensor.js';
@@ -238,8 +238,11 @@ describe('a job that has failed', () => {
   it('is given to other workers where the fault may be this one, and then is dead', () => {
     const own = new InfermuxError('MODEL_NOT_FOUND', 'not here');
     expect(fateOf(own, 1, 0)).toStrictEqual({ kind: 'elsewhere', afterMs: 1_000 });
-    expect(fateOf(own, 1, 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 10_000 });
-    expect(fateOf(own, 1, 2)).toStrictEqual({ kind: 'dead', reason: 'not here (given out 3 times)' });
+    const pauses = [0, 1, 2, 3, 4].map((givenBack) => fateOf(own, 1, givenBack));
+    expect(pauses).toStrictEqual(
+      [1_000, 3_000, 10_000, 30_000, 60_000].map((afterMs) => ({ kind: 'elsewhere', afterMs })),
+    );
+    expect(fateOf(own, 1, 5)).toStrictEqual({ kind: 'dead', reason: 'not here (given out 6 times)' });
     // A load that failed a moment ago is tried again when it says so.
     const late = new InfermuxError('MODEL_LOAD_FAILED', 'later', { retryable: true, retryAfterMs: 40_000 });
     expect(fateOf(late, 1, 1)).toStrictEqual({ kind: 'elsewhere', afterMs: 40_000 });
@@ -277,10 +280,11 @@ describe('a file of jobs', () => {
   it('says which line is wrong, and how', async () => {
     const wrong: [string, string][] = [
       ['7', 'must be a JSON object'],
-      ['{', 'must be a JSON object'],
+      ['{', 'is not JSON: '],
+      ['{"inputs":[],"model":"a\\nb"}', 'names a model with control characters'],
       ['{}', 'either inputs or request'],
       ['{"inputs":[],"request":1}', 'either inputs or request'],
-      ['{"inputs":[],"id":"a.b"}', 'its id must have'],
+      ['{"inputs":[],"id":"a.b"}', 'needs an id of up to 200'],
       ['{"inputs":[],"model":7}', 'names no model'],
     ];
     for (const [line, why] of wrong) {
@@ -293,6 +297,14 @@ describe('a file of jobs', () => {
     await expect(all(path, {})).rejects.toThrow('names no model');
     await expect(all(path, { rows: 3 })).rejects.toThrow('are for .npy files');
     await expect(all('/nowhere.jsonl', {})).rejects.toThrow('there is no file');
+    await expect(all(directory(), {})).rejects.toThrow('is no file: jobs are read from one');
+  });
+
+  it('may begin with the mark of UTF-8, and tells which of its jobs is the largest', async () => {
+    const lines = ['\uFEFF{"inputs":[1]}', '{"inputs":[1,2,3]}', '{"inputs":[1,2]}'];
+    const path = join(directory({ 'jobs.jsonl': lines.join('\r\n') }), 'jobs.jsonl');
+    const options = { model: 'm', input: undefined, rows: undefined, files: undefined };
+    expect(await openJobs(path, options)).toMatchObject({ count: 3, largest: { id: 'line-2', bytes: 18 } });
   });
 
   it('has the rows of an array in jobs, sent or named', async () => {
@@ -334,6 +346,8 @@ describe('names', () => {
     expect(streamsOf('night')).toStrictEqual({ jobs: 'night', results: 'night-results', dead: 'night-dead' });
     for (const name of ['', 'a.b', 'a b', 'a>', '*', 'x'.repeat(65)])
       expect(() => streamsOf(name), name).toThrow('a stream is named');
+    for (const name of ['night-results', 'night-dead']) expect(() => streamsOf(name)).toThrow('what came of the jobs');
+    expect(() => checkRun('--json')).toThrow('a run is named by');
     for (const text of ['', 'a.b', 'a b', '>', '*', 'x'.repeat(201)]) expect(isPartOfSubject(text), text).toBe(false);
     expect(keyOf('night.jobs.run.7')).toBe('run.7');
   });

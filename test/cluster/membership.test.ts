@@ -55,8 +55,16 @@ describe('the servers of HAProxy', () => {
 
 `;
     expect(readServers(text)).toStrictEqual([
-      { backend: 'rest', server: 'n1', address: '127.0.0.1', port: 1, checkPort: 0, isDisabled: true },
-      { backend: 'rest', server: 'n2', address: '10.0.0.2', port: 8_000, checkPort: 0, isDisabled: false },
+      { backend: 'rest', server: 'n1', address: '127.0.0.1', port: 1, checkPort: 0, isDisabled: true, isDown: true },
+      {
+        backend: 'rest',
+        server: 'n2',
+        address: '10.0.0.2',
+        port: 8_000,
+        checkPort: 0,
+        isDisabled: false,
+        isDown: false,
+      },
     ]);
     expect(readServers('Unknown command')).toStrictEqual([]);
   });
@@ -68,6 +76,7 @@ describe('the servers of HAProxy', () => {
     port: fc.constantFrom(1, 8_000, 8_001),
     checkPort: fc.constantFrom(0, 8_000),
     isDisabled: fc.boolean(),
+    isDown: fc.boolean(),
   });
   const node = fc.record({
     http: fc.constantFrom('10.0.0.1:8000', '10.0.0.2:8000'),

@@ -19,7 +19,7 @@ const nodesOf = (...texts: string[]) => pairNodes(texts.map(parseAddress), undef
 
 describe('addresses', () => {
   it('are host:port, with brackets for IPv6, and come back as they were', () => {
-    for (const text of ['10.0.0.1:8000', 'node-1.internal:65535', '[::1]:1', '[fe80::1]:8000']) {
+    for (const text of ['10.0.0.1:8000', 'node-1.internal:65535', 'a_b.c.:1', '[::1]:1', '[fe80::1]:8000']) {
       expect(textOf(parseAddress(text))).toBe(text);
     }
     expect(parseAddresses('a:1, b:2')).toStrictEqual([
@@ -43,11 +43,17 @@ describe('addresses', () => {
       'a#:1',
       "a':1",
       '[a b]:1',
+      '[:::::]:1',
+      '[a]:1',
+      '-x:1',
+      'x-:1',
+      'a..b:1',
+      '.a:1',
     ];
     for (const text of wrong) expect(() => parseAddress(text), text).toThrow('expected host:port');
     expect(() => parseAddresses('a:1,b:2,a:1')).toThrow('a:1 is there twice');
     expect(() => parseAddresses('a:1,')).toThrow('expected host:port');
-    expect(() => pairNodes(parseAddresses('a:1,b:2'), parseAddresses('a:3'))).toThrow('--grpc must name');
+    expect(() => pairNodes(parseAddresses('a:1,b:2'), parseAddresses('a:3'))).toThrow('--nodes names 2 and --grpc 1: ');
   });
 });
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +12,11 @@ import { directory } from '../support/directories.js';
 import { kubernetesFaults } from '../support/schemas/kubernetes.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const CLI = join(ROOT, 'dist/cli/main.js');
+
+interface Named {
+  readonly name: string;
+}
 
 interface Probe {
   readonly httpGet: { readonly path: string; readonly port: number | string };
@@ -37,7 +42,13 @@ const read = (file: string): any[] =>
     },
   );
 
-const plain = readdirSync(join(ROOT, 'deploy/kubernetes')).filter((name) => name !== 'kustomization.yaml');
+const KUSTOMIZATIONS = ['kubernetes', 'kubernetes-proxy', 'kubernetes-jobs'];
+const manifestsIn = (folder: string) =>
+  readdirSync(join(ROOT, 'deploy', folder)).filter((name) => name.endsWith('.yaml') && name !== 'kustomization.yaml');
+// A patch is no whole object.
+const plain = KUSTOMIZATIONS.flatMap((folder) => manifestsIn(folder).map((file) => `${folder}/${file}`)).filter(
+  (file) => file !== 'kubernetes-proxy/announce.yaml',
+);
 const runtimes = ['', '-models'].flatMap((name) => read(`kserve/cluster-serving-runtime${name}.yaml`));
 const services = read('kserve/inference-service.yaml');
 const [deployment] = read('kubernetes/deployment.yaml');
@@ -45,7 +56,7 @@ const pod = deployment.spec.template.spec;
 
 describe('the manifests of plain Kubernetes', () => {
   it.each(plain)('%s has the keys and kinds of values of the API', async (file) => {
-    for (const object of read(`kubernetes/${file}`)) {
+    for (const object of read(file)) {
       expect(await kubernetesFaults(`${object.apiVersion} ${object.kind}`, object)).toStrictEqual([]);
     }
   });
@@ -61,9 +72,50 @@ describe('the manifests of plain Kubernetes', () => {
     expect(await wrong(({ spec }) => (spec.replicas = 'two'))).not.toStrictEqual([]);
   });
 
-  it('are all in the base, and name each other rightly', () => {
-    const [base] = read('kubernetes/kustomization.yaml');
-    expect([...base.resources].sort()).toStrictEqual([...plain].sort());
+  it.each(KUSTOMIZATIONS)('%s/kustomization.yaml names all that is there', (folder) => {
+    const [{ resources, patches = [], configMapGenerator = [] }] = read(`${folder}/kustomization.yaml`);
+    const named = [...resources, ...patches.map(({ path }: { path: string }) => path)];
+    expect(named.filter((name: string) => !name.startsWith('../')).sort()).toStrictEqual(manifestsIn(folder).sort());
+    for (const name of [...resources, ...configMapGenerator.flatMap(({ files }: { files: string[] }) => files)])
+      expect(existsSync(join(ROOT, 'deploy', folder, name)), name).toBe(true);
+  });
+
+  it('have a patch for containers that are there', () => {
+    const [patch] = read('kubernetes-proxy/announce.yaml');
+    expect(patch.metadata.name).toBe(deployment.metadata.name);
+    const names = ({ spec }: typeof deployment) => spec.template.spec.containers.map(({ name }: Named) => name);
+    expect(names(patch)).toStrictEqual(names(deployment));
+  });
+
+  it('have a configuration of HAProxy that the commands of the proxy make', () => {
+    const [proxy, service] = read('kubernetes-proxy/proxy.yaml');
+    const { containers, volumes } = proxy.spec.template.spec;
+    const [haproxy, follower] = containers;
+    const env = { ...process.env, INFERMUX_NATS: 'nats://nats:4222' };
+    const made = execFileSync(process.execPath, [CLI, ...follower.args, '--once'], { env, encoding: 'utf8' });
+    expect(readFileSync(join(ROOT, 'deploy/kubernetes-proxy/haproxy.cfg'), 'utf8')).toBe(made);
+    // It listens where the service looks, and its socket is in a volume that both have.
+    for (const { containerPort } of haproxy.ports) expect(made).toContain(`bind 0.0.0.0:${containerPort}`);
+    expect(service.spec.selector).toStrictEqual(proxy.spec.template.metadata.labels);
+    for (const { volumeMounts } of containers)
+      expect(volumeMounts).toContainEqual({ name: 'socket', mountPath: '/run/haproxy' });
+    expect(made).toContain('stats socket /run/haproxy/infermux.sock');
+    expect(volumes.map(({ name }: Named) => name)).toStrictEqual(['config', 'socket']);
+  });
+
+  it('have workers whose arguments the command takes', () => {
+    const [worker] = read('kubernetes-jobs/worker.yaml');
+    const [{ args, env: variables }] = worker.spec.template.spec.containers;
+    expect(variables.map(({ name }: Named) => name)).toStrictEqual(['INFERMUX_NATS', 'INFERMUX_NODE_NAME']);
+    // Nobody answers there: all else was right by then.
+    const env = { ...process.env, INFERMUX_NATS: 'nats://127.0.0.1:1', INFERMUX_NODE_NAME: 'pod' };
+    const { status, stderr } = spawnSync(process.execPath, [CLI, ...args], { env, encoding: 'utf8' });
+    expect([status, stderr]).toStrictEqual([1, expect.stringContaining('no NATS server answers at 127.0.0.1:1')]);
+    const grace = Number(/--grace=(\d+)/.exec(args.join(' '))?.[1]);
+    expect(grace).toBeLessThan(worker.spec.template.spec.terminationGracePeriodSeconds);
+  });
+
+  it('name each other rightly', () => {
     const [autoscaler] = read('kubernetes/autoscaler.yaml');
     expect(autoscaler.spec.scaleTargetRef.name).toBe(deployment.metadata.name);
     const { app } = deployment.spec.template.metadata.labels;

@@ -6,7 +6,7 @@ import { connect as connectSocket } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflateSync, gunzipSync, gzipSync, inflateSync } from 'node:zlib';
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../dist/client/index.js';
 import { createEngine, type InferenceEngine } from '../../dist/index.js';
@@ -153,6 +153,31 @@ describe('keys', () => {
 });
 
 describe('the admin part', () => {
+  it('is for this machine alone where nobody asked for it: a proxy on it must not open it to others', async () => {
+    const forwarded = { 'x-forwarded-for': '203.0.113.7' };
+    const loads = async (options: ServerOptions, headers: Record<string, string>) => {
+      const { url, grpc } = await start(options);
+      const rest = await fetch(`${url}/v2/repository/models/times-3/load`, { method: 'POST', headers });
+      const metadata = new Metadata();
+      for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+      const client = new Client(grpc.slice('grpc://'.length), credentials.createInsecure());
+      const bytes = (message: Buffer) => message;
+      const path = '/inference.GRPCInferenceService/RepositoryIndex';
+      const code = await new Promise((resolve) =>
+        client.makeUnaryRequest(path, bytes, bytes, Buffer.alloc(0), metadata, (error) => resolve(error?.code ?? 0)),
+      );
+      client.close();
+      await server?.close();
+      return [rest.status, code];
+    };
+    const denied = status.PERMISSION_DENIED;
+    expect(await loads({}, forwarded)).toStrictEqual([403, denied]);
+    expect(await loads({}, {})).toStrictEqual([200, 0]);
+    expect(await loads({ admin: true }, forwarded)).toStrictEqual([200, 0]);
+    const key = { 'x-api-key': 'a-key-of-some-length' };
+    expect(await loads({ auth: { keys: [key['x-api-key']] } }, { ...forwarded, ...key })).toStrictEqual([200, 0]);
+  });
+
   const load = (url: string) => fetch(`${url}/v2/repository/models/times-3/load`, { method: 'POST' });
 
   it('can be switched off, in both protocols', async () => {

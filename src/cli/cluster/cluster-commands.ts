@@ -6,6 +6,8 @@ import { FAILED, print, WRONG_USAGE } from '../terminal/print.js';
 import { messageOf, quoted } from '../terminal/printable.js';
 
 const NODES = '--nodes <list>';
+/** Paths of sockets are no longer. HAProxy adds some characters while it starts. */
+const MOST_SOCKET = 90;
 
 /** Commands for several nodes. */
 export function addClusterCommands(program: Command): void {
@@ -65,11 +67,21 @@ function addHaproxy(config: Command): void {
         command.error('error: give either --nodes or --nats', { exitCode: WRONG_USAGE });
       }
       if (flags.nats === undefined) {
+        for (const name of ['socket', 'slots', 'once']) unused(command, name, '--nats');
         process.stdout.write(haproxyConfig(await settingsOf(command, flags)));
         return;
       }
       const { socket, slots, nats } = flags;
       checkPath(command, '--socket', socket);
+      if (socket.length > MOST_SOCKET) {
+        const message = `error: --socket must have at most ${MOST_SOCKET} characters, got ${socket.length}`;
+        command.error(message, { exitCode: WRONG_USAGE });
+      }
+      unused(command, 'grpc', '--nodes');
+      const { MOST_SLOTS } = await import('../../cluster/membership/bucket.js');
+      if (slots > MOST_SLOTS) {
+        command.error(`error: --slots must be at most ${MOST_SLOTS}, got ${slots}`, { exitCode: WRONG_USAGE });
+      }
       const settings = {
         nodes: [],
         bind: await readFlag(command, '--bind', flags.bind),
@@ -99,8 +111,16 @@ function withNats<T extends { readonly nats?: string; readonly nodes?: string }>
   return flags.nats !== undefined || flags.nodes !== undefined || own === '' ? flags : { ...flags, nats: own };
 }
 
+/** Complains about an option that is given and would do nothing. */
+function unused(command: Command, name: string, needed: string): void {
+  if (command.getOptionValueSource(name) !== 'cli') return;
+  const flag = command.options.find((option) => option.attributeName() === name)?.long;
+  command.error(`error: ${flag} needs ${needed}`, { exitCode: WRONG_USAGE });
+}
+
 async function settingsOf(command: Command, flags: ConfigFlags) {
   const { nodes = '', grpc, bind, bindGrpc } = flags;
+  if (grpc === undefined) unused(command, 'bindGrpc', '--grpc');
   const { parseAddresses } = await import('../../cluster/addresses.js');
   const { pairNodes } = await import('../../cluster/proxies/proxied-nodes.js');
   const http: Address[] = reading(command, '--nodes', () => parseAddresses(nodes));

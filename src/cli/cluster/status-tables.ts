@@ -28,10 +28,13 @@ export function statusTables({ nodes, models, differences }: ClusterReport): str
   const parts = [renderFacts(nodeRows, { head })];
   if (modelRows.length > 0) parts.push(renderFacts(modelRows, { head: ['model', 'version', 'loaded on'] }));
   if (models.length > shown.length) parts.push(`and ${models.length - shown.length} models more: --json has them all`);
+  const heading = nodes.some((node) => 'problem' in node)
+    ? 'Some nodes do not answer, or differ:'
+    : 'The nodes differ:';
   parts.push(
     differences.length === 0
       ? 'The nodes agree.'
-      : ['The nodes differ:', ...differences.map((difference) => `  ${printable(difference)}`)].join('\n'),
+      : [heading, ...differences.map((difference) => `  ${printable(difference)}`)].join('\n'),
   );
   return parts.join('\n');
 }

@@ -41,7 +41,11 @@ export function addJobCommands(program: Command): void {
     MADE_STREAM,
   )
     .option(...FILES, parsePath)
-    .option('--node-name <name>', 'name of the worker in the results (default: host name and process id)')
+    .addOption(
+      new Option('--node-name <name>', 'name of the worker in the results (default: host name and process id)').env(
+        'INFERMUX_NODE_NAME',
+      ),
+    )
     .addOption(new Option('--log-level <level>', 'level of the log on stderr (default: info)').choices(LOG_LEVELS))
     .exitOverride();
   for (const option of SERVE_OPTIONS.filter((each) => OF_ENGINES.includes(each.attributeName())))
@@ -99,19 +103,24 @@ function addJobs(program: Command): void {
   )
     .option('--run <name>', 'only this run')
     .option(RESULTS, 'with --run: wait for its results, and write them to this file as JSON lines', parsePath)
+    .option('--delete', 'with --run: delete its jobs, results and dead jobs')
     .option('--json', 'print one JSON object instead of a table')
     .exitOverride()
     .action(async ({ json, ...flags }: RunFlags & { json?: true }, command: Command) => {
       const { run, results } = flags;
-      if (results !== undefined && run === undefined)
-        command.error('error: --results needs the name of a run: --run', { exitCode: WRONG_USAGE });
-      const { fetchRun, showRuns } = await import('./runs.js');
+      const isDeleting = flags.delete === true;
+      if (run === undefined && (results !== undefined || isDeleting))
+        command.error('error: --results and --delete need the name of a run: --run', { exitCode: WRONG_USAGE });
+      if (results !== undefined && isDeleting)
+        command.error('error: give either --results or --delete', { exitCode: WRONG_USAGE });
+      const { fetchRun, removeRun, showRuns } = await import('./runs.js');
       const bar = await progressOf('results');
-      const states = await endingSoon(async () =>
-        run !== undefined && results !== undefined
-          ? [await fetchRun({ ...flags, run, results }, bar.update)]
-          : await showRuns(flags),
-      ).finally(() => bar.stop());
+      const act = async (): Promise<readonly RunState[]> => {
+        if (run === undefined) return showRuns(flags);
+        if (results !== undefined) return [await fetchRun({ ...flags, run, results }, bar.update)];
+        return isDeleting ? removeRun({ ...flags, run }) : showRuns(flags);
+      };
+      const states = await endingSoon(act).finally(() => bar.stop());
       print(json, { stream: flags.stream, runs: states }, runsTable);
       if (results !== undefined && states.some(({ dead }) => dead > 0)) process.exitCode = FAILED;
     });

@@ -2,7 +2,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { collectResults, type JobEnd } from '../../cluster/jobs/collect-results.js';
 import type { JobStreams } from '../../cluster/jobs/job-streams.js';
+import { InfermuxError } from '../../index.js';
 import { sayOnce } from '../terminal/print.js';
+import { messageOf, quoted } from '../terminal/printable.js';
 import { readJsonResult } from './json-result.js';
 
 /** Said while a server is awaited. */
@@ -10,18 +12,23 @@ export const AWAY = 'NATS does not answer, and is asked again';
 
 /** A file with a line of JSON for each job that has ended. */
 export class ResultFile {
+  readonly #path: string;
   readonly #file: FileHandle;
   done = 0;
   /** Their lines say why. */
   dead = 0;
 
-  private constructor(file: FileHandle) {
+  private constructor(path: string, file: FileHandle) {
+    this.#path = path;
     this.#file = file;
   }
 
-  /** Empties the file, or makes it. */
+  /** Empties the file, or makes it. @throws InfermuxError `INVALID_ARGUMENT` for one that cannot be written. */
   static async open(path: string): Promise<ResultFile> {
-    return new ResultFile(await open(path, 'w'));
+    const file = await open(path, 'w').catch((cause: unknown) => {
+      throw notWritten(path, cause);
+    });
+    return new ResultFile(path, file);
   }
 
   /**
@@ -37,8 +44,11 @@ export class ResultFile {
     progress: (ended: number, total: number) => void,
   ): Promise<void> {
     const total = this.done + this.dead + jobs.size;
+    progress(this.done + this.dead, total);
     const take = async (end: JobEnd): Promise<void> => {
-      await this.#file.appendFile(`${JSON.stringify(lineOf(end))}\n`);
+      await this.#file.appendFile(`${JSON.stringify(lineOf(end))}\n`).catch((cause: unknown) => {
+        throw notWritten(this.#path, cause, ': the results stay in the stream, and infermux jobs fetches them again');
+      });
       if ('code' in end) this.dead += 1;
       else this.done += 1;
       progress(this.done + this.dead, total);
@@ -49,6 +59,11 @@ export class ResultFile {
   close(): Promise<void> {
     return this.#file.close();
   }
+}
+
+function notWritten(path: string, cause: unknown, more = ''): InfermuxError {
+  const message = `--results: ${quoted(path)} cannot be written (${messageOf(cause)})${more}`;
+  return new InfermuxError('INVALID_ARGUMENT', message, { cause });
 }
 
 function lineOf(end: JobEnd): object {

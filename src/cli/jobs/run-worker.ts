@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
-import { pino } from 'pino';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { type Logger, pino } from 'pino';
 import { JobFiles } from '../../cluster/jobs/bodies/job-files.js';
 import { engineJobs } from '../../cluster/jobs/engine-jobs.js';
 import { streamsOf } from '../../cluster/jobs/job-streams.js';
@@ -51,6 +52,7 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
     log.info({ node, stream: streams.jobs }, 'waiting for jobs');
     const counting = setInterval(() => log.info({ ...worker.counts }, 'jobs'), COUNT_MS);
     const closed = connection.closed();
+    void sayWhenAway(connection, log);
     const cause = await Promise.race([ended.then(() => undefined), closed]);
     clearInterval(counting);
     await worker.stop(graceMs);
@@ -60,5 +62,13 @@ export async function runWorker(flags: WorkerFlags): Promise<void> {
     await connection.close();
     // No result of it would be stored.
     await engine?.close({ graceMs: 0 });
+  }
+}
+
+/** Says when the server has gone away and come back. Ends with the connection. */
+async function sayWhenAway(connection: NatsConnection, log: Logger): Promise<void> {
+  for await (const { type } of connection.status()) {
+    if (type === 'disconnect') log.warn('NATS has gone away; waiting for it');
+    if (type === 'reconnect') log.info('NATS is back');
   }
 }

@@ -1,6 +1,6 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { checkRun, streamsOf } from '../../cluster/jobs/job-streams.js';
-import { type JobState, readRuns } from '../../cluster/jobs/run-list.js';
+import { deleteRun, type JobState, readRuns } from '../../cluster/jobs/run-list.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
 import { InfermuxError } from '../../index.js';
 import { quoted } from '../terminal/printable.js';
@@ -11,6 +11,7 @@ export interface RunFlags {
   readonly stream: string;
   readonly run?: string;
   readonly results?: string;
+  readonly delete?: true;
 }
 
 /** How far a run is. */
@@ -38,6 +39,18 @@ export async function showRuns({ nats, stream, run }: RunFlags): Promise<RunStat
   } finally {
     await connection.close();
   }
+}
+
+/** Deletes a run. Returns what it was. @throws InfermuxError as {@link showRuns}. */
+export async function removeRun(flags: RunFlags & { readonly run: string }): Promise<RunState[]> {
+  const states = await showRuns(flags);
+  const connection = await connectNats(flags.nats, 'infermux jobs');
+  try {
+    await deleteRun(connection, streamsOf(flags.stream), flags.run);
+  } finally {
+    await connection.close();
+  }
+  return states;
 }
 
 /** Waits for all results of a run, also for those of jobs that are submitted meanwhile, and writes them to a file. */

@@ -9,7 +9,7 @@ import { checkNatsPackages, checkNatsUrl, connectNats } from '../../cluster/nats
 import { InfermuxError } from '../../index.js';
 import type { InferenceServer } from '../../server/server.js';
 import { isLoopback } from '../../server/server-options.js';
-import { messageOf } from '../terminal/printable.js';
+import { messageOf, quoted } from '../terminal/printable.js';
 
 /** A node's place among others. */
 export interface Membership {
@@ -42,6 +42,7 @@ export async function joinCluster(
   if (http === undefined) {
     throw new InfermuxError('INVALID_ARGUMENT', '--nats needs REST: proxies ask for the state of a node by it');
   }
+  if (host !== undefined) checkHost(host);
   const shown = (address: Address) =>
     textOf({ host: host ?? (ANY.includes(address.host) ? firstAddress() : address.host), port: address.port });
   const addresses = { http: shown(http), grpc: grpc === undefined ? undefined : shown(grpc), tls: isSecure };
@@ -55,6 +56,7 @@ export async function joinCluster(
   let connection: NatsConnection | undefined;
   let announcer: NodeAnnouncer | undefined;
   const trouble = (message: string) => log.warn(`NATS cannot be told of this node: ${message}; trying again`);
+  const saying = { trouble, warn: (message: string) => log.warn(message) };
   const record = () => ({ ...recordOf(server, addresses), ...(isEnding ? { ready: false, draining: true } : {}) });
   const soon = (done: Promise<void> | undefined) => Promise.race([done, sleep(LEAVE_MS, undefined, { ref: false })]);
   // A node starts without NATS, too: it is announced as soon as that is there.
@@ -82,7 +84,7 @@ export async function joinCluster(
         connection = await connectNats(url, `infermux node ${server.node}`);
         // It may have begun to end meanwhile.
         if (isEnding) break;
-        announcer = await NodeAnnouncer.start(connection, record, trouble, announcer?.last);
+        announcer = await NodeAnnouncer.start(connection, record, saying, announcer?.last);
         const { slot } = announcer;
         if (slot !== undefined) log.info({ slot, ...addresses }, 'announced by NATS');
         last = '';
@@ -97,6 +99,16 @@ export async function joinCluster(
     }
     await announcer?.leave();
     await connection?.close();
+  }
+}
+
+/** @throws InfermuxError `INVALID_ARGUMENT`. */
+function checkHost(host: string): void {
+  try {
+    parseAddress(textOf({ host, port: 1 }));
+  } catch {
+    const message = `--advertise must be a host name or an address, without a port, got ${quoted(host)}`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
   }
 }
 

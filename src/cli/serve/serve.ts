@@ -27,6 +27,9 @@ export async function serve(flags: ServeFlags): Promise<void> {
       '--tls-key and --tls-cert go together, and --tls-ca with both: a server needs a certificate of its own';
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
+  if (flags.advertise !== undefined && flags.nats === undefined) {
+    throw new InfermuxError('INVALID_ARGUMENT', '--advertise is what --nats announces, which is not given');
+  }
   const config = withFlags(flags.config === undefined ? {} : await readConfigFile(flags.config), flags);
   const level = flags.logLevel ?? (config.server?.logRequests === true ? 'info' : 'warn');
   const log = pino({ level }, pino.destination(2));

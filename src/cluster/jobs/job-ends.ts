@@ -3,7 +3,7 @@ import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { messageOf } from '../../common/errors.js';
 import { isConflict, mostBodyBytes } from '../nats/nats-connection.js';
 import { CODE_HEADER, DIGEST_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
-import { keyOf } from './job-streams.js';
+import { keyOf, openStreams } from './job-streams.js';
 import type { JobResult, JobWorkerOptions } from './job-worker.js';
 
 const RETRY_MS = 500;
@@ -31,6 +31,8 @@ export class JobEnds {
   readonly #makeHeaders: () => MsgHdrs;
   readonly #isStopped: () => boolean;
   readonly #options: Pick<JobWorkerOptions, 'streams' | 'node' | 'log'>;
+  #opening: Promise<void> | undefined;
+  #wasInTrouble = false;
 
   constructor({ connection, jetstream, manager, makeHeaders, isStopped, options }: JobEndsEnvironment) {
     this.#connection = connection;
@@ -94,6 +96,15 @@ export class JobEnds {
     return (await this.#manager.streams.getMessage(streams.results, { last_by_subj: subject })) !== null;
   }
 
+  /** Makes the streams that somebody has deleted, for all that wait for it at once. Never rejects. */
+  async #openAgain(): Promise<void> {
+    this.#opening ??= openStreams(this.#connection, this.#options.streams)
+      .then(() => undefined)
+      .catch(() => undefined)
+      .finally(() => (this.#opening = undefined));
+    await this.#opening;
+  }
+
   /**
    * Publishes a message, as often as it takes: what was done would be done again otherwise.
    *
@@ -101,17 +112,20 @@ export class JobEnds {
    * @throws the error of the last try once the worker is to stop.
    */
   async #publishOnce(subject: string, body: Uint8Array, headers: MsgHdrs): Promise<boolean> {
-    for (let tries = 1; ; tries += 1) {
+    for (;;) {
       try {
         const expect = { lastSubjectSequence: 0 };
         await this.#jetstream.publish(subject, body, { headers, expect, timeout: PUBLISH_MS });
+        this.#wasInTrouble = false;
         return true;
       } catch (cause) {
         if (isConflict(cause)) return false;
         if (this.#isStopped()) throw cause;
-        if (tries === 1)
-          this.#options.log('warn', { subject, reason: messageOf(cause) }, 'a result cannot be stored; trying again');
+        if (!this.#wasInTrouble)
+          this.#options.log('warn', { subject, reason: messageOf(cause) }, 'results cannot be stored; trying again');
+        this.#wasInTrouble = true;
         await pauseUnless(this.#isStopped, RETRY_MS);
+        await this.#openAgain();
       }
     }
   }

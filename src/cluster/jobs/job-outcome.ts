@@ -10,8 +10,11 @@ export type JobFate =
 export const MOST_ENDED = 3;
 /** Tries of a job by one worker. */
 export const MOST_TRIES = 8;
-/** Pauses before a job is given out again that only another worker, or this one in a while, may be able to do. */
-export const ELSEWHERE_MS: readonly number[] = [1_000, 10_000];
+/**
+ * Pauses before a job is given out again that only another worker, or this one in a while, may be able to do: long enough together
+ * for workers to be replaced one after the other.
+ */
+export const ELSEWHERE_MS: readonly number[] = [1_000, 3_000, 10_000, 30_000, 60_000];
 /**
  * From this delivery on, those not counted after which it was given back, a job is done alone: workers have died with it, by its
  * fault or by that of another one beside it.

@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { extname, isAbsolute, relative } from 'node:path';
 import { createInterface } from 'node:readline';
-import { InfermuxError, show } from '../../common/errors.js';
+import { InfermuxError, messageOf, show } from '../../common/errors.js';
 import { isPlainObject } from '../../common/values/realm.js';
 import { jsonTensor } from '../../open-inference/handler-tensors.js';
 import { openNpy } from './bodies/npy-file.js';
@@ -20,6 +20,8 @@ export interface NewJob {
 /** Jobs in their order. */
 export interface JobSource {
   readonly count: number;
+  /** The job with the most bytes, as far as that is known before. */
+  readonly largest?: { readonly id: string; readonly bytes: number } | undefined;
   jobs(): AsyncIterable<NewJob>;
 }
 
@@ -44,7 +46,9 @@ const BYTES_OF_A_JOB = 262_144;
  */
 export async function openJobs(path: string, options: SourceOptions): Promise<JobSource> {
   const found = await stat(path).catch(() => undefined);
-  if (found?.isFile() !== true) throw new InfermuxError('INVALID_ARGUMENT', `there is no file ${show(path)}`);
+  if (found === undefined) throw new InfermuxError('INVALID_ARGUMENT', `there is no file ${show(path)}`);
+  // It is read twice.
+  if (!found.isFile()) throw new InfermuxError('INVALID_ARGUMENT', `${show(path)} is no file: jobs are read from one`);
   return extname(path) === '.npy' ? npyJobs(path, options) : lineJobs(path, options);
 }
 
@@ -86,7 +90,8 @@ async function npyJobs(path: string, options: SourceOptions): Promise<JobSource>
       await npy.close();
     }
   }
-  return { count: Math.ceil(total / rows), jobs };
+  const largest = named === undefined ? { id: 'rows-0', bytes: Math.min(rows, total) * rowBytes } : undefined;
+  return { count: Math.ceil(total / rows), largest, jobs };
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for a file that workers would not find. */
@@ -107,27 +112,38 @@ async function lineJobs(path: string, { model, rows, input }: SourceOptions): Pr
     let number = 0;
     for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY })) {
       number += 1;
-      if (line.trim() !== '') yield lineJob(line, `line ${number} of ${show(path)}`, `line-${number}`, model);
+      // `trim` takes the mark at the beginning of a file away, too.
+      const text = line.trim();
+      if (text !== '') yield lineJob(text, `line ${number} of ${show(path)}`, `line-${number}`, model);
     }
   }
   // A wrong line must be known before the jobs of those before it are done.
   const ids = new Set<string>();
-  for await (const { id } of jobs()) {
+  let largest: JobSource['largest'];
+  for await (const { id, body } of jobs()) {
     if (ids.has(id)) throw new InfermuxError('INVALID_ARGUMENT', `two lines of ${show(path)} have the id ${show(id)}`);
     ids.add(id);
+    if (body.byteLength > (largest?.bytes ?? 0)) largest = { id, bytes: body.byteLength };
   }
-  return { count: ids.size, jobs };
+  return { count: ids.size, largest, jobs };
 }
 
 /** @throws InfermuxError `INVALID_ARGUMENT` naming the line. */
 function lineJob(line: string, where: string, byDefault: string, model: string | undefined): NewJob {
-  const value = parse(line);
   const invalid = (why: string) => new InfermuxError('INVALID_ARGUMENT', `${where} ${why}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw invalid(`is not JSON: ${messageOf(cause)}`);
+  }
   if (!isPlainObject(value)) throw invalid('must be a JSON object with inputs, or with the request of a handler');
   const { id = byDefault, model: own = model, request, ...rest } = value as Readonly<Record<string, unknown>>;
   if (typeof id !== 'string' || !isPartOfSubject(id)) {
-    throw invalid(`: its id must have up to 200 letters, digits and any of _ - : = +, got ${show(id)}`);
+    throw invalid(`needs an id of up to 200 letters, digits and any of _ - : = +, got ${show(id)}`);
   }
+  if (typeof own === 'string' && /\p{Cc}/u.test(own))
+    throw invalid(`names a model with control characters: ${show(own)}`);
   if (typeof own !== 'string' || own === '') throw invalid('names no model: name one there, or with --model');
   if ((request === undefined) === (rest['inputs'] === undefined)) throw invalid('must have either inputs or request');
   // As it is written: to parse it and write it again would round large integers.
@@ -138,12 +154,4 @@ function lineJob(line: string, where: string, byDefault: string, model: string |
 function handlerInput(request: unknown): object {
   const { dims, data } = jsonTensor(request);
   return { name: 'request', datatype: 'BYTES', shape: dims, data };
-}
-
-function parse(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,7 +1,7 @@
 import type { JetStreamManager, StreamConfig } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, show } from '../../common/errors.js';
-import { natsPackage } from '../nats/nats-connection.js';
+import { jetstreamAnswer, natsPackage } from '../nats/nats-connection.js';
 
 /** The streams of a kind of jobs. */
 export interface JobStreams {
@@ -27,29 +27,35 @@ export function streamsOf(name: string): JobStreams {
     const message = `a stream is named by up to 64 letters, digits, hyphens and underscores, got ${show(name)}`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
+  if (/-(results|dead)$/.test(name)) {
+    const message = `a stream of jobs is not named ${name}: that is a stream with what came of the jobs of another one`;
+    throw new InfermuxError('INVALID_ARGUMENT', message);
+  }
   return { jobs: name, results: `${name}-results`, dead: `${name}-dead` };
 }
 
 /**
  * Makes the streams and the consumer that are not there. Those that are there stay as they are.
  *
- * @throws InfermuxError `FAILED_PRECONDITION` by rejection for a stream of that name that is for something else.
+ * @throws InfermuxError `FAILED_PRECONDITION` by rejection for a stream of that name that is for something else, and for a server
+ *   that is away or has no JetStream.
  */
-export async function openStreams(
-  connection: NatsConnection,
-  { jobs, results, dead }: JobStreams,
-): Promise<JetStreamManager> {
+export function openStreams(connection: NatsConnection, streams: JobStreams): Promise<JetStreamManager> {
+  return jetstreamAnswer(open(connection, streams));
+}
+
+async function open(connection: NatsConnection, { jobs, results, dead }: JobStreams): Promise<JetStreamManager> {
   const { AckPolicy, jetstreamManager, RetentionPolicy } = await natsPackage(() => import('@nats-io/jetstream'));
   const manager = await jetstreamManager(connection);
-  const open = async (name: string, part: string, retention: Retention) => {
+  const openStream = async (name: string, part: string, retention: Retention) => {
     const subject = `${jobs}.${part}.>`;
     const found = await orMissing(manager.streams.info(name));
     if (found === undefined) await manager.streams.add({ name, subjects: [subject], retention });
     else checkStream(found.config, subject, retention);
   };
-  await open(jobs, 'jobs', RetentionPolicy.Workqueue);
-  await open(results, 'results', RetentionPolicy.Limits);
-  await open(dead, 'dead', RetentionPolicy.Limits);
+  await openStream(jobs, 'jobs', RetentionPolicy.Workqueue);
+  await openStream(results, 'results', RetentionPolicy.Limits);
+  await openStream(dead, 'dead', RetentionPolicy.Limits);
   if ((await orMissing(manager.consumers.info(jobs, CONSUMER))) !== undefined) return manager;
   await manager.consumers.add(jobs, {
     durable_name: CONSUMER,
@@ -97,7 +103,7 @@ export function isPartOfSubject(text: string): boolean {
 
 /** @throws InfermuxError `INVALID_ARGUMENT` for what cannot be the name of a run. */
 export function checkRun(run: string): void {
-  if (isPartOfSubject(run)) return;
-  const message = `a run is named by up to 200 letters, digits and any of _ - : = +, got ${show(run)}`;
+  if (isPartOfSubject(run) && !run.startsWith('-')) return;
+  const message = `a run is named by up to 200 letters, digits and any of _ - : = +, with none of - first, got ${show(run)}`;
   throw new InfermuxError('INVALID_ARGUMENT', message);
 }

@@ -204,8 +204,21 @@ export class JobWorker {
         this.counts[await this.#ends.bury(message, 'REPLICA_FAILED', reason)] += 1;
       }
     } finally {
-      // Only the end of the process leaves it there.
-      await this.#memory.survived(key).catch(() => undefined);
+      await this.#survived(key);
+    }
+  }
+
+  /** Takes note that a job has not ended this worker: only the end of the process must leave that open. Never rejects. */
+  async #survived(key: string): Promise<void> {
+    for (;;) {
+      try {
+        await this.#memory.survived(key);
+        return;
+      } catch {
+        // The server is away, or the worker ends, which takes note of it itself.
+        if (this.#isStopped || this.#connection.isClosed()) return;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
     }
   }
 

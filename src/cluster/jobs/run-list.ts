@@ -1,6 +1,7 @@
+import type { JetStreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError } from '../../common/errors.js';
-import { natsPackage } from '../nats/nats-connection.js';
+import { jetstreamAnswer, natsPackage } from '../nats/nats-connection.js';
 import { type JobStreams, keyOf, orMissing } from './job-streams.js';
 
 export type JobState = 'waiting' | 'done' | 'dead';
@@ -18,18 +19,11 @@ const LIST_MS = 60_000;
  * @throws InfermuxError `FAILED_PRECONDITION` by rejection when there are no such streams.
  */
 export async function readRuns(connection: NatsConnection, streams: JobStreams, run?: string): Promise<Runs> {
-  const { jetstreamManager } = await natsPackage(() => import('@nats-io/jetstream'));
-  const manager = await jetstreamManager(connection, { timeout: LIST_MS });
+  const manager = await managerOf(connection);
   const runs = new Map<string, Map<string, JobState>>();
   // In the order in which a job goes through them: one that ends meanwhile is in two lists, and the later one is right.
-  const places = [
-    { stream: streams.jobs, part: 'jobs', state: 'waiting' },
-    { stream: streams.results, part: 'results', state: 'done' },
-    { stream: streams.dead, part: 'dead', state: 'dead' },
-  ] as const;
-  for (const { stream, part, state } of places) {
-    const subjects = `${streams.jobs}.${part}.${run === undefined ? '' : `${run}.`}>`;
-    const found = await orMissing(manager.streams.info(stream, { subjects_filter: subjects }));
+  for (const { stream, subjects, state } of placesOf(streams, run)) {
+    const found = await jetstreamAnswer(orMissing(manager.streams.info(stream, { subjects_filter: subjects })));
     if (found === undefined) throw noStream(stream);
     for (const subject of Object.keys(found.state.subjects ?? {})) {
       const [name = '', ...id] = keyOf(subject).split('.');
@@ -39,6 +33,28 @@ export async function readRuns(connection: NatsConnection, streams: JobStreams, 
     }
   }
   return runs;
+}
+
+/** Takes the jobs of a run, its results and its dead jobs out of the streams. A job that runs then still has a result. */
+export async function deleteRun(connection: NatsConnection, streams: JobStreams, run: string): Promise<void> {
+  const manager = await managerOf(connection);
+  for (const { stream, subjects } of placesOf(streams, run)) {
+    await jetstreamAnswer(manager.streams.purge(stream, { filter: subjects }));
+  }
+}
+
+async function managerOf(connection: NatsConnection): Promise<JetStreamManager> {
+  const { jetstreamManager } = await natsPackage(() => import('@nats-io/jetstream'));
+  return jetstreamAnswer(jetstreamManager(connection, { timeout: LIST_MS }));
+}
+
+function placesOf(streams: JobStreams, run: string | undefined) {
+  const rest = run === undefined ? '>' : `${run}.>`;
+  return [
+    { stream: streams.jobs, subjects: `${streams.jobs}.jobs.${rest}`, state: 'waiting' },
+    { stream: streams.results, subjects: `${streams.jobs}.results.${rest}`, state: 'done' },
+    { stream: streams.dead, subjects: `${streams.jobs}.dead.${rest}`, state: 'dead' },
+  ] as const;
 }
 
 function noStream(stream: string): InfermuxError {

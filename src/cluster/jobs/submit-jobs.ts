@@ -41,6 +41,9 @@ export async function submitJobs(
   await openStreams(connection, streams);
   const client = jetstream(connection);
   const most = mostBodyBytes(connection);
+  const { largest } = source;
+  // Known before the others are done.
+  if (largest !== undefined && largest.bytes > most) throw tooLarge(largest.id, largest.bytes, most);
   let [accepted, known] = [0, 0];
   const digests = new Map<string, string>();
   const send = async ({ id, model, body, jsonBytes }: NewJob): Promise<void> => {
@@ -99,11 +102,11 @@ function isRefusal(cause: unknown): boolean {
 }
 
 function refused(id: string, cause: unknown): InfermuxError {
-  const message = `the server does not take the job ${id}: ${messageOf(cause)}`;
+  const message = `the NATS server does not take the job ${id}: ${messageOf(cause)}`;
   return new InfermuxError('FAILED_PRECONDITION', message, { cause });
 }
 
 function tooLarge(id: string, bytes: number, most: number): InfermuxError {
-  const message = `the job ${id} has ${bytes} bytes, and the server takes ${most}: put fewer rows in a job (--rows), or name a file that workers can read (--files)`;
+  const message = `the job ${id} has ${bytes} bytes, and the NATS server takes ${most}: send fewer rows in a job (of a .npy file: --rows), or name rows of a file that workers can read (--files)`;
   return new InfermuxError('INVALID_ARGUMENT', message);
 }

@@ -1,55 +1,62 @@
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { isConflict } from '../nats/nats-connection.js';
-import { BEAT_MS, keyOf, openBucket, slotOf } from './bucket.js';
+import { BEAT_MS, keyOf, MOST_SLOTS, openBucket, slotOf } from './bucket.js';
 import { decodeRecord, encodeRecord, type NodeRecord } from './node-record.js';
 
-/** Called with what went wrong, once for each change. */
-type Trouble = (message: string) => void;
+export interface AnnouncerLog {
+  /** The node cannot be announced, which is tried again; told once until it can. */
+  trouble(reason: string): void;
+  /** It is announced, but something is odd. */
+  warn(message: string): void;
+}
 
-/** Most nodes of a cluster. */
-const MOST_SLOTS = 1_000;
+/** A node whose slot is higher than this many times the number of nodes takes a lower one: proxies have room for so many. */
+const ROOM = 2;
+/** Beats from one look at the slots to the next. */
+const LOOK_BEATS = 10;
 
 /**
  * Tells others that a node is there: writes its record into the bucket each second, and takes it out when the node leaves. A
  * record that is not written again expires.
  *
- * Each node has a slot, the lowest that is free, which proxies know it by: so all proxies agree.
+ * Each node has a slot, the lowest that is free, which proxies know it by: so all proxies agree. It keeps its slot, unless most nodes
+ * have gone and its slot is too high for what is left.
  */
 export class NodeAnnouncer {
   readonly #connection: NatsConnection;
   readonly #read: () => NodeRecord;
-  readonly #trouble: Trouble;
+  readonly #log: AnnouncerLog;
   #bucket: KV | undefined;
   #place: { readonly slot: number; revision: number } | undefined;
   /** The slot that it had last. */
   #last: number | undefined;
+  #beats = 0;
   #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
   #hasLeft = false;
   #wasInTrouble = false;
 
-  private constructor(connection: NatsConnection, read: () => NodeRecord, trouble: Trouble) {
+  private constructor(connection: NatsConnection, read: () => NodeRecord, log: AnnouncerLog) {
     this.#connection = connection;
     this.#read = read;
-    this.#trouble = trouble;
+    this.#log = log;
   }
 
   /**
    * Announces a node. Resolves when it is written down.
    *
    * @param read tells what the node is now.
-   * @param trouble told when the server cannot be reached, which is tried again.
    * @param last the slot that the node had before: it is asked for first.
    */
   static async start(
     connection: NatsConnection,
     read: () => NodeRecord,
-    trouble: Trouble,
+    log: AnnouncerLog,
     last?: number,
   ): Promise<NodeAnnouncer> {
-    const announcer = new NodeAnnouncer(connection, read, trouble);
+    const announcer = new NodeAnnouncer(connection, read, log);
     announcer.#last = last;
     await announcer.#beat();
     announcer.#timer = setInterval(() => void announcer.tell(), BEAT_MS);
@@ -99,7 +106,7 @@ export class NodeAnnouncer {
     } catch (cause) {
       // The next beat tries again, with a bucket that may have to be made anew.
       this.#bucket = undefined;
-      if (!this.#wasInTrouble) this.#trouble((cause as Error).message);
+      if (!this.#wasInTrouble) this.#log.trouble((cause as Error).message);
       this.#wasInTrouble = true;
     }
   }
@@ -112,6 +119,8 @@ export class NodeAnnouncer {
         const { slot, revision } = this.#place;
         // One that is lost with a connection must not hold up the next.
         this.#place.revision = await bucket.update(keyOf(slot), record, revision, BEAT_MS);
+        this.#beats += 1;
+        if (this.#beats % LOOK_BEATS === 0) await this.#moveDown(bucket, record);
         return;
       } catch (cause) {
         if (!isConflict(cause)) throw cause;
@@ -121,6 +130,19 @@ export class NodeAnnouncer {
     }
     this.#place = await this.#claim(bucket, record);
     this.#last = this.#place.slot;
+  }
+
+  async #moveDown(bucket: KV, record: string): Promise<void> {
+    const old = this.#place;
+    if (old === undefined || old.slot <= ROOM) return;
+    const taken = new Set<number>();
+    for await (const key of await bucket.keys()) taken.add(slotOf(key) ?? 0);
+    if (old.slot <= ROOM * taken.size) return;
+    const slot = lowestFree(taken);
+    // Another node may take it first: then this one looks again later.
+    this.#place = { slot, revision: await bucket.create(keyOf(slot), record) };
+    this.#last = slot;
+    await bucket.delete(keyOf(old.slot), { previousSeq: old.revision });
   }
 
   async #claim(bucket: KV, record: string): Promise<{ slot: number; revision: number }> {
@@ -136,7 +158,7 @@ export class NodeAnnouncer {
       if (other?.node !== node) continue;
       // It is this node before it was started again.
       if (other.http === http) return { slot, revision: await bucket.update(keyOf(slot), record, revision) };
-      this.#trouble(`another node is named ${node}, at ${other.http}: name each with --node-name`);
+      this.#log.warn(`another node is named ${node}, at ${other.http}: name each with --node-name`);
     }
     const all = Array.from({ length: MOST_SLOTS }, (_, index) => index + 1);
     for (const slot of this.#last === undefined ? all : [this.#last, ...all]) {
@@ -149,4 +171,10 @@ export class NodeAnnouncer {
     }
     throw new Error(`there are ${MOST_SLOTS} nodes already`);
   }
+}
+
+function lowestFree(taken: ReadonlySet<number>): number {
+  let slot = 1;
+  while (taken.has(slot)) slot += 1;
+  return slot;
 }

@@ -5,6 +5,8 @@ import { natsPackage } from '../nats/nats-connection.js';
 
 /** The bucket of the nodes. Its keys are `slot.1`, `slot.2` and so on: each node has one. */
 export const BUCKET = 'infermux-nodes';
+/** Most nodes of a cluster. */
+export const MOST_SLOTS = 1_000;
 /** How long a node counts that is not heard of. */
 export const TTL_MS = 4_000;
 /** How often a node is heard of. */

@@ -9,8 +9,6 @@ export type Members = ReadonlyMap<number, NodeRecord>;
 const RETRY_MS = 500;
 /** The server tells of what is deleted, and not of what expires. */
 const LOOK_MS = 500;
-/** After an outage of the server nodes connect again one after the other. Proxies have probes of their own meanwhile. */
-const AFTER_OUTAGE_MS = 30_000;
 
 /** Follows the bucket of the nodes. */
 export class MemberWatch {
@@ -22,8 +20,6 @@ export class MemberWatch {
   #heardAt = performance.now();
   /** When the bucket was last asked to tell. */
   #askedAt = 0;
-  /** No node counts as gone before that time. */
-  #patientUntil = 0;
   #timer: NodeJS.Timeout | undefined;
   #stop: (() => void) | undefined;
   #isStopped = false;
@@ -95,7 +91,6 @@ export class MemberWatch {
 
   #take(slot: number, value: Uint8Array | undefined): void {
     const now = performance.now();
-    if (now - this.#heardAt > TTL_MS) this.#patientUntil = now + AFTER_OUTAGE_MS;
     this.#heardAt = now;
     const before = this.#seen.get(slot)?.record;
     const record = value === undefined ? undefined : decodeRecord(value);
@@ -112,7 +107,6 @@ export class MemberWatch {
       if (now - this.#askedAt > TTL_MS) this.#stop?.();
       return;
     }
-    if (now < this.#patientUntil) return;
     const before = this.#seen.size;
     // Against the others: while the server is away, all are silent.
     for (const [slot, { at }] of this.#seen) if (at < this.#heardAt - TTL_MS) this.#seen.delete(slot);
@@ -125,7 +119,6 @@ export class MemberWatch {
       if (this.#isStopped) return;
       if (type !== 'reconnect') continue;
       // What nodes said meanwhile is lost.
-      this.#patientUntil = performance.now() + AFTER_OUTAGE_MS;
       this.#stop?.();
     }
   }

@@ -26,7 +26,7 @@ const MOST_NAME = 128;
 
 export function encodeRecord(record: NodeRecord): string {
   const text = JSON.stringify(record);
-  if (text.length <= MOST_BYTES) return text;
+  if (Buffer.byteLength(text) <= MOST_BYTES) return text;
   const { models: _, loaded: __, ...rest } = record;
   return JSON.stringify(rest);
 }

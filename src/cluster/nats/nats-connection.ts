@@ -45,15 +45,43 @@ export function checkNatsUrl(url: string): void {
 
 function readUrl(text: string): URL {
   const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
-  if (url !== undefined && /^(nats|tls):$/.test(url.protocol) && url.host !== '') return url;
+  if (url !== undefined && /^(nats|tls):$/.test(url.protocol) && url.host !== '' && isEscaped(url)) return url;
   throw new InfermuxError(
     'INVALID_ARGUMENT',
-    `the URL of NATS must be like nats://10.0.0.1:4222, got ${show(withoutPassword(text))}`,
+    `the URL of NATS must be like nats://10.0.0.1:4222 (a % in the password is written as %25), got ${show(withoutPassword(text))}`,
   );
+}
+
+/** Whether `%` in the user and the password stands only before two hexadecimal digits of UTF-8. */
+function isEscaped({ username, password }: URL): boolean {
+  try {
+    return typeof decodeURIComponent(`${username}${password}`) === 'string';
+  } catch {
+    return false;
+  }
 }
 
 /** No message may show a password. */
 const withoutPassword = (text: string) => text.replace(/\/\/.*@/, '//(secret)@');
+
+/**
+ * Waits for an answer of JetStream.
+ *
+ * @throws InfermuxError `FAILED_PRECONDITION` when the server is away, or has no JetStream; everything else as it is.
+ */
+export async function jetstreamAnswer<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (cause) {
+    const { name = '', message = '' } = (cause ?? {}) as { readonly name?: string; readonly message?: string };
+    const why = /^JetStreamNotEnabled/.test(name)
+      ? 'the NATS server has no JetStream: start it with nats-server -js'
+      : /^Timeout|^NoResponders|^RequestError|^ClosedConnection/.test(name)
+        ? `the NATS server does not answer: ${message}`
+        : undefined;
+    throw why === undefined ? cause : new InfermuxError('FAILED_PRECONDITION', why, { cause });
+  }
+}
 
 /** Bytes of a message for its headers. */
 const MOST_HEADERS = 4_096;

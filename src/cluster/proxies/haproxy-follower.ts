@@ -9,8 +9,6 @@ import { askHaproxy } from './runtime-socket.js';
 
 /** HAProxy may have been started again, and then knows no node. */
 const LOOK_MS = 1_000;
-/** Time for all nodes to be heard of, at the beginning. Those that HAProxy has meanwhile stay: it has probes of its own. */
-const SETTLE_MS = 10_000;
 /** After that the last address of a node is used. */
 const LOOKUP_MS = 1_000;
 /** How long the result of a lookup counts: longer than from one look to the next. */
@@ -30,7 +28,6 @@ export class HaproxyFollower {
   #members: Members | undefined;
   #turn: Promise<void> = Promise.resolve();
   #isWaiting = false;
-  #settlesAt: number | undefined;
   #wasInTrouble = false;
   /** Nodes with their addresses as they were last found, by that of REST. */
   #found = new Map<string, PlacedNode>();
@@ -50,7 +47,6 @@ export class HaproxyFollower {
   /** The members have changed. */
   tell(members: Members): void {
     this.#members = members;
-    this.#settlesAt ??= performance.now() + SETTLE_MS;
     this.#look();
   }
 
@@ -133,11 +129,13 @@ export class HaproxyFollower {
     const slots = servers.filter(({ backend, server }) => backend === 'rest' && /^n\d+$/.test(server)).length;
     const { nodes, unknown, problems } = await this.#placeAll(members, slots);
     this.#warn(problems);
-    const isSettled = performance.now() >= (this.#settlesAt ?? 0);
-    const commands = commandsFor(servers, nodes, (slot) => (members.has(slot) ? !unknown.has(slot) : isSettled));
+    // A node that is not heard of may have lost NATS, and still answer: then it stays. One that ends says so before.
+    const commands = commandsFor(servers, nodes, (slot, { isDown }) =>
+      members.has(slot) ? !unknown.has(slot) : isDown,
+    );
     if (commands.length === 0) return;
     const answers = await askHaproxy(this.#socket, ...commands);
-    for (const command of commands) this.#log.info(command);
+    for (const change of changesOf(commands, members)) this.#log.info(change);
     const refused = answers.split('\n').filter((line) => /not found|invalid|denied|unknown|require/i.test(line));
     if (refused.length > 0) throw new Error(refused.join('; '));
   }
@@ -154,6 +152,17 @@ interface Placing {
 interface Problem {
   readonly what: string;
   readonly why: string;
+}
+
+/** What commands change, a sentence for each server that is concerned. */
+function changesOf(commands: readonly string[], members: Members): string[] {
+  const slots = new Set(commands.map((command) => Number(/\/n(\d+) /.exec(command)?.[1])));
+  return [...slots].map((slot) => {
+    const own = commands.filter((command) => command.includes(`/n${slot} `));
+    if (own.every((command) => command.endsWith(' state maint'))) return `n${slot} gets no more requests`;
+    const { node, http } = members.get(slot) ?? {};
+    return `n${slot} is ${node} at ${http}`;
+  });
 }
 
 /** Why a node cannot be a server; undefined where it can. */

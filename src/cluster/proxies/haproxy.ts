@@ -53,7 +53,8 @@ const RESOLVERS = `
 resolvers system
   parse-resolv-conf
   hold valid 10s
-
+  # A node keeps its last address while its name cannot be looked up: the probes tell whether it is there.
+${['nx', 'timeout', 'refused', 'other'].map((failure) => `  hold ${failure} 24d\n`).join('')}
 `;
 
 const MODELS_TABLE = `
@@ -62,13 +63,28 @@ backend models from common
   stick-table type string len 256 size 100k expire 10m store conn_cur
 `;
 
+/** Statuses of HAProxy's own answers, and what they mean. The code is the one that clients take them for. */
+const OWN_ANSWERS = Object.entries({
+  408: ['INVALID_ARGUMENT', 'the request did not come in time'],
+  502: ['REPLICA_FAILED', 'the connection to the node broke before its answer'],
+  503: ['REPLICA_FAILED', 'no node can take the request'],
+  504: ['REPLICA_FAILED', 'the node did not answer in time'],
+})
+  .map(([status, [code, error]]) => {
+    const after = status === '503' ? ' hdr Retry-After 1' : '';
+    return `  http-error status ${status} content-type application/json string '${JSON.stringify({ error, code })}'${after}\n`;
+  })
+  .join('');
+
 const DEFAULTS = `defaults common
-  # Requests of HTTP. Those that failed are logged, one on a line.
+  # Requests of HTTP. Those that failed, or were tried again, are logged, one on a line.
   mode http
   log global
   option httplog
   option dontlog-normal
-  # Nodes see the address of the client in X-Forwarded-For.
+  option log-separate-errors
+  # What HAProxy itself answers when no node does, in the form in which nodes answer.
+${OWN_ANSWERS}  # Nodes see the address of the client in X-Forwarded-For.
   option forwardfor
   # A node that cannot be reached is given up soon: the request goes to another one.
   timeout connect 1s
@@ -85,7 +101,7 @@ const DEFAULTS = `defaults common
   srvtcpka-idle 1s
   srvtcpka-intvl 1s
   srvtcpka-cnt 2
-  # Tries after the first, each at another node.
+  # Tries after the first, each at another node than the one before.
   retries 3
   option redispatch 1
 `;
@@ -93,7 +109,7 @@ const DEFAULTS = `defaults common
 const REST_DEFAULTS = `
 defaults rest from common
   # A run of a model changes nothing, so it may run twice: it is tried again when the connection breaks before the answer, and
-  # when the node says that another one may do better. Reads may be repeated, too.
+  # when the node says with 503 that another one may do better. Reads may be repeated, too.
   retry-on conn-failure empty-response 503
   # Anything else is tried again only where it never arrived; and so is a request for a handler, which may change something. The
   # path of infer is that of both: infermux/client marks those for handlers, and other clients may do so.
@@ -103,13 +119,15 @@ defaults rest from common
   default-server weight 100
 `;
 
+const REPEATED_CALLS = '/ModelInfer /ModelReady /ModelMetadata /ServerReady /ServerLive /ServerMetadata';
+
 const GRPC_DEFAULTS = `
 defaults grpc from common
   # Read-only calls and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
   # be answered.
   # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
   retry-on conn-failure empty-response
-  http-request disable-l7-retry unless { path_end /ModelInfer /ModelReady /ModelMetadata /ServerReady /ServerLive /ServerMetadata }
+  http-request disable-l7-retry unless { path_end ${REPEATED_CALLS} }
   http-request disable-l7-retry if { req.hdr(x-infermux-retry) never }
   # Each connection to a node carries the calls of many clients.
   http-reuse always
@@ -120,6 +138,9 @@ function restFrontend(bind: string): string {
   return `
 frontend rest from common
   bind ${bind}
+  # A request can be tried again only if all of it was there when it was first sent: HAProxy waits for the body, or for as much of
+  # it as it keeps.
+  http-request wait-for-body time 120s if METH_POST { path_end /infer }
   # Each try of a request has the same name, in logs and in handlers.
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
   # The model is in the path: /v2/models/M/infer, with or without a version. Loads go where the requests for the model go.
@@ -131,12 +152,13 @@ function grpcFrontend(bind: string): string {
   return `
 frontend grpc from common
   bind ${bind} proto h2
+  # A call can be tried again only if all of it was there when it was first sent.
+  http-request wait-for-body time 120s if { path_end ${REPEATED_CALLS} }
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }
   # The model may be named in the metadata: infermux/client does so.
   http-request set-var(txn.model) req.hdr(x-infermux-model),url_dec,field(1,@) if { req.hdr(x-infermux-model) -m found }
-  # Otherwise HAProxy reads it from the first bytes of the message, and does not wait for the rest. It cannot where the message
-  # is compressed, or where the model is not its first field; and a stream may have several. These want the metadata.
-  http-request wait-for-body time 5s at-least 1024 if { path_end /ModelInfer } !{ var(txn.model) -m found }
+  # Otherwise HAProxy reads it from the first bytes of the message. It cannot where the message is compressed, or where the model
+  # is not its first field; and a stream may have several. These want the metadata.
   http-request set-var(txn.model) req.body,bytes(5),protobuf(1),field(1,@) if { path_end /ModelInfer } !{ var(txn.model) -m found } { req.body,bytes(0,1),hex 00 }
 ${choice('grpc')}`;
 }
@@ -200,11 +222,7 @@ function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate
     `
 backend ${name} from ${name}
   # Requests hash by model onto a ring of nodes: when a node comes or goes, only its share of the models moves.
-  balance hash var(txn.model)
-  hash-type consistent sdbm avalanche
-  # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
-  hash-balance-factor ${BALANCE_FACTOR}
-${SERVERS[template === undefined ? 'fixed' : 'template']}${isSecure ? SECURE : ''}${steady(isProbed)}`,
+${ON_RING}${SERVERS[template === undefined ? 'fixed' : 'template']}${isSecure ? SECURE : ''}${steady(isProbed)}`,
     `
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
@@ -212,9 +230,8 @@ backend ${name}_spread from ${name}
 ${steady(template !== undefined)}`,
     `
 backend ${name}_ready from ${name}
-  # Where most nodes are not steady.
-  balance random(2)
-${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
+  # Where most nodes are not steady. A model is still on one node: to load it elsewhere would cost time, which is what is short.
+${ON_RING}${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
   ];
 }
 
@@ -242,6 +259,12 @@ const UNHEARD = 'tcp-ut 2s';
 
 /** Percent of the average number of requests under way, above which a node passes requests on. */
 const BALANCE_FACTOR = 300;
+
+const ON_RING = `  balance hash var(txn.model)
+  hash-type consistent sdbm avalanche
+  # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
+  hash-balance-factor ${BALANCE_FACTOR}
+`;
 
 const MEANINGS = {
   ready: 'A node is ready: not while it starts, ends, or has no replica. One that is to end says so first, and drains.',

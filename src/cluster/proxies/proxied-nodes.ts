@@ -42,7 +42,7 @@ export function pairNodes(http: readonly Address[], grpc: readonly Address[] | u
     );
   }
   if (grpc !== undefined && grpc.length !== http.length) {
-    const message = `--grpc must name the gRPC address of each node, in the order of --nodes: ${http.length}, got ${grpc.length}`;
+    const message = `--nodes names ${http.length} and --grpc ${grpc.length}: --grpc must have the gRPC address of each node, in the same order`;
     throw new InfermuxError('INVALID_ARGUMENT', message);
   }
   return http.map((address, index) => ({ http: address, grpc: grpc?.[index] }));

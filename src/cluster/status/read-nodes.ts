@@ -38,7 +38,9 @@ async function reach(url: string, headers: Record<string, string>): Promise<Resp
     return await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (cause) {
     // fetch hides what went wrong.
-    throw (cause as { cause?: unknown }).cause ?? cause;
+    const inner = (cause as { cause?: unknown }).cause ?? cause;
+    if (!String((inner as { code?: unknown }).code).startsWith('HPE_')) throw inner;
+    throw new InfermuxError('FAILED_PRECONDITION', `${messageOf(inner)}: is it the address of REST?`, { cause });
   }
 }
 

@@ -8,6 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jobThroughput, survival } from '../../../bench/cluster/jobs.js';
 import { median } from '../../../bench/load/measurements.js';
 import { collectResults, type JobEnd } from '../../../dist/cluster/jobs/collect-results.js';
+import { JobMemory } from '../../../dist/cluster/jobs/job-memory.js';
+import { ELSEWHERE_MS } from '../../../dist/cluster/jobs/job-outcome.js';
 import { openStreams, streamsOf } from '../../../dist/cluster/jobs/job-streams.js';
 import { type JobResult, JobWorker } from '../../../dist/cluster/jobs/job-worker.js';
 import { submitJobs } from '../../../dist/cluster/jobs/submit-jobs.js';
@@ -114,6 +116,42 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
     await nats.stop();
   });
 
+  it('are stored though somebody deletes the streams of their ends meanwhile', async () => {
+    const nats = await NatsServer.start();
+    const connection = await connectNats(nats.url, 'test');
+    const streams = streamsOf('gone');
+    const ids = ['a', 'b', 'c'];
+    async function* jobs() {
+      for (const id of ids) yield { id, model: 'm', body: Buffer.from('{}'), jsonBytes: undefined };
+    }
+    await submitJobs(connection, streams, 'run', { count: 3, jobs }, () => undefined);
+    const manager = await jetstreamManager(connection);
+    let goOn: (() => void) | undefined;
+    const deleted = new Promise<void>((resolve) => (goOn = resolve));
+    let begun = 0;
+    const worker = await JobWorker.start(connection, {
+      ...{ streams, node: 'w', concurrency: 3, log: () => undefined },
+      run: async ({ id }) => {
+        begun += 1;
+        await deleted;
+        if (id === 'run.c') throw new InfermuxError('INVALID_ARGUMENT', 'odd');
+        return { body: Buffer.from('{"outputs":[]}'), jsonBytes: undefined };
+      },
+    });
+    await until(() => begun === 3, 'all jobs to begin');
+    await Promise.all([streams.results, streams.dead].map((stream) => manager.streams.delete(stream)));
+    goOn?.();
+    const ends: JobEnd[] = [];
+    const all = new Map(ids.map((id) => [id, undefined]));
+    await collectResults(connection, streams, 'run', all, (end) => void ends.push(end));
+    expect(new Set(ends.map((end) => [end.id, 'code' in end].join()))).toStrictEqual(
+      new Set(['a,false', 'b,false', 'c,true']),
+    );
+    await worker.stop(1_000);
+    await connection.close();
+    await nats.stop();
+  });
+
   it('are not put into a stream that is for something else', async () => {
     const nats = await NatsServer.start();
     const connection = await connectNats(nats.url, 'test');
@@ -191,6 +229,10 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
         { id: 'handled', model: 'handler', request: { value: 3 } },
       ];
       writeFileSync(file, jobs.map((job) => JSON.stringify(job)).join('\n'));
+      const connection = await connectNats(nats.url, 'test');
+      // It is the last time that a worker gets it whose fault may be that it lacks the model.
+      const memory = await JobMemory.open(connection, streamsOf('night'));
+      await memory.write('first.lost', { begunAlone: 0, givenBack: ELSEWHERE_MS.length });
       const { code, report, lines } = await submit(file, '--model', 'digits-mlp', '--run', 'first');
       expect([code, report]).toStrictEqual([
         1,
@@ -224,12 +266,19 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       await expect(other).rejects.toMatchObject({
         stderr: expect.stringContaining('the run first has had another job line-1'),
       });
-      const connection = await connectNats(nats.url, 'test');
       const { state } = await (await jetstreamManager(connection)).streams.info('night-dead');
       expect(state.messages).toBe(2);
       // Nothing is left, and nothing comes again: the job that was put in twice is done.
       const manager = await jetstreamManager(connection);
       await until(async () => (await manager.streams.info('night')).state.messages === 0, 'the end of all jobs');
+      // Nobody waits for results that somebody has deleted, of jobs that the server still knows.
+      expect((await run('jobs', '--run', 'first', '--delete')).code).toBe(0);
+      writeFileSync(file, jobs.map((job) => JSON.stringify(job)).join('\n'));
+      const flags = ['--model', 'digits-mlp', '--run', 'first', '--results', join(folder, 'none')];
+      expect(await run('submit', file, ...flags)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('4 jobs of the run first have ended, and their results were deleted'),
+      });
       await connection.close();
     });
 
@@ -281,7 +330,12 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
         ]),
       );
       await doing.stop(1_000);
-      expect(await runsOf('--run', 'one')).toStrictEqual([{ run: 'one', waiting: 0, done: 3, dead: 0 }]);
+      const ended = { run: 'one', waiting: 0, done: 3, dead: 0 };
+      expect(await runsOf('--run', 'one')).toStrictEqual([ended]);
+      expect(await runsOf('--run', 'one', '--delete')).toStrictEqual([ended]);
+      expect((await runsOf()).map(({ run: name }: { run: string }) => name)).toStrictEqual(['two']);
+      for (const wrong of [['--delete'], ['--results', file], ['--run', 'two', '--delete', '--results', file]])
+        expect(await run('jobs', '--stream', 'later', ...wrong)).toMatchObject({ code: 2 });
       await connection.close();
     });
 

@@ -141,6 +141,36 @@ export class ClosedLoop {
   }
 }
 
+/**
+ * Sends so many requests a second, whether or not those before are answered: nodes that are slow or gone then take nothing off the
+ * others. Until it is stopped.
+ */
+export class FixedRate {
+  readonly answers: Answer[] = [];
+  readonly #underWay = new Set<Promise<void>>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(send: Send, perSecond: number, next: () => string) {
+    const startedAt = performance.now();
+    let sent = 0;
+    this.#timer = setInterval(() => {
+      for (const due = ((performance.now() - startedAt) * perSecond) / 1_000; sent < due; sent += 1) {
+        const answered = send(next())
+          .then((answer) => void this.answers.push(answer))
+          .finally(() => this.#underWay.delete(answered));
+        this.#underWay.add(answered);
+      }
+    }, 1);
+  }
+
+  /** Resolves when all that was sent is answered. */
+  async stop(): Promise<readonly Answer[]> {
+    clearInterval(this.#timer);
+    await Promise.all(this.#underWay);
+    return this.answers;
+  }
+}
+
 export const failuresOf = (answers: readonly Answer[]) => answers.filter(({ failure }) => failure !== undefined);
 
 /** The smallest time that this fraction of the answers does not exceed. */
