@@ -64,8 +64,8 @@ export interface LimitOptions {
 /** Options of the REST API, in a server or as a plugin. */
 export interface RestOptions {
   /**
-   * The admin part: requests that load, unload and add models. Default: true if only this machine can connect or if
-   * there are keys, otherwise false.
+   * The admin part: requests that load, unload and add models. Default: true if only this machine can connect (but not
+   * for what a proxy on it passes on) or if there are keys, otherwise false.
    */
   readonly admin?: boolean | undefined;
   /**
