@@ -3,9 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { affinity, moves } from '../../../bench/cluster/affinity.js';
 import { cutOff, killed, rollingRestart } from '../../../bench/cluster/faults.js';
 import { overhead, ownCores } from '../../../bench/cluster/overhead.js';
+import { DIGIT, modelNames, modelsDirectory, startCluster } from '../../../bench/cluster/setting.js';
 import { slowNode } from '../../../bench/cluster/slow.js';
 import { median } from '../../../bench/load/measurements.js';
+import { startHaproxy } from '../../support/cluster/haproxy.js';
 import { createNetwork, isInstalled } from '../../support/cluster/hosts.js';
+import { grpcSender, restSender } from '../../support/cluster/load.js';
 
 const hasNamespaces = (() => {
   const network = createNetwork(1);
@@ -21,6 +24,24 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
     expect([roundRobin.failed, hashed.failed, alone.failed]).toStrictEqual([0, 0, 0]);
     expect(hashed.hitRate).toBeGreaterThanOrEqual(0.9 * alone.hitRate);
     expect(hashed.loads).toBeLessThanOrEqual(0.25 * roundRobin.loads);
+  });
+
+  it('have the requests for a model on one node in both protocols', async () => {
+    const models = modelNames(8);
+    const cluster = await startCluster(3, { models: modelsDirectory(models.length), flags: [] });
+    const proxy = await startHaproxy(cluster.nodes);
+    const senders = [restSender(proxy.http, DIGIT, 1), grpcSender(proxy.grpc, DIGIT)];
+    const nodes: (string | undefined)[][] = [];
+    for (const { send } of senders) {
+      const used: (string | undefined)[] = [];
+      for (const model of models) used.push((await send(model)).node);
+      nodes.push(used);
+    }
+    expect(new Set(nodes[0]).size).toBeGreaterThan(1);
+    expect(nodes[1]).toStrictEqual(nodes[0]);
+    await Promise.all(senders.map(({ close }) => close()));
+    await proxy.stop();
+    await cluster.close();
   });
 
   it('give few models to a node that is added, and move no others', async () => {
