@@ -121,15 +121,21 @@ function addJobs(program: Command): void {
         return isDeleting ? removeRun({ ...flags, run }) : showRuns(flags);
       };
       const states = await endingSoon(act).finally(() => bar.stop());
-      print(json, { stream: flags.stream, runs: states }, runsTable);
+      print(json, { stream: flags.stream, runs: states, ...(isDeleting ? { deleted: true } : {}) }, runsTable);
       if (results !== undefined && states.some(({ dead }) => dead > 0)) process.exitCode = FAILED;
     });
 }
 
-function runsTable({ stream, runs }: { readonly stream: string; readonly runs: readonly RunState[] }): string {
+interface RunsReport {
+  readonly stream: string;
+  readonly runs: readonly RunState[];
+  readonly deleted?: boolean;
+}
+
+function runsTable({ stream, runs, deleted = false }: RunsReport): string {
   if (runs.length === 0) return `the stream ${stream} has no jobs and no results`;
   return renderTable(
-    ['run', 'waiting', 'done', 'dead'],
+    [deleted ? 'deleted run' : 'run', 'waiting', 'done', 'dead'],
     runs.map(({ run, waiting, done, dead }) => [printable(run), waiting, done, dead]),
   );
 }
