@@ -6,12 +6,15 @@ import { HaproxyFollower } from '../../dist/cluster/proxies/haproxy-follower.js'
 import { until } from '../support/cluster/programs.js';
 import { directory } from '../support/directories.js';
 
-/** What HAProxy says of servers of REST: two are up, and the probes of the third have failed. */
+/** What HAProxy says of servers of REST: two are up, and the third is not ready. */
 const STATE = `1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_port srv_check_port
 4 rest 1 n1 10.0.0.1 2 0 8000 0
 4 rest 2 n2 10.0.0.2 2 0 8000 0
-4 rest 3 n3 10.0.0.3 0 0 8000 0
+4 rest 3 n3 10.0.0.3 2 0 8000 0
+5 rest_ready 1 n1 10.0.0.1 2 0 8000 0
+5 rest_ready 2 n2 10.0.0.2 2 0 8000 0
+5 rest_ready 3 n3 10.0.0.3 0 0 8000 0
 `;
 
 describe('a follower of HAProxy', () => {
@@ -56,7 +59,26 @@ describe('a follower of HAProxy', () => {
     follower.tell(new Map([[1, record('10.0.0.1')]]));
     await seen();
     await seen();
-    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n3 state maint']));
+    expect(new Set(commands)).toStrictEqual(
+      new Set(['set server rest/n3 state maint', 'set server rest_ready/n3 state maint']),
+    );
+  });
+
+  it('takes the server out of the slot that a node had before', async () => {
+    follower.tell(
+      new Map([
+        [1, record('10.0.0.2')],
+        [3, record('10.0.0.3')],
+      ]),
+    );
+    await seen();
+    const backends = ['rest', 'rest_ready'];
+    expect(new Set(commands)).toStrictEqual(
+      new Set([
+        ...backends.map((backend) => `set server ${backend}/n1 addr 10.0.0.2 port 8000`),
+        ...backends.map((backend) => `set server ${backend}/n2 state maint`),
+      ]),
+    );
   });
 
   it('takes a server out whose node drains', async () => {
@@ -82,7 +104,9 @@ describe('a follower of HAProxy', () => {
     );
     await seen();
     await seen();
-    expect(new Set(commands)).toStrictEqual(new Set(['set server rest/n2 addr 10.0.0.4 port 8000']));
+    expect(new Set(commands)).toStrictEqual(
+      new Set(['rest', 'rest_ready'].map((backend) => `set server ${backend}/n2 addr 10.0.0.4 port 8000`)),
+    );
     expect(warnings).toStrictEqual([expect.stringContaining('xx cannot be looked up: ')]);
   });
 

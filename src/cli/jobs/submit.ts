@@ -1,12 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { basename, extname } from 'node:path';
-import type { NatsConnection } from '@nats-io/transport-node';
 import { openJobs } from '../../cluster/jobs/job-source.js';
-import { checkRun, type JobStreams, streamsOf } from '../../cluster/jobs/job-streams.js';
-import { readRuns } from '../../cluster/jobs/run-list.js';
+import { checkRun, streamsOf } from '../../cluster/jobs/job-streams.js';
 import { submitJobs } from '../../cluster/jobs/submit-jobs.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
-import { InfermuxError } from '../../index.js';
 import { sayOnce } from '../terminal/print.js';
 import { AWAY, ResultFile } from './result-file.js';
 
@@ -61,7 +58,6 @@ export async function submit(file: string, flags: SubmitFlags, progress: Progres
     );
     const report = { file, stream: streams.jobs, run, jobs: accepted + known, known };
     if (out === undefined) return report;
-    if (known > 0) await checkKnown(connection, streams, run, digests);
     await out.collect(connection, streams, run, digests, progress.ended);
     return { ...report, done: out.done, dead: out.dead };
   } finally {
@@ -70,24 +66,10 @@ export async function submit(file: string, flags: SubmitFlags, progress: Progres
   }
 }
 
-/** The stream remembers jobs for a while whose results somebody may have deleted since: nothing would come of waiting for them. */
-async function checkKnown(
-  connection: NatsConnection,
-  streams: JobStreams,
-  run: string,
-  submitted: ReadonlyMap<string, unknown>,
-): Promise<void> {
-  const there = (await readRuns(connection, streams, run)).get(run);
-  const gone = [...submitted.keys()].filter((id) => there?.has(id) !== true);
-  if (gone.length === 0) return;
-  const message = `${gone.length} jobs of the run ${run} have ended, and their results were deleted: name another run with --run`;
-  throw new InfermuxError('FAILED_PRECONDITION', message);
-}
-
 /** Another one each time, so that a file can be put in again for another model. */
 function newRun(file: string): string {
   const name = basename(file, extname(file))
-    .replace(/[^\w-]/g, '_')
+    .replace(/[^\w-]|^-/g, '_')
     .slice(0, 60);
   return `${name}-${randomBytes(4).toString('hex')}`;
 }

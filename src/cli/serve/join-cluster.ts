@@ -56,7 +56,11 @@ export async function joinCluster(
   let connection: NatsConnection | undefined;
   let announcer: NodeAnnouncer | undefined;
   const trouble = (message: string) => log.warn(`NATS cannot be told of this node: ${message}; trying again`);
-  const saying = { trouble, warn: (message: string) => log.warn(message) };
+  const saying = {
+    trouble,
+    warn: (message: string) => log.warn(message),
+    moved: (slot: number) => log.info({ slot, ...addresses }, 'announced in another slot'),
+  };
   const record = () => ({ ...recordOf(server, addresses), ...(isEnding ? { ready: false, draining: true } : {}) });
   const soon = (done: Promise<void> | undefined) => Promise.race([done, sleep(LEAVE_MS, undefined, { ref: false })]);
   // A node starts without NATS, too: it is announced as soon as that is there.

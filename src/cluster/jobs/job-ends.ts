@@ -3,7 +3,7 @@ import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { messageOf } from '../../common/errors.js';
 import { isConflict, mostBodyBytes } from '../nats/nats-connection.js';
 import { CODE_HEADER, DIGEST_HEADER, LENGTH_HEADER, MODEL_HEADER, NODE_HEADER, REASON_HEADER } from './job-headers.js';
-import { keyOf, openStreams } from './job-streams.js';
+import { keyOf, openStreams, orMissing } from './job-streams.js';
 import type { JobResult, JobWorkerOptions } from './job-worker.js';
 
 const RETRY_MS = 500;
@@ -93,7 +93,8 @@ export class JobEnds {
   async #hasResult(message: JsMsg): Promise<boolean> {
     const { streams } = this.#options;
     const subject = `${streams.jobs}.results.${keyOf(message.subject)}`;
-    return (await this.#manager.streams.getMessage(streams.results, { last_by_subj: subject })) !== null;
+    const found = await orMissing(this.#manager.streams.getMessage(streams.results, { last_by_subj: subject }));
+    return found !== undefined && found !== null;
   }
 
   /** Makes the streams that somebody has deleted, for all that wait for it at once. Never rejects. */

@@ -38,6 +38,8 @@ export interface JobCounts {
 
 const KEEP_MS = ACK_WAIT_MS / 3;
 const RETRY_MS = 500;
+/** Tries to take note of a job: half a minute of them. */
+const MOST_NOTES = 60;
 /** After that a job comes again that was given back, so that a fault does not keep the worker busy. */
 const GIVEN_BACK_MS = 1_000;
 /** Most jobs of a pull: the server ends connections that are to take more than 64 MB at once. */
@@ -210,13 +212,16 @@ export class JobWorker {
 
   /** Takes note that a job has not ended this worker: only the end of the process must leave that open. Never rejects. */
   async #survived(key: string): Promise<void> {
-    for (;;) {
+    for (let tries = 1; tries <= MOST_NOTES; tries += 1) {
       try {
         await this.#memory.survived(key);
         return;
-      } catch {
+      } catch (cause) {
         // The server is away, or the worker ends, which takes note of it itself.
         if (this.#isStopped || this.#connection.isClosed()) return;
+        // A job that is blamed wrongly is better than a worker that does nothing.
+        if (tries === MOST_NOTES)
+          this.#options.log('warn', { id: key, reason: messageOf(cause) }, 'no note is taken of a job');
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }

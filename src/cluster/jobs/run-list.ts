@@ -21,7 +21,7 @@ const LIST_MS = 60_000;
 export async function readRuns(connection: NatsConnection, streams: JobStreams, run?: string): Promise<Runs> {
   const manager = await managerOf(connection);
   const runs = new Map<string, Map<string, JobState>>();
-  // In the order in which a job goes through them: one that ends meanwhile is in two lists, and the later one is right.
+  // A job that ends meanwhile is in two lists: first come the jobs that wait. One that was dead, was put in again and is done is done.
   for (const { stream, subjects, state } of placesOf(streams, run)) {
     const found = await jetstreamAnswer(orMissing(manager.streams.info(stream, { subjects_filter: subjects })));
     if (found === undefined) throw noStream(stream);
@@ -52,8 +52,8 @@ function placesOf(streams: JobStreams, run: string | undefined) {
   const rest = run === undefined ? '>' : `${run}.>`;
   return [
     { stream: streams.jobs, subjects: `${streams.jobs}.jobs.${rest}`, state: 'waiting' },
-    { stream: streams.results, subjects: `${streams.jobs}.results.${rest}`, state: 'done' },
     { stream: streams.dead, subjects: `${streams.jobs}.dead.${rest}`, state: 'dead' },
+    { stream: streams.results, subjects: `${streams.jobs}.results.${rest}`, state: 'done' },
   ] as const;
 }
 

@@ -9,12 +9,14 @@ export interface AnnouncerLog {
   trouble(reason: string): void;
   /** It is announced, but something is odd. */
   warn(message: string): void;
+  /** It has another slot. */
+  moved(slot: number): void;
 }
 
 /** A node whose slot is higher than this many times the number of nodes takes a lower one: proxies have room for so many. */
 const ROOM = 2;
 /** Beats from one look at the slots to the next. */
-const LOOK_BEATS = 10;
+const LOOK_BEATS = 5;
 
 /**
  * Tells others that a node is there: writes its record into the bucket each second, and takes it out when the node leaves. A
@@ -32,6 +34,8 @@ export class NodeAnnouncer {
   /** The slot that it had last. */
   #last: number | undefined;
   #beats = 0;
+  /** Whether its slot was too high at the last look. After an outage nodes come back one by one: a single look may miss some. */
+  #wasHigh = false;
   #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #beating: Promise<void> = Promise.resolve();
@@ -137,12 +141,20 @@ export class NodeAnnouncer {
     if (old === undefined || old.slot <= ROOM) return;
     const taken = new Set<number>();
     for await (const key of await bucket.keys()) taken.add(slotOf(key) ?? 0);
-    if (old.slot <= ROOM * taken.size) return;
+    const isHigh = old.slot > ROOM * taken.size;
+    const isMoving = isHigh && this.#wasHigh;
+    this.#wasHigh = isHigh;
+    if (!isMoving) return;
     const slot = lowestFree(taken);
-    // Another node may take it first: then this one looks again later.
-    this.#place = { slot, revision: await bucket.create(keyOf(slot), record) };
-    this.#last = slot;
-    await bucket.delete(keyOf(old.slot), { previousSeq: old.revision });
+    try {
+      this.#place = { slot, revision: await bucket.create(keyOf(slot), record) };
+      this.#last = slot;
+      this.#log.moved(slot);
+      await bucket.delete(keyOf(old.slot), { previousSeq: old.revision });
+    } catch (cause) {
+      // Another node was faster: this one looks again later. Or the old record has expired.
+      if (!isConflict(cause)) throw cause;
+    }
   }
 
   async #claim(bucket: KV, record: string): Promise<{ slot: number; revision: number }> {

@@ -4,7 +4,7 @@ import { messageOf } from '../../common/errors.js';
 import { parseAddress, textOf } from '../addresses.js';
 import type { Members } from '../membership/members.js';
 import type { NodeRecord } from '../membership/node-record.js';
-import { commandsFor, type PlacedNode, readServers } from './haproxy-servers.js';
+import { commandsFor, type HaproxyServer, type PlacedNode, readServers } from './haproxy-servers.js';
 import { askHaproxy } from './runtime-socket.js';
 
 /** HAProxy may have been started again, and then knows no node. */
@@ -129,9 +129,9 @@ export class HaproxyFollower {
     const slots = servers.filter(({ backend, server }) => backend === 'rest' && /^n\d+$/.test(server)).length;
     const { nodes, unknown, problems } = await this.#placeAll(members, slots);
     this.#warn(problems);
-    // A node that is not heard of may have lost NATS, and still answer: then it stays. One that ends says so before.
-    const commands = commandsFor(servers, nodes, (slot, { isDown }) =>
-      members.has(slot) ? !unknown.has(slot) : isDown,
+    const isLeft = leftServers(servers, nodes);
+    const commands = commandsFor(servers, nodes, (slot, server) =>
+      members.has(slot) ? !unknown.has(slot) : isLeft(slot, server),
     );
     if (commands.length === 0) return;
     const answers = await askHaproxy(this.#socket, ...commands);
@@ -152,6 +152,19 @@ interface Placing {
 interface Problem {
   readonly what: string;
   readonly why: string;
+}
+
+/**
+ * Tells which servers of slots that no node has are to get nothing. A node that is not heard of may have lost NATS, and still answer:
+ * its server stays while it is ready. One that has moved to another slot is there.
+ */
+function leftServers(servers: readonly HaproxyServer[], nodes: ReadonlyMap<number, PlacedNode>) {
+  const places = new Set([...nodes.values()].flatMap(({ http, grpc }) => [http, grpc]));
+  // The other backends ask for more than that a node is there.
+  const ready = servers.filter(({ backend }) => backend === 'rest_ready');
+  const gone = new Set(ready.filter(({ isDown }) => isDown).map(({ server }) => server));
+  return (slot: number, { address: host, port }: HaproxyServer): boolean =>
+    gone.has(`n${slot}`) || places.has(textOf({ host, port }));
 }
 
 /** What commands change, a sentence for each server that is concerned. */

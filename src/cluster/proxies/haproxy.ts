@@ -63,12 +63,13 @@ backend models from common
   stick-table type string len 256 size 100k expire 10m store conn_cur
 `;
 
-/** Statuses of HAProxy's own answers, and what they mean. The code is the one that clients take them for. */
+/** Statuses of HAProxy's own answers, with their codes: clients try again what another node may answer. */
 const OWN_ANSWERS = Object.entries({
   408: ['INVALID_ARGUMENT', 'the request did not come in time'],
   502: ['REPLICA_FAILED', 'the connection to the node broke before its answer'],
   503: ['REPLICA_FAILED', 'no node can take the request'],
-  504: ['REPLICA_FAILED', 'the node did not answer in time'],
+  // It is not tried again.
+  504: ['DEADLINE_EXCEEDED', 'the node did not answer in time'],
 })
   .map(([status, [code, error]]) => {
     const after = status === '503' ? ' hdr Retry-After 1' : '';
@@ -222,7 +223,7 @@ function backends(name: Side, settings: ProxySettings, template: HaproxyTemplate
     `
 backend ${name} from ${name}
   # Requests hash by model onto a ring of nodes: when a node comes or goes, only its share of the models moves.
-${ON_RING}${SERVERS[template === undefined ? 'fixed' : 'template']}${isSecure ? SECURE : ''}${steady(isProbed)}`,
+${onRing(BALANCE_FACTOR)}${SERVERS[template === undefined ? 'fixed' : 'template']}${isSecure ? SECURE : ''}${steady(isProbed)}`,
     `
 backend ${name}_spread from ${name}
   # Hot models, and what names no model: each request goes to the less busy of two nodes.
@@ -231,7 +232,7 @@ ${steady(template !== undefined)}`,
     `
 backend ${name}_ready from ${name}
   # Where most nodes are not steady. A model is still on one node: to load it elsewhere would cost time, which is what is short.
-${ON_RING}${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
+${onRing(BALANCE_FACTOR_SHORT)}${isProbed ? probes('ready') : ''}${servers(isProbed ? undefined : 'rest_ready')}`,
   ];
 }
 
@@ -260,10 +261,13 @@ const UNHEARD = 'tcp-ut 2s';
 /** Percent of the average number of requests under way, above which a node passes requests on. */
 const BALANCE_FACTOR = 300;
 
-const ON_RING = `  balance hash var(txn.model)
+/** The same where all are short of time: no node may have much more to do than the others. */
+const BALANCE_FACTOR_SHORT = 150;
+
+const onRing = (factor: number) => `  balance hash var(txn.model)
   hash-type consistent sdbm avalanche
   # If a node has more than this percentage of the average number of requests in progress, further ones go to the next node.
-  hash-balance-factor ${BALANCE_FACTOR}
+  hash-balance-factor ${factor}
 `;
 
 const MEANINGS = {

@@ -147,6 +147,17 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
     expect(new Set(ends.map((end) => [end.id, 'code' in end].join()))).toStrictEqual(
       new Set(['a,false', 'b,false', 'c,true']),
     );
+    // A job that is dead has no result to be found in a stream that is not there.
+    await manager.streams.delete(streams.results);
+    const lone = {
+      count: 1,
+      jobs: async function* () {
+        yield { id: 'c', model: 'm', body: Buffer.from('[]'), jsonBytes: undefined };
+      },
+    };
+    const { digests } = await submitJobs(connection, streams, 'run', lone, () => undefined);
+    await until(() => worker.counts.dead === 2, 'its end');
+    expect(digests.size).toBe(1);
     await worker.stop(1_000);
     await connection.close();
     await nats.stop();
@@ -277,7 +288,9 @@ describe.skipIf(!isInstalled('nats-server'))('jobs', () => {
       const flags = ['--model', 'digits-mlp', '--run', 'first', '--results', join(folder, 'none')];
       expect(await run('submit', file, ...flags)).toMatchObject({
         code: 1,
-        stderr: expect.stringContaining('4 jobs of the run first have ended, and their results were deleted'),
+        stderr: expect.stringContaining(
+          '4 jobs of the run first are in no stream: they were deleted, or their results',
+        ),
       });
       await connection.close();
     });

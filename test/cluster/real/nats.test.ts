@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest';
 import { membership } from '../../../bench/cluster/membership.js';
 import { modelsDirectory } from '../../../bench/cluster/setting.js';
 import { NodeAnnouncer } from '../../../dist/cluster/membership/announcer.js';
@@ -83,6 +83,11 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       let proxy = await startHaproxy([], undefined, { slots: 4 });
       const config = ['cluster', 'config', 'haproxy', '--nats', nats.url, '--socket', proxy.socket];
       let follower = startProgram([process.execPath, CLI, ...config]);
+      onTestFailed(async () => {
+        const outputs = [follower, proxy.program, ...nodes.map(({ program }) => program)].map(({ output }) => output());
+        const stat = await proxy.ask('show servers state').catch(String);
+        process.stderr.write(`${[...outputs, stat].join('\n---\n')}\n`);
+      });
       await until(async () => (await serversUp(proxy)).length === 3, 'all nodes');
       // The servers of the other backends are set after those of REST.
       await until(async () => (await serversUp(proxy, 'grpc')).length === 3, 'all nodes in gRPC');
@@ -181,7 +186,10 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
   it('take lower slots when most of the others have gone, and keep theirs otherwise', async () => {
     const nats = await NatsServer.start();
     const warnings: string[] = [];
-    const log = { trouble: () => undefined, warn: (message: string) => void warnings.push(message) };
+    const log = {
+      ...{ trouble: () => undefined, moved: () => undefined },
+      warn: (message: string) => void warnings.push(message),
+    };
     const announce = async (node: string, port: number) => {
       const connection = await connectNats(nats.url, 'test');
       const load = { ongoing: 0, queued: 0, cpu: 0 };
@@ -199,12 +207,18 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       await node?.connection.close();
     };
     await Promise.all(nodes.splice(0, 2).map(leave));
+    const leftAt = performance.now();
+    await until(() => performance.now() > leftAt + 11_000, 'a look at the slots');
+    expect(slots()).toStrictEqual([3, 4]);
     await leave(nodes.splice(0, 1)[0]);
     await until(() => slots()[0] === 1, 'the lowest slot');
     const connection = await connectNats(nats.url, 'test');
-    const keys: string[] = [];
-    for await (const key of await (await openBucket(connection)).keys()) keys.push(key);
-    expect(keys).toStrictEqual(['slot.1']);
+    const bucket = await openBucket(connection);
+    await until(async () => {
+      const keys: string[] = [];
+      for await (const key of await bucket.keys()) keys.push(key);
+      return keys.join() === 'slot.1';
+    }, 'the old slot to be free');
     await connection.close();
     await leave(nodes[0]);
     await nats.stop();

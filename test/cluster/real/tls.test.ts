@@ -44,7 +44,7 @@ describe.skipIf(!['haproxy', 'nats-server', 'openssl'].every(isInstalled))('node
   const probed = (proxy: Haproxy, pattern: RegExp, result: string) =>
     until(async () => {
       const rows = (await proxy.ask('show stat')).split('\n').filter((row) => pattern.test(row));
-      return rows.length > 0 && rows.every((row) => row.includes(`,${result},`));
+      return rows.length > 0 && rows.every((row) => new RegExp(`,(\\* )?${result},`).test(row));
     }, `${result} of all probes`);
 
   async function expectAnswers(proxy: Haproxy): Promise<void> {
@@ -72,7 +72,7 @@ describe.skipIf(!['haproxy', 'nats-server', 'openssl'].every(isInstalled))('node
     const follow = (...flags: readonly string[]) => startProgram([process.execPath, CLI, ...config, ...flags]);
     const plain = follow();
     await until(
-      () => plain.output().split('gets no requests: it has TLS').length === 3,
+      () => plain.output().split('gets no requests: it has TLS').length > 2,
       'the reason why both get nothing',
     );
     plain.kill('SIGTERM');
