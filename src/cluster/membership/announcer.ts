@@ -1,7 +1,7 @@
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { isConflict } from '../nats/nats-connection.js';
-import { BEAT_MS, keyOf, MOST_SLOTS, openBucket, slotOf } from './bucket.js';
+import { BEAT_MS, keyOf, listSlots, MOST_SLOTS, openBucket } from './bucket.js';
 import { decodeRecord, encodeRecord, type NodeRecord } from './node-record.js';
 
 export interface AnnouncerLog {
@@ -139,8 +139,7 @@ export class NodeAnnouncer {
   async #moveDown(bucket: KV, record: string): Promise<void> {
     const old = this.#place;
     if (old === undefined || old.slot <= ROOM) return;
-    const taken = new Set<number>();
-    for await (const key of await bucket.keys()) taken.add(slotOf(key) ?? 0);
+    const taken = new Set(await listSlots(this.#connection));
     const isHigh = old.slot > ROOM * taken.size;
     const isMoving = isHigh && this.#wasHigh;
     this.#wasHigh = isHigh;
@@ -160,10 +159,9 @@ export class NodeAnnouncer {
   async #claim(bucket: KV, record: string): Promise<{ slot: number; revision: number }> {
     const { node, http } = this.#read();
     const taken = new Map<number, { record: NodeRecord | undefined; revision: number }>();
-    for await (const key of await bucket.keys()) {
-      const slot = slotOf(key);
-      const entry = slot === undefined ? null : await bucket.get(key);
-      if (slot === undefined || entry === null || entry.operation !== 'PUT') continue;
+    for (const slot of await listSlots(this.#connection)) {
+      const entry = await bucket.get(keyOf(slot));
+      if (entry?.operation !== 'PUT') continue;
       taken.set(slot, { record: decodeRecord(entry.value), revision: entry.revision });
     }
     for (const [slot, { record: other, revision }] of taken) {

@@ -23,6 +23,29 @@ export async function openBucket(connection: NatsConnection): Promise<KV> {
   throw new InfermuxError('FAILED_PRECONDITION', message);
 }
 
+/** Time for the server to list the slots. */
+const LIST_MS = 2_000;
+
+/**
+ * Lists the slots that have a record, or had one until a moment ago. The bucket's own list of keys waits for a message after which none
+ * is pending, or for silence: where records are written all the time, and one is while it is listed, neither may come.
+ */
+export async function listSlots(connection: NatsConnection): Promise<number[]> {
+  const prefix = `$KV.${BUCKET}.`;
+  const asked = JSON.stringify({ subjects_filter: `${prefix}slot.*` });
+  const answer = await connection.request(`$JS.API.STREAM.INFO.KV_${BUCKET}`, asked, { timeout: LIST_MS });
+  const { state, error } = answer.json<StreamAnswer>();
+  if (error !== undefined) throw new Error(error.description);
+  const slots = Object.keys(state?.subjects ?? {}).map((subject) => slotOf(subject.slice(prefix.length)));
+  return slots.filter((slot) => slot !== undefined);
+}
+
+/** What JetStream answers: https://docs.nats.io/reference/reference-protocols/nats_api_reference. */
+interface StreamAnswer {
+  readonly state?: { readonly subjects?: Readonly<Record<string, number>> };
+  readonly error?: { readonly description: string };
+}
+
 export const keyOf = (slot: number) => `slot.${slot}`;
 
 /** Returns the number of a key; undefined for a key of something else. */

@@ -80,7 +80,7 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
 
   const hasCallers = isInstalled('h2load') && isInstalled('taskset') && availableParallelism() > 1;
   it.skipIf(!hasCallers)('keep four fifths of the throughput that a node has alone on its core', async () => {
-    const { alone, generated } = await overhead(5, 2, ownCores());
+    const { alone, generated } = await overhead(11, ownCores());
     expect(median(generated.map((rate, index) => rate / (alone[index] as number)))).toBeGreaterThanOrEqual(0.8);
   });
 });
