@@ -20,10 +20,13 @@ const hasNamespaces = (() => {
 describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generated configuration', () => {
   it('have the requests for a model on one node, so that few loads are needed', async () => {
     const small = { nodes: 4, models: 24, sessions: 8, exponent: 1, callers: 8, requests: 600 };
-    const { roundRobin, hashed, alone } = await affinity(small);
-    expect([roundRobin.failed, hashed.failed, alone.failed]).toStrictEqual([0, 0, 0]);
-    expect(hashed.hitRate).toBeGreaterThanOrEqual(0.9 * alone.hitRate);
-    expect(hashed.loads).toBeLessThanOrEqual(0.25 * roundRobin.loads);
+    // Places on the ring follow from addresses, which are others each time: a node may have to serve more models than it has room for.
+    const rounds: Awaited<ReturnType<typeof affinity>>[] = [];
+    for (let round = 0; round < 3; round += 1) rounds.push(await affinity(small));
+    for (const { roundRobin, hashed, alone } of rounds)
+      expect([roundRobin.failed, hashed.failed, alone.failed]).toStrictEqual([0, 0, 0]);
+    expect(median(rounds.map(({ hashed, alone }) => hashed.hitRate / alone.hitRate))).toBeGreaterThanOrEqual(0.9);
+    expect(median(rounds.map(({ hashed, roundRobin }) => hashed.loads / roundRobin.loads))).toBeLessThanOrEqual(0.25);
   });
 
   it('have the requests for a model on one node in both protocols', async () => {
