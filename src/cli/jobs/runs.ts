@@ -1,5 +1,5 @@
 import type { NatsConnection } from '@nats-io/transport-node';
-import { checkRun, streamsOf } from '../../cluster/jobs/job-streams.js';
+import { checkRun, type JobStreams, streamsOf } from '../../cluster/jobs/job-streams.js';
 import { deleteRun, type JobState, readRuns } from '../../cluster/jobs/run-list.js';
 import { connectNats } from '../../cluster/nats/nats-connection.js';
 import { InfermuxError } from '../../index.js';
@@ -28,64 +28,75 @@ export interface RunState {
  *
  * @throws InfermuxError `FAILED_PRECONDITION` without such a stream, `INVALID_ARGUMENT` for a run that it does not have.
  */
-export async function showRuns({ nats, stream, run }: RunFlags): Promise<RunState[]> {
+export function showRuns(flags: RunFlags): Promise<RunState[]> {
+  return connected(flags, (connection, streams) => readStates(connection, streams, flags.run));
+}
+
+/** Deletes a run. Returns what it was. @throws InfermuxError as {@link showRuns}. */
+export function removeRun({ run, ...flags }: RunFlags & { readonly run: string }): Promise<RunState[]> {
+  return connected({ ...flags, run }, async (connection, streams) => {
+    const states = await readStates(connection, streams, run);
+    await deleteRun(connection, streams, run);
+    return states;
+  });
+}
+
+/** Waits for all results of a run, also for those of jobs that are submitted meanwhile, and writes them to a file. */
+export function fetchRun(
+  flags: RunFlags & { readonly run: string; readonly results: string },
+  progress: (ended: number, total: number) => void,
+): Promise<RunState> {
+  const { run, results } = flags;
+  return connected(flags, async (connection, streams) => {
+    let out: ResultFile | undefined;
+    try {
+      const written = new Set<string>();
+      for (;;) {
+        const jobs = (await readRuns(connection, streams, run)).get(run);
+        if (jobs === undefined && out === undefined) throw await noRun(connection, streams, run);
+        // Not before it is sure that there is something to write.
+        out ??= await ResultFile.open(results);
+        const left = [...(jobs?.keys() ?? [])].filter((id) => !written.has(id));
+        if (left.length === 0) return { run, waiting: 0, done: out.done, dead: out.dead };
+        await out.collect(connection, streams, run, new Map(left.map((id) => [id, undefined])), progress);
+        for (const id of left) written.add(id);
+      }
+    } finally {
+      await out?.close();
+    }
+  });
+}
+
+/** Checks the names before it connects, and closes the connection after the act. */
+async function connected<T>(
+  { nats, stream, run }: RunFlags,
+  act: (connection: NatsConnection, streams: JobStreams) => Promise<T>,
+): Promise<T> {
   const streams = streamsOf(stream);
   if (run !== undefined) checkRun(run);
   const connection = await connectNats(nats, 'infermux jobs');
   try {
-    const runs = await readRuns(connection, streams, run);
-    if (run !== undefined && !runs.has(run)) throw await noRun(connection, stream, run);
-    return [...runs].map(([name, jobs]) => stateOf(name, jobs)).sort((one, other) => (one.run < other.run ? -1 : 1));
+    return await act(connection, streams);
   } finally {
     await connection.close();
   }
 }
 
-/** Deletes a run. Returns what it was. @throws InfermuxError as {@link showRuns}. */
-export async function removeRun(flags: RunFlags & { readonly run: string }): Promise<RunState[]> {
-  const states = await showRuns(flags);
-  const connection = await connectNats(flags.nats, 'infermux jobs');
-  try {
-    await deleteRun(connection, streamsOf(flags.stream), flags.run);
-  } finally {
-    await connection.close();
-  }
-  return states;
+async function readStates(
+  connection: NatsConnection,
+  streams: JobStreams,
+  run: string | undefined,
+): Promise<RunState[]> {
+  const runs = await readRuns(connection, streams, run);
+  if (run !== undefined && !runs.has(run)) throw await noRun(connection, streams, run);
+  return [...runs].map(([name, jobs]) => stateOf(name, jobs)).sort((one, other) => (one.run < other.run ? -1 : 1));
 }
 
-/** Waits for all results of a run, also for those of jobs that are submitted meanwhile, and writes them to a file. */
-export async function fetchRun(
-  flags: RunFlags & { readonly run: string; readonly results: string },
-  progress: (ended: number, total: number) => void,
-): Promise<RunState> {
-  const { nats, stream, run, results } = flags;
-  const streams = streamsOf(stream);
-  checkRun(run);
-  const connection = await connectNats(nats, 'infermux jobs');
-  let out: ResultFile | undefined;
-  try {
-    const written = new Set<string>();
-    for (;;) {
-      const jobs = (await readRuns(connection, streams, run)).get(run);
-      if (jobs === undefined && out === undefined) throw await noRun(connection, stream, run);
-      // Not before it is sure that there is something to write.
-      out ??= await ResultFile.open(results);
-      const left = [...(jobs?.keys() ?? [])].filter((id) => !written.has(id));
-      if (left.length === 0) return { run, waiting: 0, done: out.done, dead: out.dead };
-      await out.collect(connection, streams, run, new Map(left.map((id) => [id, undefined])), progress);
-      for (const id of left) written.add(id);
-    }
-  } finally {
-    await connection.close();
-    await out?.close();
-  }
-}
-
-async function noRun(connection: NatsConnection, stream: string, run: string): Promise<InfermuxError> {
-  const names = [...(await readRuns(connection, streamsOf(stream))).keys()].sort();
+async function noRun(connection: NatsConnection, streams: JobStreams, run: string): Promise<InfermuxError> {
+  const names = [...(await readRuns(connection, streams)).keys()].sort();
   const shown = names.slice(0, MOST_NAMES).join(', ');
   const there = names.length === 0 ? 'it has none' : `it has ${shown}${names.length > MOST_NAMES ? ', …' : ''}`;
-  return new InfermuxError('INVALID_ARGUMENT', `the stream ${stream} has no run ${quoted(run)}: ${there}`);
+  return new InfermuxError('INVALID_ARGUMENT', `the stream ${streams.jobs} has no run ${quoted(run)}: ${there}`);
 }
 
 const MOST_NAMES = 10;

@@ -55,7 +55,8 @@ function readUrl(text: string): URL {
 /** Whether `%` in the user and the password stands only before two hexadecimal digits of UTF-8. */
 function isEscaped({ username, password }: URL): boolean {
   try {
-    return typeof decodeURIComponent(`${username}${password}`) === 'string';
+    decodeURIComponent(`${username}${password}`);
+    return true;
   } catch {
     return false;
   }

@@ -104,7 +104,7 @@ export class HaproxyFollower {
     const place = async (slot: number, { node, http, grpc, tls, draining }: NodeRecord): Promise<void> => {
       // HAProxy lets a server in maintenance answer what it has.
       if (draining === true) return;
-      const unfit = unfitness(slot, slots) ?? mismatch(tls === true, this.#isSecure);
+      const unfit = unfitness(slot, slots) ?? tlsMismatch(tls === true, this.#isSecure);
       if (unfit !== undefined) {
         placing.problems.push({ what: `${node} gets no requests`, why: unfit });
         return;
@@ -184,7 +184,7 @@ function unfitness(slot: number, slots: number): string | undefined {
   return `it has slot ${slot}, and HAProxy has ${slots}: make its configuration with more --slots`;
 }
 
-function mismatch(hasTls: boolean, isSecure: boolean): string | undefined {
+function tlsMismatch(hasTls: boolean, isSecure: boolean): string | undefined {
   if (hasTls === isSecure) return undefined;
   return hasTls
     ? 'it has TLS: make the configuration of HAProxy with --node-ca, and give it to this command, too'
