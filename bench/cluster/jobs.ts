@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { jetstreamManager } from '@nats-io/jetstream';
@@ -158,25 +158,59 @@ async function wrongOf(ends: readonly JobEnd[]): Promise<number> {
   return ends.filter((end) => !isRight(end)).length;
 }
 
+/** Requests per second of an engine that is called directly, and of a worker, in each round. */
 export interface JobRates {
-  /** Requests per second of an engine that is called directly, and of a worker. */
-  readonly direct: number;
-  readonly jobs: number;
+  readonly direct: number[];
+  readonly jobs: number[];
 }
 
+/** Callers of the engine. */
+const CALLERS = 128;
+
 /**
- * What the way over the server costs: the same requests, given to an engine of two replicas, and to a worker of two. Where jobs name
- * rows of a file, who calls the engine reads them from that file, too.
+ * What the way over the server costs: the same requests, given to an engine of two replicas, and to a worker of two, in short turns,
+ * since the speed of a machine that others share changes within seconds. Where jobs name rows of a file, who calls the engine reads
+ * them from that file, too.
+ *
+ * @param count requests in a turn of each.
  */
-export async function jobThroughput(count: number, rows: number, isReferring: boolean): Promise<JobRates> {
+export async function jobThroughput(
+  rounds: number,
+  count: number,
+  rows: number,
+  isReferring: boolean,
+): Promise<JobRates> {
   const folder = directory();
-  const make = (n: number) => (isReferring ? referringJobs(n, rows, folder) : jobsOf(n, rows, HEAVIER));
-  // Writes the file.
-  make(count);
+  const source = isReferring ? referringJobs(count, rows, folder) : jobsOf(count, rows, HEAVIER);
+  const file = isReferring ? await open(`${folder}/rows.npy`) : undefined;
+  const direct = await directCalls(count, rows, file);
+  const byJobs = await jobsOfWorker(count, source, folder);
+  const rates: JobRates = { direct: [], jobs: [] };
+  for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
+    const [one, other] = [await direct.measure(), await byJobs.measure()];
+    if (round < 0) continue;
+    rates.direct.push(one);
+    rates.jobs.push(other);
+  }
+  await direct.close();
+  await file?.close();
+  await byJobs.close();
+  return rates;
+}
+
+/** Both begin with cold code. */
+const WARM_UP_ROUNDS = 2;
+
+interface Turns {
+  /** Returns requests per second. */
+  measure(): Promise<number>;
+  close(): Promise<void>;
+}
+
+async function directCalls(count: number, rows: number, file: FileHandle | undefined): Promise<Turns> {
   const engine = await createEngine({ models: `${ROOT}native-models`, replicas: 2 });
   const dims = [rows, WIDTH];
   const image = { dims, data: rowsOf(1, rows) };
-  const file = isReferring ? await open(`${folder}/rows.npy`) : undefined;
   const feedOf = async (request: number) => {
     if (file === undefined) return image;
     const tensor = engine.allocate('float32', dims);
@@ -184,42 +218,51 @@ export async function jobThroughput(count: number, rows: number, isReferring: bo
     await file.read(bytes, 0, bytes.length, HEADER_BYTES + (request % KINDS) * bytes.length);
     return tensor;
   };
-  const callers = 128;
-  const direct = async (requests: number) => {
-    let left = requests;
-    const began = performance.now();
-    const call = async () => {
-      for (left -= 1; left >= 0; left -= 1) await engine.run(HEAVIER, { image: await feedOf(left) });
-    };
-    await Promise.all(Array.from({ length: callers }, call));
-    return (requests * 1_000) / (performance.now() - began);
+  return {
+    async measure() {
+      let left = count;
+      const began = performance.now();
+      const call = async () => {
+        for (left -= 1; left >= 0; left -= 1) await engine.run(HEAVIER, { image: await feedOf(left) });
+      };
+      await Promise.all(Array.from({ length: CALLERS }, call));
+      return (count * 1_000) / (performance.now() - began);
+    },
+    close: () => engine.close(),
   };
-  // Both begin with cold code: the worker is a process of its own each time.
-  await direct(count);
-  const rate = await direct(count);
-  await engine.close();
-  await file?.close();
+}
 
+/** Takes the time from when the worker may go on until the last result is stored; the jobs are there before. */
+async function jobsOfWorker(count: number, source: JobSource, folder: string): Promise<Turns> {
   const nats = await NatsServer.start();
   const connection = await connectNats(nats.url, 'bench');
   const streams = streamsOf(STREAM);
-  await submitJobs(connection, streams, 'warm-up', make(count), () => undefined);
-  await submitJobs(connection, streams, 'run', make(count), () => undefined);
   const worker = startWorker(nats, 2, 'w', folder);
   const manager = await jetstreamManager(connection);
-  const stored = async () => {
-    // To ask takes the server's time.
-    await sleep(200);
-    return (await manager.streams.info(streams.results)).state.messages;
+  let runs = 0;
+  return {
+    async measure() {
+      runs += 1;
+      worker.kill('SIGSTOP');
+      await submitJobs(connection, streams, `run${runs}`, source, () => undefined);
+      const began = Date.now();
+      worker.kill('SIGCONT');
+      let ended = began;
+      const areStored = async () => {
+        // To ask takes the server's time.
+        await sleep(200);
+        const { state } = await manager.streams.info(streams.results);
+        ended = Date.parse(state.last_ts);
+        return state.messages >= runs * count;
+      };
+      await until(areStored, 'the results', 300_000);
+      return (count * 1_000) / (ended - began);
+    },
+    async close() {
+      worker.kill('SIGTERM');
+      await worker.exited;
+      await connection.close();
+      await nats.stop();
+    },
   };
-  const total = 2 * count;
-  await until(async () => (await stored()) >= total - count, 'the warm-up', 300_000);
-  const [from, began] = [await stored(), performance.now()];
-  await until(async () => (await stored()) >= total, 'the jobs', 300_000);
-  const jobs = ((total - from) * 1_000) / (performance.now() - began);
-  worker.kill('SIGTERM');
-  await worker.exited;
-  await connection.close();
-  await nats.stop();
-  return { direct: rate, jobs };
 }

@@ -37,8 +37,8 @@ export function ownCores(): Cores {
 /** HAProxy takes its time from the node's cores. */
 export const SHARED_CORES: Cores = { node: undefined, others: undefined };
 
-/** A second: the speed of a machine that others share changes within several. */
-const SECONDS = 1;
+/** Short turns: the speed of a machine that others share changes within a second. Connections are made before. */
+const TURN = ['-D', '250ms', '--warm-up-time', '100ms'];
 
 /** Measures the three in turns. h2load makes the callers. */
 export async function overhead(rounds: number, cores: Cores): Promise<OverheadRates> {
@@ -51,7 +51,7 @@ export async function overhead(rounds: number, cores: Cores): Promise<OverheadRa
   const body = join(directory(), 'body.json');
   writeFileSync(body, JSON.stringify({ inputs: [{ ...DIGIT, datatype: 'FP32' }] }));
   const measure = (address: string) => {
-    const args = ['--h1', `-c${CALLERS}`, `-D${SECONDS}`, '-d', body, `http://${address}/v2/models/m1/infer`];
+    const args = ['--h1', `-c${CALLERS}`, ...TURN, '-d', body, `http://${address}/v2/models/m1/infer`];
     const [program = '', ...more] = [...prefix, 'h2load', ...args];
     const text = execFileSync(program, more, { encoding: 'utf8' });
     const [, ok, others] = /status codes: (\d+) 2xx, (.*)/.exec(text) ?? [];
