@@ -4,9 +4,9 @@ import { median } from '../../../bench/load/measurements.js';
 const MOST_SERIES = 3;
 
 /**
- * Measures series of shares until the median of one reaches a bound. What has several programs loses more than what it is
- * compared with while something else on the host takes a core, which lasts up to half a minute: such a series says nothing. A share
- * that is really too small is so in each series.
+ * Measures series of shares until the median of one reaches a bound. While something else on the host takes a core, which lasts up
+ * to half a minute, what has several programs loses more than what it is compared with, and what comes later is slower than what
+ * came before: such a series says nothing. A share that is really too small is so in each series.
  *
  * @returns the largest median.
  */
