@@ -1,6 +1,6 @@
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { natsPackage } from '../nats/nats-connection.js';
+import { makeOnce, natsPackage } from '../nats/nats-connection.js';
 import type { JobStreams } from './job-streams.js';
 
 /** How long a job is remembered that nobody asks for again. */
@@ -31,7 +31,7 @@ export class JobMemory {
 
   static async open(connection: NatsConnection, { jobs }: JobStreams): Promise<JobMemory> {
     const { Kvm } = await natsPackage(() => import('@nats-io/kv'));
-    const open = () => new Kvm(connection).create(`${jobs}-memory`, { history: 1, ttl: TTL_MS });
+    const open = () => makeOnce(() => new Kvm(connection).create(`${jobs}-memory`, { history: 1, ttl: TTL_MS }));
     return new JobMemory(open, await open());
   }
 

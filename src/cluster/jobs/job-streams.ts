@@ -1,7 +1,7 @@
 import type { JetStreamManager, StreamConfig } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, show } from '../../common/errors.js';
-import { jetstreamAnswer, natsPackage } from '../nats/nats-connection.js';
+import { jetstreamAnswer, makeOnce, natsPackage } from '../nats/nats-connection.js';
 
 /** The streams of a kind of jobs. */
 export interface JobStreams {
@@ -47,12 +47,13 @@ export function openStreams(connection: NatsConnection, streams: JobStreams): Pr
 async function open(connection: NatsConnection, { jobs, results, dead }: JobStreams): Promise<JetStreamManager> {
   const { AckPolicy, jetstreamManager, RetentionPolicy } = await natsPackage(() => import('@nats-io/jetstream'));
   const manager = await jetstreamManager(connection);
-  const openStream = async (name: string, part: string, retention: Retention) => {
-    const subject = `${jobs}.${part}.>`;
-    const found = await orMissing(manager.streams.info(name));
-    if (found === undefined) await manager.streams.add({ name, subjects: [subject], retention });
-    else checkStream(found.config, subject, retention);
-  };
+  const openStream = (name: string, part: string, retention: Retention) =>
+    makeOnce(async () => {
+      const subject = `${jobs}.${part}.>`;
+      const found = await orMissing(manager.streams.info(name));
+      if (found === undefined) await manager.streams.add({ name, subjects: [subject], retention });
+      else checkStream(found.config, subject, retention);
+    });
   await openStream(jobs, 'jobs', RetentionPolicy.Workqueue);
   await openStream(results, 'results', RetentionPolicy.Limits);
   await openStream(dead, 'dead', RetentionPolicy.Limits);

@@ -1,7 +1,7 @@
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError } from '../../common/errors.js';
-import { natsPackage } from '../nats/nats-connection.js';
+import { makeOnce, natsPackage } from '../nats/nats-connection.js';
 
 /** The bucket of the nodes. Its keys are `slot.1`, `slot.2` and so on: each node has one. */
 export const BUCKET = 'infermux-nodes';
@@ -15,7 +15,7 @@ export const BEAT_MS = 1_000;
 /** Opens the bucket, and makes it if it is not there. @throws InfermuxError `FAILED_PRECONDITION` for one that somebody made otherwise. */
 export async function openBucket(connection: NatsConnection): Promise<KV> {
   const { Kvm } = await natsPackage(() => import('@nats-io/kv'));
-  const bucket = await new Kvm(connection).create(BUCKET, { ttl: TTL_MS, history: 1 });
+  const bucket = await makeOnce(() => new Kvm(connection).create(BUCKET, { ttl: TTL_MS, history: 1 }));
   const { ttl } = await bucket.status();
   if (ttl === TTL_MS) return bucket;
   // Nodes that have died would keep their slots.

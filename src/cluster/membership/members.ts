@@ -1,6 +1,7 @@
+import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { messageOf } from '../../common/errors.js';
-import { openBucket, slotOf, TTL_MS } from './bucket.js';
+import { keyOf, listSlots, openBucket, slotOf, TTL_MS } from './bucket.js';
 import { decodeRecord, type NodeRecord } from './node-record.js';
 
 /** The nodes that are there, by slot. */
@@ -68,17 +69,16 @@ export class MemberWatch {
     while (!this.#isStopped && !this.#connection.isClosed()) {
       try {
         const bucket = await openBucket(this.#connection);
+        await this.#takeAll(bucket);
+        if (this.#isStopped) return;
         const watch = await bucket.watch({ key: 'slot.*' });
         this.#stop = () => watch.stop();
         this.#askedAt = performance.now();
         this.#lastTrouble = '';
-        for await (const { key, operation, value, isUpdate } of watch) {
+        for await (const { key, operation, value } of watch) {
           const slot = slotOf(key);
           if (slot !== undefined) this.#take(slot, operation === 'PUT' ? value : undefined);
-          // Those that are written down come one by one, and are known together: the first one alone would be all there is.
-          if (!isUpdate || !this.#isNews) continue;
-          this.#isNews = false;
-          this.#changed(this.members);
+          this.#tellNews();
         }
       } catch (cause) {
         // The server is away; or the bucket is not as it should be.
@@ -87,6 +87,25 @@ export class MemberWatch {
       }
       if (!this.#isStopped) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  /**
+   * Reads all that are written down, and tells of them together: the first one alone would be all there is. The watch that
+   * follows does not say reliably which of its messages is the last one of these: what is written meanwhile counts, too.
+   */
+  async #takeAll(bucket: KV): Promise<void> {
+    const slots = await listSlots(this.#connection);
+    const entries = await Promise.all(slots.map((slot) => bucket.get(keyOf(slot))));
+    for (const [index, entry] of entries.entries()) {
+      if (entry?.operation === 'PUT') this.#take(slots[index] as number, entry.value);
+    }
+    this.#tellNews();
+  }
+
+  #tellNews(): void {
+    if (!this.#isNews) return;
+    this.#isNews = false;
+    this.#changed(this.members);
   }
 
   #take(slot: number, value: Uint8Array | undefined): void {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { InfermuxError, messageOf, show } from '../../common/errors.js';
 
@@ -83,6 +84,32 @@ export async function jetstreamAnswer<T>(asked: Promise<T>): Promise<T> {
     throw why === undefined ? cause : new InfermuxError('FAILED_PRECONDITION', why, { cause });
   }
 }
+
+const MOST_TRIES = 5;
+const AGAIN_MS = 20;
+
+/**
+ * Makes a stream or a bucket unless it is there. Of those that make the same one at the same moment the server refuses all but one,
+ * as if its subjects were taken: they find it when they look again.
+ */
+export async function makeOnce<T>(makeUnlessThere: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await makeUnlessThere();
+    } catch (cause) {
+      if (tries === MOST_TRIES || !isTaken(cause)) throw cause;
+      await sleep(AGAIN_MS);
+    }
+  }
+}
+
+function isTaken(cause: unknown): boolean {
+  const { code, message = '' } = (cause ?? {}) as { readonly code?: unknown; readonly message?: string };
+  return TAKEN.includes(code as number) || /subjects overlap|name already in use/.test(message);
+}
+
+/** The server's numbers for a stream whose name or subjects another one has. */
+const TAKEN = [10_058, 10_065];
 
 /** Bytes of a message for its headers. */
 const MOST_HEADERS = 4_096;

@@ -3,11 +3,13 @@ import { cpSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { NatsConnection } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest';
 import { membership } from '../../../bench/cluster/membership.js';
 import { modelsDirectory } from '../../../bench/cluster/setting.js';
 import { NodeAnnouncer } from '../../../dist/cluster/membership/announcer.js';
-import { listSlots } from '../../../dist/cluster/membership/bucket.js';
+import { listSlots, openBucket } from '../../../dist/cluster/membership/bucket.js';
+import { type Members, MemberWatch } from '../../../dist/cluster/membership/members.js';
 import { connectNats } from '../../../dist/cluster/nats/nats-connection.js';
 import type { ClusterReport } from '../../../dist/cluster/status/cluster-report.js';
 import { serversUp, startHaproxy } from '../../support/cluster/haproxy.js';
@@ -51,6 +53,11 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       const flags = ['--nats', nats.url];
       const [same, other] = [modelsDirectory(2), modelsDirectory(3)];
       nodes = await Promise.all([same, same, other].map((models) => Node.start(LOOPBACK, { models, flags })));
+      // They are ready without NATS, too.
+      const connection = await connectNats(nats.url, 'test');
+      const areAnnounced = async () => (await listSlots(connection).catch(() => [])).length === nodes.length;
+      await until(areAnnounced, 'all nodes to be announced');
+      await connection.close();
     });
     afterAll(async () => {
       await Promise.all(nodes.map((node) => node.stop()));
@@ -181,6 +188,48 @@ describe.skipIf(!hasServers)('nodes that announce themselves', () => {
       return differences.length === 0 && found[0]?.current === 2;
     }, 'version 2 on both');
     await Promise.all(nodes.map((node) => node.stop()));
+  });
+
+  it('have a slot at once where they start together, and are known together though they write meanwhile', async () => {
+    const nats = await NatsServer.start();
+    const [asking, ...connections] = await Promise.all([0, 1, 2, 3].map(() => connectNats(nats.url, 'test')));
+    const troubles: string[] = [];
+    const ignored = () => undefined;
+    const log = { trouble: (message: string) => void troubles.push(message), warn: ignored, moved: ignored };
+    const load = { ongoing: 0, queued: 0, cpu: 0 };
+    const announceAll = () =>
+      Promise.all(
+        connections.map((connection, index) => {
+          const record = { node: `n${index}`, http: `127.0.0.1:${index + 1}`, version: '1', ready: true, load };
+          return NodeAnnouncer.start(connection, () => record, log);
+        }),
+      );
+    // One of them makes the bucket: which one is chance.
+    for (let round = 0; round < 40; round += 1) {
+      const announcers = await announceAll();
+      expect(announcers.map(({ slot }) => slot).sort()).toStrictEqual([1, 2, 3]);
+      await Promise.all(announcers.map((announcer) => announcer.leave()));
+      await (await openBucket(asking as NatsConnection)).destroy();
+    }
+    const announcers = await announceAll();
+    let isOver = false;
+    const writing = announcers.map(async (announcer) => {
+      while (!isOver) await announcer.tell();
+    });
+    for (let round = 0; round < 40; round += 1) {
+      let watch: MemberWatch | undefined;
+      const first = await new Promise<Members>((resolve) => {
+        watch = MemberWatch.start(asking as NatsConnection, resolve, (message) => void troubles.push(message));
+      });
+      watch?.stop();
+      expect([...first.keys()]).toStrictEqual([1, 2, 3]);
+    }
+    isOver = true;
+    await Promise.all(writing);
+    expect(troubles).toStrictEqual([]);
+    await Promise.all(announcers.map((announcer) => announcer.leave()));
+    await Promise.all([asking, ...connections].map((connection) => connection?.close()));
+    await nats.stop();
   });
 
   it('take lower slots when most of the others have gone, and keep theirs otherwise', async () => {
