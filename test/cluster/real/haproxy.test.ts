@@ -6,7 +6,6 @@ import { overhead, ownCores } from '../../../bench/cluster/overhead.js';
 import { DIGIT, modelNames, modelsDirectory, startCluster } from '../../../bench/cluster/setting.js';
 import { slowNode } from '../../../bench/cluster/slow.js';
 import { median } from '../../../bench/load/measurements.js';
-import { bestSeries } from '../../support/cluster/best-series.js';
 import { startHaproxy } from '../../support/cluster/haproxy.js';
 import { createNetwork, isInstalled } from '../../support/cluster/hosts.js';
 import { grpcSender, restSender } from '../../support/cluster/load.js';
@@ -63,40 +62,29 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
   });
 
   it('may be killed without a failed request', async () => {
-    const share = await bestSeries(1 / 1.5, async () => {
-      const { rest, grpc, p99Ms } = await killed(5);
-      expect(rest).toMatchObject({ failed: 0, failure: undefined });
-      expect(grpc).toMatchObject({ failed: 0, failure: undefined });
-      return p99Ms.after.slice(3).map((after) => p99Ms.before / after);
-    });
-    expect(1 / share, 'p99, relative to before').toBeLessThanOrEqual(1.5);
+    const { rest, grpc, p99Ms } = await killed(5);
+    expect(rest).toMatchObject({ failed: 0, failure: undefined });
+    expect(grpc).toMatchObject({ failed: 0, failure: undefined });
+    expect(median(p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
   });
 
   it.skipIf(!hasNamespaces)('may be cut off from the network without a failed request', async () => {
-    const share = await bestSeries(1 / 1.5, async () => {
-      const { rest, grpc, p99Ms } = await cutOff(6);
-      expect(rest).toMatchObject({ failed: 0, failure: undefined });
-      expect(grpc).toMatchObject({ failed: 0, failure: undefined });
-      return p99Ms.after.slice(3).map((after) => p99Ms.before / after);
-    });
-    expect(1 / share, 'p99, relative to before').toBeLessThanOrEqual(1.5);
+    const { rest, grpc, p99Ms } = await cutOff(6);
+    expect(rest).toMatchObject({ failed: 0, failure: undefined });
+    expect(grpc).toMatchObject({ failed: 0, failure: undefined });
+    expect(median(p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
   });
 
   it('pass over a node that has a tenth of its time', async () => {
-    const share = await bestSeries(1 / 1.5, async () => {
-      const { healthy, slow } = await slowNode(4);
-      expect([healthy.failed, slow.failed]).toStrictEqual([0, 0]);
-      return [healthy.p99Ms / slow.p99Ms];
-    });
-    expect(1 / share, 'p99, relative to healthy nodes').toBeLessThanOrEqual(1.5);
+    const { healthy, slow } = await slowNode(4);
+    expect([healthy.failed, slow.failed]).toStrictEqual([0, 0]);
+    expect(slow.p99Ms).toBeLessThanOrEqual(1.5 * healthy.p99Ms);
   });
 
   const hasCallers = isInstalled('h2load') && isInstalled('taskset') && availableParallelism() > 1;
   it.skipIf(!hasCallers)('keep four fifths of the throughput that a node has alone on its core', async () => {
-    const share = await bestSeries(0.8, async () => {
-      const { alone, generated } = await overhead(25, ownCores());
-      return generated.map((rate, turn) => rate / (alone[turn] as number));
-    });
-    expect(share).toBeGreaterThanOrEqual(0.8);
+    // A minute and a half: other users of the host may slow HAProxy's core down for half a minute.
+    const { alone, generated } = await overhead(75, ownCores());
+    expect(median(generated.map((rate, turn) => rate / (alone[turn] as number)))).toBeGreaterThanOrEqual(0.8);
   });
 });
