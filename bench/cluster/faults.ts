@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Haproxy, serversUp, startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { type Answer, FixedRate, grpcSender, restSender } from '../../test/support/cluster/load.js';
+import { type Answer, FixedRate, grpcSender, isBrokenOff, restSender } from '../../test/support/cluster/load.js';
 import type { Node } from '../../test/support/cluster/nodes.js';
 import { until } from '../../test/support/cluster/programs.js';
 import {
@@ -68,6 +68,8 @@ export async function rollingRestart(times: number): Promise<BothOutcomes> {
 }
 
 export interface LossOutcome extends BothOutcomes {
+  /** Calls of gRPC, beside those in `grpc`, that broke off after their answer had begun: only some that were then under way. */
+  readonly brokenOff: number;
   /** p99 of REST in the second before, and in each second after. */
   readonly p99Ms: { readonly before: number; readonly after: readonly number[] };
 }
@@ -75,23 +77,30 @@ export interface LossOutcome extends BothOutcomes {
 /** Loses a node for some seconds. @param lose takes it away; the result brings it back. */
 async function loss(lose: (node: Node) => Promise<() => Promise<void>>, seconds: number): Promise<LossOutcome> {
   const {
-    result: at,
+    result: lost,
     rest,
     grpc,
   } = await underLoad(async ({ cluster, proxy }) => {
     await sleep(2_000);
-    const lostAt = performance.now();
+    const from = performance.now();
     const back = await lose(cluster.nodes[1] as Node);
+    const to = performance.now();
     await sleep(seconds * 1_000);
     await back();
     await until(async () => (await serversUp(proxy)).length === NODES, 'all nodes in rotation');
     await sleep(1_000);
-    return lostAt;
+    return { from, to };
   });
-  const within = (from: number, to: number) => rest.filter(({ began }) => began >= at + from && began < at + to);
+  const within = (from: number, to: number) =>
+    rest.filter(({ began }) => began >= lost.from + from && began < lost.from + to);
   const p99 = (from: number) => outcomeOf(within(from, from + 1_000)).p99Ms;
   const after = Array.from({ length: seconds }, (_, second) => p99(second * 1_000));
-  return { rest: outcomeOf(rest), grpc: outcomeOf(grpc), p99Ms: { before: outcomeOf(within(-2_000, 0)).p99Ms, after } };
+  const wasUnderWay = ({ began, ms }: Answer) => began <= lost.to && began + ms >= lost.from;
+  const others = grpc.filter((answer) => !isBrokenOff(answer) || !wasUnderWay(answer));
+  return {
+    ...{ rest: outcomeOf(rest), grpc: outcomeOf(others), brokenOff: grpc.length - others.length },
+    p99Ms: { before: outcomeOf(within(-2_000, 0)).p99Ms, after },
+  };
 }
 
 /** SIGKILL of a node. */

@@ -107,6 +107,7 @@ if (isWanted('losses')) {
     ['a node is cut off from the network', () => cutOff(6)],
     ['a node is stopped (SIGSTOP)', () => frozen(6)],
   ];
+  const brokenOff: string[] = [];
   for (const [title, lose] of losses) {
     const outcomes = await each(lose);
     never(
@@ -114,12 +115,16 @@ if (isWanted('losses')) {
       outcomes.map(({ rest }) => rest.failed),
     );
     never(
-      `${title}: failed requests, gRPC`,
+      `${title}: failed requests, gRPC, whose answer had not begun`,
       outcomes.map(({ grpc }) => grpc.failed),
     );
+    brokenOff.push(`${outcomes.reduce((sum, outcome) => sum + outcome.brokenOff, 0)} (${title})`);
     const after = outcomes.map(({ p99Ms }) => Math.max(...p99Ms.after.slice(3)) / p99Ms.before);
     goal(`${title}: p99 from 3 s later on, relative to before`, after, '×', 1.5, true);
   }
+  details.push(
+    `gRPC calls that broke off after their answer had begun, in all rounds: ${brokenOff.join(', ')}. HAProxy cannot repeat these.`,
+  );
 }
 if (isWanted('slow')) {
   const outcomes = await each(() => slowNode(6));

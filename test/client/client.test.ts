@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createServer as createHttpServer, type Server } from 'node:http';
+import { constants, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
@@ -295,6 +296,34 @@ describe('tries again', () => {
     expect(await codeOf(client.run<unknown>('handler', { do: 'something' }))).toBe('answered');
     expect(asked).toHaveLength(2);
     await client.close();
+  });
+
+  it.each([
+    ['without an error', constants.NGHTTP2_NO_ERROR],
+    ['as an error', constants.NGHTTP2_INTERNAL_ERROR],
+    ['as cancelled', constants.NGHTTP2_CANCEL],
+  ])('a call that a proxy resets %s in the middle of its answer, unless it is of a handler', async (_, code) => {
+    const message = Buffer.from([0, 0, 0, 0, 3, 10, 1, 'm'.charCodeAt(0)]);
+    let calls = 0;
+    const proxy = createHttp2Server();
+    proxy.on('stream', (stream) => {
+      calls += 1;
+      const isBroken = calls === 1;
+      stream.on('error', () => undefined);
+      stream.respond({ 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': 0 }));
+      if (isBroken) stream.write(message, () => stream.close(code));
+      else stream.end(message);
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const client = await connect(`grpc://127.0.0.1:${(proxy.address() as AddressInfo).port}`, { retries: 1 });
+    expect(await client.run('m', row(1, 2, 3, 4))).toStrictEqual({});
+    expect(calls).toBe(2);
+    calls = 0;
+    expect(await codeOf(client.run<unknown>('handler', { do: 'something' }))).toBe('REPLICA_FAILED');
+    expect(calls).toBe(1);
+    await client.close();
+    await new Promise((resolve) => proxy.close(resolve));
   });
 
   it('a stream that the server has not had, and none that may have begun', async () => {

@@ -42,6 +42,12 @@ import { errorOfGrpc, Unreachable } from './wire-errors.js';
 
 const OPTIONS = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 } as const;
 
+/**
+ * What grpc-js says when a stream ends without a status: the server went away while it answered, and a proxy has told so by
+ * a reset. A proxy cannot try again what has begun to be answered.
+ */
+const CUT = /^(Received RST_STREAM with code|Call cancelled$)/;
+
 type Method = MethodDefinition<object, object>;
 
 export interface GrpcSettings extends Credentials {
@@ -225,6 +231,8 @@ function errorOf({ code, details, metadata, message }: ServiceError, { signal }:
       !/ECONNREFUSED|ENOTFOUND/.test(details),
     );
   }
+  if (own === undefined && CUT.test(details))
+    return new Unreachable(`the connection broke before the end of the answer: ${details}`, undefined, true);
   const retryAfterMs = retryAfter === undefined ? undefined : Number(retryAfter);
   return errorOfGrpc(code, { message: details || message, code: own, retryAfterMs });
 }

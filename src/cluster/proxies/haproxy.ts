@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { textOf } from '../addresses.js';
+import { GRPC_ANSWERS, REST_ANSWERS } from './haproxy-answers.js';
 import { AFTER_MODEL, BEFORE_MODEL, type ProxiedNode, type ProxySettings, serverIds } from './proxied-nodes.js';
 
 /** Servers that come and go while HAProxy runs: their addresses are set through its runtime socket. */
@@ -63,20 +64,6 @@ backend models from common
   stick-table type string len 256 size 100k expire 10m store conn_cur
 `;
 
-/** Statuses of HAProxy's own answers, with their codes: clients try again what another node may answer. */
-const OWN_ANSWERS = Object.entries({
-  408: ['INVALID_ARGUMENT', 'the request did not come in time'],
-  502: ['REPLICA_FAILED', 'the connection to the node broke before its answer'],
-  503: ['REPLICA_FAILED', 'no node can take the request'],
-  // It is not tried again.
-  504: ['DEADLINE_EXCEEDED', 'the node did not answer in time'],
-})
-  .map(([status, [code, error]]) => {
-    const after = status === '503' ? ' hdr Retry-After 1' : '';
-    return `  http-error status ${status} content-type application/json string '${JSON.stringify({ error, code })}'${after}\n`;
-  })
-  .join('');
-
 const DEFAULTS = `defaults common
   # Requests of HTTP. Those that failed, or were tried again, are logged, one on a line.
   mode http
@@ -85,7 +72,7 @@ const DEFAULTS = `defaults common
   option dontlog-normal
   option log-separate-errors
   # What HAProxy itself answers when no node does, in the form in which nodes answer.
-${OWN_ANSWERS}  # Nodes see the address of the client in X-Forwarded-For.
+${REST_ANSWERS}  # Nodes see the address of the client in X-Forwarded-For.
   option forwardfor
   # A node that cannot be reached is given up soon: the request goes to another one.
   timeout connect 1s
@@ -123,7 +110,10 @@ defaults rest from common
 const REPEATED_CALLS = '/ModelInfer /ModelReady /ModelMetadata /ServerReady /ServerLive /ServerMetadata';
 
 const GRPC_DEFAULTS = `
-defaults grpc from common
+defaults grpc_common from common
+  # The same in gRPC's form, without a body: clients with a retry policy try again what is UNAVAILABLE.
+${GRPC_ANSWERS}
+defaults grpc from grpc_common
   # Read-only calls and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
   # be answered.
   # To a proxy the answer UNAVAILABLE is an answer: the client tries again (infermux/client does).
@@ -151,8 +141,11 @@ ${choice('rest')}`;
 
 function grpcFrontend(bind: string): string {
   return `
-frontend grpc from common
+frontend grpc from grpc_common
   bind ${bind} proto h2
+  # HAProxy's own answers have the status in a header, as those of gRPC do.
+  http-after-response set-status 200 if { res.hdr(grpc-status) -m found }
+  http-after-response set-header content-type application/grpc if { res.hdr(grpc-status) -m found }
   # A call can be tried again only if all of it was there when it was first sent.
   http-request wait-for-body time 120s if { path_end ${REPEATED_CALLS} }
   http-request set-header X-Request-Id %[uuid()] unless { req.hdr(X-Request-Id) -m found }

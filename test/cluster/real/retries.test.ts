@@ -1,17 +1,21 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { DIGIT } from '../../../bench/cluster/setting.js';
+import { connect, type InfermuxError } from '../../../dist/client/index.js';
 import { type Haproxy, serversUp, startHaproxy } from '../../support/cluster/haproxy.js';
 import { isInstalled } from '../../support/cluster/hosts.js';
+import { grpcSender } from '../../support/cluster/load.js';
 import { until } from '../../support/cluster/programs.js';
 import { type Meeting, type RawRequest, StubNode, sendInParts } from '../../support/cluster/stub-node.js';
 
 const INFER = '/v2/models/m/infer';
+const codeOfError = (error: InfermuxError) => error.code;
 
 describe.skipIf(!isInstalled('haproxy'))('HAProxy with the generated configuration', () => {
   let stubs: StubNode[];
   let proxy: Haproxy;
   beforeAll(async () => {
     stubs = await Promise.all(Array.from({ length: 5 }, () => StubNode.start()));
-    proxy = await startHaproxy(stubs.map(({ address }) => ({ http: address, grpc: address })));
+    proxy = await startHaproxy(stubs);
     await until(async () => (await serversUp(proxy)).length === stubs.length, 'all stubs');
   });
   afterEach(() => {
@@ -67,6 +71,48 @@ describe.skipIf(!isInstalled('haproxy'))('HAProxy with the generated configurati
     expect(text).toContain('content-type: application/json');
     expect(JSON.parse(text.split('\r\n\r\n')[1] as string)).toMatchObject({ code: 'REPLICA_FAILED' });
   });
+
+  it.each(['REST', 'gRPC'])(
+    'does not try an answer again that breaks off over %s: infermux/client does',
+    async (protocol) => {
+      const address = protocol === 'REST' ? `http://${proxy.http}` : `grpc://${proxy.grpc}`;
+      const run = async (retries: number) => {
+        for (const stub of stubs) stub.bodies.length = 0;
+        for (const stub of stubs) stub.meeting = 'cut once';
+        const client = await connect(address, { retries });
+        const outcome = await client.run('m', { x: { dims: [1], data: Float32Array.of(1) } }).catch(codeOfError);
+        await client.close();
+        return { outcome, tries: stubs.flatMap(({ bodies }) => bodies).length };
+      };
+      expect(await run(0)).toStrictEqual({ outcome: 'REPLICA_FAILED', tries: 1 });
+      expect(await run(1)).toStrictEqual({ outcome: {}, tries: 2 });
+    },
+  );
+
+  it('tries a call again at other nodes, and then tells its client that it may do so', async () => {
+    for (const stub of stubs) stub.meeting = 'close';
+    const sender = grpcSender(proxy.grpc, DIGIT, 1);
+    expect(await sender.send('m')).toMatchObject({ failure: '14 Stream refused by server' });
+    expect(stubs.flatMap(({ bodies }) => bodies)).toHaveLength(4);
+    await sender.close();
+  });
+
+  it.each([1, 3])(
+    'answers calls that no node can take so that retry policies of gRPC apply: %i tries',
+    async (tries) => {
+      const stub = await StubNode.start();
+      const gone = { http: stub.http, grpc: stub.grpc };
+      await stub.stop();
+      const lonely = await startHaproxy([gone]);
+      const sender = grpcSender(lonely.grpc, DIGIT, 1, tries);
+      expect(await sender.send('m')).toMatchObject({ failure: '14 no node can take the request' });
+      const logged = () => lonely.program.output().split('/ModelInfer').length - 1;
+      await until(() => logged() >= tries, 'lines of the log');
+      expect(logged()).toBe(tries);
+      await sender.close();
+      await lonely.stop();
+    },
+  );
 
   it('sends the requests for a model to one node, and others to several', async () => {
     const send = async (path: string, count: number) => {

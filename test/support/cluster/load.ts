@@ -60,9 +60,10 @@ export function restSender(address: string, input: Input, connections: number): 
   return { send, close: () => pool.destroy() };
 }
 
-/** Sends requests over gRPC, likewise. */
-export function grpcSender(address: string, input: Input, connections = 4): Sender {
-  const options = { 'grpc.enable_retries': 0, 'grpc.use_local_subchannel_pool': 1 };
+/** Sends requests over gRPC, likewise. @param attempts more than one: by gRPC's own retry policy, of what is UNAVAILABLE. */
+export function grpcSender(address: string, input: Input, connections = 4, attempts = 1): Sender {
+  const retries = attempts === 1 ? { 'grpc.enable_retries': 0 } : { 'grpc.service_config': retryPolicy(attempts) };
+  const options = { ...retries, 'grpc.use_local_subchannel_pool': 1 };
   const clients = Array.from({ length: connections }, () => new Client(address, credentials.createInsecure(), options));
   const bytes = (message: Buffer) => message;
   const raw = Buffer.from(Float32Array.from(input.data).buffer);
@@ -103,6 +104,12 @@ export function grpcSender(address: string, input: Input, connections = 4): Send
       for (const client of clients) client.close();
     },
   };
+}
+
+function retryPolicy(maxAttempts: number): string {
+  const pauses = { initialBackoff: '0.05s', maxBackoff: '1s', backoffMultiplier: 2 };
+  const retryPolicy = { maxAttempts, ...pauses, retryableStatusCodes: ['UNAVAILABLE'] };
+  return JSON.stringify({ methodConfig: [{ name: [{}], retryPolicy }] });
 }
 
 /** Sends requests from so many callers, each when it has its answer to the one before, until it is stopped. */
@@ -170,6 +177,12 @@ export class FixedRate {
     return this.answers;
   }
 }
+
+/**
+ * Whether the node went away between the message of its answer and the status, which Node's HTTP/2 writes later. No proxy can
+ * try again what it has begun to pass on; the client can, and infermux/client does.
+ */
+export const isBrokenOff = ({ failure }: Answer) => failure?.includes('Call ended without gRPC status') === true;
 
 export const failuresOf = (answers: readonly Answer[]) => answers.filter(({ failure }) => failure !== undefined);
 

@@ -1,16 +1,28 @@
 import { createServer, type Server } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import { type AddressInfo, connect, type Server as NetServer, type Socket } from 'node:net';
 
-/** How a stub meets a request that is no probe: it closes the connection, or answers with a status. */
-export type Meeting = 'close' | number;
+/**
+ * How a stub meets a request that is no probe: it closes the connection, does so once when half of its answer is sent, or
+ * answers with a status of HTTP.
+ */
+export type Meeting = 'close' | 'cut once' | number;
 
-/** What proxies take for a node, which does with requests what a test wants. It speaks REST alone. */
+/** An answer to a run of a model without outputs. */
+const REST_ANSWER = '{"model_name":"m","model_version":"1","outputs":[]}';
+/** Any answer of gRPC whose first field is the string "m": of ModelInfer, and of what is asked about models. */
+const GRPC_ANSWER = Buffer.from([0, 0, 0, 0, 3, 10, 1, 'm'.charCodeAt(0)]);
+const UNAVAILABLE = 14;
+
+/** What proxies take for a node, which does with requests what a test wants. */
 export class StubNode {
   /** Bodies of the requests that came, in their order. */
   readonly bodies: string[] = [];
   meeting: Meeting = 200;
   isSteady = true;
   readonly #server: Server;
+  readonly #grpc: Http2Server;
+  readonly #sockets = new Set<Socket>();
 
   private constructor() {
     this.#server = createServer((request, response) => {
@@ -24,27 +36,76 @@ export class StubNode {
           return;
         }
         this.bodies.push(Buffer.concat(parts).toString());
-        if (this.meeting === 'close') request.socket.destroy();
-        else response.writeHead(this.meeting).end(`{"stub":${this.meeting}}`);
+        const meeting = this.#meet();
+        if (meeting === 'close') request.socket.destroy();
+        else if (meeting === 'cut once')
+          response.writeHead(200, { 'content-length': REST_ANSWER.length }).write('{', () => request.socket.destroy());
+        else response.writeHead(meeting).end(REST_ANSWER);
       });
     });
+    this.#grpc = createHttp2Server();
+    this.#grpc.on('stream', (stream) => this.#call(stream));
+    this.#grpc.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
+  }
+
+  #meet(): Meeting {
+    const { meeting } = this;
+    if (meeting === 'cut once') this.meeting = 200;
+    return meeting;
+  }
+
+  #call(stream: ServerHttp2Stream): void {
+    const parts: Buffer[] = [];
+    stream.on('data', (bytes: Buffer) => parts.push(bytes));
+    stream.on('error', () => undefined);
+    stream.on('end', () => {
+      this.bodies.push(Buffer.concat(parts).toString());
+      const meeting = this.#meet();
+      if (meeting === 'close') this.#hangUp();
+      else if (typeof meeting === 'number' && meeting !== 200)
+        stream.respond({ ...GRPC_HEADERS, 'grpc-status': UNAVAILABLE }, { endStream: true });
+      else {
+        stream.respond(GRPC_HEADERS, { waitForTrailers: true });
+        stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': 0 }));
+        // The status goes after the message is written, with Node.
+        if (meeting === 'cut once') stream.write(GRPC_ANSWER, () => this.#hangUp());
+        else stream.end(GRPC_ANSWER);
+      }
+    });
+  }
+
+  #hangUp(): void {
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   static async start(): Promise<StubNode> {
     const stub = new StubNode();
-    await new Promise<void>((resolve) => stub.#server.listen(0, '127.0.0.1', resolve));
+    for (const server of [stub.#server, stub.#grpc])
+      await new Promise<void>((resolve) => (server as NetServer).listen(0, '127.0.0.1', resolve));
     return stub;
   }
 
-  get address(): string {
-    return `127.0.0.1:${(this.#server.address() as { port: number }).port}`;
+  get http(): string {
+    return addressOf(this.#server);
+  }
+
+  get grpc(): string {
+    return addressOf(this.#grpc);
   }
 
   async stop(): Promise<void> {
     this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    this.#hangUp();
+    for (const server of [this.#server, this.#grpc]) await new Promise((resolve) => server.close(resolve));
   }
 }
+
+const GRPC_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
+
+const addressOf = (server: Server | Http2Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`;
 
 export interface RawRequest {
   readonly path: string;
