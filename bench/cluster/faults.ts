@@ -1,8 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Haproxy, serversUp, startHaproxy } from '../../test/support/cluster/haproxy.js';
-import { type Answer, FixedRate, grpcSender, isBrokenOff, restSender } from '../../test/support/cluster/load.js';
+import {
+  type Answer,
+  FixedRate,
+  grpcSender,
+  isBrokenOff,
+  quantile,
+  restSender,
+} from '../../test/support/cluster/load.js';
 import type { Node } from '../../test/support/cluster/nodes.js';
 import { until } from '../../test/support/cluster/programs.js';
+import { median } from '../load/measurements.js';
 import {
   type Cluster,
   DIGIT,
@@ -70,36 +78,47 @@ export async function rollingRestart(times: number): Promise<BothOutcomes> {
 export interface LossOutcome extends BothOutcomes {
   /** Calls of gRPC, beside those in `grpc`, that broke off after their answer had begun: only some that were then under way. */
   readonly brokenOff: number;
-  /** p99 of REST in the second before, and in each second after. */
-  readonly p99Ms: { readonly before: number; readonly after: readonly number[] };
+  /** p99 of REST in a second: before, and from {@link RECOVERY_MS} after the loss on, while the node is still lost. */
+  readonly p99Ms: { readonly before: number; readonly after: number };
 }
 
-/** Loses a node for some seconds. @param lose takes it away; the result brings it back. */
+/** Until then p99 must be what it was. */
+const RECOVERY_MS = 3_000;
+
+/**
+ * Loses a node, and measures for some seconds before, and for as many after p99 must have recovered: that of one second varies by
+ * half.
+ *
+ * @param lose takes it away; the result brings it back.
+ */
 async function loss(lose: (node: Node) => Promise<() => Promise<void>>, seconds: number): Promise<LossOutcome> {
+  const measuredMs = seconds * 1_000;
   const {
     result: lost,
     rest,
     grpc,
   } = await underLoad(async ({ cluster, proxy }) => {
-    await sleep(2_000);
+    await sleep(measuredMs);
     const from = performance.now();
     const back = await lose(cluster.nodes[1] as Node);
     const to = performance.now();
-    await sleep(seconds * 1_000);
+    await sleep(RECOVERY_MS + measuredMs);
     await back();
     await until(async () => (await serversUp(proxy)).length === NODES, 'all nodes in rotation');
     await sleep(1_000);
     return { from, to };
   });
-  const within = (from: number, to: number) =>
-    rest.filter(({ began }) => began >= lost.from + from && began < lost.from + to);
-  const p99 = (from: number) => outcomeOf(within(from, from + 1_000)).p99Ms;
-  const after = Array.from({ length: seconds }, (_, second) => p99(second * 1_000));
+  /** The median of the seconds: a moment in which the host does something else belongs to one of them. */
+  const p99From = (from: number) => {
+    const secondOf = ({ began }: Answer) => Math.floor((began - from) / 1_000);
+    const each = Array.from({ length: seconds }, (_, second) => rest.filter((answer) => secondOf(answer) === second));
+    return median(each.map((answers) => quantile(answers, 0.99)));
+  };
   const wasUnderWay = ({ began, ms }: Answer) => began <= lost.to && began + ms >= lost.from;
   const others = grpc.filter((answer) => !isBrokenOff(answer) || !wasUnderWay(answer));
   return {
     ...{ rest: outcomeOf(rest), grpc: outcomeOf(others), brokenOff: grpc.length - others.length },
-    p99Ms: { before: outcomeOf(within(-2_000, 0)).p99Ms, after },
+    p99Ms: { before: p99From(lost.from - measuredMs), after: p99From(lost.from + RECOVERY_MS) },
   };
 }
 

@@ -62,17 +62,17 @@ describe.skipIf(!isInstalled('haproxy'))('nodes behind HAProxy with the generate
   });
 
   it('may be killed without a failed request whose answer had not begun', async () => {
-    const { rest, grpc, p99Ms } = await killed(5);
+    const { rest, grpc, p99Ms } = await killed(7);
     expect(rest).toMatchObject({ failed: 0, failure: undefined });
     expect(grpc).toMatchObject({ failed: 0, failure: undefined });
-    expect(median(p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
+    expect(p99Ms.after).toBeLessThanOrEqual(1.5 * p99Ms.before);
   });
 
   it.skipIf(!hasNamespaces)('may be cut off from the network likewise', async () => {
-    const { rest, grpc, p99Ms } = await cutOff(6);
+    const { rest, grpc, p99Ms } = await cutOff(7);
     expect(rest).toMatchObject({ failed: 0, failure: undefined });
     expect(grpc).toMatchObject({ failed: 0, failure: undefined });
-    expect(median(p99Ms.after.slice(3))).toBeLessThanOrEqual(1.5 * p99Ms.before);
+    expect(p99Ms.after).toBeLessThanOrEqual(1.5 * p99Ms.before);
   });
 
   it('pass over a node that has a tenth of its time', async () => {
