@@ -111,7 +111,7 @@ const REPEATED_CALLS = '/ModelInfer /ModelReady /ModelMetadata /ServerReady /Ser
 
 const GRPC_DEFAULTS = `
 defaults grpc_common from common
-  # The same in gRPC's form, without a body: clients with a retry policy try again what is UNAVAILABLE.
+  # HAProxy's own answers in gRPC's form, without a body: clients with a retry policy try again what is UNAVAILABLE.
 ${GRPC_ANSWERS}
 defaults grpc from grpc_common
   # Read-only calls and ModelInfer are tried again when the connection breaks before the answer. Streams are not: part of them may
